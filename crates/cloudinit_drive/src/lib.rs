@@ -1,0 +1,1 @@
+//! The Ansible module `cloudinit_drive`.

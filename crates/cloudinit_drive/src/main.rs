@@ -1,0 +1,2 @@
+//! The Ansible module `cloudinit_drive`.
+fn main() {}

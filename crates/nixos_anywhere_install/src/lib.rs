@@ -1,0 +1,1 @@
+//! The Ansible module `nixos_anywhere_install`.

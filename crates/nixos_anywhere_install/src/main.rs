@@ -1,0 +1,2 @@
+//! The Ansible module `nixos_anywhere_install`.
+fn main() {}

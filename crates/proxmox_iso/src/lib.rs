@@ -1,0 +1,1 @@
+//! The Ansible module `proxmox_iso`.

@@ -1,0 +1,2 @@
+//! The Ansible module `proxmox_iso`.
+fn main() {}

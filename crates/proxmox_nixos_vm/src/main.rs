@@ -1,0 +1,2 @@
+//! The Ansible module `proxmox_nixos_vm`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! pve-testhost
+fn main() {}
