@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Install what the project needs on a fresh Debian or Ubuntu machine: system packages, a Rust
+# toolchain when there is none recent enough, and a Python environment with Ansible in .venv/.
+# Safe to run again; does nothing (and needs no root) when everything is there.
+#
+#   scripts/setup.sh [build] [guest] [ansible] [test]   the parts to set up; default: all
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\033[1m== %s\033[0m\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+build_packages=(build-essential pkg-config perl git ca-certificates curl)
+guest_packages=(qemu-utils ovmf seabios ipxe-qemu xorriso mmdebstrap squashfs-tools isolinux
+  syslinux-common mtools dosfstools cpio lz4 zstd e2fsprogs fdisk openssh-client rsync)
+test_packages=(procps iproute2)
+# Unpacked under .cache/packages, never installed: their services have no business on this machine.
+unpacked_packages=(openssh-server)
+ansible_packages=(python3 python3-venv openssh-client)
+
+apt_options=(-o DPkg::Lock::Timeout=600 -o Acquire::Retries=3)
+apt_updated=
+apt_get() {
+  command -v apt-get >/dev/null || die "only Debian and Ubuntu are set up by this script; install by hand: $*"
+  if [ -z "$apt_updated" ]; then
+    as_root apt-get "${apt_options[@]}" update -qq
+    apt_updated=1
+  fi
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get "${apt_options[@]}" "$@"
+}
+
+installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+packages() {
+  local missing=()
+  for package in "$@"; do installed "$package" || missing+=("$package"); done
+  [ ${#missing[@]} = 0 ] || {
+    say "apt: ${missing[*]}"
+    apt_get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+  }
+}
+
+unpacked() {
+  local package destination
+  for package in "$@"; do
+    destination=.cache/packages/$package
+    [ -d "$destination" ] && continue
+    say "apt (unpacked in $destination): $package"
+    [ -n "$apt_updated" ] || { as_root apt-get "${apt_options[@]}" update -qq; apt_updated=1; }
+    local download
+    download=$(mktemp -d)
+    (cd "$download" && apt-get "${apt_options[@]}" download -qq "$package")
+    mkdir -p .cache/packages
+    dpkg-deb -x "$download"/*.deb "$download/tree"
+    chmod 755 "$download/tree"
+    mv "$download/tree" "$destination"
+    rm -rf "$download"
+  done
+}
+
+# QEMU must match the qemu-utils that is already there: on a machine whose qemu-utils came from
+# backports, the release's own qemu-system-x86 is refused ("held broken packages"). Then it is
+# taken from backports too, through package lists of its own: /etc/apt stays as it is.
+qemu() {
+  if ! command -v qemu-system-x86_64 >/dev/null; then
+    say "apt: qemu-system-x86"
+    if ! apt_get install -qq -y --no-install-recommends qemu-system-x86 >/dev/null 2>&1; then
+      qemu_from_backports
+    fi
+  fi
+  command -v qemu-system-x86_64 >/dev/null || die "qemu-system-x86 could not be installed"
+}
+
+qemu_from_backports() {
+  local codename lists
+  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  lists=$(mktemp -d)
+  mkdir -p "$lists/partial" "$lists/sources"
+  cp /etc/apt/sources.list.d/debian.sources "$lists/sources/"
+  cat >"$lists/sources/backports.sources" <<SOURCES
+Types: deb
+URIs: $(awk '$1 == "URIs:" { print $2; exit }' /etc/apt/sources.list.d/debian.sources)
+Suites: $codename-backports
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+  local own=(-o "Dir::State::lists=$lists" -o Dir::Etc::sourcelist=/dev/null
+    -o "Dir::Etc::sourceparts=$lists/sources")
+  as_root apt-get "${apt_options[@]}" "${own[@]}" update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get "${apt_options[@]}" "${own[@]}" install -qq -y \
+    --no-install-recommends "qemu-system-x86/$codename-backports" "qemu-system-common/$codename-backports" \
+    "qemu-system-data/$codename-backports" "seabios/$codename-backports" ipxe-qemu >/dev/null
+  as_root rm -rf "$lists"
+}
+
+rust() {
+  local wanted have
+  wanted=$(awk -F'"' '$1 ~ /^rust-version/ { print $2 }' Cargo.toml)
+  have=$(cargo --version 2>/dev/null | awk '{ print $2 }') || true
+  if [ -n "$have" ] && printf '%s\n%s\n' "$wanted" "$have" | sort -VC; then return; fi
+  say "Rust $wanted or newer (found: ${have:-none})"
+  command -v rustup >/dev/null || apt_get install -qq -y --no-install-recommends rustup >/dev/null 2>&1 ||
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal
+  PATH=$HOME/.cargo/bin:$PATH rustup default stable
+}
+
+# The newest Python found decides which ansible-core pip can install: 2.21 wants 3.12.
+python() {
+  local candidate
+  for candidate in python3.14 python3.13 python3.12 python3; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+      "$candidate" -c 'import sys; print(sys.executable)'
+      return
+    fi
+  done
+  return 1
+}
+
+venv() { # venv NAME: .venv with requirements/NAME.txt
+  local stamp=.venv/$1.stamp requirements=requirements/$1.txt found
+  if [ -x .venv/bin/python ] && cmp -s "$requirements" "$stamp"; then return; fi
+  packages "${ansible_packages[@]}"
+  found=$(python) || die "no Python 3.10 or newer with venv was found"
+  say "Python packages of $requirements ($("$found" --version))"
+  [ -x .venv/bin/python ] || "$found" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
+  cp "$requirements" "$stamp"
+}
+
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(build guest ansible test)
+for part in "${parts[@]}"; do
+  case $part in
+    build) packages "${build_packages[@]}"; rust ;;
+    guest) packages "${guest_packages[@]}"; qemu ;;
+    ansible) venv ansible ;;
+    test) packages "${test_packages[@]}"; unpacked "${unpacked_packages[@]}"; venv test ;;
+    *) die "unknown part $part: build, guest, ansible or test" ;;
+  esac
+done
