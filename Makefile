@@ -1,0 +1,31 @@
+# The commands of the project. Each sets up what it needs by itself (scripts/setup.sh).
+.PHONY: help build demo demo-down test test-quick lint docs clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+build: ## build the modules into library/
+	scripts/setup.sh build
+	cargo xtask install
+
+demo: ## provision a machine on an embedded Proxmox VE test host, all six steps
+	scripts/demo.sh up
+
+demo-down: ## stop what `make demo` left running and remove it
+	scripts/demo.sh down
+
+test: ## everything that CI runs
+	scripts/test.sh
+
+test-quick: ## the same without virtual machines
+	scripts/test.sh quick
+
+lint: ## formatting and linters
+	scripts/setup.sh build ansible test
+	scripts/test.sh lint
+
+docs: ## write library/*.yml from the modules' types
+	cargo xtask docs
+
+clean: demo-down ## remove everything that was built
+	rm -rf target library/proxmox_iso library/proxmox_nixos_vm library/cloudinit_drive library/nixos_anywhere_install

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# scripts/demo.sh up | down: a Proxmox VE test host on this computer, and a machine provisioned on it
+# by the very play that users run. Everything is in .demo/ (NIXOS_PROXMOX_DEMO_DIR moves it).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+demo=${NIXOS_PROXMOX_DEMO_DIR:-$PWD/.demo}
+image=${DEMO_IMAGE:-debian} # debian: the real cloud-init; tiny: faster
+export NIXOS_PROXMOX_DEMO_DIR=$demo
+export ANSIBLE_CONFIG=$PWD/ansible.cfg
+export PATH=$PWD/.venv/bin:$PATH
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+die() { printf 'demo: %s\n' "$*" >&2; exit 1; }
+
+timings=()
+step() { # step TITLE COMMAND...
+  local title=$1 start=$SECONDS
+  shift
+  say "$title"
+  "$@"
+  timings+=("$(printf '%4d s  %s' $((SECONDS - start)) "$title")")
+}
+
+build() {
+  cargo build --quiet --release -p pve-testhost
+  cargo xtask install
+}
+
+# The installer's image, by content: a link to it, so that the play has one path to name.
+installer() {
+  mkdir -p "$demo"
+  chmod 700 "$demo"
+  local iso
+  if [ "${REAL_NIX:-0}" = 1 ]; then
+    iso=${NIXOS_INSTALLER_ISO:?with REAL_NIX=1, say where the NixOS installer image is: NIXOS_INSTALLER_ISO=...}
+  else
+    iso=$(demo/images/build.sh "$image")
+  fi
+  ln -sfn "$(readlink -f "$iso")" "$demo/installer.iso"
+  echo "$(readlink -f "$iso") ($(du -Lh "$iso" | cut -f1))"
+}
+
+# What the installed machine gets from its user: a key to log in with, and a file to find there.
+user_files() {
+  mkdir -p "$demo/ssh"
+  [ -s "$demo/ssh/id_ed25519" ] || ssh-keygen -q -t ed25519 -N '' -C "nixos-proxmox demo" -f "$demo/ssh/id_ed25519"
+  mkdir -p "$demo/extra-files/root/.ssh" "$demo/extra-files/etc"
+  chmod 700 "$demo/extra-files/root" "$demo/extra-files/root/.ssh"
+  cp "$demo/ssh/id_ed25519.pub" "$demo/extra-files/root/.ssh/authorized_keys"
+  echo "Put here by nixos-anywhere's --extra-files." >"$demo/extra-files/etc/nixos-proxmox-demo"
+}
+
+running() { [ -s "$demo/pve/pid" ] && kill -0 "$(cat "$demo/pve/pid")" 2>/dev/null; }
+
+test_host() {
+  if running; then
+    echo "already running (process $(cat "$demo/pve/pid"))"
+  else
+    mkdir -p "$demo/pve"
+    rm -f "$demo/pve/endpoint.json"
+    setsid --fork target/release/pve-testhost serve --data "$demo/pve" --listen 127.0.0.1:8006 \
+      --accel "${DEMO_ACCEL:-auto}" >"$demo/pve/server.log" 2>&1 </dev/null
+    local tries=0
+    until [ -s "$demo/pve/endpoint.json" ]; do
+      tries=$((tries + 1))
+      [ "$tries" -lt 300 ] || { tail -n 5 "$demo/pve/server.log" >&2; die "the test host did not start: see $demo/pve/server.log"; }
+      sleep 0.1
+    done
+  fi
+  echo "API at https://127.0.0.1:8006, data in $demo/pve"
+}
+
+play() { ansible-playbook provision.yml -i inventory/demo "$@"; }
+
+summary() {
+  local state=$demo/state/demo1
+  say "Done"
+  printf '%s\n' "${timings[@]}"
+  cat <<TEXT
+
+  machine      demo1, VMID $(vmid) on node pve
+  address      127.77.0.11, port 2222 (the guest's own: 10.77.0.11, port 22)
+  host key     $(ssh-keygen -l -f "$state/host_key.pub" | awk '{ print $2 }')
+  log in       ssh -i $demo/ssh/id_ed25519 -o UserKnownHostsFile=$state/known_hosts -o StrictHostKeyChecking=yes -p 2222 root@127.77.0.11
+  look inside  $demo/pve: the VM's configuration, its serial log, tasks and requests; $state/install.log
+  run again    .venv/bin/ansible-playbook provision.yml -i inventory/demo    (changes nothing)
+  clean up     make demo-down
+TEXT
+}
+
+vmid() { basename "$(grep -lx 'name: demo1' "$demo"/pve/nodes/pve/qemu-server/*.conf)" .conf; }
+
+up() {
+  if [ "${REAL_NIX:-0}" != 1 ]; then
+    echo "The machine will be a Debian system installed by a stand-in for nixos-anywhere (demo/stand-in);"
+    echo "with Nix on this computer, make demo REAL_NIX=1 installs NixOS with the real one."
+  fi
+  step "Set this computer up" scripts/setup.sh build guest ansible
+  step "Build the modules and the test host" build
+  step "Make the installer's image" installer
+  step "Start the Proxmox VE test host" test_host
+  user_files
+  step "Provision: ansible-playbook provision.yml -i inventory/demo" play "$@"
+  summary
+}
+
+down() {
+  if running; then target/release/pve-testhost stop --data "$demo/pve"; fi
+  rm -rf "$demo"
+  echo "The test host is stopped and $demo is gone."
+}
+
+case ${1:-} in
+  up) shift; up "$@" ;;
+  down) down ;;
+  *) die "usage: scripts/demo.sh up | down" ;;
+esac

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# scripts/test.sh [lint|quick]: what CI runs. Without an argument everything; `quick` leaves out what
+# boots virtual machines; `lint` only checks formatting and the linters.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export ANSIBLE_CONFIG=$PWD/ansible.cfg
+export ANSIBLE_FORCE_COLOR=0 PY_COLORS=0 NO_COLOR=1
+
+say() { printf '\n== %s\n' "$*"; }
+timings=()
+step() {
+  local title=$1 start=$SECONDS
+  shift
+  say "$title"
+  "$@" || { printf '\nFAILED: %s\n' "$title" >&2; exit 1; }
+  timings+=("$(printf '%4d s  %s' $((SECONDS - start)) "$title")")
+}
+
+lint() {
+  step "cargo fmt" cargo fmt --all --check
+  step "cargo clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
+  step "the modules' documentation is that of their types" cargo xtask docs --check
+  step "yamllint" yamllint --strict .
+  step "ansible-lint" ansible-lint --offline --strict -q
+}
+
+mode=${1:-all}
+case $mode in
+  lint) ;;
+  quick) step "set up" scripts/setup.sh build ansible test ;;
+  all) step "set up" scripts/setup.sh ;;
+  *) echo "usage: scripts/test.sh [lint|quick]" >&2; exit 2 ;;
+esac
+export PATH=$PWD/.venv/bin:$PATH
+
+lint
+if [ "$mode" != lint ]; then
+  step "build the modules and the test host" cargo xtask install
+  step "build the test host" cargo build --quiet --release -p pve-testhost
+  if [ "$mode" = all ]; then
+    step "build the installer stand-in, tiny" demo/images/build.sh tiny
+    step "build the installer stand-in with the real cloud-init" demo/images/build.sh debian
+  fi
+  step "cargo test" cargo test --workspace --quiet
+  step "the modules under ansible-playbook (pytest)" pytest tests/modules
+fi
+if [ "$mode" = all ]; then
+  step "molecule: two machines at once, from nothing to installed" molecule test -s default
+  step "the flow: killed and taken up again, the real cloud-init (pytest)" pytest tests/flow
+fi
+say "All passed"
+printf '%s\n' "${timings[@]}"
