@@ -1,1 +1,3 @@
-//! nocloud-seed
+//! cloud-init seeds: from structured input to the one ISO that a guest reads.
+
+pub mod iso;
