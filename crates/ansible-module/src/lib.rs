@@ -1,1 +1,75 @@
-//! ansible-module
+//! Ansible's protocol for modules that are native binaries.
+//!
+//! A module implements [`Module`] and has a `main.rs` of three lines:
+//!
+//! ```ignore
+//! fn main() -> std::process::ExitCode {
+//!     ansible_module::main::<proxmox_iso::ProxmoxIso>()
+//! }
+//! ```
+//!
+//! Its options are a serde struct that also derives [`schemars::JsonSchema`]; that one type gives
+//! validation, coercion  and documentation . What a field's Rust type and
+//! attributes mean:
+//!
+//! | Rust | Ansible |
+//! | --- | --- |
+//! | `String` | `str` |
+//! | `PathBuf` with `#[schemars(extend("x-ansible" = {"type": "path"}))]` | `path`: `~` and `$VARS` expanded (schemars alone cannot tell a `PathBuf` from a `String`) |
+//! | integers, `f64`, `bool` | `int`, `float`, `bool` |
+//! | `Vec<T>` | `list` with `elements`; `a,b` is split |
+//! | `BTreeMap<String, T>` | `dict`, its values checked as `T` |
+//! | a struct | `dict` with suboptions |
+//! | an enum of unit variants | `str` with choices, documented by the variants' doc comments |
+//! | an untagged enum, `serde_json::Value` | `raw`; the variant whose JSON type fits is checked |
+//! | [`Secret`] | `str` with `no_log` |
+//! | `Option<T>` | optional |
+//! | `#[serde(default)]`, `#[serde(default = "..")]` | optional with that default (the type must implement `Serialize` for the default to be documented) |
+//! | `#[serde(flatten)]` | the inner struct's options, at this level |
+//!
+//! More is said with `#[schemars(extend("x-ansible" = {...}))]`: `type`, `elements` (both an Ansible
+//! type's name), `no_log` (bool), `aliases` (list), `env` (list of environment variables that
+//! supply the value when the option is absent).
+//!
+//! An option given as null is an absent one, as in Ansible.
+
+mod documentation;
+mod outcome;
+mod progress;
+mod rules;
+mod run;
+mod secret;
+mod task;
+
+pub use documentation::Documentation;
+pub use outcome::{Diff, Failure, Outcome};
+pub use progress::Progress;
+pub use rules::Rule;
+pub use run::main;
+pub use secret::Secret;
+pub use task::Task;
+
+use std::future::Future;
+
+/// An Ansible module.
+pub trait Module: 'static {
+    /// The name that playbooks use, which is the binary's name too.
+    const NAME: &'static str;
+
+    /// The options: the source of both validation and documentation.
+    type Options: serde::de::DeserializeOwned + schemars::JsonSchema;
+
+    /// What the options do not say: descriptions, notes, examples, return values.
+    fn documentation() -> Documentation;
+
+    /// Rules between options, checked as Ansible checks them.
+    fn rules() -> Vec<Rule> {
+        Vec::new()
+    }
+
+    /// Do the task.
+    ///
+    /// The future is dropped when the task is interrupted (SIGTERM, SIGINT, SIGHUP, or Ansible
+    /// gone), so whatever must be undone or ended is undone in `Drop`.
+    fn run(options: Self::Options, task: Task) -> impl Future<Output = Result<Outcome, Failure>>;
+}

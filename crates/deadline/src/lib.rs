@@ -1,1 +1,188 @@
-//! deadline
+//! One limit for a whole task.
+//!
+//! A [`Deadline`] is made once, when a task begins, and handed down to everything that waits, so
+//! that the waits share one limit instead of adding up. When it passes, the error says what was
+//! being waited for and since when.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The moment at which a task must have ended. Cheap to copy; covers everything the task does.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    end: Instant,
+    limit: Duration,
+}
+
+/// A wait that the deadline ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("waited {} for {what} (timeout {})", seconds(*waited), seconds(*limit))]
+pub struct Expired {
+    /// What was waited for, as a noun phrase: `the task UPID:... to end`.
+    pub what: String,
+    /// How long this wait lasted.
+    pub waited: Duration,
+    /// The limit of the deadline that ended it, counted from when the deadline was made.
+    pub limit: Duration,
+}
+
+/// Longer limits mean "no limit" and would overflow the clock.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+impl Deadline {
+    /// A deadline `limit` from now.
+    pub fn after(limit: Duration) -> Self {
+        let limit = limit.min(LONGEST);
+        Self {
+            end: Instant::now() + limit,
+            limit,
+        }
+    }
+
+    /// The time that is left; zero when it is over.
+    pub fn remaining(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether the time is over.
+    pub fn expired(&self) -> bool {
+        self.remaining().is_zero()
+    }
+
+    /// The limit the deadline was made with.
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// A deadline at most `limit` from now, and never later than this one.
+    pub fn shorter(&self, limit: Duration) -> Deadline {
+        let shorter = Self::after(limit);
+        if shorter.end < self.end {
+            shorter
+        } else {
+            *self
+        }
+    }
+
+    /// Await `future`, or fail naming `what` was waited for and for how long.
+    ///
+    /// # Errors
+    /// [`Expired`] when the deadline comes first; the future is dropped then. A future that is
+    /// ready at once wins even over a deadline that has passed.
+    pub async fn run<T>(
+        &self,
+        what: impl Into<String>,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Expired> {
+        let since = Instant::now();
+        match tokio::time::timeout_at(self.end, future).await {
+            Ok(value) => Ok(value),
+            Err(_) => Err(self.expired_error(what, since.elapsed())),
+        }
+    }
+
+    /// Sleep for `duration`, or until the deadline if that comes first.
+    ///
+    /// Returns whether the whole duration was slept; `false` means that the time is over.
+    pub async fn sleep(&self, duration: Duration) -> bool {
+        let left = self.remaining();
+        tokio::time::sleep(duration.min(left)).await;
+        duration < left
+    }
+
+    /// The error for a wait of `waited` for `what` that this deadline ended, for loops that poll
+    /// and notice [`Deadline::expired`] by themselves.
+    pub fn expired_error(&self, what: impl Into<String>, waited: Duration) -> Expired {
+        Expired {
+            what: what.into(),
+            waited,
+            limit: self.limit,
+        }
+    }
+}
+
+/// `30 s`, `1.5 s`: whole seconds from ten on, a tenth below.
+fn seconds(duration: Duration) -> String {
+    let exact = duration.as_secs_f64();
+    let tenths = (exact * 10.0).round() / 10.0;
+    if exact >= 10.0 || tenths.fract() == 0.0 {
+        format!("{tenths:.0} s")
+    } else {
+        format!("{tenths:.1} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_future_is_named() {
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let error = deadline
+            .run("the task X to end", std::future::pending::<()>())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "waited 30 s for the task X to end (timeout 30 s)"
+        );
+        assert!(deadline.expired());
+        assert_eq!(deadline.remaining(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_is_shared_by_all_waits() {
+        let deadline = Deadline::after(Duration::from_secs(30));
+        assert!(deadline.sleep(Duration::from_secs(20)).await);
+        let error = deadline
+            .run("the guest", std::future::pending::<()>())
+            .await
+            .unwrap_err();
+        assert_eq!(error.waited, Duration::from_secs(10));
+        assert_eq!(
+            error.to_string(),
+            "waited 10 s for the guest (timeout 30 s)"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shorter_deadline_is_never_later() {
+        let deadline = Deadline::after(Duration::from_secs(5));
+        assert_eq!(
+            deadline.shorter(Duration::from_secs(9)).remaining(),
+            Duration::from_secs(5)
+        );
+        assert_eq!(
+            deadline.shorter(Duration::from_secs(2)).remaining(),
+            Duration::from_secs(2)
+        );
+        assert_eq!(
+            deadline.shorter(Duration::from_secs(2)).limit(),
+            Duration::from_secs(2)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ready_future_wins_over_a_passed_deadline() {
+        let deadline = Deadline::after(Duration::ZERO);
+        assert!(!deadline.sleep(Duration::from_secs(1)).await);
+        assert_eq!(deadline.run("nothing", async { 1 }).await, Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_absurd_limit_is_no_limit() {
+        let deadline = Deadline::after(Duration::MAX);
+        assert!(!deadline.expired());
+    }
+
+    #[test]
+    fn seconds_are_short() {
+        assert_eq!(seconds(Duration::from_millis(1500)), "1.5 s");
+        assert_eq!(seconds(Duration::from_millis(2000)), "2 s");
+        assert_eq!(seconds(Duration::from_millis(30_400)), "30 s");
+        assert_eq!(seconds(Duration::from_millis(40)), "0 s");
+    }
+}
