@@ -27,48 +27,12 @@ build() {
   cargo xtask install
 }
 
-# The installer's image, by content: a link to it, so that the play has one path to name.
 installer() {
-  mkdir -p "$demo"
-  chmod 700 "$demo"
-  local iso
   if [ "${REAL_NIX:-0}" = 1 ]; then
-    iso=${NIXOS_INSTALLER_ISO:?with REAL_NIX=1, say where the NixOS installer image is: NIXOS_INSTALLER_ISO=...}
+    image=$(readlink -f "${NIXOS_INSTALLER_ISO:?with REAL_NIX=1, say where the NixOS installer image is: NIXOS_INSTALLER_ISO=...}")
   else
-    iso=$(demo/images/build.sh "$image")
+    demo/images/build.sh "$image"
   fi
-  ln -sfn "$(readlink -f "$iso")" "$demo/installer.iso"
-  echo "$(readlink -f "$iso") ($(du -Lh "$iso" | cut -f1))"
-}
-
-# What the installed machine gets from its user: a key to log in with, and a file to find there.
-user_files() {
-  mkdir -p "$demo/ssh"
-  [ -s "$demo/ssh/id_ed25519" ] || ssh-keygen -q -t ed25519 -N '' -C "nixos-proxmox demo" -f "$demo/ssh/id_ed25519"
-  mkdir -p "$demo/extra-files/root/.ssh" "$demo/extra-files/etc"
-  chmod 700 "$demo/extra-files/root" "$demo/extra-files/root/.ssh"
-  cp "$demo/ssh/id_ed25519.pub" "$demo/extra-files/root/.ssh/authorized_keys"
-  echo "Put here by nixos-anywhere's --extra-files." >"$demo/extra-files/etc/nixos-proxmox-demo"
-}
-
-running() { [ -s "$demo/pve/pid" ] && kill -0 "$(cat "$demo/pve/pid")" 2>/dev/null; }
-
-test_host() {
-  if running; then
-    echo "already running (process $(cat "$demo/pve/pid"))"
-  else
-    mkdir -p "$demo/pve"
-    rm -f "$demo/pve/endpoint.json"
-    setsid --fork target/release/pve-testhost serve --data "$demo/pve" --listen 127.0.0.1:8006 \
-      --accel "${DEMO_ACCEL:-auto}" >"$demo/pve/server.log" 2>&1 </dev/null
-    local tries=0
-    until [ -s "$demo/pve/endpoint.json" ]; do
-      tries=$((tries + 1))
-      [ "$tries" -lt 300 ] || { tail -n 5 "$demo/pve/server.log" >&2; die "the test host did not start: see $demo/pve/server.log"; }
-      sleep 0.1
-    done
-  fi
-  echo "API at https://127.0.0.1:8006, data in $demo/pve"
 }
 
 play() { ansible-playbook provision.yml -i inventory/demo "$@"; }
@@ -99,15 +63,13 @@ up() {
   step "Set this computer up" scripts/setup.sh build guest ansible
   step "Build the modules and the test host" build
   step "Make the installer's image" installer
-  step "Start the Proxmox VE test host" test_host
-  user_files
+  step "Start the Proxmox VE test host" env LAB_PORT="${DEMO_PORT:-8006}" LAB_ACCEL="${DEMO_ACCEL:-auto}" scripts/lab.sh up "$demo" "$image"
   step "Provision: ansible-playbook provision.yml -i inventory/demo" play "$@"
   summary
 }
 
 down() {
-  if running; then target/release/pve-testhost stop --data "$demo/pve"; fi
-  rm -rf "$demo"
+  scripts/lab.sh down "$demo"
   echo "The test host is stopped and $demo is gone."
 }
 

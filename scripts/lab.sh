@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# scripts/lab.sh up DIR IMAGE | down DIR: a Proxmox VE test host with its data in DIR, the link
+# DIR/installer.iso to the image (tiny | debian | none, which also simulates the guests), and the
+# keys and files of a user. The demo and the tests provision on it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+die() { printf 'lab: %s\n' "$*" >&2; exit 1; }
+testhost=${PVE_TESTHOST:-$PWD/target/release/pve-testhost}
+
+running() { [ -s "$lab/pve/pid" ] && kill -0 "$(cat "$lab/pve/pid")" 2>/dev/null; }
+
+# What the installed machine gets from its user: a key to log in with, and a file to find there.
+user_files() {
+  mkdir -p "$lab/ssh" "$lab/extra-files/root/.ssh" "$lab/extra-files/etc"
+  chmod 700 "$lab/extra-files/root" "$lab/extra-files/root/.ssh"
+  [ -s "$lab/ssh/id_ed25519" ] || ssh-keygen -q -t ed25519 -N '' -C "nixos-proxmox demo" -f "$lab/ssh/id_ed25519"
+  cp "$lab/ssh/id_ed25519.pub" "$lab/extra-files/root/.ssh/authorized_keys"
+  echo "Put here by nixos-anywhere's --extra-files." >"$lab/extra-files/etc/nixos-proxmox-demo"
+}
+
+up() {
+  local image=$1 accel=${LAB_ACCEL:-auto} iso tries=0
+  mkdir -p "$lab/pve"
+  chmod 700 "$lab"
+  user_files
+  case $image in
+    none) accel=none; head -c 65536 /dev/zero >"$lab/installer.iso" ;;
+    tiny | debian) iso=$(demo/images/build.sh "$image"); ln -sfn "$iso" "$lab/installer.iso" ;;
+    /*) ln -sfn "$image" "$lab/installer.iso" ;;
+    *) die "image: tiny, debian, none or an absolute path, not $image" ;;
+  esac
+  if running; then
+    echo "already running (process $(cat "$lab/pve/pid"))"
+    return
+  fi
+  rm -f "$lab/pve/endpoint.json"
+  setsid --fork "$testhost" serve --data "$lab/pve" --listen "127.0.0.1:${LAB_PORT:-0}" --accel "$accel" \
+    >"$lab/pve/server.log" 2>&1 </dev/null
+  until [ -s "$lab/pve/endpoint.json" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 300 ] || { tail -n 5 "$lab/pve/server.log" >&2; die "the test host did not start: see $lab/pve/server.log"; }
+    sleep 0.1
+  done
+  echo "the API is at https://127.0.0.1:$(sed -n 's/.*"api_port": *\([0-9]*\).*/\1/p' "$lab/pve/endpoint.json"), its data in $lab/pve"
+}
+
+down() {
+  if running; then "$testhost" stop --data "$lab/pve"; fi
+  rm -rf "$lab"
+}
+
+[ $# -ge 2 ] || die "usage: scripts/lab.sh up DIR IMAGE | down DIR"
+lab=$2
+case $1 in
+  up) up "${3:-tiny}" ;;
+  down) down ;;
+  *) die "usage: scripts/lab.sh up DIR IMAGE | down DIR" ;;
+esac
