@@ -1,0 +1,106 @@
+//! Wait until a guest can be logged in to, and is what the caller needs.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, Instant};
+
+use deadline::Deadline;
+
+use crate::{Connection, Error, Guest, Target};
+
+/// What a waiting may put up with.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The host key may still change (a guest that is rebooting into another system): a wrong one
+    /// is then tried again instead of ending the wait at once.
+    pub key_may_change: bool,
+    /// For how long a refused login is tried again, from the first refusal on. cloud-init may put
+    /// keys in place only after sshd has started.
+    pub login: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            key_may_change: false,
+            login: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A login that worked, and who answered.
+pub struct Attempt {
+    /// The open connection.
+    pub connection: Connection,
+    /// What the guest said that it is.
+    pub guest: Guest,
+}
+
+/// Longest single attempt: connection, banner, login and the question what the guest is.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(90);
+
+/// Log in to `target` again and again until `wanted` accepts the guest; `wanted` says what is
+/// wrong with one it does not accept. Each attempt is a real login: OpenSSH punishes connections
+/// that never authenticate. Between attempts 1 to 3 s pass, at random, so that many hosts that
+/// boot together are not asked together; longer after a refused login.
+///
+/// `on_attempt` hears why an attempt was not good enough.
+///
+/// # Errors
+/// At once what time cannot cure ([`Error::WrongKey`], [`Error::Identity`], [`Error::Agent`],
+/// [`Error::NoKnownKey`]); the login's error when its patience is over; else [`Error::GaveUp`] at
+/// the deadline.
+pub async fn wait_for(
+    target: &Target,
+    deadline: &Deadline,
+    patience: Patience,
+    wanted: impl Fn(&Guest) -> Result<(), String>,
+    mut on_attempt: impl FnMut(&str),
+) -> Result<Attempt, Error> {
+    let since = Instant::now();
+    let mut refused_since: Option<Instant> = None;
+    loop {
+        let attempt = deadline.shorter(ATTEMPT_LIMIT);
+        let reason = match attempt_once(target, &attempt).await {
+            Ok(found) => match wanted(&found.guest) {
+                Ok(()) => return Ok(found),
+                Err(reason) => {
+                    refused_since = None;
+                    reason
+                }
+            },
+            Err(
+                error @ (Error::Identity { .. } | Error::Agent { .. } | Error::NoKnownKey { .. }),
+            ) => return Err(error),
+            Err(error @ Error::WrongKey { .. }) if !patience.key_may_change => return Err(error),
+            Err(error @ Error::Login { .. }) => {
+                let first = *refused_since.get_or_insert_with(Instant::now);
+                if first.elapsed() >= patience.login {
+                    return Err(error);
+                }
+                error.to_string()
+            }
+            Err(error) => error.to_string(),
+        };
+        on_attempt(&reason);
+        let pause = pause() * if refused_since.is_some() { 2 } else { 1 };
+        if !deadline.sleep(pause).await {
+            let what = format!("SSH to {}", target.address());
+            return Err(Error::GaveUp {
+                expired: deadline.expired_error(what, since.elapsed()),
+                last: reason,
+            });
+        }
+    }
+}
+
+async fn attempt_once(target: &Target, deadline: &Deadline) -> Result<Attempt, Error> {
+    let connection = Connection::open(target, deadline).await?;
+    let guest = connection.identify(deadline).await?;
+    Ok(Attempt { connection, guest })
+}
+
+/// 1 to 3 seconds. The standard library's hasher keys are the randomness; nothing here is secret.
+fn pause() -> Duration {
+    let random = RandomState::new().build_hasher().finish();
+    Duration::from_millis(1000 + random % 2001)
+}
