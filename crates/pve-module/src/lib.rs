@@ -1,1 +1,14 @@
-//! pve-module
+//! What the modules for Proxmox VE share: the connection options, failures in words that say what
+//! to do next, a lock for the whole controller, finding VMs, and CD-ROM drives.
+
+pub mod cdrom;
+mod connection;
+mod failure;
+mod find;
+mod lock;
+pub mod paths;
+
+pub use connection::Connection;
+pub use failure::{doing, failure};
+pub use find::{VmRef, find_vm};
+pub use lock::Lock;

@@ -1,0 +1,575 @@
+//! Sending requests: hosts, authentication, retries, errors.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadline::Deadline;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, Response};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::error::Refusal;
+use crate::params::{Params, encode_pairs};
+use crate::session::{self, Ticket};
+use crate::tls::{self, LastRejected};
+use crate::{Credential, Error, Settings};
+
+/// pveproxy closes a connection that was idle for 5 s without notice.
+const IDLE: Duration = Duration::from_secs(3);
+/// A host that does not take a connection within this time is not there.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How often a call is repeated that failed for the network's sake (about ten seconds of
+/// backoff, which covers a restart of pveproxy).
+const RETRIES: u32 = 6;
+
+/// A client of one cluster's API. Cheap to clone; clones share connections and the ticket.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    http: reqwest::Client,
+    tls: rustls::ClientConfig,
+    rejected: LastRejected,
+    /// Index of the host in use.
+    host: AtomicUsize,
+    ticket: Mutex<Option<Ticket>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Client").field(&self.0.settings).finish()
+    }
+}
+
+/// A request that may be sent more than once.
+pub(crate) struct Call<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    /// Encoded query without `?`.
+    pub query: String,
+    /// Encoded form body.
+    pub form: Option<String>,
+}
+
+impl Call<'_> {
+    /// Method and path, for errors.
+    pub fn action(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    fn is_write(&self) -> bool {
+        self.method != Method::GET
+    }
+}
+
+impl Client {
+    /// A client with these settings. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when they make no sense or a certificate file cannot be used.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        if settings.hosts.is_empty() {
+            return Err(Error::Settings("no API host is given".into()));
+        }
+        for host in &settings.hosts {
+            if host.is_empty()
+                || host.contains('/')
+                || host.contains(char::is_whitespace)
+                || host.contains('@')
+            {
+                return Err(Error::Settings(format!(
+                    "'{host}' is no host name or address (no scheme, no path, no port)"
+                )));
+            }
+        }
+        session::check(&settings.credential)?;
+        let (tls, rejected) = tls::config(&settings.tls)?;
+        let http = http_client(&settings, &tls)?;
+        let host = AtomicUsize::new(0);
+        Ok(Self(Arc::new(Inner {
+            settings,
+            http,
+            tls,
+            rejected,
+            host,
+            ticket: Mutex::new(None),
+        })))
+    }
+
+    /// GET: read. Retried within the deadline. Returns the answer's `data`.
+    pub async fn get(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        deadline: &Deadline,
+    ) -> Result<Value, Error> {
+        self.call(
+            Call {
+                method: Method::GET,
+                path,
+                query: query_text(query),
+                form: None,
+            },
+            deadline,
+        )
+        .await
+    }
+
+    /// POST: create or act. Returns the answer's `data`, a UPID where PVE makes a task of it.
+    pub async fn post(
+        &self,
+        path: &str,
+        params: &Params,
+        deadline: &Deadline,
+    ) -> Result<Value, Error> {
+        self.call(
+            Call {
+                method: Method::POST,
+                path,
+                query: String::new(),
+                form: Some(params.to_form()),
+            },
+            deadline,
+        )
+        .await
+    }
+
+    /// PUT: change. Returns the answer's `data`.
+    pub async fn put(
+        &self,
+        path: &str,
+        params: &Params,
+        deadline: &Deadline,
+    ) -> Result<Value, Error> {
+        self.call(
+            Call {
+                method: Method::PUT,
+                path,
+                query: String::new(),
+                form: Some(params.to_form()),
+            },
+            deadline,
+        )
+        .await
+    }
+
+    /// DELETE: remove. Its parameters go into the query: pveproxy refuses a body.
+    pub async fn delete(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        deadline: &Deadline,
+    ) -> Result<Value, Error> {
+        self.call(
+            Call {
+                method: Method::DELETE,
+                path,
+                query: query_text(query),
+                form: None,
+            },
+            deadline,
+        )
+        .await
+    }
+
+    /// Send `call` until it is settled: reads again after any failure of the network, writes
+    /// only when nothing was sent, both while somebody else holds a lock.
+    async fn call(&self, call: Call<'_>, deadline: &Deadline) -> Result<Value, Error> {
+        let since = Instant::now();
+        let mut locked = 0;
+        let mut failed = 0;
+        loop {
+            let error = match self.once(&call, deadline).await {
+                Ok(data) => return Ok(data),
+                Err(error) => error,
+            };
+            let pause = if error.is_lock_contention() {
+                locked += 1;
+                backoff(locked, Duration::from_secs(2))
+            } else if self.should_retry(&error, call.is_write()) && failed < RETRIES * self.hosts()
+            {
+                failed += 1;
+                // The other hosts are asked at once, all of them again after a pause.
+                if failed % self.hosts() == 0 {
+                    backoff(failed / self.hosts(), Duration::from_secs(4))
+                } else {
+                    Duration::ZERO
+                }
+            } else {
+                return Err(error);
+            };
+            if !deadline.sleep(pause).await {
+                return Err(match error {
+                    Error::Refused(mut refusal) => {
+                        refusal.retried = Some(since.elapsed());
+                        Error::Refused(refusal)
+                    }
+                    other => other,
+                });
+            }
+        }
+    }
+
+    /// Whether a failure is the network's, and sending again is right. Moves on to the next host.
+    pub(crate) fn should_retry(&self, error: &Error, write: bool) -> bool {
+        let network = match error {
+            Error::Unreachable { .. } => true,
+            Error::Interrupted { .. } => !write,
+            Error::Refused(refusal) => !write && matches!(refusal.status, 502..=504 | 595 | 596),
+            _ => false,
+        };
+        if network {
+            self.0.host.fetch_add(1, Ordering::Relaxed);
+        }
+        network
+    }
+
+    pub(crate) fn hosts(&self) -> u32 {
+        self.0.settings.hosts.len() as u32
+    }
+
+    /// Send `call` once; a second time with a new ticket if the old one is no longer taken.
+    async fn once(&self, call: &Call<'_>, deadline: &Deadline) -> Result<Value, Error> {
+        let answer = self.send(call, self.auth(deadline).await?, deadline).await;
+        match answer {
+            Err(error) if error.is_authentication() && self.forget_ticket().await => {
+                self.send(call, self.auth(deadline).await?, deadline).await
+            }
+            other => other,
+        }
+    }
+
+    /// Send `call` with these authentication headers and read the answer.
+    async fn send(
+        &self,
+        call: &Call<'_>,
+        auth: HeaderMap,
+        deadline: &Deadline,
+    ) -> Result<Value, Error> {
+        let mut request = self
+            .0
+            .http
+            .request(call.method.clone(), self.url(call.path, &call.query))
+            .headers(auth);
+        if let Some(form) = &call.form {
+            request = request
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.clone());
+        }
+        let limit = deadline.shorter(self.0.settings.request_timeout);
+        let answered = limit.run(call.action(), async {
+            let response = request
+                .send()
+                .await
+                .map_err(|e| self.transport(&call.action(), e, call.is_write()))?;
+            self.read(response, &call.action(), call.is_write()).await
+        });
+        match answered.await {
+            Ok(result) => result,
+            Err(expired) if deadline.expired() => Err(Error::Expired {
+                expired,
+                last: None,
+                may_have_happened: call.is_write(),
+            }),
+            Err(_) => Err(Error::Interrupted {
+                action: call.action(),
+                detail: format!(
+                    "no answer from {} within {} s",
+                    self.address(),
+                    self.0.settings.request_timeout.as_secs()
+                ),
+                may_have_happened: call.is_write(),
+            }),
+        }
+    }
+
+    /// Read an answer: its `data`, or everything it says about the failure.
+    pub(crate) async fn read(
+        &self,
+        response: Response,
+        action: &str,
+        write: bool,
+    ) -> Result<Value, Error> {
+        let status = response.status();
+        let reason = match response.extensions().get::<hyper::ext::ReasonPhrase>() {
+            Some(phrase) => String::from_utf8_lossy(phrase.as_bytes()).into_owned(),
+            None => status.canonical_reason().unwrap_or_default().to_string(),
+        };
+        let body = response
+            .bytes()
+            .await
+            .map_err(|e| self.transport(action, e, write))?;
+        let json = serde_json::from_slice::<Value>(&body);
+        if status.is_success() {
+            return match json {
+                Ok(Value::Object(mut answer)) => Ok(answer.remove("data").unwrap_or(Value::Null)),
+                _ => Err(Error::Unexpected {
+                    action: action.to_string(),
+                    detail: format!("not PVE's JSON: {}", excerpt(&body)),
+                }),
+            };
+        }
+        let mut refusal = Refusal {
+            action: action.to_string(),
+            caller: self.0.settings.credential.caller().to_string(),
+            status: status.as_u16(),
+            message: reason.trim().to_string(),
+            reason,
+            errors: Default::default(),
+            retried: None,
+            write,
+        };
+        if let Ok(answer) = &json {
+            if let Some(text) = answer
+                .get("message")
+                .and_then(Value::as_str)
+                .map(str::trim)
+                .filter(|t| !t.is_empty())
+            {
+                refusal.message = text.to_string();
+            }
+            if let Some(errors) = answer.get("errors").and_then(Value::as_object) {
+                refusal.errors = errors
+                    .iter()
+                    .map(|(name, text)| {
+                        (
+                            name.clone(),
+                            text.as_str()
+                                .map_or_else(|| text.to_string(), |t| t.trim().to_string()),
+                        )
+                    })
+                    .collect();
+            }
+        } else if refusal.message.is_empty() {
+            refusal.message = excerpt(&body);
+        }
+        Err(Error::Refused(Box::new(refusal)))
+    }
+
+    /// A failure below HTTP.
+    pub(crate) fn transport(&self, action: &str, error: reqwest::Error, write: bool) -> Error {
+        let action = action.to_string();
+        let detail = root_cause(&error);
+        if error.is_connect() {
+            let rejected = self
+                .0
+                .rejected
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            return match rejected {
+                Some(rejected) => Error::Untrusted {
+                    action,
+                    host: self.address(),
+                    presented: Some(rejected.fingerprint),
+                    detail: rejected.reason,
+                },
+                None => Error::Unreachable {
+                    action,
+                    hosts: self.addresses(),
+                    detail,
+                },
+            };
+        }
+        Error::Interrupted {
+            action,
+            detail: format!("the connection to {} broke: {detail}", self.address()),
+            may_have_happened: write,
+        }
+    }
+
+    /// Headers that prove who asks; logs in or renews the ticket first if need be.
+    pub(crate) async fn auth(&self, deadline: &Deadline) -> Result<HeaderMap, Error> {
+        let (user, password) = match &self.0.settings.credential {
+            Credential::Token { id, secret } => return session::token_headers(id, secret),
+            Credential::Password { user, password } => (user, password),
+        };
+        let mut ticket = self.0.ticket.lock().await;
+        let renewed = match &*ticket {
+            Some(known) if !known.is_old() => return known.headers(),
+            // A ticket is taken as password and gives a new one.
+            Some(old) => self.log_in(user, &old.ticket, deadline).await.ok(),
+            None => None,
+        };
+        let fresh = match renewed {
+            Some(fresh) => fresh,
+            None => self.log_in(user, password, deadline).await?,
+        };
+        ticket.insert(fresh).headers()
+    }
+
+    async fn log_in(
+        &self,
+        user: &str,
+        password: &str,
+        deadline: &Deadline,
+    ) -> Result<Ticket, Error> {
+        let form = Params::new()
+            .with("username", user)
+            .with("password", password)
+            .to_form();
+        let call = Call {
+            method: Method::POST,
+            path: "/access/ticket",
+            query: String::new(),
+            form: Some(form),
+        };
+        Ticket::from_answer(&self.send(&call, HeaderMap::new(), deadline).await?)
+    }
+
+    /// Drop the ticket; whether there was one.
+    pub(crate) async fn forget_ticket(&self) -> bool {
+        self.0.ticket.lock().await.take().is_some()
+    }
+
+    /// A client with no connections yet, for a request that cannot be repeated after an idle
+    /// connection turned out to be closed.
+    pub(crate) fn fresh_http(&self) -> Result<reqwest::Client, Error> {
+        http_client(&self.0.settings, &self.0.tls)
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.0.settings.request_timeout
+    }
+
+    pub(crate) fn url(&self, path: &str, query: &str) -> String {
+        let question = if query.is_empty() { "" } else { "?" };
+        format!(
+            "https://{}/api2/json{path}{question}{query}",
+            self.address()
+        )
+    }
+
+    /// Host and port in use.
+    pub fn address(&self) -> String {
+        let hosts = &self.0.settings.hosts;
+        self.join(&hosts[self.0.host.load(Ordering::Relaxed) % hosts.len()])
+    }
+
+    fn addresses(&self) -> String {
+        self.0
+            .settings
+            .hosts
+            .iter()
+            .map(|host| self.join(host))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    fn join(&self, host: &str) -> String {
+        let port = self.0.settings.port;
+        if host.contains(':') && !host.starts_with('[') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
+    }
+}
+
+fn http_client(settings: &Settings, tls: &rustls::ClientConfig) -> Result<reqwest::Client, Error> {
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_idle_timeout(IDLE)
+        .connect_timeout(CONNECT.min(settings.request_timeout))
+        .tcp_nodelay(true)
+        .user_agent(concat!("nixos-proxmox/", env!("CARGO_PKG_VERSION")));
+    // A proxy from the environment cannot reach this machine's own loopback.
+    if settings.hosts.iter().all(|host| is_loopback(host)) {
+        builder = builder.no_proxy();
+    }
+    builder
+        .build()
+        .map_err(|e| Error::Settings(format!("HTTP client: {}", root_cause(&e))))
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+fn query_text(query: &[(&str, String)]) -> String {
+    encode_pairs(query.iter().map(|(name, value)| (*name, value.as_str())))
+}
+
+/// The innermost error's words: `Connection refused (os error 111)` rather than `error sending request`.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    let line = text.trim().lines().next().unwrap_or_default().to_string();
+    if line.is_empty() {
+        "an empty answer".into()
+    } else {
+        line
+    }
+}
+
+/// The pause before attempt `n` (from 1): 0.2 s doubled each time up to `most`, less up to half of
+/// it at random, so that parallel tasks do not come back together.
+pub(crate) fn backoff(n: u32, most: Duration) -> Duration {
+    let full = Duration::from_millis(200)
+        .saturating_mul(1 << n.saturating_sub(1).min(10))
+        .min(most);
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    full.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tls;
+
+    fn settings(hosts: &[&str]) -> Settings {
+        Settings {
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            port: 8006,
+            credential: Credential::Token {
+                id: "root@pam!t".into(),
+                secret: "s".into(),
+            },
+            tls: Tls::Insecure,
+            request_timeout: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn addresses_of_both_families() {
+        let client = Client::new(settings(&["::1", "pve1.example"])).unwrap();
+        assert_eq!(
+            client.url("/version", ""),
+            "https://[::1]:8006/api2/json/version"
+        );
+        assert_eq!(client.addresses(), "[::1]:8006, pve1.example:8006");
+    }
+
+    #[test]
+    fn a_host_is_only_a_host() {
+        for host in ["", "https://pve1", "pve1/x", "user@pve1", "a b"] {
+            assert!(Client::new(settings(&[host])).is_err(), "{host}");
+        }
+        assert!(Client::new(settings(&[])).is_err());
+    }
+
+    #[test]
+    fn pauses_grow_to_their_limit() {
+        let most = Duration::from_secs(2);
+        for n in 1..40 {
+            let pause = backoff(n, most);
+            assert!(pause >= Duration::from_millis(100) && pause <= most);
+        }
+    }
+}

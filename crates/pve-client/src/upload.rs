@@ -1,0 +1,351 @@
+//! Uploading a file to a storage, streamed in constant memory.
+//!
+//! pveproxy parses the multipart body by hand, and it is written the way that parser wants it:
+//! the scalar fields go into the query (which frees them from its field order), the only part is
+//! `filename`, its header block is sent in one piece (a split one ends up inside the stored
+//! file), and the length is known beforehand. The checksum has to be sent before the data, so it
+//! is either known or computed by reading the file first; the server compares it with what
+//! arrived, which makes a second hash here pointless.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use deadline::Deadline;
+use futures_util::stream::{self, Stream, StreamExt};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+
+use crate::client::backoff;
+use crate::params::{Params, encode};
+use crate::volid::{is_iso_name, normalise_upload_name};
+use crate::{Client, Error, Upid, sha256_bytes};
+
+/// Bytes read from a file at a time.
+const CHUNK: usize = 128 * 1024;
+/// Chunks that wait between the reading thread and the network.
+const QUEUE: usize = 4;
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Something to upload.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    content: &'static str,
+    name: String,
+    sha256: String,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Bytes(Bytes),
+    File(PathBuf),
+}
+
+impl Upload {
+    /// A file as ISO content under `name`, which is [normalised](normalise_upload_name) as PVE
+    /// does it. `sha256` (hex) is what PVE compares with what arrives.
+    pub fn iso_file(name: &str, path: &Path, sha256: &str) -> Self {
+        Self {
+            content: "iso",
+            name: normalise_upload_name(name),
+            sha256: sha256.to_string(),
+            source: Source::File(path.to_path_buf()),
+        }
+    }
+
+    /// Bytes as ISO content under `name`.
+    pub fn iso_bytes(name: &str, bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let sha256 = sha256_bytes(&bytes);
+        Self {
+            content: "iso",
+            name: normalise_upload_name(name),
+            sha256,
+            source: Source::Bytes(bytes),
+        }
+    }
+
+    /// The name the file gets on the storage.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Client {
+    /// Send a file to a storage of a node. Returns the task that copies it into place: the file
+    /// is there, and its checksum compared, only when that [task](Client::task) ended well.
+    /// `on_progress` is told the bytes sent so far and the whole size, twice a second.
+    ///
+    /// # Errors
+    /// Besides those of [`Client::post`]: [`Error::Settings`] for a name that PVE does not take,
+    /// [`Error::File`] when the file cannot be read or changes its size meanwhile.
+    pub async fn upload(
+        &self,
+        node: &str,
+        storage: &str,
+        upload: &Upload,
+        deadline: &Deadline,
+        mut on_progress: impl FnMut(u64, u64),
+    ) -> Result<Upid, Error> {
+        if !is_iso_name(&upload.name) {
+            return Err(Error::Settings(format!(
+                "'{}' is no name for an ISO: it must end in .iso or .img",
+                upload.name
+            )));
+        }
+        let path = format!("/nodes/{}/storage/{}/upload", encode(node), encode(storage));
+        let mut attempt = 0;
+        loop {
+            let error = match self
+                .upload_once(&path, upload, deadline, &mut on_progress)
+                .await
+            {
+                Ok(upid) => return Ok(upid),
+                Err(error) => error,
+            };
+            let again =
+                matches!(error, Error::Unreachable { .. }) && self.should_retry(&error, true);
+            attempt += 1;
+            if !again
+                || attempt > 6 * self.hosts()
+                || !deadline
+                    .sleep(backoff(attempt, Duration::from_secs(4)))
+                    .await
+            {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn upload_once(
+        &self,
+        path: &str,
+        upload: &Upload,
+        deadline: &Deadline,
+        on_progress: &mut impl FnMut(u64, u64),
+    ) -> Result<Upid, Error> {
+        let action = format!("POST {path} ({})", upload.name);
+        // One cheap call first: it gets the ticket, and finds out that credentials or certificate
+        // are wrong before a large body is on its way.
+        self.get("/version", &[], deadline).await?;
+        let boundary = boundary()?;
+        let head = Bytes::from(format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"{}\"\r\nContent-Type: application/octet-stream\r\n\r\n",
+            upload.name
+        ));
+        let tail = Bytes::from(format!("\r\n--{boundary}--\r\n"));
+        let sent = Arc::new(AtomicU64::new(0));
+        let (size, data) = open(&upload.source, sent.clone())?;
+        let length = head.len() as u64 + size + tail.len() as u64;
+        let body = stream::once(async { Ok(head) })
+            .chain(data)
+            .chain(stream::once(async { Ok(tail) }));
+        let query = Params::new()
+            .with("content", upload.content)
+            .with("checksum-algorithm", "sha256")
+            .with("checksum", &upload.sha256)
+            .to_form();
+        let request = self
+            .fresh_http()?
+            .post(self.url(path, &query))
+            .headers(self.auth(deadline).await?)
+            .header(
+                CONTENT_TYPE,
+                format!("multipart/form-data; boundary={boundary}"),
+            )
+            .header(CONTENT_LENGTH, length)
+            .body(reqwest::Body::wrap_stream(body));
+
+        let answer = async {
+            let response = request
+                .send()
+                .await
+                .map_err(|e| self.upload_failure(&action, e, upload, &sent, size))?;
+            self.read(response, &action, true).await
+        };
+        let data = self
+            .watch(answer, &action, &sent, size, deadline, on_progress)
+            .await?;
+        let text = data.as_str().unwrap_or_default();
+        text.parse().map_err(|_| Error::Unexpected {
+            action,
+            detail: format!("no task identifier but {data}"),
+        })
+    }
+
+    /// Await the answer, telling progress, until the deadline or until nothing moves any more.
+    async fn watch<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Error>>,
+        action: &str,
+        sent: &AtomicU64,
+        size: u64,
+        deadline: &Deadline,
+        on_progress: &mut impl FnMut(u64, u64),
+    ) -> Result<T, Error> {
+        let mut answer = std::pin::pin!(answer);
+        let since = Instant::now();
+        let (mut last, mut moved) = (0, Instant::now());
+        loop {
+            let tick = deadline.shorter(TICK);
+            if let Ok(result) = tick.run(action, &mut answer).await {
+                on_progress(sent.load(Ordering::Relaxed), size);
+                return result;
+            }
+            let now = sent.load(Ordering::Relaxed);
+            on_progress(now, size);
+            if now != last {
+                (last, moved) = (now, Instant::now());
+            }
+            let may_have_happened = now == size;
+            if deadline.expired() {
+                let what = format!("{action}: {now} of {size} bytes were sent");
+                return Err(Error::Expired {
+                    expired: deadline.expired_error(what, since.elapsed()),
+                    last: None,
+                    may_have_happened,
+                });
+            }
+            if moved.elapsed() > self.request_timeout() {
+                return Err(Error::Interrupted {
+                    action: action.to_string(),
+                    detail: format!(
+                        "nothing moved for {} s ({now} of {size} bytes were sent)",
+                        self.request_timeout().as_secs()
+                    ),
+                    may_have_happened,
+                });
+            }
+        }
+    }
+
+    /// A failure below HTTP during an upload. An upload that was cut short changed nothing.
+    fn upload_failure(
+        &self,
+        action: &str,
+        error: reqwest::Error,
+        upload: &Upload,
+        sent: &AtomicU64,
+        size: u64,
+    ) -> Error {
+        if let (Source::File(path), Some(source)) = (&upload.source, file_error(&error)) {
+            return Error::File {
+                path: path.clone(),
+                source,
+            };
+        }
+        let now = sent.load(Ordering::Relaxed);
+        match self.transport(action, error, now == size) {
+            Error::Interrupted {
+                action,
+                detail,
+                may_have_happened,
+            } => Error::Interrupted {
+                action,
+                detail: format!("{detail} ({now} of {size} bytes were sent)"),
+                may_have_happened,
+            },
+            other => other,
+        }
+    }
+}
+
+/// An error of the file behind the body, rather than of the network.
+fn file_error(error: &reqwest::Error) -> Option<std::io::Error> {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(failed) = inner.downcast_ref::<ReadFailed>() {
+            return Some(std::io::Error::new(failed.0, failed.1.clone()));
+        }
+        source = inner.source();
+    }
+    None
+}
+
+/// Marks an error as the file's on its way through the HTTP library.
+#[derive(Debug, thiserror::Error)]
+#[error("{1}")]
+struct ReadFailed(std::io::ErrorKind, String);
+
+type Chunk = Result<Bytes, ReadFailed>;
+
+/// The size of the source and a stream of exactly that many bytes; counts them in `sent` as they
+/// are taken by the network.
+fn open(
+    source: &Source,
+    sent: Arc<AtomicU64>,
+) -> Result<(u64, stream::BoxStream<'static, Chunk>), Error> {
+    let count = move |chunk: Chunk| {
+        if let Ok(bytes) = &chunk {
+            sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        chunk
+    };
+    match source {
+        Source::Bytes(bytes) => {
+            let bytes = bytes.clone();
+            Ok((
+                bytes.len() as u64,
+                stream::once(async { Ok(bytes) }).map(count).boxed(),
+            ))
+        }
+        Source::File(path) => {
+            let failed = |source| Error::File {
+                path: path.clone(),
+                source,
+            };
+            let file = File::open(path).map_err(failed)?;
+            let meta = file.metadata().map_err(failed)?;
+            if !meta.is_file() {
+                return Err(failed(std::io::Error::other("it is not a regular file")));
+            }
+            Ok((meta.len(), chunks(file, meta.len())?.map(count).boxed()))
+        }
+    }
+}
+
+/// Read `size` bytes of `file` on a thread, which ends when the stream is dropped.
+fn chunks(mut file: File, size: u64) -> Result<impl Stream<Item = Chunk> + Send + use<>, Error> {
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Chunk>(QUEUE);
+    let read = move || {
+        let mut left = size;
+        while left > 0 {
+            let mut buffer = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
+            let chunk = match file.read(&mut buffer) {
+                Ok(0) => Err(ReadFailed(
+                    std::io::ErrorKind::UnexpectedEof,
+                    "it became shorter while it was uploaded".into(),
+                )),
+                Ok(read) => {
+                    buffer.truncate(read);
+                    left -= read as u64;
+                    Ok(Bytes::from(buffer))
+                }
+                Err(error) => Err(ReadFailed(error.kind(), error.to_string())),
+            };
+            let failed = chunk.is_err();
+            if sender.blocking_send(chunk).is_err() || failed {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("upload".into())
+        .spawn(read)
+        .map_err(|e| Error::Settings(format!("cannot start a thread: {e}")))?;
+    Ok(stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    }))
+}
+
+/// A boundary that no file contains but by a chance of 1 in 2^128. pveproxy wants it unquoted.
+fn boundary() -> Result<String, Error> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|e| Error::Settings(format!("no random numbers: {e}")))?;
+    Ok(format!("nixos-proxmox-{}", hex::encode(random)))
+}
