@@ -1,0 +1,54 @@
+//! What input cannot become a seed.
+
+/// Why no seed can be made. Messages never hold key material or user-data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Keys or a host key are to be added to user-data that is a text of its own.
+    #[error(
+        "user_data is a text, which is passed on as it is, so {0} cannot be added to it; give user_data as a \
+         dictionary, or put them into the text"
+    )]
+    TextIsFixed(&'static str),
+
+    /// The user's own user-data contradicts what the other options need.
+    #[error("user_data.{key} {problem}")]
+    UserData {
+        /// The key in the user's dictionary.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+
+    /// A line that cannot stand in `authorized_keys`.
+    #[error("SSH key {number} of the authorized keys {problem}")]
+    AuthorizedKey {
+        /// Its position, counted from one.
+        number: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+
+    /// A host key that sshd would not take.
+    #[error("the {kind} SSH host key {problem}")]
+    HostKey {
+        /// `ed25519`, `ecdsa` or `rsa`.
+        kind: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+
+    /// An address or a set of addresses that makes no sense.
+    #[error("{what}: {problem}")]
+    Network {
+        /// The option or text.
+        what: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+
+    /// A host name that cannot be one.
+    #[error(
+        "{0:?} is no host name (letters, digits and dashes, parts of at most 63 characters joined by dots)"
+    )]
+    Hostname(String),
+}

@@ -1,0 +1,19 @@
+//! Names of seed ISOs on a storage.
+
+/// How every seed of this project begins.
+const PREFIX: &str = "nixos-proxmox-seed-";
+
+/// The file name of the seed for a VM whose content has this SHA-256 (hex).
+/// Only letters, digits and dashes: Proxmox VE keeps such names as they are.
+pub fn iso_name(vmid: u32, sha256: &str) -> String {
+    format!(
+        "{}{}.iso",
+        iso_prefix(vmid),
+        sha256.get(..12).unwrap_or(sha256)
+    )
+}
+
+/// How the names of all seeds for a VM begin; no other VM's do.
+pub fn iso_prefix(vmid: u32) -> String {
+    format!("{PREFIX}{vmid}-")
+}

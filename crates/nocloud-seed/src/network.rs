@@ -1,0 +1,235 @@
+//! Addresses of a guest: Proxmox VE's `ipconfigN` language, and cloud-init's
+//! network-config version 2 made from it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+
+/// How a NIC gets its IPv4 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address4 {
+    /// From a DHCP server.
+    Dhcp,
+    /// This address, with its prefix length.
+    Static(Ipv4Addr, u8),
+}
+
+/// How a NIC gets its IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address6 {
+    /// From a DHCPv6 server.
+    Dhcp,
+    /// From router advertisements.
+    Auto,
+    /// This address, with its prefix length.
+    Static(Ipv6Addr, u8),
+}
+
+/// The addresses of one NIC: what an `ipconfigN` of Proxmox VE says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IpConfig {
+    /// IPv4 address.
+    pub ip: Option<Address4>,
+    /// IPv4 gateway.
+    pub gw: Option<Ipv4Addr>,
+    /// IPv6 address.
+    pub ip6: Option<Address6>,
+    /// IPv6 gateway.
+    pub gw6: Option<Ipv6Addr>,
+}
+
+impl IpConfig {
+    /// From the four values as a user writes them; `what` names the option in
+    /// errors.
+    ///
+    /// # Errors
+    /// [`Error::Network`] for a value that is no address, and for a gateway
+    /// without a fixed address of its family, as Proxmox VE refuses it too.
+    pub fn new(
+        what: &str,
+        ip: Option<&str>,
+        gw: Option<&str>,
+        ip6: Option<&str>,
+        gw6: Option<&str>,
+    ) -> Result<Self, Error> {
+        let wrong = |value: &str, problem| Error::Network {
+            what: format!("{what}: {value:?}"),
+            problem,
+        };
+        let ip = ip.map(|text| match text {
+            "dhcp" => Ok(Address4::Dhcp),
+            _ => cidr::<Ipv4Addr>(text, 32)
+                .map(|(address, prefix)| Address4::Static(address, prefix))
+                .ok_or_else(|| {
+                    wrong(
+                        text,
+                        "is no IPv4 address with a prefix length (192.0.2.11/24), nor dhcp",
+                    )
+                }),
+        });
+        let ip6 = ip6.map(|text| match text {
+            "dhcp" => Ok(Address6::Dhcp),
+            "auto" => Ok(Address6::Auto),
+            _ => cidr::<Ipv6Addr>(text, 128)
+                .map(|(address, prefix)| Address6::Static(address, prefix))
+                .ok_or_else(|| wrong(text, "is no IPv6 address with a prefix length (2001:db8::11/64), nor dhcp or auto")),
+        });
+        let gw = gw.map(|text| {
+            text.parse()
+                .map_err(|_| wrong(text, "is no IPv4 address of a gateway"))
+        });
+        let gw6 = gw6.map(|text| {
+            text.parse()
+                .map_err(|_| wrong(text, "is no IPv6 address of a gateway"))
+        });
+        let config = IpConfig {
+            ip: ip.transpose()?,
+            gw: gw.transpose()?,
+            ip6: ip6.transpose()?,
+            gw6: gw6.transpose()?,
+        };
+        if config.gw.is_some() && !matches!(config.ip, Some(Address4::Static(..))) {
+            return Err(wrong("gw", "needs a fixed ip"));
+        }
+        if config.gw6.is_some() && !matches!(config.ip6, Some(Address6::Static(..))) {
+            return Err(wrong("gw6", "needs a fixed ip6"));
+        }
+        if config.ip.is_none() && config.ip6.is_none() {
+            return Err(Error::Network {
+                what: what.to_owned(),
+                problem: "needs ip or ip6",
+            });
+        }
+        Ok(config)
+    }
+
+    /// From Proxmox VE's own text, `ip=192.0.2.11/24,gw=192.0.2.1`.
+    ///
+    /// # Errors
+    /// [`Error::Network`] as for [`IpConfig::new`], and for unknown keys.
+    pub fn parse(what: &str, text: &str) -> Result<Self, Error> {
+        let mut values: [Option<&str>; 4] = [None; 4];
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
+            let known = part.split_once('=').and_then(|(key, value)| {
+                let index = ["ip", "gw", "ip6", "gw6"].iter().position(|k| *k == key)?;
+                Some((index, value))
+            });
+            let Some((index, value)) = known else {
+                return Err(Error::Network {
+                    what: format!("{what}: {part:?}"),
+                    problem: "is none of ip=, gw=, ip6= and gw6=",
+                });
+            };
+            values[index] = Some(value);
+        }
+        let [ip, gw, ip6, gw6] = values;
+        Self::new(what, ip, gw, ip6, gw6)
+    }
+}
+
+impl std::fmt::Display for IpConfig {
+    /// As Proxmox VE's `ipconfigN` takes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts = [
+            self.ip.map(|ip| match ip {
+                Address4::Dhcp => "ip=dhcp".to_owned(),
+                Address4::Static(address, prefix) => format!("ip={address}/{prefix}"),
+            }),
+            self.gw.map(|gw| format!("gw={gw}")),
+            self.ip6.map(|ip| match ip {
+                Address6::Dhcp => "ip6=dhcp".to_owned(),
+                Address6::Auto => "ip6=auto".to_owned(),
+                Address6::Static(address, prefix) => format!("ip6={address}/{prefix}"),
+            }),
+            self.gw6.map(|gw| format!("gw6={gw}")),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(","))
+    }
+}
+
+/// A NIC of the guest with its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    /// Its name in the VM's configuration, `net0`.
+    pub name: String,
+    /// Its MAC address, which finds it in the guest whatever it is called there.
+    pub mac: String,
+    /// Its addresses.
+    pub ip: IpConfig,
+}
+
+/// A network-config of version 2 (cloud-init's documentation, "Networking
+/// config Version 2"). Default routes are written as `0.0.0.0/0` and `::/0`:
+/// every cloud-init knows those, `gateway4` is deprecated and `default` too new.
+pub(crate) fn network_config(nics: &[Nic], nameservers: &[String], search: &[String]) -> Value {
+    let mut ethernets = Map::new();
+    for nic in nics {
+        let mut entry = Map::new();
+        entry.insert(
+            "match".into(),
+            json!({ "macaddress": nic.mac.to_ascii_lowercase() }),
+        );
+        let mut addresses = Vec::new();
+        match nic.ip.ip {
+            Some(Address4::Dhcp) => {
+                entry.insert("dhcp4".into(), true.into());
+            }
+            Some(Address4::Static(address, prefix)) => {
+                addresses.push(format!("{address}/{prefix}"))
+            }
+            None => {}
+        }
+        match nic.ip.ip6 {
+            Some(Address6::Dhcp) => {
+                entry.insert("dhcp6".into(), true.into());
+            }
+            Some(Address6::Auto) => {
+                entry.insert("accept-ra".into(), true.into());
+            }
+            Some(Address6::Static(address, prefix)) => {
+                addresses.push(format!("{address}/{prefix}"))
+            }
+            None => {}
+        }
+        if !addresses.is_empty() {
+            entry.insert("addresses".into(), addresses.into());
+        }
+        let route4 = nic
+            .ip
+            .gw
+            .map(|gw| json!({ "to": "0.0.0.0/0", "via": gw.to_string() }));
+        let route6 = nic
+            .ip
+            .gw6
+            .map(|gw| json!({ "to": "::/0", "via": gw.to_string() }));
+        let routes: Vec<Value> = route4.into_iter().chain(route6).collect();
+        if !routes.is_empty() {
+            entry.insert("routes".into(), routes.into());
+        }
+        let mut names = Map::new();
+        if !nameservers.is_empty() {
+            names.insert("addresses".into(), nameservers.into());
+        }
+        if !search.is_empty() {
+            names.insert("search".into(), search.into());
+        }
+        if !names.is_empty() {
+            entry.insert("nameservers".into(), names.into());
+        }
+        ethernets.insert(nic.name.clone(), entry.into());
+    }
+    json!({ "version": 2, "ethernets": ethernets })
+}
+
+/// `ADDRESS/PREFIX`.
+fn cidr<A: std::str::FromStr>(text: &str, longest: u8) -> Option<(A, u8)> {
+    let (address, prefix) = text.split_once('/')?;
+    let prefix = prefix.parse().ok().filter(|p| *p <= longest)?;
+    Some((address.parse().ok()?, prefix))
+}

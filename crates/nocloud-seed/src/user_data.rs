@@ -1,0 +1,167 @@
+//! The user-data: the user's own dictionary with ours merged in.
+//!
+//! Keys and host keys go in as `users` and `write_files`, because cloud-init
+//! applies those in its init stage, which NixOS and Debian order before sshd.
+//! The better known top-level `ssh_authorized_keys` and `ssh_keys` are applied
+//! in the config stage, beside or after a running sshd: first logins fail, and
+//! the first connections see another host key.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::{Error, Input};
+
+/// The `#cloud-config` dictionary for this input, `own` being the user's part.
+pub(crate) fn cloud_config(
+    input: &Input,
+    own: Map<String, Value>,
+) -> Result<Map<String, Value>, Error> {
+    let mut config = Map::new();
+    match &input.hostname {
+        Some(name) => {
+            let (host, domain) = name.split_once('.').unwrap_or((name, ""));
+            config.insert("hostname".into(), host.into());
+            if !domain.is_empty() {
+                config.insert("fqdn".into(), name.as_str().into());
+            }
+        }
+        // Without this cloud-init would call the guest "localhost".
+        None => {
+            config.insert("preserve_hostname".into(), true.into());
+        }
+    }
+    let keys = authorized_keys(&input.authorized_keys)?;
+    if !keys.is_empty() {
+        config.insert("disable_root".into(), false.into());
+    }
+    if !input.host_keys.is_empty() {
+        // cloud-init deletes and renews host keys once per instance otherwise.
+        config.insert("ssh_deletekeys".into(), false.into());
+        // Only the kinds that are there, so that none is made (cloud-init's
+        // schema does not take an empty list).
+        let kinds: Vec<&str> = input
+            .host_keys
+            .iter()
+            .map(|key| key.kind().name())
+            .collect();
+        config.insert("ssh_genkeytypes".into(), kinds.into());
+    }
+
+    // The user's own values win over ours, except where keys would be lost.
+    let mut own = own;
+    let own_users = take_list(&mut own, "users")?;
+    let own_files = take_list(&mut own, "write_files")?;
+    for (key, value) in own {
+        config.insert(key, value);
+    }
+    if !input.host_keys.is_empty() && config["ssh_deletekeys"] != false {
+        return Err(Error::UserData {
+            key: "ssh_deletekeys",
+            problem: "must be false or left out when host keys are given",
+        });
+    }
+    if let Some(users) = users(own_users, keys)? {
+        config.insert("users".into(), users.into());
+    }
+    let mut files = own_files.unwrap_or_default();
+    for key in &input.host_keys {
+        let path = format!("/etc/ssh/ssh_host_{}_key", key.kind().name());
+        for (path, mode, content) in [
+            (path.clone(), "0600", key.private()),
+            (format!("{path}.pub"), "0644", key.public()),
+        ] {
+            files.push(json!({
+                "path": path,
+                "owner": "root:root",
+                "permissions": mode,
+                "encoding": "b64",
+                "content": STANDARD.encode(content),
+            }));
+        }
+    }
+    if !files.is_empty() {
+        config.insert("write_files".into(), files.into());
+    }
+    Ok(config)
+}
+
+/// Takes a key that must be a list out of the user's dictionary.
+fn take_list(own: &mut Map<String, Value>, key: &'static str) -> Result<Option<Vec<Value>>, Error> {
+    match own.remove(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(items)) => Ok(Some(items)),
+        Some(_) => Err(Error::UserData {
+            key,
+            problem: "must be a list",
+        }),
+    }
+}
+
+/// The users: the user's own, with `keys` added for root.
+fn users(own: Option<Vec<Value>>, keys: Vec<String>) -> Result<Option<Vec<Value>>, Error> {
+    if keys.is_empty() {
+        return Ok(own);
+    }
+    let mut users = own.unwrap_or_default();
+    let root = users.iter_mut().find_map(|user| {
+        user.as_object_mut()
+            .filter(|user| user.get("name").is_some_and(|name| name == "root"))
+    });
+    match root {
+        Some(root) => match root
+            .entry("ssh_authorized_keys")
+            .or_insert_with(|| json!([]))
+        {
+            Value::Array(list) => {
+                for key in keys {
+                    if !list.iter().any(|known| *known == key) {
+                        list.push(key.into());
+                    }
+                }
+            }
+            _ => {
+                return Err(Error::UserData {
+                    key: "users",
+                    problem: "has an ssh_authorized_keys that is no list",
+                });
+            }
+        },
+        // A bare "root" would be a second entry for the same account.
+        None => {
+            users.retain(|user| *user != "root");
+            // lock_passwd: an installer's console login stays as it is.
+            users
+                .push(json!({ "name": "root", "lock_passwd": false, "ssh_authorized_keys": keys }));
+        }
+    }
+    Ok(Some(users))
+}
+
+/// The lines, trimmed and without doubles.
+fn authorized_keys(lines: &[String]) -> Result<Vec<String>, Error> {
+    let mut keys: Vec<String> = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let wrong = |problem| Error::AuthorizedKey {
+            number: index + 1,
+            problem,
+        };
+        let line = line.trim();
+        if line.contains("PRIVATE KEY") {
+            return Err(wrong("is a private key; give the public one"));
+        }
+        if line.contains(['\n', '\r']) {
+            return Err(wrong("has several lines; give one key an item"));
+        }
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line.split_ascii_whitespace().count() < 2 {
+            return Err(wrong("is no public key line (algorithm, base64, comment)"));
+        }
+        if !keys.iter().any(|known| known == line) {
+            keys.push(line.to_owned());
+        }
+    }
+    Ok(keys)
+}
