@@ -42,12 +42,3 @@ if [ -s "$work/given" ]; then
 else
   make host_key "$name"
 fi
-
-# The tree that nixos-anywhere copies over the new system; built aside, then swapped in.
-files=$work/extra-files
-mkdir -p -m 755 "$files/etc/ssh"
-kind=$(cut -d' ' -f1 "$dir/host_key.pub" | sed 's/^ssh-//; s/^ecdsa-.*/ecdsa/')
-install -m 600 "$dir/host_key" "$files/etc/ssh/ssh_host_${kind}_key"
-install -m 644 "$dir/host_key.pub" "$files/etc/ssh/ssh_host_${kind}_key.pub"
-rm -rf "$dir/host-files"
-mv "$files" "$dir/host-files"
