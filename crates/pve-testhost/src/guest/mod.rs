@@ -4,16 +4,28 @@
 //! [`Guests`] is all the API layer sees. It takes the effective configuration of a VM in PVE's own
 //! words ([`VmSpec`]) and never touches the VM's stored configuration.
 
+mod agent;
+pub mod cloudinit;
 mod config;
+mod firmware;
+mod machine;
+mod net;
+mod process;
+mod qemu;
+mod qmp;
+mod seed;
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use machine::Machines;
 use simulation::Simulation;
 
 /// How guests are run.
@@ -114,6 +126,7 @@ pub struct Guests {
 
 enum Backend {
     Simulated(Simulation),
+    Real(Machines),
 }
 
 impl Guests {
@@ -124,7 +137,9 @@ impl Guests {
     pub fn new(settings: Settings) -> Result<Self, String> {
         let backend = match settings.accel {
             Accel::None => Backend::Simulated(Simulation::default()),
-            _ => Backend::Simulated(Simulation::default()),
+            Accel::Auto => Backend::Real(Machines::new(settings, kvm_works())?),
+            Accel::Tcg => Backend::Real(Machines::new(settings, false)?),
+            Accel::Kvm => Backend::Real(Machines::new(settings, true)?),
         };
         Ok(Self {
             backend: Arc::new(backend),
@@ -146,9 +161,12 @@ impl Guests {
                 file.display()
             ));
         }
-        let _ = log;
+        if let Some(error) = net::missing_bridge(&vm.config) {
+            return Err(error);
+        }
         match &*self.backend {
             Backend::Simulated(guests) => guests.start(&vm),
+            Backend::Real(guests) => guests.start(&vm, log).await,
         }
     }
 
@@ -156,6 +174,7 @@ impl Guests {
     pub async fn stop(&self, vmid: u32) {
         match &*self.backend {
             Backend::Simulated(guests) => guests.stop(vmid),
+            Backend::Real(guests) => guests.stop(vmid).await,
         }
     }
 
@@ -165,9 +184,9 @@ impl Guests {
     /// # Errors
     /// When the VM does not run or QEMU refuses.
     pub async fn powerdown(&self, vmid: u32, use_agent: bool) -> Result<(), String> {
-        let _ = use_agent;
         match &*self.backend {
             Backend::Simulated(guests) => guests.powerdown(vmid),
+            Backend::Real(guests) => guests.powerdown(vmid, use_agent).await,
         }
     }
 
@@ -178,6 +197,7 @@ impl Guests {
     pub async fn reset(&self, vmid: u32) -> Result<(), String> {
         match &*self.backend {
             Backend::Simulated(guests) => guests.set_status(vmid, "running"),
+            Backend::Real(guests) => guests.execute(vmid, "system_reset", json!({})).await,
         }
     }
 
@@ -188,6 +208,7 @@ impl Guests {
     pub async fn suspend(&self, vmid: u32) -> Result<(), String> {
         match &*self.backend {
             Backend::Simulated(guests) => guests.set_status(vmid, "paused"),
+            Backend::Real(guests) => guests.execute(vmid, "stop", json!({})).await,
         }
     }
 
@@ -198,6 +219,7 @@ impl Guests {
     pub async fn resume(&self, vmid: u32) -> Result<(), String> {
         match &*self.backend {
             Backend::Simulated(guests) => guests.set_status(vmid, "running"),
+            Backend::Real(guests) => guests.execute(vmid, "cont", json!({})).await,
         }
     }
 
@@ -205,6 +227,7 @@ impl Guests {
     pub fn power(&self, vmid: u32) -> Power {
         match &*self.backend {
             Backend::Simulated(guests) => guests.power(vmid),
+            Backend::Real(guests) => guests.power(vmid),
         }
     }
 
@@ -219,9 +242,9 @@ impl Guests {
         drive: &str,
         medium: Option<&Path>,
     ) -> Result<(), String> {
-        let _ = (drive, medium);
         match &*self.backend {
             Backend::Simulated(guests) => guests.running(vmid),
+            Backend::Real(guests) => guests.change_medium(vmid, drive, medium).await,
         }
     }
 
@@ -235,9 +258,9 @@ impl Guests {
         execute: &str,
         arguments: Value,
     ) -> Result<Value, AgentError> {
-        let _ = (execute, arguments);
         match &*self.backend {
             Backend::Simulated(guests) => guests.agent(vmid),
+            Backend::Real(guests) => guests.agent(vmid, execute, &arguments).await,
         }
     }
 
@@ -245,6 +268,7 @@ impl Guests {
     pub fn forget(&self, vmid: u32) {
         match &*self.backend {
             Backend::Simulated(guests) => guests.stop(vmid),
+            Backend::Real(guests) => guests.forget(vmid),
         }
     }
 
@@ -252,6 +276,7 @@ impl Guests {
     pub async fn shutdown(&self) {
         match &*self.backend {
             Backend::Simulated(guests) => guests.stop_all(),
+            Backend::Real(guests) => guests.stop_all().await,
         }
     }
 }
@@ -259,4 +284,15 @@ impl Guests {
 /// PVE's text for an operation that needs a running VM.
 fn not_running(vmid: u32) -> String {
     format!("VM {vmid} not running")
+}
+
+/// Whether KVM is worth trying. That /dev/kvm opens says nothing: nested hosts without hardware
+/// virtualisation offer it too, and stock kernels hang there.
+fn kvm_works() -> bool {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let capable = flags
+        .split_ascii_whitespace()
+        .any(|word| matches!(word, "svm" | "vmx"));
+    let mut writable = std::fs::OpenOptions::new();
+    capable && writable.read(true).write(true).open("/dev/kvm").is_ok()
 }
