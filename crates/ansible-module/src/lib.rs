@@ -33,14 +33,25 @@
 //!
 //! An option given as null is an absent one, as in Ansible.
 
+mod arguments;
+mod coerce;
+mod docs;
 mod documentation;
+mod mask;
 mod outcome;
+mod panics;
 mod progress;
+mod reply;
 mod rules;
 mod run;
 mod secret;
+mod spec;
 mod task;
+mod validate;
+mod watch;
+mod yaml;
 
+pub use docs::{DocsError, docs};
 pub use documentation::Documentation;
 pub use outcome::{Diff, Failure, Outcome};
 pub use progress::Progress;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::task::Secrets;
+use crate::mask::Secrets;
 
 /// A writer of JSON lines. Cheap to clone. Writing never fails the task: a file that cannot be
 /// opened or written is as good as none.

@@ -1,66 +1,92 @@
 //! A module's life: arguments in, work, one line of JSON out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use tokio::sync::oneshot;
 
-use crate::task::{Secrets, Task};
-use crate::{Failure, Module, Outcome};
+use crate::arguments::Arguments;
+use crate::reply::Reply;
+use crate::spec::Spec;
+use crate::task::Task;
+use crate::validate::{prune, validate};
+use crate::{Failure, Module, Outcome, mask, panics, watch};
 
 /// Run the module `M` as Ansible starts it: `NAME ARGUMENT_FILE`. Prints the result and returns
-/// the exit code, 0 or 1.
+/// the exit code, 0 or 1. Never reads from stdin.
 pub fn main<M: Module>() -> ExitCode {
-    let secrets = Secrets::default();
-    let outcome = run::<M>(&secrets);
-    let (result, code) = match outcome {
-        Ok(outcome) => (success(outcome), ExitCode::SUCCESS),
-        Err(failure) => (failed(failure), ExitCode::FAILURE),
-    };
-    println!("{}", secrets.scrub(Value::Object(result)));
-    code
+    let reply = Arc::new(Reply::new(M::NAME));
+    panics::install(reply.clone());
+    let outcome = catch_unwind(AssertUnwindSafe(|| task::<M>(&reply)));
+    let succeeded = reply.answer(outcome.unwrap_or_else(|_| Err(panics::caught(M::NAME))));
+    ExitCode::from(u8::from(!succeeded))
 }
 
-fn run<M: Module>(secrets: &Secrets) -> Result<Outcome, Failure> {
-    let path = std::env::args_os()
-        .nth(1)
-        .ok_or_else(|| Failure::new("invocation", "no argument file"))?;
-    let text = std::fs::read(path)
-        .map_err(|e| Failure::new("invocation", format!("cannot read the arguments: {e}")))?;
-    let mut arguments: Map<String, Value> = serde_json::from_slice(&text)
-        .map_err(|e| Failure::new("invocation", format!("the arguments are not JSON: {e}")))?;
-    let flag = |name: &str| arguments.get(name) == Some(&Value::Bool(true));
-    let task = Task::new(
-        flag("_ansible_check_mode"),
-        flag("_ansible_diff"),
-        0,
-        secrets.clone(),
-    );
-    arguments.retain(|name, _| !name.starts_with("_ansible_"));
-    let options = serde_json::from_value(Value::Object(arguments))
-        .map_err(|e| Failure::new("invalid_option", e.to_string()))?;
+fn task<M: Module>(reply: &Arc<Reply>) -> Result<Outcome, Failure> {
+    let path = std::env::args_os().nth(1).map(PathBuf::from);
+    let mut arguments = Arguments::read(&path.unwrap_or_else(|| "(none given)".into()))?;
+    let interrupted = watch::start(reply.clone())
+        .map_err(|e| Failure::new("internal", format!("cannot start a thread: {e}")))?;
+    let options = options::<M>(&mut arguments, reply)?;
+    let task = Task::new(&arguments, reply.secrets.clone());
+    reply.task(task.clone());
+    work::<M>(options, task, interrupted)
+}
+
+/// The arguments, checked, as the module's own type.
+fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Options, Failure> {
+    let spec = Spec::of::<M::Options>();
+    reply.secrets.add_options(&spec, &arguments.params);
+    let checked = validate(&spec, &M::rules(), &mut arguments.params);
+    checked
+        .secrets
+        .iter()
+        .for_each(|secret| reply.secrets.add(secret));
+    let name = arguments.module_name.as_deref().unwrap_or(M::NAME);
+    let error = checked.error(name, arguments.ignore_unknown);
+    let shown = mask::invocation(&spec, &arguments.params);
+    reply.asked(arguments, shown, checked.warnings);
+    if let Some(error) = error {
+        return Err(invalid(error));
+    }
+    let mut params = std::mem::take(&mut arguments.params);
+    prune(&mut params, &spec);
+    serde_path_to_error::deserialize(Value::Object(params)).map_err(|e| {
+        let path = e.path().to_string();
+        let reason = e.into_inner();
+        invalid(match path.as_str() {
+            "." => format!("invalid options: {reason}"),
+            _ => format!("invalid value of {path}: {reason}"),
+        })
+        .object(path)
+    })
+}
+
+fn invalid(msg: String) -> Failure {
+    Failure::new("invalid_option", msg)
+}
+
+/// Run the module until it ends or must end.
+fn work<M: Module>(
+    options: M::Options,
+    task: Task,
+    interrupted: oneshot::Receiver<Failure>,
+) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| Failure::new("internal", format!("cannot start: {e}")))?;
-    let _ = task.warnings();
-    runtime.block_on(M::run(options, task))
-}
-
-fn success(outcome: Outcome) -> Map<String, Value> {
-    let mut result = outcome.values;
-    result.insert("changed".into(), outcome.changed.into());
-    result.insert("msg".into(), outcome.msg.into());
-    result
-}
-
-fn failed(failure: Failure) -> Map<String, Value> {
-    let mut result = failure.values;
-    result.insert("failed".into(), true.into());
-    result.insert("msg".into(), failure.msg.into());
-    result.insert(
-        "error".into(),
-        json!({"kind": failure.kind, "object": failure.object, "status": failure.status,
-               "detail": failure.detail, "hint": failure.hint}),
-    );
-    result
+        .map_err(|e| Failure::new("internal", format!("cannot start the runtime: {e}")))?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            Ok(failure) = interrupted => Err(failure),
+            outcome = M::run(options, task) => outcome,
+        }
+    });
+    // Blocking work that is still under way ends with the process.
+    runtime.shutdown_background();
+    outcome
 }

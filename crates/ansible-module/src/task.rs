@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
-
+use crate::arguments::Arguments;
+use crate::mask::Secrets;
 use crate::progress::Progress;
 
 /// One run of the module. Cheap to clone.
@@ -21,11 +21,11 @@ pub struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(check_mode: bool, diff_mode: bool, verbosity: u8, secrets: Secrets) -> Self {
+    pub(crate) fn new(arguments: &Arguments, secrets: Secrets) -> Self {
         Self {
-            check_mode,
-            diff_mode,
-            verbosity,
+            check_mode: arguments.check_mode,
+            diff_mode: arguments.diff_mode,
+            verbosity: arguments.verbosity,
             warnings: Arc::default(),
             secrets,
         }
@@ -55,47 +55,5 @@ impl Task {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-}
-
-/// The strings to mask, shared by everything that writes.
-#[derive(Clone, Default)]
-pub(crate) struct Secrets(Arc<Mutex<Vec<String>>>);
-
-impl std::fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Secrets {
-    /// Mask `value` from now on.
-    pub(crate) fn add(&self, value: &str) {
-        if !value.is_empty() {
-            let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            secrets.push(value.to_owned());
-        }
-    }
-
-    /// `value` with every secret masked.
-    pub(crate) fn scrub(&self, value: Value) -> Value {
-        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        scrub(value, &secrets)
-    }
-}
-
-fn scrub(value: Value, secrets: &[String]) -> Value {
-    match value {
-        Value::String(text) => Value::String(
-            secrets
-                .iter()
-                .fold(text, |text, secret| text.replace(secret, "********")),
-        ),
-        Value::Array(items) => items.into_iter().map(|v| scrub(v, secrets)).collect(),
-        Value::Object(map) => map
-            .into_iter()
-            .map(|(k, v)| (k, scrub(v, secrets)))
-            .collect(),
-        other => other,
     }
 }

@@ -1,0 +1,238 @@
+//! Keeping secrets out of everything that is written.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use serde_json::{Map, Value};
+
+use crate::coerce::{python_str, to_dict};
+use crate::spec::{Kind, Spec, Type};
+
+/// What Ansible shows instead of a value that is a secret as a whole.
+const WHOLE: &str = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER";
+/// What Ansible shows instead of a secret within a text.
+const PART: &str = "********";
+/// Below this length other spellings of a secret, and its lines, are not looked for: they would
+/// mask ordinary words.
+const SHORTEST: usize = 6;
+
+/// The strings to mask, shared by everything that writes.
+#[derive(Clone, Default)]
+pub struct Secrets(Arc<Mutex<Vec<String>>>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Secrets {
+    /// Mask `value` from now on, in every spelling that it may come back in.
+    pub fn add(&self, value: &str) {
+        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for spelling in spellings(value) {
+            if !secrets.contains(&spelling) {
+                secrets.push(spelling);
+            }
+        }
+        // Longer first, so that a secret within another does not leave the other's rest behind.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    /// Mask every scalar within `value` from now on.
+    pub fn add_value(&self, value: &Value) {
+        match value {
+            Value::Null | Value::Bool(_) => {}
+            Value::Array(items) => items.iter().for_each(|item| self.add_value(item)),
+            Value::Object(map) => map.values().for_each(|item| self.add_value(item)),
+            scalar => self.add(&python_str(scalar)),
+        }
+    }
+
+    /// Mask the values of all `no_log` options among `params`.
+    pub fn add_options(&self, spec: &Spec, params: &Map<String, Value>) {
+        for (name, value) in params {
+            let option = spec.option(name).or_else(|| spec.option_by_alias(name));
+            match option {
+                Some(option) if option.no_log => self.add_value(value),
+                Some(option) => self.add_within(&option.ty, value),
+                // Perhaps a secret whose option is misspelt; its value is masked in
+                // `invocation`, but too little is known to mask it everywhere.
+                None => {}
+            }
+        }
+    }
+
+    fn add_within(&self, ty: &Type, value: &Value) {
+        match (&ty.kind, value) {
+            (Kind::Struct(spec), value) => {
+                if let Ok(params) = to_dict(value) {
+                    self.add_options(spec, &params);
+                }
+            }
+            (Kind::List(element), Value::Array(items)) => {
+                items.iter().for_each(|item| self.add_within(element, item));
+            }
+            (Kind::Map(element), Value::Object(map)) => {
+                map.values().for_each(|item| self.add_within(element, item));
+            }
+            (Kind::Either(types), value) => {
+                types.iter().for_each(|ty| self.add_within(ty, value));
+            }
+            _ => {}
+        }
+    }
+
+    /// `value` with every secret masked, in keys too.
+    pub fn scrub(&self, value: Value) -> Value {
+        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        scrub(value, &secrets)
+    }
+}
+
+/// The forms in which a text may come back: as it is, escaped, encoded, and line by line.
+fn spellings(value: &str) -> Vec<String> {
+    if value.is_empty() {
+        return Vec::new();
+    }
+    let mut found = vec![value.to_owned()];
+    if value.len() < SHORTEST {
+        return found;
+    }
+    found.extend(escapes(value));
+    let trimmed = value.trim();
+    if trimmed != value && trimmed.len() >= SHORTEST {
+        found.push(trimmed.to_owned());
+        found.extend(escapes(trimmed));
+    }
+    if value.trim().contains('\n') {
+        // A key is often shown or quoted line by line; its markers are no secret.
+        let lines = value.lines().map(str::trim);
+        found.extend(
+            lines
+                .filter(|line| line.len() >= SHORTEST && !line.starts_with("-----"))
+                .map(str::to_owned),
+        );
+    }
+    found
+}
+
+fn escapes(value: &str) -> Vec<String> {
+    let json = Value::from(value).to_string();
+    vec![
+        json[1..json.len() - 1].to_owned(),
+        percent(value, false),
+        percent(value, true),
+        percent(value, true).replace("%20", "+"),
+        STANDARD_NO_PAD.encode(value),
+    ]
+}
+
+/// Percent-encoded as for a URL's component, in capitals or not.
+fn percent(value: &str, capitals: bool) -> String {
+    value
+        .bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ if capitals => format!("%{byte:02X}"),
+            _ => format!("%{byte:02x}"),
+        })
+        .collect()
+}
+
+fn scrub(value: Value, secrets: &[String]) -> Value {
+    match value {
+        Value::String(text) => Value::String(scrub_text(text, secrets)),
+        Value::Array(items) => items.into_iter().map(|v| scrub(v, secrets)).collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, value)| (scrub_key(key, secrets), scrub(value, secrets)))
+            .collect(),
+        // Unlike Ansible we leave a number that merely contains a secret: with the secret "1"
+        // there would be no VMID left.
+        Value::Number(n) if secrets.contains(&n.to_string()) => Value::from(WHOLE),
+        other => other,
+    }
+}
+
+fn scrub_text(text: String, secrets: &[String]) -> String {
+    if secrets.contains(&text) {
+        return WHOLE.to_owned();
+    }
+    secrets.iter().fold(text, |text, secret| {
+        if text.contains(secret.as_str()) {
+            text.replace(secret.as_str(), PART)
+        } else {
+            text
+        }
+    })
+}
+
+/// Keys are the module's own words as a rule: only what can hardly be one is masked.
+fn scrub_key(key: String, secrets: &[String]) -> String {
+    secrets
+        .iter()
+        .filter(|secret| secret.len() >= SHORTEST)
+        .fold(key, |key, secret| key.replace(secret.as_str(), PART))
+}
+
+/// `params` as they may be shown: secret options, and what is under an unknown name (perhaps
+/// a secret whose option is misspelt), are masked.
+pub fn invocation(spec: &Spec, params: &Map<String, Value>) -> Value {
+    params
+        .iter()
+        .map(|(name, value)| {
+            let option = spec.option(name).or_else(|| spec.option_by_alias(name));
+            let shown = match option {
+                Some(option) if !option.no_log => shown(&option.ty, value),
+                _ => masked(value),
+            };
+            (name.clone(), shown)
+        })
+        .collect()
+}
+
+fn shown(ty: &Type, value: &Value) -> Value {
+    match (&ty.kind, value) {
+        (Kind::Struct(spec), Value::Object(params)) => invocation(spec, params),
+        // Text that was to be a dict but could not be read as one.
+        (Kind::Struct(spec), Value::String(_)) if has_secrets(spec) => masked(value),
+        (Kind::List(element), Value::Array(items)) => {
+            items.iter().map(|item| shown(element, item)).collect()
+        }
+        (Kind::Map(element), Value::Object(map)) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), shown(element, value)))
+            .collect(),
+        (Kind::Either(types), Value::Object(_)) => {
+            let mut structs = types
+                .iter()
+                .filter(|ty| matches!(ty.kind, Kind::Struct(_) | Kind::Map(_)));
+            match (structs.next(), structs.next()) {
+                (Some(ty), None) => shown(ty, value),
+                _ => value.clone(),
+            }
+        }
+        _ => value.clone(),
+    }
+}
+
+fn has_secrets(spec: &Spec) -> bool {
+    spec.options.iter().any(|option| {
+        option.no_log || matches!(&option.ty.kind, Kind::Struct(inner) if has_secrets(inner))
+    })
+}
+
+fn masked(value: &Value) -> Value {
+    match value {
+        Value::Null | Value::Bool(_) => value.clone(),
+        Value::Array(items) => items.iter().map(masked).collect(),
+        Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), masked(v))).collect(),
+        Value::String(text) if text.is_empty() => value.clone(),
+        _ => Value::from(WHOLE),
+    }
+}
