@@ -1,2 +1,5 @@
-//! The Ansible module `proxmox_iso`.
-fn main() {}
+//! The module's program.
+
+fn main() -> std::process::ExitCode {
+    ansible_module::main::<proxmox_iso::ProxmoxIso>()
+}

@@ -443,6 +443,11 @@ impl Client {
         )
     }
 
+    /// Who asks: `user@realm` or `user@realm!token`.
+    pub fn caller(&self) -> &str {
+        self.0.settings.credential.caller()
+    }
+
     /// Host and port in use.
     pub fn address(&self) -> String {
         let hosts = &self.0.settings.hosts;

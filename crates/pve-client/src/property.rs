@@ -167,7 +167,7 @@ pub fn format_size(bytes: u64) -> String {
         (1 << 20, "M"),
         (1 << 10, "K"),
     ] {
-        if bytes >= unit && bytes % unit == 0 {
+        if bytes >= unit && bytes.is_multiple_of(unit) {
             return format!("{}{letter}", bytes / unit);
         }
     }

@@ -1,7 +1,7 @@
 //! Errors of the API as failures of a task, with what to do next.
 
 use ansible_module::Failure;
-use pve_client::Error;
+use pve_client::{Client, Error};
 
 /// `.map_err(doing("start VM 101"))`: like [`failure`], and the message begins with what was tried.
 pub fn doing(what: impl std::fmt::Display) -> impl FnOnce(Error) -> Failure {
@@ -99,8 +99,21 @@ fn hint(error: &Error) -> Option<String> {
     }
 }
 
+/// The failure of a caller who lacks `privilege` on `path`, noticed before PVE would say so.
+pub fn permission_denied(client: &Client, path: &str, privilege: &str) -> Failure {
+    Failure::new(
+        "permission_denied",
+        format!(
+            "{} lacks the privilege {privilege} on {path}",
+            client.caller()
+        ),
+    )
+    .object(path)
+    .hint(grant(path, privilege, client.caller()))
+}
+
 /// The command that grants a missing privilege: a role with just that.
-pub(crate) fn grant(path: &str, privileges: &str, caller: &str) -> String {
+fn grant(path: &str, privileges: &str, caller: &str) -> String {
     // "A|B" means that either is enough.
     let privilege = privileges.split('|').next().unwrap_or(privileges);
     let role = format!("nixos-{}", privilege.replace('.', "-"));

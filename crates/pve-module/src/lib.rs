@@ -9,6 +9,6 @@ mod lock;
 pub mod paths;
 
 pub use connection::Connection;
-pub use failure::{doing, failure};
+pub use failure::{doing, failure, permission_denied};
 pub use find::{VmRef, find_vm};
 pub use lock::Lock;

@@ -1,0 +1,205 @@
+//! Doing it.
+
+use std::path::Path;
+
+use ansible_module::{Failure, Progress};
+use deadline::Deadline;
+use pve_client::{Client, Error, Params, StorageContent, Upid, Upload, Volid};
+use pve_module::{doing, failure};
+use serde_json::json;
+
+use crate::plan::exists;
+use crate::state;
+
+/// What the steps of a transfer need.
+pub struct Transfer<'a> {
+    /// The API.
+    pub client: &'a Client,
+    /// Node through which the storage is reached.
+    pub node: &'a str,
+    /// What is written.
+    pub volid: &'a Volid,
+    /// The task's limit.
+    pub deadline: &'a Deadline,
+    /// Where progress is told.
+    pub progress: &'a Progress,
+}
+
+impl Transfer<'_> {
+    /// Upload `src`, whose SHA-256 is `sha256`, over what was there `before`. Returns the task.
+    pub async fn upload(
+        &self,
+        src: &Path,
+        sha256: &str,
+        before: Option<&StorageContent>,
+    ) -> Result<Option<Upid>, Failure> {
+        let what = || doing(format!("upload {} as {}", src.display(), self.volid));
+        let upload = Upload::iso_file(self.volid.file_name(), src, sha256);
+        let size = std::fs::metadata(src).map(|meta| meta.len()).ok();
+        let tell = |sent, size| {
+            self.progress.emit(&json!({"step": "upload", "volid": self.volid.to_string(), "sent": sent, "size": size}))
+        };
+        let sent = self
+            .client
+            .upload(self.node, &self.volid.storage, &upload, self.deadline, tell)
+            .await;
+        let upid = match sent {
+            Ok(upid) => upid,
+            // All was sent and the answer was lost: what is on the storage tells.
+            Err(error) if error.may_have_happened() => {
+                let now =
+                    state::find_settled(self.client, self.node, self.volid, size, self.deadline)
+                        .await?;
+                let rewritten = now.as_ref().and_then(|v| v.ctime) != before.and_then(|v| v.ctime);
+                let arrived = size.is_some() && now.as_ref().and_then(|v| v.size) == size;
+                return if rewritten && arrived {
+                    Ok(None)
+                } else {
+                    Err(what()(error))
+                };
+            }
+            Err(error) => return Err(what()(error)),
+        };
+        match self.wait(&upid).await {
+            Ok(()) => Ok(Some(upid)),
+            Err(error) => Err(match mismatch(&error) {
+                Some(text) => Failure::new(
+                    "checksum_mismatch",
+                    format!("{} is not what checksum says: {text}", src.display()),
+                )
+                .object(src.display().to_string())
+                .hint("nothing was replaced; fetch or build the file again, or correct checksum")
+                .with("upid", upid.to_string()),
+                None => what()(error),
+            }),
+        }
+    }
+
+    /// Have the node download `url`. What is there of that name is compared with the checksum by
+    /// PVE, and refused without one. Returns the task.
+    pub async fn download(
+        &self,
+        url: &str,
+        sha256: Option<&str>,
+        replacing: bool,
+    ) -> Result<Upid, Failure> {
+        let what = || {
+            doing(format!(
+                "have node {} download {url} as {}",
+                self.node, self.volid
+            ))
+        };
+        let mut params = Params::new()
+            .with("content", "iso")
+            .with("filename", self.volid.file_name())
+            .with("url", url);
+        if let Some(sha256) = sha256 {
+            params
+                .set("checksum-algorithm", "sha256")
+                .set("checksum", sha256);
+        }
+        let path = format!(
+            "/nodes/{}/storage/{}/download-url",
+            self.node, self.volid.storage
+        );
+        let data = self
+            .client
+            .post(&path, &params, self.deadline)
+            .await
+            .map_err(what())?;
+        let upid: Upid = data.as_str().unwrap_or_default().parse().map_err(|_| {
+            Failure::new(
+                "unexpected_answer",
+                format!("download-url answered {data} instead of a task"),
+            )
+        })?;
+        match self.wait(&upid).await {
+            Ok(()) => Ok(upid),
+            Err(error) => Err(match mismatch(&error) {
+                Some(text) if replacing => exists(
+                    &self.volid.to_string(),
+                    &format!("its content differs: {text}"),
+                ),
+                Some(text) => Failure::new(
+                    "checksum_mismatch",
+                    format!("what {url} gives is not what checksum says: {text}"),
+                )
+                .object(url)
+                .hint("nothing was kept; correct checksum or url"),
+                None => what()(error),
+            }),
+        }
+    }
+
+    /// Delete what is there.
+    pub async fn delete(&self) -> Result<(), Failure> {
+        let gone = self
+            .client
+            .delete_volume(self.node, self.volid, self.deadline)
+            .await;
+        gone.map(|_| ())
+            .map_err(doing(format!("delete {}", self.volid)))
+    }
+
+    async fn wait(&self, upid: &Upid) -> Result<(), Error> {
+        let tell = |waited: std::time::Duration| {
+            self.progress.emit(
+                &json!({"step": "task", "upid": upid.to_string(), "seconds": waited.as_secs()}),
+            );
+        };
+        self.client
+            .task(upid, self.deadline, tell)
+            .await
+            .map(|_| ())
+    }
+
+    /// The volume after a transfer; `size` is what it must have.
+    pub async fn verify(&self, size: Option<u64>) -> Result<StorageContent, Failure> {
+        let found = state::find(self.client, self.node, self.volid, self.deadline).await?;
+        let broken = |what: String| {
+            Failure::new(
+                "transfer",
+                format!("{} {what} after the transfer", self.volid),
+            )
+            .object(self.volid.to_string())
+        };
+        let found = found.ok_or_else(|| broken("is not on the storage".into()))?;
+        match (size, found.size) {
+            (Some(wanted), Some(size)) if wanted != size => {
+                Err(broken(format!("has {size} bytes instead of {wanted}")))
+            }
+            _ => Ok(found),
+        }
+    }
+}
+
+/// PVE's words about a checksum that did not fit.
+fn mismatch(error: &Error) -> Option<&str> {
+    match error {
+        Error::Task(task) => {
+            Some(task.exitstatus.as_str()).filter(|text| text.contains("checksum mismatch"))
+        }
+        _ => None,
+    }
+}
+
+/// The size behind `url` as the node sees it.
+pub async fn url_size(
+    client: &Client,
+    node: &str,
+    url: &str,
+    deadline: &Deadline,
+) -> Result<Option<u64>, Failure> {
+    let query = [("url", url.to_string())];
+    let data = client
+        .get(
+            &format!("/nodes/{node}/query-url-metadata"),
+            &query,
+            deadline,
+        )
+        .await
+        .map_err(failure)?;
+    Ok(data
+        .get("size")
+        .and_then(|size| size.as_u64().or_else(|| size.as_str()?.parse().ok())))
+}

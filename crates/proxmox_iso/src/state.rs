@@ -1,0 +1,176 @@
+//! What is there: the storage, the volume on it, and who is writing it.
+
+use std::time::Duration;
+
+use ansible_module::Failure;
+use deadline::Deadline;
+use pve_client::{Client, Storage, StorageContent, Upid, Volid};
+use pve_module::doing;
+use serde_json::Value;
+
+/// Check that `storage` of `node` can be used for ISOs now, in words better than those that PVE
+/// has after the transfer.
+pub async fn usable_storage(
+    client: &Client,
+    node: &str,
+    storage: &str,
+    deadline: &Deadline,
+) -> Result<Storage, Failure> {
+    let nodes = client
+        .nodes(deadline)
+        .await
+        .map_err(doing("list the nodes"))?;
+    if !nodes.iter().any(|known| known.node == node) {
+        let names: Vec<_> = nodes.iter().map(|known| known.node.as_str()).collect();
+        return Err(Failure::new(
+            "not_found",
+            format!("there is no node {node}; there are: {}", names.join(", ")),
+        )
+        .object(node));
+    }
+    let all = client
+        .storages(node, None, deadline)
+        .await
+        .map_err(doing(format!("list the storages of node {node}")))?;
+    let refuse = |kind, what: &str| {
+        let able: Vec<_> = all
+            .iter()
+            .filter(|s| s.enabled && s.holds("iso"))
+            .map(|s| s.storage.as_str())
+            .collect();
+        let able = if able.is_empty() {
+            "none".to_string()
+        } else {
+            able.join(", ")
+        };
+        Failure::new(kind, format!("storage {storage} {what}"))
+            .object(storage)
+            .hint(format!("storages of {node} that can hold ISOs: {able}"))
+    };
+    let Some(found) = all.iter().find(|known| known.storage == storage) else {
+        return Err(if all.is_empty() {
+            pve_module::permission_denied(client, &format!("/storage/{storage}"), "Datastore.Audit")
+        } else {
+            refuse(
+                "not_found",
+                &format!(
+                    "does not exist on node {node}, or {} may not see it",
+                    client.caller()
+                ),
+            )
+        });
+    };
+    if !found.holds("iso") {
+        return Err(refuse(
+            "no_iso_content",
+            &format!("does not hold ISOs (its content types: {})", found.content),
+        ));
+    }
+    if !found.enabled {
+        return Err(refuse("storage_disabled", "is disabled"));
+    }
+    if !found.active {
+        return Err(refuse(
+            "storage_inactive",
+            &format!("is not available on node {node} now"),
+        ));
+    }
+    Ok(found.clone())
+}
+
+/// The volume in the storage's list, which has its exact size.
+pub async fn find(
+    client: &Client,
+    node: &str,
+    volid: &Volid,
+    deadline: &Deadline,
+) -> Result<Option<StorageContent>, Failure> {
+    let list = client
+        .content(node, &volid.storage, Some("iso"), deadline)
+        .await
+        .map_err(doing(format!("list the ISOs on storage {}", volid.storage)))?;
+    let wanted = volid.to_string();
+    Ok(list.into_iter().find(|volume| volume.volid == wanted))
+}
+
+/// The volume once nobody is writing it any more. A file is listed from the first byte of its
+/// copy on, so one of another size may only be unfinished.
+pub async fn find_settled(
+    client: &Client,
+    node: &str,
+    volid: &Volid,
+    wanted_size: Option<u64>,
+    deadline: &Deadline,
+) -> Result<Option<StorageContent>, Failure> {
+    loop {
+        let found = find(client, node, volid, deadline).await?;
+        let size = found.as_ref().and_then(|volume| volume.size);
+        if found.is_none() || size == wanted_size {
+            return Ok(found);
+        }
+        if let Some(upid) = writing_task(client, node, volid, deadline).await {
+            // However it ends, the list says what came of it.
+            if let Err(error @ pve_client::Error::Expired { .. }) =
+                client.task(&upid, deadline, |_| ()).await
+            {
+                return Err(doing(format!(
+                    "wait for the transfer of {volid} that is under way"
+                ))(error));
+            }
+            continue;
+        }
+        if wanted_size.is_none() {
+            return Ok(found);
+        }
+        // A writer whose task we may not see shows in the size.
+        deadline.sleep(Duration::from_secs(1)).await;
+        let later = find(client, node, volid, deadline).await?;
+        if later.as_ref().and_then(|volume| volume.size) == size || deadline.expired() {
+            return Ok(later);
+        }
+    }
+}
+
+/// A running task that writes this volume, among those that we may see.
+async fn writing_task(
+    client: &Client,
+    node: &str,
+    volid: &Volid,
+    deadline: &Deadline,
+) -> Option<Upid> {
+    let query = [("source", "active".to_string())];
+    let tasks = client
+        .get(&format!("/nodes/{node}/tasks"), &query, deadline)
+        .await
+        .ok()?;
+    for task in tasks.as_array()? {
+        let Some(Ok(upid)) = task
+            .get("upid")
+            .and_then(Value::as_str)
+            .map(str::parse::<Upid>)
+        else {
+            continue;
+        };
+        match upid.kind.as_str() {
+            "download" if upid.id == volid.file_name() => return Some(upid),
+            // The task of an upload names its target in the log only.
+            "imgcopy" => {
+                let log = client
+                    .task_log(&upid, 0, 20, deadline)
+                    .await
+                    .unwrap_or_default();
+                let target = |line: &str| {
+                    line.starts_with("target file:")
+                        && line
+                            .trim_end()
+                            .ends_with(&format!("/{}", volid.file_name()))
+                };
+                if log.iter().any(|line| target(&line.t)) {
+                    return Some(upid);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
