@@ -1,0 +1,218 @@
+//! Cluster, node and access calls that are about no single guest.
+
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::error::{ApiError, ApiResult};
+use crate::host::Host;
+
+pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
+    match (method, template) {
+        ("GET", "/version" | "/nodes/{node}/version") => Ok(version()),
+        ("GET", "/access/domains") => Ok(json!([
+            {"realm": "pam", "type": "pam", "comment": "Linux PAM standard authentication", "default": 1},
+            {"realm": "pve", "type": "pve", "comment": "Proxmox VE authentication server"},
+        ])),
+        ("GET", "/access/ticket") => Ok(Value::Null),
+        ("POST", "/access/ticket") => context.host.access.login(&context.params),
+        ("GET", "/access/permissions") => Ok(context.host.access.permissions(&context.who, context.get("path"))),
+        ("GET", "/nodes") => Ok(json!([node(context)])),
+        ("GET", "/nodes/{node}") => {
+            Ok(["network", "qemu", "status", "storage", "tasks", "version"].map(|name| json!({"name": name})).into_iter().collect())
+        }
+        ("GET", "/nodes/{node}/status") => Ok(node_status(context)),
+        ("GET", "/nodes/{node}/network") => Ok(network(context)),
+        ("GET", "/cluster/nextid") => next_id(context),
+        ("GET", "/cluster/status") => Ok(cluster_status(context)),
+        ("GET", "/cluster/resources") => Ok(resources(context)),
+        ("GET", "/pools") => pools(context),
+        ("POST", "/pools") => add_pool(context),
+        _ => Err(ApiError::not_implemented(method, template)),
+    }
+}
+
+fn version() -> Value {
+    json!({"version": "9.2.11", "release": "9.2", "repoid": "14a22df35955d97d"})
+}
+
+fn uptime(host: &Host) -> u64 {
+    host.started.elapsed().map_or(0, |time| time.as_secs())
+}
+
+/// Memory of this machine in bytes: total and available.
+fn memory() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+    };
+    (field("MemTotal:").unwrap_or(0), field("MemAvailable:").unwrap_or(0))
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn node(context: &Context) -> Value {
+    let host = &context.host;
+    let mut value = json!({
+        "node": host.node, "id": format!("node/{}", host.node), "type": "node", "ssl_fingerprint": host.fingerprint, "status": "unknown",
+    });
+    if context.may(&format!("/nodes/{}", host.node), &["Sys.Audit"]) {
+        let (total, available) = memory();
+        value["status"] = json!("online");
+        value["level"] = json!("");
+        value["cpu"] = json!(0);
+        value["maxcpu"] = json!(cpus());
+        value["mem"] = json!(total - available);
+        value["maxmem"] = json!(total);
+        value["uptime"] = json!(uptime(host));
+        if let Ok(local) = host.storage("local") {
+            let (total, used, _) = local.space();
+            value["disk"] = json!(used);
+            value["maxdisk"] = json!(total);
+        }
+    }
+    value
+}
+
+fn node_status(context: &Context) -> Value {
+    let (total, available) = memory();
+    let (disk, used, free) = context.host.storage("local").map_or((0, 0, 0), crate::storage::Storage::space);
+    json!({
+        "uptime": uptime(&context.host), "cpu": 0, "wait": 0, "idle": 0, "loadavg": ["0.00", "0.00", "0.00"],
+        "memory": {"total": total, "used": total - available, "free": available, "available": available},
+        "swap": {"total": 0, "used": 0, "free": 0},
+        "rootfs": {"total": disk, "used": used, "free": free, "avail": free},
+        "cpuinfo": {"cpus": cpus(), "cores": cpus(), "sockets": 1, "model": "test host", "hvm": "0", "mhz": "0", "user_hz": 100, "flags": ""},
+        "pveversion": "pve-manager/9.2.11/14a22df35955d97d",
+        "kversion": "test host", "boot-info": {"mode": "legacy-bios"},
+        "current-kernel": {"sysname": "Linux", "machine": "x86_64", "release": "", "version": ""},
+    })
+}
+
+fn network(context: &Context) -> Value {
+    let shown = context.get("type").is_none_or(|kind| matches!(kind, "bridge" | "any_bridge" | "any_local_bridge" | "include_sdn"));
+    if !shown {
+        return json!([]);
+    }
+    crate::host::BRIDGES
+        .iter()
+        .map(|name| {
+            json!({
+                "iface": name, "type": "bridge", "active": 1, "autostart": 1, "method": "static", "method6": "manual",
+                "address": "10.77.0.1", "netmask": "24", "cidr": "10.77.0.1/24", "bridge_ports": "", "bridge_stp": "off",
+                "bridge_fd": "0", "families": ["inet"], "priority": 3,
+            })
+        })
+        .collect()
+}
+
+fn next_id(context: &Context) -> ApiResult {
+    let taken = crate::vm::ids(&context.host);
+    if let Some(vmid) = context.number("vmid") {
+        if taken.iter().any(|known| u64::from(*known) == vmid) {
+            return Err(ApiError::param("vmid", format!("VM {vmid} already exists")));
+        }
+        return Ok(json!(vmid.to_string()));
+    }
+    let free = (100..1_000_000_000).find(|vmid| !taken.contains(vmid));
+    free.map(|vmid| json!(vmid.to_string())).ok_or_else(|| ApiError::failed("unable to get any free VMID"))
+}
+
+fn cluster_status(context: &Context) -> Value {
+    json!([{
+        "type": "node", "id": format!("node/{}", context.host.node), "name": context.host.node, "nodeid": 0, "local": 1, "online": 1,
+        "ip": "127.0.0.1", "level": "",
+    }])
+}
+
+/// What pvestatd tells the cluster every ten seconds.
+pub fn broadcast(host: &Host) {
+    let mut known = host.broadcast.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    known.clear();
+    for vmid in crate::vm::ids(host) {
+        if let Ok(value) = crate::vm::status::summary(host, vmid) {
+            known.insert(vmid, value);
+        }
+    }
+}
+
+fn resources(context: &Context) -> Value {
+    let host = &context.host;
+    let wanted = context.get("type");
+    let mut found = Vec::new();
+    if wanted.is_none_or(|kind| kind == "vm") {
+        let known = host.broadcast.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for vmid in crate::vm::ids(host) {
+            if !context.may(&format!("/vms/{vmid}"), &["VM.Audit"]) {
+                continue;
+            }
+            // Of a VM that pvestatd has not seen only its config's own facts are known.
+            let mut value = known.get(&vmid).cloned().unwrap_or_else(|| json!({"vmid": vmid, "status": "unknown"}));
+            value["id"] = json!(format!("qemu/{vmid}"));
+            value["type"] = json!("qemu");
+            value["node"] = json!(host.node);
+            if let Ok(config) = crate::vm::config::Config::load(host, vmid) {
+                for name in ["tags", "lock"] {
+                    if let Some(text) = config.current.get(name) {
+                        value[name] = json!(text);
+                    }
+                }
+                if let Some(pool) = crate::vm::pool_of(host, vmid) {
+                    value["pool"] = json!(pool);
+                }
+            }
+            found.push(value);
+        }
+    }
+    if wanted.is_none_or(|kind| kind == "node") {
+        found.push(node(context));
+    }
+    if wanted.is_none_or(|kind| kind == "storage") {
+        for storage in host.storages().iter().filter(|storage| storage.enabled) {
+            if context.may(&format!("/storage/{}", storage.id), &["Datastore.Audit", "Datastore.AllocateSpace"]) {
+                let (total, used, _) = storage.space();
+                found.push(json!({
+                    "id": format!("storage/{}/{}", host.node, storage.id), "type": "storage", "node": host.node, "storage": storage.id,
+                    "status": "available", "disk": used, "maxdisk": total, "plugintype": storage.kind, "shared": 0,
+                    "content": storage.content.join(","),
+                }));
+            }
+        }
+    }
+    found.into()
+}
+
+fn pools(context: &Context) -> ApiResult {
+    let pools = crate::vm::pools(&context.host);
+    let may = |name: &str| context.may(&format!("/pool/{name}"), &["Pool.Audit"]);
+    if let Some(wanted) = context.get("poolid")
+        && !pools.contains_key(wanted)
+    {
+        return Err(ApiError::failed(format!("pool '{wanted}' does not exist")));
+    }
+    let member = |vmid: &u32| json!({"id": format!("qemu/{vmid}"), "type": "qemu", "vmid": vmid, "node": context.host.node});
+    Ok(pools
+        .iter()
+        .filter(|(name, _)| may(name) && context.get("poolid").is_none_or(|wanted| wanted == *name))
+        .map(|(name, members)| {
+            let mut value = json!({"poolid": name});
+            if context.get("poolid").is_some() {
+                value["members"] = members.iter().map(member).collect();
+            }
+            value
+        })
+        .collect())
+}
+
+fn add_pool(context: &Context) -> ApiResult {
+    let name = context.need("poolid")?;
+    let mut pools = crate::vm::pools(&context.host);
+    if pools.contains_key(name) {
+        return Err(ApiError::failed(format!("create pool failed: pool '{name}' already exists")));
+    }
+    pools.insert(name.to_owned(), Vec::new());
+    crate::vm::save_pools(&context.host, &pools)?;
+    Ok(Value::Null)
+}

@@ -1,0 +1,181 @@
+//! A VM's configuration file, in PVE's own format.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use sha1::{Digest, Sha1};
+
+use crate::error::ApiError;
+use crate::host::{Host, write_private};
+
+/// What is escaped in the description's comment lines.
+const COMMENT: &AsciiSet = &CONTROLS.add(b'%').add(b':');
+
+/// A configuration: `qemu-server/ID.conf`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Options in force; `description` among them.
+    pub current: BTreeMap<String, String>,
+    /// Values waiting for the next stop or start.
+    pub pending: BTreeMap<String, String>,
+    /// Options whose deletion waits.
+    pub delete: BTreeSet<String>,
+    /// Cloud-init options changed since the drive was written: what they were then, or none when they were not set.
+    pub cloudinit: BTreeMap<String, Option<String>>,
+    /// SHA-1 of the file.
+    pub digest: String,
+}
+
+fn path(host: &Host, vmid: u32) -> PathBuf {
+    host.dir.join("qemu-server").join(format!("{vmid}.conf"))
+}
+
+/// The text for a VM that does not exist.
+pub fn missing(host: &Host, vmid: u32) -> ApiError {
+    ApiError::failed(format!("Configuration file 'nodes/{}/qemu-server/{vmid}.conf' does not exist", host.node))
+}
+
+impl Config {
+    /// Read a VM's configuration.
+    pub fn load(host: &Host, vmid: u32) -> Result<Self, ApiError> {
+        let text = std::fs::read_to_string(path(host, vmid)).map_err(|_| missing(host, vmid))?;
+        Ok(Self::parse(&text))
+    }
+
+    /// Does the VM exist?
+    pub fn exists(host: &Host, vmid: u32) -> bool {
+        path(host, vmid).exists()
+    }
+
+    /// Write it; the digest changes with it.
+    pub fn save(&mut self, host: &Host, vmid: u32) -> std::io::Result<()> {
+        let text = self.render();
+        self.digest = digest(&text);
+        write_private(&path(host, vmid), text.as_bytes())
+    }
+
+    /// Remove the file.
+    pub fn remove(host: &Host, vmid: u32) -> std::io::Result<()> {
+        std::fs::remove_file(path(host, vmid))
+    }
+
+    /// Read the file's format.
+    pub fn parse(text: &str) -> Self {
+        let mut config = Self { digest: digest(text), ..Self::default() };
+        let mut section = "";
+        let mut description: Option<String> = None;
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                section = name;
+            } else if let Some(comment) = line.strip_prefix('#').filter(|_| section.is_empty()) {
+                let decoded = percent_decode_str(comment).decode_utf8_lossy();
+                description = Some(match description {
+                    None => decoded.into_owned(),
+                    Some(before) => format!("{before}\n{decoded}"),
+                });
+            } else if let Some((key, value)) = line.split_once(": ").or_else(|| line.split_once(':')) {
+                let (key, value) = (key.trim().to_owned(), value.to_owned());
+                match section {
+                    "" => {
+                        config.current.insert(key, value);
+                    }
+                    "PENDING" if key == "delete" => {
+                        config.delete.extend(value.split(',').filter(|name| !name.is_empty()).map(str::to_owned));
+                    }
+                    "PENDING" => {
+                        config.pending.insert(key, value);
+                    }
+                    "special:cloudinit" if key == "added" => {
+                        config.cloudinit.extend(value.split(',').map(|name| (name.trim().to_owned(), None)));
+                    }
+                    "special:cloudinit" => {
+                        config.cloudinit.insert(key, Some(value));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if let Some(description) = description {
+            config.current.insert("description".into(), description);
+        }
+        config
+    }
+
+    fn render(&self) -> String {
+        let mut text = String::new();
+        if let Some(description) = self.current.get("description") {
+            for line in description.split('\n') {
+                text += &format!("#{}\n", utf8_percent_encode(line, COMMENT));
+            }
+        }
+        let section = |map: &BTreeMap<String, String>| -> String {
+            map.iter().filter(|(key, _)| *key != "description").map(|(key, value)| format!("{key}: {value}\n")).collect()
+        };
+        text += &section(&self.current);
+        if !self.pending.is_empty() || !self.delete.is_empty() {
+            text += "\n[PENDING]\n";
+            if !self.delete.is_empty() {
+                let names: Vec<&str> = self.delete.iter().map(String::as_str).collect();
+                text += &format!("delete: {}\n", names.join(","));
+            }
+            text += &section(&self.pending);
+        }
+        if !self.cloudinit.is_empty() {
+            text += "\n[special:cloudinit]\n";
+            let added: Vec<&str> =
+                self.cloudinit.iter().filter(|(_, before)| before.is_none()).map(|(key, _)| key.as_str()).collect();
+            if !added.is_empty() {
+                text += &format!("added: {}\n", added.join(","));
+            }
+            for (key, before) in &self.cloudinit {
+                if let Some(before) = before {
+                    text += &format!("{key}: {before}\n");
+                }
+            }
+        }
+        text
+    }
+
+    /// What the options will be once the pending changes are applied.
+    pub fn effective(&self) -> BTreeMap<String, String> {
+        let mut effective = self.current.clone();
+        effective.retain(|key, _| !self.delete.contains(key));
+        effective.extend(self.pending.clone());
+        effective
+    }
+
+    /// Fail when it is locked, as PVE does.
+    pub fn check_lock(&self) -> Result<(), String> {
+        match self.current.get("lock") {
+            Some(lock) => Err(format!("VM is locked ({lock})")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn digest(text: &str) -> String {
+    hex::encode(Sha1::digest(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut config = Config::default();
+        for (key, value) in [("memory", "512"), ("description", "a: b\n50%\nc"), ("boot", "order=scsi0;ide2"), ("name", "x")] {
+            config.current.insert(key.into(), value.into());
+        }
+        config.pending.insert("memory".into(), "1024".into());
+        config.delete.insert("ide2".into());
+        config.cloudinit.insert("ciuser".into(), None);
+        config.cloudinit.insert("ipconfig0".into(), Some("ip=dhcp".into()));
+        let text = config.render();
+        let mut read = Config::parse(&text);
+        read.digest = String::new();
+        assert_eq!(read, config, "{text}");
+        assert!(text.contains("\n[PENDING]\ndelete: ide2\nmemory: 1024\n"), "{text}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Virtual machines: their configurations, life cycle and pending changes.
+
+pub mod cloudinit;
+pub mod config;
+pub mod create;
+pub mod destroy;
+pub mod drive;
+pub mod options;
+pub mod pending;
+pub mod power;
+pub mod status;
+pub mod update;
+
+use std::collections::BTreeMap;
+
+use crate::host::{Host, write_private};
+use config::Config;
+
+/// All VMIDs.
+pub fn ids(host: &Host) -> Vec<u32> {
+    let entries = std::fs::read_dir(host.dir.join("qemu-server")).into_iter().flatten().flatten();
+    let mut found: Vec<u32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".conf")?.parse().ok())
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+/// Pools and the VMs in them.
+pub fn pools(host: &Host) -> BTreeMap<String, Vec<u32>> {
+    std::fs::read(host.dir.join("pools.json")).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Keep the pools.
+pub fn save_pools(host: &Host, pools: &BTreeMap<String, Vec<u32>>) -> std::io::Result<()> {
+    write_private(&host.dir.join("pools.json"), &serde_json::to_vec_pretty(pools)?)
+}
+
+/// The pool a VM is in.
+pub fn pool_of(host: &Host, vmid: u32) -> Option<String> {
+    pools(host).into_iter().find(|(_, members)| members.contains(&vmid)).map(|(name, _)| name)
+}
+
+/// Clean up after a server that was killed: its workers are gone, and what they were making with them.
+pub fn recover(host: &Host) -> std::io::Result<()> {
+    for vmid in ids(host) {
+        let Ok(mut config) = Config::load(host, vmid) else { continue };
+        if config.current.get("lock").is_some_and(|lock| lock == "create") {
+            config.current.remove("lock");
+            // PVE would keep the lock; here nobody could ever take it away again.
+            config.save(host, vmid)?;
+        }
+    }
+    for entry in std::fs::read_dir(host.tmp_dir())?.flatten() {
+        let _ = std::fs::remove_file(entry.path());
+    }
+    Ok(())
+}
