@@ -1,1 +1,49 @@
-//! The Ansible module `proxmox_nixos_vm`.
+//! The Ansible module `proxmox_nixos_vm`: a virtual machine of Proxmox VE, as described.
+//!
+//! `options` are what users write, `wanted` is that in PVE's terms, `find` and `state` read what is, `plan` (pure)
+//! compares, and `create`, `update`, `power` and `destroy` carry out.
+
+mod create;
+mod destroy;
+mod docs;
+mod drive;
+mod find;
+mod meaning;
+mod nic;
+pub mod options;
+mod place;
+mod plan;
+mod power;
+mod precheck;
+mod run;
+mod site;
+mod size;
+mod state;
+mod text;
+mod update;
+mod wanted;
+
+use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
+use pve_module::Connection;
+
+/// The module.
+pub struct ProxmoxNixosVm;
+
+impl Module for ProxmoxNixosVm {
+    const NAME: &'static str = "proxmox_nixos_vm";
+    type Options = options::Options;
+
+    fn documentation() -> Documentation {
+        docs::documentation()
+    }
+
+    fn rules() -> Vec<Rule> {
+        let mut rules = Connection::rules();
+        rules.push(Rule::RequiredOneOf(&["name", "vmid"]));
+        rules
+    }
+
+    async fn run(options: Self::Options, task: Task) -> Result<Outcome, Failure> {
+        run::run(options, task).await
+    }
+}

@@ -1,2 +1,5 @@
 //! The Ansible module `proxmox_nixos_vm`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    ansible_module::main::<proxmox_nixos_vm::ProxmoxNixosVm>()
+}

@@ -1,0 +1,265 @@
+//! Creating a VM: once, whatever becomes of the answers, and however many do so at the same time.
+
+use std::time::Duration;
+
+use ansible_module::Failure;
+use pve_client::property::PropertyString;
+use pve_client::{Error, Params};
+use pve_module::Lock;
+
+use crate::plan::Plan;
+use crate::site::{Site, failed};
+use crate::text;
+
+/// The pause between two looks at a VM whose creation was not answered.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often a missing VM is looked for before its creation is asked for again.
+const LOOKS: u32 = 6;
+
+/// What to create, and where.
+pub struct Creation<'a> {
+    /// The node.
+    pub node: &'a str,
+    /// The VMID, if the user gave one.
+    pub vmid: Option<u32>,
+    /// What makes the VM.
+    pub plan: &'a Plan,
+    /// The cluster, for locks.
+    pub cluster: &'a str,
+}
+
+/// The name of the lock that is held while a task of this controller creates the VM.
+pub fn creating(cluster: &str, vmid: u32) -> String {
+    format!("creating {cluster} {vmid}")
+}
+
+/// What became of asking for a VM with one VMID.
+enum Asked {
+    /// It is there, and it is ours.
+    Made,
+    /// The VMID belongs to somebody else.
+    Taken(Error),
+}
+
+/// Create the VM and return its VMID.
+///
+/// PVE gives no VMID away twice, but its `nextid` is only a hint: of several that ask with one VMID all but one are told
+/// that it exists, and try the next. A VM of ours is recognised by the UUID in its `smbios1`, which every VM has and
+/// which is made here instead of by PVE.
+pub async fn create(site: &Site<'_>, creation: &Creation<'_>) -> Result<u32, Failure> {
+    let (params, uuid) = marked(creation.plan)?;
+    let mut tried = None;
+    loop {
+        // Held while the VMID is chosen and asked for: parallel tasks of this controller then rarely collide.
+        let turn = match creation.vmid {
+            Some(_) => None,
+            None => {
+                Some(Lock::acquire(&format!("vmid {}", creation.cluster), site.deadline).await?)
+            }
+        };
+        let vmid = match creation.vmid {
+            Some(vmid) => vmid,
+            None => {
+                let free = site.client.next_id(site.deadline).await;
+                let free = free.map_err(pve_module::doing("ask for a free VMID"))?;
+                // A VMID that was taken and is still said to be free belongs to something that cannot be seen yet.
+                tried.map_or(free, |last: u32| free.max(last + 1))
+            }
+        };
+        let params = params.clone().with("vmid", vmid);
+        let object = format!("VM {vmid}");
+        // Tells other tasks of this controller that somebody looks after this VM while it has no name yet.
+        let _creating = Lock::acquire(&creating(creation.cluster, vmid), site.deadline).await?;
+        match ask(site, creation.node, vmid, &params, &uuid, turn).await? {
+            Asked::Made => return Ok(vmid),
+            Asked::Taken(error) if creation.vmid.is_some() => {
+                return Err(failed("create", &object, error)
+                    .hint("the VMID belongs to a container, or to a VM that the token may not see; choose another"));
+            }
+            Asked::Taken(_) => tried = Some(vmid),
+        }
+    }
+}
+
+/// Ask for the VM. When the answer is lost it is asked for again with the same VMID: PVE makes at most one VM of a VMID,
+/// so a second request cannot make a second VM, and is told if the first one came through.
+async fn ask(
+    site: &Site<'_>,
+    node: &str,
+    vmid: u32,
+    params: &Params,
+    uuid: &str,
+    turn: Option<Lock>,
+) -> Result<Asked, Failure> {
+    let object = format!("VM {vmid}");
+    site.says("create", &object);
+    let path = format!("/nodes/{node}/qemu");
+    let mut turn = turn;
+    let mut unsure = false;
+    loop {
+        let error = match site.client.post(&path, params, site.deadline).await {
+            Ok(answer) => {
+                // From here on the VMID is ours.
+                drop(turn.take());
+                let upid = answer.as_str().unwrap_or_default().to_owned();
+                match site
+                    .client
+                    .task(&upid, site.deadline, site.watches("create", &object))
+                    .await
+                {
+                    Ok(_) => return Ok(Asked::Made),
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        if is_taken(&error) {
+            // Ours, if an earlier request came through without an answer.
+            let ours = unsure && is_ours(site, node, vmid, uuid).await? == Some(true);
+            return Ok(if ours {
+                Asked::Made
+            } else {
+                Asked::Taken(error)
+            });
+        }
+        if !error.may_have_happened() || site.deadline.expired() {
+            return Err(failed("create", &object, error));
+        }
+        unsure = true;
+        match is_ours(site, node, vmid, uuid).await? {
+            Some(true) => return Ok(Asked::Made),
+            Some(false) => return Ok(Asked::Taken(error)),
+            None => {}
+        }
+    }
+}
+
+/// Whether the VM is there and has our UUID; nothing if it does not appear.
+async fn is_ours(
+    site: &Site<'_>,
+    node: &str,
+    vmid: u32,
+    uuid: &str,
+) -> Result<Option<bool>, Failure> {
+    let object = format!("VM {vmid}");
+    let mut missing = 0;
+    loop {
+        match site
+            .client
+            .vm_config(node, vmid, false, site.deadline)
+            .await
+        {
+            // While PVE works on it there is a lock and nothing else.
+            Ok(config) if config.contains_key("lock") => {}
+            Ok(config) => {
+                let smbios = config
+                    .get("smbios1")
+                    .and_then(text::scalar)
+                    .unwrap_or_default();
+                return Ok(Some(
+                    uuid_of(&smbios).is_some_and(|found| found.eq_ignore_ascii_case(uuid)),
+                ));
+            }
+            Err(error) if error.not_found() => {
+                missing += 1;
+                if missing >= LOOKS {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(failed("read", &object, error)),
+        }
+        if !site.deadline.sleep(LOOK).await {
+            let what = format!("{object} to be created after its answer was lost");
+            return Err(site
+                .deadline
+                .expired_error(what, site.deadline.limit())
+                .into());
+        }
+    }
+}
+
+fn is_taken(error: &Error) -> bool {
+    // Not every "already exists" is about the VMID: a left-over volume says so too.
+    let texts = ["already exists on node", "config file already exists"];
+    error
+        .pve_message()
+        .is_some_and(|message| texts.iter().any(|text| message.contains(text)))
+}
+
+/// The parameters with a UUID in `smbios1`, and that UUID: the user's, or a new one.
+fn marked(plan: &Plan) -> Result<(Params, String), Failure> {
+    let given = plan
+        .set
+        .get("smbios1")
+        .map(String::as_str)
+        .unwrap_or_default();
+    let (smbios, uuid) = match uuid_of(given) {
+        Some(uuid) => (given.to_owned(), uuid),
+        None => {
+            let uuid = new_uuid()?;
+            let rest = if given.is_empty() {
+                String::new()
+            } else {
+                format!(",{given}")
+            };
+            (format!("uuid={uuid}{rest}"), uuid)
+        }
+    };
+    let params: Params = plan.set.iter().map(|(k, v)| (k.as_str(), v)).collect();
+    Ok((params.with("smbios1", smbios), uuid))
+}
+
+fn uuid_of(smbios: &str) -> Option<String> {
+    Some(
+        PropertyString::parse(smbios, None)
+            .ok()?
+            .get("uuid")?
+            .to_owned(),
+    )
+}
+
+/// A random UUID (version 4).
+fn new_uuid() -> Result<String, Failure> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Failure::new("random", format!("the system gives no random numbers: {e}")))?;
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let groups = [&hex[..4], &hex[4..6], &hex[6..8], &hex[8..10], &hex[10..]];
+    Ok(groups.map(|group| group.concat()).join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(smbios: Option<&str>) -> Plan {
+        let mut plan = Plan::default();
+        plan.set
+            .extend(smbios.map(|text| ("smbios1".to_owned(), text.to_owned())));
+        plan
+    }
+
+    #[test]
+    fn every_new_vm_is_marked() {
+        let (params, uuid) = marked(&plan(None)).unwrap();
+        assert_eq!(params.get("smbios1"), Some(format!("uuid={uuid}").as_str()));
+        let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12]);
+        assert_ne!(uuid, marked(&plan(None)).unwrap().1);
+
+        let (params, uuid) = marked(&plan(Some("serial=x"))).unwrap();
+        assert_eq!(
+            params.get("smbios1"),
+            Some(format!("uuid={uuid},serial=x").as_str())
+        );
+
+        let theirs = "uuid=6cff0931-1cb7-4535-800e-09aaaede1e6d,serial=x";
+        let (params, uuid) = marked(&plan(Some(theirs))).unwrap();
+        assert_eq!(
+            (params.get("smbios1"), uuid.as_str()),
+            (Some(theirs), "6cff0931-1cb7-4535-800e-09aaaede1e6d")
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! The module's documentation beyond its options.
+
+use ansible_module::Documentation;
+
+/// What the options do not say.
+pub fn documentation() -> Documentation {
+    Documentation {
+        short_description: "Create, change, start, stop or remove a Proxmox VE virtual machine",
+        description: &[
+            "Makes a virtual machine exist as described, and run or not. What is not described is not touched.",
+            "An existing VM is compared with the description by meaning: spelling, order, defaults, generated MAC addresses \
+             and sizes rounded by a storage make no difference. Only what differs is sent, guarded against changes that \
+             others make at the same time.",
+            "Disks of an existing VM are grown if need be, but never shrunk, moved, replaced, or removed unless \
+             O(remove_disks) names them.",
+            "A new VM gets the next free VMID if none is given; any number of tasks may do so at once.",
+        ],
+        notes: &[
+            "Check mode and diff mode are supported: check mode reads everything and reports the same plan.",
+            "A new VM gets a random UUID in C(smbios1), as PVE itself would give it. The module recognises by it a VM whose \
+             creation was not answered.",
+            "The drive and the credentials of cloud-init belong to M(cloudinit_drive).",
+            "Some changes of a running VM wait for its next stop and start. They are in RV(pending), and are brought into \
+             effect at once with O(restart=true).",
+            "Privileges: VM.Audit to look; VM.Allocate, VM.Config.*, Datastore.AllocateSpace and SDN.Use to create and \
+             change; VM.PowerMgmt to start and stop; Pool.Allocate for O(pool).",
+        ],
+        requirements: &["Proxmox VE 8 or newer"],
+        seealso: &["proxmox_iso", "cloudinit_drive", "nixos_anywhere_install"],
+        examples: EXAMPLES,
+        returns: RETURNS,
+    }
+}
+
+const EXAMPLES: &str = "\
+- name: A VM with an empty disk, to be booted from an installer ISO
+  proxmox_nixos_vm:
+    api_host: pve1.example.org
+    api_token_id: ansible@pve!deploy
+    api_token_secret: '{{ vault_token_secret }}'
+    node: pve1
+    name: web1
+    memory: 2048
+    cores: 2
+    ostype: l26
+    scsihw: virtio-scsi-single
+    scsi:
+      scsi0: {storage: local-zfs, size: 32G, discard: true, iothread: true}
+    ide:
+      ide2: {iso: 'local:iso/nixos-installer.iso'}
+    net:
+      net0: {bridge: vmbr0, firewall: true}
+    serial: {serial0: socket}
+    agent: true
+    boot: order=scsi0;ide2
+    tags: [nixos]
+  register: vm
+
+- name: Start it
+  proxmox_nixos_vm:
+    vmid: '{{ vm.vmid }}'
+    state: started
+
+- name: The same description in PVE's own words
+  proxmox_nixos_vm:
+    node: pve1
+    name: web1
+    scsi: {scsi0: 'local-zfs:32,discard=on,iothread=1'}
+    ide: {ide2: 'local:iso/nixos-installer.iso,media=cdrom'}
+    net: {net0: 'virtio,bridge=vmbr0,firewall=1'}
+    config: {hookscript: 'local:snippets/hook.pl'}
+
+- name: Shut down, take the installer out, and start from the disk
+  block:
+    - proxmox_nixos_vm: {name: web1, state: stopped}
+    - proxmox_nixos_vm: {name: web1, remove_disks: [ide2], boot: order=scsi0, state: started}
+
+- name: More memory, now
+  proxmox_nixos_vm:
+    name: web1
+    memory: 4096
+    restart: true
+
+- name: Look at a VM without changing anything
+  proxmox_nixos_vm:
+    name: web1
+    state: current
+  register: vm
+
+- name: Remove a VM and its disks, even if it runs
+  proxmox_nixos_vm:
+    name: web1
+    state: absent
+    force: true
+";
+
+const RETURNS: &str = "\
+exists:
+  description: Whether there is such a VM after the task.
+  returned: success
+  type: bool
+  sample: true
+vmid:
+  description: The VM's ID.
+  returned: when the VM exists, or its ID was given
+  type: int
+  sample: 101
+node:
+  description: The node the VM is on.
+  returned: when the VM exists
+  type: str
+  sample: pve1
+name:
+  description: The VM's name.
+  returned: when the VM exists, or its name was given
+  type: str
+  sample: web1
+status:
+  description: C(running), C(stopped), or C(absent) when there is no VM.
+  returned: success
+  type: str
+  sample: running
+tags:
+  description: The VM's tags, sorted.
+  returned: success
+  type: list
+  elements: str
+  sample: [nixos]
+config:
+  description: >-
+    The VM's configuration in PVE's texts, with pending changes as if they were made. Credentials are masked.
+    In check mode as it is now.
+  returned: success
+  type: dict
+  sample: {boot: order=scsi0, memory: '2048', net0: 'virtio=BC:24:11:00:00:01,bridge=vmbr0'}
+pending:
+  description: Changes that wait for the VM's next stop and start.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    key: {description: The option., type: str}
+    value: {description: Its value now., type: str}
+    pending: {description: Its value after the next start., type: str}
+    delete: {description: Whether it will be removed., type: bool}
+  sample: [{key: memory, value: '2048', pending: '4096', delete: false}]
+restart_required:
+  description: Whether changes are pending.
+  returned: success
+  type: bool
+  sample: false
+actions:
+  description: What was done, or in check mode would be, in order.
+  returned: success
+  type: list
+  elements: str
+  sample: ['create', 'start']
+";

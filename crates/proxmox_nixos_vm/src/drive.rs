@@ -1,0 +1,597 @@
+//! Drives: what a text or dict describes, and how that compares with what PVE has.
+
+use std::collections::BTreeMap;
+
+use pve_client::property::{self, PropertyString};
+use serde_json::Value;
+
+use crate::size::{self, Fit};
+use crate::text;
+
+/// What is in a drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A disk to be allocated: `storage:32`.
+    New {
+        /// The storage it is allocated on.
+        storage: String,
+    },
+    /// A volume that exists: `local:101/vm-101-disk-0.raw`.
+    Volume(String),
+    /// A CD-ROM with this ISO: `local:iso/nixos.iso`.
+    Iso(String),
+    /// PVE's own cloud-init drive on this storage: `storage:cloudinit`.
+    CloudInit(String),
+    /// A CD-ROM drive without a medium: `none`.
+    Empty,
+    /// The node's own CD-ROM drive: `cdrom`.
+    Host,
+}
+
+/// A drive, described or existing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drive {
+    /// What is in it.
+    pub source: Source,
+    /// Its size in bytes. Of CD-ROMs never known here: PVE adds it to ISOs, and it means nothing.
+    pub size: Option<u64>,
+    /// Every other drive option, as PVE writes them, without `media`.
+    pub options: BTreeMap<String, String>,
+}
+
+/// What must be done to a drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// Nothing.
+    None,
+    /// Its text must become `text`, and after that the disk must have `grow` bytes.
+    Edit {
+        /// The new text, if that differs.
+        text: Option<String>,
+        /// The new size, if the disk must grow.
+        grow: Option<u64>,
+    },
+    /// This module does not do that.
+    Refused(String),
+}
+
+/// Options that only say how a volume is made, and are not part of the drive afterwards.
+const AT_CREATION: [&str; 2] = ["format", "import-from"];
+
+/// Drive options whose absence means this value.
+const DEFAULTS: [(&str, &str); 13] = [
+    ("backup", "1"),
+    ("cache", "none"),
+    ("detect_zeroes", "1"),
+    ("discard", "ignore"),
+    ("efitype", "2m"),
+    ("iothread", "0"),
+    ("pre-enrolled-keys", "0"),
+    ("replicate", "1"),
+    ("ro", "0"),
+    ("scsiblock", "0"),
+    ("shared", "0"),
+    ("snapshot", "0"),
+    ("ssd", "0"),
+];
+
+/// Boolean drive options.
+const BOOLEANS: [&str; 10] = [
+    "backup",
+    "detect_zeroes",
+    "iothread",
+    "pre-enrolled-keys",
+    "replicate",
+    "ro",
+    "scsiblock",
+    "shared",
+    "snapshot",
+    "ssd",
+];
+
+/// Whether `key` names a drive of a VM.
+pub fn is_key(key: &str) -> bool {
+    let index = ["ide", "sata", "scsi", "virtio"]
+        .iter()
+        .find_map(|bus| key.strip_prefix(bus));
+    is_state_disk(key) || index.is_some_and(text::is_index)
+}
+
+/// Whether `key` names a disk of the firmware's own, whose content is made once.
+pub fn is_state_disk(key: &str) -> bool {
+    matches!(key, "efidisk0" | "tpmstate0")
+}
+
+impl Drive {
+    /// Read what a user or PVE wrote for the drive `key`.
+    pub fn parse(key: &str, value: &Value) -> Result<Self, String> {
+        match value {
+            Value::String(text) => Self::from_text(text),
+            Value::Object(map) => Self::from_dict(key, map),
+            other => Err(format!("a drive is a text or a dict, not {other}")),
+        }
+        .map_err(|problem| format!("{key}: {problem}"))
+    }
+
+    /// Read PVE's text.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let parts = PropertyString::parse(text, Some("file")).map_err(|e| e.to_string())?;
+        let fields = parts
+            .iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        Self::from_fields(fields, None)
+    }
+
+    /// Read a dict: `storage` and `size`, or `iso`, or `volume`, and drive options.
+    fn from_dict(key: &str, map: &serde_json::Map<String, Value>) -> Result<Self, String> {
+        let mut fields = BTreeMap::new();
+        let mut media = None;
+        let mut size = None;
+        for (name, value) in map {
+            let value = match (name.as_str(), value) {
+                (_, Value::Null) => continue,
+                // YAML reads `discard: on` as true.
+                ("discard", Value::Bool(on)) => String::from(if *on { "on" } else { "ignore" }),
+                (_, value) => text::scalar(value)
+                    .ok_or_else(|| format!("{name} is a text, number or boolean, not {value}"))?,
+            };
+            match name.as_str() {
+                "media" => media = Some(value),
+                "size" => size = Some(value),
+                "import_from" | "pre_enrolled_keys" | "ms_cert" => {
+                    fields.insert(name.replace('_', "-"), value);
+                }
+                _ => {
+                    fields.insert(name.clone(), value);
+                }
+            }
+        }
+        let storage = fields.remove("storage");
+        let iso = fields.remove("iso");
+        let volume = fields.remove("volume");
+        let file = fields.remove("file");
+        let named = [&storage, &iso, &volume, &file]
+            .iter()
+            .filter(|v| v.is_some())
+            .count();
+        if named != 1 {
+            return Err("give exactly one of storage, iso and volume".into());
+        }
+        let bytes = match &size {
+            Some(text) => Some(size::parse(text).ok_or_else(|| {
+                format!(
+                    "size '{text}' is no size; write 32G, 512M, or 32 for GiB (PVE allocates GiB)"
+                )
+            })?),
+            None => None,
+        };
+        if let Some(storage) = storage {
+            let imports = fields.contains_key("import-from");
+            // PVE gives state disks and imports their size itself.
+            let amount = match bytes {
+                Some(bytes) if !imports => size::gib(bytes),
+                None if is_state_disk(key) => "1".into(),
+                _ if imports => "0".into(),
+                _ => return Err("a disk needs a size, for example 32G".into()),
+            };
+            fields.insert("file".into(), format!("{storage}:{amount}"));
+        } else if let Some(iso) = iso {
+            media = Some("cdrom".into());
+            fields.insert("file".into(), iso);
+        } else if let Some(volume) = volume.or(file) {
+            fields.insert("file".into(), volume);
+        }
+        if let Some(media) = media {
+            fields.insert("media".into(), media);
+        }
+        Self::from_fields(fields, bytes)
+    }
+
+    fn from_fields(
+        mut fields: BTreeMap<String, String>,
+        bytes: Option<u64>,
+    ) -> Result<Self, String> {
+        if let Some(alias) = fields.remove("volume") {
+            fields.entry("file".into()).or_insert(alias);
+        }
+        let file = fields
+            .remove("file")
+            .ok_or("the volume is missing; write storage:GiB for a new disk")?;
+        let media = fields.remove("media");
+        let written_size = fields.remove("size");
+        if let Some(value) = fields.get_mut("discard")
+            && let Some(on) = property::parse_bool(value)
+        {
+            *value = String::from(if on { "on" } else { "ignore" });
+        }
+        for key in BOOLEANS {
+            if let Some(value) = fields.get_mut(key)
+                && let Some(on) = property::parse_bool(value)
+            {
+                *value = String::from(if on { "1" } else { "0" });
+            }
+        }
+        let (source, new_size) =
+            source(&file, media.as_deref(), fields.contains_key("import-from"))?;
+        let size = match (&source, new_size) {
+            (Source::New { .. }, size) => size.or(bytes),
+            (Source::Volume(_), _) => {
+                bytes.or_else(|| written_size.as_deref().and_then(property::parse_size))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            source,
+            size,
+            options: fields,
+        })
+    }
+
+    /// Whether it is a CD-ROM drive.
+    pub fn is_cdrom(&self) -> bool {
+        !matches!(self.source, Source::New { .. } | Source::Volume(_))
+    }
+
+    /// The storage that it needs.
+    pub fn storage(&self) -> Option<&str> {
+        match &self.source {
+            Source::New { storage } | Source::CloudInit(storage) => Some(storage),
+            Source::Volume(volid) | Source::Iso(volid) if !volid.starts_with('/') => {
+                volid.split_once(':').map(|(storage, _)| storage)
+            }
+            Source::Volume(_) | Source::Iso(_) | Source::Empty | Source::Host => None,
+        }
+    }
+
+    /// The text that makes this drive, for PVE.
+    pub fn to_text(&self) -> String {
+        let file = match &self.source {
+            Source::New { storage } => {
+                let amount = if self.options.contains_key("import-from") {
+                    "0".into()
+                } else {
+                    size::gib(self.size.unwrap_or(size::GIB))
+                };
+                format!("{storage}:{amount}")
+            }
+            Source::Volume(volid) | Source::Iso(volid) => volid.clone(),
+            Source::CloudInit(storage) => format!("{storage}:cloudinit"),
+            Source::Empty => "none".into(),
+            Source::Host => "cdrom".into(),
+        };
+        let mut parts = PropertyString::new(Some("file"));
+        parts.set("file", file);
+        if self.is_cdrom() && !matches!(self.source, Source::CloudInit(_)) {
+            parts.set("media", "cdrom");
+        }
+        for (key, value) in &self.options {
+            parts.set(key, value);
+        }
+        if let (Source::Volume(_), Some(bytes)) = (&self.source, self.size) {
+            parts.set("size", property::format_size(bytes));
+        }
+        parts.to_string()
+    }
+
+    /// What must be done to the drive `key`, which is `have`, so that it is `self`.
+    pub fn against(&self, key: &str, have: &Drive) -> Difference {
+        let refused = |text: String| Difference::Refused(format!("{key}: {text}"));
+        match (&self.source, &have.source) {
+            (Source::Iso(_) | Source::Empty | Source::Host, Source::CloudInit(_)) => {
+                refused("there is a cloud-init drive; remove that first (cloudinit_drive with state=absent), or take another key".into())
+            }
+            (Source::CloudInit(want), Source::CloudInit(storage)) if want == storage => Difference::None,
+            (Source::CloudInit(_), _) => {
+                refused("something else than this cloud-init drive is there already; remove it first (remove_disks)".into())
+            }
+            _ if self.is_cdrom() && have.is_cdrom() => {
+                let same = self.source == have.source && self.differing(have).is_empty();
+                if same { Difference::None } else { Difference::Edit { text: Some(self.to_text()), grow: None } }
+            }
+            _ if self.is_cdrom() != have.is_cdrom() => {
+                let (is, wanted) = if have.is_cdrom() { ("CD-ROM", "disk") } else { ("disk", "CD-ROM") };
+                refused(format!("there is a {is} where a {wanted} is described; remove it first (remove_disks), or take another key"))
+            }
+            _ if self.storage() != have.storage() => refused(format!(
+                "the disk is on the storage {} and not on {}; disks are not moved by this module",
+                have.storage().unwrap_or("?"), self.storage().unwrap_or("?"),
+            )),
+            (Source::Volume(want), Source::Volume(volid)) if want != volid => refused(format!(
+                "the disk is {volid} and not {want}; a disk is never replaced: remove it first (remove_disks)"
+            )),
+            (_, Source::Volume(volid)) if is_state_disk(key) => {
+                match self.differing(have).into_iter().find(|name| self.options.contains_key(*name)) {
+                    Some(name) => refused(format!("{name} of {volid} cannot be changed after it was made; remove it first (remove_disks)")),
+                    None => Difference::None,
+                }
+            }
+            (_, Source::Volume(volid)) => self.against_disk(key, have, volid),
+            // A described disk that PVE has no volume for yet cannot be; treat it as to be made.
+            _ => Difference::Edit { text: Some(self.to_text()), grow: None },
+        }
+    }
+
+    fn against_disk(&self, key: &str, have: &Drive, volid: &str) -> Difference {
+        let grow = match (self.size, have.size) {
+            (Some(want), Some(bytes)) => match size::fit(want, bytes) {
+                Fit::Same => None,
+                Fit::Grow => Some(want),
+                Fit::Larger => {
+                    let (is, want) = (property::format_size(bytes), property::format_size(want));
+                    return Difference::Refused(format!(
+                        "{key}: the disk has {is} and not {want}; a disk is never shrunk: describe it with {is}"
+                    ));
+                }
+            },
+            _ => None,
+        };
+        let text = (!self.differing(have).is_empty()).then(|| {
+            Drive {
+                source: Source::Volume(volid.to_owned()),
+                size: have.size,
+                options: self
+                    .options
+                    .iter()
+                    .filter(|(name, _)| !AT_CREATION.contains(&name.as_str()))
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect(),
+            }
+            .to_text()
+        });
+        if text.is_none() && grow.is_none() {
+            Difference::None
+        } else {
+            Difference::Edit { text, grow }
+        }
+    }
+
+    /// The names of the options that differ in meaning.
+    fn differing<'a>(&'a self, have: &'a Drive) -> Vec<&'a str> {
+        let names = self.options.keys().chain(have.options.keys());
+        names
+            .map(String::as_str)
+            .filter(|name| !AT_CREATION.contains(name))
+            .filter(|name| meaning(&self.options, name) != meaning(&have.options, name))
+            .collect()
+    }
+}
+
+/// The value of an option, or what its absence means.
+fn meaning<'a>(options: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    let default = || DEFAULTS.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+    options.get(name).map(String::as_str).or_else(default)
+}
+
+/// What the first field of a drive says, and the size in it.
+fn source(file: &str, media: Option<&str>, imports: bool) -> Result<(Source, Option<u64>), String> {
+    match file {
+        "none" => return Ok((Source::Empty, None)),
+        "cdrom" => return Ok((Source::Host, None)),
+        // A device of the node, which only root may name.
+        path if path.starts_with('/') => return Ok((Source::Volume(path.into()), None)),
+        _ => {}
+    }
+    let (storage, name) = file
+        .split_once(':')
+        .ok_or_else(|| format!("'{file}' is neither storage:GiB nor a volume (storage:name)"))?;
+    let numeric = name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if name == "cloudinit" {
+        Ok((Source::CloudInit(storage.into()), None))
+    } else if numeric {
+        let bytes = size::parse(name).ok_or_else(|| format!("'{name}' is no number of GiB"))?;
+        Ok((
+            Source::New {
+                storage: storage.into(),
+            },
+            (!imports).then_some(bytes),
+        ))
+    } else if is_cloudinit_volume(name) {
+        Ok((Source::CloudInit(storage.into()), None))
+    } else if media == Some("cdrom") || name.starts_with("iso/") {
+        Ok((Source::Iso(file.into()), None))
+    } else if size::parse(name).is_some() {
+        Err(format!(
+            "'{file}': PVE allocates GiB and wants the number alone, for example {storage}:{}",
+            name.trim_end_matches(|c: char| c.is_ascii_alphabetic())
+        ))
+    } else {
+        Ok((Source::Volume(file.into()), None))
+    }
+}
+
+/// Whether PVE named this volume as a VM's cloud-init drive: `vm-101-cloudinit`, with folder and suffix on some storages.
+fn is_cloudinit_volume(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let stem = file.split('.').next().unwrap_or(file);
+    stem.strip_prefix("vm-")
+        .and_then(|rest| rest.strip_suffix("-cloudinit"))
+        .is_some_and(text::is_index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn drive(value: Value) -> Drive {
+        Drive::parse("scsi0", &value).unwrap()
+    }
+
+    fn edit(text: &str) -> Difference {
+        Difference::Edit {
+            text: Some(text.into()),
+            grow: None,
+        }
+    }
+
+    #[test]
+    fn texts_and_dicts_say_the_same() {
+        for (dict, text) in [
+            (
+                json!({"storage": "zfs", "size": "32G", "discard": true, "iothread": true}),
+                "zfs:32,discard=on,iothread=1",
+            ),
+            (json!({"storage": "zfs", "size": 32}), "zfs:32"),
+            (
+                json!({"storage": "zfs", "size": "512M", "ssd": false}),
+                "zfs:0.5,ssd=0",
+            ),
+            (
+                json!({"iso": "local:iso/a.iso"}),
+                "local:iso/a.iso,media=cdrom",
+            ),
+            (
+                json!({"volume": "none", "media": "cdrom"}),
+                "none,media=cdrom",
+            ),
+            (
+                json!({"storage": "zfs", "import_from": "local:import/d.qcow2"}),
+                "zfs:0,import-from=local:import/d.qcow2",
+            ),
+        ] {
+            assert_eq!(drive(dict.clone()), drive(json!(text)), "{dict}");
+            assert_eq!(drive(dict).to_text(), text);
+        }
+        assert_eq!(
+            drive(json!("local:iso/a.iso")).to_text(),
+            "local:iso/a.iso,media=cdrom"
+        );
+        assert_eq!(drive(json!("none")).to_text(), "none,media=cdrom");
+        assert_eq!(drive(json!("zfs:cloudinit")).to_text(), "zfs:cloudinit");
+        let efi = json!({"storage": "zfs", "efitype": "4m", "pre_enrolled_keys": false});
+        assert_eq!(
+            Drive::parse("efidisk0", &efi).unwrap().to_text(),
+            "zfs:1,efitype=4m,pre-enrolled-keys=0"
+        );
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        for (value, part) in [
+            (json!("zfs:32G"), "zfs:32"),
+            (json!("32"), "storage:GiB"),
+            (json!({"storage": "zfs"}), "needs a size"),
+            (json!({"storage": "zfs", "size": "big"}), "'big' is no size"),
+            (json!({"size": "1G"}), "exactly one of"),
+            (
+                json!({"storage": "a", "iso": "b:iso/c.iso", "size": 1}),
+                "exactly one of",
+            ),
+            (json!(["zfs:32"]), "a text or a dict"),
+            (json!("zfs:32,ssd=1,ssd=0"), "twice"),
+        ] {
+            let error = Drive::parse("scsi0", &value).unwrap_err();
+            assert!(
+                error.starts_with("scsi0: ") && error.contains(part),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_differs_in_meaning_is_edited_and_nothing_else() {
+        let disk = "local:101/vm-101-disk-0.raw";
+        let have = |options: &str| format!("{disk}{options},size=32G");
+        for (want, have, expected) in [
+            ("local:32", have(""), Difference::None),
+            ("local:32,format=qcow2", have(""), Difference::None),
+            (
+                "local:32,discard=ignore,backup=1,ssd=no",
+                have(""),
+                Difference::None,
+            ),
+            ("local:32,discard=on", have(",discard=on"), Difference::None),
+            ("local:32,discard=on", have(""), edit(&have(",discard=on"))),
+            ("local:32", have(",iothread=1"), edit(&have(""))),
+            (
+                "local:40,ssd=1",
+                have(""),
+                Difference::Edit {
+                    text: Some(have(",ssd=1")),
+                    grow: Some(40 << 30),
+                },
+            ),
+            ("local:101/vm-101-disk-0.raw", have(""), Difference::None),
+            (
+                "local:101/vm-101-disk-0.raw,size=33G",
+                have(""),
+                Difference::Edit {
+                    text: None,
+                    grow: Some(33 << 30),
+                },
+            ),
+            (
+                "local:iso/a.iso,media=cdrom",
+                "local:iso/a.iso,media=cdrom,size=352K".into(),
+                Difference::None,
+            ),
+            (
+                "local:iso/b.iso,media=cdrom",
+                "local:iso/a.iso,media=cdrom,size=352K".into(),
+                edit("local:iso/b.iso,media=cdrom"),
+            ),
+            (
+                "none",
+                "local:iso/a.iso,media=cdrom".into(),
+                edit("none,media=cdrom"),
+            ),
+            (
+                "local:cloudinit",
+                "local:101/vm-101-cloudinit.qcow2,media=cdrom".into(),
+                Difference::None,
+            ),
+            (
+                "zfs:cloudinit",
+                "zfs:vm-101-cloudinit,media=cdrom".into(),
+                Difference::None,
+            ),
+        ] {
+            let outcome = drive(json!(want)).against("scsi0", &drive(json!(have)));
+            assert_eq!(outcome, expected, "{want} against {have}");
+        }
+    }
+
+    #[test]
+    fn disks_are_never_shrunk_moved_or_replaced() {
+        let disk = "local:101/vm-101-disk-0.raw,size=32G";
+        for (want, have, part) in [
+            ("local:16", disk, "never shrunk"),
+            ("zfs:32", disk, "not moved"),
+            ("local:101/vm-101-disk-7.raw", disk, "never replaced"),
+            ("local:iso/a.iso,media=cdrom", disk, "there is a disk"),
+            (
+                "local:32",
+                "local:iso/a.iso,media=cdrom",
+                "there is a CD-ROM",
+            ),
+            (
+                "none",
+                "local:101/vm-101-cloudinit.qcow2,media=cdrom",
+                "cloud-init drive",
+            ),
+            ("local:cloudinit", "none,media=cdrom", "remove it first"),
+        ] {
+            let outcome = drive(json!(want)).against("scsi0", &drive(json!(have)));
+            assert!(
+                matches!(&outcome, Difference::Refused(text) if text.contains(part)),
+                "{want} against {have}: {outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn state_disks_are_compared_by_what_is_described() {
+        let have = drive(json!(
+            "local:130/vm-130-disk-4.raw,efitype=4m,ms-cert=2023,size=528K"
+        ));
+        let same = drive(json!("local:1,efitype=4m"));
+        assert_eq!(same.against("efidisk0", &have), Difference::None);
+        let other = drive(json!("local:1,efitype=4m,pre-enrolled-keys=1"));
+        assert!(matches!(
+            other.against("efidisk0", &have),
+            Difference::Refused(_)
+        ));
+    }
+}

@@ -1,0 +1,251 @@
+//! Which VM is meant.
+
+use std::time::Duration;
+
+use ansible_module::Failure;
+use deadline::Deadline;
+use pve_client::{Client, Vm};
+use pve_module::Lock;
+
+use crate::create;
+use crate::site::{Site, failed};
+
+/// The pause between two looks at VMs that are being created.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A VM in the list of the node it is on.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The node.
+    pub node: String,
+    /// What the node says about it.
+    pub vm: Vm,
+}
+
+/// The VMs that there are, and the nodes that could not be asked.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// Every VM on an online node that the token may see.
+    pub vms: Vec<Seen>,
+    /// Nodes that are up.
+    pub online: Vec<String>,
+    /// Nodes that are down: their VMs' names are not known.
+    pub offline: Vec<String>,
+}
+
+/// Ask every node for its VMs. `cluster/resources` would be one request, but knows neither new VMs nor their names
+/// for up to ten seconds.
+pub async fn inventory(client: &Client, deadline: &Deadline) -> Result<Inventory, Failure> {
+    let nodes = client
+        .nodes(deadline)
+        .await
+        .map_err(pve_module::doing("list the nodes"))?;
+    let mut inventory = Inventory::default();
+    for node in nodes {
+        if node.status == "offline" {
+            inventory.offline.push(node.node);
+            continue;
+        }
+        let vms = client
+            .vms(&node.node, deadline)
+            .await
+            .map_err(|e| failed("list the VMs of node", &node.node, e))?;
+        inventory.vms.extend(vms.into_iter().map(|vm| Seen {
+            node: node.node.clone(),
+            vm,
+        }));
+        inventory.online.push(node.node);
+    }
+    Ok(inventory)
+}
+
+/// The VM that `vmid` and `name` mean, if there is one.
+///
+/// # Errors
+/// When two VMs have the name, when name and VMID belong to different VMs, when the VM with this VMID has
+/// another name (unless `rename`), and for templates.
+pub fn identify<'a>(
+    inventory: &'a Inventory,
+    vmid: Option<u32>,
+    name: Option<&str>,
+    rename: bool,
+) -> Result<Option<&'a Seen>, Failure> {
+    let by_vmid = vmid.and_then(|vmid| inventory.vms.iter().find(|seen| seen.vm.vmid == vmid));
+    let named: Vec<&Seen> = name
+        .map(|name| {
+            inventory
+                .vms
+                .iter()
+                .filter(|seen| seen.vm.name.eq_ignore_ascii_case(name))
+                .collect()
+        })
+        .unwrap_or_default();
+    let found = match (vmid, by_vmid) {
+        (Some(vmid), Some(seen)) => {
+            if let (Some(name), false) = (name, named.iter().any(|other| other.vm.vmid == vmid)) {
+                if !rename || !named.is_empty() {
+                    return Err(other_name(vmid, name, seen, &named));
+                }
+            }
+            Some(seen)
+        }
+        (Some(vmid), None) => {
+            if let (Some(name), Some(other)) = (name, named.first()) {
+                return Err(Failure::new(
+                    "name_taken",
+                    format!(
+                        "the name {name} belongs to VM {} on {}, not to {vmid}",
+                        other.vm.vmid, other.node
+                    ),
+                )
+                .object(name)
+                .hint("leave vmid out to mean that VM, or choose another name"));
+            }
+            None
+        }
+        (None, _) => match named.as_slice() {
+            [] => None,
+            [one] => Some(*one),
+            several => return Err(ambiguous(name.unwrap_or_default(), several)),
+        },
+    };
+    match found {
+        Some(seen) if seen.vm.template => Err(Failure::new(
+            "template",
+            format!(
+                "VM {} ({}) on {} is a template, which this module does not manage",
+                seen.vm.vmid, seen.vm.name, seen.node
+            ),
+        )
+        .object(seen.vm.vmid.to_string())),
+        found => Ok(found),
+    }
+}
+
+/// Wait for the VMs that PVE still creates though the task that asked for them is gone (it was killed): they have no name
+/// until then, so the one that is looked for may be among them. Returns whether there were any.
+pub async fn await_orphans(
+    site: &Site<'_>,
+    inventory: &Inventory,
+    cluster: &str,
+) -> Result<bool, Failure> {
+    let mut waited = false;
+    for seen in inventory
+        .vms
+        .iter()
+        .filter(|seen| seen.vm.lock.as_deref() == Some("create"))
+    {
+        let vmid = seen.vm.vmid;
+        let at_once = Deadline::after(Duration::ZERO);
+        if Lock::acquire(&create::creating(cluster, vmid), &at_once)
+            .await
+            .is_err()
+        {
+            continue; // its task lives, and is not ours
+        }
+        waited = true;
+        site.says("wait for creation", &format!("VM {vmid}"));
+        while is_creating(site, &seen.node, vmid).await? {
+            if !site.deadline.sleep(LOOK).await {
+                let what = format!("the creation of VM {vmid}, which an earlier task began");
+                return Err(site
+                    .deadline
+                    .expired_error(what, site.deadline.limit())
+                    .into());
+            }
+        }
+    }
+    Ok(waited)
+}
+
+async fn is_creating(site: &Site<'_>, node: &str, vmid: u32) -> Result<bool, Failure> {
+    let vms = site.client.vms(node, site.deadline).await;
+    let vms = vms.map_err(|e| failed("list the VMs of node", node, e))?;
+    Ok(vms
+        .iter()
+        .any(|vm| vm.vmid == vmid && vm.lock.as_deref() == Some("create")))
+}
+
+fn ambiguous(name: &str, several: &[&Seen]) -> Failure {
+    let list: Vec<String> = several
+        .iter()
+        .map(|s| format!("{} on {}", s.vm.vmid, s.node))
+        .collect();
+    Failure::new(
+        "ambiguous",
+        format!(
+            "{} VMs have the name {name}: {}",
+            several.len(),
+            list.join(", ")
+        ),
+    )
+    .object(name)
+    .hint("say which one with vmid, or rename the others")
+}
+
+fn other_name(vmid: u32, name: &str, seen: &Seen, named: &[&Seen]) -> Failure {
+    let mut msg = format!(
+        "VM {vmid} on {} has the name {} and not {name}",
+        seen.node, seen.vm.name
+    );
+    if let Some(other) = named.first() {
+        msg.push_str(&format!(
+            "; {name} is VM {} on {}",
+            other.vm.vmid, other.node
+        ));
+    }
+    Failure::new("name_differs", msg)
+        .object(vmid.to_string())
+        .hint("correct vmid or name; to rename a VM give both with force: true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn inventory(vms: &[(u32, &str, bool)]) -> Inventory {
+        let seen = |(vmid, name, template): &(u32, &str, bool)| Seen {
+            node: "pve".into(),
+            vm: serde_json::from_value(
+                json!({"vmid": vmid, "name": name, "template": u8::from(*template)}),
+            )
+            .unwrap(),
+        };
+        Inventory {
+            vms: vms.iter().map(seen).collect(),
+            ..Inventory::default()
+        }
+    }
+
+    #[test]
+    fn who_is_meant() {
+        let there = inventory(&[
+            (101, "web1", false),
+            (102, "db1", false),
+            (103, "twin", false),
+            (104, "twin", false),
+            (105, "golden", true),
+        ]);
+        for (vmid, name, rename, expected) in [
+            (Some(101), None, false, Ok(Some(101))),
+            (None, Some("web1"), false, Ok(Some(101))),
+            (None, Some("WEB1"), false, Ok(Some(101))),
+            (Some(101), Some("web1"), false, Ok(Some(101))),
+            (Some(103), Some("twin"), false, Ok(Some(103))),
+            (None, Some("new"), false, Ok(None)),
+            (Some(200), Some("new"), false, Ok(None)),
+            (Some(101), Some("new"), true, Ok(Some(101))),
+            (Some(101), Some("new"), false, Err("name_differs")),
+            (Some(101), Some("db1"), true, Err("name_differs")),
+            (Some(200), Some("web1"), true, Err("name_taken")),
+            (None, Some("twin"), false, Err("ambiguous")),
+            (Some(105), None, false, Err("template")),
+        ] {
+            let found = identify(&there, vmid, name, rename)
+                .map(|seen| seen.map(|s| s.vm.vmid))
+                .map_err(|f| f.kind);
+            assert_eq!(found, expected, "{vmid:?} {name:?} {rename}");
+        }
+    }
+}

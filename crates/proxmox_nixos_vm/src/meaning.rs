@@ -1,0 +1,290 @@
+//! When two texts of one PVE option mean the same.
+
+use std::collections::BTreeSet;
+
+use pve_client::property::{self, PropertyString};
+
+/// Options whose absence from a VM's configuration means this value (PVE's schema).
+const DEFAULTS: [(&str, &str); 28] = [
+    ("acpi", "1"),
+    ("agent", "0"),
+    ("allow-ksm", "1"),
+    ("autostart", "0"),
+    ("bios", "seabios"),
+    ("cores", "1"),
+    ("cpulimit", "0"),
+    ("freeze", "0"),
+    ("hotplug", "network,disk,usb"),
+    ("keephugepages", "0"),
+    ("kvm", "1"),
+    ("memory", "512"),
+    ("migrate_downtime", "0.1"),
+    ("migrate_speed", "0"),
+    ("numa", "0"),
+    ("onboot", "0"),
+    ("ostype", "other"),
+    ("protection", "0"),
+    ("reboot", "1"),
+    ("scsihw", "lsi"),
+    ("shares", "1000"),
+    ("sockets", "1"),
+    ("startdate", "now"),
+    ("tablet", "1"),
+    ("tdf", "0"),
+    ("template", "0"),
+    ("vcpus", "0"),
+    ("vga", "std"),
+];
+
+/// Options that are booleans.
+const BOOLEANS: [&str; 15] = [
+    "acpi",
+    "allow-ksm",
+    "autostart",
+    "ciupgrade",
+    "freeze",
+    "keephugepages",
+    "kvm",
+    "localtime",
+    "numa",
+    "onboot",
+    "protection",
+    "reboot",
+    "tablet",
+    "tdf",
+    "template",
+];
+
+/// Options that are property strings: their default key, and what the absence of a part means.
+/// A name ending in `*` has an index in its place.
+type Parts = (
+    &'static str,
+    Option<&'static str>,
+    &'static [(&'static str, &'static str)],
+);
+const PROPERTIES: [Parts; 16] = [
+    (
+        "agent",
+        Some("enabled"),
+        &[
+            ("enabled", "0"),
+            ("fstrim_cloned_disks", "0"),
+            ("type", "virtio"),
+            ("freeze-fs", "1"),
+        ],
+    ),
+    ("amd-sev", Some("type"), &[]),
+    ("audio*", None, &[("driver", "spice")]),
+    ("cpu", Some("cputype"), &[("hidden", "0")]),
+    (
+        "hostpci*",
+        Some("host"),
+        &[
+            ("pcie", "0"),
+            ("rombar", "1"),
+            ("x-vga", "0"),
+            ("legacy-igd", "0"),
+        ],
+    ),
+    ("ipconfig*", None, &[]),
+    ("machine", Some("type"), &[]),
+    ("memory", Some("current"), &[]),
+    ("numa*", None, &[]),
+    (
+        "rng*",
+        Some("source"),
+        &[("max_bytes", "1024"), ("period", "1000")],
+    ),
+    ("smbios1", None, &[("base64", "0")]),
+    (
+        "spice_enhancements",
+        None,
+        &[("foldersharing", "0"), ("videostreaming", "off")],
+    ),
+    ("startup", Some("order"), &[]),
+    ("usb*", Some("host"), &[("usb3", "0")]),
+    ("vga", Some("type"), &[("type", "std")]),
+    ("watchdog", Some("model"), &[]),
+];
+
+/// Whether `name` is a boolean of PVE's configuration.
+pub fn is_boolean(name: &str) -> bool {
+    BOOLEANS.contains(&name)
+}
+
+/// What the absence of the option `name` means, if that is a value.
+pub fn default(name: &str) -> Option<&'static str> {
+    DEFAULTS.iter().find(|(n, _)| *n == name).map(|(_, v)| *v)
+}
+
+/// Whether `want` is what the configuration already says for the option `name`.
+pub fn same(name: &str, want: &str, have: Option<&str>) -> bool {
+    let Some(have) = have.or(default(name)) else {
+        return want.is_empty();
+    };
+    if want == have {
+        return true;
+    }
+    match name {
+        "tags" => tags(want) == tags(have),
+        "boot" => boot(want) == boot(have),
+        "hotplug" => hotplug(want) == hotplug(have),
+        // PVE keeps every line of a description with its newline.
+        "description" => want.trim_end_matches('\n') == have.trim_end_matches('\n'),
+        _ if is_boolean(name) => {
+            property::parse_bool(want).is_some()
+                && property::parse_bool(want) == property::parse_bool(have)
+        }
+        _ => match properties(name) {
+            Some(parts) => same_parts(parts, want, have),
+            None => number(want).is_some() && number(want) == number(have),
+        },
+    }
+}
+
+/// The tags in a text, as PVE keeps them: split at `;`, `,` and blanks, lower-cased, sorted, each once.
+pub fn tags(text: &str) -> BTreeSet<String> {
+    text.split([';', ',', ' ', '\t', '\n', '\0'])
+        .filter(|tag| !tag.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+/// The devices of a boot order, or nothing if the text is of the old kind (`cdn`).
+pub fn boot(text: &str) -> Option<Vec<&str>> {
+    let text = text.trim();
+    let order = match text.strip_prefix("order=") {
+        Some(order) => order,
+        None if text.is_empty() => "",
+        None => return None,
+    };
+    Some(order.split(';').filter(|d| !d.is_empty()).collect())
+}
+
+/// The text of a boot order.
+pub fn boot_text<S: AsRef<str>>(devices: &[S]) -> String {
+    let devices: Vec<&str> = devices.iter().map(AsRef::as_ref).collect();
+    format!("order={}", devices.join(";"))
+}
+
+/// What is hot-plugged: `1` means PVE's default, `0` nothing.
+fn hotplug(text: &str) -> BTreeSet<&str> {
+    match text {
+        "0" => BTreeSet::new(),
+        "1" => "network,disk,usb".split(',').collect(),
+        list => list
+            .split([',', ';', ' '])
+            .filter(|f| !f.is_empty())
+            .collect(),
+    }
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+fn properties(name: &str) -> Option<&'static Parts> {
+    PROPERTIES
+        .iter()
+        .find(|(pattern, _, _)| match pattern.strip_suffix('*') {
+            Some(stem) => name.strip_prefix(stem).is_some_and(crate::text::is_index),
+            None => *pattern == name,
+        })
+}
+
+fn same_parts((name, default_key, defaults): &Parts, want: &str, have: &str) -> bool {
+    let parse = |text| PropertyString::parse(text, *default_key);
+    let (Ok(want), Ok(have)) = (parse(want), parse(have)) else {
+        return false;
+    };
+    let value = |parts: &PropertyString, key: &str| {
+        let default = || {
+            defaults
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, v)| (*v).to_owned())
+        };
+        parts.get(key).map(str::to_owned).or_else(default)
+    };
+    let keys = want
+        .iter()
+        .chain(have.iter())
+        .map(|(key, _)| key.to_owned());
+    keys.into_iter().collect::<BTreeSet<_>>().iter().all(|key| {
+        match (value(&want, key), value(&have, key)) {
+            (Some(a), Some(b)) => property::same_value(key, &a, &b),
+            // PVE makes up the UUID; a description without one leaves it.
+            (None, Some(_)) => *name == "smbios1" && key == "uuid",
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_meaning_are_the_same() {
+        for (name, want, have) in [
+            ("agent", "1", Some("enabled=1")),
+            ("agent", "enabled=1,type=virtio", Some("1")),
+            ("agent", "0", None),
+            ("boot", "order=scsi0;ide2", Some("order=scsi0;ide2")),
+            ("boot", "order=", Some(" ")),
+            ("cores", "1", None),
+            ("cpu", "host", Some("cputype=host")),
+            ("cpulimit", "2", Some("2.0")),
+            ("description", "a\nb", Some("a\nb\n")),
+            ("description", "", None),
+            ("hotplug", "1", None),
+            ("hotplug", "usb,disk,network", Some("network,disk,usb")),
+            ("hotplug", "0", Some("0")),
+            ("memory", "2048", Some("current=2048")),
+            ("memory", "512", None),
+            ("onboot", "0", None),
+            ("onboot", "yes", Some("1")),
+            (
+                "rng0",
+                "source=/dev/urandom,max_bytes=1024",
+                Some("/dev/urandom"),
+            ),
+            (
+                "smbios1",
+                "serial=x",
+                Some("uuid=6cff0931-1cb7-4535-800e-09aaaede1e6d,serial=x"),
+            ),
+            ("startup", "order=1,up=30", Some("up=30,order=1")),
+            ("tags", "b;A", Some("a;b")),
+            ("tags", "", None),
+            ("vga", "type=serial0", Some("serial0")),
+        ] {
+            assert!(same(name, want, have), "{name}: {want} and {have:?}");
+        }
+    }
+
+    #[test]
+    fn differences_are_seen() {
+        for (name, want, have) in [
+            ("agent", "1", None),
+            ("agent", "1,fstrim_cloned_disks=1", Some("1")),
+            ("balloon", "0", None),
+            ("boot", "order=scsi0;ide2", Some("order=ide2;scsi0")),
+            ("boot", "order=scsi0", Some("cdn")),
+            ("cpu", "host", None),
+            ("cpu", "host", Some("host,flags=+aes")),
+            ("memory", "2048", Some("1024")),
+            ("name", "a", Some("A")),
+            ("smbios1", "uuid=6cff0931-1cb7-4535-800e-09aaaede1e6d", None),
+            (
+                "smbios1",
+                "serial=y",
+                Some("uuid=6cff0931-1cb7-4535-800e-09aaaede1e6d,serial=x"),
+            ),
+            ("tags", "", Some("a")),
+            ("vga", "serial0", None),
+        ] {
+            assert!(!same(name, want, have), "{name}: {want} and {have:?}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The options of `proxmox_nixos_vm`. Their doc comments are the module's documentation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pve_module::Connection;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What the VM shall be when the task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The VM exists as described; its power state stays as it is (a new VM is stopped).
+    #[default]
+    Present,
+    /// The VM exists as described and runs. A missing VM is created only if its hardware is described.
+    Started,
+    /// The VM, which must exist, is as described and shut down.
+    Stopped,
+    /// The VM, which must exist, is as described, was shut down and runs again.
+    Restarted,
+    /// There is no such VM.
+    Absent,
+    /// Nothing is changed: the VM is only looked at.
+    Current,
+}
+
+/// The options of the module.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Options {
+    /// How to reach the PVE API.
+    #[serde(flatten)]
+    pub connection: Connection,
+
+    /// What the VM shall be when the task has ended.
+    #[serde(default)]
+    pub state: State,
+
+    /// The node the VM is created on. Without it the online node that has the storages and bridges named
+    /// and the most free memory is taken. An existing VM is managed on the node where it is; it is never migrated.
+    pub node: Option<String>,
+
+    /// The VM's name, a DNS name. It identifies the VM unless O(vmid) does; a name that two VMs have is an error.
+    pub name: Option<String>,
+
+    /// The VM's ID. Without it the VM is found by its O(name), and a new VM gets the next free ID, also when
+    /// many tasks create VMs at the same time.
+    pub vmid: Option<u32>,
+
+    /// Memory in MiB.
+    pub memory: Option<u64>,
+
+    /// The memory that ballooning leaves the VM, in MiB; V(0) turns ballooning off.
+    pub balloon: Option<u64>,
+
+    /// CPU cores per socket.
+    pub cores: Option<u32>,
+
+    /// CPU sockets.
+    pub sockets: Option<u32>,
+
+    /// The CPU type with its flags, as PVE writes it, for example V(host) or V(x86-64-v2-AES,flags=+aes).
+    pub cpu: Option<String>,
+
+    /// Whether NUMA is emulated.
+    pub numa: Option<bool>,
+
+    /// The firmware, V(seabios) or V(ovmf). V(ovmf) wants an O(efidisk0).
+    pub bios: Option<String>,
+
+    /// The machine type, for example V(q35) or V(pc).
+    pub machine: Option<String>,
+
+    /// The guest's architecture, V(x86_64) or V(aarch64). PVE lets only V(root@pam) with a password set it.
+    pub arch: Option<String>,
+
+    /// The guest's kind; V(l26) for NixOS.
+    pub ostype: Option<String>,
+
+    /// The SCSI controller, for example V(virtio-scsi-single).
+    pub scsihw: Option<String>,
+
+    /// The guest agent: V(true), V(false), or PVE's text such as V(enabled=1,fstrim_cloned_disks=1).
+    pub agent: Option<String>,
+
+    /// Serial ports, for example V({serial0: socket}).
+    pub serial: Option<BTreeMap<String, String>>,
+
+    /// The display, for example V(std) or V(serial0).
+    pub vga: Option<String>,
+
+    /// Whether the VM has a tablet as pointing device.
+    pub tablet: Option<bool>,
+
+    /// What is plugged in and out while the VM runs: V(0), V(1), or a list such as V(network,disk,usb).
+    pub hotplug: Option<String>,
+
+    /// A source of random numbers for the guest, for example V(source=/dev/urandom).
+    pub rng0: Option<String>,
+
+    /// Host PCI devices, for example V({hostpci0: "mapping=gpu,pcie=1"}).
+    pub hostpci: Option<BTreeMap<String, String>>,
+
+    /// USB devices, for example V({usb0: "mapping=key"}).
+    pub usb: Option<BTreeMap<String, String>>,
+
+    /// Whether the VM is started with its node.
+    pub onboot: Option<bool>,
+
+    /// The order of starts and shutdowns, for example V(order=1,up=30).
+    pub startup: Option<String>,
+
+    /// The VM's tags. The list is all tags that the VM shall have; V([]) removes every tag. PVE lower-cases and sorts them.
+    pub tags: Option<Vec<String>>,
+
+    /// The VM's description (PVE's notes).
+    pub description: Option<String>,
+
+    /// The resource pool the VM is in.
+    pub pool: Option<String>,
+
+    /// Whether PVE refuses to destroy the VM and its disks. A protected VM is not removed by O(state=absent).
+    pub protection: Option<bool>,
+
+    /// SCSI drives, V(scsi0) to V(scsi30). Each is PVE's text, such as V(local-zfs:32,discard=on,iothread=1) or
+    /// V(local:iso/nixos.iso,media=cdrom), or a dict with C(storage) and C(size) (V(32G), V(512M), or a number of GiB)
+    /// for a disk, C(iso) for a CD-ROM, C(volume) for an existing volume, and any of PVE's drive options
+    /// (C(discard), C(iothread), C(ssd), C(cache), C(backup), C(format), C(import_from), ...).
+    /// What an existing disk is described as is what it becomes: a drive option that is not named is PVE's default.
+    /// An existing disk is grown if need be, but never shrunk, moved, replaced or detached.
+    pub scsi: Option<BTreeMap<String, Value>>,
+
+    /// VirtIO block drives, V(virtio0) to V(virtio15), as O(scsi).
+    pub virtio: Option<BTreeMap<String, Value>>,
+
+    /// SATA drives, V(sata0) to V(sata5), as O(scsi).
+    pub sata: Option<BTreeMap<String, Value>>,
+
+    /// IDE drives, V(ide0) to V(ide3), as O(scsi).
+    pub ide: Option<BTreeMap<String, Value>>,
+
+    /// Network cards, V(net0) to V(net31). Each is PVE's text, such as V(virtio,bridge=vmbr0,firewall=1), or a dict
+    /// with C(model) (default V(virtio)), C(bridge), C(macaddr), C(tag), C(firewall), C(mtu), C(queues), C(rate),
+    /// C(link_down), C(trunks). A card keeps its MAC address unless another one is given.
+    pub net: Option<BTreeMap<String, Value>>,
+
+    /// The EFI variables' disk, as PVE's text or a dict: V({storage: local-zfs, efitype: 4m, pre_enrolled_keys: false}).
+    /// An existing one is only compared.
+    #[schemars(extend("x-ansible" = {"type": "raw"}))]
+    pub efidisk0: Option<Value>,
+
+    /// The TPM's state disk, as PVE's text or a dict: V({storage: local-zfs, version: v2.0}). An existing one is only compared.
+    #[schemars(extend("x-ansible" = {"type": "raw"}))]
+    pub tpmstate0: Option<Value>,
+
+    /// The boot order, for example V(order=scsi0;ide2). Always set after the drives, because PVE edits it with each
+    /// CD-ROM that is added. Without it a new VM boots from its first disk, then its first ISO, then its first network
+    /// card, and an existing VM keeps its order.
+    pub boot: Option<String>,
+
+    /// Any other option of PVE's VM configuration, for example V({hookscript: "local:snippets/hook.pl"}).
+    /// Null removes the option. The cloud-init secrets C(cipassword) and C(sshkeys) belong to M(cloudinit_drive).
+    pub config: Option<BTreeMap<String, Value>>,
+
+    /// Drives to remove, for example V([ide2]). A CD-ROM is detached (on a running VM it is ejected first; the empty
+    /// drive goes with the next stop). A disk is detached and kept as an unused volume, unless O(delete_disks) is set.
+    #[serde(default)]
+    pub remove_disks: Vec<String>,
+
+    /// Delete the volumes of the disks that O(remove_disks) names. This destroys their data. Unused volumes
+    /// can be named too (V(unused0)).
+    #[serde(default)]
+    pub delete_disks: bool,
+
+    /// With O(state=stopped) and O(state=restarted): stop the VM hard if it does not shut down in time. With O(state=absent):
+    /// stop a running VM hard, then remove it. With O(vmid) and O(name): rename the VM that has this ID.
+    #[serde(default)]
+    pub force: bool,
+
+    /// Shut the VM down and start it again if PVE holds changes back until then. Without it such changes are
+    /// reported in RV(pending) and RV(restart_required).
+    #[serde(default)]
+    pub restart: bool,
+
+    /// Seconds that the whole task may take.
+    #[serde(default = "default_timeout")]
+    pub timeout: u64,
+
+    /// A file to which progress is written as JSON lines.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub progress_path: Option<PathBuf>,
+}
+
+fn default_timeout() -> u64 {
+    300
+}

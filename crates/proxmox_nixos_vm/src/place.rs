@@ -1,0 +1,103 @@
+//! The node for a new VM.
+
+use ansible_module::Failure;
+use serde::Deserialize;
+
+use crate::find::Inventory;
+use crate::precheck::{self, Needs};
+use crate::site::{Site, failed};
+
+#[derive(Deserialize)]
+struct Load {
+    node: String,
+    #[serde(default)]
+    mem: u64,
+    #[serde(default)]
+    maxmem: u64,
+}
+
+/// The node that the user names, or the online node with the most free memory that has what the VM needs.
+pub async fn choose(
+    site: &Site<'_>,
+    inventory: &Inventory,
+    node: Option<&str>,
+    needs: &Needs,
+) -> Result<String, Failure> {
+    if let Some(node) = node {
+        known(inventory, node)?;
+        precheck::check(site, node, needs).await?;
+        return Ok(node.to_owned());
+    }
+    let mut loads: Vec<Load> = site
+        .client
+        .read_as("/nodes", &[], site.deadline)
+        .await
+        .map_err(|e| failed("list the nodes of", "the cluster", e))?;
+    loads.retain(|load| inventory.online.contains(&load.node));
+    loads.sort_by_key(|load| std::cmp::Reverse(load.maxmem.saturating_sub(load.mem)));
+    let mut unfit = Vec::new();
+    for load in loads {
+        match precheck::check(site, &load.node, needs).await {
+            Ok(()) => return Ok(load.node),
+            Err(failure) => unfit.push(failure),
+        }
+    }
+    let none = Failure::new(
+        "no_node",
+        "no node is online, so there is none to create the VM on",
+    );
+    Err(match unfit.len() {
+        0 => none,
+        1 => unfit.remove(0),
+        _ => {
+            let reasons: Vec<String> = unfit.into_iter().map(|failure| failure.msg).collect();
+            Failure::new(
+                "no_node",
+                format!(
+                    "no online node has what the VM needs: {}",
+                    reasons.join("; ")
+                ),
+            )
+        }
+    })
+}
+
+fn known(inventory: &Inventory, node: &str) -> Result<(), Failure> {
+    if inventory.online.iter().any(|online| online == node) {
+        return Ok(());
+    }
+    let online = inventory.online.join(", ");
+    let (kind, why) = if inventory.offline.iter().any(|offline| offline == node) {
+        ("node_offline", "is offline")
+    } else {
+        ("no_node", "does not exist")
+    };
+    Err(
+        Failure::new(kind, format!("the node {node} {why}; online are: {online}"))
+            .object(node)
+            .hint(
+                "correct node, or leave it out to take the online node with the most free memory",
+            ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_cannot_be_used_are_named() {
+        let inventory = Inventory {
+            online: vec!["a".into(), "b".into()],
+            offline: vec!["c".into()],
+            ..Default::default()
+        };
+        assert!(known(&inventory, "a").is_ok());
+        let offline = known(&inventory, "c").unwrap_err();
+        assert_eq!(
+            (offline.kind, offline.msg.as_str()),
+            ("node_offline", "the node c is offline; online are: a, b")
+        );
+        assert_eq!(known(&inventory, "d").unwrap_err().kind, "no_node");
+    }
+}

@@ -1,0 +1,360 @@
+//! What must be done so that a VM is as described. Pure: nothing is read or changed here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pve_client::property::{self, PropertyString};
+use serde_json::{Map, Value};
+
+use crate::drive::{self, Difference, Drive, Source};
+use crate::nic::Nic;
+use crate::wanted::Wanted;
+use crate::{meaning, text};
+
+/// A VM's configuration, each option as PVE's text. Without `digest`.
+pub type Config = BTreeMap<String, String>;
+
+/// What must be done, in the order of the fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// CD-ROMs of a running VM to empty before their drive is removed.
+    pub eject: Vec<String>,
+    /// Options to set. For a new VM all that it is made of.
+    pub set: BTreeMap<String, String>,
+    /// Options to remove.
+    pub delete: BTreeSet<String>,
+    /// Whether volumes are allocated, which may take its time.
+    pub allocates: bool,
+    /// Volumes to delete after their disk was detached.
+    pub volumes: BTreeSet<String>,
+    /// Disks to grow, to this many bytes.
+    pub grow: BTreeMap<String, u64>,
+    /// The boot order to set after everything else, because PVE edits it with every CD-ROM.
+    pub boot: Option<String>,
+    /// The pool to move the VM to.
+    pub pool: Option<String>,
+    /// Why the VM cannot be made as described.
+    pub refusals: Vec<String>,
+    /// The managed options before.
+    pub before: Map<String, Value>,
+    /// The managed options after.
+    pub after: Map<String, Value>,
+}
+
+impl Plan {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.eject.is_empty()
+            && self.set.is_empty()
+            && self.delete.is_empty()
+            && self.grow.is_empty()
+            && self.boot.is_none()
+            && self.pool.is_none()
+    }
+
+    /// The names of the options that change, for messages.
+    pub fn changed_names(&self) -> Vec<&str> {
+        let mut names: BTreeSet<&str> = self
+            .set
+            .keys()
+            .chain(&self.delete)
+            .map(String::as_str)
+            .collect();
+        names.extend(self.grow.keys().map(String::as_str));
+        names.extend(self.boot.as_ref().map(|_| "boot"));
+        names.extend(self.pool.as_ref().map(|_| "pool"));
+        names.into_iter().collect()
+    }
+
+    fn shows(&mut self, name: &str, before: Option<&str>, after: Option<&str>) {
+        for (side, value) in [(&mut self.before, before), (&mut self.after, after)] {
+            if let Some(value) = value {
+                side.insert(name.to_owned(), Value::String(value.to_owned()));
+            }
+        }
+    }
+
+    fn sets(&mut self, name: &str, before: Option<&str>, after: String) {
+        self.shows(name, before, Some(&after));
+        self.set.insert(name.to_owned(), after);
+    }
+
+    fn deletes(&mut self, name: &str, before: &str) {
+        self.shows(name, Some(before), None);
+        self.delete.insert(name.to_owned());
+    }
+}
+
+/// What makes a new VM.
+pub fn create(wanted: &Wanted) -> Plan {
+    let mut plan = Plan::default();
+    for (name, value) in &wanted.plain {
+        if let Some(value) = value {
+            plan.sets(name, None, value.clone());
+        }
+    }
+    for (key, drive) in &wanted.drives {
+        plan.sets(key, None, drive.to_text());
+    }
+    for (key, nic) in &wanted.nics {
+        if let Some(nic) = nic {
+            plan.sets(key, None, nic.to_text());
+        }
+    }
+    if let Some(pool) = &wanted.pool {
+        plan.sets("pool", None, pool.clone());
+    }
+    match &wanted.boot {
+        Some(boot) => {
+            let devices: BTreeSet<&str> = plan.set.keys().map(String::as_str).collect();
+            let missing = missing_devices(boot, &devices);
+            plan.refusals.extend(missing);
+            plan.sets("boot", None, boot.clone());
+        }
+        None => {
+            let devices = default_boot(wanted);
+            if !devices.is_empty() {
+                plan.sets("boot", None, meaning::boot_text(&devices));
+            }
+        }
+    }
+    plan
+}
+
+/// What turns the existing configuration `have` into the described one.
+pub fn update(wanted: &Wanted, have: &Config, running: bool, in_pool: bool) -> Plan {
+    let mut plan = Plan::default();
+    plain(&mut plan, wanted, have);
+    drives(&mut plan, wanted, have);
+    nics(&mut plan, wanted, have);
+    removals(&mut plan, wanted, have, running);
+    boot(&mut plan, wanted, have);
+    if let Some(pool) = wanted.pool.as_ref().filter(|_| !in_pool) {
+        plan.after
+            .insert("pool".into(), Value::String(pool.clone()));
+        plan.pool = Some(pool.clone());
+    }
+    plan
+}
+
+fn plain(plan: &mut Plan, wanted: &Wanted, have: &Config) {
+    for (name, want) in &wanted.plain {
+        let current = have.get(name).map(String::as_str);
+        match want {
+            None => {
+                if let Some(current) = current {
+                    plan.deletes(name, current);
+                }
+            }
+            Some(want) if meaning::same(name, want, current) => plan.shows(name, current, current),
+            Some(want) if name == "smbios1" => plan.sets(name, current, keep_uuid(want, current)),
+            Some(want) => plan.sets(name, current, want.clone()),
+        }
+    }
+}
+
+fn drives(plan: &mut Plan, wanted: &Wanted, have: &Config) {
+    for (key, want) in &wanted.drives {
+        let Some(current) = have.get(key) else {
+            plan.allocates |= matches!(want.source, Source::New { .. } | Source::CloudInit(_));
+            plan.sets(key, None, want.to_text());
+            continue;
+        };
+        let existing = match Drive::from_text(current) {
+            Ok(existing) => existing,
+            Err(problem) => {
+                plan.refusals.push(format!(
+                    "{key}: PVE says '{current}', which is not understood: {problem}"
+                ));
+                continue;
+            }
+        };
+        match want.against(key, &existing) {
+            Difference::None => plan.shows(key, Some(current), Some(current)),
+            Difference::Refused(why) => plan.refusals.push(why),
+            Difference::Edit { text, grow } => {
+                let after = text.as_ref().unwrap_or(current);
+                let shown = match grow {
+                    Some(bytes) => with_size(after, bytes),
+                    None => after.clone(),
+                };
+                plan.shows(key, Some(current), Some(&shown));
+                plan.set.extend(text.map(|text| (key.clone(), text)));
+                plan.grow.extend(grow.map(|bytes| (key.clone(), bytes)));
+            }
+        }
+    }
+}
+
+fn nics(plan: &mut Plan, wanted: &Wanted, have: &Config) {
+    for (key, want) in &wanted.nics {
+        let current = have.get(key);
+        let existing = current.and_then(|text| Nic::parse(key, &Value::String(text.clone())).ok());
+        match (want, current, existing) {
+            (None, None, _) => {}
+            (None, Some(current), _) => plan.deletes(key, current),
+            (Some(want), Some(current), Some(existing))
+                if want.keeping_mac(&existing) == existing =>
+            {
+                plan.shows(key, Some(current), Some(current));
+            }
+            (Some(want), current, existing) => {
+                let text = match existing {
+                    Some(existing) => want.keeping_mac(&existing).to_text(),
+                    None => want.to_text(),
+                };
+                plan.sets(key, current.map(String::as_str), text);
+            }
+        }
+    }
+}
+
+fn removals(plan: &mut Plan, wanted: &Wanted, have: &Config, running: bool) {
+    for key in &wanted.remove {
+        let Some(current) = have.get(key) else {
+            continue;
+        };
+        match Drive::from_text(current) {
+            Ok(drive) if drive.is_cdrom() => {
+                if running && drive.source != Source::Empty {
+                    plan.eject.push(key.clone());
+                }
+            }
+            Ok(Drive {
+                source: Source::Volume(volid),
+                ..
+            }) if wanted.delete_volumes => {
+                if !key.starts_with("unused") {
+                    plan.volumes.insert(volid);
+                }
+            }
+            _ => {}
+        }
+        plan.deletes(key, current);
+    }
+}
+
+fn boot(plan: &mut Plan, wanted: &Wanted, have: &Config) {
+    let devices: BTreeSet<&str> = have
+        .keys()
+        .chain(plan.set.keys())
+        .filter(|key| !plan.delete.contains(*key))
+        .map(String::as_str)
+        .collect();
+    let current = have.get("boot").map(String::as_str);
+    let drives_change = plan
+        .set
+        .keys()
+        .chain(&plan.delete)
+        .any(|key| drive::is_key(key));
+    let (text, refusals) = match &wanted.boot {
+        Some(want) => (Some(want.clone()), missing_devices(want, &devices)),
+        // PVE appends each CD-ROM that is set: put the order back, less what is gone.
+        None if drives_change => {
+            let kept = current.and_then(meaning::boot).map(|order| {
+                order
+                    .into_iter()
+                    .filter(|device| devices.contains(device))
+                    .collect::<Vec<_>>()
+            });
+            (
+                kept.filter(|order| !order.is_empty())
+                    .map(|order| meaning::boot_text(&order)),
+                Vec::new(),
+            )
+        }
+        None => return,
+    };
+    let Some(text) = text else { return };
+    plan.refusals.extend(refusals);
+    if meaning::same("boot", &text, current) {
+        plan.shows("boot", current, current);
+    } else {
+        plan.shows("boot", current, Some(&text));
+    }
+    if drives_change || !meaning::same("boot", &text, current) {
+        plan.boot = Some(text);
+    }
+}
+
+/// What is wrong with a boot order: the devices that there will not be. PVE refuses them too, but only
+/// when an existing VM is changed.
+fn missing_devices(boot: &str, devices: &BTreeSet<&str>) -> Vec<String> {
+    meaning::boot(boot)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|device| !devices.contains(device))
+        .map(|device| format!("boot names {device}, which the VM will not have"))
+        .collect()
+}
+
+/// The boot order of a new VM when none is described: first disk, first ISO, first network card.
+/// PVE's own choice would take a cloud-init drive for the CD-ROM to boot from.
+fn default_boot(wanted: &Wanted) -> Vec<&str> {
+    let first = |is: fn(&Drive) -> bool| {
+        let mut keys: Vec<&str> = wanted
+            .drives
+            .iter()
+            .filter(|(key, drive)| !drive::is_state_disk(key) && is(drive))
+            .map(|(key, _)| key.as_str())
+            .collect();
+        keys.sort_by_key(|key| position(key));
+        keys.into_iter().next()
+    };
+    let disk = first(|drive| !drive.is_cdrom());
+    let iso = first(|drive| matches!(drive.source, Source::Iso(_)));
+    let mut nics: Vec<&str> = wanted
+        .nics
+        .iter()
+        .filter(|(_, nic)| nic.is_some())
+        .map(|(key, _)| key.as_str())
+        .collect();
+    nics.sort_by_key(|key| position(key));
+    disk.into_iter()
+        .chain(iso)
+        .chain(nics.into_iter().next())
+        .collect()
+}
+
+/// Where a device stands among others: by bus, then by number (scsi2 before scsi10).
+fn position(key: &str) -> (usize, u32) {
+    let stem = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    let bus = ["scsi", "virtio", "sata", "ide", "net"]
+        .iter()
+        .position(|bus| *bus == stem);
+    let number = key
+        .strip_prefix(stem)
+        .filter(|n| text::is_index(n))
+        .and_then(|n| n.parse().ok());
+    (bus.unwrap_or(usize::MAX), number.unwrap_or(u32::MAX))
+}
+
+/// An `smbios1` that keeps the UUID the VM has, unless it names one.
+fn keep_uuid(want: &str, have: Option<&str>) -> String {
+    let uuid = have.and_then(|text| {
+        PropertyString::parse(text, None)
+            .ok()?
+            .get("uuid")
+            .map(str::to_owned)
+    });
+    match (PropertyString::parse(want, None), uuid) {
+        (Ok(mut parts), Some(uuid)) if parts.get("uuid").is_none() => {
+            parts.set("uuid", uuid);
+            parts.to_string()
+        }
+        _ => want.to_owned(),
+    }
+}
+
+fn with_size(text: &str, bytes: u64) -> String {
+    match PropertyString::parse(text, Some("file")) {
+        Ok(mut parts) => {
+            parts.set("size", property::format_size(bytes));
+            parts.to_string()
+        }
+        Err(_) => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

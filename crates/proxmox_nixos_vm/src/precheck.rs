@@ -1,0 +1,201 @@
+//! What PVE notices too late or says badly, looked at before anything is changed: storages, ISOs and bridges.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ansible_module::Failure;
+use serde_json::Value;
+
+use crate::drive::{self, Drive, Source};
+use crate::nic::{self, Nic};
+use crate::plan::Plan;
+use crate::site::{Site, failed};
+
+/// What a plan needs from the node.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Storages, and whether they must hold `images` (else ISOs or whatever is there already).
+    pub storages: BTreeMap<String, BTreeSet<&'static str>>,
+    /// ISOs by storage.
+    pub isos: BTreeMap<String, BTreeSet<String>>,
+    /// Bridges.
+    pub bridges: BTreeSet<String>,
+}
+
+impl Needs {
+    /// What the options that a plan sets need.
+    pub fn of(plan: &Plan) -> Self {
+        let mut needs = Self::default();
+        for (key, text) in &plan.set {
+            if drive::is_key(key) {
+                if let Ok(drive) = Drive::from_text(text) {
+                    needs.drive(&drive);
+                }
+            } else if nic::is_key(key)
+                && let Ok(nic) = Nic::parse(key, &Value::String(text.clone()))
+            {
+                needs.bridges.extend(nic.bridge().map(str::to_owned));
+            }
+        }
+        needs
+    }
+
+    fn drive(&mut self, drive: &Drive) {
+        let Some(storage) = drive.storage() else {
+            return;
+        };
+        let contents = self.storages.entry(storage.to_owned()).or_default();
+        match &drive.source {
+            Source::New { .. } => {
+                contents.insert("images");
+            }
+            Source::Iso(volid) => {
+                contents.insert("iso");
+                self.isos
+                    .entry(storage.to_owned())
+                    .or_default()
+                    .insert(volid.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Check what the plan needs on `node`. A token that may not look at something gets no check, and PVE's own answer later.
+pub async fn check(site: &Site<'_>, node: &str, needs: &Needs) -> Result<(), Failure> {
+    if !needs.storages.is_empty() {
+        storages(site, node, needs).await?;
+    }
+    if !needs.bridges.is_empty() {
+        bridges(site, node, &needs.bridges).await?;
+    }
+    Ok(())
+}
+
+async fn storages(site: &Site<'_>, node: &str, needs: &Needs) -> Result<(), Failure> {
+    let there = site.client.storages(node, None, site.deadline).await;
+    let there = there.map_err(|e| failed("list the storages of node", node, e))?;
+    for (name, contents) in &needs.storages {
+        let Some(storage) = there.iter().find(|storage| storage.storage == *name) else {
+            let known: Vec<&str> = there.iter().map(|s| s.storage.as_str()).collect();
+            let known = if known.is_empty() {
+                "none".into()
+            } else {
+                known.join(", ")
+            };
+            return Err(Failure::new("no_storage", format!("there is no storage {name} on node {node}; there are: {known}"))
+                .object(name.clone())
+                .hint("correct its name, or give the token Datastore.AllocateSpace on it: what a token may not use is not listed"));
+        };
+        if !storage.enabled || !storage.active {
+            let why = if storage.enabled {
+                "not active"
+            } else {
+                "disabled"
+            };
+            return Err(Failure::new(
+                "storage_unusable",
+                format!("the storage {name} is {why} on node {node}"),
+            )
+            .object(name.clone())
+            .hint("enable or repair it (pvesm status shows it on the node)"));
+        }
+        if let Some(content) = contents.iter().find(|content| !storage.holds(content)) {
+            let msg = format!(
+                "the storage {name} on node {node} may not hold {content}, only {}",
+                storage.content
+            );
+            return Err(Failure::new("storage_content", msg).object(name.clone()).hint(format!(
+                "choose another storage, or allow {content} on it (pvesm set {name} --content {},{content})",
+                storage.content
+            )));
+        }
+    }
+    for (storage, isos) in &needs.isos {
+        let there = site
+            .client
+            .content(node, storage, Some("iso"), site.deadline)
+            .await;
+        let there = there.map_err(|e| failed("list the ISOs of storage", storage, e))?;
+        if let Some(iso) = isos
+            .iter()
+            .find(|iso| !there.iter().any(|volume| volume.volid == **iso))
+        {
+            return Err(
+                Failure::new("no_iso", format!("there is no ISO {iso} on node {node}"))
+                    .object(iso.clone())
+                    .hint("upload it first with the module proxmox_iso, or correct its name"),
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn bridges(site: &Site<'_>, node: &str, needed: &BTreeSet<String>) -> Result<(), Failure> {
+    let query = [("type", "any_bridge".to_owned())];
+    let answer = site
+        .client
+        .get(&format!("/nodes/{node}/network"), &query, site.deadline)
+        .await;
+    let names: BTreeSet<String> = match &answer {
+        Ok(Value::Array(list)) => list
+            .iter()
+            .filter_map(|i| Some(i.get("iface")?.as_str()?.to_owned()))
+            .collect(),
+        // Older servers know other types; the network may be none of the token's business.
+        _ => BTreeSet::new(),
+    };
+    let missing: Vec<&str> = needed
+        .iter()
+        .filter(|b| !names.contains(*b))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    if names.is_empty() {
+        site.task.warn(format!(
+            "the bridges of node {node} cannot be listed, so whether {missing} exists shows only when the VM starts"
+        ));
+        return Ok(());
+    }
+    let known = names.into_iter().collect::<Vec<_>>().join(", ");
+    Err(Failure::new("no_bridge", format!("there is no bridge {missing} on node {node}; there are: {known}"))
+        .object(missing)
+        .hint("correct its name in net, or make the bridge first; a VM with a missing bridge cannot start"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_set_is_needed() {
+        let mut plan = Plan::default();
+        for (key, text) in [
+            ("scsi0", "zfs:32"),
+            ("scsi1", "zfs:vm-101-disk-1,size=1G"),
+            ("ide2", "local:iso/a.iso,media=cdrom"),
+            ("ide3", "none,media=cdrom"),
+            ("net0", "virtio,bridge=vmbr0"),
+            ("name", "a"),
+        ] {
+            plan.set.insert(key.into(), text.into());
+        }
+        let needs = Needs::of(&plan);
+        assert_eq!(
+            needs,
+            Needs {
+                storages: BTreeMap::from([
+                    ("zfs".into(), BTreeSet::from(["images"])),
+                    ("local".into(), BTreeSet::from(["iso"])),
+                ]),
+                isos: BTreeMap::from([(
+                    "local".into(),
+                    BTreeSet::from(["local:iso/a.iso".into()])
+                )]),
+                bridges: BTreeSet::from(["vmbr0".into()]),
+            }
+        );
+    }
+}

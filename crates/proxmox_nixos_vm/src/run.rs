@@ -1,0 +1,397 @@
+//! One task from its options to its result.
+
+use std::time::Duration;
+
+use ansible_module::{Diff, Failure, Outcome, Task};
+use deadline::Deadline;
+use pve_module::Lock;
+use serde_json::{Map, Value, json};
+
+use crate::create::{self, Creation};
+use crate::find::{self, Inventory, Seen};
+use crate::options::{Options, State as Asked};
+use crate::plan::{self, Plan};
+use crate::precheck::{self, Needs};
+use crate::site::Site;
+use crate::state::{self, State};
+use crate::wanted::Wanted;
+use crate::{destroy, place, power, update};
+
+/// What is done to a VM's power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    Start,
+    Shutdown,
+    Restart,
+}
+
+/// Do the task.
+pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+    let wanted = Wanted::from_options(&options)
+        .map_err(|mistakes| Failure::new("invalid_option", mistakes))?;
+    if let Some(vmid) = options.vmid.filter(|vmid| *vmid < 100) {
+        return Err(Failure::new(
+            "invalid_option",
+            format!("vmid is {vmid}; PVE's VMIDs begin at 100"),
+        ));
+    }
+    let client = options.connection.client()?;
+    let deadline = Deadline::after(Duration::from_secs(options.timeout));
+    let progress = task.progress(options.progress_path.as_deref());
+    let site = Site {
+        client: &client,
+        deadline: &deadline,
+        progress: &progress,
+        task: &task,
+    };
+    let job = Job {
+        site: &site,
+        options: &options,
+        wanted: &wanted,
+    };
+    match options.state {
+        Asked::Current => job.look().await,
+        Asked::Absent => job.remove().await,
+        Asked::Present | Asked::Started | Asked::Stopped | Asked::Restarted => job.converge().await,
+    }
+}
+
+struct Job<'a> {
+    site: &'a Site<'a>,
+    options: &'a Options,
+    wanted: &'a Wanted,
+}
+
+impl Job<'_> {
+    /// The API's hosts, which tell locks of one cluster from those of another.
+    fn cluster(&self) -> String {
+        let connection = &self.options.connection;
+        format!("{}:{}", connection.api_host.join(","), connection.api_port)
+    }
+
+    async fn find(&self) -> Result<(Inventory, Option<Seen>), Failure> {
+        let inventory = find::inventory(self.site.client, self.site.deadline).await?;
+        let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
+        let rename =
+            self.options.force && matches!(self.options.state, Asked::Present | Asked::Started);
+        let found = find::identify(&inventory, vmid, name, rename)?.cloned();
+        if found.is_none() && !inventory.offline.is_empty() {
+            // A VM on a node that is down must not be taken for missing.
+            pve_module::find_vm(self.site.client, vmid, name, self.site.deadline).await?;
+        }
+        if let (Some(seen), Some(node)) = (&found, &self.options.node)
+            && seen.node != *node
+        {
+            self.site.task.warn(format!(
+                "VM {} is on node {} and not on {node}; it is managed where it is",
+                seen.vm.vmid, seen.node
+            ));
+        }
+        Ok((inventory, found))
+    }
+
+    /// What to call the VM when there is none.
+    fn described(&self) -> String {
+        match (&self.options.name, self.options.vmid) {
+            (Some(name), _) => format!("VM {name}"),
+            (None, Some(vmid)) => format!("VM {vmid}"),
+            (None, None) => "the VM".into(),
+        }
+    }
+
+    fn missing(&self) -> Map<String, Value> {
+        state::missing(self.options.name.as_deref(), self.options.vmid)
+    }
+
+    async fn look(&self) -> Result<Outcome, Failure> {
+        let (_, found) = self.find().await?;
+        Ok(match found {
+            Some(seen) => {
+                let vm = State::of(self.site, &seen).await?;
+                let msg = format!("{} on {} is {}", vm.object(), vm.node, vm.status.status);
+                outcome(false, msg, vm.values(), &[])
+            }
+            None => outcome(
+                false,
+                format!("{} does not exist", self.described()),
+                self.missing(),
+                &[],
+            ),
+        })
+    }
+
+    async fn remove(&self) -> Result<Outcome, Failure> {
+        let (_, found) = self.find().await?;
+        let Some(seen) = found else {
+            let msg = format!("{} does not exist", self.described());
+            return Ok(outcome(false, msg, self.missing(), &[]));
+        };
+        let vm = State::of(self.site, &seen).await?;
+        if let Some(refusal) = destroy::refusal(&vm, self.options.force) {
+            return Err(refusal);
+        }
+        if !self.site.task.check_mode {
+            destroy::destroy(self.site, &vm).await?;
+        }
+        let msg = format!("removed {} from {}", vm.object(), vm.node);
+        let before = vm.values();
+        let shown = json!({"vmid": vm.vmid, "name": vm.name(), "status": before["status"], "config": before["config"]});
+        let diff = Diff::new(shown, json!({})).header(vm.object());
+        let values = state::missing(Some(&vm.name()), Some(vm.vmid));
+        Ok(outcome(true, msg, values, &["remove"]).diff(diff))
+    }
+
+    async fn converge(&self) -> Result<Outcome, Failure> {
+        let (inventory, found) = self.find().await?;
+        match found {
+            Some(seen) => self.existing(&seen, None).await,
+            None => self.new_vm(inventory).await,
+        }
+    }
+
+    /// Create the VM, and go on with it as with any other.
+    async fn new_vm(&self, inventory: Inventory) -> Result<Outcome, Failure> {
+        self.may_create()?;
+        let plan = plan::create(self.wanted);
+        update::refuse(&plan, &self.described())?;
+        let node = place::choose(
+            self.site,
+            &inventory,
+            self.options.node.as_deref(),
+            &Needs::of(&plan),
+        )
+        .await?;
+        if self.site.task.check_mode {
+            return Ok(self.would_create(&plan, &node));
+        }
+        // Two tasks of this controller that want the same VM must not make two.
+        let name = self.options.name.as_deref().unwrap_or_default();
+        let lock = Lock::acquire(
+            &format!("name {} {name}", self.cluster()),
+            self.site.deadline,
+        )
+        .await?;
+        let (mut inventory, mut found) = self.find().await?;
+        if found.is_none() && find::await_orphans(self.site, &inventory, &self.cluster()).await? {
+            (inventory, found) = self.find().await?;
+        }
+        drop(inventory);
+        if let Some(seen) = found {
+            return self.existing(&seen, None).await;
+        }
+        let creation = Creation {
+            node: &node,
+            vmid: self.options.vmid,
+            plan: &plan,
+            cluster: &self.cluster(),
+        };
+        let vmid = create::create(self.site, &creation).await?;
+        drop(lock);
+        let vm = State::read(self.site, &node, vmid)
+            .await
+            .map_err(|failure| done(failure, vmid, &node))?;
+        self.settle(vm, Some(plan))
+            .await
+            .map_err(|failure| done(failure, vmid, &node))
+    }
+
+    fn may_create(&self) -> Result<(), Failure> {
+        let described = self.described();
+        let missing = |hint: &str| {
+            Failure::new("not_found", format!("{described} does not exist"))
+                .object(described.clone())
+                .hint(hint)
+        };
+        match self.options.state {
+            Asked::Stopped | Asked::Restarted => {
+                Err(missing("create it first with state: present"))
+            }
+            Asked::Started if !self.wanted.describes_hardware() => Err(missing(
+                "create it first with state: present, or describe its drives, network or memory here",
+            )),
+            _ if self.options.name.is_none() => Err(missing("give it a name to create it")),
+            _ => Ok(()),
+        }
+    }
+
+    fn would_create(&self, plan: &Plan, node: &str) -> Outcome {
+        let starts = self.options.state == Asked::Started;
+        let mut after = plan.after.clone();
+        after.insert(
+            "status".into(),
+            if starts { "running" } else { "stopped" }.into(),
+        );
+        let actions: &[&str] = if starts {
+            &["create", "start"]
+        } else {
+            &["create"]
+        };
+        let mut values = self.missing();
+        values.insert("node".into(), node.into());
+        let msg = format!(
+            "would create {} on {node}{}",
+            self.described(),
+            if starts { " and start it" } else { "" }
+        );
+        outcome(true, msg, values, actions)
+            .diff(Diff::new(json!({}), after).header(self.described()))
+    }
+
+    async fn existing(&self, seen: &Seen, created: Option<Plan>) -> Result<Outcome, Failure> {
+        let vm = State::of(self.site, seen).await?;
+        self.settle(vm, created).await
+    }
+
+    /// Bring an existing VM to what is described; `created` is the plan it was just made from.
+    async fn settle(&self, vm: State, created: Option<Plan>) -> Result<Outcome, Failure> {
+        let check = self.site.task.check_mode;
+        let was = vm.status.status.clone();
+        let plan = update::plan(self.site, self.wanted, &vm).await?;
+        update::refuse(&plan, &vm.object())?;
+        let mut actions = Vec::new();
+        if created.is_some() {
+            actions.push("create");
+        }
+        let mut vm = vm;
+        if !plan.is_empty() {
+            actions.push("change");
+            if check {
+                precheck::check(self.site, &vm.node, &Needs::of(&plan)).await?;
+            } else {
+                vm = update::apply(self.site, self.wanted, vm, plan.clone()).await?;
+            }
+        }
+        let power = power_plan(
+            self.options.state,
+            vm.running(),
+            self.options.restart && !vm.pending.is_empty(),
+        );
+        if let Some(power) = power {
+            actions.push(match power {
+                Power::Start => "start",
+                Power::Shutdown => "shut down",
+                Power::Restart => "restart",
+            });
+            if !check {
+                let (vmid, node) = (vm.vmid, vm.node.clone());
+                let changed = actions.len() > 1;
+                let switched = self.switch(vm, power).await;
+                vm = switched.map_err(|f| if changed { done(f, vmid, &node) } else { f })?;
+            }
+        }
+        let will_be = match power {
+            Some(Power::Start | Power::Restart) => "running",
+            Some(Power::Shutdown) => "stopped",
+            None => was.as_str(),
+        };
+        let changed = !actions.is_empty();
+        let msg = message(&vm, check, &actions, &plan);
+        let diff = difference(&vm, created, plan, &was, will_be);
+        Ok(outcome(changed, msg, vm.values(), &actions).diff(diff))
+    }
+
+    async fn switch(&self, vm: State, power: Power) -> Result<State, Failure> {
+        match power {
+            Power::Start => power::start(self.site, &vm).await?,
+            Power::Shutdown => power::shutdown(self.site, &vm, self.options.force).await?,
+            Power::Restart => {
+                power::shutdown(self.site, &vm, self.options.force).await?;
+                power::start(self.site, &vm).await?;
+            }
+        }
+        State::read(self.site, &vm.node, vm.vmid).await
+    }
+}
+
+/// What the state asked for means for a VM that runs or not, and whose pending changes shall be brought into effect.
+fn power_plan(asked: Asked, running: bool, renew: bool) -> Option<Power> {
+    match (asked, running) {
+        (Asked::Started | Asked::Restarted, false) => Some(Power::Start),
+        (Asked::Restarted, true) => Some(Power::Restart),
+        (Asked::Present | Asked::Started, true) if renew => Some(Power::Restart),
+        (Asked::Stopped, true) => Some(Power::Shutdown),
+        _ => None,
+    }
+}
+
+fn message(vm: &State, check: bool, actions: &[&str], plan: &Plan) -> String {
+    let object = format!("{} on {}", vm.object(), vm.node);
+    if actions.is_empty() {
+        return format!("{object} is as described");
+    }
+    let parts: Vec<String> = actions
+        .iter()
+        .map(|action| match *action {
+            "change" => format!("change {}", plan.changed_names().join(", ")),
+            other => other.to_owned(),
+        })
+        .collect();
+    format!(
+        "{object}: {}{}",
+        if check { "would " } else { "" },
+        parts.join("; ")
+    )
+}
+
+fn difference(vm: &State, created: Option<Plan>, plan: Plan, was: &str, will_be: &str) -> Diff {
+    let (mut before, mut after) = match created {
+        Some(made) => (
+            Map::new(),
+            made.after.into_iter().chain(plan.after).collect(),
+        ),
+        None => (plan.before, plan.after),
+    };
+    if !before.is_empty() || was != will_be {
+        before.insert("status".into(), was.into());
+    }
+    after.insert("status".into(), will_be.into());
+    if before.is_empty() && was == will_be && after.len() == 1 {
+        after.clear();
+    }
+    Diff::new(before, after).header(vm.object())
+}
+
+fn outcome(changed: bool, msg: String, values: Map<String, Value>, actions: &[&str]) -> Outcome {
+    let mut outcome = if changed {
+        Outcome::changed(msg)
+    } else {
+        Outcome::unchanged(msg)
+    };
+    outcome.values = values;
+    outcome.with("actions", actions)
+}
+
+/// A failure after the VM was already made or changed.
+fn done(failure: Failure, vmid: u32, node: &str) -> Failure {
+    failure
+        .with("changed", true)
+        .with("vmid", vmid)
+        .with("node", node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn power_follows_the_state_asked_for() {
+        for (asked, running, renew, expected) in [
+            (Asked::Present, false, false, None),
+            (Asked::Present, true, false, None),
+            (Asked::Present, true, true, Some(Power::Restart)),
+            (Asked::Started, false, false, Some(Power::Start)),
+            (Asked::Started, true, false, None),
+            (Asked::Started, true, true, Some(Power::Restart)),
+            (Asked::Stopped, true, true, Some(Power::Shutdown)),
+            (Asked::Stopped, false, false, None),
+            (Asked::Restarted, true, false, Some(Power::Restart)),
+            (Asked::Restarted, false, false, Some(Power::Start)),
+        ] {
+            assert_eq!(
+                power_plan(asked, running, renew),
+                expected,
+                "{asked:?} {running} {renew}"
+            );
+        }
+    }
+}

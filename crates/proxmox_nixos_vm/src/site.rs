@@ -1,0 +1,46 @@
+//! Where a task works: the API, its deadline, and whom it tells about its progress.
+
+use std::time::Duration;
+
+use ansible_module::{Failure, Progress, Task};
+use deadline::Deadline;
+use pve_client::{Client, Error};
+use serde_json::json;
+
+/// What every step of a task needs.
+pub struct Site<'a> {
+    /// The API.
+    pub client: &'a Client,
+    /// The end of the whole task.
+    pub deadline: &'a Deadline,
+    /// Where progress goes.
+    pub progress: &'a Progress,
+    /// The Ansible task, for warnings.
+    pub task: &'a Task,
+}
+
+impl Site<'_> {
+    /// Say that `step` begins on `object`.
+    pub fn says(&self, step: &str, object: &str) {
+        self.progress
+            .emit(&json!({"event": "step", "step": step, "object": object}));
+    }
+
+    /// A watcher of a task of PVE's that does `step` on `object`.
+    pub fn watches(&self, step: &str, object: &str) -> impl FnMut(Duration) {
+        let (progress, step, object) = (self.progress.clone(), step.to_owned(), object.to_owned());
+        move |waited| {
+            let seconds = waited.as_secs_f64();
+            progress.emit(
+                &json!({"event": "wait", "step": step, "object": object, "seconds": seconds}),
+            );
+        }
+    }
+}
+
+/// A failure of the API at `doing` (an infinitive: `start`) something to `object`.
+pub fn failed(doing: &str, object: &str, error: Error) -> Failure {
+    let mut failure = pve_module::doing(format!("{doing} {object}"))(error);
+    failure.object = Some(object.to_owned());
+    failure
+}

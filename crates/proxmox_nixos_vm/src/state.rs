@@ -1,0 +1,200 @@
+//! What a VM is now.
+
+use ansible_module::Failure;
+use pve_client::{Pending, VmStatus};
+use serde_json::{Map, Value, json};
+
+use crate::find::Seen;
+use crate::plan::Config;
+use crate::site::{Site, failed};
+use crate::{meaning, text};
+
+/// A VM as PVE shows it.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Its ID.
+    pub vmid: u32,
+    /// The node it is on.
+    pub node: String,
+    /// Its configuration, with pending changes as if they were made.
+    pub config: Config,
+    /// The configuration's digest, which guards against changes by others.
+    pub digest: Option<String>,
+    /// What it does.
+    pub status: VmStatus,
+    /// Changes that wait for the next stop and start.
+    pub pending: Vec<Pending>,
+}
+
+impl State {
+    /// Read the VM.
+    pub async fn read(site: &Site<'_>, node: &str, vmid: u32) -> Result<Self, Failure> {
+        let object = format!("VM {vmid}");
+        let wrong = |e| failed("read", &object, e);
+        let raw = site
+            .client
+            .vm_config(node, vmid, false, site.deadline)
+            .await
+            .map_err(wrong)?;
+        let status = site
+            .client
+            .vm_status(node, vmid, site.deadline)
+            .await
+            .map_err(wrong)?;
+        let pending = if status.status == "running" {
+            let all = site
+                .client
+                .vm_pending(node, vmid, site.deadline)
+                .await
+                .map_err(wrong)?;
+            all.into_iter().filter(Pending::is_pending).collect()
+        } else {
+            Vec::new()
+        };
+        let digest = raw.get("digest").and_then(text::scalar);
+        Ok(Self {
+            vmid,
+            node: node.to_owned(),
+            config: config(&raw),
+            digest,
+            status,
+            pending,
+        })
+    }
+
+    /// Read the VM that was seen.
+    pub async fn of(site: &Site<'_>, seen: &Seen) -> Result<Self, Failure> {
+        Self::read(site, &seen.node, seen.vm.vmid).await
+    }
+
+    /// Whether it runs.
+    pub fn running(&self) -> bool {
+        self.status.status == "running"
+    }
+
+    /// Its name; PVE shows `VM 101` where there is none.
+    pub fn name(&self) -> String {
+        self.config
+            .get("name")
+            .cloned()
+            .unwrap_or_else(|| format!("VM {}", self.vmid))
+    }
+
+    /// What to call it in messages.
+    pub fn object(&self) -> String {
+        match self.config.get("name") {
+            Some(name) => format!("VM {} ({name})", self.vmid),
+            None => format!("VM {}", self.vmid),
+        }
+    }
+
+    /// Whether the protection is on.
+    pub fn protected(&self) -> bool {
+        meaning::same(
+            "protection",
+            "1",
+            self.config.get("protection").map(String::as_str),
+        )
+    }
+
+    /// The return values that describe the VM.
+    pub fn values(&self) -> Map<String, Value> {
+        let pending: Vec<Value> = self.pending.iter().map(pending).collect();
+        let restart = !pending.is_empty();
+        let tags: Vec<String> = self
+            .config
+            .get("tags")
+            .map(|t| meaning::tags(t).into_iter().collect())
+            .unwrap_or_default();
+        let config: Map<String, Value> = self
+            .config
+            .iter()
+            .map(|(key, value)| (key.clone(), Value::String(masked(key, value).to_owned())))
+            .collect();
+        let values = json!({
+            "exists": true, "vmid": self.vmid, "node": self.node, "name": self.name(), "status": self.status.status,
+            "tags": tags, "config": config, "pending": pending, "restart_required": restart,
+        });
+        match values {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+}
+
+/// The return values when there is no VM.
+pub fn missing(name: Option<&str>, vmid: Option<u32>) -> Map<String, Value> {
+    let mut values = Map::new();
+    values.insert("exists".into(), false.into());
+    values.insert("status".into(), "absent".into());
+    values.insert("tags".into(), json!([]));
+    values.insert("config".into(), json!({}));
+    values.insert("pending".into(), json!([]));
+    values.insert("restart_required".into(), false.into());
+    values.extend(name.map(|name| ("name".into(), name.into())));
+    values.extend(vmid.map(|vmid| ("vmid".into(), vmid.into())));
+    values
+}
+
+/// The configuration as texts, less the digest.
+pub fn config(raw: &Map<String, Value>) -> Config {
+    raw.iter()
+        .filter(|(key, _)| key.as_str() != "digest")
+        .filter_map(|(key, value)| Some((key.clone(), text::scalar(value)?)))
+        .collect()
+}
+
+fn pending(line: &Pending) -> Value {
+    let shown = |value: &Option<Value>| {
+        value
+            .as_ref()
+            .and_then(text::scalar)
+            .map(|text| masked(&line.key, &text).to_owned())
+    };
+    json!({
+        "key": line.key, "value": shown(&line.value), "pending": shown(&line.pending), "delete": line.delete.is_some(),
+    })
+}
+
+/// Credentials are not returned.
+fn masked<'a>(key: &str, value: &'a str) -> &'a str {
+    if matches!(key, "cipassword" | "sshkeys") {
+        "********"
+    } else {
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_and_the_digest_are_not_returned() {
+        let raw = json!({"memory": "512", "onboot": 1, "digest": "ab", "sshkeys": "ssh-ed25519%20A", "cipassword": "x"});
+        let state = State {
+            vmid: 101,
+            node: "pve".into(),
+            config: config(raw.as_object().unwrap()),
+            digest: None,
+            status: serde_json::from_value(json!({"status": "running"})).unwrap(),
+            pending: serde_json::from_value(
+                json!([{"key": "memory", "value": 512, "pending": "700"}]),
+            )
+            .unwrap(),
+        };
+        let values = Value::Object(state.values());
+        assert_eq!(
+            values["config"],
+            json!({"cipassword": "********", "memory": "512", "onboot": "1", "sshkeys": "********"})
+        );
+        assert_eq!(
+            values["pending"],
+            json!([{"key": "memory", "value": "512", "pending": "700", "delete": false}])
+        );
+        assert_eq!(
+            (values["restart_required"].clone(), values["name"].clone()),
+            (json!(true), json!("VM 101"))
+        );
+    }
+}

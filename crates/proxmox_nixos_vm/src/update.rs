@@ -1,0 +1,257 @@
+//! Carrying out a plan on a VM that exists.
+
+use std::time::Duration;
+
+use ansible_module::Failure;
+use pve_client::{Error, Params};
+
+use crate::drive::{Drive, Source};
+use crate::plan::{self, Plan};
+use crate::precheck::{self, Needs};
+use crate::site::{Site, failed};
+use crate::state::State;
+use crate::wanted::Wanted;
+
+/// How often a plan is made anew because somebody else changed the VM meanwhile, or an answer was lost.
+const ATTEMPTS: u32 = 5;
+/// The pause before the VM is read again after a lost answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The plan for a VM as it is now.
+pub async fn plan(site: &Site<'_>, wanted: &Wanted, vm: &State) -> Result<Plan, Failure> {
+    let in_pool = match &wanted.pool {
+        Some(pool) => in_pool(site, pool, vm.vmid).await?,
+        None => true,
+    };
+    Ok(plan::update(wanted, &vm.config, vm.running(), in_pool))
+}
+
+/// Refuse what the plan refuses.
+pub fn refuse(plan: &Plan, object: &str) -> Result<(), Failure> {
+    if plan.refusals.is_empty() {
+        return Ok(());
+    }
+    let msg = format!(
+        "{object} cannot be made as described: {}",
+        plan.refusals.join("; ")
+    );
+    Err(Failure::new("refused", msg).object(object))
+}
+
+/// Make the VM as described; `first` is the plan for `vm`. Returns the VM as it is afterwards.
+///
+/// Every plan is guarded by the configuration's digest, so it is carried out once or not at all. When somebody else
+/// was faster, or it is not known what became of it, the VM is read again and what is still missing is planned anew.
+pub async fn apply(
+    site: &Site<'_>,
+    wanted: &Wanted,
+    vm: State,
+    first: Plan,
+) -> Result<State, Failure> {
+    let (mut vm, mut plan) = (vm, first);
+    for attempt in 1.. {
+        refuse(&plan, &vm.object())?;
+        if plan.is_empty() {
+            break;
+        }
+        precheck::check(site, &vm.node, &Needs::of(&plan)).await?;
+        let error = match steps(site, &vm, &plan).await {
+            Ok(()) => {
+                vm = State::read(site, &vm.node, vm.vmid).await?;
+                break;
+            }
+            Err(error) => error,
+        };
+        let unplugged = is_unplug_problem(&error);
+        if attempt >= ATTEMPTS || !(error.may_have_happened() || is_conflict(&error) || unplugged) {
+            return Err(failed("change", &vm.object(), error));
+        }
+        settle(site, &vm).await?;
+        vm = State::read(site, &vm.node, vm.vmid).await?;
+        plan = self::plan(site, wanted, &vm).await?;
+        if unplugged && plan.set.keys().any(|key| key != "boot") {
+            return Err(failed("change", &vm.object(), error));
+        }
+    }
+    Ok(vm)
+}
+
+async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
+    let object = vm.object();
+    let config = format!("/nodes/{}/qemu/{}/config", vm.node, vm.vmid);
+    let mut digest = vm.digest.clone();
+    let mut guarded = |mut params: Params| {
+        if let Some(digest) = digest.take() {
+            params.set("digest", digest);
+        }
+        params
+    };
+    if !plan.eject.is_empty() {
+        site.says("eject", &object);
+        let params = plan
+            .eject
+            .iter()
+            .map(|key| (key.as_str(), "none,media=cdrom"))
+            .collect();
+        site.client
+            .put(&config, &guarded(params), site.deadline)
+            .await?;
+    }
+    if !plan.set.is_empty() || !plan.delete.is_empty() {
+        site.says("configure", &object);
+        let mut params: Params = plan.set.iter().map(|(k, v)| (k.as_str(), v)).collect();
+        if !plan.delete.is_empty() {
+            params.set(
+                "delete",
+                plan.delete
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(","),
+            );
+        }
+        if plan.allocates {
+            // Allocating may take longer than the 30 s after which PVE stops waiting for a PUT.
+            let watch = site.watches("configure", &object);
+            site.client
+                .post_task(&config, &guarded(params), site.deadline, watch)
+                .await?;
+        } else {
+            site.client
+                .put(&config, &guarded(params), site.deadline)
+                .await?;
+        }
+    }
+    delete_volumes(site, vm, plan).await?;
+    for (disk, bytes) in &plan.grow {
+        site.says("resize", &object);
+        let size = pve_client::property::format_size(*bytes);
+        let params = Params::new().with("disk", disk).with("size", size);
+        let path = format!("/nodes/{}/qemu/{}/resize", vm.node, vm.vmid);
+        let answer = site.client.put(&path, &params, site.deadline).await?;
+        if let Some(upid) = answer.as_str() {
+            site.client
+                .task(upid, site.deadline, site.watches("resize", &object))
+                .await?;
+        }
+    }
+    if let Some(pool) = &plan.pool {
+        join_pool(site, pool, vm.vmid).await?;
+    }
+    if let Some(boot) = &plan.boot {
+        let params = Params::new().with("boot", boot);
+        site.client
+            .vm_configure(&vm.node, vm.vmid, &params, site.deadline)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Delete the volumes of disks that were just detached. A disk that a running VM still holds is no unused volume yet.
+async fn delete_volumes(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
+    if plan.volumes.is_empty() {
+        return Ok(());
+    }
+    let raw = site
+        .client
+        .vm_config(&vm.node, vm.vmid, false, site.deadline)
+        .await?;
+    let config = crate::state::config(&raw);
+    let unused = |volid: &String| {
+        config.iter().find_map(|(key, text)| {
+            let is = key.starts_with("unused")
+                && matches!(Drive::from_text(text), Ok(Drive { source: Source::Volume(v), .. }) if v == *volid);
+            is.then_some(key.as_str())
+        })
+    };
+    let keys: Vec<&str> = plan.volumes.iter().filter_map(unused).collect();
+    if keys.len() < plan.volumes.len() {
+        site.task.warn(format!(
+            "{} still uses a disk that was removed; its volume becomes an unused one with the next stop and is then \
+             deleted by naming that (remove_disks: [unused0])",
+            vm.object()
+        ));
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    site.says("delete volumes", &vm.object());
+    let params = Params::new().with("delete", keys.join(","));
+    site.client
+        .vm_configure(&vm.node, vm.vmid, &params, site.deadline)
+        .await
+}
+
+async fn in_pool(site: &Site<'_>, pool: &str, vmid: u32) -> Result<bool, Failure> {
+    let answer = site
+        .client
+        .get(&format!("/pools/{pool}"), &[], site.deadline)
+        .await;
+    let answer = answer.map_err(|e| {
+        failed("read the pool", pool, e)
+            .hint("make the pool first (pvesh create /pools --poolid NAME)")
+    })?;
+    let members = answer.get("members").and_then(|m| m.as_array());
+    Ok(members.into_iter().flatten().any(|member| {
+        member
+            .get("vmid")
+            .and_then(crate::text::scalar)
+            .is_some_and(|id| id == vmid.to_string())
+    }))
+}
+
+/// Move the VM into the pool. Servers that know `allow-move` want it for a VM of another pool; older ones do not know it.
+async fn join_pool(site: &Site<'_>, pool: &str, vmid: u32) -> Result<(), Error> {
+    let path = format!("/pools/{pool}");
+    let params = Params::new().with("vms", vmid);
+    match site.client.put(&path, &params, site.deadline).await {
+        Err(error)
+            if error
+                .pve_message()
+                .is_some_and(|text| text.contains("allow-move")) =>
+        {
+            site.client
+                .put(&path, &params.with("allow-move", 1), site.deadline)
+                .await
+                .map(|_| ())
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+/// Wait until no task of PVE's works on the VM: one of them may be ours, whose answer was lost.
+async fn settle(site: &Site<'_>, vm: &State) -> Result<(), Failure> {
+    let path = format!("/nodes/{}/tasks", vm.node);
+    let query = [
+        ("source", "active".to_owned()),
+        ("vmid", vm.vmid.to_string()),
+    ];
+    loop {
+        let tasks = site.client.get(&path, &query, site.deadline).await;
+        let tasks = tasks.map_err(|e| failed("list the tasks of", &vm.object(), e))?;
+        let slept = site.deadline.sleep(PAUSE).await;
+        if tasks.as_array().is_none_or(Vec::is_empty) {
+            return Ok(());
+        }
+        if !slept {
+            return Err(site
+                .deadline
+                .expired_error(format!("other tasks of {} to end", vm.object()), PAUSE)
+                .into());
+        }
+    }
+}
+
+/// Whether somebody else changed the VM since it was read.
+fn is_conflict(error: &Error) -> bool {
+    error.pve_message().is_some_and(|text| {
+        text.contains("file change by other user") || text.contains("file changed by other user")
+    })
+}
+
+/// Whether PVE could not unplug something from the running VM. It says 400 then, but keeps the change as pending.
+fn is_unplug_problem(error: &Error) -> bool {
+    error
+        .errors()
+        .is_some_and(|errors| errors.values().any(|text| text.contains("hotplug problem")))
+}

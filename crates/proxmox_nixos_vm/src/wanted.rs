@@ -1,0 +1,400 @@
+//! The options, brought into PVE's terms: what the VM's configuration shall say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::drive::{self, Drive};
+use crate::nic::{self, Nic};
+use crate::options::Options;
+use crate::{meaning, text};
+
+/// What the VM's configuration shall say. Only what is in here is managed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Plain options; none removes the option.
+    pub plain: BTreeMap<String, Option<String>>,
+    /// Drives.
+    pub drives: BTreeMap<String, Drive>,
+    /// Network cards; none removes the card.
+    pub nics: BTreeMap<String, Option<Nic>>,
+    /// The boot order, as PVE writes it.
+    pub boot: Option<String>,
+    /// The pool.
+    pub pool: Option<String>,
+    /// Drives to remove.
+    pub remove: BTreeSet<String>,
+    /// Whether the volumes of removed disks are deleted.
+    pub delete_volumes: bool,
+}
+
+/// Names that the API takes beside a VM's configuration, and ones that other options or modules are for.
+const NOT_CONFIG: [(&str, &str); 19] = [
+    ("archive", "restoring a backup is not done by this module"),
+    ("background_delay", "it is not a part of the configuration"),
+    ("bootdisk", "use boot"),
+    ("cdrom", "use ide with ide2"),
+    ("cipassword", "use the module cloudinit_drive"),
+    ("delete", "give the option as null"),
+    ("digest", "the module sends it itself"),
+    ("force", "use the option force"),
+    ("lock", "only PVE sets it"),
+    ("meta", "only PVE sets it"),
+    ("node", "use the option node"),
+    ("pool", "use the option pool"),
+    ("revert", "it is not a part of the configuration"),
+    ("skiplock", "it is not a part of the configuration"),
+    ("sshkeys", "use the module cloudinit_drive"),
+    ("start", "use state=started"),
+    ("template", "templates are not managed by this module"),
+    ("unique", "it is not a part of the configuration"),
+    ("vmid", "use the option vmid"),
+];
+
+impl Wanted {
+    /// Bring the options into PVE's terms. The error names every mistake.
+    pub fn from_options(options: &Options) -> Result<Self, String> {
+        let mut wanted = Builder::default();
+        wanted.typed(options);
+        wanted.devices(options);
+        wanted.config(options);
+        wanted.removals(options);
+        wanted.finish()
+    }
+
+    /// Whether hardware is described, so that a VM made of it would be meant.
+    pub fn describes_hardware(&self) -> bool {
+        !self.drives.is_empty()
+            || self.nics.values().any(Option::is_some)
+            || self.plain.contains_key("memory")
+    }
+}
+
+#[derive(Default)]
+struct Builder {
+    wanted: Wanted,
+    mistakes: Vec<String>,
+}
+
+impl Builder {
+    fn finish(self) -> Result<Wanted, String> {
+        if self.mistakes.is_empty() {
+            Ok(self.wanted)
+        } else {
+            Err(self.mistakes.join("; "))
+        }
+    }
+
+    fn typed(&mut self, options: &Options) {
+        let number = |n: Option<u64>| n.map(|n| n.to_string());
+        let flag = |on: Option<bool>| on.map(|on| String::from(if on { "1" } else { "0" }));
+        let plain = [
+            ("name", options.name.clone()),
+            ("memory", number(options.memory)),
+            ("balloon", number(options.balloon)),
+            ("cores", number(options.cores.map(u64::from))),
+            ("sockets", number(options.sockets.map(u64::from))),
+            ("cpu", options.cpu.clone()),
+            ("numa", flag(options.numa)),
+            ("bios", options.bios.clone()),
+            ("machine", options.machine.clone()),
+            ("arch", options.arch.clone()),
+            ("ostype", options.ostype.clone()),
+            ("scsihw", options.scsihw.clone()),
+            ("agent", options.agent.as_deref().map(boolean_or_text)),
+            ("vga", options.vga.clone()),
+            ("tablet", flag(options.tablet)),
+            ("hotplug", options.hotplug.as_deref().map(boolean_or_text)),
+            ("rng0", options.rng0.clone()),
+            ("onboot", flag(options.onboot)),
+            ("startup", options.startup.clone()),
+            ("description", options.description.clone()),
+            ("protection", flag(options.protection)),
+        ];
+        for (name, value) in plain {
+            if let Some(value) = value {
+                self.plain(name, value);
+            }
+        }
+        if let Some(tags) = &options.tags {
+            let tags: Vec<String> = tags.iter().flat_map(|t| meaning::tags(t)).collect();
+            let tags: BTreeSet<String> = tags.into_iter().collect();
+            let text = tags.into_iter().collect::<Vec<_>>().join(";");
+            self.plain("tags", text);
+        }
+        if let Some(boot) = &options.boot {
+            self.boot(boot);
+        }
+        self.wanted.pool.clone_from(&options.pool);
+    }
+
+    fn devices(&mut self, options: &Options) {
+        for (bus, drives) in [
+            ("scsi", &options.scsi),
+            ("virtio", &options.virtio),
+            ("sata", &options.sata),
+            ("ide", &options.ide),
+        ] {
+            for (key, value) in drives.iter().flatten() {
+                if key.strip_prefix(bus).is_some_and(text::is_index) {
+                    self.drive(key, value);
+                } else {
+                    self.mistakes.push(format!(
+                        "{bus}: '{key}' is no drive; write {bus}0, {bus}1, ..."
+                    ));
+                }
+            }
+        }
+        for (key, value) in [
+            ("efidisk0", &options.efidisk0),
+            ("tpmstate0", &options.tpmstate0),
+        ] {
+            if let Some(value) = value {
+                self.drive(key, value);
+            }
+        }
+        for (key, value) in options.net.iter().flatten() {
+            if nic::is_key(key) {
+                self.nic(key, value);
+            } else {
+                self.mistakes.push(format!(
+                    "net: '{key}' is no network card; write net0, net1, ..."
+                ));
+            }
+        }
+        for (kind, devices) in [
+            ("serial", &options.serial),
+            ("hostpci", &options.hostpci),
+            ("usb", &options.usb),
+        ] {
+            for (key, value) in devices.iter().flatten() {
+                if key.strip_prefix(kind).is_some_and(text::is_index) {
+                    self.plain(key, value.clone());
+                } else {
+                    self.mistakes.push(format!(
+                        "{kind}: '{key}' is no device; write {kind}0, {kind}1, ..."
+                    ));
+                }
+            }
+        }
+    }
+
+    fn config(&mut self, options: &Options) {
+        for (key, value) in options.config.iter().flatten() {
+            if let Some((_, instead)) = NOT_CONFIG.iter().find(|(name, _)| name == key) {
+                self.mistakes
+                    .push(format!("config: {key} cannot be set here: {instead}"));
+            } else if self.knows(key) {
+                self.mistakes.push(format!(
+                    "config: {key} is described by an option of its own too; give it once"
+                ));
+            } else if key.starts_with("unused") {
+                self.mistakes.push(format!(
+                    "config: {key} cannot be set; remove_disks removes it"
+                ));
+            } else if drive::is_key(key) && value.is_null() {
+                self.mistakes
+                    .push(format!("config: {key} is a drive; remove_disks removes it"));
+            } else if drive::is_key(key) {
+                self.drive(key, value);
+            } else if nic::is_key(key) {
+                self.nic(key, value);
+            } else if key == "boot" {
+                match value.as_str() {
+                    Some(boot) => self.boot(boot),
+                    None => self
+                        .mistakes
+                        .push("config: boot is a text; use the option boot".into()),
+                }
+            } else if value.is_null() {
+                self.wanted.plain.insert(key.clone(), None);
+            } else {
+                match text::scalar(value) {
+                    Some(value) => self.plain(key, value),
+                    None => self.mistakes.push(format!(
+                        "config: {key} is a text, number, boolean or null, not {value}"
+                    )),
+                }
+            }
+        }
+    }
+
+    fn removals(&mut self, options: &Options) {
+        self.wanted.delete_volumes = options.delete_disks;
+        for key in &options.remove_disks {
+            let unused = key.strip_prefix("unused").is_some_and(text::is_index);
+            if !unused && !drive::is_key(key) {
+                self.mistakes.push(format!(
+                    "remove_disks: '{key}' is no drive; write for example ide2 or scsi1"
+                ));
+            } else if unused && !options.delete_disks {
+                self.mistakes.push(format!(
+                    "remove_disks: {key} is detached already; set delete_disks to delete its volume"
+                ));
+            } else if self.wanted.drives.contains_key(key) {
+                self.mistakes
+                    .push(format!("{key} is described and in remove_disks"));
+            } else {
+                self.wanted.remove.insert(key.clone());
+            }
+        }
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        self.wanted.plain.contains_key(key)
+            || self.wanted.drives.contains_key(key)
+            || self.wanted.nics.contains_key(key)
+            || (key == "boot" && self.wanted.boot.is_some())
+    }
+
+    /// An empty text removes the option: PVE does not keep empty ones.
+    fn plain(&mut self, name: &str, value: String) {
+        let value =
+            match meaning::is_boolean(name).then(|| pve_client::property::parse_bool(&value)) {
+                Some(Some(on)) => String::from(if on { "1" } else { "0" }),
+                Some(None) => {
+                    self.mistakes
+                        .push(format!("{name} is a boolean, not '{value}'"));
+                    return;
+                }
+                None => value,
+            };
+        let value = (!value.is_empty()).then_some(value);
+        self.wanted.plain.insert(name.to_owned(), value);
+    }
+
+    fn drive(&mut self, key: &str, value: &Value) {
+        match Drive::parse(key, value) {
+            Ok(drive) => {
+                self.wanted.drives.insert(key.to_owned(), drive);
+            }
+            Err(mistake) => self.mistakes.push(mistake),
+        }
+    }
+
+    fn nic(&mut self, key: &str, value: &Value) {
+        if value.is_null() {
+            self.wanted.nics.insert(key.to_owned(), None);
+            return;
+        }
+        match Nic::parse(key, value) {
+            Ok(nic) => {
+                self.wanted.nics.insert(key.to_owned(), Some(nic));
+            }
+            Err(mistake) => self.mistakes.push(mistake),
+        }
+    }
+
+    fn boot(&mut self, boot: &str) {
+        let boot = boot.trim();
+        let legacy = !boot.is_empty() && boot.bytes().all(|b| b"acdn".contains(&b));
+        let text = if boot.starts_with("order=") || boot.starts_with("legacy=") || legacy {
+            boot.to_owned()
+        } else {
+            meaning::boot_text(
+                &boot
+                    .split([';', ','])
+                    .filter(|d| !d.is_empty())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        self.wanted.boot = Some(text);
+    }
+}
+
+/// `True`, `yes` and the like as PVE's `1`; anything else as it is.
+fn boolean_or_text(text: &str) -> String {
+    match pve_client::property::parse_bool(text) {
+        Some(true) => "1".into(),
+        Some(false) => "0".into(),
+        None => text.to_owned(),
+    }
+}
+
+/// For tests: options as they come from Ansible, without the connection's.
+#[cfg(test)]
+pub fn from_json(mut options: Value) -> Result<Wanted, String> {
+    options["api_host"] = serde_json::json!(["pve"]);
+    Wanted::from_options(&serde_json::from_value(options).unwrap())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn wanted(options: Value) -> Result<Wanted, String> {
+        from_json(options)
+    }
+
+    fn plain(wanted: &Wanted) -> BTreeMap<&str, Option<&str>> {
+        wanted
+            .plain
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_deref()))
+            .collect()
+    }
+
+    #[test]
+    fn options_become_pve_texts() {
+        let wanted = wanted(json!({
+            "name": "web1", "memory": 2048, "agent": "True", "onboot": true, "tags": ["B", "a", "b"],
+            "serial": {"serial0": "socket"}, "boot": "scsi0;ide2", "description": "",
+            "config": {"kvm": false, "args": "-x", "hookscript": null, "numa0": "cpus=0"},
+        }))
+        .unwrap();
+        assert_eq!(
+            plain(&wanted),
+            BTreeMap::from([
+                ("name", Some("web1")),
+                ("memory", Some("2048")),
+                ("agent", Some("1")),
+                ("onboot", Some("1")),
+                ("tags", Some("a;b")),
+                ("serial0", Some("socket")),
+                ("description", None),
+                ("kvm", Some("0")),
+                ("args", Some("-x")),
+                ("hookscript", None),
+                ("numa0", Some("cpus=0")),
+            ])
+        );
+        assert_eq!(wanted.boot.as_deref(), Some("order=scsi0;ide2"));
+    }
+
+    #[test]
+    fn mistakes_are_named_all_at_once() {
+        let error = wanted(json!({
+            "memory": 1, "scsi": {"ide0": "a:1"}, "net": {"eth0": "virtio"}, "serial": {"s": "socket"},
+            "config": {"memory": 2, "cipassword": "x", "ide2": null, "kvm": "maybe", "unused0": "x", "args": ["a"]},
+            "ide": {"ide1": "a:1"}, "remove_disks": ["ide1", "floppy", "unused3"],
+        }))
+        .unwrap_err();
+        for part in [
+            "scsi: 'ide0' is no drive",
+            "net: 'eth0' is no network card",
+            "serial: 's' is no device",
+            "config: memory is described by an option of its own too",
+            "config: cipassword cannot be set here: use the module cloudinit_drive",
+            "config: ide2 is a drive; remove_disks removes it",
+            "kvm is a boolean, not 'maybe'",
+            "config: unused0 cannot be set",
+            "config: args is a text",
+            "ide1 is described and in remove_disks",
+            "'floppy' is no drive",
+            "set delete_disks to delete its volume",
+        ] {
+            assert!(error.contains(part), "{part} in: {error}");
+        }
+    }
+
+    #[test]
+    fn config_takes_drives_and_cards_too() {
+        let wanted =
+            wanted(json!({"config": {"scsi5": "local:1", "net3": null, "net4": {"bridge": "b"}}}))
+                .unwrap();
+        assert!(wanted.drives.contains_key("scsi5"));
+        assert_eq!(wanted.nics["net3"], None);
+        assert!(wanted.describes_hardware());
+    }
+}
