@@ -533,3 +533,6 @@ fn inner(ty: &Type, value: &mut Value, context: &mut Vec<String>, checked: &mut 
 pub fn prune(params: &mut Map<String, Value>, spec: &Spec) {
     params.retain(|name, value| !(value.is_null() && spec.option(name).is_some()));
 }
+
+#[cfg(test)]
+mod tests;
