@@ -1,1 +1,346 @@
-//! The Ansible module `cloudinit_drive`.
+//! The Ansible module `cloudinit_drive`: a VM's cloud-init drive, present with
+//! this content, or absent without a trace.
+
+mod apply;
+mod content;
+mod docs;
+mod options;
+mod password;
+mod plan;
+mod state;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ansible_module::{Diff, Documentation, Failure, Module, Outcome, Rule, Task};
+use deadline::Deadline;
+use nocloud_seed::Seed;
+use pve_client::{Client, Volid};
+use pve_module::Connection;
+use serde_json::{Map, Value, json};
+
+use crate::apply::{Iso, Place, apply};
+use crate::options::{Kind, State};
+use crate::plan::{Plan, Wanted};
+use crate::state::{Current, Medium, Vm};
+
+pub use crate::options::Options;
+
+/// The module.
+pub struct CloudinitDrive;
+
+impl Module for CloudinitDrive {
+    const NAME: &'static str = "cloudinit_drive";
+    type Options = Options;
+
+    fn documentation() -> Documentation {
+        docs::documentation()
+    }
+
+    fn rules() -> Vec<Rule> {
+        let mut rules = Connection::rules();
+        rules.extend([
+            Rule::RequiredIf {
+                option: "state",
+                value: "present",
+                options: &["storage"],
+                one_is_enough: false,
+            },
+            Rule::MutuallyExclusive(&["network_config", "ipconfig"]),
+        ]);
+        rules
+    }
+
+    async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+        if !state::is_drive(&options.drive) {
+            return Err(Failure::new(
+                "invalid_option",
+                format!(
+                    "drive {:?} is none of ide0 to ide3, sata0 to sata5 and scsi0 to scsi30",
+                    options.drive
+                ),
+            ));
+        }
+        let run = Run {
+            client: options.connection.client()?,
+            deadline: Deadline::after(Duration::from_secs(options.timeout)),
+            options,
+            task,
+        };
+        match run.options.state {
+            State::Present => run.present().await,
+            State::Absent => run.absent().await,
+        }
+    }
+}
+
+struct Run {
+    client: Client,
+    deadline: Deadline,
+    options: Options,
+    task: Task,
+}
+
+impl Run {
+    async fn present(self) -> Result<Outcome, Failure> {
+        let Run {
+            client,
+            deadline,
+            options,
+            ..
+        } = &self;
+        content::check_kind(options)?;
+        let vmid = options.vmid;
+        let Some(vm) = state::read_vm(client, &options.node, vmid, deadline).await? else {
+            return Err(Failure::new("not_found", format!("there is no VM {vmid}"))
+                .object(format!("VM {vmid}"))
+                .hint("create it first (proxmox_nixos_vm), or check vmid and that the API user has VM.Audit on it"));
+        };
+        let storage = options.storage.clone().unwrap_or_default();
+        match options.kind {
+            Kind::Nocloud => {
+                self.check_storage(&vm.node, &storage, "iso", "ISO images")
+                    .await?;
+                let seed = content::seed(options, &vm)?;
+                let bytes = seed.iso();
+                let volid = Volid::iso(&storage, &seed.iso_name(vmid));
+                let seeds = state::seeds(client, &vm.node, vmid, &[storage], deadline).await?;
+                let wanted = Wanted::Nocloud {
+                    volid: volid.clone(),
+                    size: bytes.len() as u64,
+                };
+                let current = Current {
+                    vm: Some(vm),
+                    seeds,
+                    password_hash: None,
+                    stale: Vec::new(),
+                };
+                self.finish(wanted, current, Some((seed, Iso { volid, bytes })))
+                    .await
+            }
+            Kind::Native => {
+                let content = content::native(options)?;
+                let has_drive = vm.next(&options.drive).map(|value| Vm::medium(value, vmid))
+                    == Some(Medium::Native);
+                let mut current = Current {
+                    vm: None,
+                    seeds: Vec::new(),
+                    password_hash: None,
+                    stale: Vec::new(),
+                };
+                if has_drive {
+                    current.stale = state::stale(client, &vm.node, vmid, deadline).await?;
+                } else {
+                    self.check_storage(&vm.node, &storage, "images", "disk images")
+                        .await?;
+                }
+                if content.password.is_some() && vm.next("cipassword").is_some() {
+                    current.password_hash =
+                        state::password_hash(client, &vm.node, vmid, deadline).await?;
+                }
+                current.vm = Some(vm);
+                self.finish(Wanted::Native { storage, content }, current, None)
+                    .await
+            }
+        }
+    }
+
+    async fn absent(self) -> Result<Outcome, Failure> {
+        let Run {
+            client,
+            deadline,
+            options,
+            ..
+        } = &self;
+        let vmid = options.vmid;
+        let vm = state::read_vm(client, &options.node, vmid, deadline).await?;
+        let node = vm.as_ref().map_or(&options.node, |vm| &vm.node);
+        let usable = state::usable_storages(client, node, "iso", deadline).await?;
+        let names: Vec<String> = usable.into_iter().map(|storage| storage.storage).collect();
+        // The storage of a native drive holds no ISOs: then all are looked at.
+        let looked_at = match &options.storage {
+            Some(storage) if names.contains(storage) => vec![storage.clone()],
+            Some(storage) if options.kind == Kind::Nocloud => {
+                return Err(unusable(storage, node, "ISO images", &names));
+            }
+            _ => names,
+        };
+        let seeds = state::seeds(client, node, vmid, &looked_at, deadline).await?;
+        let current = Current {
+            vm,
+            seeds,
+            password_hash: None,
+            stale: Vec::new(),
+        };
+        self.finish(Wanted::Absent, current, None).await
+    }
+
+    /// Refuses a storage that cannot hold the drive, before anything is sent.
+    async fn check_storage(
+        &self,
+        node: &str,
+        storage: &str,
+        content: &str,
+        what: &str,
+    ) -> Result<(), Failure> {
+        let usable = state::usable_storages(&self.client, node, content, &self.deadline).await?;
+        let names: Vec<String> = usable.into_iter().map(|storage| storage.storage).collect();
+        match names.iter().any(|name| name == storage) {
+            true => Ok(()),
+            false => Err(unusable(storage, node, what, &names)),
+        }
+    }
+
+    /// Plans, applies unless it is a check, and reports.
+    async fn finish(
+        self,
+        wanted: Wanted,
+        current: Current,
+        iso: Option<(Seed, Iso)>,
+    ) -> Result<Outcome, Failure> {
+        let Options { vmid, drive, .. } = &self.options;
+        let plan = Plan::new(*vmid, drive, &wanted, &current)?;
+        let (seed, iso) = iso.unzip();
+        let diff = diff(*vmid, drive, &plan, &current, seed.as_ref());
+        let changed = !plan.is_empty();
+        let node = current
+            .vm
+            .as_ref()
+            .map_or(&self.options.node, |vm| &vm.node);
+
+        let mut done = Vec::new();
+        let mut restart_required = false;
+        if changed && !self.task.check_mode {
+            let client = &self.client;
+            let place = Place {
+                client,
+                node,
+                vmid: *vmid,
+                drive,
+                deadline: &self.deadline,
+            };
+            let password = match &wanted {
+                Wanted::Native { content, .. } => {
+                    content.password.as_ref().map(|secret| secret.expose())
+                }
+                _ => None,
+            };
+            if let Err(failure) = apply(&place, plan, iso, password, &mut done).await {
+                let changed = !done.is_empty();
+                return Err(failure.with("changed", changed).with("done", done));
+            }
+        }
+        let after = match self.task.check_mode || current.vm.is_none() || !changed {
+            true => current.vm.clone(),
+            false => state::read_vm(&self.client, node, *vmid, &self.deadline).await?,
+        };
+        if let Some(line) = after.as_ref().and_then(|vm| vm.config.get(drive)) {
+            restart_required = line.now != line.next;
+        }
+
+        let what = match (&wanted, &current.vm) {
+            (Wanted::Absent, None) => format!("VM {vmid} is gone"),
+            (Wanted::Absent, Some(_)) => format!("VM {vmid} has no cloud-init drive"),
+            (Wanted::Nocloud { volid, .. }, _) => {
+                format!("VM {vmid} has the seed {volid} in {drive}")
+            }
+            (Wanted::Native { .. }, _) => {
+                format!("VM {vmid} has a native cloud-init drive in {drive}")
+            }
+        };
+        let mut outcome = match (changed, self.task.check_mode) {
+            (false, _) => Outcome::unchanged(format!("{what}, as it should")),
+            (true, true) => Outcome::changed(format!("would change: {what}")),
+            (true, false) => Outcome::changed(format!("{what}: {}", done.join("; "))),
+        };
+        if changed {
+            outcome = outcome.diff(diff);
+        }
+        let volid = match &wanted {
+            Wanted::Nocloud { volid, .. } => Some(volid.to_string()),
+            _ => after.as_ref().and_then(|vm| native_volid(vm, drive, *vmid)),
+        };
+        outcome = outcome
+            .with("vmid", vmid)
+            .with("drive", drive)
+            .with("restart_required", restart_required);
+        if let Some(volid) = volid {
+            outcome = outcome.with("volid", volid);
+        }
+        if let Some(seed) = seed {
+            outcome = outcome.with("instance_id", seed.instance_id());
+        }
+        Ok(outcome)
+    }
+}
+
+/// The volume of a native drive.
+fn native_volid(vm: &Vm, drive: &str, vmid: u32) -> Option<String> {
+    let value = vm.next(drive)?;
+    let volume = value.split(',').next()?;
+    (Vm::medium(value, vmid) == Medium::Native).then(|| volume.to_owned())
+}
+
+fn unusable(storage: &str, node: &str, what: &str, usable: &[String]) -> Failure {
+    let usable = match usable {
+        [] => format!("no storage that node {node} can use now allows {what}"),
+        some => format!(
+            "storages for {what} that node {node} can use now: {}",
+            some.join(", ")
+        ),
+    };
+    Failure::new("storage", format!("storage {storage} cannot be used for {what} on node {node}"))
+        .object(storage)
+        .hint(format!(
+            "{usable}; a storage is missing from that list if it is disabled, not active, does not allow {what} \
+             (Datacenter, Storage, Content), or if the API user lacks Datastore.Audit on it"
+        ))
+}
+
+/// What differs. Secrets are not in it: user-data and passwords only as "changed".
+fn diff(vmid: u32, drive: &str, plan: &Plan, current: &Current, seed: Option<&Seed>) -> Diff {
+    let next = |key: &str| current.vm.as_ref().and_then(|vm| vm.next(key));
+    let shown = |key: &str, value: &str| match key {
+        "cipassword" | "cicustom" => json!("(set)"),
+        _ => json!(value),
+    };
+    let (mut before, mut after) = (Map::new(), Map::new());
+    for key in plan.detach.iter().chain(&plan.clear).chain(plan.set.keys()) {
+        if let Some(value) = next(key) {
+            before.insert(key.clone(), shown(key, value));
+        }
+    }
+    if let Some(medium) = &plan.attach {
+        if let Some(value) = next(drive) {
+            before.insert(drive.to_owned(), json!(value));
+        }
+        after.insert(drive.to_owned(), json!(format!("{medium},media=cdrom")));
+    }
+    for (key, value) in &plan.set {
+        after.insert(key.clone(), shown(key, value));
+    }
+    if plan.set_password {
+        if next("cipassword").is_some() {
+            before.insert("cipassword".into(), json!("(set)"));
+        }
+        after.insert("cipassword".into(), json!("(set anew)"));
+    }
+    if plan.regenerate {
+        after.insert("cloud-init drive".into(), json!("written anew"));
+    }
+    if !plan.delete.is_empty() {
+        let volids: Vec<String> = plan.delete.iter().map(ToString::to_string).collect();
+        before.insert("seed ISOs".into(), json!(volids));
+    }
+    if plan.upload
+        && let Some(seed) = seed
+    {
+        let files: BTreeMap<String, Value> = seed
+            .fingerprints()
+            .into_iter()
+            .map(|(name, sha256)| (name, json!(format!("sha256:{}", &sha256[..12]))))
+            .collect();
+        after.insert("uploaded".into(), json!(files));
+    }
+    Diff::new(before, after).header(format!("cloud-init drive of VM {vmid}"))
+}

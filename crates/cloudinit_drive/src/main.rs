@@ -1,2 +1,5 @@
 //! The Ansible module `cloudinit_drive`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    ansible_module::main::<cloudinit_drive::CloudinitDrive>()
+}

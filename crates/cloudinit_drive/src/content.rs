@@ -1,0 +1,324 @@
+//! From the options to the content that is wanted.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ansible_module::{Failure, Secret};
+use nocloud_seed::{HostKey, Input, IpConfig, KeyKind, Nic, Payload, Seed};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use pve_client::property::PropertyString;
+
+use crate::options::{Data, HostKeyOption, IpOption, Kind, Options};
+use crate::state::Vm;
+
+/// What Proxmox VE leaves as it is in `sshkeys`: JavaScript's
+/// `encodeURIComponent`, which its own interface uses.
+const SSHKEYS: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// What a native drive shall hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Native {
+    /// Options of the VM's configuration; nothing removes one.
+    pub keys: BTreeMap<String, Option<String>>,
+    /// The password, which is not among them because its hash is salted.
+    pub password: Option<Secret>,
+}
+
+/// Refuses options that the other kind of drive has.
+pub fn check_kind(options: &Options) -> Result<(), Failure> {
+    let given = match options.kind {
+        Kind::Nocloud => [
+            ("ciuser", options.ciuser.is_some()),
+            ("cipassword", options.cipassword.is_some()),
+            ("sshkeys", options.sshkeys.is_some()),
+            ("citype", options.citype.is_some()),
+            ("ciupgrade", options.ciupgrade),
+            ("", false),
+        ],
+        Kind::Native => [
+            ("user_data", options.user_data.is_some()),
+            ("meta_data", options.meta_data.is_some()),
+            ("vendor_data", options.vendor_data.is_some()),
+            ("network_config", options.network_config.is_some()),
+            ("hostname", options.hostname.is_some()),
+            ("ssh_host_keys", options.ssh_host_keys.is_some()),
+        ],
+    };
+    let Some((name, _)) = given.into_iter().find(|(_, given)| *given) else {
+        return Ok(());
+    };
+    let (this, other) = match options.kind {
+        Kind::Nocloud => ("nocloud", "native"),
+        Kind::Native => ("native", "nocloud"),
+    };
+    let mut failure = invalid(format!(
+        "{name} does not go with kind={this}; it is an option of kind={other}"
+    ));
+    if name == "sshkeys" {
+        failure = failure.hint("give ssh_authorized_keys, which goes with both kinds");
+    }
+    Err(failure)
+}
+
+/// The seed for a VM, whose configuration says the MAC addresses.
+pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
+    let input = Input {
+        user_data: options.user_data.as_ref().map(payload),
+        vendor_data: options.vendor_data.as_ref().map(payload),
+        meta_data: options.meta_data.clone().unwrap_or_default(),
+        network_config: options.network_config.as_ref().map(payload),
+        hostname: options.hostname.clone(),
+        authorized_keys: options.ssh_authorized_keys.clone().unwrap_or_default(),
+        host_keys: host_keys(options)?,
+        nics: nics(options, vm)?,
+        nameservers: options.nameservers.clone().unwrap_or_default(),
+        search_domains: options.searchdomains.clone().unwrap_or_default(),
+    };
+    if input.nics.is_empty() {
+        for (name, list) in [
+            ("nameservers", &input.nameservers),
+            ("searchdomains", &input.search_domains),
+        ] {
+            if !list.is_empty() {
+                return Err(invalid(format!("{name} needs ipconfig, which says for which network card"))
+                    .hint("give ipconfig, for example {ipconfig0: 'ip=dhcp'}, or put it into network_config"));
+            }
+        }
+    } else if input.network_config.is_some() {
+        return Err(invalid(
+            "parameters are mutually exclusive: network_config|ipconfig",
+        ));
+    }
+    Seed::new(&input).map_err(refused)
+}
+
+/// What a native drive shall hold.
+pub fn native(options: &Options) -> Result<Native, Failure> {
+    let mut keys = BTreeMap::new();
+    let text = |value: &str| Some(value.trim().to_owned()).filter(|value| !value.is_empty());
+    for (key, value) in [("ciuser", &options.ciuser), ("citype", &options.citype)] {
+        if let Some(value) = value {
+            keys.insert(key.to_owned(), text(value));
+        }
+    }
+    for (key, list) in [
+        ("nameserver", &options.nameservers),
+        ("searchdomain", &options.searchdomains),
+    ] {
+        if let Some(list) = list {
+            keys.insert(key.to_owned(), text(&list.join(" ")));
+        }
+    }
+    keys.insert(
+        "ciupgrade".to_owned(),
+        Some(u8::from(options.ciupgrade).to_string()),
+    );
+    if options.sshkeys.is_some() || options.ssh_authorized_keys.is_some() {
+        let listed = options
+            .ssh_authorized_keys
+            .iter()
+            .flatten()
+            .map(String::as_str);
+        let lines = options.sshkeys.iter().flat_map(|text| text.lines());
+        keys.insert("sshkeys".to_owned(), encode_sshkeys(lines.chain(listed))?);
+    }
+    for (key, value) in options.ipconfig.iter().flatten() {
+        card(key)?;
+        keys.insert(key.clone(), Some(ip_config(key, value)?.to_string()));
+    }
+    Ok(Native {
+        keys,
+        password: options.cipassword.clone(),
+    })
+}
+
+/// Public keys as the option `sshkeys` holds them. Comment and empty lines are
+/// left out, since Proxmox VE refuses the former.
+fn encode_sshkeys<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Option<String>, Failure> {
+    let mut keys: Vec<&str> = Vec::new();
+    for line in lines.map(str::trim) {
+        if line.contains("PRIVATE KEY") {
+            return Err(invalid("sshkeys holds a private key; give the public one"));
+        }
+        if !line.is_empty() && !line.starts_with('#') && !keys.contains(&line) {
+            keys.push(line);
+        }
+    }
+    let text = keys.join("\n");
+    Ok((!text.is_empty()).then(|| utf8_percent_encode(&text, SSHKEYS).to_string()))
+}
+
+/// `net0` for `ipconfig0`.
+fn card(key: &str) -> Result<String, Failure> {
+    key.strip_prefix("ipconfig")
+        .filter(|n| {
+            n.parse::<u8>()
+                .is_ok_and(|value| value < 32 && value.to_string() == *n)
+        })
+        .map(|n| format!("net{n}"))
+        .ok_or_else(|| {
+            invalid(format!(
+                "ipconfig: {key:?} is none of ipconfig0 to ipconfig31"
+            ))
+        })
+}
+
+fn ip_config(key: &str, value: &IpOption) -> Result<IpConfig, Failure> {
+    match value {
+        IpOption::Text(text) => IpConfig::parse(key, text),
+        IpOption::Parts(parts) => IpConfig::new(
+            key,
+            parts.ip.as_deref(),
+            parts.gw.as_deref(),
+            parts.ip6.as_deref(),
+            parts.gw6.as_deref(),
+        ),
+    }
+    .map_err(refused)
+}
+
+fn nics(options: &Options, vm: &Vm) -> Result<Vec<Nic>, Failure> {
+    let mut nics = Vec::new();
+    for (key, value) in options.ipconfig.iter().flatten() {
+        let name = card(key)?;
+        let ip = ip_config(key, value)?;
+        let Some(net) = vm.next(&name) else {
+            return Err(invalid(format!(
+                "{key} is for {name}, which VM {} does not have",
+                options.vmid
+            ))
+            .hint(format!(
+                "give the VM a network card {name}, or name the card that it has"
+            )));
+        };
+        let mac = mac(net).ok_or_else(|| {
+            Failure::new(
+                "unexpected_answer",
+                format!("{name} of VM {} has no MAC address: {net}", options.vmid),
+            )
+        })?;
+        nics.push(Nic { name, mac, ip });
+    }
+    Ok(nics)
+}
+
+/// The MAC address in `virtio=BC:24:11:00:00:01,bridge=vmbr0`, or in the
+/// longer form with `model=` and `macaddr=`.
+fn mac(net: &str) -> Option<String> {
+    let net = PropertyString::parse(net, Some("model")).ok()?;
+    let is_mac = |value: &&str| value.len() == 17 && value.split(':').count() == 6;
+    net.get("macaddr")
+        .or_else(|| net.iter().map(|(_, value)| value).find(is_mac))
+        .map(str::to_owned)
+}
+
+fn host_keys(options: &Options) -> Result<Vec<HostKey>, Failure> {
+    let Some(keys) = &options.ssh_host_keys else {
+        return Ok(Vec::new());
+    };
+    let kinds = [
+        (KeyKind::Ed25519, &keys.ed25519),
+        (KeyKind::Ecdsa, &keys.ecdsa),
+        (KeyKind::Rsa, &keys.rsa),
+    ];
+    let given = kinds
+        .into_iter()
+        .filter_map(|(kind, key)| Some((kind, key.as_ref()?)));
+    given.map(|(kind, key)| host_key(kind, key)).collect()
+}
+
+fn host_key(kind: KeyKind, key: &HostKeyOption) -> Result<HostKey, Failure> {
+    let what = format!("ssh_host_keys.{}", kind.name());
+    let private = match (&key.private, &key.private_file) {
+        (Some(text), None) => text.expose().to_owned(),
+        (None, Some(path)) => read(&what, path)?,
+        _ => {
+            return Err(invalid(format!(
+                "{what} needs either private or private_file"
+            )));
+        }
+    };
+    let public = match (&key.public, &key.public_file) {
+        (text, None) => text.clone(),
+        (None, Some(path)) => Some(read(&what, path)?),
+        _ => {
+            return Err(invalid(format!(
+                "{what} takes public or public_file, not both"
+            )));
+        }
+    };
+    HostKey::new(kind, &private, public.as_deref()).map_err(refused)
+}
+
+fn read(what: &str, path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(
+            "file",
+            format!("cannot read {} for {what}: {error}", path.display()),
+        )
+        .object(path.display().to_string())
+    })
+}
+
+fn payload(data: &Data) -> Payload {
+    match data {
+        Data::Text(text) => Payload::Text(text.clone()),
+        Data::Dict(dict) => Payload::Dict(dict.clone()),
+    }
+}
+
+fn invalid(msg: impl Into<String>) -> Failure {
+    Failure::new("invalid_option", msg)
+}
+
+/// An error of the seed's, which is an option's.
+fn refused(error: nocloud_seed::Error) -> Failure {
+    invalid(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sshkeys_are_encoded_as_proxmox_wants_them() {
+        let text = "ssh-ed25519 AAAA+b/c= me+x@host\n\n# a comment\r\nssh-rsa BBBB (it's~me!*)\n";
+        let encoded = encode_sshkeys(text.lines()).unwrap().unwrap();
+        assert_eq!(
+            encoded,
+            "ssh-ed25519%20AAAA%2Bb%2Fc%3D%20me%2Bx%40host%0Assh-rsa%20BBBB%20(it's~me!*)"
+        );
+        assert_eq!(encode_sshkeys("\n".lines()).unwrap(), None);
+    }
+
+    #[test]
+    fn mac_addresses_are_found() {
+        assert_eq!(
+            mac("virtio=BC:24:11:00:00:01,bridge=vmbr0").unwrap(),
+            "BC:24:11:00:00:01"
+        );
+        assert_eq!(
+            mac("model=virtio,macaddr=BC:24:11:00:00:02").unwrap(),
+            "BC:24:11:00:00:02"
+        );
+        assert_eq!(mac("virtio,bridge=vmbr0"), None);
+    }
+
+    #[test]
+    fn cards_are_numbered_as_proxmox_numbers_them() {
+        assert_eq!(card("ipconfig0").unwrap(), "net0");
+        assert_eq!(card("ipconfig31").unwrap(), "net31");
+        for wrong in ["ipconfig", "ipconfig32", "ipconfig00", "ipconfig+1", "net0"] {
+            assert!(card(wrong).is_err(), "{wrong}");
+        }
+    }
+}

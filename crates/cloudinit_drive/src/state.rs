@@ -1,0 +1,273 @@
+//! What is: the VM's drives and cloud-init options, and the seed ISOs made for it.
+
+use std::collections::BTreeMap;
+
+use ansible_module::Failure;
+use deadline::Deadline;
+use nocloud_seed::iso_prefix;
+use pve_client::{Client, Pending, Storage, Volid};
+use pve_module::{doing, find_vm};
+use serde_json::Value;
+
+/// An option of the VM's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Line {
+    /// Its value in the running VM, or in a stopped one.
+    pub now: Option<String>,
+    /// Its value after the next start; nothing when it is to be deleted.
+    pub next: Option<String>,
+}
+
+/// What a drive holds, as far as this module cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Medium {
+    /// Proxmox VE's own cloud-init volume.
+    Native,
+    /// A seed ISO that this module made for this VM.
+    Seed(Volid),
+    /// An empty CD-ROM drive.
+    Empty,
+    /// Anything else, which is not ours to touch.
+    Other,
+}
+
+/// The VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vm {
+    /// The node where it is.
+    pub node: String,
+    /// Its configuration.
+    pub config: BTreeMap<String, Line>,
+}
+
+/// A seed ISO on a storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedIso {
+    /// Its volume.
+    pub volid: Volid,
+    /// Its size in bytes so far, if the storage says.
+    pub size: Option<u64>,
+}
+
+/// Everything that the plan rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Current {
+    /// The VM, if it exists.
+    pub vm: Option<Vm>,
+    /// The seed ISOs made for this VMID on the storages that were looked at.
+    pub seeds: Vec<SeedIso>,
+    /// The crypt hash of the native drive's password, when it was asked for and there is one.
+    pub password_hash: Option<String>,
+    /// The cloud-init options whose change is not yet in the native drive.
+    pub stale: Vec<String>,
+}
+
+impl Vm {
+    /// An option's value after the next start.
+    pub fn next(&self, key: &str) -> Option<&str> {
+        self.config.get(key)?.next.as_deref()
+    }
+
+    /// What a drive's value holds, for the VM with this ID.
+    pub fn medium(value: &str, vmid: u32) -> Medium {
+        let volume = value.split(',').next().unwrap_or_default();
+        let volume = volume.strip_prefix("file=").unwrap_or(volume);
+        if volume == "none" {
+            return Medium::Empty;
+        }
+        let Ok(volid) = volume.parse::<Volid>() else {
+            return Medium::Other;
+        };
+        if is_seed(&volid, vmid) {
+            return Medium::Seed(volid);
+        }
+        // As PVE::QemuServer::Drive::drive_is_cloudinit: vm-101-cloudinit, on a
+        // directory storage with a suffix.
+        let name = volid.file_name();
+        let name = ["raw", "qcow2", "vmdk"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix)?.strip_suffix('.'))
+            .unwrap_or(name);
+        let native = name == "cloudinit"
+            || name
+                .strip_prefix("vm-")
+                .and_then(|rest| rest.strip_suffix("-cloudinit"))
+                .is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()));
+        if native {
+            Medium::Native
+        } else {
+            Medium::Other
+        }
+    }
+
+    /// Drives that hold something, now or after the next start.
+    pub fn drives(&self, vmid: u32) -> impl Iterator<Item = (&str, Medium)> {
+        self.config
+            .iter()
+            .filter(|(key, _)| is_drive(key))
+            .flat_map(move |(key, line)| {
+                let values = [line.next.as_deref(), line.now.as_deref()];
+                let media = values
+                    .into_iter()
+                    .flatten()
+                    .map(move |value| Self::medium(value, vmid));
+                media.map(move |medium| (key.as_str(), medium))
+            })
+    }
+}
+
+/// Whether this names a drive that can be a CD-ROM.
+pub fn is_drive(key: &str) -> bool {
+    let number = |prefix: &str, most: u8| {
+        key.strip_prefix(prefix).is_some_and(|n| {
+            // No leading zeros, no sign: Proxmox VE knows none such.
+            n.parse::<u8>()
+                .is_ok_and(|value| value <= most && value.to_string() == n)
+        })
+    };
+    number("ide", 3) || number("sata", 5) || number("scsi", 30)
+}
+
+fn is_seed(volid: &Volid, vmid: u32) -> bool {
+    let name = volid.file_name();
+    volid.name.starts_with("iso/") && name.starts_with(&iso_prefix(vmid)) && name.ends_with(".iso")
+}
+
+/// Reads the VM, first on `node`, then wherever it is.
+pub async fn read_vm(
+    client: &Client,
+    node: &str,
+    vmid: u32,
+    deadline: &Deadline,
+) -> Result<Option<Vm>, Failure> {
+    let reading = || doing(format!("read the configuration of VM {vmid}"));
+    let (node, lines) = match client.vm_pending(node, vmid, deadline).await {
+        Ok(lines) => (node.to_owned(), lines),
+        Err(error) if error.not_found() => match find_vm(client, Some(vmid), None, deadline).await?
+        {
+            None => return Ok(None),
+            Some(vm) => {
+                let lines = client
+                    .vm_pending(&vm.node, vmid, deadline)
+                    .await
+                    .map_err(reading())?;
+                (vm.node, lines)
+            }
+        },
+        Err(error) => return Err(reading()(error)),
+    };
+    Ok(Some(Vm {
+        node,
+        config: lines.into_iter().map(line).collect(),
+    }))
+}
+
+fn line(pending: Pending) -> (String, Line) {
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let now = pending.value.map(text);
+    let next = match (pending.delete, pending.pending) {
+        (Some(_), _) => None,
+        (None, Some(value)) => Some(text(value)),
+        (None, None) => now.clone(),
+    };
+    (pending.key, Line { now, next })
+}
+
+/// The storages of a node that may hold `content` and can be used now.
+pub async fn usable_storages(
+    client: &Client,
+    node: &str,
+    content: &str,
+    deadline: &Deadline,
+) -> Result<Vec<Storage>, Failure> {
+    let storages = client
+        .storages(node, Some(content), deadline)
+        .await
+        .map_err(doing(format!("list the storages of node {node}")))?;
+    Ok(storages
+        .into_iter()
+        .filter(|storage| storage.enabled && storage.active && storage.holds(content))
+        .collect())
+}
+
+/// The seed ISOs made for this VMID on these storages.
+pub async fn seeds(
+    client: &Client,
+    node: &str,
+    vmid: u32,
+    storages: &[String],
+    deadline: &Deadline,
+) -> Result<Vec<SeedIso>, Failure> {
+    let mut seeds = Vec::new();
+    for storage in storages {
+        let content = client
+            .content(node, storage, Some("iso"), deadline)
+            .await
+            .map_err(doing(format!("list the ISO images on storage {storage}")))?;
+        seeds.extend(content.into_iter().filter_map(|entry| {
+            let volid: Volid = entry.volid.parse().ok()?;
+            is_seed(&volid, vmid).then_some(SeedIso {
+                volid,
+                size: entry.size,
+            })
+        }));
+    }
+    Ok(seeds)
+}
+
+/// The crypt hash in the user-data that Proxmox VE would write. The
+/// configuration itself shows a password only as stars.
+pub async fn password_hash(
+    client: &Client,
+    node: &str,
+    vmid: u32,
+    deadline: &Deadline,
+) -> Result<Option<String>, Failure> {
+    let dump = client
+        .get(
+            &format!("/nodes/{node}/qemu/{vmid}/cloudinit/dump"),
+            &[("type", "user".to_owned())],
+            deadline,
+        )
+        .await
+        .map_err(doing(format!("read the user-data of VM {vmid}")))?;
+    let hash = dump.as_str().and_then(|text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("password:"))?;
+        Some(line.trim().trim_matches(['"', '\'']).to_owned())
+    });
+    Ok(hash)
+}
+
+/// The cloud-init options whose change is not yet in the native drive.
+pub async fn stale(
+    client: &Client,
+    node: &str,
+    vmid: u32,
+    deadline: &Deadline,
+) -> Result<Vec<String>, Failure> {
+    let entries = client
+        .get(
+            &format!("/nodes/{node}/qemu/{vmid}/cloudinit"),
+            &[],
+            deadline,
+        )
+        .await
+        .map_err(doing(format!("read the cloud-init drive of VM {vmid}")))?;
+    let changed = |entry: &Value| {
+        let differs = entry.get("pending").is_some() || entry.get("delete").is_some();
+        differs
+            .then(|| entry.get("key")?.as_str().map(str::to_owned))
+            .flatten()
+    };
+    Ok(entries
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(changed)
+        .collect())
+}
