@@ -22,7 +22,8 @@ mirror=$(debian_mirror)
 }
 
 # debian_unpack TREE PACKAGE...: the packages and all they depend on, unpacked only: no maintainer
-# script runs, so no privilege is needed. Downloads are kept in $CACHE/debs.
+# script runs, so no privilege is needed. Downloads are kept in $CACHE/debs. What only maintainer
+# scripts would use is left packed.
 debian_unpack() {
   local tree=$1 state
   shift
@@ -49,6 +50,9 @@ SOURCES
   mkdir -p "$tree"
   apt-get "${options[@]}" --simulate install "$@" | awk '$1 == "Inst" { gsub(/[()]/, ""); print $2, $3 }' >"$state/chosen"
   while read -r package version; do
+    case $package in
+      perl* | libperl* | *-perl | debconf | dpkg | adduser | udev | initramfs-tools* | usrmerge) continue ;;
+    esac
     local file
     file=$(printf '%s_%s_' "$package" "${version//:/%3a}")
     file=$(printf '%s\n' "$CACHE/debs/$file"*.deb | head -n 1)
