@@ -82,10 +82,9 @@ pub fn identify<'a>(
         .unwrap_or_default();
     let found = match (vmid, by_vmid) {
         (Some(vmid), Some(seen)) => {
-            if let (Some(name), false) = (name, named.iter().any(|other| other.vm.vmid == vmid)) {
-                if !rename || !named.is_empty() {
-                    return Err(other_name(vmid, name, seen, &named));
-                }
+            let other = name.filter(|_| !named.iter().any(|one| one.vm.vmid == vmid));
+            if let Some(name) = other.filter(|_| !rename || !named.is_empty()) {
+                return Err(other_name(vmid, name, seen, &named));
             }
             Some(seen)
         }

@@ -73,10 +73,10 @@ impl Nic {
         let mut model = fields.remove("model");
         let mut mac = fields.remove("macaddr");
         for known in MODELS {
-            if let Some(address) = fields.remove(known) {
-                if model.replace(known.into()).is_some() || mac.replace(address).is_some() {
-                    return Err("the model or the MAC address is given twice".into());
-                }
+            if let Some(address) = fields.remove(known)
+                && (model.replace(known.into()).is_some() || mac.replace(address).is_some())
+            {
+                return Err("the model or the MAC address is given twice".into());
             }
         }
         let model = model.unwrap_or_else(|| "virtio".into());

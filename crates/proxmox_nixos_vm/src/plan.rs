@@ -213,21 +213,17 @@ fn removals(plan: &mut Plan, wanted: &Wanted, have: &Config, running: bool) {
         let Some(current) = have.get(key) else {
             continue;
         };
-        match Drive::from_text(current) {
-            Ok(drive) if drive.is_cdrom() => {
-                if running && drive.source != Source::Empty {
-                    plan.eject.push(key.clone());
-                }
-            }
-            Ok(Drive {
-                source: Source::Volume(volid),
-                ..
-            }) if wanted.delete_volumes => {
-                if !key.starts_with("unused") {
-                    plan.volumes.insert(volid);
-                }
-            }
-            _ => {}
+        let Ok(drive) = Drive::from_text(current) else {
+            plan.deletes(key, current);
+            continue;
+        };
+        if drive.is_cdrom() && running && drive.source != Source::Empty {
+            plan.eject.push(key.clone());
+        }
+        if let (Source::Volume(volid), true) = (drive.source, wanted.delete_volumes)
+            && !key.starts_with("unused")
+        {
+            plan.volumes.insert(volid);
         }
         plan.deletes(key, current);
     }
