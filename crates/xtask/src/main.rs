@@ -1,2 +1,45 @@
-//! xtask
-fn main() {}
+//! The project's chores, as code: `cargo xtask --help`.
+
+mod docs;
+mod install;
+mod modules;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build the modules and put them into library/.
+    Install {
+        /// Quicker to build, slower and larger to run.
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Write library/NAME.yml, the modules' documentation, from their types.
+    Docs {
+        /// Write nothing; fail when a file differs.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().chore {
+        Chore::Install { debug } => install::install(debug),
+        Chore::Docs { check: false } => docs::write(),
+        Chore::Docs { check: true } => docs::check(),
+    }
+}
+
+/// The workspace's root.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

@@ -1,0 +1,77 @@
+//! The built modules in `library/`, where Ansible finds them.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+
+use crate::modules::all;
+use crate::root;
+
+/// Build all modules and put those that changed into place.
+pub fn install(debug: bool) -> anyhow::Result<()> {
+    let library = root().join("library");
+    fs::create_dir_all(&library)?;
+    let names: Vec<&str> = all().iter().map(|module| module.name).collect();
+    let built = build(&names, debug)?;
+    ensure!(
+        built.len() == names.len(),
+        "cargo built {built:?}, but the modules are {names:?}"
+    );
+    for binary in built {
+        put(&binary, &library)?;
+    }
+    Ok(())
+}
+
+/// Build the binaries called `names`; returns their paths.
+fn build(names: &[&str], debug: bool) -> anyhow::Result<Vec<PathBuf>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(root())
+        .args(["build", "--message-format=json-render-diagnostics"])
+        .stdout(Stdio::piped());
+    if !debug {
+        command.arg("--release");
+    }
+    for name in names {
+        command.args(["--package", name, "--bin", name]);
+    }
+    let mut child = command.spawn().context("starting cargo")?;
+    let stdout = child.stdout.take().context("cargo has no output")?;
+    let mut built = Vec::new();
+    for line in BufReader::new(stdout).lines() {
+        let message: Value = serde_json::from_str(&line?)?;
+        if let Some(path) = message["executable"].as_str() {
+            built.push(PathBuf::from(path));
+        }
+    }
+    if !child.wait()?.success() {
+        bail!("cargo build failed");
+    }
+    Ok(built)
+}
+
+/// Copy `binary` into `library` in one step, so that a play that runs meanwhile finds the old
+/// module or the new one.
+fn put(binary: &Path, library: &Path) -> anyhow::Result<()> {
+    let name = binary.file_name().context("a binary without a name")?;
+    let target = library.join(name);
+    let content = fs::read(binary).with_context(|| format!("reading {}", binary.display()))?;
+    if fs::read(&target).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
+    let mut fresh = name.to_owned();
+    fresh.push(".new");
+    let fresh = library.join(fresh);
+    fs::write(&fresh, &content).with_context(|| format!("writing {}", fresh.display()))?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&fresh, &target).with_context(|| format!("writing {}", target.display()))?;
+    println!("library/{}", name.display());
+    Ok(())
+}
