@@ -291,9 +291,11 @@ impl Machines {
         let Some(file) = medium else {
             return Ok(());
         };
+        let path = std::path::absolute(file)
+            .map_err(|error| format!("cannot use {}: {error}", file.display()))?;
         let insert = json!({
             "id": drive,
-            "filename": file,
+            "filename": path,
             "format": qemu::Format::of(file)?.name(),
             "read-only-mode": "read-only",
         });
@@ -345,22 +347,17 @@ impl Machine {
             // Left by an earlier run, it would be taken for this one's.
             let _ = fs::remove_file(self.run_dir.join(socket));
         }
-        let (mut log, from) = self
-            .log()
-            .map_err(|error| self.trouble("write its log", &error))?;
+        let log_trouble = |error| self.trouble("write QEMU's log", &error);
+        let mut log = self.log().map_err(log_trouble)?;
+        writeln!(log, "== {QEMU} {}", self.arguments.join(" ")).map_err(log_trouble)?;
+        let from = log.metadata().map_err(log_trouble)?.len();
         let mut command = Command::new(QEMU);
         command
             .args(&self.arguments)
             .current_dir(&self.run_dir)
             .stdin(Stdio::null())
-            .stdout(
-                log.try_clone()
-                    .map_err(|error| self.trouble("write its log", &error))?,
-            )
-            .stderr(
-                log.try_clone()
-                    .map_err(|error| self.trouble("write its log", &error))?,
-            );
+            .stdout(log.try_clone().map_err(log_trouble)?)
+            .stderr(log.try_clone().map_err(log_trouble)?);
         let mut process = process::spawn(command)
             .await
             .map_err(|error| self.trouble(&format!("run {QEMU}"), &error))?;
@@ -372,6 +369,13 @@ impl Machine {
             killer,
             qmp: None,
         });
+        if self.stopping.load(Ordering::SeqCst) {
+            // Stopped before there was a process that the stop could have ended.
+            process
+                .killer()
+                .map_err(|error| self.trouble("stop QEMU", &error))?
+                .kill();
+        }
 
         let connected = tokio::select! {
             biased;
@@ -451,29 +455,20 @@ impl Machine {
         Ok(qmp)
     }
 
-    /// The log, and where this start's part of it begins.
-    fn log(&self) -> std::io::Result<(File, u64)> {
-        let path = self.run_dir.join(LOG);
-        let mut log = OpenOptions::new()
+    /// What QEMU prints, over all starts.
+    fn log(&self) -> std::io::Result<File> {
+        OpenOptions::new()
             .create(true)
             .append(true)
             .read(true)
-            .open(path)?;
-        writeln!(log, "== {QEMU} {}", self.arguments.join(" "))?;
-        let from = log.metadata()?.len();
-        Ok((log, from))
+            .open(self.run_dir.join(LOG))
     }
 
     fn report(&self, what: &str) {
-        eprintln!(
-            "VM {}: {what} (see {})",
-            self.vmid,
-            self.run_dir.join(LOG).display()
-        );
-        if let Ok((mut log, _)) = self.log() {
-            // The same line is on the server's standard error.
-            let _ = writeln!(log, "== {what}");
-        }
+        let place = self.run_dir.join(LOG);
+        eprintln!("VM {}: {what} (see {})", self.vmid, place.display());
+        // A log that cannot be written is no reason to give up the guest.
+        let _ = self.log().and_then(|mut log| writeln!(log, "== {what}"));
     }
 
     /// Why QEMU did not start, from what it printed.

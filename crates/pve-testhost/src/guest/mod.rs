@@ -152,9 +152,14 @@ impl Guests {
     /// PVE's text for a VM that runs already, a medium that is missing, or what QEMU said.
     pub async fn start(
         &self,
-        vm: VmSpec,
+        mut vm: VmSpec,
         log: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), String> {
+        for key in vm.config.keys().filter(|key| ignored(key)) {
+            log(&format!(
+                "this host gives its guests no such device: {key} is ignored"
+            ));
+        }
         if let Some((drive, file)) = vm.volumes.iter().find(|(_, file)| !file.exists()) {
             return Err(format!(
                 "volume of drive '{drive}' ('{}') does not exist",
@@ -163,6 +168,11 @@ impl Guests {
         }
         if let Some(error) = net::missing_bridge(&vm.config) {
             return Err(error);
+        }
+        // QEMU does not run in the server's working directory.
+        for path in vm.volumes.values_mut().chain([&mut vm.run_dir]) {
+            *path = std::path::absolute(&path)
+                .map_err(|error| format!("cannot use {}: {error}", path.display()))?;
         }
         match &*self.backend {
             Backend::Simulated(guests) => guests.start(&vm),
@@ -279,6 +289,14 @@ impl Guests {
             Backend::Real(guests) => guests.stop_all().await,
         }
     }
+}
+
+/// Devices of a configuration that guests here do not get.
+fn ignored(key: &str) -> bool {
+    matches!(key, "tpmstate0" | "args" | "ivshmem")
+        || ["hostpci", "usb", "virtiofs", "parallel"]
+            .iter()
+            .any(|prefix| config::index(key, prefix).is_some())
 }
 
 /// PVE's text for an operation that needs a running VM.

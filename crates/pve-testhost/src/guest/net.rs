@@ -103,7 +103,7 @@ impl Address {
             .find(|address| free(*address, &[self.ip, host]))
             .map_or(GATEWAY, Ipv4Addr::from);
         let mut value = format!(
-            "user,id={id},restrict=on,net={}/{prefix},host={host},dns={dns},dhcpstart={}",
+            "user,id={id},restrict=on,ipv6=off,net={}/{prefix},host={host},dns={dns},dhcpstart={}",
             Ipv4Addr::from(network),
             self.ip
         );
@@ -383,12 +383,12 @@ mod tests {
         let netdev = |cidr, gateway| Address::parse(cidr, gateway).unwrap().netdev("net0", &SSH);
         assert_eq!(
             netdev("10.77.0.11/24", Some("10.77.0.1")),
-            "user,id=net0,restrict=on,net=10.77.0.0/24,host=10.77.0.1,dns=10.77.0.254,\
+            "user,id=net0,restrict=on,ipv6=off,net=10.77.0.0/24,host=10.77.0.1,dns=10.77.0.254,\
              dhcpstart=10.77.0.11,hostfwd=tcp:127.77.0.11:2222-10.77.0.11:22"
         );
         assert_eq!(
             netdev("192.0.2.1/29", None),
-            "user,id=net0,restrict=on,net=192.0.2.0/29,host=192.0.2.2,dns=192.0.2.6,\
+            "user,id=net0,restrict=on,ipv6=off,net=192.0.2.0/29,host=192.0.2.2,dns=192.0.2.6,\
              dhcpstart=192.0.2.1,hostfwd=tcp:127.0.2.1:2222-192.0.2.1:22"
         );
         assert!(

@@ -67,15 +67,15 @@ fn spawner() -> io::Result<&'static mpsc::Sender<Request>> {
 
 fn start(mut command: Command) -> io::Result<Process> {
     let parent = rustix::process::getpid();
-    // SAFETY: between fork and exec the closure makes two system calls and touches no memory of
-    // other threads.
+    // SAFETY: between fork and exec the closure makes two system calls; it allocates nothing and
+    // takes no lock, which another thread may have held when this one forked.
     unsafe {
         command.pre_exec(move || {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             if rustix::process::getppid() == Some(parent) {
                 Ok(())
             } else {
-                Err(io::Error::other("the server ended"))
+                Err(rustix::io::Errno::SRCH.into())
             }
         });
     }
