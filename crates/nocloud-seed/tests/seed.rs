@@ -1,0 +1,354 @@
+//! Seeds: what the guest gets to read.
+
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use nocloud_seed::{Error, HostKey, Input, IpConfig, KeyKind, Nic, Payload, Seed, iso};
+use serde_json::{Map, Value, json};
+
+/// A host key in OpenSSH's format made of this one byte: well-formed, and nobody's.
+/// Returns the private key file and the public line.
+fn key_pair(byte: u8, cipher: &str) -> (String, String) {
+    let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+    let blob = [string(b"ssh-ed25519"), string(&[byte; 32])].concat();
+    let pair = [
+        string(b"ssh-ed25519"),
+        string(&[byte; 32]),
+        string(&[byte; 64]),
+        string(b""),
+    ]
+    .concat();
+    let secret = [[7; 8].as_slice(), pair.as_slice(), &[1, 2, 3, 4]].concat();
+    let file = [
+        b"openssh-key-v1\0".to_vec(),
+        string(cipher.as_bytes()),
+        string(b"none"),
+        string(b""),
+        1u32.to_be_bytes().to_vec(),
+        string(&blob),
+        string(&secret),
+    ]
+    .concat();
+    let packed = STANDARD.encode(file);
+    let lines: Vec<&str> = packed
+        .as_bytes()
+        .chunks(70)
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
+    let kind = "OPENSSH PRIVATE KEY";
+    (
+        format!(
+            "-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n",
+            lines.join("\n")
+        ),
+        format!("ssh-ed25519 {} test\n", STANDARD.encode(blob)),
+    )
+}
+
+fn dict(value: Value) -> Map<String, Value> {
+    value.as_object().unwrap().clone()
+}
+
+fn host_key() -> HostKey {
+    let (private, public) = key_pair(1, "none");
+    HostKey::new(KeyKind::Ed25519, &private, Some(&public)).unwrap()
+}
+
+fn web1() -> Input {
+    Input {
+        hostname: Some("web1.example.org".into()),
+        authorized_keys: vec![
+            "ssh-ed25519 AAAAC3Nz me@here".into(),
+            " ssh-ed25519 AAAAC3Nz me@here\n".into(),
+        ],
+        host_keys: vec![host_key()],
+        nics: vec![Nic {
+            name: "net0".into(),
+            mac: "BC:24:11:00:00:0B".into(),
+            ip: IpConfig::parse("ipconfig0", "ip=10.77.0.11/24,gw=10.77.0.1,ip6=auto").unwrap(),
+        }],
+        nameservers: vec!["10.77.0.1".into()],
+        search_domains: vec!["example.org".into()],
+        ..Input::default()
+    }
+}
+
+fn text(input: &Input, file: &str) -> String {
+    String::from_utf8(Seed::new(input).unwrap().files()[file].clone()).unwrap()
+}
+
+fn user_data(input: &Input) -> Value {
+    serde_yaml_ng::from_str(&text(input, "user-data")).unwrap()
+}
+
+#[test]
+fn the_files_of_a_seed() {
+    let seed = Seed::new(&web1()).unwrap();
+    let shown: Vec<String> = seed
+        .files()
+        .iter()
+        .map(|(name, bytes)| format!("== {name}\n{}", String::from_utf8_lossy(bytes)))
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"));
+    let drive = seed.iso();
+    assert_eq!(iso::label(&drive).unwrap(), "cidata");
+    assert_eq!(iso::read(&drive).unwrap(), seed.files());
+}
+
+#[test]
+fn names_follow_the_content() {
+    let seed = Seed::new(&web1()).unwrap();
+    let same = Seed::new(&web1()).unwrap();
+    assert_eq!(
+        (seed.iso_name(101), seed.instance_id()),
+        (same.iso_name(101), same.instance_id())
+    );
+    let mut inputs = vec![Input::default()];
+    inputs.push(Input {
+        hostname: Some("web2".into()),
+        ..web1()
+    });
+    inputs.push(Input {
+        nameservers: vec![],
+        ..web1()
+    });
+    inputs.push(Input {
+        vendor_data: Some(Payload::Dict(Map::new())),
+        ..web1()
+    });
+    inputs.push(Input {
+        meta_data: dict(json!({"a": 1})),
+        ..web1()
+    });
+    let mut ids: Vec<String> = vec![seed.instance_id().into()];
+    for input in &inputs {
+        let other = Seed::new(input).unwrap();
+        assert_ne!(other.iso_name(101), seed.iso_name(101));
+        ids.push(other.instance_id().into());
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), inputs.len() + 1);
+    let name = seed.iso_name(101);
+    assert!(
+        name.starts_with(&nocloud_seed::iso_prefix(101)) && name.ends_with(".iso"),
+        "{name}"
+    );
+    assert_eq!(name.len(), "nixos-proxmox-seed-101-0123456789ab.iso".len());
+    assert!(
+        !nocloud_seed::iso_name(1011, "0123456789ab").starts_with(&nocloud_seed::iso_prefix(101))
+    );
+}
+
+#[test]
+fn an_instance_id_of_ones_own_is_kept() {
+    let input = Input {
+        meta_data: dict(json!({"instance-id": "i-1", "region": "here"})),
+        ..Input::default()
+    };
+    assert_eq!(Seed::new(&input).unwrap().instance_id(), "i-1");
+    assert_eq!(
+        text(&input, "meta-data"),
+        "instance-id: i-1\nregion: here\n"
+    );
+}
+
+#[test]
+fn without_input_nothing_is_claimed() {
+    let seed = Seed::new(&Input::default()).unwrap();
+    assert_eq!(
+        seed.files().keys().collect::<Vec<_>>(),
+        ["meta-data", "user-data"]
+    );
+    assert_eq!(
+        user_data(&Input::default()),
+        json!({"preserve_hostname": true})
+    );
+}
+
+#[test]
+fn own_user_data_is_merged() {
+    let own = json!({
+        "hostname": "other",
+        "disable_root": true,
+        "users": ["default", {"name": "root", "shell": "/bin/sh", "ssh_authorized_keys": ["ssh-rsa A mine"]}],
+        "write_files": [{"path": "/etc/motd", "content": "hello"}],
+        "runcmd": ["true"],
+    });
+    let merged = user_data(&Input {
+        user_data: Some(Payload::Dict(dict(own))),
+        ..web1()
+    });
+    assert_eq!(merged["hostname"], "other");
+    assert_eq!(merged["disable_root"], true);
+    assert_eq!(merged["runcmd"], json!(["true"]));
+    assert_eq!(
+        merged["users"],
+        json!(["default", {"name": "root", "shell": "/bin/sh",
+               "ssh_authorized_keys": ["ssh-rsa A mine", "ssh-ed25519 AAAAC3Nz me@here"]}])
+    );
+    let paths: Vec<&Value> = merged["write_files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| &f["path"])
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "/etc/motd",
+            "/etc/ssh/ssh_host_ed25519_key",
+            "/etc/ssh/ssh_host_ed25519_key.pub"
+        ]
+    );
+}
+
+#[test]
+fn a_text_is_passed_on_and_takes_no_additions() {
+    let script = Some(Payload::Text("#!/bin/sh\necho hi\n".into()));
+    let input = Input {
+        user_data: script.clone(),
+        hostname: Some("web1".into()),
+        ..Input::default()
+    };
+    assert_eq!(text(&input, "user-data"), "#!/bin/sh\necho hi\n");
+    assert!(text(&input, "meta-data").contains("local-hostname: web1\n"));
+    let error = Seed::new(&Input {
+        user_data: script,
+        ..web1()
+    })
+    .unwrap_err();
+    assert_eq!(error, Error::TextIsFixed("ssh_authorized_keys"));
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let refuse = |own: Value| {
+        Seed::new(&Input {
+            user_data: Some(Payload::Dict(dict(own))),
+            ..web1()
+        })
+        .unwrap_err()
+    };
+    assert!(
+        refuse(json!({"ssh_deletekeys": true}))
+            .to_string()
+            .contains("ssh_deletekeys")
+    );
+    assert!(
+        refuse(json!({"users": "root"}))
+            .to_string()
+            .contains("users")
+    );
+    assert!(
+        refuse(json!({"write_files": {}}))
+            .to_string()
+            .contains("write_files")
+    );
+    let key = |line: &str| {
+        Seed::new(&Input {
+            authorized_keys: vec![line.into()],
+            ..Input::default()
+        })
+    };
+    for wrong in [
+        key_pair(1, "none").0.as_str(),
+        "ssh-ed25519",
+        "ssh-ed25519 A\nssh-ed25519 B",
+    ] {
+        let error = key(wrong).unwrap_err().to_string();
+        assert!(!error.contains("b3Blbn"), "a key in the message: {error}");
+    }
+    for wrong in ["", "-a", "a_b", "a..b", &"a".repeat(64)] {
+        assert!(
+            Seed::new(&Input {
+                hostname: Some(wrong.into()),
+                ..Input::default()
+            })
+            .is_err(),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn host_keys_are_checked() {
+    let (private, public) = key_pair(1, "none");
+    let problem = |kind, private: &str, public: Option<&str>| {
+        HostKey::new(kind, private, public).unwrap_err().to_string()
+    };
+    assert!(
+        problem(KeyKind::Ed25519, &private, Some(&key_pair(2, "none").1))
+            .contains("does not belong")
+    );
+    assert!(problem(KeyKind::Rsa, &private, Some(&public)).contains("another kind"));
+    assert!(problem(KeyKind::Ed25519, &key_pair(1, "aes256-ctr").0, None).contains("passphrase"));
+    assert!(problem(KeyKind::Ed25519, &public, None).contains("no private key"));
+    assert!(problem(KeyKind::Ed25519, &private[..120], None).contains("damaged"));
+    // The public part is found in the private one; only the comment is not.
+    let derived = HostKey::new(KeyKind::Ed25519, &private.replace('\n', "\r\n"), None).unwrap();
+    assert_eq!(derived.private(), private);
+    assert_eq!(format!("{} test", derived.public().trim()), public.trim());
+    assert!(!format!("{derived:?}").contains("PRIVATE"));
+}
+
+/// Keys as ssh-keygen makes them, of every kind and in both formats.
+#[test]
+fn keys_of_ssh_keygen_are_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let kinds = [
+        ("ed25519", KeyKind::Ed25519),
+        ("ecdsa", KeyKind::Ecdsa),
+        ("rsa", KeyKind::Rsa),
+    ];
+    for (name, kind) in kinds {
+        for format in ["RFC4716", "PEM"] {
+            let path = dir.path().join(format!("{name}-{format}"));
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-t", name, "-N", "", "-m", format, "-f"])
+                .arg(&path)
+                .output()
+                .expect("ssh-keygen");
+            assert!(
+                made.status.success(),
+                "{}",
+                String::from_utf8_lossy(&made.stderr)
+            );
+            let private = std::fs::read_to_string(&path).unwrap();
+            let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+            let key = HostKey::new(kind, &private, Some(&public)).unwrap();
+            assert_eq!(
+                (key.private(), key.public()),
+                (private.as_str(), public.as_str())
+            );
+        }
+    }
+}
+
+#[test]
+fn addresses_are_checked() {
+    let parse = |text: &str| IpConfig::parse("ipconfig0", text);
+    for right in [
+        "ip=dhcp",
+        "ip=192.0.2.11/24,gw=192.0.2.1",
+        "ip6=auto",
+        "ip=dhcp,ip6=2001:db8::1/64,gw6=2001:db8::2",
+    ] {
+        assert_eq!(parse(right).unwrap().to_string(), right);
+    }
+    for wrong in [
+        "",
+        "ip=192.0.2.11",
+        "ip=192.0.2.11/33",
+        "gw=192.0.2.1",
+        "ip=dhcp,gw=192.0.2.1",
+        "ip6=x",
+        "mac=1",
+        "192.0.2.1",
+        "ip=dhcp,gw6=2001:db8::2",
+        "ip=auto",
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}
