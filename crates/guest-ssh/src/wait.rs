@@ -58,6 +58,7 @@ pub async fn wait_for(
 ) -> Result<Attempt, Error> {
     let since = Instant::now();
     let mut refused_since: Option<Instant> = None;
+    let mut last: Option<String> = None;
     loop {
         let attempt = deadline.shorter(ATTEMPT_LIMIT);
         let reason = match attempt_once(target, &attempt).await {
@@ -79,6 +80,10 @@ pub async fn wait_for(
                 }
                 error.to_string()
             }
+            // The deadline cut this attempt short; the one before it says more.
+            Err(error @ Error::Expired(_)) if deadline.expired() => {
+                last.take().unwrap_or_else(|| error.to_string())
+            }
             Err(error) => error.to_string(),
         };
         on_attempt(&reason);
@@ -90,6 +95,7 @@ pub async fn wait_for(
                 last: reason,
             });
         }
+        last = Some(reason);
     }
 }
 

@@ -1,1 +1,61 @@
-//! The Ansible module `nixos_anywhere_install`.
+//! Install a NixOS flake on a reachable machine with nixos-anywhere, once.
+
+mod apply;
+mod child;
+mod documentation;
+mod log;
+mod options;
+mod plan;
+mod release;
+mod state;
+mod tools;
+mod watch;
+mod workspace;
+
+use std::time::Duration;
+
+use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
+use deadline::Deadline;
+
+pub use options::Options;
+use options::State;
+
+/// The Ansible module `nixos_anywhere_install`.
+pub struct NixosAnywhereInstall;
+
+impl Module for NixosAnywhereInstall {
+    const NAME: &'static str = "nixos_anywhere_install";
+    type Options = Options;
+
+    fn documentation() -> Documentation {
+        documentation::documentation()
+    }
+
+    fn rules() -> Vec<Rule> {
+        vec![
+            Rule::MutuallyExclusive(&["flake", "store_paths"]),
+            Rule::RequiredOneOf(&["host_keys", "installed_host_keys"]),
+            Rule::RequiredIf {
+                option: "state",
+                value: "installed",
+                options: &["flake", "store_paths"],
+                one_is_enough: true,
+            },
+            Rule::RequiredIf {
+                option: "state",
+                value: "verified",
+                options: &["installed_host_keys"],
+                one_is_enough: false,
+            },
+        ]
+    }
+
+    async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+        let deadline = Deadline::after(Duration::from_secs(options.timeout));
+        match options.state {
+            State::Probed => state::probe(&options, &task, &deadline).await,
+            State::Installed => apply::install(&options, &task, &deadline).await,
+            State::Verified => state::verify(&options, &task, &deadline).await,
+        }
+    }
+}

@@ -1,2 +1,5 @@
 //! The Ansible module `nixos_anywhere_install`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    ansible_module::main::<nixos_anywhere_install::NixosAnywhereInstall>()
+}

@@ -1,0 +1,239 @@
+//! Run a program so that it never outlives this module.
+//!
+//! The program gets a process group of its own. A watcher, a small shell outside of that group,
+//! holds a pipe from this module: when the pipe closes without a word, this module is gone
+//! (finished, killed, even by SIGKILL), and the watcher ends the group and removes the private
+//! directory. Cancelling the future, a deadline and a crash all go the same way.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use deadline::{Deadline, Expired};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// Why a program is ended before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// A word for programs.
+    pub(crate) kind: &'static str,
+    /// What was seen.
+    pub(crate) reason: String,
+    /// What to do about it.
+    pub(crate) hint: Option<&'static str>,
+}
+
+/// Hears a program's output.
+pub(crate) trait Listener {
+    /// A line, without its end, from standard output or standard error. An answer ends the
+    /// program.
+    fn line(&mut self, stdout: bool, line: &str) -> Option<Stop>;
+    /// When the program is to be ended unless something changes before, and why.
+    fn limit(&self) -> Option<(Instant, Stop)>;
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// By itself.
+    Exited(ExitStatus),
+    /// The listener had it ended.
+    Stopped(Stop),
+    /// The deadline had it ended.
+    Expired(Expired),
+}
+
+/// A program to run.
+pub(crate) struct Program<'a> {
+    /// Its path.
+    pub(crate) path: &'a Path,
+    /// Its arguments.
+    pub(crate) arguments: &'a [OsString],
+    /// Changes to the environment; none removes a variable.
+    pub(crate) environment: &'a [(&'static str, Option<OsString>)],
+    /// A directory that the watcher removes when this module is gone.
+    pub(crate) private: &'a Path,
+}
+
+/// How long a group that got SIGTERM has before SIGKILL. nixos-anywhere's trap removes its files.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long output is read after the program ended, in case a lost child holds the pipes.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Waits for "go" before it becomes the program: should this module die before the watcher stands
+/// guard, then nothing was started.
+const GATE: &str = r#"read -r word && [ "$word" = go ] && exec "$@" </dev/null"#;
+
+/// `$1` is the process group, `$2` the private directory.
+const WATCHER: &str = r#"
+trap '' HUP INT TERM
+read -r word
+[ "$word" = done ] && exit
+kill -s TERM -- "-$1" 2>/dev/null
+turns=0
+while [ $turns -lt 50 ] && kill -s 0 -- "-$1" 2>/dev/null; do
+  sleep 0.1 2>/dev/null || { sleep 1; turns=$((turns + 9)); }
+  turns=$((turns + 1))
+done
+kill -s KILL -- "-$1" 2>/dev/null
+rm -rf -- "$2"
+"#;
+
+/// Run `program` until it ends, `listener` ends it, or the deadline does.
+///
+/// # Errors
+/// It cannot be started.
+pub(crate) async fn run(
+    program: &Program<'_>,
+    what: &str,
+    deadline: &Deadline,
+    listener: &mut impl Listener,
+) -> io::Result<Ending> {
+    let since = Instant::now();
+    let (mut child, watcher) = start(program).await?;
+    let (sender, mut lines) = mpsc::channel(64);
+    if let Some(stdout) = child.leader.stdout.take() {
+        tokio::spawn(read(stdout, true, sender.clone()));
+    }
+    if let Some(stderr) = child.leader.stderr.take() {
+        tokio::spawn(read(stderr, false, sender));
+    }
+    let mut reading = true;
+    let ending = loop {
+        let end = Instant::now() + deadline.remaining();
+        let limit = listener.limit();
+        let next = limit.as_ref().map_or(end, |(limit, _)| end.min(*limit));
+        tokio::select! {
+            biased;
+            line = lines.recv(), if reading => match line {
+                Some((stdout, line)) => {
+                    if let Some(stop) = listener.line(stdout, &line) {
+                        break Ending::Stopped(stop);
+                    }
+                }
+                None => reading = false,
+            },
+            status = child.leader.wait() => break Ending::Exited(status?),
+            () = sleep_until(next) => match limit {
+                _ if deadline.expired() => {
+                    break Ending::Expired(deadline.expired_error(what, since.elapsed()));
+                }
+                Some((limit, stop)) if Instant::now() >= limit => break Ending::Stopped(stop),
+                _ => {}
+            },
+        }
+    };
+    child.end().await;
+    let drain = async {
+        while let Some((stdout, line)) = lines.recv().await {
+            // The program is over: what it says now only completes the log.
+            let _ = listener.line(stdout, &line);
+        }
+    };
+    let _ = timeout(DRAIN, drain).await;
+    watcher.dismiss().await;
+    Ok(ending)
+}
+
+/// Send each line of `stream`; broken UTF-8 is replaced, and of a line that a progress meter
+/// rewrites with carriage returns the last version counts.
+async fn read(stream: impl AsyncRead + Unpin, stdout: bool, lines: mpsc::Sender<(bool, String)>) {
+    let mut reader = BufReader::new(stream);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        match reader.read_until(b'\n', &mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.trim_end_matches(['\n', '\r']);
+        let line = text.rsplit('\r').next().unwrap_or_default().to_owned();
+        if lines.send((stdout, line)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The program, as leader of its group.
+struct Group {
+    leader: Child,
+    id: Option<Pid>,
+}
+
+impl Group {
+    /// End what is left of the group, politely first, and wait for it.
+    async fn end(&mut self) {
+        let Some(id) = self.id else { return };
+        let _ = kill_process_group(id, Signal::TERM);
+        let gone = async {
+            let _ = self.leader.wait().await;
+            while test_kill_process_group(id).is_ok() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(GRACE, gone).await.is_err() {
+            let _ = kill_process_group(id, Signal::KILL);
+            let _ = self.leader.wait().await;
+        }
+    }
+}
+
+/// The shell that ends the group should this module disappear.
+struct Watcher {
+    process: Child,
+    pipe: Option<ChildStdin>,
+}
+
+impl Watcher {
+    /// The group is gone; the watcher has nothing to do.
+    async fn dismiss(mut self) {
+        if let Some(mut pipe) = self.pipe.take() {
+            let _ = pipe.write_all(b"done\n").await;
+        }
+        let _ = self.process.wait().await;
+    }
+}
+
+async fn start(program: &Program<'_>) -> io::Result<(Group, Watcher)> {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", GATE, "sh"]).arg(program.path);
+    command.args(program.arguments);
+    for (name, value) in program.environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut leader = command
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let number = id.map_or(0, |id| id.as_raw_nonzero().get());
+    let mut process = Command::new("/bin/sh")
+        .args(["-c", WATCHER, "sh", &number.to_string()])
+        .arg(program.private)
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let watcher = Watcher {
+        pipe: process.stdin.take(),
+        process,
+    };
+    if let Some(mut gate) = leader.stdin.take() {
+        gate.write_all(b"go\n").await?;
+    }
+    Ok((Group { leader, id }, watcher))
+}

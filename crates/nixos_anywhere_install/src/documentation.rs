@@ -1,0 +1,146 @@
+//! The module's documentation, beyond its options.
+
+use ansible_module::Documentation;
+
+pub(crate) fn documentation() -> Documentation {
+    Documentation {
+        short_description: "Install a NixOS flake on a reachable machine with nixos-anywhere, once",
+        description: &[
+            "Asks the machine over SSH what it runs, and installs a NixOS configuration with \
+             nixos-anywhere when that is a NixOS installer. A machine that is installed already is \
+             left alone; another Linux is refused unless O(allow_kexec).",
+            "The machine's host key is verified before anything is sent to it, also by \
+             nixos-anywhere itself, which does not do that on its own.",
+            "The configuration is built before the machine is touched, and the installed system is \
+             compared with what was built. The machine is neither rebooted nor switched off.",
+        ],
+        notes: &[
+            "Runs on the controller; delegate it to C(localhost).",
+            "Private keys are handed over as files, never as arguments. Do not put access tokens \
+             into O(nix_options); Nix reads them from its own configuration.",
+            "In check mode the machine is asked what it runs, without waiting for it.",
+        ],
+        requirements: &[
+            "nixos-anywhere",
+            "nix 2.20 or newer",
+            "the OpenSSH client, with ssh-copy-id and ssh-keygen",
+        ],
+        seealso: &["proxmox_nixos_vm", "cloudinit_drive"],
+        examples: EXAMPLES,
+        returns: RETURNS,
+    }
+}
+
+const EXAMPLES: &str = r#"
+- name: Wait until the installer runs
+  nixos_anywhere_install:
+    host: 192.0.2.11
+    private_key_file: ~/.ssh/installer
+    host_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."]
+    state: probed
+    expect: installer
+    timeout: 600
+  delegate_to: localhost
+
+- name: Install
+  nixos_anywhere_install:
+    host: 192.0.2.11
+    private_key_file: ~/.ssh/installer
+    host_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."]
+    installed_host_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."]
+    flake: github:me/infra#web1
+    extra_files:
+      - path: /etc/ssh/ssh_host_ed25519_key
+        src: secrets/web1/ssh_host_ed25519_key
+    log_path: /var/tmp/web1-install.log
+  delegate_to: localhost
+  register: install
+
+- name: The installed system runs
+  nixos_anywhere_install:
+    host: 192.0.2.11
+    private_key_file: ~/.ssh/id_ed25519
+    installed_host_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."]
+    state: verified
+    closure: "{{ install.closure }}"
+    timeout: 600
+  delegate_to: localhost
+"#;
+
+const RETURNS: &str = r#"
+guest:
+  description:
+    - What the machine said that it is, when it was first reached.
+    - In check mode C(kind) is V(unreachable) when it could not be reached.
+  returned: when it was reached
+  type: dict
+  contains:
+    kind:
+      description: V(installer), V(installed) (NixOS that is no installer) or V(other).
+      type: str
+      returned: always
+    id:
+      description: C(ID) of its os-release.
+      type: str
+      returned: when it was reached
+    variant_id:
+      description: C(VARIANT_ID) of its os-release.
+      type: str
+      returned: when it was reached
+    version:
+      description: C(VERSION_ID) of its os-release.
+      type: str
+      returned: when it was reached
+    name:
+      description: C(PRETTY_NAME) of its os-release.
+      type: str
+      returned: when it was reached
+    system:
+      description: The store path of C(/run/current-system), or null.
+      type: str
+      returned: when it was reached
+    kernel:
+      description: Its kernel's name, release and machine.
+      type: str
+      returned: when it was reached
+    hostname:
+      description: Its host name.
+      type: str
+      returned: when it was reached
+    host_key:
+      description: V(installer) or V(installed), by the list of host keys that its own is in.
+      type: str
+      returned: when it was reached
+closure:
+  description: The store path of the system that was installed, or that runs.
+  returned: when known
+  type: str
+  sample: /nix/store/2f1m...-nixos-system-web1-26.05
+phases:
+  description: The phases of the installation in order.
+  returned: when something was installed, also on failure
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: As nixos-anywhere names it.
+      type: str
+      returned: always
+    seconds:
+      description: How long it took.
+      type: float
+      returned: always
+released:
+  description: Whether the installed system was unmounted on the installer.
+  returned: when something was installed
+  type: bool
+failed_units:
+  description: The systemd units that failed on the machine; null where there is no systemd.
+  returned: with O(state=verified)
+  type: list
+  elements: str
+log_path:
+  description: The log file, or null.
+  returned: when something was installed, also on failure
+  type: str
+"#;

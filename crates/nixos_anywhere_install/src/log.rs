@@ -1,0 +1,68 @@
+//! The file that gets the whole output of the programs.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use ansible_module::Failure;
+use rustix::fs::OFlags;
+
+/// A log file, or none.
+#[derive(Debug)]
+pub(crate) struct Log(Option<File>);
+
+impl Log {
+    /// Start the log at `path` anew: mode 0600 from the first byte on, never through a symbolic
+    /// link that someone else may have put there, and never into another user's file.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else {
+            return Ok(Self(None));
+        };
+        let fail = |error: io::Error| {
+            let msg = format!("cannot write the log {}: {error}", path.display());
+            Failure::new("log", msg).object(path.display().to_string())
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(path)
+            .map_err(fail)?;
+        // Only the owner may change the mode, so this refuses a file that another user made.
+        file.set_permissions(Permissions::from_mode(0o600))
+            .map_err(fail)?;
+        file.set_len(0).map_err(fail)?;
+        Ok(Self(Some(file)))
+    }
+
+    /// Write one line at once, so that a person can follow. A full disk fails no installation.
+    pub(crate) fn line(&mut self, line: &str) {
+        if let Some(file) = &mut self.0 {
+            let _ = file.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_private_and_never_follows_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "old and longer").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        Log::open(Some(&path)).unwrap().line("new");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let failure = Log::open(Some(&link)).unwrap_err();
+        assert!(failure.msg.contains("cannot write the log"), "{failure:?}");
+    }
+}

@@ -1,0 +1,311 @@
+//! The module's options. Their doc comments are its documentation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ansible_module::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Everything a task may say.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Options {
+    /// Host name or address of the machine. It must not be an alias that only C(~/.ssh/config)
+    /// knows.
+    pub host: String,
+    /// The machine's SSH port.
+    #[serde(default = "defaults::port")]
+    pub port: u16,
+    /// The user to log in as. The installer lets another user than V(root) install only if it has
+    /// C(sudo) without a password.
+    #[serde(default = "defaults::user")]
+    pub user: String,
+    /// The private key to log in with, without a passphrase. Without it, the SSH agent at
+    /// C(SSH_AUTH_SOCK) is asked.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub private_key_file: Option<PathBuf>,
+    /// The installer's public host keys (C(ssh-ed25519 AAAA...)). A machine that shows none of
+    /// O(host_keys) and O(installed_host_keys) is refused before anything is sent to it.
+    #[serde(default)]
+    pub host_keys: Vec<String>,
+    /// The installed system's public host keys.
+    #[serde(default)]
+    pub installed_host_keys: Vec<String>,
+    /// The user to log in as on the installed system. Default is O(user).
+    pub installed_user: Option<String>,
+    /// The private key to log in with on the installed system. Default is O(private_key_file).
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub installed_private_key_file: Option<PathBuf>,
+    /// What to do, or to look at.
+    #[serde(default)]
+    pub state: State,
+    /// With O(state=probed), wait until the machine is this.
+    #[serde(default)]
+    pub expect: Expect,
+    /// The configuration to install, C(URI#NAME). NAME stands for C(nixosConfigurations.NAME).
+    /// A relative path counts from the directory that C(ansible-playbook) runs in.
+    pub flake: Option<String>,
+    /// Install these store paths, built elsewhere, instead of a flake.
+    pub store_paths: Option<StorePaths>,
+    /// A directory in which C(nix) and C(nixos-anywhere) are looked for first.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub tools_path: Option<PathBuf>,
+    /// The nixos-anywhere to run: a name to look up, or a path.
+    #[serde(default = "defaults::nixos_anywhere")]
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub nixos_anywhere: PathBuf,
+    /// The phases of nixos-anywhere to run. V(reboot) is not among the defaults, because a machine
+    /// whose ISO is still attached may boot the installer again.
+    #[serde(default = "defaults::phases")]
+    pub phases: Vec<Phase>,
+    /// Where the configuration is built.
+    #[serde(default)]
+    pub build_on: BuildOn,
+    /// Which of disko's scripts to run. V(mount) keeps what is on the disks.
+    #[serde(default)]
+    pub disko_mode: DiskoMode,
+    /// A directory whose content is copied to the root of the installed system. Its files belong
+    /// to root there; modes are kept.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub extra_files_dir: Option<PathBuf>,
+    /// Single files for the installed system, over those of O(extra_files_dir).
+    #[serde(default)]
+    pub extra_files: Vec<ExtraFile>,
+    /// Files that disko needs to encrypt disks, put on the installer just before it runs.
+    #[serde(default)]
+    pub disk_encryption_keys: Vec<DiskKey>,
+    /// Give the installed system the host keys of the installer.
+    #[serde(default)]
+    pub copy_host_keys: bool,
+    /// Write the machine's hardware configuration to a local file before building. The flake is
+    /// then built by nixos-anywhere, not before it.
+    pub generate_hardware_config: Option<HardwareConfig>,
+    /// The kexec installer to use with O(allow_kexec): a path or URL.
+    pub kexec: Option<String>,
+    /// The SSH port of the machine after a kexec.
+    #[serde(default = "defaults::port")]
+    pub post_kexec_port: u16,
+    /// Settings for every C(nix) command, as C(--option) takes them.
+    #[serde(default)]
+    pub nix_options: BTreeMap<String, String>,
+    /// Install even over an installed NixOS, B(which destroys it). V(kexec) must be among the
+    /// O(phases) then.
+    #[serde(default)]
+    pub force: bool,
+    /// Install on a machine that runs another Linux, by booting an installer over it,
+    /// B(which destroys it).
+    #[serde(default)]
+    pub allow_kexec: bool,
+    /// With O(state=verified), the store path that the machine must run.
+    pub closure: Option<String>,
+    /// A file for the whole output of C(nix) and C(nixos-anywhere). It is made anew, with mode
+    /// 0600.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub log_path: Option<PathBuf>,
+    /// A file that gets a JSON line for each step, while it happens.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub progress_path: Option<PathBuf>,
+    /// How long the whole task may take, in seconds.
+    #[serde(default = "defaults::timeout")]
+    pub timeout: u64,
+}
+
+/// What to do, or to look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The machine is reachable, and said what it is. Changes nothing.
+    Probed,
+    /// The configuration is installed. A machine that is installed already is left alone.
+    #[default]
+    Installed,
+    /// The installed system runs. Changes nothing.
+    Verified,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Expect {
+    /// A NixOS installer.
+    Installer,
+    /// NixOS that is not an installer.
+    Installed,
+    /// Whatever answers with a known host key.
+    #[default]
+    Any,
+}
+
+/// A phase of nixos-anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Boot an installer over a system that is none; nothing on an installer.
+    Kexec,
+    /// Partition and mount the disks.
+    Disko,
+    /// Copy the system and install it.
+    Install,
+    /// Unmount and reboot.
+    Reboot,
+}
+
+impl Phase {
+    /// The name that nixos-anywhere knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Kexec => "kexec",
+            Phase::Disko => "disko",
+            Phase::Install => "install",
+            Phase::Reboot => "reboot",
+        }
+    }
+}
+
+/// Where a configuration is built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BuildOn {
+    /// On the controller, before the machine is touched.
+    #[default]
+    Local,
+    /// On the machine itself, by nixos-anywhere.
+    Remote,
+    /// Where nixos-anywhere finds it possible.
+    Auto,
+}
+
+impl BuildOn {
+    /// The word for `--build-on`.
+    pub fn name(self) -> &'static str {
+        match self {
+            BuildOn::Local => "local",
+            BuildOn::Remote => "remote",
+            BuildOn::Auto => "auto",
+        }
+    }
+}
+
+/// Which of disko's scripts to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskoMode {
+    /// Wipe, partition, format and mount.
+    #[default]
+    Disko,
+    /// Partition and format what is not yet, and mount.
+    Format,
+    /// Mount only.
+    Mount,
+}
+
+impl DiskoMode {
+    /// The word for `--disko-mode`; the script's attribute is this with `Script` after it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DiskoMode::Disko => "disko",
+            DiskoMode::Format => "format",
+            DiskoMode::Mount => "mount",
+        }
+    }
+}
+
+/// A system that is built already.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct StorePaths {
+    /// The disko script: C(system.build.diskoScript).
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub disko: PathBuf,
+    /// The system: C(system.build.toplevel).
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub system: PathBuf,
+}
+
+/// A file for the installed system.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct ExtraFile {
+    /// Its absolute path there.
+    pub path: String,
+    /// A local file to copy.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub src: Option<PathBuf>,
+    /// Its content.
+    pub content: Option<Secret>,
+    /// Its mode, in octal and quoted.
+    #[serde(default = "defaults::mode")]
+    pub mode: String,
+    /// Its owner, C(USER), C(UID:GID)... as C(chown) takes it; best in numbers, since the
+    /// installer does not know the users of the installed system.
+    pub owner: Option<String>,
+}
+
+/// A key for disk encryption.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct DiskKey {
+    /// Where disko expects it on the installer.
+    pub remote: String,
+    /// The local file.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub local: PathBuf,
+}
+
+/// How and where to write the hardware configuration.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct HardwareConfig {
+    /// The program that makes it.
+    pub backend: HardwareBackend,
+    /// The local file to write.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub path: PathBuf,
+}
+
+/// A program that describes a machine's hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum HardwareBackend {
+    /// C(nixos-generate-config).
+    #[serde(rename = "nixos-generate-config")]
+    GenerateConfig,
+    /// C(nixos-facter).
+    #[serde(rename = "nixos-facter")]
+    Facter,
+}
+
+impl HardwareBackend {
+    /// The word for `--generate-hardware-config`.
+    pub fn name(self) -> &'static str {
+        match self {
+            HardwareBackend::GenerateConfig => "nixos-generate-config",
+            HardwareBackend::Facter => "nixos-facter",
+        }
+    }
+}
+
+mod defaults {
+    use std::path::PathBuf;
+
+    use super::Phase;
+
+    pub fn port() -> u16 {
+        22
+    }
+
+    pub fn user() -> String {
+        "root".into()
+    }
+
+    pub fn nixos_anywhere() -> PathBuf {
+        "nixos-anywhere".into()
+    }
+
+    pub fn phases() -> Vec<Phase> {
+        vec![Phase::Kexec, Phase::Disko, Phase::Install]
+    }
+
+    pub fn mode() -> String {
+        "0600".into()
+    }
+
+    pub fn timeout() -> u64 {
+        3600
+    }
+}

@@ -1,0 +1,266 @@
+//! What is: reach the machine and let it say what it runs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ansible_module::{Failure, Outcome, Progress, Task};
+use deadline::Deadline;
+use guest_ssh::{
+    Attempt, Connection, Error, Guest, Identity, Kind, Label, Login, Patience, PublicKey, System,
+    Target, wait_for,
+};
+use serde_json::{Value, json};
+
+use crate::options::{Expect, Options};
+
+/// How long a check waits: what does not answer by then is not there yet, which is no failure of
+/// a check.
+const CHECK_LIMIT: Duration = Duration::from_secs(20);
+/// How long an installation waits for a machine that should be up.
+const UP_LIMIT: Duration = Duration::from_secs(120);
+
+/// The machine of the options, and the systems that may answer there.
+///
+/// # Errors
+/// A host key that cannot be read, or none at all.
+pub(crate) fn target(options: &Options) -> Result<Target, Failure> {
+    let identity = |file: Option<&Path>| match file {
+        Some(path) => Identity::File(path.to_owned()),
+        None => Identity::Agent,
+    };
+    let installer = Login {
+        user: options.user.clone(),
+        identity: identity(options.private_key_file.as_deref()),
+    };
+    let installed = Login {
+        user: options
+            .installed_user
+            .clone()
+            .unwrap_or_else(|| options.user.clone()),
+        identity: identity(
+            options
+                .installed_private_key_file
+                .as_deref()
+                .or(options.private_key_file.as_deref()),
+        ),
+    };
+    let systems = vec![
+        System {
+            label: Label::Installer,
+            keys: keys("host_keys", &options.host_keys)?,
+            login: installer,
+        },
+        System {
+            label: Label::Installed,
+            keys: keys("installed_host_keys", &options.installed_host_keys)?,
+            login: installed,
+        },
+    ];
+    Ok(Target {
+        host: options.host.clone(),
+        port: options.port,
+        systems: systems
+            .into_iter()
+            .filter(|system| !system.keys.is_empty())
+            .collect(),
+    })
+}
+
+fn keys(option: &str, texts: &[String]) -> Result<Vec<PublicKey>, Failure> {
+    texts
+        .iter()
+        .map(|text| {
+            text.parse()
+                .map_err(|error| Failure::new("invalid_option", format!("{option}: {error}")))
+        })
+        .collect()
+}
+
+/// An SSH error as the module's failure.
+pub(crate) fn ssh_failure(error: Error) -> Failure {
+    let hint = match &error {
+        Error::WrongKey { .. } => Some(
+            "either this is another machine, or its keys were made anew: compare the offered \
+             fingerprint with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)",
+        ),
+        Error::NoKnownKey { .. } => Some("give host_keys, installed_host_keys or both"),
+        Error::Login { .. } => {
+            Some("check user and private_key_file, and that the machine knows the public key")
+        }
+        Error::GaveUp { .. } => Some("look at the machine's console; raise timeout if it is slow"),
+        _ => None,
+    };
+    let failure = Failure::new(error.kind(), error.to_string());
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Wait until the machine answers and is `wanted`; in check mode, look once.
+pub(crate) async fn reach(
+    target: &Target,
+    task: &Task,
+    progress: &Progress,
+    deadline: &Deadline,
+    wanted: impl Fn(&Guest) -> Result<(), String>,
+) -> Result<Attempt, Error> {
+    if task.check_mode {
+        let deadline = deadline.shorter(CHECK_LIMIT);
+        let connection = Connection::open(target, &deadline).await?;
+        let guest = connection.identify(&deadline).await?;
+        return Ok(Attempt { connection, guest });
+    }
+    wait_for(target, deadline, Patience::default(), wanted, |reason| {
+        progress.emit(&json!({"event": "waiting", "host": target.host, "reason": reason}));
+    })
+    .await
+}
+
+/// Reach a machine that should be up already, for an installation.
+pub(crate) async fn reach_now(
+    target: &Target,
+    task: &Task,
+    progress: &Progress,
+    deadline: &Deadline,
+) -> Result<Attempt, Error> {
+    let deadline = deadline.shorter(UP_LIMIT);
+    reach(target, task, progress, &deadline, |_| Ok(())).await
+}
+
+/// Whether an error means "not there (yet)" rather than "there, and wrong".
+pub(crate) fn absent(error: &Error) -> bool {
+    !matches!(
+        error,
+        Error::WrongKey { .. }
+            | Error::NoKnownKey { .. }
+            | Error::Login { .. }
+            | Error::Identity { .. }
+            | Error::Agent { .. }
+    )
+}
+
+/// A guest for the result of a check that met none.
+pub(crate) fn unreachable() -> Value {
+    json!({"kind": "unreachable"})
+}
+
+/// `state: probed`.
+pub(crate) async fn probe(
+    options: &Options,
+    task: &Task,
+    deadline: &Deadline,
+) -> Result<Outcome, Failure> {
+    let target = target(options)?;
+    let progress = task.progress(options.progress_path.as_deref());
+    let kind = match options.expect {
+        Expect::Any => None,
+        Expect::Installer => Some(Kind::Installer),
+        Expect::Installed => Some(Kind::Installed),
+    };
+    let wanted = |guest: &Guest| match kind {
+        Some(kind) if guest.kind != kind => Err(format!(
+            "{} is {} ({}), not yet {kind}",
+            target.address(),
+            guest.kind,
+            guest.name
+        )),
+        _ => Ok(()),
+    };
+    match reach(&target, task, &progress, deadline, wanted).await {
+        Ok(Attempt { guest, .. }) => {
+            let msg = format!("{} is {}", target.address(), guest.kind);
+            Ok(Outcome::unchanged(msg).with("guest", guest))
+        }
+        Err(error) if task.check_mode && absent(&error) => {
+            Ok(Outcome::unchanged(format!("not reachable now: {error}"))
+                .with("guest", unreachable()))
+        }
+        Err(error) => Err(ssh_failure(error)),
+    }
+}
+
+/// `state: verified`.
+pub(crate) async fn verify(
+    options: &Options,
+    task: &Task,
+    deadline: &Deadline,
+) -> Result<Outcome, Failure> {
+    let target = target(options)?;
+    if target
+        .systems
+        .iter()
+        .all(|system| system.label != Label::Installed)
+    {
+        return Err(Failure::new(
+            "invalid_option",
+            "state verified needs installed_host_keys",
+        ));
+    }
+    let progress = task.progress(options.progress_path.as_deref());
+    let wanted = |guest: &Guest| verified(guest, options.closure.as_deref());
+    let found = match reach(&target, task, &progress, deadline, wanted).await {
+        Ok(found) => found,
+        Err(error) if task.check_mode && absent(&error) => {
+            let msg = format!("not reachable now: {error}");
+            return Ok(Outcome::unchanged(msg).with("guest", unreachable()));
+        }
+        Err(error) => return Err(ssh_failure(error)),
+    };
+    if let Err(reason) = verified(&found.guest, options.closure.as_deref()) {
+        return Ok(Outcome::unchanged(reason).with("guest", found.guest));
+    }
+    let failed = failed_units(&found.connection, deadline).await;
+    if let Some(units) = failed.as_ref().filter(|units| !units.is_empty()) {
+        task.warn(format!(
+            "{} runs, but units failed on it: {}",
+            target.address(),
+            units.join(", ")
+        ));
+    }
+    let msg = format!("{} runs the installed system", target.address());
+    Ok(Outcome::unchanged(msg)
+        .with("closure", found.guest.system.clone())
+        .with("failed_units", failed)
+        .with("guest", found.guest))
+}
+
+/// Whether this is the installed system, with its own host key, running `closure` if that is given.
+fn verified(guest: &Guest, closure: Option<&str>) -> Result<(), String> {
+    if guest.kind != Kind::Installed {
+        return Err(format!(
+            "it still runs {} ({}): check that it boots from its disk",
+            guest.kind, guest.name
+        ));
+    }
+    if guest.host_key != Label::Installed {
+        return Err("it is installed, but has a host key of the installer".into());
+    }
+    match (closure, guest.system.as_deref()) {
+        (Some(wanted), Some(running)) if wanted != running => {
+            Err(format!("it runs {running} instead of {wanted}"))
+        }
+        (Some(wanted), None) => Err(format!(
+            "it has no /run/current-system to compare with {wanted}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The names of the units that failed; none where there is no systemctl to ask.
+async fn failed_units(connection: &Connection, deadline: &Deadline) -> Option<Vec<String>> {
+    let script = b"command -v systemctl >/dev/null 2>&1 || exit 3\n\
+                   systemctl list-units --failed --no-legend --plain --no-pager\n";
+    let output = connection
+        .exec("the question for failed units", "exec sh", script, deadline)
+        .await
+        .ok()?;
+    output.ok().then(|| {
+        output
+            .text()
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .map(str::to_owned)
+            .collect()
+    })
+}

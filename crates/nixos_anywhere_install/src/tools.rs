@@ -1,0 +1,91 @@
+//! Find the programs that an installation needs.
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ansible_module::Failure;
+
+/// The directories to look in, `first` (the option tools_path) before those of PATH.
+pub(crate) fn directories(first: Option<&Path>) -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    first
+        .map(Path::to_owned)
+        .into_iter()
+        .chain(env::split_paths(&path))
+        // An empty entry means the current directory, where nobody expects a program.
+        .filter(|directory| directory.is_absolute())
+        .collect()
+}
+
+/// A value for PATH.
+pub(crate) fn joined(directories: &[PathBuf]) -> OsString {
+    env::join_paths(directories).unwrap_or_default()
+}
+
+/// The absolute path of `program`: looked up, unless it is a path itself.
+///
+/// # Errors
+/// Names what was looked for and where.
+pub(crate) fn find(program: &Path, directories: &[PathBuf]) -> Result<PathBuf, Failure> {
+    let found = if program.components().count() > 1 {
+        std::path::absolute(program)
+            .ok()
+            .filter(|path| executable(path))
+    } else {
+        directories
+            .iter()
+            .map(|directory| directory.join(program))
+            .find(|path| executable(path))
+    };
+    found.ok_or_else(|| {
+        let name = program.display();
+        let places: Vec<String> = directories
+            .iter()
+            .map(|directory| directory.display().to_string())
+            .collect();
+        let hint = match program.file_name().and_then(|name| name.to_str()) {
+            Some("nixos-anywhere") => {
+                "install it on the controller (nix profile install \
+                 github:nix-community/nixos-anywhere), or set nixos_anywhere or tools_path"
+            }
+            Some("nix") => "install Nix on the controller (https://nixos.org), or set tools_path",
+            _ => "install it on the controller",
+        };
+        Failure::new("tool_missing", format!("the program {name} was not found"))
+            .detail(format!("looked in {}", places.join(":")))
+            .hint(hint)
+    })
+}
+
+fn executable(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_by_name_and_by_path() {
+        let directories = directories(Some(Path::new("/bin")));
+        assert_eq!(
+            find(Path::new("sh"), &directories).unwrap(),
+            Path::new("/bin/sh")
+        );
+        assert_eq!(
+            find(Path::new("/bin/sh"), &[]).unwrap(),
+            Path::new("/bin/sh")
+        );
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_a_way_out() {
+        let failure = find(Path::new("nixos-anywhere"), &["/nowhere".into()]).unwrap_err();
+        assert_eq!(failure.msg, "the program nixos-anywhere was not found");
+        assert_eq!(failure.detail.as_deref(), Some("looked in /nowhere"));
+        assert!(failure.hint.unwrap().contains("tools_path"));
+    }
+}

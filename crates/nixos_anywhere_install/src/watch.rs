@@ -1,0 +1,349 @@
+//! Read what nixos-anywhere says: its phases, its last lines, and the texts of its endless loops.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use ansible_module::Progress;
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::child::{Listener, Stop};
+use crate::log::Log;
+
+/// A phase that ended, with its duration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Phase {
+    /// What the program called it.
+    pub(crate) name: String,
+    /// How long it took, in seconds, to a tenth.
+    pub(crate) seconds: f64,
+}
+
+/// Lines kept for an error.
+const TAIL: usize = 20;
+
+/// nixos-anywhere tries its first login for ever; the machine answered us just before, so that a
+/// login which does not work by then never will.
+const KEYS: &str = "Uploading install SSH keys";
+
+/// Phases that are short when they work, and endless or very long when they do not.
+const SHORT: [(&str, Duration); 3] = [
+    (KEYS, Duration::from_secs(180)),
+    ("Gathering machine facts", Duration::from_secs(180)),
+    (
+        "Waiting for the machine to become unreachable due to reboot",
+        Duration::from_secs(300),
+    ),
+];
+
+/// A text that means the program will not get any further.
+struct Text {
+    part: &'static str,
+    /// How often it may be seen before that is sure.
+    times: u32,
+    /// Whether it counts while keys are uploaded only; a rebooting machine refuses connections too.
+    keys_only: bool,
+    reason: &'static str,
+    hint: &'static str,
+}
+
+const TEXTS: [Text; 9] = [
+    Text {
+        part: "Host key verification failed",
+        times: 1,
+        keys_only: false,
+        reason: "the machine's host key is not the known one",
+        hint: "another machine answers at this address, or its keys were made anew",
+    },
+    Text {
+        part: "Warning: Permanently added",
+        times: 1,
+        keys_only: false,
+        reason: "nixos-anywhere used an ssh that does not verify host keys",
+        hint: "nixos-anywhere must take ssh from PATH; check how it is wrapped on this controller",
+    },
+    Text {
+        part: "Permission denied (",
+        times: 3,
+        keys_only: true,
+        reason: "the machine refuses the login",
+        hint: "check user and private_key_file; root must be allowed to log in with a key, unless \
+               kexec is among the phases and the user has sudo without a password",
+    },
+    Text {
+        part: "Connection refused",
+        times: 5,
+        keys_only: true,
+        reason: "the machine refuses connections",
+        hint: "its SSH server went away after it had answered: look at its console",
+    },
+    Text {
+        part: "Connection timed out",
+        times: 3,
+        keys_only: true,
+        reason: "the machine does not answer",
+        hint: "it went away after it had answered: look at its console",
+    },
+    Text {
+        part: "No route to host",
+        times: 5,
+        keys_only: true,
+        reason: "there is no way to the machine",
+        hint: "it went away after it had answered: look at its console",
+    },
+    Text {
+        part: "Could not resolve hostname",
+        times: 3,
+        keys_only: true,
+        reason: "the machine's name has no address",
+        hint: "check host",
+    },
+    Text {
+        part: "Connection closed by",
+        times: 5,
+        keys_only: true,
+        reason: "the machine closes connections before a login",
+        hint: "its SSH server may be punishing failed logins (PerSourcePenalties); wait and try again",
+    },
+    Text {
+        part: "Too many authentication failures",
+        times: 2,
+        keys_only: true,
+        reason: "the machine refuses the login after too many keys",
+        hint: "give private_key_file instead of an agent with many keys",
+    },
+];
+
+/// Listens to the programs of one installation.
+pub(crate) struct Watch {
+    log: Log,
+    progress: Progress,
+    host: String,
+    phases: Vec<Phase>,
+    current: Option<(String, Instant)>,
+    tail: VecDeque<String>,
+    seen: HashMap<&'static str, u32>,
+    /// What the last program wrote to standard output, while that is wanted.
+    stdout: String,
+}
+
+impl Watch {
+    /// A listener that writes to `log` and `progress`.
+    pub(crate) fn new(log: Log, progress: Progress, host: &str) -> Self {
+        Self {
+            log,
+            progress,
+            host: host.to_owned(),
+            phases: Vec::new(),
+            current: None,
+            tail: VecDeque::new(),
+            seen: HashMap::new(),
+            stdout: String::new(),
+        }
+    }
+
+    /// A phase begins, and the one before it ends.
+    pub(crate) fn begin(&mut self, name: &str) {
+        self.end();
+        self.seen.clear();
+        self.progress
+            .emit(&json!({"event": "phase", "host": self.host, "phase": name}));
+        self.current = Some((name.to_owned(), Instant::now()));
+    }
+
+    /// The current phase ends.
+    pub(crate) fn end(&mut self) {
+        if let Some((name, since)) = self.current.take() {
+            let seconds = (since.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+            self.progress.emit(&json!({
+                "event": "phase_ended", "host": self.host, "phase": name, "seconds": seconds
+            }));
+            self.phases.push(Phase { name, seconds });
+        }
+    }
+
+    /// A line of our own for the log.
+    pub(crate) fn note(&mut self, line: &str) {
+        self.log.line(line);
+    }
+
+    /// The phases that ended.
+    pub(crate) fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+
+    /// The name of the phase that goes on.
+    pub(crate) fn current(&self) -> Option<&str> {
+        self.current.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// Whether a phase of this name began.
+    pub(crate) fn reached(&self, name: &str) -> bool {
+        self.current() == Some(name) || self.phases.iter().any(|phase| phase.name == name)
+    }
+
+    /// The last lines, oldest first.
+    pub(crate) fn tail(&self) -> String {
+        let lines: Vec<&str> = self.tail.iter().map(String::as_str).collect();
+        lines.join("\n")
+    }
+
+    /// The last line that says why: an error's, else simply the last.
+    pub(crate) fn last(&self) -> Option<&str> {
+        let telling = |line: &&String| {
+            ["error:", "aborted:", "fatal:"]
+                .iter()
+                .any(|word| line.contains(word))
+        };
+        let mut lines = self.tail.iter().rev();
+        let error = lines.clone().find(telling);
+        error.or_else(|| lines.next()).map(|line| line.trim())
+    }
+
+    /// What was written to standard output since the last call.
+    pub(crate) fn take_stdout(&mut self) -> String {
+        std::mem::take(&mut self.stdout)
+    }
+
+    fn trouble(&mut self, line: &str) -> Option<Stop> {
+        let keys = self.current() == Some(KEYS);
+        let text = TEXTS
+            .iter()
+            .find(|text| line.contains(text.part) && (keys || !text.keys_only))?;
+        let seen = self.seen.entry(text.part).or_default();
+        *seen += 1;
+        (*seen >= text.times).then(|| Stop {
+            kind: "endless",
+            reason: text.reason.to_owned(),
+            hint: Some(text.hint),
+        })
+    }
+}
+
+impl Listener for Watch {
+    fn line(&mut self, stdout: bool, line: &str) -> Option<Stop> {
+        self.log.line(line);
+        if !line.trim().is_empty() {
+            if self.tail.len() == TAIL {
+                self.tail.pop_front();
+            }
+            self.tail.push_back(line.to_owned());
+        }
+        if stdout {
+            match phase(line) {
+                Some("Done!") => self.end(),
+                Some(name) => self.begin(name),
+                None => {
+                    self.stdout.push_str(line);
+                    self.stdout.push('\n');
+                }
+            }
+        }
+        self.trouble(line)
+    }
+
+    fn limit(&self) -> Option<(Instant, Stop)> {
+        let (name, since) = self.current.as_ref()?;
+        let (_, limit) = SHORT.iter().find(|(short, _)| short == name)?;
+        let stop = Stop {
+            kind: "endless",
+            reason: format!(
+                "it did not get past \"{name}\" within {} s",
+                limit.as_secs()
+            ),
+            hint: Some("look at the machine's console and at the log"),
+        };
+        Some((*since + *limit, stop))
+    }
+}
+
+/// The phase that a line of nixos-anywhere's standard output announces: `### NAME ###`. The
+/// machine's own output comes on the same stream, so the whole line must be that.
+fn phase(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("### ")?.strip_suffix(" ###")?;
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> Watch {
+        Watch::new(Log::open(None).unwrap(), Progress::default(), "h")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn phases_are_timed() {
+        let mut watch = watch();
+        watch.line(true, "### Uploading install SSH keys ###");
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        watch.line(true, "not a phase: ### x ###");
+        watch.line(false, "### Installing NixOS ###");
+        watch.line(true, "### Installing NixOS ###");
+        assert_eq!(watch.current(), Some("Installing NixOS"));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        watch.line(true, "### Done! ###");
+        let ended: Vec<(&str, f64)> = watch
+            .phases()
+            .iter()
+            .map(|phase| (phase.name.as_str(), phase.seconds))
+            .collect();
+        assert_eq!(
+            ended,
+            [
+                ("Uploading install SSH keys", 1.5),
+                ("Installing NixOS", 20.0)
+            ]
+        );
+        assert!(watch.reached("Installing NixOS"));
+        assert_eq!(watch.current(), None);
+    }
+
+    #[test]
+    fn a_wrong_host_key_is_final_in_every_phase() {
+        let mut watch = watch();
+        watch.begin("Installing NixOS");
+        let stop = watch.line(false, "Host key verification failed.").unwrap();
+        assert!(stop.reason.contains("host key"), "{}", stop.reason);
+    }
+
+    #[test]
+    fn a_refused_connection_counts_while_keys_are_uploaded() {
+        let mut watch = watch();
+        let refused = "ssh: connect to host h port 22: Connection refused";
+        watch.begin("Switching system into kexec");
+        assert!((0..20).all(|_| watch.line(false, refused).is_none()));
+        watch.begin(KEYS);
+        let stops: Vec<bool> = (0..5)
+            .map(|_| watch.line(false, refused).is_some())
+            .collect();
+        assert_eq!(stops, [false, false, false, false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_phase_that_never_ends_has_a_limit() {
+        let mut watch = watch();
+        watch.begin("Installing NixOS");
+        assert!(watch.limit().is_none());
+        watch.begin(KEYS);
+        let (end, stop) = watch.limit().unwrap();
+        assert_eq!(end, Instant::now() + Duration::from_secs(180));
+        assert!(stop.reason.contains(KEYS), "{}", stop.reason);
+    }
+
+    #[test]
+    fn the_last_telling_line_is_found() {
+        let mut watch = watch();
+        assert_eq!(watch.last(), None);
+        for n in 0..30 {
+            watch.line(false, &format!("line {n}"));
+        }
+        assert_eq!(watch.last(), Some("line 29"));
+        assert_eq!(watch.tail().lines().count(), TAIL);
+        watch.line(false, "  error: no disk");
+        watch.line(false, "bye");
+        watch.line(false, "");
+        assert_eq!(watch.last(), Some("error: no disk"));
+    }
+}

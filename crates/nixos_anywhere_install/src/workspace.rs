@@ -1,0 +1,399 @@
+//! The private directory of one installation: our `ssh`, the key's copy, the extra files.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::{env, os::unix::ffi::OsStrExt};
+
+use ansible_module::Failure;
+use guest_ssh::Target;
+use tempfile::TempDir;
+
+use crate::options::{ExtraFile, Options};
+use crate::plan::mode;
+use crate::tools;
+
+/// The name under which the known keys stand in our known_hosts file, whatever the machine's
+/// address and port are (a kexec changes the port).
+const ALIAS: &str = "nixos-anywhere-target";
+
+/// A directory of mode 0700 that is removed when this is dropped.
+pub(crate) struct Workspace {
+    dir: TempDir,
+    /// The copy of the login key.
+    pub(crate) key: Option<PathBuf>,
+    /// The tree for the installed system.
+    pub(crate) extra: Option<PathBuf>,
+    ssh: PathBuf,
+}
+
+impl Workspace {
+    /// Make everything that the run needs.
+    ///
+    /// # Errors
+    /// A key or file that cannot be read, or a full disk.
+    pub(crate) fn create(
+        options: &Options,
+        target: &Target,
+        directories: &[PathBuf],
+    ) -> Result<Self, Failure> {
+        let ssh = tools::find(Path::new("ssh"), directories)?;
+        let fail = |what: &str, error: io::Error| {
+            Failure::new("workspace", format!("cannot prepare {what}: {error}"))
+        };
+        let dir = tempfile::Builder::new()
+            .prefix("nixos-anywhere-install.")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .map_err(|error| fail("a private temporary directory", error))?;
+        let mut workspace = Self {
+            dir,
+            key: None,
+            extra: None,
+            ssh,
+        };
+        workspace
+            .directories()
+            .map_err(|error| fail("a private temporary directory", error))?;
+        workspace
+            .ssh_wrapper(target)
+            .map_err(|error| fail("the ssh that verifies host keys", error))?;
+        if let Some(path) = &options.private_key_file {
+            let copy = workspace.path("key");
+            copy_private(path, &copy, 0o600)
+                .map_err(|error| fail(&format!("the key {}", path.display()), error))?;
+            workspace.key = Some(copy);
+        }
+        if options.extra_files_dir.is_some() || !options.extra_files.is_empty() {
+            let tree = workspace.path("files");
+            stage(options, &tree).map_err(|(path, error)| fail(&path, error))?;
+            workspace.extra = Some(tree);
+        }
+        Ok(workspace)
+    }
+
+    /// Where it is.
+    pub(crate) fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn directories(&self) -> io::Result<()> {
+        for name in ["bin", "home", "home/.ssh", "tmp"] {
+            fs::DirBuilder::new().mode(0o700).create(self.path(name))?;
+        }
+        // git and curl look for these in HOME, when nixos-anywhere itself fetches a flake.
+        if let Some(home) = env::var_os("HOME").map(PathBuf::from) {
+            for name in [".gitconfig", ".git-credentials", ".netrc"] {
+                if home.join(name).exists() {
+                    symlink(home.join(name), self.path("home").join(name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An `ssh` that verifies the machine's host key, whatever its caller says: nixos-anywhere
+    /// turns verification off with `-o`, and ssh takes the first value it is given.
+    fn ssh_wrapper(&self, target: &Target) -> io::Result<()> {
+        let mut known = String::new();
+        for key in target.systems.iter().flat_map(|system| &system.keys) {
+            let _ = writeln!(known, "{ALIAS} {key}");
+        }
+        fs::write(self.path("known_hosts"), known)?;
+        let script = wrapper(&self.ssh, &self.path("known_hosts"));
+        fs::write(self.path("bin/ssh"), script)?;
+        fs::set_permissions(self.path("bin/ssh"), Permissions::from_mode(0o700))
+    }
+
+    /// The environment for nixos-anywhere: names and their values; none removes a variable.
+    ///
+    /// HOME and TMPDIR are ours, because ssh-copy-id and nixos-anywhere leave files with keys in
+    /// them when they are killed.
+    pub(crate) fn environment(
+        &self,
+        directories: &[PathBuf],
+    ) -> Vec<(&'static str, Option<OsString>)> {
+        let mut path = vec![self.path("bin")];
+        path.extend_from_slice(directories);
+        let mut variables = vec![
+            ("PATH", Some(tools::joined(&path))),
+            ("HOME", Some(self.path("home").into())),
+            ("TMPDIR", Some(self.path("tmp").into())),
+            // For flakes fetched over SSH from elsewhere: our wrapper knows one machine only.
+            ("GIT_SSH_COMMAND", Some(shell_word(&self.ssh))),
+            ("SSH_ASKPASS_REQUIRE", Some("never".into())),
+            // nixos-anywhere reads these; what it does is to be decided by the options alone.
+            ("SSH_PRIVATE_KEY", None),
+            ("SSHPASS", None),
+            ("copyHostKeys", None),
+        ];
+        // Keys of an agent would be offered before ours, and too many end the login.
+        if self.key.is_some() {
+            variables.push(("SSH_AUTH_SOCK", None));
+        }
+        let home = env::var_os("HOME").map(PathBuf::from);
+        for (name, below) in [
+            ("XDG_CONFIG_HOME", ".config"),
+            ("XDG_CACHE_HOME", ".cache"),
+            ("XDG_DATA_HOME", ".local/share"),
+            ("XDG_STATE_HOME", ".local/state"),
+        ] {
+            if env::var_os(name).is_none()
+                && let Some(home) = &home
+            {
+                variables.push((name, Some(home.join(below).into())));
+            }
+        }
+        variables
+    }
+}
+
+fn wrapper(ssh: &Path, known_hosts: &Path) -> Vec<u8> {
+    let mut script = b"#!/bin/sh\nexec ".to_vec();
+    script.extend_from_slice(shell_word(ssh).as_bytes());
+    let mut file = OsString::from("UserKnownHostsFile=\"");
+    file.push(known_hosts);
+    file.push("\"");
+    let options = [
+        "StrictHostKeyChecking=yes".into(),
+        file,
+        "GlobalKnownHostsFile=/dev/null".into(),
+        format!("HostKeyAlias={ALIAS}").into(),
+        "CheckHostIP=no".into(),
+        "UpdateHostKeys=no".into(),
+        "VerifyHostKeyDNS=no".into(),
+        "BatchMode=yes".into(),
+        // A machine that dies in the middle of a copy must not hold us until the deadline.
+        "ServerAliveInterval=30".into(),
+        "ServerAliveCountMax=6".into(),
+    ];
+    for option in options {
+        script.extend_from_slice(b" \\\n  -o ");
+        script.extend_from_slice(shell_word(Path::new(&option)).as_bytes());
+    }
+    script.extend_from_slice(b" \\\n  \"$@\"\n");
+    script
+}
+
+/// A word that a POSIX shell reads as exactly this.
+fn shell_word(word: &Path) -> OsString {
+    let mut quoted = b"'".to_vec();
+    for byte in word.as_os_str().as_bytes() {
+        match byte {
+            b'\'' => quoted.extend_from_slice(b"'\\''"),
+            byte => quoted.push(*byte),
+        }
+    }
+    quoted.push(b'\'');
+    std::os::unix::ffi::OsStringExt::from_vec(quoted)
+}
+
+/// Copy a file; the copy has its mode before it has any content.
+fn copy_private(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
+    let mut source = fs::File::open(from)?;
+    let mut copy = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)?;
+    io::copy(&mut source, &mut copy)?;
+    copy.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Make the tree for the installed system; errors name the path they happened at.
+fn stage(options: &Options, tree: &Path) -> Result<(), (String, io::Error)> {
+    fs::DirBuilder::new()
+        .mode(0o755)
+        .create(tree)
+        .map_err(|error| (tree.display().to_string(), error))?;
+    if let Some(directory) = &options.extra_files_dir {
+        copy_tree(directory, tree)?;
+    }
+    for file in &options.extra_files {
+        stage_file(file, tree).map_err(|error| (format!("the extra file {}", file.path), error))?;
+    }
+    Ok(())
+}
+
+/// Copy what is in `from` into `to`: directories, files and links, with their modes.
+fn copy_tree(from: &Path, to: &Path) -> Result<(), (String, io::Error)> {
+    let at = |error| (from.display().to_string(), error);
+    for entry in fs::read_dir(from).map_err(at)? {
+        let entry = entry.map_err(at)?;
+        let (source, copy) = (entry.path(), to.join(entry.file_name()));
+        let at = |error| (source.display().to_string(), error);
+        let meta = fs::symlink_metadata(&source).map_err(at)?;
+        let mode = meta.permissions().mode();
+        if meta.is_dir() {
+            fs::create_dir(&copy).map_err(at)?;
+            copy_tree(&source, &copy)?;
+            fs::set_permissions(&copy, Permissions::from_mode(mode)).map_err(at)?;
+        } else if meta.is_symlink() {
+            let link = fs::read_link(&source).map_err(at)?;
+            symlink(link, &copy).map_err(at)?;
+        } else if meta.is_file() {
+            copy_private(&source, &copy, mode).map_err(at)?;
+        } else {
+            let error = io::Error::other("neither a file, a directory nor a link");
+            return Err(at(error));
+        }
+    }
+    Ok(())
+}
+
+fn stage_file(file: &ExtraFile, tree: &Path) -> io::Result<()> {
+    let path = tree.join(file.path.trim_start_matches('/'));
+    if let Some(parent) = path.parent() {
+        // The directories above take these modes on the installed system too; root's home is
+        // not for others to read.
+        let private = parent.starts_with(tree.join("root"));
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(if private { 0o700 } else { 0o755 })
+            .create(parent)?;
+    }
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mode = mode(&file.mode).unwrap_or(0o600);
+    match (&file.src, &file.content) {
+        (Some(source), _) => copy_private(source, &path, mode),
+        (None, content) => {
+            let mut made = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
+            let text = content.as_ref().map_or("", |secret| secret.expose());
+            io::Write::write_all(&mut made, text.as_bytes())?;
+            made.set_permissions(Permissions::from_mode(mode))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use serde_json::json;
+
+    use super::*;
+
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUfO5M4RfBxJuKdQDZ6vHxR0mXwq2l0vCUqk0Xn7W3k";
+
+    fn made(more: serde_json::Value) -> (Workspace, Vec<PathBuf>) {
+        let mut options = json!({"host": "h", "host_keys": [KEY]});
+        for (key, value) in more.as_object().unwrap() {
+            options[key] = value.clone();
+        }
+        let options: Options = serde_json::from_value(options).unwrap();
+        let target = crate::state::target(&options).unwrap();
+        let directories = tools::directories(None);
+        let workspace = Workspace::create(&options, &target, &directories).unwrap();
+        (workspace, directories)
+    }
+
+    fn mode_of(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn everything_in_it_is_private_and_goes_with_it() {
+        let keys = tempfile::tempdir().unwrap();
+        let key = keys.path().join("key");
+        fs::write(&key, "secret").unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+        let (workspace, _) = made(json!({"private_key_file": key}));
+        let root = workspace.root().to_owned();
+        assert_eq!(mode_of(&root), 0o700);
+        let copy = workspace.key.clone().unwrap();
+        assert_eq!(mode_of(&copy), 0o600);
+        assert_eq!(fs::read_to_string(copy).unwrap(), "secret");
+        drop(workspace);
+        assert!(!root.exists());
+    }
+
+    /// Asks the real ssh what it makes of nixos-anywhere's options through our wrapper.
+    #[test]
+    fn our_ssh_has_the_last_word_on_host_keys() {
+        let (workspace, directories) = made(json!({}));
+        let mut command = Command::new("ssh");
+        for (name, value) in workspace.environment(&directories) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        // Looked up in the PATH that is set above, as nixos-anywhere does.
+        let output = command
+            .args(["-G", "-o", "UserKnownHostsFile=/dev/null"])
+            .args(["-o", "StrictHostKeyChecking=no", "root@192.0.2.1"])
+            .output()
+            .unwrap();
+        let settings = String::from_utf8(output.stdout).unwrap();
+        let known = workspace.path("known_hosts");
+        for line in [
+            "stricthostkeychecking true".to_owned(),
+            format!("userknownhostsfile {}", known.display()),
+            format!("hostkeyalias {ALIAS}"),
+        ] {
+            assert!(settings.lines().any(|l| l == line), "{line}\n{settings}");
+        }
+        let known = fs::read_to_string(known).unwrap();
+        assert_eq!(known, format!("{ALIAS} {KEY}\n"));
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        let word = "a b'c\"$d\\";
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(format!(
+                "printf %s {}",
+                shell_word(Path::new(word)).to_str().unwrap()
+            ))
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+    }
+
+    #[test]
+    fn extra_files_are_staged_with_their_modes() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir_all(tree.join("etc/ssh")).unwrap();
+        fs::write(tree.join("etc/ssh/key"), "old").unwrap();
+        fs::write(tree.join("etc/run"), "x").unwrap();
+        fs::set_permissions(tree.join("etc/run"), Permissions::from_mode(0o755)).unwrap();
+        symlink("run", tree.join("etc/link")).unwrap();
+        fs::write(dir.path().join("src"), "from a file").unwrap();
+        let (workspace, _) = made(json!({
+            "extra_files_dir": tree,
+            "extra_files": [
+                {"path": "/etc/ssh/key", "content": "new"},
+                {"path": "/root/.ssh/id", "src": dir.path().join("src"), "mode": "0400"},
+            ],
+        }));
+        let staged = workspace.extra.clone().unwrap();
+        let read = |name: &str| fs::read_to_string(staged.join(name)).unwrap();
+        assert_eq!(read("etc/ssh/key"), "new");
+        assert_eq!(mode_of(&staged.join("etc/ssh/key")), 0o600);
+        assert_eq!(mode_of(&staged.join("etc/run")), 0o755);
+        assert_eq!(
+            fs::read_link(staged.join("etc/link")).unwrap(),
+            Path::new("run")
+        );
+        assert_eq!(read("root/.ssh/id"), "from a file");
+        assert_eq!(mode_of(&staged.join("root/.ssh/id")), 0o400);
+        assert_eq!(mode_of(&staged.join("root")), 0o700);
+    }
+}

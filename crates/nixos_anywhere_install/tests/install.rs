@@ -1,0 +1,498 @@
+//! The module itself, as Ansible runs it, against a real OpenSSH server and a script in place of
+//! nixos-anywhere that calls `ssh` as the real one does.
+
+#[allow(dead_code, reason = "shared with the tests of guest-ssh")]
+#[path = "../../guest-ssh/tests/sshd/mod.rs"]
+mod sshd;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sshd::{INSTALLED, INSTALLER, OTHER, Sshd, executable, keygen};
+
+const SYSTEM: &str = "/nix/store/aaa-nixos-system-web1";
+
+/// A guest, and a controller with its tools.
+struct Lab {
+    sshd: Sshd,
+    dir: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new(os_release: &str) -> Self {
+        let sshd = Sshd::start(os_release);
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["tools", "tmp", "home"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let lab = Self { sshd, dir };
+        let store = format!("echo {SYSTEM}");
+        lab.tool(
+            "nix",
+            &format!(
+                "case \"$*\" in *toplevel) {store} ;; *diskoScript) echo /nix/store/bbb-disko ;; esac"
+            ),
+        );
+        lab.tool("nixos-anywhere", &lab.installs("", SYSTEM));
+        for command in ["umount", "swapoff"] {
+            let log = lab.sshd.path("released");
+            lab.sshd.add_command(
+                command,
+                &format!("#!/bin/sh\necho {command} \"$@\" >>{}\n", log.display()),
+            );
+        }
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn tool(&self, name: &str, script: &str) {
+        let ran = self.path("ran");
+        let text = format!(
+            "#!/bin/bash\nset -e\necho {name} \"$@\" >>{}\n{script}\n",
+            ran.display()
+        );
+        executable(&self.path("tools").join(name), &text);
+    }
+
+    /// A nixos-anywhere: its ssh calls have the real one's options. `extra` runs after the first
+    /// login.
+    fn installs(&self, extra: &str, system: &str) -> String {
+        let profiles = self.sshd.path("mnt/nix/var/nix/profiles");
+        let profiles = profiles.display();
+        format!(
+            r#"
+host=$1
+while [ $# -gt 0 ]; do
+  case $1 in -i) key=$2 ;; --ssh-port) port=$2 ;; esac
+  shift
+done
+remote() {{
+  ssh -T -o IdentitiesOnly=yes -i "$key" -o UserKnownHostsFile=/dev/null \
+    -o StrictHostKeyChecking=no -p "$port" "$host" "$@"
+}}
+{{ stat -c 'key %a' "$key"; echo "home $HOME"; mktemp -p "$HOME/.ssh" ssh-copy-id.XXXX; }} >{seen}
+echo '### Uploading install SSH keys ###'
+until remote exit; do sleep 0.1; done
+{extra}
+echo '### Formatting hard drive with disko ###'
+remote 'mkdir -p {profiles}'
+echo '### Installing NixOS ###'
+echo 'a warning' >&2
+remote 'ln -sfn {system} {profiles}/system-1-link; ln -sfn system-1-link {profiles}/system'
+echo '### Done! ###'
+"#,
+            seen = self.path("seen").display()
+        )
+    }
+
+    fn arguments(&self, more: Value) -> Value {
+        let mut arguments = json!({
+            "host": "127.0.0.1",
+            "port": self.sshd.port,
+            "user": self.sshd.user,
+            "private_key_file": self.sshd.client_key(),
+            "host_keys": [self.sshd.host_key("ed25519")],
+            "flake": "/infra#web1",
+            "tools_path": self.path("tools"),
+            "log_path": self.path("log"),
+            "progress_path": self.path("progress"),
+            "timeout": 60,
+            "_ansible_check_mode": false,
+            "_ansible_diff": true,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            arguments[key] = value.clone();
+        }
+        arguments
+    }
+
+    fn start(&self, more: Value) -> Child {
+        let file = self.path("arguments.json");
+        fs::write(&file, self.arguments(more).to_string()).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_nixos_anywhere_install"))
+            .arg(&file)
+            .env("TMPDIR", self.path("tmp"))
+            .env("HOME", self.path("home"))
+            .env("SSHPASS", "not to be used")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn run(&self, more: Value) -> Value {
+        let output = self.start(more).wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let result: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+        let failed = result["failed"] == true;
+        assert_eq!(output.status.success(), !failed, "{result}");
+        // Whatever happened: nothing private stays.
+        assert_eq!(entries(&self.path("tmp")), 0, "{result}");
+        assert_eq!(entries(&self.path("home")), 0, "{result}");
+        result
+    }
+
+    /// The programs that ran, with their arguments.
+    fn ran(&self) -> String {
+        fs::read_to_string(self.path("ran")).unwrap_or_default()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+}
+
+fn entries(directory: &Path) -> usize {
+    fs::read_dir(directory).unwrap().count()
+}
+
+fn text<'a>(result: &'a Value, pointer: &str) -> &'a str {
+    result
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or("")
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !done() {
+        assert!(since.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a process is gone, or a zombie that nobody has reaped yet.
+fn gone(pid: &str) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(_) => true,
+        Ok(stat) => stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z')),
+    }
+}
+
+#[test]
+fn an_installer_is_installed() {
+    let lab = Lab::new(INSTALLER);
+    let result = lab.run(json!({
+        "extra_files": [{"path": "/etc/secret", "content": "hunter2"}],
+    }));
+    assert_eq!(result["changed"], true, "{result}");
+    assert_eq!(result["closure"], SYSTEM, "{result}");
+    assert_eq!(result["guest"]["kind"], "installer");
+    assert_eq!(result["guest"]["host_key"], "installer");
+    assert_eq!(result["released"], true, "{result}");
+    let phases: Vec<&str> = result["phases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|phase| phase["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        phases,
+        [
+            "Building the configuration",
+            "Uploading install SSH keys",
+            "Formatting hard drive with disko",
+            "Installing NixOS",
+            "Verifying and releasing the disks"
+        ]
+    );
+
+    let ran = lab.ran();
+    let programs: Vec<&str> = ran.lines().filter_map(|l| l.split(' ').next()).collect();
+    assert_eq!(programs, ["nix", "nix", "nixos-anywhere"]);
+    assert!(
+        ran.contains("#nixosConfigurations.web1.config.system.build.toplevel"),
+        "{ran}"
+    );
+    assert!(
+        ran.contains(&format!("--store-paths /nix/store/bbb-disko {SYSTEM}")),
+        "{ran}"
+    );
+    let seen = fs::read_to_string(lab.path("seen")).unwrap();
+    assert!(seen.contains("key 600\n"), "{seen}");
+    assert!(!seen.contains(lab.path("home").to_str().unwrap()), "{seen}");
+    let released = fs::read_to_string(lab.sshd.path("released")).unwrap();
+    assert!(released.contains("umount -Rv "), "{released}");
+    assert!(released.contains("swapoff -a"), "{released}");
+
+    let log = lab.log();
+    assert!(log.contains("### Installing NixOS ###\n"), "{log}");
+    assert!(log.contains("a warning\n"), "{log}");
+    assert!(!log.contains("Permanently added"), "{log}");
+    assert!(!log.contains("hunter2") && !result.to_string().contains("hunter2"));
+    let mode = |name: &str| lab.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("log"), mode("progress")), (0o600, 0o600));
+    let progress = fs::read_to_string(lab.path("progress")).unwrap();
+    assert!(
+        progress.contains("\"phase\":\"Installing NixOS\""),
+        "{progress}"
+    );
+}
+
+#[test]
+fn an_installed_system_is_left_alone() {
+    let lab = Lab::new(INSTALLED);
+    lab.sshd.set_current_system(SYSTEM);
+    let result = lab.run(json!({}));
+    assert_eq!(result["changed"], false, "{result}");
+    assert_eq!(result["closure"], SYSTEM, "{result}");
+    assert_eq!(result["guest"]["kind"], "installed");
+    assert_eq!(lab.ran(), "");
+    assert_eq!(lab.sshd.commands(), "exec sh\n");
+}
+
+#[test]
+fn another_system_is_refused() {
+    let lab = Lab::new(OTHER);
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "refused", "{result}");
+    assert!(
+        text(&result, "/error/hint").contains("allow_kexec"),
+        "{result}"
+    );
+    assert_eq!(lab.ran(), "");
+}
+
+#[test]
+fn a_machine_with_another_key_is_refused() {
+    let lab = Lab::new(INSTALLER);
+    keygen(&lab.path("other"), "ed25519");
+    let other = fs::read_to_string(lab.path("other.pub")).unwrap();
+    let result = lab.run(json!({"host_keys": [other]}));
+    assert_eq!(result["error"]["kind"], "host_key", "{result}");
+    assert_eq!(lab.sshd.commands(), "");
+    assert_eq!(lab.ran(), "");
+}
+
+#[test]
+fn a_check_only_looks() {
+    let lab = Lab::new(INSTALLER);
+    let result = lab.run(json!({"_ansible_check_mode": true}));
+    assert_eq!(result["changed"], true, "{result}");
+    assert_eq!(result["guest"]["kind"], "installer");
+    assert_eq!(lab.ran(), "");
+
+    let port = sshd::free_port();
+    let result = lab.run(json!({"_ansible_check_mode": true, "port": port}));
+    assert_eq!(result["changed"], true, "{result}");
+    assert_eq!(result["guest"]["kind"], "unreachable");
+    let result = lab.run(json!({"_ansible_check_mode": true, "port": port, "state": "probed"}));
+    assert_eq!(result["changed"], false, "{result}");
+    assert_eq!(result["guest"]["kind"], "unreachable");
+}
+
+#[test]
+fn an_unreachable_machine_is_an_error_with_what_was_tried() {
+    let lab = Lab::new(INSTALLER);
+    let result = lab.run(json!({"port": sshd::free_port(), "timeout": 1}));
+    assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    assert!(
+        text(&result, "/msg").contains("connection refused"),
+        "{result}"
+    );
+}
+
+#[test]
+fn a_build_that_fails_costs_nothing_on_the_machine() {
+    let lab = Lab::new(INSTALLER);
+    lab.tool(
+        "nix",
+        "echo 'error: syntax error, unexpected }' >&2; echo more >&2; exit 1",
+    );
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "tool_failed", "{result}");
+    assert!(text(&result, "/msg").contains("syntax error"), "{result}");
+    assert!(text(&result, "/error/detail").contains("more"), "{result}");
+    assert_eq!(result["changed"], false, "{result}");
+    assert_eq!(lab.sshd.commands(), "exec sh\n");
+}
+
+#[test]
+fn a_failed_phase_is_named() {
+    let lab = Lab::new(INSTALLER);
+    lab.tool(
+        "nixos-anywhere",
+        "echo '### Formatting hard drive with disko ###'; echo 'no /dev/vda' >&2; exit 7",
+    );
+    let result = lab.run(json!({}));
+    let msg = text(&result, "/msg");
+    assert!(msg.contains("exit status 7"), "{msg}");
+    assert!(msg.contains("Formatting hard drive with disko"), "{msg}");
+    assert!(msg.contains("no /dev/vda"), "{msg}");
+    assert_eq!(result["error"]["status"], 7);
+    assert_eq!(result["changed"], true, "{result}");
+    assert_eq!(result["log_path"], lab.path("log").to_str().unwrap());
+}
+
+/// The machine is exchanged for another one between our look and nixos-anywhere's first login.
+#[test]
+fn the_endless_login_loop_at_a_wrong_key_is_ended() {
+    let lab = Lab::new(INSTALLER);
+    let stranger = Sshd::start(INSTALLER);
+    let script = lab
+        .installs("", SYSTEM)
+        .replace("port=$2", &format!("port={}", stranger.port));
+    lab.tool("nixos-anywhere", &script);
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "endless", "{result}");
+    assert!(text(&result, "/msg").contains("host key"), "{result}");
+    assert_eq!(stranger.commands(), "");
+    assert!(!stranger.log().contains("userauth"), "{}", stranger.log());
+}
+
+#[test]
+fn an_ssh_that_verifies_nothing_is_noticed() {
+    let lab = Lab::new(INSTALLER);
+    let around = "/usr/bin/ssh -o BatchMode=yes -T -i \"$key\" -o UserKnownHostsFile=/dev/null \
+                  -o StrictHostKeyChecking=no -p \"$port\" \"$host\" exit; sleep 60";
+    lab.tool("nixos-anywhere", &lab.installs(around, SYSTEM));
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "endless", "{result}");
+    assert!(
+        text(&result, "/msg").contains("does not verify"),
+        "{result}"
+    );
+}
+
+#[test]
+fn another_system_than_the_one_built_is_an_error() {
+    let lab = Lab::new(INSTALLER);
+    lab.tool("nixos-anywhere", &lab.installs("", "/nix/store/ccc-other"));
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "wrong_system", "{result}");
+}
+
+/// A nixos-anywhere that writes down its processes and never ends, not even when asked to.
+fn stubborn(lab: &Lab) -> String {
+    format!(
+        "trap '' TERM\nsleep 600 &\nmktemp\necho $$ $! >{0}.new; mv {0}.new {0}\n\
+         while :; do sleep 1; done",
+        lab.path("pids").display()
+    )
+}
+
+fn pids(lab: &Lab) -> Vec<String> {
+    until("the program started", || lab.path("pids").exists());
+    let text = fs::read_to_string(lab.path("pids")).unwrap();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_deadline_ends_everything() {
+    let lab = Lab::new(INSTALLER);
+    lab.tool("nixos-anywhere", &stubborn(&lab));
+    let result = lab.run(json!({"timeout": 4}));
+    assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    assert!(text(&result, "/msg").contains("nixos-anywhere"), "{result}");
+    for pid in pids(&lab) {
+        until("its processes are gone", || gone(&pid));
+    }
+}
+
+#[test]
+fn nothing_outlives_a_killed_module() {
+    for signal in ["-KILL", "-TERM"] {
+        let lab = Lab::new(INSTALLER);
+        lab.tool("nixos-anywhere", &stubborn(&lab));
+        let mut module = lab.start(json!({}));
+        let pids = pids(&lab);
+        assert!(!pids.iter().any(|pid| gone(pid)));
+        let status = Command::new("kill")
+            .args([signal, &module.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        module.wait().unwrap();
+        for pid in pids {
+            until(&format!("{signal}: its processes are gone"), || gone(&pid));
+        }
+        until(&format!("{signal}: its private directory is gone"), || {
+            entries(&lab.path("tmp")) == 0
+        });
+    }
+}
+
+#[test]
+fn a_missing_tool_is_named() {
+    let lab = Lab::new(INSTALLER);
+    let result = lab.run(json!({"nixos_anywhere": "nixos-anywhere-of-tomorrow"}));
+    assert_eq!(result["error"]["kind"], "tool_missing", "{result}");
+    assert_eq!(lab.ran(), "");
+}
+
+#[test]
+fn a_probe_waits_for_what_is_expected() {
+    let lab = Lab::new(INSTALLER);
+    let result = lab.run(json!({"state": "probed"}));
+    assert_eq!(result["guest"]["kind"], "installer", "{result}");
+    assert_eq!(result["changed"], false);
+    let result = lab.run(json!({"state": "probed", "expect": "installed", "timeout": 1}));
+    assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    assert!(
+        text(&result, "/msg").contains("is an installer"),
+        "{result}"
+    );
+
+    let mut module = lab.start(json!({"state": "probed", "expect": "installed"}));
+    let mut waiting =
+        || fs::read_to_string(lab.path("progress")).is_ok_and(|p| p.contains("not yet"));
+    until("it waits", &mut waiting);
+    lab.sshd.set_os_release(INSTALLED);
+    assert!(module.wait().unwrap().success());
+}
+
+#[test]
+fn the_installed_system_is_verified() {
+    let lab = Lab::new(INSTALLED);
+    lab.sshd.set_current_system(SYSTEM);
+    lab.sshd.add_command(
+        "systemctl",
+        "#!/bin/sh\necho 'nginx.service loaded failed failed A web server'\n",
+    );
+    let more = |key: &str, closure: &str| {
+        json!({
+            "state": "verified", "host_keys": [], "installed_host_keys": [key],
+            "closure": closure, "timeout": 2,
+        })
+    };
+    let key = lab.sshd.host_key("ed25519");
+    let result = lab.run(more(&key, SYSTEM));
+    assert_eq!(result["guest"]["host_key"], "installed", "{result}");
+    assert_eq!(result["closure"], SYSTEM);
+    assert_eq!(result["failed_units"], json!(["nginx.service"]));
+
+    let result = lab.run(more(&key, "/nix/store/ddd-next"));
+    assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    assert!(
+        text(&result, "/msg").contains("instead of /nix/store/ddd-next"),
+        "{result}"
+    );
+
+    lab.sshd.set_os_release(INSTALLER);
+    let result = lab.run(more(&key, SYSTEM));
+    assert!(text(&result, "/msg").contains("still runs"), "{result}");
+}
+
+#[test]
+fn a_user_key_with_a_passphrase_is_an_error_at_once() {
+    let lab = Lab::new(INSTALLER);
+    let key = lab.path("locked");
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-N", "secret", "-t", "ed25519", "-f"])
+        .arg(&key)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let result = lab.run(json!({"private_key_file": key}));
+    assert_eq!(result["error"]["kind"], "identity", "{result}");
+    assert!(text(&result, "/msg").contains("passphrase"), "{result}");
+}
