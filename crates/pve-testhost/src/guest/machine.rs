@@ -1,9 +1,10 @@
 //! Real guests: one QEMU process a VM, watched until it ends.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -114,7 +115,10 @@ impl Machines {
         vm: &VmSpec,
         log: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), String> {
-        fs::create_dir_all(&vm.run_dir)
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&vm.run_dir)
             .map_err(|error| format!("cannot make {}: {error}", vm.run_dir.display()))?;
         let nics = net::cards(vm, &mut lock(&self.shared.leases))?;
         let machine = Arc::new(Machine {

@@ -112,7 +112,8 @@ pub(super) fn arguments(
         line.add("-cpu", "qemu64");
     }
     line.add("-m", &format!("{}M", memory(config)?));
-    line.add("-boot", "strict=on,reboot-timeout=1000");
+    // PVE has the firmware try again every second; that would keep a processor busy without KVM.
+    line.add("-boot", "strict=on,reboot-timeout=10000");
     line.add("-qmp", &format!("unix:{QMP_SOCKET},server=on,wait=off"));
     if let Some(smbios) = get("smbios1") {
         line.add("-smbios", &smbios_type_1(smbios));
