@@ -263,6 +263,11 @@ impl Host {
         self.options.auth_delay
     }
 
+    /// Can devices be plugged into running guests? Simulated ones take anything; real ones wait for their next start.
+    pub fn can_hotplug(&self) -> bool {
+        self.options.accel == Accel::None
+    }
+
     /// The node's /var/tmp.
     pub fn tmp_dir(&self) -> PathBuf {
         self.dir.join("tmp")

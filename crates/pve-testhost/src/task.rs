@@ -64,6 +64,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// A log that nobody keeps, for work that a call does itself.
+    pub fn none(tasks: &Arc<Tasks>) -> Self {
+        Self { tasks: tasks.clone(), upid: String::new(), warnings: Arc::default() }
+    }
+
     /// Add a line (or several).
     pub fn line(&self, text: impl AsRef<str>) {
         let mut tasks = self.tasks.lock();

@@ -1,17 +1,55 @@
 //! Calls about one VM, and the list of VMs.
+
 use serde_json::{Value, json};
+
 use super::{Context, Reply};
 use crate::error::{ApiError, ApiResult};
-use crate::vm;
+use crate::vm::config::Config;
+use crate::vm::{self, cloudinit, power};
+
 /// GET /nodes/N/qemu: silently without those the user may not see.
 pub fn list(context: &Context) -> ApiResult {
     let may = |vmid: &u32| context.may(&format!("/vms/{vmid}"), &["VM.Audit"]);
-    Ok(vm::ids(&context.host).into_iter().filter(may).filter_map(|vmid| vm::status::summary(&context.host, vmid).ok()).collect::<Vec<Value>>().into())
+    let host = &context.host;
+    let entries = vm::ids(host).into_iter().filter(may).filter_map(|vmid| vm::status::summary(host, vmid).ok());
+    Ok(entries.collect::<Vec<Value>>().into())
 }
+
+/// `rest` is what follows `/nodes/{node}/qemu/{vmid}`.
 pub async fn handle(method: &str, rest: &str, context: Context) -> Result<Reply, ApiError> {
     let vmid = context.vmid()?;
-    match (method, rest) {
-        ("GET", "/status/current") => vm::status::current(&context.host, vmid).map(Reply::Data),
+    let host = context.host.clone();
+    let data = match (method, rest) {
+        ("GET", "") => Ok(["agent", "cloudinit", "config", "pending", "resize", "status", "unlink"].map(|name| json!({"subdir": name})).into_iter().collect()),
+        ("DELETE", "") => vm::destroy::destroy(&context, vmid),
+        ("GET", "/config") => config(&context, vmid),
+        ("PUT", "/config") => vm::update::update(context, true).await,
+        ("POST", "/config") => vm::update::update(context, false).await,
+        ("GET", "/pending") => Ok(vm::pending::list(&Config::load(&host, vmid)?)),
+        ("PUT", "/unlink") => vm::update::unlink(context).await,
+        ("PUT", "/resize") => vm::update::resize(context).await,
+        ("GET", "/cloudinit") => cloudinit::pending(&host, vmid),
+        ("PUT", "/cloudinit") => cloudinit::regenerate(&host, vmid).await,
+        ("GET", "/cloudinit/dump") => cloudinit::dump(&host, vmid, context.need("type")?),
+        ("GET", "/status") => Ok(power::index()),
+        ("GET", "/status/current") => vm::status::current(&host, vmid),
+        ("POST", "/status/start") => power::start(&context, vmid),
+        ("POST", "/status/stop") => power::stop(&context, vmid),
+        ("POST", "/status/shutdown") => power::shutdown(&context, vmid),
+        ("POST", "/status/reboot") => power::reboot(&context, vmid),
+        ("POST", "/status/reset") => power::simple(&context, vmid, "reset"),
+        ("POST", "/status/suspend") => power::simple(&context, vmid, "suspend"),
+        ("POST", "/status/resume") => power::simple(&context, vmid, "resume"),
         _ => Err(ApiError::not_implemented(method, rest)),
+    };
+    data.map(Reply::Data)
+}
+
+/// GET config: with pending changes, or (`current=1`) without.
+fn config(context: &Context, vmid: u32) -> ApiResult {
+    let config = Config::load(&context.host, vmid)?;
+    if let Some(snapshot) = context.get("snapshot") {
+        return Err(ApiError::failed(format!("snapshot '{snapshot}' does not exist")));
     }
+    Ok(vm::create::config_json(&config, context.flag("current")))
 }

@@ -1,4 +1,262 @@
-//! Creating VMs.
+//! Creating VMs and their volumes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::config::Config;
+use super::drive::{self, Drive, is_drive};
+use super::options;
 use crate::api::Context;
+use crate::disk;
 use crate::error::{ApiError, ApiResult};
-pub async fn create(_context: Context) -> ApiResult { Err(ApiError::failed("soon")) }
+use crate::host::{Host, now, random_uuid};
+use crate::task::Log;
+
+/// Parameters of the create call that are no options.
+const NOT_OPTIONS: [&str; 11] =
+    ["node", "vmid", "pool", "start", "storage", "archive", "force", "unique", "live-restore", "bwlimit", "ha-managed"];
+
+/// POST /nodes/N/qemu.
+pub async fn create(context: Context) -> ApiResult {
+    let vmid = context.vmid()?;
+    let host = context.host.clone();
+    if context.get("archive").is_some() {
+        return Err(ApiError::failed("the test host cannot restore archives"));
+    }
+    let pool = context.get("pool").map(str::to_owned);
+    if let Some(pool) = &pool {
+        if !super::pools(&host).contains_key(pool) {
+            return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
+        }
+        host.access.check(&context.who, &format!("/pool/{pool}"), &["VM.Allocate"])?;
+    } else {
+        host.access.check(&context.who, &format!("/vms/{vmid}"), &["VM.Allocate"])?;
+    }
+    let mut wanted = BTreeMap::new();
+    for (key, value) in &context.params {
+        if NOT_OPTIONS.contains(&key.as_str()) || key.starts_with("import-working") {
+            continue;
+        }
+        options::check_permission(&context, vmid, key, Some(value), None)?;
+        wanted.insert(key.clone(), options::normalize(key, value)?);
+    }
+    for (key, value) in wanted.iter().filter(|(key, _)| is_drive(key)) {
+        check_storage(&context, vmid, key, &Drive::parse(value))?;
+    }
+    reserve(&host, vmid)?;
+    if let Some(pool) = pool {
+        let mut pools = super::pools(&host);
+        pools.entry(pool).or_default().push(vmid);
+        super::save_pools(&host, &pools)?;
+    }
+    let start = context.flag("start");
+    let who = context.who.clone();
+    context.spawn("qmcreate", &vmid.to_string(), move |log| async move {
+        let mut making = Making { host: host.clone(), vmid, volumes: Vec::new(), done: false };
+        let _guard = host.lock_vm(vmid).await?;
+        build(&host, vmid, wanted, &mut making, &log).await.map_err(|error| format!("unable to create VM {vmid} - {error}"))?;
+        making.done = true;
+        drop(_guard);
+        if start {
+            log.line("Execute autostart");
+            let upid = super::power::start_task(&host, vmid, &who, None);
+            log.line(upid);
+        }
+        Ok(())
+    })
+}
+
+/// What a create that fails (or is killed) leaves behind: nothing.
+struct Making {
+    host: Arc<Host>,
+    vmid: u32,
+    volumes: Vec<PathBuf>,
+    done: bool,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if !self.done {
+            for volume in &self.volumes {
+                let _ = std::fs::remove_file(volume);
+            }
+            let _ = Config::remove(&self.host, self.vmid);
+            super::destroy::leave_pools(&self.host, self.vmid);
+        }
+    }
+}
+
+/// Take the VMID: of several calls at once exactly one succeeds.
+fn reserve(host: &Host, vmid: u32) -> Result<(), ApiError> {
+    let path = host.dir.join("qemu-server").join(format!("{vmid}.conf"));
+    match std::fs::File::create_new(path) {
+        Ok(mut file) => Ok(std::io::Write::write_all(&mut file, b"lock: create\n")?),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(ApiError::failed(format!(
+            "unable to create VM {vmid} - VM {vmid} already exists on node '{}'",
+            host.node
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn build(
+    host: &Host,
+    vmid: u32,
+    mut wanted: BTreeMap<String, String>,
+    making: &mut Making,
+    log: &Log,
+) -> Result<(), String> {
+    let keys: Vec<String> = wanted.keys().filter(|key| is_drive(key)).cloned().collect();
+    for key in keys {
+        let drive = Drive::parse(&wanted[&key]);
+        let (value, volume) = provide(host, vmid, &key, drive, log).await?;
+        making.volumes.extend(volume);
+        wanted.insert(key, value);
+    }
+    if !wanted.contains_key("boot") {
+        wanted.insert("boot".into(), drive::boot_value(&drive::default_boot(&wanted)));
+    }
+    wanted.entry("smbios1".into()).or_insert_with(|| format!("uuid={}", random_uuid()));
+    if wanted.get("vmgenid").is_none_or(|id| id == "1") {
+        wanted.insert("vmgenid".into(), random_uuid());
+    }
+    wanted.insert("meta".into(), format!("creation-qemu=10.0.2,ctime={}", now()));
+    let mut config = Config { current: wanted, ..Config::default() };
+    config.save(host, vmid).map_err(|error| error.to_string())
+}
+
+/// Checks of a drive that are made before any task.
+pub fn check_storage(context: &Context, vmid: u32, key: &str, drive: &Drive) -> Result<(), ApiError> {
+    let host = &context.host;
+    if let Some(source) = drive.get("import-from") {
+        if source.starts_with('/') && !context.who.is_root() {
+            return Err(ApiError::failed("Only root can pass arbitrary filesystem paths"));
+        }
+        if drive.allocation().is_none() {
+            return Err(ApiError::param(key, "import-from requires special syntax - use <storage ID>:0,import-from=<source>"));
+        }
+    }
+    if !drive.has_medium() {
+        return Ok(());
+    }
+    let Some((storage, name)) = drive.volume() else {
+        if context.who.is_root() {
+            return Ok(());
+        }
+        return Err(ApiError::failed("Only root can pass arbitrary filesystem paths"));
+    };
+    let storage = host.storage(storage)?;
+    let path = format!("/storage/{}", storage.id);
+    if name == "cloudinit" {
+        return host.access.check(&context.who, &path, &["Datastore.AllocateSpace"]);
+    }
+    if drive.allocation().is_some() {
+        host.access.check(&context.who, &path, &["Datastore.AllocateSpace"])?;
+        if !storage.takes("images") {
+            let text = format!("storage '{}' does not support vm images", storage.id);
+            return Err(ApiError::param("storage", text));
+        }
+        return Ok(());
+    }
+    let parsed = storage.parse(name).map_err(ApiError::failed)?;
+    // A volume of this VM belongs to whoever may configure it.
+    if parsed.vmid != Some(vmid) {
+        host.access.check_any(&context.who, &path, &["Datastore.AllocateSpace", "Datastore.Audit"])?;
+    }
+    Ok(())
+}
+
+/// Make what a drive asks for: a new volume, a cloud-init drive, or just the volume it names. Returns the value to
+/// store and the file made.
+pub async fn provide(
+    host: &Host,
+    vmid: u32,
+    key: &str,
+    mut drive: Drive,
+    log: &Log,
+) -> Result<(String, Option<PathBuf>), String> {
+    let format = drive.take("format");
+    let source = drive.take("import-from");
+    if !drive.has_medium() {
+        return Ok((drive.render(), None));
+    }
+    let Some((storage_id, name)) = drive.volume().map(|(storage, name)| (storage.to_owned(), name.to_owned())) else {
+        return Ok((drive.render(), None));
+    };
+    let storage = host.storage(&storage_id).map_err(|error| error.message)?;
+    storage.check_enabled()?;
+    let zfs = storage.kind == crate::storage::Kind::Zfs;
+    if name == "cloudinit" {
+        let format = format.unwrap_or_else(|| if zfs { "raw" } else { "qcow2" }.into());
+        let name = storage.image_name(vmid, &format!("vm-{vmid}-cloudinit"), &format);
+        let path = storage.file(&name)?;
+        disk::create(&path, &format, 4 << 20).await?;
+        drive.file = format!("{storage_id}:{name}");
+        drive.set("media", "cdrom");
+        log.line(format!("{key}: successfully created disk '{}'", drive.render()));
+        return Ok((drive.render(), Some(path)));
+    }
+    if let Some((_, gib)) = drive.allocation() {
+        let format = format.unwrap_or_else(|| "raw".into());
+        if zfs && format != "raw" {
+            return Err(format!("storage '{storage_id}' does not support format '{format}'"));
+        }
+        let name = storage.image_name(vmid, &storage.free_disk(vmid), &format);
+        let path = storage.file(&name)?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size in GiB, verified to be positive")]
+        let asked = (gib * f64::from(1 << 20)) as u64 * 1024;
+        let size = match key {
+            // The variables of OVMF, whatever size was asked for.
+            "efidisk0" if drive.get("efitype") == Some("4m") => 528 << 10,
+            "efidisk0" => 128 << 10,
+            "tpmstate0" => 4 << 20,
+            _ => asked,
+        };
+        match source {
+            Some(source) => import(host, &source, &path, log).await?,
+            None => disk::create(&path, &format, size).await?,
+        }
+        let size = disk::virtual_size(&path).unwrap_or(size);
+        drive.file = format!("{storage_id}:{name}");
+        drive.set("size", &disk::format_size(size));
+        log.line(format!("{key}: successfully created disk '{}'", drive.render()));
+        return Ok((drive.render(), Some(path)));
+    }
+    let path = storage.file(&name)?;
+    let Some(size) = disk::virtual_size(&path) else {
+        return Err(format!("volume '{}' does not exist", drive.file));
+    };
+    if !drive.is_cloudinit() {
+        drive.set("size", &disk::format_size(size));
+    }
+    Ok((drive.render(), None))
+}
+
+async fn import(host: &Host, source: &str, target: &std::path::Path, log: &Log) -> Result<(), String> {
+    let (path, format) = if source.starts_with('/') {
+        (PathBuf::from(source), "raw".to_owned())
+    } else {
+        let (storage, name) = source.split_once(':').ok_or_else(|| format!("unable to parse volume ID '{source}'"))?;
+        let storage = host.storage(storage).map_err(|error| error.message)?;
+        storage.check_enabled()?;
+        let parsed = storage.parse(name)?;
+        (storage.path.join(&parsed.file), if parsed.format == "iso" { "raw".into() } else { parsed.format })
+    };
+    if !path.exists() {
+        return Err(format!("volume '{source}' does not exist"));
+    }
+    log.line(format!("importing disk '{source}' as VM disk"));
+    disk::import(&path, &format, target).await
+}
+
+/// The answer of GET config.
+pub fn config_json(config: &Config, current: bool) -> serde_json::Value {
+    let options = if current { config.current.clone() } else { config.effective() };
+    let mut shown: serde_json::Map<String, serde_json::Value> =
+        options.iter().map(|(key, value)| (key.clone(), options::shown(key, value))).collect();
+    shown.insert("digest".into(), json!(config.digest));
+    shown.into()
+}

@@ -1,1 +1,214 @@
-//! soon
+//! Starting and stopping VMs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::config::Config;
+use super::drive::{Drive, is_drive, is_net};
+use super::{cloudinit, options, pending};
+use crate::access::Identity;
+use crate::api::Context;
+use crate::error::{ApiError, ApiResult};
+use crate::guest::{Power, VmSpec};
+use crate::host::{BRIDGES, Host};
+use crate::task::Log;
+
+/// Seconds a shutdown waits when nobody says.
+const SHUTDOWN: u64 = 60;
+/// How often a guest that was asked to power off is looked at.
+const POLL: Duration = Duration::from_millis(100);
+/// A reboot's second half starts this long after the VM has stopped.
+const RESTART: Duration = Duration::from_secs(2);
+
+fn running(host: &Host, vmid: u32) -> bool {
+    host.guests.power(vmid) != Power::Stopped
+}
+
+/// POST status/start.
+pub fn start(context: &Context, vmid: u32) -> ApiResult {
+    Ok(json!(start_task(&context.host, vmid, &context.who, context.fail.clone())))
+}
+
+/// The task that starts a VM.
+pub fn start_task(host: &Arc<Host>, vmid: u32, who: &Identity, fail: Option<String>) -> String {
+    let worker = host.clone();
+    host.tasks.spawn("qmstart", &vmid.to_string(), who, fail, move |log| async move {
+        let _guard = worker.lock_vm(vmid).await?;
+        let mut config = Config::load(&worker, vmid).map_err(|error| error.message)?;
+        config.check_lock()?;
+        if running(&worker, vmid) {
+            return Err(format!("VM {vmid} already running"));
+        }
+        pending::apply(&worker, vmid, &mut config, false);
+        config.save(&worker, vmid).map_err(|error| error.to_string())?;
+        let volumes = volumes(&worker, &config.current)?;
+        check_bridges(&config.current)?;
+        cloudinit::generate(&worker, vmid, &mut config).await?;
+        config.save(&worker, vmid).map_err(|error| error.to_string())?;
+        let spec = VmSpec {
+            vmid,
+            name: config.current.get("name").cloned().unwrap_or_else(|| format!("VM {vmid}")),
+            config: config.current,
+            volumes,
+            run_dir: worker.dir.join("run").join(vmid.to_string()),
+        };
+        let lines = log.clone();
+        worker.guests.start(spec, &move |line: &str| lines.line(line)).await
+    })
+}
+
+/// The file of every drive with a medium.
+fn volumes(host: &Host, config: &BTreeMap<String, String>) -> Result<BTreeMap<String, std::path::PathBuf>, String> {
+    let mut found = BTreeMap::new();
+    for (key, value) in config.iter().filter(|(key, _)| is_drive(key)) {
+        let drive = Drive::parse(value);
+        if !drive.has_medium() {
+            continue;
+        }
+        let file = match drive.volume() {
+            Some((storage, _)) => {
+                host.storage(storage).map_err(|error| error.message)?.check_enabled()?;
+                host.volume_file(&drive.file)?
+            }
+            None => drive.file.clone().into(),
+        };
+        if !file.exists() {
+            return Err(format!("volume '{}' does not exist", drive.file));
+        }
+        found.insert(key.clone(), file);
+    }
+    Ok(found)
+}
+
+fn check_bridges(config: &BTreeMap<String, String>) -> Result<(), String> {
+    for (_, value) in config.iter().filter(|(key, _)| is_net(key)) {
+        if let Some(bridge) = Drive::parse(value).get("bridge").filter(|bridge| !BRIDGES.contains(bridge)) {
+            return Err(format!("bridge '{bridge}' does not exist"));
+        }
+    }
+    Ok(())
+}
+
+/// Put pending changes into force once a VM has been stopped by an API call.
+fn settle(host: &Host, vmid: u32) -> Result<(), String> {
+    let mut config = Config::load(host, vmid).map_err(|error| error.message)?;
+    pending::apply(host, vmid, &mut config, false);
+    config.save(host, vmid).map_err(|error| error.to_string())
+}
+
+/// POST status/stop.
+pub fn stop(context: &Context, vmid: u32) -> ApiResult {
+    let host = context.host.clone();
+    let skiplock = context.flag("skiplock");
+    if context.flag("overrule-shutdown") {
+        for task in host.tasks.list() {
+            if task.status.is_none() && task.kind == "qmshutdown" && task.id == vmid.to_string() {
+                host.tasks.cancel(&task.upid);
+            }
+        }
+    }
+    context.spawn("qmstop", &vmid.to_string(), move |_| async move {
+        let _guard = host.lock_vm(vmid).await?;
+        if !running(&host, vmid) {
+            return Ok(());
+        }
+        let config = Config::load(&host, vmid).map_err(|error| error.message)?;
+        if !skiplock {
+            config.check_lock()?;
+        }
+        host.guests.stop(vmid).await;
+        settle(&host, vmid)
+    })
+}
+
+/// POST status/shutdown.
+pub fn shutdown(context: &Context, vmid: u32) -> ApiResult {
+    let host = context.host.clone();
+    let timeout = context.number("timeout").unwrap_or(SHUTDOWN);
+    let force = context.flag("forceStop");
+    context.spawn("qmshutdown", &vmid.to_string(), move |log| async move {
+        let _guard = host.lock_vm(vmid).await?;
+        if !running(&host, vmid) {
+            return Ok(());
+        }
+        down(&host, vmid, Duration::from_secs(timeout), force, &log).await
+    })
+}
+
+async fn down(host: &Host, vmid: u32, timeout: Duration, force: bool, log: &Log) -> Result<(), String> {
+    let config = Config::load(host, vmid).map_err(|error| error.message)?;
+    config.check_lock()?;
+    let deadline = Instant::now() + timeout;
+    let agent = options::agent_enabled(&config.current);
+    if agent && host.guests.agent(vmid, "guest-ping", json!({})).await.is_err() {
+        log.line("QEMU Guest Agent is not running - VM shutdown falls back to ACPI");
+        host.guests.powerdown(vmid, false).await?;
+    } else {
+        host.guests.powerdown(vmid, agent).await?;
+    }
+    while running(host, vmid) {
+        if Instant::now() >= deadline {
+            if !force {
+                return Err("VM quit/powerdown failed - got timeout".into());
+            }
+            log.line("VM quit/powerdown failed - terminating now with SIGTERM");
+            host.guests.stop(vmid).await;
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    settle(host, vmid)
+}
+
+/// POST status/reboot: the task ends while the VM is stopped; another one starts it.
+pub fn reboot(context: &Context, vmid: u32) -> ApiResult {
+    must_run(context, vmid)?;
+    let host = context.host.clone();
+    let timeout = context.number("timeout").unwrap_or(SHUTDOWN);
+    context.spawn("qmreboot", &vmid.to_string(), move |log| async move {
+        let guard = host.lock_vm(vmid).await?;
+        down(&host, vmid, Duration::from_secs(timeout), false, &log).await?;
+        drop(guard);
+        tokio::spawn(async move {
+            tokio::time::sleep(RESTART).await;
+            start_task(&host, vmid, &Identity { user: "root@pam".into(), token: None }, None);
+        });
+        Ok(())
+    })
+}
+
+fn must_run(context: &Context, vmid: u32) -> Result<(), ApiError> {
+    Config::load(&context.host, vmid)?;
+    if running(&context.host, vmid) { Ok(()) } else { Err(ApiError::failed(format!("VM {vmid} not running"))) }
+}
+
+/// POST status/reset, suspend and resume.
+pub fn simple(context: &Context, vmid: u32, action: &'static str) -> ApiResult {
+    must_run(context, vmid)?;
+    if context.flag("todisk") {
+        return Err(ApiError::failed("the test host cannot suspend to disk"));
+    }
+    let host = context.host.clone();
+    let kind = match action {
+        "suspend" => "qmpause",
+        "resume" => "qmresume",
+        _ => "qmreset",
+    };
+    context.spawn(kind, &vmid.to_string(), move |_| async move {
+        let _guard = host.lock_vm(vmid).await?;
+        Config::load(&host, vmid).map_err(|error| error.message)?.check_lock()?;
+        match action {
+            "suspend" => host.guests.suspend(vmid).await,
+            "resume" => host.guests.resume(vmid).await,
+            _ => host.guests.reset(vmid).await,
+        }
+    })
+}
+
+/// GET status: its children.
+pub fn index() -> Value {
+    ["current", "reboot", "reset", "resume", "shutdown", "start", "stop", "suspend"].map(|name| json!({"subdir": name})).into_iter().collect()
+}

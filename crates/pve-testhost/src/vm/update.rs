@@ -1,1 +1,302 @@
-//! soon
+//! Changing a VM's configuration: PUT and POST config, unlink, resize.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::config::Config;
+use super::create::{check_storage, provide};
+use super::drive::{self, Drive, bus, is_drive};
+use super::{options, pending};
+use crate::api::Context;
+use crate::error::{ApiError, ApiResult};
+use crate::formats::list;
+use crate::guest::Power;
+use crate::host::Host;
+use crate::schema;
+use crate::task::Log;
+
+/// Parameters of the call that are no options.
+const NOT_OPTIONS: [&str; 9] =
+    ["node", "vmid", "digest", "delete", "revert", "skiplock", "force", "background_delay", "import-working-storage"];
+
+/// What a call wants changed.
+struct Change {
+    set: BTreeMap<String, String>,
+    delete: Vec<String>,
+    revert: Vec<String>,
+    force: bool,
+}
+
+/// PUT (`wait`) or POST config.
+pub async fn update(context: Context, wait: bool) -> ApiResult {
+    let vmid = context.vmid()?;
+    let host = context.host.clone();
+    let names = |name: &str| -> Vec<String> {
+        context.get(name).map(list).unwrap_or_default().into_iter().map(str::to_owned).collect()
+    };
+    let mut change =
+        Change { set: BTreeMap::new(), delete: names("delete"), revert: names("revert"), force: context.flag("force") };
+    for (key, value) in &context.params {
+        if !NOT_OPTIONS.contains(&key.as_str()) {
+            change.set.insert(key.clone(), value.clone());
+        }
+    }
+    if change.set.is_empty() && change.delete.is_empty() && change.revert.is_empty() {
+        return Err(ApiError::failed("no options specified"));
+    }
+    for (list, param) in [(&change.delete, "delete"), (&change.revert, "revert")] {
+        for key in list {
+            if !schema::is_vm_option(key) {
+                return Err(ApiError::param(param, format!("unknown option '{key}'")));
+            }
+            if change.set.contains_key(key) {
+                return Err(ApiError::param(param, format!("you can't use '-{key}' and '-{param} {key}' at the same time")));
+            }
+        }
+    }
+    if let Some(revert) = change.revert.iter().find(|key| change.delete.contains(key)) {
+        return Err(ApiError::param("delete", format!("you can't use '-delete {revert}' and '-revert {revert}' at the same time")));
+    }
+    let known = Config::load(&host, vmid).map(|config| config.current).unwrap_or_default();
+    for key in change.delete.iter().chain(&change.revert) {
+        options::check_permission(&context, vmid, key, None, known.get(key).map(String::as_str))?;
+    }
+    for (key, value) in &mut change.set {
+        let old = known.get(key).map(String::as_str);
+        options::check_permission(&context, vmid, key, Some(value), old)?;
+        *value = options::normalize(key, value)?;
+        if key == "cipassword" {
+            *value = options::hash_password(value)?;
+        }
+        if is_drive(key) {
+            check_storage(&context, vmid, key, &Drive::parse(value))?;
+        }
+    }
+    let guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
+    let config = Config::load(&host, vmid)?;
+    if context.get("digest").is_some_and(|digest| digest != config.digest) {
+        return Err(ApiError::failed("checksum mismatch (file change by other user?)"));
+    }
+    let unlocks = context.flag("skiplock") || change.delete.iter().any(|key| key == "lock");
+    if !unlocks {
+        config.check_lock().map_err(ApiError::failed)?;
+    }
+    if wait {
+        if let Some(text) = context.fail {
+            return Err(ApiError::failed(text));
+        }
+        // A client that hangs up does not stop pvedaemon.
+        let worker = tokio::spawn(async move {
+            let _guard = guard;
+            apply(&host, vmid, config, change, None).await
+        });
+        worker.await.map_err(|error| ApiError::failed(error.to_string()))??;
+        return Ok(Value::Null);
+    }
+    let worker_host = host.clone();
+    context.spawn("qmconfig", &vmid.to_string(), move |log| async move {
+        let _guard = guard;
+        apply(&worker_host, vmid, config, change, Some(&log)).await.map_err(task_text)
+    })
+}
+
+/// An error as a task shows it.
+fn task_text(error: ApiError) -> String {
+    match error.errors.iter().next() {
+        Some((key, text)) => format!("{}\n{key}: {text}", error.message),
+        None => error.message,
+    }
+}
+
+async fn apply(host: &Arc<Host>, vmid: u32, mut config: Config, change: Change, log: Option<&Log>) -> Result<(), ApiError> {
+    let running = host.guests.power(vmid) != Power::Stopped;
+    for key in &change.revert {
+        revert(host, vmid, &mut config, key);
+    }
+    // Edits of the boot order start from the one in force, whatever is pending.
+    let mut boot = drive::boot_devices(config.current.get("boot"));
+    for key in &change.delete {
+        if key.starts_with("unused") {
+            if let Some(value) = config.current.remove(key) {
+                super::destroy::free(host, vmid, &Drive::parse(&value).file);
+            }
+            continue;
+        }
+        if is_drive(key) && config.current.get("protection").is_some_and(|flag| flag == "1") {
+            return Err(ApiError::failed(format!("can't remove drive '{key}' - protection mode enabled")));
+        }
+        if boot.contains(key) {
+            boot.retain(|device| device != key);
+            config.delete.remove("boot");
+            config.pending.insert("boot".into(), drive::boot_value(&boot));
+        }
+        if let Some(value) = config.pending.remove(key)
+            && is_drive(key)
+        {
+            detach(host, vmid, &mut config, &value, change.force);
+        }
+        if config.current.contains_key(key) {
+            config.delete.insert(key.clone());
+        }
+    }
+    let mut made = Vec::new();
+    let result = set(host, vmid, &mut config, &change.set, boot, &mut made, log).await;
+    if let Err(error) = result {
+        for volume in made {
+            let _ = std::fs::remove_file(volume);
+        }
+        return Err(error);
+    }
+    config.save(host, vmid)?;
+    if running {
+        pending::hotplug(host, vmid, &mut config, change.force).await
+    } else {
+        pending::apply(host, vmid, &mut config, change.force);
+        config.save(host, vmid)?;
+        Ok(())
+    }
+}
+
+async fn set(
+    host: &Host,
+    vmid: u32,
+    config: &mut Config,
+    wanted: &BTreeMap<String, String>,
+    mut boot: Vec<String>,
+    made: &mut Vec<std::path::PathBuf>,
+    log: Option<&Log>,
+) -> Result<(), ApiError> {
+    for (key, value) in wanted {
+        let mut value = value.clone();
+        if is_drive(key) {
+            let drive = Drive::parse(&value);
+            // Unlogged work goes to a log that nobody keeps.
+            let (provided, volume) = match log {
+                Some(log) => provide(host, vmid, key, drive.clone(), log).await,
+                None => provide(host, vmid, key, drive.clone(), &Log::none(&host.tasks)).await,
+            }
+            .map_err(ApiError::failed)?;
+            made.extend(volume);
+            if let Some(old) = config.pending.get(key).cloned() {
+                let same = Drive::parse(&old).file == Drive::parse(&provided).file;
+                if !same {
+                    detach(host, vmid, config, &old, false);
+                }
+            }
+            value = provided;
+            if bus(key).is_some() && drive.is_cdrom() && !boot.contains(key) {
+                boot.push(key.clone());
+                config.pending.insert("boot".into(), drive::boot_value(&boot));
+                config.delete.remove("boot");
+            }
+        }
+        if key == "boot" {
+            for device in drive::boot_devices(Some(&value)) {
+                let known = config.current.contains_key(&device) || config.pending.contains_key(&device) || wanted.contains_key(&device);
+                if !known {
+                    return Err(ApiError::failed(format!("invalid bootorder: device '{device}' does not exist'")));
+                }
+            }
+        }
+        config.delete.remove(key);
+        if config.current.get(key) == Some(&value) {
+            config.pending.remove(key);
+        } else {
+            config.pending.insert(key.clone(), value);
+        }
+    }
+    Ok(())
+}
+
+/// Take a pending change back. The boot order that came with it stays.
+fn revert(host: &Host, vmid: u32, config: &mut Config, key: &str) {
+    config.delete.remove(key);
+    if let Some(value) = config.pending.remove(key)
+        && is_drive(key)
+    {
+        let in_use = config.current.get(key).is_some_and(|old| Drive::parse(old).file == Drive::parse(&value).file);
+        if !in_use {
+            detach(host, vmid, config, &value, false);
+        }
+    }
+}
+
+/// A drive's value is not used any more: cloud-init volumes go, disks become unused (or go, with `force`), ISOs stay.
+pub fn detach(host: &Host, vmid: u32, config: &mut Config, value: &str, force: bool) {
+    let drive = Drive::parse(value);
+    if drive.is_cloudinit() || (force && !drive.is_cdrom()) {
+        super::destroy::free(host, vmid, &drive.file);
+        return;
+    }
+    if drive.is_cdrom() || drive.volume().is_none() {
+        return;
+    }
+    let referenced = |map: &BTreeMap<String, String>| {
+        map.iter().any(|(key, value)| (is_drive(key) || key.starts_with("unused")) && Drive::parse(value).file == drive.file)
+    };
+    if referenced(&config.current) || referenced(&config.pending) {
+        return;
+    }
+    let free = (0..256).map(|n| format!("unused{n}")).find(|key| !config.current.contains_key(key));
+    if let Some(key) = free {
+        config.current.insert(key, drive.file);
+    }
+}
+
+/// PUT unlink: like delete, several at once.
+pub async fn unlink(mut context: Context) -> ApiResult {
+    let names = context.need("idlist")?.to_owned();
+    context.params.remove("idlist");
+    context.params.insert("delete".into(), names);
+    update(context, true).await
+}
+
+/// PUT resize.
+pub async fn resize(context: Context) -> ApiResult {
+    let vmid = context.vmid()?;
+    let host = context.host.clone();
+    let key = context.need("disk")?.to_owned();
+    let size = context.need("size")?.to_owned();
+    let guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
+    let config = Config::load(&host, vmid)?;
+    if context.get("digest").is_some_and(|digest| digest != config.digest) {
+        return Err(ApiError::failed("checksum mismatch (file change by other user?)"));
+    }
+    config.check_lock().map_err(ApiError::failed)?;
+    let Some(value) = config.current.get(&key).cloned() else {
+        return Err(ApiError::failed(format!("disk '{key}' does not exist")));
+    };
+    let drive = Drive::parse(&value);
+    if drive.is_cdrom() {
+        return Err(ApiError::failed("you can't resize a cdrom"));
+    }
+    let worker_host = host.clone();
+    context.spawn("resize", &vmid.to_string(), move |log| async move {
+        let _guard = guard;
+        grow(&worker_host, vmid, config, &key, drive, &size, &log).await
+    })
+}
+
+async fn grow(host: &Host, vmid: u32, mut config: Config, key: &str, mut drive: Drive, size: &str, log: &Log) -> Result<(), String> {
+    let path = host.volume_file(&drive.file)?;
+    let old = crate::disk::virtual_size(&path).ok_or_else(|| format!("volume '{}' does not exist", drive.file))?;
+    let (added, text) = match size.strip_prefix('+') {
+        Some(text) => (true, text),
+        None => (false, size),
+    };
+    let bytes = crate::disk::parse_size(text).ok_or_else(|| format!("unable to parse size '{size}'"))?;
+    let new = if added { old + bytes } else { bytes };
+    if new < old {
+        return Err("shrinking disks is not supported".into());
+    }
+    if new > old {
+        let format = if path.extension().is_some_and(|extension| extension == "qcow2") { "qcow2" } else { "raw" };
+        crate::disk::resize(&path, format, new).await?;
+        log.line("Image resized.");
+    }
+    drive.set("size", &crate::disk::format_size(new));
+    config.current.insert(key.to_owned(), drive.render());
+    config.save(host, vmid).map_err(|error| error.to_string())
+}
