@@ -143,18 +143,35 @@ pub async fn await_orphans(
             continue; // its task lives, and is not ours
         }
         waited = true;
-        site.says("wait for creation", &format!("VM {vmid}"));
-        while is_creating(site, &seen.node, vmid).await? {
-            if !site.deadline.sleep(LOOK).await {
-                let what = format!("the creation of VM {vmid}, which an earlier task began");
-                return Err(site
-                    .deadline
-                    .expired_error(what, site.deadline.limit())
-                    .into());
-            }
-        }
+        created(site, seen).await?;
     }
     Ok(waited)
+}
+
+/// Wait for the VM with this VMID if PVE still creates it. Returns whether it did.
+pub async fn await_creation(
+    site: &Site<'_>,
+    inventory: &Inventory,
+    vmid: Option<u32>,
+) -> Result<bool, Failure> {
+    let is = |seen: &&Seen| Some(seen.vm.vmid) == vmid && seen.vm.lock.as_deref() == Some("create");
+    match inventory.vms.iter().find(is) {
+        Some(seen) => created(site, seen).await.map(|()| true),
+        None => Ok(false),
+    }
+}
+
+async fn created(site: &Site<'_>, seen: &Seen) -> Result<(), Failure> {
+    let vmid = seen.vm.vmid;
+    site.says("wait for creation", &format!("VM {vmid}"));
+    while is_creating(site, &seen.node, vmid).await? {
+        if !site.deadline.sleep(LOOK).await {
+            let what = format!("the creation of VM {vmid}, which another task began");
+            let expired = site.deadline.expired_error(what, site.deadline.limit());
+            return Err(expired.into());
+        }
+    }
+    Ok(())
 }
 
 async fn is_creating(site: &Site<'_>, node: &str, vmid: u32) -> Result<bool, Failure> {

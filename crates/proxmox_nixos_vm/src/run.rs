@@ -70,7 +70,10 @@ impl Job<'_> {
     }
 
     async fn find(&self) -> Result<(Inventory, Option<Seen>), Failure> {
-        let inventory = find::inventory(self.site.client, self.site.deadline).await?;
+        let mut inventory = find::inventory(self.site.client, self.site.deadline).await?;
+        if find::await_creation(self.site, &inventory, self.options.vmid).await? {
+            inventory = find::inventory(self.site.client, self.site.deadline).await?;
+        }
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
         let rename =
             self.options.force && matches!(self.options.state, Asked::Present | Asked::Started);
@@ -108,7 +111,7 @@ impl Job<'_> {
         Ok(match found {
             Some(seen) => {
                 let vm = State::of(self.site, &seen).await?;
-                let msg = format!("{} on {} is {}", vm.object(), vm.node, vm.status.status);
+                let msg = format!("{} on {} is {}", vm.object(), vm.node, vm.status);
                 outcome(false, msg, vm.values(), &[])
             }
             None => outcome(
@@ -245,7 +248,7 @@ impl Job<'_> {
     /// Bring an existing VM to what is described; `created` is the plan it was just made from.
     async fn settle(&self, vm: State, created: Option<Plan>) -> Result<Outcome, Failure> {
         let check = self.site.task.check_mode;
-        let was = vm.status.status.clone();
+        let was = vm.status.clone();
         let plan = update::plan(self.site, self.wanted, &vm).await?;
         update::refuse(&plan, &vm.object())?;
         let mut actions = Vec::new();
@@ -296,7 +299,9 @@ impl Job<'_> {
             Power::Shutdown => power::shutdown(self.site, &vm, self.options.force).await?,
             Power::Restart => {
                 power::shutdown(self.site, &vm, self.options.force).await?;
-                power::start(self.site, &vm).await?;
+                power::start(self.site, &vm)
+                    .await
+                    .map_err(|failure| done(failure, vm.vmid, &vm.node))?;
             }
         }
         State::read(self.site, &vm.node, vm.vmid).await
@@ -319,17 +324,19 @@ fn message(vm: &State, check: bool, actions: &[&str], plan: &Plan) -> String {
     if actions.is_empty() {
         return format!("{object} is as described");
     }
-    let parts: Vec<String> = actions
+    let said: Vec<String> = actions
         .iter()
-        .map(|action| match *action {
-            "change" => format!("change {}", plan.changed_names().join(", ")),
-            other => other.to_owned(),
+        .map(|action| match (*action, check) {
+            ("change", true) => format!("change {}", plan.changed_names().join(", ")),
+            ("change", false) => format!("changed {}", plan.changed_names().join(", ")),
+            ("shut down", _) | (_, true) => (*action).to_owned(),
+            (verb, false) => format!("{}ed", verb.trim_end_matches('e')),
         })
         .collect();
     format!(
         "{object}: {}{}",
         if check { "would " } else { "" },
-        parts.join("; ")
+        said.join("; ")
     )
 }
 

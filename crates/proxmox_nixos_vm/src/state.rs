@@ -1,7 +1,7 @@
 //! What a VM is now.
 
 use ansible_module::Failure;
-use pve_client::{Pending, VmStatus};
+use pve_client::Pending;
 use serde_json::{Map, Value, json};
 
 use crate::find::Seen;
@@ -20,8 +20,8 @@ pub struct State {
     pub config: Config,
     /// The configuration's digest, which guards against changes by others.
     pub digest: Option<String>,
-    /// What it does.
-    pub status: VmStatus,
+    /// `running` or `stopped`.
+    pub status: String,
     /// Changes that wait for the next stop and start.
     pub pending: Vec<Pending>,
 }
@@ -29,6 +29,24 @@ pub struct State {
 impl State {
     /// Read the VM.
     pub async fn read(site: &Site<'_>, node: &str, vmid: u32) -> Result<Self, Failure> {
+        let status = site.client.vm_status(node, vmid, site.deadline).await;
+        let status = status
+            .map_err(|e| failed("read", &format!("VM {vmid}"), e))?
+            .status;
+        Self::with_status(site, node, vmid, status).await
+    }
+
+    /// Read the VM that was just seen, whose status is known by that.
+    pub async fn of(site: &Site<'_>, seen: &Seen) -> Result<Self, Failure> {
+        Self::with_status(site, &seen.node, seen.vm.vmid, seen.vm.status.clone()).await
+    }
+
+    async fn with_status(
+        site: &Site<'_>,
+        node: &str,
+        vmid: u32,
+        status: String,
+    ) -> Result<Self, Failure> {
         let object = format!("VM {vmid}");
         let wrong = |e| failed("read", &object, e);
         let raw = site
@@ -36,12 +54,7 @@ impl State {
             .vm_config(node, vmid, false, site.deadline)
             .await
             .map_err(wrong)?;
-        let status = site
-            .client
-            .vm_status(node, vmid, site.deadline)
-            .await
-            .map_err(wrong)?;
-        let pending = if status.status == "running" {
+        let pending = if status == "running" {
             let all = site
                 .client
                 .vm_pending(node, vmid, site.deadline)
@@ -49,6 +62,7 @@ impl State {
                 .map_err(wrong)?;
             all.into_iter().filter(Pending::is_pending).collect()
         } else {
+            // What waits for the start of a stopped VM needs no restart.
             Vec::new()
         };
         let digest = raw.get("digest").and_then(text::scalar);
@@ -62,14 +76,9 @@ impl State {
         })
     }
 
-    /// Read the VM that was seen.
-    pub async fn of(site: &Site<'_>, seen: &Seen) -> Result<Self, Failure> {
-        Self::read(site, &seen.node, seen.vm.vmid).await
-    }
-
     /// Whether it runs.
     pub fn running(&self) -> bool {
-        self.status.status == "running"
+        self.status == "running"
     }
 
     /// Its name; PVE shows `VM 101` where there is none.
@@ -112,7 +121,7 @@ impl State {
             .map(|(key, value)| (key.clone(), Value::String(masked(key, value).to_owned())))
             .collect();
         let values = json!({
-            "exists": true, "vmid": self.vmid, "node": self.node, "name": self.name(), "status": self.status.status,
+            "exists": true, "vmid": self.vmid, "node": self.node, "name": self.name(), "status": self.status,
             "tags": tags, "config": config, "pending": pending, "restart_required": restart,
         });
         match values {
@@ -177,7 +186,7 @@ mod tests {
             node: "pve".into(),
             config: config(raw.as_object().unwrap()),
             digest: None,
-            status: serde_json::from_value(json!({"status": "running"})).unwrap(),
+            status: "running".into(),
             pending: serde_json::from_value(
                 json!([{"key": "memory", "value": 512, "pending": "700"}]),
             )

@@ -183,27 +183,32 @@ async fn delete_volumes(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), 
 }
 
 async fn in_pool(site: &Site<'_>, pool: &str, vmid: u32) -> Result<bool, Failure> {
-    let answer = site
-        .client
-        .get(&format!("/pools/{pool}"), &[], site.deadline)
-        .await;
+    let (path, query) = pool_path(pool);
+    let query: Vec<(&str, String)> = query.map(|pool| ("poolid", pool)).into_iter().collect();
+    let answer = site.client.get(&path, &query, site.deadline).await;
     let answer = answer.map_err(|e| {
         failed("read the pool", pool, e)
-            .hint("make the pool first (pvesh create /pools --poolid NAME)")
+            .hint("make the pool first: pvesh create /pools --poolid NAME")
     })?;
-    let members = answer.get("members").and_then(|m| m.as_array());
-    Ok(members.into_iter().flatten().any(|member| {
-        member
-            .get("vmid")
-            .and_then(crate::text::scalar)
-            .is_some_and(|id| id == vmid.to_string())
-    }))
+    // Asked for by parameter, the pool comes in a list.
+    let members = answer
+        .get("members")
+        .or_else(|| answer.get(0)?.get("members"))
+        .and_then(|m| m.as_array());
+    let id = |member: &serde_json::Value| member.get("vmid").and_then(crate::text::scalar);
+    Ok(members
+        .into_iter()
+        .flatten()
+        .any(|member| id(member) == Some(vmid.to_string())))
 }
 
 /// Move the VM into the pool. Servers that know `allow-move` want it for a VM of another pool; older ones do not know it.
 async fn join_pool(site: &Site<'_>, pool: &str, vmid: u32) -> Result<(), Error> {
-    let path = format!("/pools/{pool}");
-    let params = Params::new().with("vms", vmid);
+    let (path, parameter) = pool_path(pool);
+    let mut params = Params::new().with("vms", vmid);
+    if let Some(pool) = parameter {
+        params.set("poolid", pool);
+    }
     match site.client.put(&path, &params, site.deadline).await {
         Err(error)
             if error
@@ -216,6 +221,18 @@ async fn join_pool(site: &Site<'_>, pool: &str, vmid: u32) -> Result<(), Error> 
                 .map(|_| ())
         }
         other => other.map(|_| ()),
+    }
+}
+
+/// The path of a pool, and the parameter that names it where the path cannot: nested pools have a slash.
+fn pool_path(pool: &str) -> (String, Option<String>) {
+    let plain = pool
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if plain {
+        (format!("/pools/{pool}"), None)
+    } else {
+        ("/pools".into(), Some(pool.to_owned()))
     }
 }
 

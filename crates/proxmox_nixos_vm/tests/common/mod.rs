@@ -1,0 +1,243 @@
+//! A PVE test host without guests, and the built module run against it as Ansible runs it.
+
+#![allow(dead_code)] // each test file uses another part of it
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use deadline::Deadline;
+use pve_client::{Client, Credential, Params, Settings, Tls};
+use pve_testhost::{Options, Server};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// A test host with two ISOs, `a.iso` and `b.iso`, on `local`.
+pub struct Lab {
+    dir: TempDir,
+    endpoint: Value,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the module said.
+#[derive(Debug)]
+pub struct Answer {
+    pub result: Value,
+    pub code: i32,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let (ready, listening) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let options = Options {
+            faults: Some(dir.path().join("faults.json")),
+            ..Options::simulated(dir.path().join("pve"))
+        };
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let server = Server::open(options).await.unwrap();
+                ready.send(server.endpoint.clone()).unwrap();
+                let ended = async {
+                    let _ = stopped.await;
+                };
+                server.run(ended).await.unwrap();
+            });
+        });
+        let endpoint = listening.recv().unwrap();
+        let isos = dir.path().join("pve/storage/local/template/iso");
+        std::fs::create_dir_all(&isos).unwrap();
+        for name in ["a.iso", "b.iso"] {
+            std::fs::write(isos.join(name), vec![0; 65536]).unwrap();
+        }
+        Self {
+            dir,
+            endpoint,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Make the host misbehave; see the test host's README for the rules.
+    pub fn faults(&self, rules: Value) {
+        std::fs::write(self.dir.path().join("faults.json"), rules.to_string()).unwrap();
+    }
+
+    /// Run the module.
+    pub fn run(&self, options: Value) -> Answer {
+        self.run_with(options, false)
+    }
+
+    /// Run the module and expect it to succeed.
+    pub fn ok(&self, options: Value) -> Value {
+        let answer = self.run(options);
+        assert_eq!(answer.code, 0, "{:#}", answer.result);
+        answer.result
+    }
+
+    /// Run the module and expect it to fail.
+    pub fn fails(&self, options: Value) -> Value {
+        let answer = self.run(options);
+        assert_ne!(answer.code, 0, "{:#}", answer.result);
+        assert_eq!(answer.result["failed"], json!(true));
+        answer.result
+    }
+
+    /// Run the module in check mode and expect it to succeed.
+    pub fn check(&self, options: Value) -> Value {
+        let answer = self.run_with(options, true);
+        assert_eq!(answer.code, 0, "{:#}", answer.result);
+        answer.result
+    }
+
+    fn run_with(&self, options: Value, check: bool) -> Answer {
+        let output = self.command(options, check).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let result = serde_json::from_str(&text)
+            .unwrap_or_else(|e| panic!("{e}: {text}\n{}", String::from_utf8_lossy(&output.stderr)));
+        Answer {
+            result,
+            code: output.status.code().unwrap_or(-1),
+        }
+    }
+
+    /// The module as a command that has not been started.
+    pub fn command(&self, mut options: Value, check: bool) -> Command {
+        for key in [
+            "api_host",
+            "api_port",
+            "api_user",
+            "api_token_id",
+            "api_token_secret",
+            "tls_fingerprint",
+        ] {
+            options[key] = self.endpoint[key].clone();
+        }
+        options["_ansible_check_mode"] = json!(check);
+        options["_ansible_diff"] = json!(true);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_proxmox_nixos_vm"));
+        command
+            .arg(self.args_file(&options))
+            .env("XDG_RUNTIME_DIR", self.dir.path())
+            .env("HOME", self.dir.path());
+        command
+    }
+
+    fn args_file(&self, options: &Value) -> PathBuf {
+        let (_, path) = tempfile::NamedTempFile::new_in(self.dir.path())
+            .unwrap()
+            .keep()
+            .unwrap();
+        std::fs::write(&path, options.to_string()).unwrap();
+        path
+    }
+
+    /// The VM's configuration, as another client sees it.
+    pub fn config(&self, vmid: u64) -> Value {
+        self.api(|client, deadline| async move {
+            let config = client
+                .vm_config("pve", vmid as u32, false, &deadline)
+                .await
+                .unwrap();
+            Value::Object(config)
+        })
+    }
+
+    /// Change the VM's configuration behind the module's back.
+    pub fn configure(&self, vmid: u64, key: &str, value: &str) {
+        let params = Params::new().with(key, value);
+        self.api(|client, deadline| async move {
+            client
+                .vm_configure("pve", vmid as u32, &params, &deadline)
+                .await
+                .unwrap();
+        });
+    }
+
+    /// Every VM: `(vmid, name)`.
+    pub fn vms(&self) -> Vec<(u32, String)> {
+        let mut vms =
+            self.api(|client, deadline| async move { client.vms("pve", &deadline).await.unwrap() });
+        vms.sort_by_key(|vm| vm.vmid);
+        vms.into_iter().map(|vm| (vm.vmid, vm.name)).collect()
+    }
+
+    fn api<T, F: Future<Output = T>>(&self, call: impl FnOnce(Client, Deadline) -> F) -> T {
+        let text = |key: &str| self.endpoint[key].as_str().unwrap().to_owned();
+        let client = Client::new(Settings {
+            hosts: vec![text("api_host")],
+            port: self.endpoint["api_port"].as_u64().unwrap() as u16,
+            credential: Credential::Password {
+                user: text("api_user"),
+                password: text("api_password"),
+            },
+            tls: Tls::Fingerprint(vec![text("tls_fingerprint")]),
+            request_timeout: Duration::from_secs(30),
+        })
+        .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(call(client, Deadline::after(Duration::from_secs(60))))
+    }
+
+    /// Writes that the module has asked for since the host began: `PUT /nodes/pve/qemu/100/config`.
+    pub fn writes(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.path().join("pve/requests.jsonl")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|r| r["method"] != "GET" && r["path"] != "/access/ticket")
+            .map(|r| {
+                format!(
+                    "{} {}",
+                    r["method"].as_str().unwrap(),
+                    r["path"].as_str().unwrap()
+                )
+            })
+            .collect()
+    }
+
+    /// Whether the volume's file is there.
+    pub fn has_volume(&self, volid: &str) -> bool {
+        let (storage, name) = volid.split_once(':').unwrap();
+        let root = self.dir.path().join("pve/storage").join(storage);
+        [root.join("images").join(name), root.join(name)]
+            .iter()
+            .any(|path| path.exists())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let limit = Instant::now() + Duration::from_secs(20);
+            while !thread.is_finished() && Instant::now() < limit {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+/// The volume in a drive's text.
+pub fn volume(config: &Value, key: &str) -> String {
+    config[key]
+        .as_str()
+        .unwrap()
+        .split(',')
+        .next()
+        .unwrap()
+        .to_owned()
+}
