@@ -271,3 +271,50 @@ pub async fn stale(
         .filter_map(changed)
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_are_told_apart() {
+        let medium = |value: &str| Vm::medium(value, 101);
+        for native in [
+            "local:101/vm-101-cloudinit.qcow2,media=cdrom",
+            "zfs:vm-101-cloudinit,media=cdrom,size=4M",
+            "file=ceph:vm-101-cloudinit",
+            "local:cloudinit",
+        ] {
+            assert_eq!(medium(native), Medium::Native, "{native}");
+        }
+        assert_eq!(medium("none,media=cdrom"), Medium::Empty);
+        let seed = "local:iso/nixos-proxmox-seed-101-0f3a5c7e9b1d.iso";
+        assert_eq!(
+            medium(&format!("{seed},media=cdrom,size=58K")),
+            Medium::Seed(seed.parse().unwrap())
+        );
+        for other in [
+            "local:iso/nixos.iso,media=cdrom",
+            "local:iso/nixos-proxmox-seed-10-0f3a5c7e9b1d.iso",
+            "local:101/vm-101-disk-0.raw",
+            "local:iso/vm-101-cloudinit.iso",
+            "cdrom",
+            "/dev/sr0",
+            "",
+        ] {
+            assert_eq!(medium(other), Medium::Other, "{other}");
+        }
+    }
+
+    #[test]
+    fn drives_are_named_as_proxmox_names_them() {
+        for drive in ["ide0", "ide3", "sata5", "scsi30"] {
+            assert!(is_drive(drive));
+        }
+        for other in [
+            "ide4", "ide", "ide00", "ide-1", "virtio0", "scsi31", "net0", "efidisk0", "scsihw",
+        ] {
+            assert!(!is_drive(other), "{other}");
+        }
+    }
+}
