@@ -1,0 +1,472 @@
+//! The module as Ansible runs it, against the test host.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pve_testhost::{Options, Server};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A test host and a controller with a home of its own.
+struct World {
+    endpoint: Value,
+    dir: TempDir,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with_faults(json!([])).await
+    }
+
+    async fn with_faults(rules: Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let faults = dir.path().join("faults.json");
+        std::fs::write(&faults, rules.to_string()).unwrap();
+        let options = Options {
+            faults: Some(faults),
+            ..Options::simulated(dir.path().join("host"))
+        };
+        let server = Server::open(options).await.unwrap();
+        let endpoint = server.endpoint.clone();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        tokio::spawn(server.run(async move {
+            let _ = stopped.await;
+        }));
+        std::fs::create_dir(dir.path().join("home")).unwrap();
+        Self {
+            endpoint,
+            dir,
+            stop: Some(stop),
+        }
+    }
+
+    /// A local file with this content.
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Where the test host keeps an ISO of the storage `local`.
+    fn stored(&self, name: &str) -> PathBuf {
+        self.dir
+            .path()
+            .join("host/storage/local/template/iso")
+            .join(name)
+    }
+
+    fn with_token(&self, token: &str) -> Value {
+        self.endpoint[token].clone()
+    }
+
+    /// Run the module with these options besides connection, node and storage.
+    async fn run(&self, options: Value) -> Value {
+        let mut all = Map::new();
+        for key in [
+            "api_host",
+            "api_port",
+            "tls_fingerprint",
+            "api_user",
+            "api_token_id",
+            "api_token_secret",
+            "node",
+        ] {
+            all.insert(key.into(), self.endpoint[key].clone());
+        }
+        all.insert("storage".into(), "local".into());
+        all.insert("timeout".into(), 30.into());
+        all.extend(options.as_object().unwrap().clone());
+        all.retain(|_, value| !value.is_null());
+        module(self.dir.path(), &Value::Object(all)).await
+    }
+
+    async fn stop(mut self) -> TempDir {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.dir
+    }
+}
+
+async fn module(dir: &Path, arguments: &Value) -> Value {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let file = dir.join(format!("arguments-{number}.json"));
+    std::fs::write(&file, arguments.to_string()).unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxmox_iso"));
+    command
+        .arg(&file)
+        .env("HOME", dir.join("home"))
+        .env_remove("XDG_RUNTIME_DIR")
+        .env_remove("XDG_CACHE_HOME")
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output())
+        .await
+        .expect("the module did not end")
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let secret = arguments["api_token_secret"]
+        .as_str()
+        .filter(|secret| !secret.is_empty());
+    assert!(
+        !secret.is_some_and(|secret| text.contains(secret)),
+        "{text}"
+    );
+    serde_json::from_str(&text)
+        .unwrap_or_else(|e| panic!("{e}: {text} {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn sha256(content: &[u8]) -> String {
+    format!("sha256:{}", pve_client::sha256_bytes(content))
+}
+
+#[track_caller]
+fn assert_changed(result: &Value, changed: bool) {
+    assert_eq!(result["changed"], changed, "{result}");
+    assert!(result.get("failed").is_none(), "{result}");
+}
+
+#[track_caller]
+fn assert_failed(result: &Value, kind: &str, texts: &[&str]) {
+    assert_eq!(result["failed"], true, "{result}");
+    assert_eq!(result["error"]["kind"], kind, "{result}");
+    for text in texts {
+        assert!(
+            result.to_string().contains(text),
+            "{text} is not in {result}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploaded_once_then_unchanged_then_gone() {
+    let world = World::new().await;
+    let content = vec![42; 300_000];
+    let src = world.file("nix os.iso", &content);
+    let progress = world.dir.path().join("progress");
+    let task = json!({"src": src, "checksum": sha256(&content), "progress_path": progress});
+
+    let checked = world
+        .run(json!({"src": src, "_ansible_check_mode": true, "_ansible_diff": true}))
+        .await;
+    assert_changed(&checked, true);
+    assert_eq!(checked["diff"]["before"], json!({}));
+    assert_eq!(checked["diff"]["after"]["size"], 300_000);
+    assert!(!world.stored("nix_os.iso").exists());
+
+    let first = world.run(task.clone()).await;
+    assert_changed(&first, true);
+    assert_eq!(first["volid"], "local:iso/nix_os.iso");
+    assert_eq!(
+        (&first["size"], &first["checksum"]),
+        (&json!(300_000), &json!(sha256(&content)))
+    );
+    assert!(first["upid"].as_str().unwrap().contains(":imgcopy:"));
+    assert_eq!(std::fs::read(world.stored("nix_os.iso")).unwrap(), content);
+    assert!(
+        std::fs::read_to_string(&progress)
+            .unwrap()
+            .contains(r#""sent":300000"#)
+    );
+
+    assert_changed(&world.run(task).await, false);
+    // The same without a checksum: it is computed and compared with the record.
+    let hashed = world.run(json!({"src": src})).await;
+    assert_changed(&hashed, false);
+    assert_eq!(hashed["checksum"], json!(sha256(&content)));
+
+    let absent = json!({"name": "nix_os.iso", "state": "absent"});
+    let mut checked = absent.clone();
+    checked["_ansible_check_mode"] = json!(true);
+    assert_changed(&world.run(checked).await, true);
+    assert!(world.stored("nix_os.iso").exists());
+    assert_changed(&world.run(absent.clone()).await, true);
+    assert!(!world.stored("nix_os.iso").exists());
+    assert_changed(&world.run(absent).await, false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn something_else_of_that_name_is_refused_or_replaced() {
+    let world = World::new().await;
+    let (old, same_size, longer) = (vec![1; 1000], vec![2; 1000], vec![3; 2000]);
+    let src = |content: &[u8]| world.file("x.iso", content);
+    assert_changed(&world.run(json!({"src": src(&old)})).await, true);
+    for other in [&same_size, &longer] {
+        let refused = world.run(json!({"src": src(other)})).await;
+        assert_failed(
+            &refused,
+            "exists",
+            &["local:iso/x.iso", "differs", "force: true"],
+        );
+        assert_eq!(std::fs::read(world.stored("x.iso")).unwrap(), old);
+    }
+    let replaced = world
+        .run(json!({"src": src(&longer), "force": true, "_ansible_diff": true}))
+        .await;
+    assert_changed(&replaced, true);
+    assert_eq!(replaced["diff"]["before"]["checksum"], sha256(&old));
+    assert_eq!(replaced["diff"]["after"]["checksum"], sha256(&longer));
+    assert_eq!(std::fs::read(world.stored("x.iso")).unwrap(), longer);
+    assert_changed(
+        &world.run(json!({"src": src(&longer), "force": true})).await,
+        false,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_checksum_leaves_the_old_iso() {
+    let world = World::new().await;
+    assert_changed(
+        &world.run(json!({"src": world.file("x.iso", b"old")})).await,
+        true,
+    );
+    let src = world.file("x.iso", b"brand new");
+    let wrong = world
+        .run(json!({"src": src, "checksum": sha256(b"something else"), "force": true}))
+        .await;
+    assert_failed(
+        &wrong,
+        "checksum_mismatch",
+        &["x.iso", pve_client::sha256_bytes(b"brand new").as_str()],
+    );
+    assert_eq!(std::fs::read(world.stored("x.iso")).unwrap(), b"old");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storages_and_nodes_are_checked_before_the_transfer() {
+    let world = World::new().await;
+    let src = world.file("x.iso", b"content");
+    let run = async |option: &str, value: &str| world.run(json!({"src": src, option: value})).await;
+    assert_failed(
+        &run("storage", "nope").await,
+        "not_found",
+        &["nope does not exist on node pve", "local"],
+    );
+    assert_failed(
+        &run("storage", "noiso").await,
+        "no_iso_content",
+        &["noiso does not hold ISOs"],
+    );
+    assert_failed(
+        &run("storage", "off").await,
+        "storage_disabled",
+        &["storage off is disabled"],
+    );
+    assert_failed(
+        &run("node", "pve9").await,
+        "not_found",
+        &["no node pve9", "pve"],
+    );
+    let missing = world.run(json!({"src": "/does/not/exist.iso"})).await;
+    assert_failed(&missing, "file", &["/does/not/exist.iso", "No such file"]);
+    let log = std::fs::read_to_string(world.dir.path().join("host/requests.jsonl")).unwrap();
+    assert!(!log.contains("/upload"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_right_comes_with_the_command_that_grants_it() {
+    let world = World::new().await;
+    let mut options = world.with_token("empty");
+    options["src"] = json!(world.file("x.iso", b"content"));
+    let result = world.run(options).await;
+    assert_failed(
+        &result,
+        "permission_denied",
+        &[
+            "pveum acl modify /storage/local",
+            "--tokens 'provisioner@pve!empty'",
+        ],
+    );
+    let mut options = world.with_token("provisioner");
+    options["src"] = json!(world.file("x.iso", b"content"));
+    assert_changed(&world.run(options).await, true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_known_or_not_trusted_or_not_there_is_named() {
+    let world = World::new().await;
+    let src = world.file("x.iso", b"content");
+    let run = async |options: Value| {
+        let mut all = options;
+        all["src"] = json!(src);
+        world.run(all).await
+    };
+    let token = run(json!({"api_token_secret": "00000000-0000-0000-0000-000000000000"})).await;
+    assert_failed(
+        &token,
+        "authentication",
+        &["401", "api_token_secret", "root@pam!full"],
+    );
+    let password = run(
+        json!({"api_token_id": null, "api_token_secret": null, "api_password": "wrong password"}),
+    )
+    .await;
+    assert_failed(&password, "authentication", &["api_password"]);
+    assert!(
+        !password.to_string().contains("wrong password"),
+        "{password}"
+    );
+    let pin = run(json!({"tls_fingerprint": "00".repeat(32)})).await;
+    let shown = world.endpoint["tls_fingerprint"].as_str().unwrap();
+    assert_failed(
+        &pin,
+        "untrusted_certificate",
+        &["its fingerprint is not the one given", shown],
+    );
+    let ca = run(json!({"tls_fingerprint": null, "ca_path": world.endpoint["ca_path"]})).await;
+    assert_changed(&ca, true);
+    let unreachable = run(json!({"api_host": "127.0.0.9", "timeout": 1})).await;
+    assert_failed(
+        &unreachable,
+        "unreachable",
+        &["127.0.0.9", "Connection refused", "api_host"],
+    );
+    let other = run(json!({"api_host": ["127.0.0.9", world.endpoint["api_host"]]})).await;
+    assert_changed(&other, false);
+    let ticket = run(json!({"api_token_id": null, "api_token_secret": null, "api_password": world.endpoint["api_password"]})).await;
+    assert_changed(&ticket, false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_in_parallel_upload_once() {
+    let world = World::new().await;
+    let content = vec![9; 5_000_000];
+    let task = json!({"src": world.file("x.iso", &content), "checksum": sha256(&content)});
+    let (a, b, c, d) = tokio::join!(
+        world.run(task.clone()),
+        world.run(task.clone()),
+        world.run(task.clone()),
+        world.run(task)
+    );
+    let changed: Vec<_> = [a, b, c, d]
+        .into_iter()
+        .filter(|result| {
+            assert!(result.get("failed").is_none(), "{result}");
+            result["changed"] == true
+        })
+        .collect();
+    assert_eq!(changed.len(), 1);
+    assert_eq!(std::fs::read(world.stored("x.iso")).unwrap(), content);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_whose_answer_was_lost_is_settled_by_looking() {
+    let upload = "/nodes/pve/storage/local/upload";
+    let world = World::with_faults(
+        json!([{"method": "POST", "path": upload, "nth": 1, "action": "drop-after"}]),
+    )
+    .await;
+    let src = world.file("x.iso", b"content");
+    assert_changed(&world.run(json!({"src": src})).await, true);
+    assert_changed(&world.run(json!({"src": src})).await, false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_fails_is_an_error_at_once() {
+    let path = "/nodes/pve/storage/local/upload";
+    let rule = json!([{"method": "POST", "path": path, "action": "task-fail", "message": "no space left on device"}]);
+    let world = World::with_faults(rule).await;
+    let failed = world
+        .run(json!({"src": world.file("x.iso", b"content")}))
+        .await;
+    assert_failed(
+        &failed,
+        "task_failed",
+        &[
+            "imgcopy",
+            "no space left on device",
+            "cannot upload",
+            "pvenode task log",
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_downloads() {
+    let world = World::new().await;
+    let content = vec![5; 100_000];
+    let url = serve(content.clone()).await;
+    let task = json!({"url": url, "checksum": sha256(&content)});
+    let first = world.run(task.clone()).await;
+    assert_changed(&first, true);
+    assert_eq!(
+        (&first["volid"], &first["size"]),
+        (&json!("local:iso/nixos.iso"), &json!(100_000))
+    );
+    assert_changed(&world.run(task.clone()).await, false);
+    // Without a record PVE compares what is there.
+    std::fs::remove_dir_all(world.dir.path().join("home/.cache/nixos-proxmox/isos")).unwrap();
+    assert_changed(&world.run(task).await, false);
+    let other = world
+        .run(json!({"url": url, "checksum": sha256(b"other")}))
+        .await;
+    assert_failed(&other, "exists", &["local:iso/nixos.iso"]);
+    let wrong = world
+        .run(json!({"url": url, "name": "y.iso", "checksum": sha256(b"other")}))
+        .await;
+    assert_failed(
+        &wrong,
+        "checksum_mismatch",
+        &["nixos.iso", "checksum mismatch"],
+    );
+    assert!(!world.stored("y.iso").exists());
+    let gone = world
+        .run(json!({"url": url.replace("nixos.iso", "gone.iso")}))
+        .await;
+    assert_failed(&gone, "task_failed", &["gone.iso", "download failed"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_are_checked_by_name() {
+    let world = World::new().await;
+    let both = world
+        .run(json!({"src": "/a.iso", "url": "https://x.example/a.iso"}))
+        .await;
+    assert!(
+        both["msg"].as_str().unwrap().contains("mutually exclusive"),
+        "{both}"
+    );
+    let none = world.run(json!({})).await;
+    assert!(none["msg"].as_str().unwrap().contains("src, url"), "{none}");
+    let unknown = world.run(json!({"src": "/a.iso", "nam": "x"})).await;
+    assert!(
+        unknown["msg"]
+            .as_str()
+            .unwrap()
+            .contains("Unsupported parameters for (proxmox_iso) module: nam"),
+        "{unknown}"
+    );
+    let checksum = world
+        .run(json!({"src": "/a.iso", "checksum": "md5:1"}))
+        .await;
+    assert_failed(&checksum, "invalid_option", &["checksum 'md5:1'"]);
+    world.stop().await;
+}
+
+/// Serve `content` as `/nixos.iso` over plain HTTP; anything else is missing.
+async fn serve(content: Vec<u8>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let content = content.clone();
+            tokio::spawn(async move {
+                let mut head = vec![0; 4096];
+                let read = tcp.read(&mut head).await.unwrap_or(0);
+                let found = head[..read].windows(11).any(|w| w == b"/nixos.iso ");
+                let (status, body) = if found {
+                    ("200 OK", content)
+                } else {
+                    ("404 Not Found", Vec::new())
+                };
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = tcp.write_all(answer.as_bytes()).await;
+                let _ = tcp.write_all(&body).await;
+            });
+        }
+    });
+    format!("http://127.0.0.1:{port}/nixos.iso")
+}

@@ -1,0 +1,211 @@
+//! Finding VMs and handling CD-ROM drives against the test host.
+
+use std::time::Duration;
+
+use deadline::Deadline;
+use pve_client::{Client, Params};
+use pve_module::{Connection, cdrom, find_vm};
+use pve_testhost::{Options, Server};
+use serde_json::json;
+
+fn deadline() -> Deadline {
+    Deadline::after(Duration::from_secs(30))
+}
+
+struct World {
+    client: Client,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::open(Options::simulated(dir.path().join("host")))
+            .await
+            .unwrap();
+        let connection: Connection = serde_json::from_value(json!({
+            "api_host": [server.endpoint["api_host"]],
+            "api_port": server.endpoint["api_port"],
+            "tls_fingerprint": [server.endpoint["tls_fingerprint"]],
+            "api_user": server.endpoint["api_user"],
+            "api_token_id": server.endpoint["api_token_id"],
+            "api_token_secret": server.endpoint["api_token_secret"],
+        }))
+        .unwrap();
+        tokio::spawn(server.run(std::future::pending()));
+        std::fs::write(
+            dir.path().join("host/storage/local/template/iso/x.iso"),
+            b"an iso",
+        )
+        .unwrap();
+        Self {
+            client: connection.client().unwrap(),
+            _dir: dir,
+        }
+    }
+
+    async fn create(&self, vmid: u32, name: &str) {
+        let params = Params::new()
+            .with("vmid", vmid)
+            .with("name", name)
+            .with("tags", "b;a")
+            .with("scsi0", "local:0.01")
+            .with("ide2", "local:iso/x.iso,media=cdrom")
+            .with("boot", "order=scsi0;ide2");
+        self.client
+            .post_task("/nodes/pve/qemu", &params, &deadline(), |_| ())
+            .await
+            .unwrap();
+    }
+
+    async fn boot(&self, vmid: u32) -> Vec<String> {
+        cdrom::boot_order(
+            &self
+                .client
+                .vm_pending("pve", vmid, &deadline())
+                .await
+                .unwrap(),
+        )
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vms_are_found_by_number_and_name() {
+    let world = World::new().await;
+    world.create(101, "web").await;
+    world.create(102, "db").await;
+    let find = async |vmid, name| find_vm(&world.client, vmid, name, &deadline()).await;
+    let web = find(None, Some("web")).await.unwrap().unwrap();
+    assert_eq!(
+        (
+            web.vmid,
+            web.node.as_str(),
+            web.status.as_str(),
+            web.template
+        ),
+        (101, "pve", "stopped", false)
+    );
+    assert_eq!(web.tags, ["a", "b"]);
+    // A number identifies, whatever the name.
+    assert_eq!(
+        find(Some(102), Some("web")).await.unwrap().unwrap().name,
+        "db"
+    );
+    assert_eq!(find(Some(103), None).await.unwrap(), None);
+    assert_eq!(find(None, Some("we")).await.unwrap(), None);
+    world.create(103, "web").await;
+    let ambiguous = find(None, Some("web")).await.unwrap_err();
+    assert_eq!(ambiguous.kind, "ambiguous");
+    assert!(
+        ambiguous.msg.contains("101 on pve") && ambiguous.msg.contains("103 on pve"),
+        "{}",
+        ambiguous.msg
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cdrom_comes_and_goes_without_touching_boot() {
+    let world = World::new().await;
+    let client = &world.client;
+    world.create(101, "web").await;
+    cdrom::attach(client, "pve", 101, "ide0", "local:iso/x.iso", &deadline())
+        .await
+        .unwrap();
+    assert_eq!(world.boot(101).await, ["scsi0", "ide2"]);
+    let config = client
+        .vm_config("pve", 101, false, &deadline())
+        .await
+        .unwrap();
+    assert!(
+        config["ide0"]
+            .as_str()
+            .unwrap()
+            .starts_with("local:iso/x.iso,media=cdrom"),
+        "{config:?}"
+    );
+    assert!(
+        cdrom::detach(client, "pve", 101, "ide0", &deadline())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !cdrom::detach(client, "pve", 101, "ide0", &deadline())
+            .await
+            .unwrap()
+    );
+    assert_eq!(world.boot(101).await, ["scsi0", "ide2"]);
+    // One that boots leaves the order, and the order of the rest stays.
+    assert!(
+        cdrom::detach(client, "pve", 101, "ide2", &deadline())
+            .await
+            .unwrap()
+    );
+    assert_eq!(world.boot(101).await, ["scsi0"]);
+    assert!(
+        !client
+            .vm_config("pve", 101, false, &deadline())
+            .await
+            .unwrap()
+            .contains_key("ide2")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_vm_loses_its_medium_at_once() {
+    let world = World::new().await;
+    let client = &world.client;
+    world.create(101, "web").await;
+    client
+        .post_task(
+            "/nodes/pve/qemu/101/status/start",
+            &Params::new(),
+            &deadline(),
+            |_| (),
+        )
+        .await
+        .unwrap();
+    assert!(
+        cdrom::detach(client, "pve", 101, "ide2", &deadline())
+            .await
+            .unwrap()
+    );
+    let current = client
+        .vm_config("pve", 101, true, &deadline())
+        .await
+        .unwrap();
+    assert!(
+        !current
+            .get("ide2")
+            .is_some_and(|v| v.to_string().contains("x.iso")),
+        "{current:?}"
+    );
+    assert_eq!(world.boot(101).await, ["scsi0"]);
+    assert!(
+        !cdrom::detach(client, "pve", 101, "ide2", &deadline())
+            .await
+            .unwrap()
+    );
+    // A drive that came while it runs is pending, and so is the order that is put back.
+    cdrom::attach(client, "pve", 101, "ide0", "local:iso/x.iso", &deadline())
+        .await
+        .unwrap();
+    assert_eq!(world.boot(101).await, ["scsi0"]);
+    client
+        .post_task(
+            "/nodes/pve/qemu/101/status/stop",
+            &Params::new(),
+            &deadline(),
+            |_| (),
+        )
+        .await
+        .unwrap();
+    let config = client
+        .vm_config("pve", 101, false, &deadline())
+        .await
+        .unwrap();
+    assert!(
+        !config.contains_key("ide2") && config.contains_key("ide0"),
+        "{config:?}"
+    );
+    assert_eq!(config["boot"], "order=scsi0");
+}
