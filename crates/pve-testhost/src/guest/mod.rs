@@ -166,9 +166,6 @@ impl Guests {
                 file.display()
             ));
         }
-        if let Some(error) = net::missing_bridge(&vm.config) {
-            return Err(error);
-        }
         // QEMU does not run in the server's working directory.
         for path in vm.volumes.values_mut().chain([&mut vm.run_dir]) {
             *path = std::path::absolute(&path)

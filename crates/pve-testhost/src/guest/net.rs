@@ -18,10 +18,7 @@ use super::config::{Config, Properties, indexed};
 use super::seed;
 use super::{Forward, VmSpec};
 
-/// The only bridge of the host.
-pub(super) const BRIDGE: &str = "vmbr0";
-
-/// The host's own address on the bridge; its network is a /24.
+/// The host's own address on its bridge; the network is a /24.
 pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const PREFIX: u8 = 24;
 
@@ -208,7 +205,7 @@ impl Leases {
             .map(|d| Ipv4Addr::new(a, b, c, d))
             .find(|ip| !taken.contains(ip))
             .map(Address::in_lan)
-            .ok_or_else(|| format!("no free lease on {BRIDGE}: all are taken by other VMs"))
+            .ok_or_else(|| "no free lease: all are taken by other VMs".to_owned())
     }
 }
 
@@ -221,15 +218,6 @@ pub(super) fn card(value: &str) -> Option<(&str, &str)> {
     properties.iter().find(|(_, value)| {
         value.len() == 17 && value.bytes().filter(|byte| *byte == b':').count() == 5
     })
-}
-
-/// A bridge that a VM wants and the host does not have, as PVE reports it at start.
-pub(super) fn missing_bridge(config: &Config) -> Option<String> {
-    indexed(config, "net")
-        .iter()
-        .filter_map(|(_, _, value)| Properties::parse(value).get("bridge"))
-        .find(|bridge| *bridge != BRIDGE)
-        .map(|bridge| format!("bridge '{bridge}' does not exist"))
 }
 
 /// The cards of a VM with the addresses that its guest will use.
@@ -399,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn cards_in_both_spellings_and_unknown_bridges() {
+    fn cards_in_both_spellings() {
         assert_eq!(
             card("virtio=BC:24:11:00:00:0B,bridge=vmbr0"),
             Some(("virtio", MAC))
@@ -409,11 +397,5 @@ mod tests {
             Some(("e1000", MAC))
         );
         assert_eq!(card("virtio,bridge=vmbr0"), None);
-        assert_eq!(missing_bridge(&vm(1, &[]).config), None);
-        assert_eq!(
-            missing_bridge(&vm(1, &[("net1", "virtio=BC:24:11:00:00:0C,bridge=vmbr9")]).config)
-                .as_deref(),
-            Some("bridge 'vmbr9' does not exist")
-        );
     }
 }
