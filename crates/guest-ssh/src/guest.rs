@@ -42,7 +42,8 @@ pub struct Guest {
     pub version: String,
     /// `PRETTY_NAME` of its os-release, for people.
     pub name: String,
-    /// The store path that `/run/current-system` leads to; none when there is no such link.
+    /// Where `/run/current-system` leads: the store path of the system that runs. None when there
+    /// is no such link.
     pub system: Option<String>,
     /// Kernel name, release and machine: `Linux 6.12.1 x86_64`.
     pub kernel: String,
@@ -101,7 +102,7 @@ impl Guest {
             variant_id: release.get("VARIANT_ID").to_owned(),
             version: release.get("VERSION_ID").to_owned(),
             name: release.get("PRETTY_NAME").to_owned(),
-            system: Some(fact("system")).filter(|path| path.starts_with("/nix/store/")),
+            system: Some(fact("system")).filter(|path| path.starts_with('/')),
             kernel: fact("kernel"),
             hostname: fact("hostname"),
             host_key,

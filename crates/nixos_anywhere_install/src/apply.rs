@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use ansible_module::{Diff, Failure, Outcome, Task};
+use ansible_module::{Diff, Failure, Outcome, Progress, Task};
 use deadline::Deadline;
-use guest_ssh::{Attempt, Connection, Guest, Login, Target};
+use guest_ssh::{Attempt, Guest, Login, Target};
 use serde_json::json;
 
 use crate::child::{Ending, Program, run};
@@ -61,6 +61,8 @@ pub(crate) async fn install(
         deadline,
         workspace: &workspace,
         directories: &directories,
+        task,
+        progress: progress.clone(),
         watch: Watch::new(log, progress, &options.host),
     };
     let result = run.all(&nix, &nixos_anywhere, &target, &decision).await;
@@ -121,6 +123,8 @@ struct Run<'a> {
     deadline: &'a Deadline,
     workspace: &'a Workspace,
     directories: &'a [PathBuf],
+    task: &'a Task,
+    progress: Progress,
     watch: Watch,
 }
 
@@ -154,9 +158,10 @@ impl Run<'_> {
         }
         self.watch.begin("Verifying and releasing the disks");
         let target = after(target, self.options, decision);
-        let connection = Connection::open(&target, self.deadline)
-            .await
-            .map_err(state::ssh_failure)?;
+        let Attempt { connection, .. } =
+            state::reach_now(&target, self.task, &self.progress, self.deadline)
+                .await
+                .map_err(state::ssh_failure)?;
         let closure = match self.options.phases.contains(&Phase::Install) {
             true => Some(release::closure(&connection, self.deadline).await?),
             false => None,
@@ -209,9 +214,9 @@ impl Run<'_> {
         let arguments = plan::build_arguments(installable, self.options);
         let environment = [("PATH", Some(tools::joined(self.directories)))];
         let what = format!("nix build {installable}");
-        self.watch.take_stdout();
+        self.watch.capture();
         self.run(nix, &arguments, &environment, &what).await?;
-        let stdout = self.watch.take_stdout();
+        let stdout = self.watch.captured();
         match stdout.lines().rfind(|line| line.starts_with('/')) {
             Some(path) => Ok(PathBuf::from(path)),
             None => Err(Failure::new("build", format!("{what} named no store path"))

@@ -93,7 +93,8 @@ pub struct Options {
     #[serde(default)]
     pub force: bool,
     /// Install on a machine that runs another Linux, by booting an installer over it,
-    /// B(which destroys it).
+    /// B(which destroys it). The installer must keep the machine's host keys, as the default one
+    /// does.
     #[serde(default)]
     pub allow_kexec: bool,
     /// With O(state=verified), the store path that the machine must run.

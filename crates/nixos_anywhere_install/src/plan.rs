@@ -225,7 +225,7 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
 }
 
 /// An IPv6 address as ssh's USER@HOST takes it: without brackets.
-fn bracketless(host: &str) -> &str {
+pub(crate) fn bracketless(host: &str) -> &str {
     host.strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host)
@@ -242,6 +242,12 @@ pub(crate) fn check(options: &Options) -> Result<(), Failure> {
     }
     if options.phases.is_empty() {
         return invalid("phases: at least one is needed".into());
+    }
+    if options.user != "root" && !options.phases.contains(&Phase::Kexec) {
+        return invalid(format!(
+            "user: without the phase kexec nixos-anywhere logs in as root at once, not as {}",
+            options.user
+        ));
     }
     if let Some(flake) = &options.flake {
         FlakeRef::parse(flake)?;
@@ -436,6 +442,7 @@ mod tests {
             json!({"host": "a b"}),
             json!({"user": "a@b"}),
             json!({"phases": []}),
+            json!({"user": "nixos", "phases": ["disko", "install"]}),
             json!({"flake": "web1"}),
             json!({"extra_files": [{"path": "etc/x", "content": "x"}]}),
             json!({"extra_files": [{"path": "/etc/../x", "content": "x"}]}),

@@ -124,8 +124,8 @@ pub(crate) struct Watch {
     current: Option<(String, Instant)>,
     tail: VecDeque<String>,
     seen: HashMap<&'static str, u32>,
-    /// What the last program wrote to standard output, while that is wanted.
-    stdout: String,
+    /// What is written to standard output, while somebody wants that.
+    captured: Option<String>,
 }
 
 impl Watch {
@@ -139,7 +139,7 @@ impl Watch {
             current: None,
             tail: VecDeque::new(),
             seen: HashMap::new(),
-            stdout: String::new(),
+            captured: None,
         }
     }
 
@@ -201,9 +201,14 @@ impl Watch {
         error.or_else(|| lines.next()).map(|line| line.trim())
     }
 
-    /// What was written to standard output since the last call.
-    pub(crate) fn take_stdout(&mut self) -> String {
-        std::mem::take(&mut self.stdout)
+    /// Keep what is written to standard output from now on.
+    pub(crate) fn capture(&mut self) {
+        self.captured = Some(String::new());
+    }
+
+    /// What was kept since [`Watch::capture`]. Nothing is kept any more then.
+    pub(crate) fn captured(&mut self) -> String {
+        self.captured.take().unwrap_or_default()
     }
 
     fn trouble(&mut self, line: &str) -> Option<Stop> {
@@ -235,8 +240,10 @@ impl Listener for Watch {
                 Some("Done!") => self.end(),
                 Some(name) => self.begin(name),
                 None => {
-                    self.stdout.push_str(line);
-                    self.stdout.push('\n');
+                    if let Some(captured) = &mut self.captured {
+                        captured.push_str(line);
+                        captured.push('\n');
+                    }
                 }
             }
         }
