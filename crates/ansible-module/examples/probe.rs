@@ -22,9 +22,9 @@ pub enum Behaviour {
     Fail,
     /// It panics.
     Panic,
-    /// It waits for an hour.
+    /// It waits for five minutes.
     Wait,
-    /// It blocks its only thread for an hour.
+    /// It blocks its only thread for five minutes.
     Block,
 }
 
@@ -58,6 +58,15 @@ pub struct Options {
 
 /// The module.
 pub struct Probe;
+
+/// As a server might repeat it.
+fn in_a_url(text: &str) -> String {
+    let encoded = text.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'0'..=b'9' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
 
 struct Marker(Option<PathBuf>);
 
@@ -117,17 +126,17 @@ impl Module for Probe {
             Behaviour::Fail => Err(Failure::new("refused", format!("no use of {secret} here"))
                 .object("the thing")
                 .status(403)
-                .detail(format!("said: {}", secret.replace('/', "%2F")))
+                .detail(format!("said: {}", in_a_url(secret)))
                 .hint("use another")
                 .with("made", "the first half")
                 .with("changed", true)),
             Behaviour::Panic => panic!("cannot go on with {secret}"),
             Behaviour::Wait => {
-                tokio::time::sleep(Duration::from_secs(3600)).await;
+                tokio::time::sleep(Duration::from_secs(300)).await;
                 Ok(Outcome::default())
             }
             Behaviour::Block => {
-                std::thread::sleep(Duration::from_secs(3600));
+                std::thread::sleep(Duration::from_secs(300));
                 Ok(Outcome::default())
             }
         }
