@@ -1,0 +1,163 @@
+//! Proxmox VE's own cloud-init drive on a test host.
+
+mod common;
+
+use common::Lab;
+use serde_json::{Value, json};
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPz6nYYnhYSNxX9pOeX5vY5mBxrYQf0Cm6bcHkMcvmq8 me@here";
+
+fn native() -> Value {
+    json!({
+        "node": "pve", "vmid": 101, "kind": "native", "drive": "ide0", "storage": "local-zfs", "ciuser": "root",
+        "cipassword": "correct-horse-battery", "sshkeys": format!("{KEY}\n"), "nameservers": ["10.77.0.1"],
+        "ipconfig": {"ipconfig0": {"ip": "10.77.0.11/24", "gw": "10.77.0.1"}},
+    })
+}
+
+fn with(mut options: Value, more: Value) -> Value {
+    options
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    options
+}
+
+#[test]
+fn made_once_with_its_options() {
+    let lab = Lab::new();
+    assert_eq!(lab.check(native())["changed"], json!(true));
+    let made = lab.ok(native());
+    assert_eq!(made["changed"], json!(true));
+    let config = lab.config();
+    assert!(
+        config["ide0"]
+            .as_str()
+            .unwrap()
+            .contains("vm-101-cloudinit"),
+        "{config:#}"
+    );
+    assert!(
+        made["volid"].as_str().unwrap().contains("vm-101-cloudinit"),
+        "{made:#}"
+    );
+    assert_eq!(config["boot"], "order=scsi0;ide2");
+    assert_eq!(config["ciuser"], "root");
+    assert_eq!(config["ipconfig0"], "ip=10.77.0.11/24,gw=10.77.0.1");
+    assert_eq!(config["nameserver"], "10.77.0.1");
+    assert_eq!(config["ciupgrade"].to_string().trim_matches('"'), "0");
+    assert_eq!(
+        config["sshkeys"],
+        KEY.replace(' ', "%20")
+            .replace('@', "%40")
+            .replace('/', "%2F")
+            .replace('+', "%2B")
+    );
+    let user_data = lab
+        .get("/nodes/pve/qemu/101/cloudinit/dump?type=user")
+        .to_string();
+    assert!(
+        user_data.contains("$6$") && !user_data.contains("correct-horse"),
+        "{user_data}"
+    );
+    assert!(user_data.contains("me@here"));
+    assert!(!made.to_string().contains("correct-horse"), "{made:#}");
+
+    lab.unchanged(native());
+    let other = lab.ok(with(
+        native(),
+        json!({"cipassword": "tr0ub4dor", "ciuser": "nixos"}),
+    ));
+    assert_eq!(other["diff"]["after"]["ciuser"], "nixos");
+    assert!(!other.to_string().contains("$6$"), "{other:#}");
+    lab.unchanged(with(
+        native(),
+        json!({"cipassword": "tr0ub4dor", "ciuser": "nixos"}),
+    ));
+}
+
+#[test]
+fn absent_leaves_nothing() {
+    let lab = Lab::new();
+    lab.ok(native());
+    let absent = json!({"node": "pve", "vmid": 101, "kind": "native", "storage": "local-zfs", "state": "absent"});
+    assert_eq!(lab.ok(absent.clone())["changed"], json!(true));
+    let config = lab.config();
+    for key in [
+        "ide0",
+        "ciuser",
+        "cipassword",
+        "sshkeys",
+        "ipconfig0",
+        "nameserver",
+        "ciupgrade",
+        "unused0",
+    ] {
+        assert_eq!(config.get(key), None, "{config:#}");
+    }
+    let volumes = lab.get("/nodes/pve/storage/local-zfs/content").to_string();
+    assert!(!volumes.contains("cloudinit"), "{volumes}");
+    lab.unchanged(absent);
+}
+
+#[test]
+fn one_kind_replaces_the_other() {
+    let lab = Lab::new();
+    let nocloud = json!({"node": "pve", "vmid": 101, "storage": "local", "drive": "ide0", "hostname": "web1"});
+    lab.ok(nocloud.clone());
+    lab.ok(native());
+    assert!(lab.seeds().is_empty());
+    assert!(
+        lab.config()["ide0"]
+            .as_str()
+            .unwrap()
+            .contains("vm-101-cloudinit")
+    );
+    lab.ok(nocloud.clone());
+    assert_eq!(lab.seeds().len(), 1);
+    assert!(lab.config()["ide0"].as_str().unwrap().contains("seed-101"));
+    assert!(
+        !lab.get("/nodes/pve/storage/local-zfs/content")
+            .to_string()
+            .contains("cloudinit")
+    );
+    assert_eq!(lab.config()["boot"], "order=scsi0;ide2");
+    lab.unchanged(nocloud);
+}
+
+#[test]
+fn a_running_vm_gets_new_content() {
+    let lab = Lab::new();
+    lab.ok(native());
+    lab.post("/nodes/pve/qemu/101/status/start", &[]);
+    lab.ok(with(native(), json!({"ciuser": "nixos"})));
+    lab.unchanged(with(native(), json!({"ciuser": "nixos"})));
+    let absent = json!({"node": "pve", "vmid": 101, "kind": "native", "state": "absent"});
+    assert_eq!(lab.ok(absent.clone())["restart_required"], json!(true));
+    assert_eq!(lab.current_config()["ide0"], "none,media=cdrom");
+    lab.unchanged(absent);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let lab = Lab::new();
+    let before = lab.writes();
+    for (more, expected) in [
+        (json!({"storage": "noimages"}), "noimages"),
+        (json!({"hostname": "web1"}), "hostname"),
+        (json!({"ipconfig": {"ipconfig0": "ip=nowhere"}}), "nowhere"),
+        (
+            json!({"sshkeys": "-----BEGIN OPENSSH PRIVATE KEY-----"}),
+            "private key",
+        ),
+    ] {
+        let failed = lab.fails(with(native(), more.clone()));
+        assert!(
+            failed["msg"].as_str().unwrap().contains(expected),
+            "{more}: {failed:#}"
+        );
+        assert!(!failed.to_string().contains("correct-horse"), "{failed:#}");
+    }
+    assert_eq!(lab.writes(), before);
+}
