@@ -236,3 +236,73 @@ fn masked(value: &Value) -> Value {
         _ => Value::from(WHOLE),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn scrubbed(secret: &str, value: Value) -> Value {
+        let secrets = Secrets::default();
+        secrets.add(secret);
+        secrets.scrub(value)
+    }
+
+    #[test]
+    fn every_spelling_is_masked() {
+        let secret = "pa ss/\"wörd\"";
+        for text in [
+            secret.to_owned(),
+            Value::from(secret).to_string(),
+            "GET /?p=pa%20ss%2F%22w%C3%B6rd%22".into(),
+            "GET /?p=pa%20ss%2f%22w%c3%b6rd%22".into(),
+            "p=pa+ss%2F%22w%C3%B6rd%22".into(),
+            format!("Basic {}==", STANDARD_NO_PAD.encode(secret)),
+        ] {
+            let masked = scrubbed(secret, json!({"a": [format!("<{text}>")]})).to_string();
+            assert!(masked.contains(PART), "{masked}");
+            assert!(!masked.contains("rd"), "{masked}");
+        }
+    }
+
+    #[test]
+    fn the_lines_of_a_key_are_masked_and_its_markers_are_not() {
+        let key = "-----BEGIN X-----\nb3BlbnNzaC1rZXk\nAAAAB3NzaC1yc2E\n-----END X-----\n";
+        assert_eq!(
+            scrubbed(
+                key,
+                json!("line 2: AAAAB3NzaC1yc2E, after -----BEGIN X-----")
+            ),
+            json!("line 2: ********, after -----BEGIN X-----")
+        );
+        assert_eq!(scrubbed(key, json!(key.trim())), json!(WHOLE));
+        assert_eq!(
+            scrubbed(key, json!(format!("said {key:?}"))),
+            json!("said \"********\"")
+        );
+    }
+
+    #[test]
+    fn numbers_and_keys() {
+        assert_eq!(scrubbed("1", json!({"vmid": 101})), json!({"vmid": 101}));
+        assert_eq!(scrubbed("1", json!({"n": 1})), json!({"n": WHOLE}));
+        assert_eq!(scrubbed("msg", json!({"msg": "a"})), json!({"msg": "a"}));
+        assert_eq!(
+            scrubbed("long-secret", json!({"x long-secret": 1})),
+            json!({"x ********": 1})
+        );
+    }
+
+    #[test]
+    fn a_secret_within_another_leaves_nothing_behind() {
+        let secrets = Secrets::default();
+        secrets.add("abc");
+        secrets.add("abcdef");
+        assert_eq!(secrets.scrub(json!("<abcdef>")), json!("<********>"));
+    }
+
+    #[test]
+    fn an_empty_secret_masks_nothing() {
+        assert_eq!(scrubbed("", json!("text")), json!("text"));
+    }
+}

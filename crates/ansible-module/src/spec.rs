@@ -385,3 +385,81 @@ fn paragraphs(text: &str) -> Vec<String> {
         .filter(|paragraph| !paragraph.is_empty())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+    use serde::Deserialize;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    /// Shared.
+    #[derive(JsonSchema, Deserialize)]
+    #[expect(dead_code, reason = "only the schema is used")]
+    struct Shared {
+        /// Where.
+        ///
+        /// A second
+        /// paragraph.
+        #[schemars(extend("x-ansible" = {"env": ["A_HOST"], "aliases": ["server"]}))]
+        host: String,
+        /// The key.
+        #[schemars(extend("x-ansible" = {"env": ["A_KEY"]}))]
+        key: Option<Secret>,
+        /// Keys.
+        keys: Option<Vec<Secret>>,
+    }
+
+    #[derive(JsonSchema, Deserialize)]
+    #[expect(dead_code, reason = "only the schema is used")]
+    struct All {
+        #[serde(flatten)]
+        shared: Shared,
+        #[serde(default)]
+        tags: Vec<String>,
+        #[serde(default)]
+        named: BTreeMap<String, Option<u8>>,
+        free: Option<Value>,
+    }
+
+    #[test]
+    fn shared_options_are_of_the_same_level() {
+        let spec = Spec::of::<All>();
+        let names: Vec<&str> = spec.options.iter().map(|o| o.name.as_str()).collect();
+        assert_eq!(names, ["host", "key", "keys", "tags", "named", "free"]);
+        let host = spec.option("host").unwrap();
+        assert!(host.required);
+        assert_eq!(host.description, ["Where.", "A second paragraph."]);
+        assert_eq!(host.env, ["A_HOST"]);
+        assert_eq!(spec.option_by_alias("server"), Some(host));
+        let key = spec.option("key").unwrap();
+        assert!(key.no_log && !key.required);
+        assert_eq!(key.env, ["A_KEY"]);
+        assert!(spec.option("keys").unwrap().no_log);
+    }
+
+    #[test]
+    fn an_empty_collection_is_no_default() {
+        let spec = Spec::of::<All>();
+        let tags = spec.option("tags").unwrap();
+        assert!(!tags.required);
+        assert_eq!(tags.default, None);
+        assert!(matches!(spec.option("free").unwrap().ty.kind, Kind::Raw));
+    }
+
+    #[test]
+    fn values_of_a_dict_have_a_type() {
+        let spec = Spec::of::<All>();
+        let Kind::Map(value) = &spec.option("named").unwrap().ty.kind else {
+            panic!("not a map");
+        };
+        assert!(value.nullable);
+        assert_eq!((value.min, value.max), (Some(0), Some(255)));
+        let mut params = json!({"host": "h", "named": {"a": "7", "b": null}});
+        let params = params.as_object_mut().unwrap();
+        let checked = crate::validate::validate(&spec, &[], params);
+        assert_eq!(checked.error("m", false), None);
+        assert_eq!(params["named"], json!({"a": 7, "b": null}));
+    }
+}
