@@ -54,7 +54,10 @@ if [ ! -e "$iso" ]; then
   say "building $name ($hash)"
   started=$SECONDS
   # The builders' descriptors must not keep the lock when one of their children outlives them.
-  PROJECT=$project CACHE=$cache "$here/$name/make.sh" "$work" "$partial" >&2 9>&-
+  PROJECT=$project CACHE=$cache "$here/$name/make.sh" "$work" "$partial" >"$work/log" 2>&1 9>&- || {
+    cat "$work/log" >&2
+    die "building $name failed"
+  }
   mv "$partial" "$iso"
   say "$name: $(($(stat -c %s "$iso") / 1048576)) MiB in $((SECONDS - started)) s: $iso"
 fi

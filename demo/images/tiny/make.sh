@@ -15,7 +15,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 packages=(linux-image-cloud-amd64 busybox-static dash openssh-server openssh-client sudo qemu-guest-agent
   util-linux mount fdisk tar cpio e2fsprogs grub-pc-bin grub2-common)
-programs=(dash sshd ssh-keygen sudo qemu-ga tar cpio setsid mount umount findmnt lsblk blkid wipefs sfdisk
+programs=(dash sshd ssh-keygen sudo qemu-ga tar cpio setsid mount umount mountpoint findmnt lsblk blkid wipefs sfdisk
   mke2fs grub-install grub-probe grub-mkimage)
 modules=(virtio_pci virtio_scsi virtio_blk virtio_net virtio_console virtio-rng virtio_balloon ata_piix
   sd_mod sr_mod isofs nls_utf8 ext4 button evdev)

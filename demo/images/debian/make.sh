@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The Debian live image: systemd, live-boot and the real cloud-init, set up as NixOS sets it up.
+# Called by build.sh: make.sh WORK ISO, with PROJECT and CACHE in the environment. As root, or as
+# anybody through mmdebstrap's user namespaces.
+set -euo pipefail
+
+WORK=$1
+iso=$2
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=../lib/debian.sh
+. "$here/../lib/debian.sh"
+
+packages=(linux-image-cloud-amd64 live-boot live-boot-initramfs-tools systemd-sysv udev dbus kmod lz4
+  cloud-init openssh-server sudo qemu-guest-agent iproute2 procps fdisk cpio e2fsprogs squashfs-tools
+  grub-pc-bin grub2-common)
+
+overlay=$WORK/overlay
+mkdir -p "$overlay" "$WORK/boot"
+cp -r "$here/root/." "$here/../lib/root/." "$overlay/"
+chmod 440 "$overlay"/etc/sudoers.d/*
+export OVERLAY=$overlay BOOT=$WORK/boot
+
+# Files first: the initramfs is made while the kernel is being installed.
+mmdebstrap --quiet --variant=essential --architectures=amd64 --include="${packages[*]}" \
+  --keyring="$keyring" \
+  --aptopt='Apt::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
+  --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+  --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+  --dpkgopt='path-exclude=/usr/share/i18n/*' --dpkgopt='path-exclude=/usr/lib/python3/dist-packages/*/tests/*' \
+  --dpkgopt='path-exclude=/lib/modules/*/kernel/drivers/gpu/*' \
+  --essential-hook='cp -r "$OVERLAY/etc/initramfs-tools" "$1/etc/"' \
+  --customize-hook="$here/customize.sh" \
+  "$release" - "deb [signed-by=$keyring] $mirror $release main" |
+  mksquashfs - "$WORK/filesystem.squashfs" -tar -comp lz4 -no-progress -quiet -noappend
+
+medium=$WORK/iso
+mkdir -p "$medium/live" "$medium/isolinux"
+cp "$WORK/boot/vmlinuz" "$WORK/boot/initrd.img" "$WORK/filesystem.squashfs" "$medium/live/"
+cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$medium/isolinux/"
+cp "$here/isolinux.cfg" "$medium/isolinux/"
+xorriso -as mkisofs -quiet -o "$iso" -V NIXOS_STAND_IN_DEBIAN -r -J -c isolinux/boot.cat \
+  -b isolinux/isolinux.bin -no-emul-boot -boot-load-size 4 -boot-info-table "$medium"
