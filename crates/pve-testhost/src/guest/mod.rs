@@ -3,6 +3,17 @@
 //!
 //! [`Guests`] is all the API layer sees. It takes the effective configuration of a VM in PVE's own
 //! words ([`VmSpec`]) and never touches the VM's stored configuration.
+//!
+//! Where these guests differ from those of a real node:
+//! * Without KVM each has QEMU's `qemu64` processor, with KVM this machine's; none has more
+//!   processors than this machine.
+//! * Each NIC has a network of its own: guests reach neither each other nor the world, and are
+//!   reached only where ports are forwarded. IPv6 addresses are configured but lead nowhere. QEMU
+//!   accepts a forwarded connection before the guest is there to answer it.
+//! * What a guest flushes to its disks survives the end of QEMU, not that of this machine.
+//! * No TPM, no passed-through devices, no memory balloon, no devices that come and go while the
+//!   guest runs (media of CD-ROM drives do). Secure Boot is not enforced.
+//! * With nothing to boot, the firmware tries again every ten seconds, not every second.
 
 mod agent;
 pub mod cloudinit;
