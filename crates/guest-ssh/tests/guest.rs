@@ -184,8 +184,11 @@ async fn a_command_gets_input_and_gives_output_and_status() {
     let connection = Connection::open(&right(&sshd), &soon()).await.unwrap();
     // More than SSH's window (2 MiB) in each direction, and on both outputs.
     let input: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let copy = sshd.path("input");
+    let copy = copy.display();
+    let both = format!("cat >{copy}; cat {copy} & cat {copy} >&2; wait; exit 7");
     let output = connection
-        .exec("a test", "tee /dev/stderr; exit 7", &input, &soon())
+        .exec("a test", &both, &input, &soon())
         .await
         .unwrap();
     assert_eq!(output.status, Some(7));
@@ -195,7 +198,23 @@ async fn a_command_gets_input_and_gives_output_and_status() {
         .exec("a test", "kill -9 $$", b"", &soon())
         .await
         .unwrap();
-    assert_eq!(output.status, None);
+    // The second by a login shell that waits for the command.
+    assert!(matches!(output.status, None | Some(137)), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_no_success() {
+    let sshd = Sshd::start(INSTALLER);
+    let connection = Connection::open(&right(&sshd), &soon()).await.unwrap();
+    // Up the ancestors to the server's process for this session.
+    let command = "pid=$$; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do \
+                   pid=$(awk '/^PPid:/ { print $2 }' /proc/$pid/status); done; kill -9 $pid; sleep 60";
+    let result = connection.exec("a test", command, b"", &soon()).await;
+    assert!(
+        !result.as_ref().is_ok_and(guest_ssh::Output::ok),
+        "{result:?}"
+    );
+    assert!(!matches!(result, Err(Error::Expired(_))), "{result:?}");
 }
 
 #[tokio::test]
