@@ -53,7 +53,7 @@ summary() {
 TEXT
 }
 
-vmid() { basename "$(grep -lx 'name: demo1' "$demo"/pve/nodes/pve/qemu-server/*.conf)" .conf; }
+vmid() { basename "$(grep -lx 'name: demo1' "$demo"/pve/qemu-server/*.conf)" .conf; }
 
 up() {
   if [ "${REAL_NIX:-0}" != 1 ]; then

@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 die() { printf 'lab: %s\n' "$*" >&2; exit 1; }
 testhost=${PVE_TESTHOST:-$PWD/target/release/pve-testhost}
 
-running() { [ -s "$lab/pve/pid" ] && kill -0 "$(cat "$lab/pve/pid")" 2>/dev/null; }
+endpoint() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" "$lab/pve/endpoint.json" 2>/dev/null; }
+running() { [ -n "$(endpoint pid)" ] && kill -0 "$(endpoint pid)" 2>/dev/null; }
 
 # What the installed machine gets from its user: a key to log in with, and a file to find there.
 user_files() {
@@ -31,7 +32,7 @@ up() {
     *) die "image: tiny, debian, none or an absolute path, not $image" ;;
   esac
   if running; then
-    echo "already running (process $(cat "$lab/pve/pid"))"
+    echo "already running (process $(endpoint pid))"
     return
   fi
   rm -f "$lab/pve/endpoint.json"
@@ -42,11 +43,11 @@ up() {
     [ "$tries" -lt 300 ] || { tail -n 5 "$lab/pve/server.log" >&2; die "the test host did not start: see $lab/pve/server.log"; }
     sleep 0.1
   done
-  echo "the API is at https://127.0.0.1:$(sed -n 's/.*"api_port": *\([0-9]*\).*/\1/p' "$lab/pve/endpoint.json"), its data in $lab/pve"
+  echo "the API is at https://127.0.0.1:$(endpoint api_port), its data in $lab/pve"
 }
 
 down() {
-  if running; then "$testhost" stop --data "$lab/pve"; fi
+  if [ -e "$lab/pve/endpoint.json" ]; then "$testhost" stop --data "$lab/pve"; fi
   rm -rf "$lab"
 }
 

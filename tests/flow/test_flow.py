@@ -74,7 +74,7 @@ class Flow:
         return done.stdout
 
     def vm_configs(self):
-        return sorted((self.lab.path / "pve/nodes/pve/qemu-server").glob("*.conf"))
+        return sorted((self.lab.path / "pve/qemu-server").glob("*.conf"))
 
     def isos(self):
         return sorted(p.name for p in (self.lab.path / "pve/storage/local/template/iso").iterdir())

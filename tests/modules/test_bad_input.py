@@ -31,7 +31,7 @@ CASES = {
     # credentials
     "wrong token": ("proxmox_iso", ISO | {"api_token_secret": "00000000-0000-0000-0000-000000000000"}, r"(?s)401.*api_token"),
     "no credentials": ("proxmox_nixos_vm", VM | {"api_token_id": ..., "api_token_secret": ...}, r"api_password.*api_token|api_token.*api_password"),
-    "missing right": ("proxmox_nixos_vm", VM | {"api_user": ..., "api_token_id": "{endpoint[weak_token_id]}", "api_token_secret": "{endpoint[weak_token_secret]}"}, r"(?s)VM\.|privilege|permission"),
+    "missing right": ("proxmox_nixos_vm", VM | {"api_user": "{endpoint[empty][api_user]}", "api_token_id": "{endpoint[empty][api_token_id]}", "api_token_secret": "{endpoint[empty][api_token_secret]}"}, r"(?s)VM\.|privilege|permission"),
     # reaching it
     "unreachable host": ("proxmox_iso", ISO | {"api_port": 1, "timeout": 3}, r"(?i)127\.0\.0\.1.*(refused|connect)"),
     "untrusted certificate": ("proxmox_nixos_vm", VM | {"tls_fingerprint": ...}, r"(?s)certificate.*tls_fingerprint"),

@@ -120,11 +120,14 @@ async fn storages(site: &Site<'_>, node: &str, needs: &Needs) -> Result<(), Fail
             .iter()
             .find(|iso| !there.iter().any(|volume| volume.volid == **iso))
         {
-            return Err(
-                Failure::new("no_iso", format!("there is no ISO {iso} on node {node}"))
-                    .object(iso.clone())
-                    .hint("upload it first with the module proxmox_iso, or correct its name"),
-            );
+            let msg = format!("there is no ISO {iso} on node {node}");
+            let hint = "upload it first with the module proxmox_iso, or correct its name";
+            // A checked play did not upload what an earlier task of it would have.
+            if site.task.check_mode {
+                site.task.warn(format!("{msg}: {hint}"));
+                continue;
+            }
+            return Err(Failure::new("no_iso", msg).object(iso.clone()).hint(hint));
         }
     }
     Ok(())
