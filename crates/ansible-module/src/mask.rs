@@ -41,13 +41,27 @@ impl Secrets {
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    /// Mask every scalar within `value` from now on.
+    /// Mask every scalar within `value` from now on. Short ones within a dictionary are left out:
+    /// a whole document may be a secret (user-data), but its every `root` and `1` is not.
     pub fn add_value(&self, value: &Value) {
+        self.add_scalars(value, 1);
+    }
+
+    fn add_scalars(&self, value: &Value, shortest: usize) {
         match value {
             Value::Null | Value::Bool(_) => {}
-            Value::Array(items) => items.iter().for_each(|item| self.add_value(item)),
-            Value::Object(map) => map.values().for_each(|item| self.add_value(item)),
-            scalar => self.add(&python_str(scalar)),
+            Value::Array(items) => items
+                .iter()
+                .for_each(|item| self.add_scalars(item, shortest)),
+            Value::Object(map) => map
+                .values()
+                .for_each(|item| self.add_scalars(item, SHORTEST)),
+            scalar => {
+                let text = python_str(scalar);
+                if text.len() >= shortest {
+                    self.add(&text);
+                }
+            }
         }
     }
 
@@ -299,6 +313,17 @@ mod tests {
         secrets.add("abc");
         secrets.add("abcdef");
         assert_eq!(secrets.scrub(json!("<abcdef>")), json!("<********>"));
+    }
+
+    #[test]
+    fn short_words_of_a_secret_document_stay_readable() {
+        let secrets = Secrets::default();
+        secrets.add_value(&json!({"users": [{"name": "nixos"}], "n": 1, "password": "hunter22"}));
+        secrets.add_value(&json!(["pin7"]));
+        assert_eq!(
+            secrets.scrub(json!("nixos-proxmox 101 hunter22 pin7")),
+            json!("nixos-proxmox 101 ******** ********")
+        );
     }
 
     #[test]
