@@ -42,7 +42,9 @@ impl Stream {
             return Ok(self.rest.drain(..take).collect());
         }
         let idle = || std::io::Error::from(std::io::ErrorKind::TimedOut);
-        let available = timeout(IDLE, self.tls.fill_buf()).await.map_err(|_| idle())??;
+        let available = timeout(IDLE, self.tls.fill_buf())
+            .await
+            .map_err(|_| idle())??;
         let take = available.len().min(most);
         let chunk = available[..take].to_vec();
         self.tls.consume(take);
@@ -68,12 +70,19 @@ pub struct Head {
 impl Head {
     /// The first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Does a header hold this token?
     fn has_token(&self, name: &str, token: &str) -> bool {
-        self.header(name).is_some_and(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
+        self.header(name).is_some_and(|value| {
+            value
+                .split(',')
+                .any(|item| item.trim().eq_ignore_ascii_case(token))
+        })
     }
 }
 
@@ -125,12 +134,22 @@ impl Answer {
 
     fn encode(&self, keep_alive: bool) -> Vec<u8> {
         let reason: String = self.reason.chars().filter(|c| !c.is_control()).collect();
-        let mut head = format!("HTTP/1.1 {} {reason}\r\nCache-Control: max-age=0\r\n", self.status);
+        let mut head = format!(
+            "HTTP/1.1 {} {reason}\r\nCache-Control: max-age=0\r\n",
+            self.status
+        );
         if self.relayed {
             head += "Connection: close\r\n";
         }
-        head += if keep_alive { "Connection: Keep-Alive\r\n" } else { "Connection: close\r\n" };
-        head += &format!("Date: {}\r\nPragma: no-cache\r\nServer: pve-api-daemon/3.0\r\n", http_date());
+        head += if keep_alive {
+            "Connection: Keep-Alive\r\n"
+        } else {
+            "Connection: close\r\n"
+        };
+        head += &format!(
+            "Date: {}\r\nPragma: no-cache\r\nServer: pve-api-daemon/3.0\r\n",
+            http_date()
+        );
         // pveproxy's own 401 has no Content-Length: its end is the end of the connection.
         if !(self.status == 401 && self.body.is_empty()) {
             head += &format!("Content-Length: {}\r\n", self.body.len());
@@ -152,7 +171,9 @@ fn http_date() -> String {
     let format = time::macros::format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );
-    time::OffsetDateTime::now_utc().format(&format).unwrap_or_default()
+    time::OffsetDateTime::now_utc()
+        .format(&format)
+        .unwrap_or_default()
 }
 
 /// Serve one TCP connection until it ends.
@@ -164,12 +185,21 @@ pub async fn connection(host: Arc<Host>, tcp: TcpStream, peer: SocketAddr) {
         _ => return,
     }
     let _ = tcp.set_nodelay(true);
-    let Ok(Ok(tls)) = timeout(IDLE, host.acceptor().accept(tcp)).await else { return };
-    let mut stream = Stream { tls, rest: Vec::new() };
+    let Ok(Ok(tls)) = timeout(IDLE, host.acceptor().accept(tcp)).await else {
+        return;
+    };
+    let mut stream = Stream {
+        tls,
+        rest: Vec::new(),
+    };
     let mut count = 0;
     while let Ok(Some(head)) = read_head(&mut stream).await {
         count += 1;
-        let wants = if head.minor == 0 { head.has_token("connection", "keep-alive") } else { !head.has_token("connection", "close") };
+        let wants = if head.minor == 0 {
+            head.has_token("connection", "keep-alive")
+        } else {
+            !head.has_token("connection", "close")
+        };
         let keep_alive = wants && count < MAX_REQUESTS;
         let started = std::time::Instant::now();
         let mut record = Record::new(&head, peer);
@@ -178,7 +208,14 @@ pub async fn connection(host: Arc<Host>, tcp: TcpStream, peer: SocketAddr) {
         record.finish(&host, outcome.as_ref(), started.elapsed());
         let Some(answer) = outcome else { break };
         let keep_alive = keep_alive && !answer.close;
-        if stream.tls.write_all(&answer.encode(keep_alive)).await.is_err() || stream.tls.flush().await.is_err() || !keep_alive {
+        if stream
+            .tls
+            .write_all(&answer.encode(keep_alive))
+            .await
+            .is_err()
+            || stream.tls.flush().await.is_err()
+            || !keep_alive
+        {
             break;
         }
     }
@@ -196,7 +233,11 @@ async fn plain(tcp: TcpStream) {
         while tcp.read_line(&mut line).await? > 0 && lines < 100 {
             let trimmed = line.trim_end();
             if lines == 0 {
-                trimmed.split(' ').nth(1).unwrap_or("/").clone_into(&mut target);
+                trimmed
+                    .split(' ')
+                    .nth(1)
+                    .unwrap_or("/")
+                    .clone_into(&mut target);
             } else if trimmed.is_empty() {
                 break;
             } else if let Some((name, value)) = trimmed.split_once(':')
@@ -236,7 +277,12 @@ async fn read_head(stream: &mut Stream) -> std::io::Result<Option<Head>> {
                     headers: request
                         .headers
                         .iter()
-                        .map(|header| (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).trim().to_owned()))
+                        .map(|header| {
+                            (
+                                header.name.to_ascii_lowercase(),
+                                String::from_utf8_lossy(header.value).trim().to_owned(),
+                            )
+                        })
                         .collect(),
                     minor: request.version.unwrap_or(1),
                 };
@@ -251,7 +297,9 @@ async fn read_head(stream: &mut Stream) -> std::io::Result<Option<Head>> {
 
 /// The path below `/api2/FORMAT`, decoded, without doubled slashes.
 pub fn api_path(path: &str) -> String {
-    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();
+    let decoded = percent_encoding::percent_decode_str(path)
+        .decode_utf8_lossy()
+        .into_owned();
     let mut parts = decoded.split('/').filter(|part| !part.is_empty());
     if parts.clone().next() == Some("api2") {
         parts.next();
@@ -360,7 +408,7 @@ async fn handle(
     if head.method == "POST" && path.ends_with("/upload") && call.is_upload() {
         let upload = multipart::receive(host, stream, head, &call, length).await?;
         record.params.clone_from(&upload.params);
-        return Ok(call.upload(upload).await?);
+        return Ok(call.upload(upload, action).await?);
     }
     if head.method == "DELETE" && length > 0 {
         return Err(ApiError::empty(501, "Unexpected content for method 'DELETE'").into());
@@ -387,7 +435,10 @@ impl Stream {
     /// Read and drop what is left of a body, so that the client reads the answer rather than a reset.
     pub async fn discard(&mut self, mut length: u64) {
         while length > 0 {
-            match self.chunk(usize::try_from(length).unwrap_or(usize::MAX)).await {
+            match self
+                .chunk(usize::try_from(length).unwrap_or(usize::MAX))
+                .await
+            {
                 Ok(chunk) if !chunk.is_empty() => length -= chunk.len() as u64,
                 _ => return,
             }

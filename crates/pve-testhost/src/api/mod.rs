@@ -49,7 +49,8 @@ impl Context {
 
     /// A parameter that the schema demands.
     pub fn need(&self, name: &str) -> Result<&str, ApiError> {
-        self.get(name).ok_or_else(|| ApiError::param(name, "property is missing and it is not optional"))
+        self.get(name)
+            .ok_or_else(|| ApiError::param(name, "property is missing and it is not optional"))
     }
 
     /// A boolean parameter; false when absent.
@@ -59,25 +60,45 @@ impl Context {
 
     /// A whole number.
     pub fn number(&self, name: &str) -> Option<u64> {
-        self.get(name).and_then(|value| value.trim_start_matches('+').parse().ok())
+        self.get(name)
+            .and_then(|value| value.trim_start_matches('+').parse().ok())
     }
 
     /// The VM of the path.
     pub fn vmid(&self) -> Result<u32, ApiError> {
-        self.need("vmid")?.parse().map_err(|_| ApiError::param("vmid", "invalid format - value does not look like a valid VM ID\n"))
+        self.need("vmid")?.parse().map_err(|_| {
+            ApiError::param(
+                "vmid",
+                "invalid format - value does not look like a valid VM ID\n",
+            )
+        })
     }
 
     /// Start a worker.
-    pub fn spawn<W>(&self, kind: &str, id: &str, work: impl FnOnce(crate::task::Log) -> W + Send + 'static) -> ApiResult
+    pub fn spawn<W>(
+        &self,
+        kind: &str,
+        id: &str,
+        work: impl FnOnce(crate::task::Log) -> W + Send + 'static,
+    ) -> ApiResult
     where
         W: Future<Output = Result<(), String>> + Send + 'static,
     {
-        Ok(json!(self.host.tasks.spawn(kind, id, &self.who, self.fail.clone(), work)))
+        Ok(json!(self.host.tasks.spawn(
+            kind,
+            id,
+            &self.who,
+            self.fail.clone(),
+            work
+        )))
     }
 
     /// May this user see something?
     pub fn may(&self, path: &str, privileges: &[&str]) -> bool {
-        self.host.access.check_any(&self.who, path, privileges).is_ok()
+        self.host
+            .access
+            .check_any(&self.who, path, privileges)
+            .is_ok()
     }
 }
 
@@ -115,23 +136,36 @@ impl Call {
             return Ok(call);
         }
         let authorization = head.header("authorization").unwrap_or("");
-        if let Some(token) = authorization.strip_prefix("PVEAPIToken").map(|rest| rest.trim_start_matches(['=', ' '])) {
+        if let Some(token) = authorization
+            .strip_prefix("PVEAPIToken")
+            .map(|rest| rest.trim_start_matches(['=', ' ']))
+        {
             let identity = host.access.token(token);
-            call.who = Some(identity.ok_or_else(|| ApiError::unauthorized("Authentication failed!"))?);
+            call.who =
+                Some(identity.ok_or_else(|| ApiError::unauthorized("Authentication failed!"))?);
             return Ok(call);
         }
         let cookies = head.header("cookie").unwrap_or("");
         let ticket = authorization
             .strip_prefix("PVEAuthCookie=")
-            .or_else(|| cookies.split(';').find_map(|cookie| cookie.trim().strip_prefix("PVEAuthCookie=")))
+            .or_else(|| {
+                cookies
+                    .split(';')
+                    .find_map(|cookie| cookie.trim().strip_prefix("PVEAuthCookie="))
+            })
             .ok_or_else(|| ApiError::unauthorized("No ticket"))?;
         let ticket = percent_encoding::percent_decode_str(ticket).decode_utf8_lossy();
-        let identity = host.access.ticket(&ticket).ok_or_else(|| ApiError::unauthorized("permission denied - invalid PVE ticket"))?;
+        let identity = host
+            .access
+            .ticket(&ticket)
+            .ok_or_else(|| ApiError::unauthorized("permission denied - invalid PVE ticket"))?;
         let upload = head.method == "POST" && call.is_upload();
         if head.method != "GET" && !upload {
             let csrf = head.header("csrfpreventiontoken").unwrap_or("");
             if !host.access.csrf(&identity.user, csrf) {
-                return Err(ApiError::unauthorized("Permission denied - invalid csrf token"));
+                return Err(ApiError::unauthorized(
+                    "Permission denied - invalid csrf token",
+                ));
             }
         }
         call.who = Some(identity);
@@ -145,13 +179,19 @@ impl Call {
 
     /// Does this call carry a file?
     pub fn is_upload(&self) -> bool {
-        schema::route("POST", &self.path).is_some_and(|route| route.template == "/nodes/{node}/storage/{storage}/upload")
+        schema::route("POST", &self.path)
+            .is_some_and(|route| route.template == "/nodes/{node}/storage/{storage}/upload")
     }
 
     /// May this user upload there? Known before the body is read; the 403 has no body.
     pub fn check_upload_permission(&self) -> Result<(), ApiError> {
-        let Some(route) = schema::route("POST", &self.path) else { return Ok(()) };
-        let who = self.who.as_ref().ok_or_else(|| ApiError::unauthorized("No ticket"))?;
+        let Some(route) = schema::route("POST", &self.path) else {
+            return Ok(());
+        };
+        let who = self
+            .who
+            .as_ref()
+            .ok_or_else(|| ApiError::unauthorized("No ticket"))?;
         self.host
             .access
             .check_expression(who, &route.endpoint.perm, &route.params)
@@ -159,11 +199,16 @@ impl Call {
     }
 
     /// An upload whose body has been received.
-    pub async fn upload(&self, upload: Upload) -> Result<Answer, ApiError> {
+    pub async fn upload(
+        &self,
+        upload: Upload,
+        action: Option<&Action>,
+    ) -> Result<Answer, ApiError> {
         let size = upload.size;
         let file = upload.file.clone();
-        let action = None;
-        let (reply, relayed) = self.dispatch(upload.params, action, Some((file, size))).await?;
+        let (reply, relayed) = self
+            .dispatch(upload.params, action, Some((file, size)))
+            .await?;
         Ok(self.answer(reply, relayed))
     }
 
@@ -180,7 +225,10 @@ impl Call {
             Reply::With(data, name, value) => Answer::json(&json!({"data": data, name: value})),
             Reply::Text(name, text) => Answer {
                 content_type: Some("text/plain"),
-                headers: vec![("Content-Disposition", format!("attachment; filename=\"{name}\""))],
+                headers: vec![(
+                    "Content-Disposition",
+                    format!("attachment; filename=\"{name}\""),
+                )],
                 body: text.into_bytes(),
                 ..Answer::json(&Value::Null)
             },
@@ -201,7 +249,10 @@ impl Call {
         let world = route.endpoint.perm == json!("world");
         let who = match &self.who {
             Some(who) => who.clone(),
-            None if world => Identity { user: String::new(), token: None },
+            None if world => Identity {
+                user: String::new(),
+                token: None,
+            },
             None => return Err(ApiError::unauthorized("No ticket")),
         };
         params.extend(route.params);
@@ -215,22 +266,35 @@ impl Call {
                 )));
             }
         }
-        self.host.access.check_expression(&who, &route.endpoint.perm, &params)?;
+        self.host
+            .access
+            .check_expression(&who, &route.endpoint.perm, &params)?;
         route.endpoint.verify(&params)?;
         // root's tokens are not root.
         if params.get("skiplock").is_some_and(|value| value == "1") && !who.is_root() {
-            return Err(ApiError::param("skiplock", "Only root may use this option."));
+            return Err(ApiError::param(
+                "skiplock",
+                "Only root may use this option.",
+            ));
         }
         let mut fail = None;
         match action {
             Some(Action::Lock) => {
-                let vmid = params.get("vmid").and_then(|vmid| vmid.parse().ok()).unwrap_or(0);
+                let vmid = params
+                    .get("vmid")
+                    .and_then(|vmid| vmid.parse().ok())
+                    .unwrap_or(0);
                 return Err(ApiError::failed(lock_timeout(vmid)));
             }
             Some(Action::Fail(text)) => fail = Some(text.clone()),
             _ => {}
         }
-        let context = Context { host: self.host.clone(), who, params, fail };
+        let context = Context {
+            host: self.host.clone(),
+            who,
+            params,
+            fail,
+        };
         let reply = handle(&self.method, route.template, context, file).await?;
         Ok((reply, route.endpoint.protected == 1))
     }
@@ -241,12 +305,20 @@ impl Call {
         if self.method != "GET" || children.is_empty() {
             return Err(ApiError::not_implemented(&self.method, &self.path));
         }
-        Ok(children.into_iter().map(|name| json!({"subdir": name})).collect())
+        Ok(children
+            .into_iter()
+            .map(|name| json!({"subdir": name}))
+            .collect())
     }
 }
 
 /// Everything the host answers to.
-async fn handle(method: &str, template: &str, context: Context, file: Option<(std::path::PathBuf, u64)>) -> Result<Reply, ApiError> {
+async fn handle(
+    method: &str,
+    template: &str,
+    context: Context,
+    file: Option<(std::path::PathBuf, u64)>,
+) -> Result<Reply, ApiError> {
     const VM: &str = "/nodes/{node}/qemu/{vmid}";
     if let Some(rest) = template.strip_prefix(VM) {
         return match rest.strip_prefix("/agent") {
@@ -257,7 +329,11 @@ async fn handle(method: &str, template: &str, context: Context, file: Option<(st
     match (method, template) {
         ("GET", "/nodes/{node}/qemu") => guests::list(&context).map(Reply::Data),
         ("POST", "/nodes/{node}/qemu") => crate::vm::create::create(context).await.map(Reply::Data),
-        (_, template) if template.starts_with("/nodes/{node}/storage") => storage::handle(method, template, context, file).await.map(Reply::Data),
+        (_, template) if template.starts_with("/nodes/{node}/storage") => {
+            storage::handle(method, template, context, file)
+                .await
+                .map(Reply::Data)
+        }
         (_, template) if template.contains("/tasks") => tasks::handle(method, template, &context),
         _ => cluster::handle(method, template, &context).map(Reply::Data),
     }
@@ -266,7 +342,11 @@ async fn handle(method: &str, template: &str, context: Context, file: Option<(st
 /// Decode a form or a query. Repeated fields become a list, joined with NUL bytes. What follows a second, unencoded
 /// `=` is lost, as in PVE.
 pub fn decode_form(text: &str) -> Params {
-    let decode = |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let decode = |text: &str| {
+        percent_encoding::percent_decode_str(&text.replace('+', " "))
+            .decode_utf8_lossy()
+            .into_owned()
+    };
     let mut params = Params::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let mut parts = pair.split('=');
@@ -289,18 +369,37 @@ pub fn parameters(head: &Head, body: &[u8]) -> Result<Params, ApiError> {
     if body.is_empty() {
         return Ok(params);
     }
-    let kind = head.header("content-type").unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let kind = head
+        .header("content-type")
+        .unwrap_or("")
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
     match kind.as_str() {
         "" | "application/x-www-form-urlencoded" => {
             params.extend(decode_form(&String::from_utf8_lossy(body)));
         }
         "application/json" => {
-            let malformed = |error: &dyn std::fmt::Display| ApiError::empty(500, format!("malformed JSON string: {error}"));
+            let malformed = |error: &dyn std::fmt::Display| {
+                ApiError::empty(500, format!("malformed JSON string: {error}"))
+            };
             let value: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
-            let Value::Object(map) = value else { return Err(malformed(&"not an object")) };
-            params.extend(map.into_iter().filter_map(|(name, value)| Some((name, scalar(&value)?))));
+            let Value::Object(map) = value else {
+                return Err(malformed(&"not an object"));
+            };
+            params.extend(
+                map.into_iter()
+                    .filter_map(|(name, value)| Some((name, scalar(&value)?))),
+            );
         }
-        other => return Err(ApiError::empty(506, format!("upload 'Content-Type '{other}' not implemented"))),
+        other => {
+            return Err(ApiError::empty(
+                506,
+                format!("upload 'Content-Type '{other}' not implemented"),
+            ));
+        }
     }
     Ok(params)
 }
@@ -311,7 +410,11 @@ fn scalar(value: &Value) -> Option<String> {
         Value::Null => return None,
         Value::Bool(flag) => u8::from(*flag).to_string(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().filter_map(scalar).collect::<Vec<_>>().join("\0"),
+        Value::Array(items) => items
+            .iter()
+            .filter_map(scalar)
+            .collect::<Vec<_>>()
+            .join("\0"),
         other => other.to_string(),
     })
 }
