@@ -20,29 +20,83 @@ const TICKET_LIFE: u64 = 2 * 3600;
 
 /// All privileges, by the kind of object they are shown under in a ticket's `cap`.
 const PRIVILEGES: &[(&str, &[&str])] = &[
-    ("access", &["Group.Allocate", "Permissions.Modify", "User.Modify"]),
-    ("dc", &["SDN.Allocate", "SDN.Audit", "SDN.Use", "Sys.Audit", "Sys.Modify"]),
-    ("mapping", &["Mapping.Audit", "Mapping.Modify", "Mapping.Use", "Permissions.Modify"]),
+    (
+        "access",
+        &["Group.Allocate", "Permissions.Modify", "User.Modify"],
+    ),
+    (
+        "dc",
+        &[
+            "SDN.Allocate",
+            "SDN.Audit",
+            "SDN.Use",
+            "Sys.Audit",
+            "Sys.Modify",
+        ],
+    ),
+    (
+        "mapping",
+        &[
+            "Mapping.Audit",
+            "Mapping.Modify",
+            "Mapping.Use",
+            "Permissions.Modify",
+        ],
+    ),
     (
         "nodes",
         &[
-            "Permissions.Modify", "Sys.AccessNetwork", "Sys.Audit", "Sys.Console", "Sys.Incoming", "Sys.Modify", "Sys.PowerMgmt",
+            "Permissions.Modify",
+            "Sys.AccessNetwork",
+            "Sys.Audit",
+            "Sys.Console",
+            "Sys.Incoming",
+            "Sys.Modify",
+            "Sys.PowerMgmt",
             "Sys.Syslog",
         ],
     ),
     ("pool", &["Pool.Allocate", "Pool.Audit"]),
-    ("sdn", &["Permissions.Modify", "SDN.Allocate", "SDN.Audit", "SDN.Use"]),
+    (
+        "sdn",
+        &["Permissions.Modify", "SDN.Allocate", "SDN.Audit", "SDN.Use"],
+    ),
     (
         "storage",
-        &["Datastore.Allocate", "Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Audit", "Permissions.Modify"],
+        &[
+            "Datastore.Allocate",
+            "Datastore.AllocateSpace",
+            "Datastore.AllocateTemplate",
+            "Datastore.Audit",
+            "Permissions.Modify",
+        ],
     ),
     (
         "vms",
         &[
-            "Permissions.Modify", "VM.Allocate", "VM.Audit", "VM.Backup", "VM.Clone", "VM.Config.CDROM", "VM.Config.CPU",
-            "VM.Config.Cloudinit", "VM.Config.Disk", "VM.Config.HWType", "VM.Config.Memory", "VM.Config.Network",
-            "VM.Config.Options", "VM.Console", "VM.GuestAgent.Audit", "VM.GuestAgent.FileRead", "VM.GuestAgent.FileSystemMgmt",
-            "VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted", "VM.Migrate", "VM.PowerMgmt", "VM.Replicate", "VM.Snapshot",
+            "Permissions.Modify",
+            "VM.Allocate",
+            "VM.Audit",
+            "VM.Backup",
+            "VM.Clone",
+            "VM.Config.CDROM",
+            "VM.Config.CPU",
+            "VM.Config.Cloudinit",
+            "VM.Config.Disk",
+            "VM.Config.HWType",
+            "VM.Config.Memory",
+            "VM.Config.Network",
+            "VM.Config.Options",
+            "VM.Console",
+            "VM.GuestAgent.Audit",
+            "VM.GuestAgent.FileRead",
+            "VM.GuestAgent.FileSystemMgmt",
+            "VM.GuestAgent.FileWrite",
+            "VM.GuestAgent.Unrestricted",
+            "VM.Migrate",
+            "VM.PowerMgmt",
+            "VM.Replicate",
+            "VM.Snapshot",
             "VM.Snapshot.Rollback",
         ],
     ),
@@ -50,9 +104,23 @@ const PRIVILEGES: &[(&str, &[&str])] = &[
 
 /// What provisioning needs and nothing more: the role of the least-privilege token that `init` makes.
 const PROVISIONER: &[&str] = &[
-    "Datastore.Allocate", "Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Audit", "SDN.Use", "VM.Allocate",
-    "VM.Audit", "VM.Config.CDROM", "VM.Config.CPU", "VM.Config.Cloudinit", "VM.Config.Disk", "VM.Config.HWType",
-    "VM.Config.Memory", "VM.Config.Network", "VM.Config.Options", "VM.GuestAgent.Audit", "VM.PowerMgmt",
+    "Datastore.Allocate",
+    "Datastore.AllocateSpace",
+    "Datastore.AllocateTemplate",
+    "Datastore.Audit",
+    "SDN.Use",
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.Config.CDROM",
+    "VM.Config.CPU",
+    "VM.Config.Cloudinit",
+    "VM.Config.Disk",
+    "VM.Config.HWType",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+    "VM.GuestAgent.Audit",
+    "VM.PowerMgmt",
 ];
 
 /// Who makes a call.
@@ -150,37 +218,76 @@ fn sha256(text: &str) -> String {
 impl Access {
     /// Write the first `access.json`.
     pub fn init(path: &Path, credentials: &Credentials) -> std::io::Result<()> {
-        let user = |password: Option<&str>| User { enable: true, expire: 0, password_sha256: password.map(sha256) };
-        let token = |secret: &str, privsep| Token { secret_sha256: sha256(secret), expire: 0, privsep };
+        let user = |password: Option<&str>| User {
+            enable: true,
+            expire: 0,
+            password_sha256: password.map(sha256),
+        };
+        let token = |secret: &str, privsep| Token {
+            secret_sha256: sha256(secret),
+            expire: 0,
+            privsep,
+        };
         let file = File {
             users: BTreeMap::from([
                 ("root@pam".into(), user(Some(&credentials.password))),
                 ("provisioner@pve".into(), user(None)),
             ]),
             tokens: BTreeMap::from([
-                ("root@pam!full".into(), token(&credentials.root_secret, false)),
-                ("provisioner@pve!ansible".into(), token(&credentials.provisioner_secret, false)),
-                ("provisioner@pve!empty".into(), token(&credentials.empty_secret, true)),
+                (
+                    "root@pam!full".into(),
+                    token(&credentials.root_secret, false),
+                ),
+                (
+                    "provisioner@pve!ansible".into(),
+                    token(&credentials.provisioner_secret, false),
+                ),
+                (
+                    "provisioner@pve!empty".into(),
+                    token(&credentials.empty_secret, true),
+                ),
             ]),
-            roles: BTreeMap::from([("Provisioner".into(), PROVISIONER.iter().map(|name| (*name).to_owned()).collect())]),
-            acl: vec![Acl { path: "/".into(), ugid: "provisioner@pve".into(), role: "Provisioner".into(), propagate: true }],
+            roles: BTreeMap::from([(
+                "Provisioner".into(),
+                PROVISIONER.iter().map(|name| (*name).to_owned()).collect(),
+            )]),
+            acl: vec![Acl {
+                path: "/".into(),
+                ugid: "provisioner@pve".into(),
+                role: "Provisioner".into(),
+                propagate: true,
+            }],
         };
         write_private(path, &serde_json::to_vec_pretty(&file)?)
     }
 
     /// Open an existing `access.json`; `key` signs tickets.
     pub fn open(path: PathBuf, key: [u8; 32]) -> Self {
-        Self { path, key, state: Mutex::default() }
+        Self {
+            path,
+            key,
+            state: Mutex::default(),
+        }
     }
 
     fn file(&self) -> File {
-        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let changed = std::fs::metadata(&self.path).and_then(|data| data.modified()).ok();
+        let mut state = self
+            .state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let changed = std::fs::metadata(&self.path)
+            .and_then(|data| data.modified())
+            .ok();
         if changed != state.0 {
-            let read = std::fs::read(&self.path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            let read = std::fs::read(&self.path)
+                .ok()
+                .and_then(|text| serde_json::from_slice(&text).ok());
             match read {
                 Some(file) => *state = (changed, file),
-                None => eprintln!("pve-testhost: {} is not readable; the last good content stays", self.path.display()),
+                None => eprintln!(
+                    "pve-testhost: {} is not readable; the last good content stays",
+                    self.path.display()
+                ),
             }
         }
         state.1.clone()
@@ -195,51 +302,83 @@ impl Access {
         let token = file.tokens.get(id)?;
         let alive = |expire: u64| expire == 0 || expire > now();
         let known = file.users.get(user)?;
-        let good = token.secret_sha256 == sha256(secret) && alive(token.expire) && known.enable && alive(known.expire);
-        good.then(|| Identity { user: user.into(), token: Some(name.into()) })
+        let good = token.secret_sha256 == sha256(secret)
+            && alive(token.expire)
+            && known.enable
+            && alive(known.expire);
+        good.then(|| Identity {
+            user: user.into(),
+            token: Some(name.into()),
+        })
     }
 
     /// Check a ticket.
     pub fn ticket(&self, text: &str) -> Option<Identity> {
         let (plain, signature) = text.split_once("::")?;
         let mut parts = plain.split(':');
-        let (Some("PVE"), Some(user), Some(time)) = (parts.next(), parts.next(), parts.next()) else { return None };
+        let (Some("PVE"), Some(user), Some(time)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return None;
+        };
         if self.sign(plain) != signature || !fresh(time) {
             return None;
         }
         let file = self.file();
         file.users.get(user).filter(|user| user.enable)?;
-        Some(Identity { user: user.into(), token: None })
+        Some(Identity {
+            user: user.into(),
+            token: None,
+        })
     }
 
     /// Check the CSRF token that came with a ticket.
     pub fn csrf(&self, user: &str, text: &str) -> bool {
-        text.split_once(':').is_some_and(|(time, digest)| fresh(time) && self.sign(&format!("{time}:{user}")) == digest)
+        text.split_once(':').is_some_and(|(time, digest)| {
+            fresh(time) && self.sign(&format!("{time}:{user}")) == digest
+        })
     }
 
     /// POST /access/ticket.
     pub fn login(&self, params: &Params) -> Result<Value, ApiError> {
-        let failure = || ApiError { delayed: true, ..ApiError::status(401, "authentication failure") };
+        let failure = || ApiError {
+            delayed: true,
+            ..ApiError::status(401, "authentication failure")
+        };
         let get = |name: &str| params.get(name).map(String::as_str).unwrap_or_default();
         let user = match params.get("realm") {
             Some(realm) => format!("{}@{realm}", get("username")),
             None => get("username").to_owned(),
         };
         let file = self.file();
-        let known = file.users.get(&user).filter(|user| user.enable).ok_or_else(failure)?;
+        let known = file
+            .users
+            .get(&user)
+            .filter(|user| user.enable)
+            .ok_or_else(failure)?;
         let password = get("password");
-        let good = known.password_sha256.as_ref().is_some_and(|known| *known == sha256(password))
-            || self.ticket(password).is_some_and(|identity| identity.user == user);
+        let good = known
+            .password_sha256
+            .as_ref()
+            .is_some_and(|known| *known == sha256(password))
+            || self
+                .ticket(password)
+                .is_some_and(|identity| identity.user == user);
         if !good {
             return Err(failure());
         }
         let time = format!("{:08X}", now());
         let plain = format!("PVE:{user}:{time}");
-        let identity = Identity { user: user.clone(), token: None };
+        let identity = Identity {
+            user: user.clone(),
+            token: None,
+        };
         let mut cap = serde_json::Map::new();
         for (kind, names) in PRIVILEGES.iter().filter(|(kind, _)| *kind != "pool") {
-            let held: serde_json::Map<String, Value> =
-                names.iter().filter(|name| self.has_anywhere(&file, &identity, name)).map(|name| ((*name).into(), json!(1))).collect();
+            let held: serde_json::Map<String, Value> = names
+                .iter()
+                .filter(|name| self.has_anywhere(&file, &identity, name))
+                .map(|name| ((*name).into(), json!(1)))
+                .collect();
             cap.insert((*kind).into(), held.into());
         }
         Ok(json!({
@@ -252,13 +391,23 @@ impl Access {
 
     /// Keyed twice, so that a digest cannot be extended.
     fn sign(&self, text: &str) -> String {
-        let inner = Sha512::new().chain_update(self.key).chain_update(text).finalize();
-        STANDARD.encode(Sha512::new().chain_update(self.key).chain_update(inner).finalize())
+        let inner = Sha512::new()
+            .chain_update(self.key)
+            .chain_update(text)
+            .finalize();
+        STANDARD.encode(
+            Sha512::new()
+                .chain_update(self.key)
+                .chain_update(inner)
+                .finalize(),
+        )
     }
 
     fn has_anywhere(&self, file: &File, identity: &Identity, privilege: &str) -> bool {
         let paths = file.acl.iter().map(|acl| acl.path.as_str()).chain(["/"]);
-        paths.into_iter().any(|path| privileges(file, identity, path).contains(privilege))
+        paths
+            .into_iter()
+            .any(|path| privileges(file, identity, path).contains(privilege))
     }
 
     /// Does this identity hold a privilege on a path?
@@ -276,7 +425,12 @@ impl Access {
     }
 
     /// One of these, or a 403.
-    pub fn check_any(&self, identity: &Identity, path: &str, wanted: &[&str]) -> Result<(), ApiError> {
+    pub fn check_any(
+        &self,
+        identity: &Identity,
+        path: &str,
+        wanted: &[&str],
+    ) -> Result<(), ApiError> {
         let held = privileges(&self.file(), identity, path);
         if wanted.iter().any(|name| held.contains(*name)) {
             return Ok(());
@@ -285,22 +439,41 @@ impl Access {
     }
 
     /// Check an endpoint's privilege expression.
-    pub fn check_expression(&self, identity: &Identity, expression: &Value, params: &Params) -> Result<(), ApiError> {
-        let Some(parts) = expression.as_array() else { return Ok(()) };
+    pub fn check_expression(
+        &self,
+        identity: &Identity,
+        expression: &Value,
+        params: &Params,
+    ) -> Result<(), ApiError> {
+        let Some(parts) = expression.as_array() else {
+            return Ok(());
+        };
         match parts.first().and_then(Value::as_str) {
             Some("perm") => {
-                let mut path = parts.get(1).and_then(Value::as_str).unwrap_or("/").to_owned();
+                let mut path = parts
+                    .get(1)
+                    .and_then(Value::as_str)
+                    .unwrap_or("/")
+                    .to_owned();
                 for (name, value) in params {
                     path = path.replace(&format!("{{{name}}}"), value);
                 }
-                let wanted: Vec<&str> = parts.get(2).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+                let wanted: Vec<&str> = parts
+                    .get(2)
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .collect();
                 if parts.get(3).and_then(Value::as_str) == Some("any") {
                     self.check_any(identity, &path, &wanted)
                 } else {
                     self.check(identity, &path, &wanted)
                 }
             }
-            Some("and") => parts[1..].iter().try_for_each(|part| self.check_expression(identity, part, params)),
+            Some("and") => parts[1..]
+                .iter()
+                .try_for_each(|part| self.check_expression(identity, part, params)),
             Some("or") => {
                 let mut last = Ok(());
                 for part in &parts[1..] {
@@ -319,14 +492,18 @@ impl Access {
     pub fn permissions(&self, identity: &Identity, only: Option<&str>) -> Value {
         let file = self.file();
         let mut paths: BTreeSet<&str> = file.acl.iter().map(|acl| acl.path.as_str()).collect();
-        paths.extend(["/", "/access", "/nodes", "/pool", "/sdn", "/storage", "/vms"]);
+        paths.extend([
+            "/", "/access", "/nodes", "/pool", "/sdn", "/storage", "/vms",
+        ]);
         if let Some(path) = only {
             paths = BTreeSet::from([path]);
         }
         let mut found = serde_json::Map::new();
         for path in paths {
-            let held: serde_json::Map<String, Value> =
-                privileges(&file, identity, path).into_iter().map(|name| (name, json!(1))).collect();
+            let held: serde_json::Map<String, Value> = privileges(&file, identity, path)
+                .into_iter()
+                .map(|name| (name, json!(1)))
+                .collect();
             if !held.is_empty() {
                 found.insert(path.into(), held.into());
             }
@@ -341,16 +518,27 @@ fn fresh(time: &str) -> bool {
 }
 
 fn all() -> BTreeSet<String> {
-    PRIVILEGES.iter().flat_map(|(_, names)| names.iter()).map(|name| (*name).to_owned()).collect()
+    PRIVILEGES
+        .iter()
+        .flat_map(|(_, names)| names.iter())
+        .map(|name| (*name).to_owned())
+        .collect()
 }
 
 fn privileges(file: &File, identity: &Identity, path: &str) -> BTreeSet<String> {
-    let user = if identity.user == "root@pam" { all() } else { granted(file, &identity.user, path) };
+    let user = if identity.user == "root@pam" {
+        all()
+    } else {
+        granted(file, &identity.user, path)
+    };
     match &identity.token {
         None => user,
         Some(_) => match file.tokens.get(&identity.id()) {
             Some(token) if !token.privsep => user,
-            Some(_) => granted(file, &identity.id(), path).intersection(&user).cloned().collect(),
+            Some(_) => granted(file, &identity.id(), path)
+                .intersection(&user)
+                .cloned()
+                .collect(),
             None => BTreeSet::new(),
         },
     }
@@ -367,10 +555,16 @@ fn granted(file: &File, ugid: &str, path: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for prefix in &prefixes {
         let exact = prefixes.last() == Some(prefix);
-        let entries: Vec<&Acl> =
-            file.acl.iter().filter(|acl| acl.ugid == ugid && acl.path == *prefix && (exact || acl.propagate)).collect();
+        let entries: Vec<&Acl> = file
+            .acl
+            .iter()
+            .filter(|acl| acl.ugid == ugid && acl.path == *prefix && (exact || acl.propagate))
+            .collect();
         if !entries.is_empty() {
-            found = entries.iter().flat_map(|acl| role(file, &acl.role)).collect();
+            found = entries
+                .iter()
+                .flat_map(|acl| role(file, &acl.role))
+                .collect();
         }
     }
     found
@@ -380,7 +574,10 @@ fn role(file: &File, name: &str) -> Vec<String> {
     match name {
         "Administrator" => all().into_iter().collect(),
         "NoAccess" => Vec::new(),
-        "PVEAuditor" => all().into_iter().filter(|privilege| privilege.ends_with(".Audit")).collect(),
+        "PVEAuditor" => all()
+            .into_iter()
+            .filter(|privilege| privilege.ends_with(".Audit"))
+            .collect(),
         _ => file.roles.get(name).cloned().unwrap_or_default(),
     }
 }

@@ -12,11 +12,23 @@ pub fn parse_size(text: &str) -> Option<u64> {
         (at, 'T') => (&text[..at], 1 << 40),
         _ => (text, 1),
     };
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if number.is_empty()
+        || !number
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "sizes of disks")]
-    number.parse::<f64>().ok().map(|number| (number * unit as f64) as u64)
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "sizes of disks"
+    )]
+    number
+        .parse::<f64>()
+        .ok()
+        .map(|number| (number * unit as f64) as u64)
 }
 
 /// The shortest exact spelling with one of PVE's units.
@@ -24,7 +36,11 @@ pub fn format_size(bytes: u64) -> String {
     for (shift, unit) in [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
             // PVE never climbs to T.
-            let (bytes, unit) = if unit == 'T' { (bytes >> 30, 'G') } else { (bytes >> shift, unit) };
+            let (bytes, unit) = if unit == 'T' {
+                (bytes >> 30, 'G')
+            } else {
+                (bytes >> shift, unit)
+            };
             return format!("{bytes}{unit}");
         }
     }
@@ -34,7 +50,11 @@ pub fn format_size(bytes: u64) -> String {
 /// Is `qemu-img` on this machine?
 fn has_qemu_img() -> bool {
     static FOUND: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
-        let probe = std::process::Command::new("qemu-img").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let probe = std::process::Command::new("qemu-img")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         probe.is_ok_and(|status| status.success())
     });
     *FOUND
@@ -60,62 +80,124 @@ pub async fn create(path: &Path, format: &str, size: u64) -> Result<(), String> 
         return Err(format!("disk image '{}' already exists", path.display()));
     }
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
     }
     if format == "raw" {
         let make = || std::fs::File::create_new(path)?.set_len(size);
         return make().map_err(|error| format!("cannot create '{}': {error}", path.display()));
     }
     if !has_qemu_img() {
-        return Err(format!("format '{format}' needs qemu-img, which is not installed"));
+        return Err(format!(
+            "format '{format}' needs qemu-img, which is not installed"
+        ));
     }
-    qemu_img(&["create", "-q", "-f", format, &path.to_string_lossy(), &size.to_string()]).await
+    qemu_img(&[
+        "create",
+        "-q",
+        "-f",
+        format,
+        &path.to_string_lossy(),
+        &size.to_string(),
+    ])
+    .await
 }
 
 /// Grow an image.
 pub async fn resize(path: &Path, format: &str, size: u64) -> Result<(), String> {
     if format == "raw" {
-        let grow = || std::fs::OpenOptions::new().write(true).open(path)?.set_len(size);
+        let grow = || {
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open(path)?
+                .set_len(size)
+        };
         return grow().map_err(|error| format!("cannot resize '{}': {error}", path.display()));
     }
-    qemu_img(&["resize", "-f", format, &path.to_string_lossy(), &size.to_string()]).await
+    qemu_img(&[
+        "resize",
+        "-f",
+        format,
+        &path.to_string_lossy(),
+        &size.to_string(),
+    ])
+    .await
 }
 
 /// Copy `source` into a new raw image of at least its size. `format` is the source's.
 pub async fn import(source: &Path, format: &str, target: &Path) -> Result<(), String> {
     if let Some(parent) = target.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
     }
-    let target_format = if target.extension().is_some_and(|extension| extension == "qcow2") { "qcow2" } else { "raw" };
-    qemu_img(&["convert", "-f", format, "-O", target_format, &source.to_string_lossy(), &target.to_string_lossy()]).await
+    let target_format = if target
+        .extension()
+        .is_some_and(|extension| extension == "qcow2")
+    {
+        "qcow2"
+    } else {
+        "raw"
+    };
+    qemu_img(&[
+        "convert",
+        "-f",
+        format,
+        "-O",
+        target_format,
+        &source.to_string_lossy(),
+        &target.to_string_lossy(),
+    ])
+    .await
 }
 
 /// Write the bytes of an ISO as a cloud-init drive of PVE's size, 4 MiB, converted to qcow2 where the name says so.
 /// Without `qemu-img` the content is raw whatever the name says.
 pub async fn write_cloudinit(path: &Path, iso: &[u8]) -> Result<(), String> {
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
     }
     let raw = path.with_extension("iso.tmp");
     let write = || {
         use std::os::unix::fs::OpenOptionsExt;
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&raw)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&raw)?;
         std::io::Write::write_all(&mut file, iso)?;
         file.set_len((iso.len() as u64).max(4 << 20))
     };
     write().map_err(|error| format!("cannot write '{}': {error}", raw.display()))?;
-    let qcow2 = path.extension().is_some_and(|extension| extension == "qcow2");
-    // A running guest has the old file open: it must be overwritten in place to be seen.
-    let result = if qcow2 && has_qemu_img() {
-        let target = path.to_string_lossy();
-        if path.exists() {
-            qemu_img(&["convert", "-n", "-f", "raw", "-O", "qcow2", &raw.to_string_lossy(), &target]).await
-        } else {
-            qemu_img(&["convert", "-f", "raw", "-O", "qcow2", &raw.to_string_lossy(), &target]).await
-        }
-    } else {
-        std::fs::copy(&raw, path).map(|_| ()).map_err(|error| format!("cannot write '{}': {error}", path.display()))
-    };
+    let qcow2 = path
+        .extension()
+        .is_some_and(|extension| extension == "qcow2");
+    let mut result = Ok(());
+    if qcow2 && has_qemu_img() {
+        // With -S 0 every cluster is allocated in order, so that all such images have the same layout.
+        let converted = path.with_extension("qcow2.tmp");
+        let (from, to) = (raw.to_string_lossy(), converted.to_string_lossy());
+        result = qemu_img(&[
+            "convert", "-q", "-S", "0", "-f", "raw", "-O", "qcow2", &from, &to,
+        ])
+        .await;
+        let _ = std::fs::rename(&converted, &raw);
+    }
+    // In place: a running guest has the file open, and only data clusters change under it.
+    if result.is_ok() {
+        let write = || {
+            let content = std::fs::read(&raw)?;
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
+            std::io::Write::write_all(&mut file, &content)?;
+            file.set_len(content.len() as u64)
+        };
+        result = write().map_err(|error| format!("cannot write '{}': {error}", path.display()));
+    }
     let _ = std::fs::remove_file(&raw);
     result
 }

@@ -30,17 +30,29 @@ impl ApiError {
 
     /// Any other status with a JSON body.
     pub fn status(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), errors: BTreeMap::new(), empty_body: false, delayed: false }
+        Self {
+            status,
+            message: message.into(),
+            errors: BTreeMap::new(),
+            empty_body: false,
+            delayed: false,
+        }
     }
 
     /// An answer without a body.
     pub fn empty(status: u16, message: impl Into<String>) -> Self {
-        Self { empty_body: true, ..Self::status(status, message) }
+        Self {
+            empty_body: true,
+            ..Self::status(status, message)
+        }
     }
 
     /// 401 without a body, delayed as PVE delays it.
     pub fn unauthorized(message: &str) -> Self {
-        Self { delayed: true, ..Self::empty(401, message) }
+        Self {
+            delayed: true,
+            ..Self::empty(401, message)
+        }
     }
 
     /// One parameter is wrong.
@@ -50,12 +62,18 @@ impl ApiError {
 
     /// Several parameters are wrong.
     pub fn params(errors: BTreeMap<String, String>) -> Self {
-        Self { errors, ..Self::status(400, "Parameter verification failed.") }
+        Self {
+            errors,
+            ..Self::status(400, "Parameter verification failed.")
+        }
     }
 
     /// The user lacks a privilege.
     pub fn forbidden(path: &str, privileges: &str) -> Self {
-        Self::status(403, format!("Permission check failed ({path}, {privileges})"))
+        Self::status(
+            403,
+            format!("Permission check failed ({path}, {privileges})"),
+        )
     }
 
     /// Unknown path or wrong method.
@@ -71,7 +89,11 @@ impl ApiError {
     /// The JSON body.
     pub fn body(&self) -> Value {
         // Of all errors only this one comes without a line end.
-        let message = if self.status == 501 { self.message.clone() } else { format!("{}\n", self.message) };
+        let message = if self.status == 501 {
+            self.message.clone()
+        } else {
+            format!("{}\n", self.message)
+        };
         let mut body = json!({"data": null, "message": message});
         if !self.errors.is_empty() {
             body["errors"] = json!(self.errors);

@@ -82,14 +82,22 @@ pub struct Faults {
 impl Faults {
     /// Rules of a file, which may appear later.
     pub fn new(file: Option<PathBuf>) -> Self {
-        Self { file, state: Mutex::default() }
+        Self {
+            file,
+            state: Mutex::default(),
+        }
     }
 
     /// What is to happen to this call. Counts it.
     pub fn action(&self, method: &str, path: &str) -> Option<Action> {
         let file = self.file.as_ref()?;
-        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let changed = std::fs::metadata(file).and_then(|data| data.modified()).ok();
+        let mut state = self
+            .state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let changed = std::fs::metadata(file)
+            .and_then(|data| data.modified())
+            .ok();
         if changed != state.read {
             state.rules = match read(file) {
                 Ok(rules) => rules,
@@ -102,12 +110,19 @@ impl Faults {
         }
         let mut found = None;
         for (rule, pattern, count) in &mut state.rules {
-            if rule.method.as_ref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(method)) || !pattern.is_match(path) {
+            if rule
+                .method
+                .as_ref()
+                .is_some_and(|wanted| !wanted.eq_ignore_ascii_case(method))
+                || !pattern.is_match(path)
+            {
                 continue;
             }
             *count += 1;
             let first = rule.nth.unwrap_or(1);
-            let times = rule.times.unwrap_or(if rule.nth.is_some() { 1 } else { u64::MAX });
+            let times = rule
+                .times
+                .unwrap_or(if rule.nth.is_some() { 1 } else { u64::MAX });
             if *count >= first && *count - first < times && found.is_none() {
                 found = Some(rule.action());
             }
@@ -125,7 +140,11 @@ impl Rule {
             Kind::Status => Action::Answer(self.status.unwrap_or(500)),
             Kind::LostAnswer => Action::AnswerAfter(596),
             Kind::Lock => Action::Lock,
-            Kind::TaskFail => Action::Fail(self.message.clone().unwrap_or_else(|| "injected failure".into())),
+            Kind::TaskFail => Action::Fail(
+                self.message
+                    .clone()
+                    .unwrap_or_else(|| "injected failure".into()),
+            ),
             Kind::Full => Action::Fail("No space left on device".into()),
         }
     }
@@ -169,10 +188,19 @@ mod tests {
         .expect("written");
         let faults = Faults::new(Some(file));
         assert!(faults.action("POST", "/nodes/pve/qemu").is_none());
-        assert!(matches!(faults.action("POST", "/nodes/pve/qemu"), Some(Action::AnswerAfter(596))));
+        assert!(matches!(
+            faults.action("POST", "/nodes/pve/qemu"),
+            Some(Action::AnswerAfter(596))
+        ));
         assert!(faults.action("POST", "/nodes/pve/qemu").is_none());
         assert!(faults.action("GET", "/nodes/pve/qemu").is_none());
-        assert!(matches!(faults.action("GET", "/version"), Some(Action::Answer(503))));
-        assert!(matches!(faults.action("GET", "/version"), Some(Action::Answer(503))));
+        assert!(matches!(
+            faults.action("GET", "/version"),
+            Some(Action::Answer(503))
+        ));
+        assert!(matches!(
+            faults.action("GET", "/version"),
+            Some(Action::Answer(503))
+        ));
     }
 }

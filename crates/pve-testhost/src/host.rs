@@ -86,19 +86,29 @@ pub struct Host {
 
 /// Seconds since the epoch.
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 /// Milliseconds since the epoch.
 pub fn now_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+        })
 }
 
 /// Replace a file's content at once, readable by its owner only.
 pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", random_hex(4)));
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(content)?;
     std::fs::rename(temporary, path)
 }
@@ -117,12 +127,23 @@ pub fn random_uuid() -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 /// Make the data directory; what is there stays.
 pub fn init(dir: &Path, node: &str) -> Result<Credentials> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("make {}", dir.display()))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("make {}", dir.display()))?;
     for name in ["tasks", "tmp", "qemu-server", "run", "storage"] {
         std::fs::create_dir_all(dir.join(name))?;
     }
@@ -167,17 +188,33 @@ impl Server {
         let credentials = init(&dir, &options.node)?;
         let (acceptor, fingerprint) = tls::acceptor(&dir)?;
         let key = hex::decode(std::fs::read_to_string(dir.join("authkey"))?.trim())?;
-        let key = <[u8; 32]>::try_from(key).map_err(|_| anyhow::anyhow!("authkey is not 32 bytes"))?;
-        let mut storages: Vec<Storage> = serde_json::from_slice(&std::fs::read(dir.join("storage.json"))?).context("read storage.json")?;
+        let key =
+            <[u8; 32]>::try_from(key).map_err(|_| anyhow::anyhow!("authkey is not 32 bytes"))?;
+        let mut storages: Vec<Storage> =
+            serde_json::from_slice(&std::fs::read(dir.join("storage.json"))?)
+                .context("read storage.json")?;
         for storage in &mut storages {
             storage.path = dir.join("storage").join(&storage.id);
             storage.prepare()?;
         }
-        let forward = Forward { host_port: options.ssh_port, guest_port: 22 };
-        let settings = Settings { state_dir: dir.clone(), accel: options.accel, forwards: vec![forward] };
+        let forward = Forward {
+            host_port: options.ssh_port,
+            guest_port: 22,
+        };
+        let settings = Settings {
+            state_dir: dir.clone(),
+            accel: options.accel,
+            forwards: vec![forward],
+        };
         let guests = Guests::new(settings).map_err(anyhow::Error::msg)?;
-        let requests = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join("requests.jsonl"))?;
-        let listener = TcpListener::bind(options.listen).await.with_context(|| format!("listen on {}", options.listen))?;
+        let requests = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(dir.join("requests.jsonl"))?;
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .with_context(|| format!("listen on {}", options.listen))?;
         let address = listener.local_addr()?;
         let endpoint = json!({
             "api_host": address.ip().to_string(),
@@ -211,8 +248,16 @@ impl Server {
             dir,
         };
         crate::vm::recover(&host)?;
-        write_private(&host.dir.join("endpoint.json"), &serde_json::to_vec_pretty(&endpoint)?)?;
-        Ok(Self { host: Arc::new(host), endpoint, address, listener })
+        write_private(
+            &host.dir.join("endpoint.json"),
+            &serde_json::to_vec_pretty(&endpoint)?,
+        )?;
+        Ok(Self {
+            host: Arc::new(host),
+            endpoint,
+            address,
+            listener,
+        })
     }
 
     /// Serve until `stop` comes; then end the guests.
@@ -285,24 +330,42 @@ impl Host {
 
     /// A storage by its name.
     pub fn storage(&self, id: &str) -> Result<&Storage, ApiError> {
-        self.storages.iter().find(|storage| storage.id == id).ok_or_else(|| ApiError::failed(format!("storage '{id}' does not exist")))
+        self.storages
+            .iter()
+            .find(|storage| storage.id == id)
+            .ok_or_else(|| ApiError::failed(format!("storage '{id}' does not exist")))
     }
 
     /// The file of a volume `STORAGE:NAME`, whether it exists or not.
     pub fn volume_file(&self, volid: &str) -> Result<PathBuf, String> {
-        let (storage, name) = volid.split_once(':').ok_or_else(|| format!("unable to parse volume ID '{volid}'"))?;
-        self.storage(storage).map_err(|error| error.message)?.file(name)
+        let (storage, name) = volid
+            .split_once(':')
+            .ok_or_else(|| format!("unable to parse volume ID '{volid}'"))?;
+        self.storage(storage)
+            .map_err(|error| error.message)?
+            .file(name)
     }
 
     /// A VM's lock, as `lock-ID.conf`: waits 10 s, then fails as PVE does.
     pub async fn lock_vm(&self, vmid: u32) -> Result<tokio::sync::OwnedMutexGuard<()>, String> {
-        let lock = self.locks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(vmid).or_default().clone();
-        tokio::time::timeout(Duration::from_secs(10), lock.lock_owned()).await.map_err(|_| lock_timeout(vmid))
+        let lock = self
+            .locks
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .entry(vmid)
+            .or_default()
+            .clone();
+        tokio::time::timeout(Duration::from_secs(10), lock.lock_owned())
+            .await
+            .map_err(|_| lock_timeout(vmid))
     }
 
     /// Append to `requests.jsonl`.
     pub fn log_request(&self, record: &Value) {
-        let mut file = self.requests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut file = self
+            .requests
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Err(error) = file.write_all(format!("{record}\n").as_bytes()) {
             eprintln!("pve-testhost: cannot write requests.jsonl: {error}");
         }

@@ -65,9 +65,10 @@ struct Serve {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Serve(serve) => {
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(serve))
-        }
+        Command::Serve(serve) => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(run(serve)),
         Command::Stop { data } => stop(&data),
         Command::Init { data, node } => pve_testhost::init(&data, &node).map(|_| ()),
     }
@@ -84,9 +85,16 @@ async fn run(serve: Serve) -> Result<()> {
         node: serve.node,
     })
     .await?;
-    println!("pve-testhost: https://{} ({})", server.address, server.host_dir().display());
+    println!(
+        "pve-testhost: https://{} ({})",
+        server.address,
+        server.host_dir().display()
+    );
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     server
         .run(async move {
             tokio::select! {
@@ -105,13 +113,22 @@ fn stop(data: &Path) -> Result<()> {
         return Ok(());
     };
     let endpoint: serde_json::Value = serde_json::from_str(&text).context("read endpoint.json")?;
-    let pid = endpoint["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
-    let Some(pid) = pid else { bail!("{} names no process", file.display()) };
+    let pid = endpoint["pid"]
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(rustix::process::Pid::from_raw);
+    let Some(pid) = pid else {
+        bail!("{} names no process", file.display())
+    };
     // The number may belong to another program by now.
-    let command = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    let command =
+        std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
     if !String::from_utf8_lossy(&command).contains("pve-testhost") {
         std::fs::remove_file(&file)?;
-        println!("pve-testhost: the host of {} is gone already", data.display());
+        println!(
+            "pve-testhost: the host of {} is gone already",
+            data.display()
+        );
         return Ok(());
     }
     rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;

@@ -37,13 +37,21 @@ impl Drop for Partial {
 const FIELDS: [&str; 3] = ["content", "checksum-algorithm", "checksum"];
 
 /// Receive the body of an upload of `length` bytes.
-pub async fn receive(host: &Host, stream: &mut Stream, head: &Head, call: &Call, length: u64) -> Result<Upload, Stop> {
+pub async fn receive(
+    host: &Host,
+    stream: &mut Stream,
+    head: &Head,
+    call: &Call,
+    length: u64,
+) -> Result<Upload, Stop> {
     let kind = head.header("content-type").unwrap_or("");
     let mut parts = kind.split(';').map(str::trim);
     if parts.next() != Some("multipart/form-data") {
         return Err(Stop::Drop);
     }
-    let Some(boundary) = parts.find_map(|part| part.strip_prefix("boundary=")) else { return Err(Stop::Drop) };
+    let Some(boundary) = parts.find_map(|part| part.strip_prefix("boundary=")) else {
+        return Err(Stop::Drop);
+    };
     let mut params = crate::api::decode_form(&head.query);
     // pveproxy dies on it.
     if params.contains_key("tmpfilename") {
@@ -51,7 +59,9 @@ pub async fn receive(host: &Host, stream: &mut Stream, head: &Head, call: &Call,
     }
     call.check_upload_permission()?;
 
-    let path = host.tmp_dir().join(format!("pveupload-{}", host.random_hex(16)));
+    let path = host
+        .tmp_dir()
+        .join(format!("pveupload-{}", host.random_hex(16)));
     let mut partial = Partial(Some(path.clone()));
     let mut file = tokio::fs::File::create(&path).await?;
     // Quoted boundaries are taken literally and so never found.
@@ -59,7 +69,9 @@ pub async fn receive(host: &Host, stream: &mut Stream, head: &Head, call: &Call,
     let mut left = length;
     let mut size = 0;
     while left > 0 {
-        let chunk = stream.chunk(usize::try_from(left).unwrap_or(usize::MAX)).await?;
+        let chunk = stream
+            .chunk(usize::try_from(left).unwrap_or(usize::MAX))
+            .await?;
         if chunk.is_empty() {
             return Err(Stop::Drop);
         }
@@ -87,7 +99,11 @@ pub async fn receive(host: &Host, stream: &mut Stream, head: &Head, call: &Call,
         return Err(ApiError::failed("upload failed").into());
     }
     params.extend(parser.params);
-    Ok(Upload { params, file: path, size })
+    Ok(Upload {
+        params,
+        file: path,
+        size,
+    })
 }
 
 #[derive(PartialEq, Clone, Copy, Debug)]
@@ -145,10 +161,13 @@ impl Parser {
 
     /// Take one field at the front of the buffer. `false`: nothing that is understood, or not all of it yet.
     fn field(&mut self) -> Result<bool, ()> {
-        let Some(start) = line_end(&self.buffer[self.delimiter.len()..]).map(|end| end + self.delimiter.len()) else {
+        let Some(start) =
+            line_end(&self.buffer[self.delimiter.len()..]).map(|end| end + self.delimiter.len())
+        else {
             return Ok(false);
         };
-        let Some(rest) = self.buffer[start..].strip_prefix(b"Content-Disposition: ".as_slice()) else {
+        let Some(rest) = self.buffer[start..].strip_prefix(b"Content-Disposition: ".as_slice())
+        else {
             return Ok(false);
         };
         let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
@@ -167,15 +186,28 @@ impl Parser {
             return Ok(self.start_file(&name, offset));
         }
         let text = String::from_utf8_lossy(line).trim_end().to_owned();
-        let Some(name) = text.strip_prefix("form-data; name=\"").and_then(|name| name.strip_suffix('"')) else {
+        let Some(name) = text
+            .strip_prefix("form-data; name=\"")
+            .and_then(|name| name.strip_suffix('"'))
+        else {
             return Err(());
         };
-        let Some(index) = FIELDS.iter().position(|field| *field == name).filter(|index| *index >= self.next) else {
+        let Some(index) = FIELDS
+            .iter()
+            .position(|field| *field == name)
+            .filter(|index| *index >= self.next)
+        else {
             return Err(());
         };
-        let Some(value_start) = blank_line(rest) else { return Ok(false) };
-        let Some(value_end) = find_delimiter(&rest[value_start..], &self.delimiter) else { return Ok(false) };
-        let value = String::from_utf8_lossy(&rest[value_start..value_start + value_end]).trim().to_owned();
+        let Some(value_start) = blank_line(rest) else {
+            return Ok(false);
+        };
+        let Some(value_end) = find_delimiter(&rest[value_start..], &self.delimiter) else {
+            return Ok(false);
+        };
+        let value = String::from_utf8_lossy(&rest[value_start..value_start + value_end])
+            .trim()
+            .to_owned();
         let consumed = self.buffer.len() - rest.len() + value_start + value_end;
         self.params.insert(FIELDS[index].into(), value);
         self.next = index + 1;
@@ -199,7 +231,8 @@ impl Parser {
         if field != "filename" {
             self.wrong_field = Some(field.to_owned());
         }
-        self.params.insert("filename".into(), name.trim().to_owned());
+        self.params
+            .insert("filename".into(), name.trim().to_owned());
         self.buffer.drain(..consumed);
         // Only what is here by now: a header that comes later becomes part of the file.
         if let Some(end) = blank_line(&self.buffer) {
@@ -234,7 +267,8 @@ impl Parser {
 
 /// Where a delimiter line starts.
 fn find_delimiter(buffer: &[u8], delimiter: &[u8]) -> Option<usize> {
-    memchr::memmem::find_iter(buffer, delimiter).find(|at| line_end(&buffer[at + delimiter.len()..]).is_some())
+    memchr::memmem::find_iter(buffer, delimiter)
+        .find(|at| line_end(&buffer[at + delimiter.len()..]).is_some())
 }
 
 /// Length of the line end at the front.
@@ -267,7 +301,9 @@ mod tests {
     }
 
     fn file(extra: &str) -> String {
-        format!("--b\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"x.iso\"\r\n{extra}\r\n")
+        format!(
+            "--b\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"x.iso\"\r\n{extra}\r\n"
+        )
     }
 
     /// The phase reached, the file's bytes, the fields; `None` for a 400.
@@ -300,8 +336,22 @@ mod tests {
 
     #[test]
     fn order_is_fixed() {
-        assert!(parse(&[&format!("{}{}", part("checksum", "ab"), part("checksum-algorithm", "md5"))]).is_none());
-        assert!(parse(&[&format!("{}{}", part("checksum", "ab"), part("content", "iso"))]).is_none());
+        assert!(
+            parse(&[&format!(
+                "{}{}",
+                part("checksum", "ab"),
+                part("checksum-algorithm", "md5")
+            )])
+            .is_none()
+        );
+        assert!(
+            parse(&[&format!(
+                "{}{}",
+                part("checksum", "ab"),
+                part("content", "iso")
+            )])
+            .is_none()
+        );
         assert!(parse(&[&format!("{}{}", part("content", "iso"), part("other", "x"))]).is_none());
     }
 
@@ -319,7 +369,8 @@ mod tests {
     #[test]
     fn odd_bodies() {
         // Fields after the file belong to the file.
-        let (phase, data, _) = parse(&[&format!("{}D\r\n{}--b--", file(""), part("content", "iso"))]).expect("no 400");
+        let (phase, data, _) =
+            parse(&[&format!("{}D\r\n{}--b--", file(""), part("content", "iso"))]).expect("no 400");
         assert_eq!(phase, Phase::Done);
         assert!(data.starts_with(b"D\r\n--b\r\nContent-Disposition"));
         // Content-Type first, lower-case names, no close delimiter: never done.

@@ -43,8 +43,13 @@ impl Record {
             .into_iter()
             .map(|(name, value)| {
                 // `content` is a kind of volume everywhere but in agent/file-write.
-                let secret = SECRET.contains(&name.as_str()) && !(name == "content" && (upload || self.method == "GET"));
-                let value = if secret { "***".to_owned() } else { value.replace('\0', ",") };
+                let secret = SECRET.contains(&name.as_str())
+                    && !(name == "content" && (upload || self.method == "GET"));
+                let value = if secret {
+                    "***".to_owned()
+                } else {
+                    value.replace('\0', ",")
+                };
                 (name, Value::String(value))
             })
             .collect();

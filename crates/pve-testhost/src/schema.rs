@@ -79,7 +79,8 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let mut table: Table = serde_json::from_str(include_str!("schema.json")).expect("schema.json is part of this crate");
+    let mut table: Table = serde_json::from_str(include_str!("schema.json"))
+        .expect("schema.json is part of this crate");
     for map in table.formats.values_mut().chain(table.sets.values_mut()) {
         expand(map);
     }
@@ -91,15 +92,33 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
 
 /// How many of `NAME[n]` there are.
 const COUNTS: &[(&str, u32)] = &[
-    ("hostpci", 16), ("ide", 4), ("ipconfig", 32), ("net", 32), ("numa", 8), ("parallel", 3), ("sata", 6), ("scsi", 31),
-    ("serial", 4), ("unused", 256), ("usb", 14), ("virtio", 16), ("virtiofs", 10),
+    ("hostpci", 16),
+    ("ide", 4),
+    ("ipconfig", 32),
+    ("net", 32),
+    ("numa", 8),
+    ("parallel", 3),
+    ("sata", 6),
+    ("scsi", 31),
+    ("serial", 4),
+    ("unused", 256),
+    ("usb", 14),
+    ("virtio", 16),
+    ("virtiofs", 10),
 ];
 
 fn expand(map: &mut HashMap<String, Param>) {
-    let names: Vec<String> = map.keys().filter(|name| name.ends_with("[n]")).cloned().collect();
+    let names: Vec<String> = map
+        .keys()
+        .filter(|name| name.ends_with("[n]"))
+        .cloned()
+        .collect();
     for name in names {
         let base = name.trim_end_matches("[n]").to_owned();
-        let count = COUNTS.iter().find(|(known, _)| *known == base).map_or(0, |(_, count)| *count);
+        let count = COUNTS
+            .iter()
+            .find(|(known, _)| *known == base)
+            .map_or(0, |(_, count)| *count);
         let param = map.remove(&name).unwrap_or_default();
         for n in 0..count {
             map.insert(format!("{base}{n}"), param.clone());
@@ -119,17 +138,29 @@ pub struct Route {
 
 /// Find the endpoint of a method and a decoded path (without `/api2/json`).
 pub fn route(method: &str, path: &str) -> Option<Route> {
-    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let segments: Vec<&str> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
     let mut best: Option<Route> = None;
     for (name, endpoint) in &TABLE.endpoints {
-        let Some((known, template)) = name.split_once(' ') else { continue };
+        let Some((known, template)) = name.split_once(' ') else {
+            continue;
+        };
         if known != method {
             continue;
         }
         if let Some(params) = matches(template, &segments) {
             // A literal segment wins over a parameter.
-            if best.as_ref().is_none_or(|best| params.len() < best.params.len()) {
-                best = Some(Route { template, endpoint, params });
+            if best
+                .as_ref()
+                .is_none_or(|best| params.len() < best.params.len())
+            {
+                best = Some(Route {
+                    template,
+                    endpoint,
+                    params,
+                });
             }
         }
     }
@@ -137,10 +168,16 @@ pub fn route(method: &str, path: &str) -> Option<Route> {
 }
 
 fn matches(template: &str, segments: &[&str]) -> Option<Params> {
-    let parts: Vec<&str> = template.split('/').filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = template
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
     let mut params = Params::new();
     for (i, part) in parts.iter().enumerate() {
-        match part.strip_prefix('{').map(|part| part.trim_end_matches('}')) {
+        match part
+            .strip_prefix('{')
+            .map(|part| part.trim_end_matches('}'))
+        {
             // A volume's name has slashes; it is always last.
             Some("volume") => {
                 if segments.len() <= i {
@@ -168,9 +205,15 @@ pub fn children(path: &str) -> Vec<String> {
         .keys()
         .filter_map(|name| name.split_once(' '))
         .filter_map(|(_, template)| {
-            let parts: Vec<&str> = template.split('/').filter(|part| !part.is_empty()).collect();
+            let parts: Vec<&str> = template
+                .split('/')
+                .filter(|part| !part.is_empty())
+                .collect();
             let below = parts.len() > depth
-                && parts.iter().zip(&segments).all(|(part, segment)| part.starts_with('{') || part == segment);
+                && parts
+                    .iter()
+                    .zip(&segments)
+                    .all(|(part, segment)| part.starts_with('{') || part == segment);
             (below && !parts[depth].starts_with('{')).then(|| parts[depth].to_owned())
         })
         .collect();
@@ -182,7 +225,11 @@ pub fn children(path: &str) -> Vec<String> {
 impl Endpoint {
     /// A parameter by its name.
     pub fn param(&self, name: &str) -> Option<&Param> {
-        self.params.get(name).or_else(|| self.shared.as_ref().and_then(|set| TABLE.sets.get(set)?.get(name)))
+        self.params.get(name).or_else(|| {
+            self.shared
+                .as_ref()
+                .and_then(|set| TABLE.sets.get(set)?.get(name))
+        })
     }
 
     fn all(&self) -> impl Iterator<Item = (&String, &Param)> {
@@ -195,7 +242,10 @@ impl Endpoint {
         let mut errors = BTreeMap::new();
         for (name, param) in self.all() {
             if param.optional == 0 && !params.contains_key(name) {
-                errors.insert(name.clone(), "property is missing and it is not optional".to_owned());
+                errors.insert(
+                    name.clone(),
+                    "property is missing and it is not optional".to_owned(),
+                );
             }
         }
         for (name, value) in params {
@@ -209,13 +259,20 @@ impl Endpoint {
             if let Some(required) = &param.req
                 && !params.contains_key(required)
             {
-                errors.insert(required.clone(), format!("missing property required by '{name}'"));
+                errors.insert(
+                    required.clone(),
+                    format!("missing property required by '{name}'"),
+                );
             }
             if let Err(text) = check(name, param, value) {
                 errors.insert(name.clone(), text);
             }
         }
-        if errors.is_empty() { Ok(()) } else { Err(ApiError::params(errors)) }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::params(errors))
+        }
     }
 }
 
@@ -231,9 +288,15 @@ pub fn is_vm_option(name: &str) -> bool {
 
 /// A pattern of the table, anchored, compiled once.
 fn pattern(text: &str) -> Option<Regex> {
-    static CACHE: LazyLock<std::sync::Mutex<HashMap<String, Option<Regex>>>> = LazyLock::new(Default::default);
-    let mut cache = CACHE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    cache.entry(text.to_owned()).or_insert_with(|| Regex::new(&format!("^(?:{text})$")).ok()).clone()
+    static CACHE: LazyLock<std::sync::Mutex<HashMap<String, Option<Regex>>>> =
+        LazyLock::new(Default::default);
+    let mut cache = CACHE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    cache
+        .entry(text.to_owned())
+        .or_insert_with(|| Regex::new(&format!("^(?:{text})$")).ok())
+        .clone()
 }
 
 /// Check one value; the error is PVE's text.
@@ -241,7 +304,11 @@ fn check(path: &str, param: &Param, value: &str) -> Result<(), String> {
     let bad_type = |kind: &str| Err(format!("type check ('{kind}') failed - got '{value}'"));
     let number = match param.kind.as_str() {
         "boolean" => {
-            return if matches!(value, "0" | "1") { Ok(()) } else { bad_type("boolean") };
+            return if matches!(value, "0" | "1") {
+                Ok(())
+            } else {
+                bad_type("boolean")
+            };
         }
         "integer" => {
             let digits = value.strip_prefix(['-', '+']).unwrap_or(value);
@@ -287,13 +354,20 @@ fn check(path: &str, param: &Param, value: &str) -> Result<(), String> {
         }
     }
     if !param.choices.is_empty() && !param.choices.iter().any(|choice| choice == value) {
-        return Err(format!("value '{value}' does not have a value in the enumeration '{}'", param.choices.join(", ")));
+        return Err(format!(
+            "value '{value}' does not have a value in the enumeration '{}'",
+            param.choices.join(", ")
+        ));
     }
     Ok(())
 }
 
 /// Parse and check a property string by a format of the table. Keys are resolved (aliases, default key).
-pub fn property_string(path: &str, format: &str, value: &str) -> Result<BTreeMap<String, String>, String> {
+pub fn property_string(
+    path: &str,
+    format: &str,
+    value: &str,
+) -> Result<BTreeMap<String, String>, String> {
     match TABLE.formats.get(format) {
         Some(keys) => property_string_of(path, keys, value),
         None => Err(format!("no such format '{format}'")),
@@ -306,17 +380,29 @@ fn property_string_of(
     value: &str,
 ) -> Result<BTreeMap<String, String>, String> {
     let mut found = BTreeMap::new();
-    for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in value
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
         let (key, value) = match part.split_once('=').filter(|(key, _)| !key.is_empty()) {
             Some((key, value)) => (key.to_owned(), value.to_owned()),
             None => match keys.iter().find(|(_, param)| param.default_key == 1) {
                 Some((key, _)) if !found.contains_key(key) => (key.clone(), part.to_owned()),
                 Some(_) => return Err("duplicate key in comma-separated list property".into()),
-                None => return Err("value without key, but schema does not define a default key".into()),
+                None => {
+                    return Err(
+                        "value without key, but schema does not define a default key".into(),
+                    );
+                }
             },
         };
         let (key, value) = match keys.get(&key) {
-            Some(Param { alias: Some(target), key: model, .. }) => {
+            Some(Param {
+                alias: Some(target),
+                key: model,
+                ..
+            }) => {
                 if let Some(model) = model {
                     found.insert(model.clone(), key.clone());
                 }
@@ -329,13 +415,18 @@ fn property_string_of(
             _ => value,
         };
         if found.insert(key.clone(), value).is_some() {
-            return Err(format!("duplicate key in comma-separated list property: {key}"));
+            return Err(format!(
+                "duplicate key in comma-separated list property: {key}"
+            ));
         }
     }
     let mut texts = BTreeMap::new();
     for (key, param) in keys {
         if param.optional == 0 && param.alias.is_none() && !found.contains_key(key) {
-            texts.insert(key.clone(), "property is missing and it is not optional".to_owned());
+            texts.insert(
+                key.clone(),
+                "property is missing and it is not optional".to_owned(),
+            );
         }
     }
     for (key, value) in &found {
@@ -357,7 +448,10 @@ fn property_string_of(
         return Ok(found);
     }
     // The caller adds the last line end.
-    let lines: Vec<String> = texts.iter().map(|(key, text)| format!("{path}.{key}: {text}")).collect();
+    let lines: Vec<String> = texts
+        .iter()
+        .map(|(key, text)| format!("{path}.{key}: {text}"))
+        .collect();
     Err(format!("format error\n{}", lines.join("\n")))
 }
 
@@ -366,7 +460,10 @@ mod tests {
     use super::*;
 
     fn params(pairs: &[(&str, &str)]) -> Params {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn error(pairs: &[(&str, &str)], name: &str) -> String {
@@ -383,17 +480,57 @@ mod tests {
     #[test]
     fn texts_are_those_of_pve() {
         for (name, value, text) in [
-            ("foo", "bar", "property is not defined in schema and the schema does not allow additional properties"),
-            ("vmid", "99", "invalid format - value does not look like a valid VM ID\n"),
-            ("memory", "abc", "invalid format - format error\nmemory.current: type check ('integer') failed - got 'abc'\n"),
-            ("memory", "1", "invalid format - format error\nmemory.current: value must have a minimum value of 16\n"),
+            (
+                "foo",
+                "bar",
+                "property is not defined in schema and the schema does not allow additional properties",
+            ),
+            (
+                "vmid",
+                "99",
+                "invalid format - value does not look like a valid VM ID\n",
+            ),
+            (
+                "memory",
+                "abc",
+                "invalid format - format error\nmemory.current: type check ('integer') failed - got 'abc'\n",
+            ),
+            (
+                "memory",
+                "1",
+                "invalid format - format error\nmemory.current: value must have a minimum value of 16\n",
+            ),
             ("cores", "0", "value must have a minimum value of 1"),
-            ("name", "no_underscore", "invalid format - value does not look like a valid DNS name\n"),
-            ("scsi0", "local:1,foo=1", "invalid format - format error\nscsi0.foo: property is not defined in schema and the schema does not allow additional properties\n"),
-            ("sshkeys", "ssh-ed25519 AA", "invalid format - invalid urlencoded string: ssh-ed25519 AA\n"),
-            ("ipconfig0", "ip=300.1.1.1", "invalid format - format error\nipconfig0.ip: invalid format - value does not look like a valid ipv4 network configuration\n\n"),
-            ("net0", "nope", "invalid format - format error\nnet0.model: value 'nope' does not have a value in the enumeration 'e1000, e1000-82540em, e1000-82544gc, e1000-82545em, e1000e, i82551, i82557b, i82559er, ne2k_isa, ne2k_pci, pcnet, rtl8139, virtio, vmxnet3'\n"),
-            ("onboot", "true", "type check ('boolean') failed - got 'true'"),
+            (
+                "name",
+                "no_underscore",
+                "invalid format - value does not look like a valid DNS name\n",
+            ),
+            (
+                "scsi0",
+                "local:1,foo=1",
+                "invalid format - format error\nscsi0.foo: property is not defined in schema and the schema does not allow additional properties\n",
+            ),
+            (
+                "sshkeys",
+                "ssh-ed25519 AA",
+                "invalid format - invalid urlencoded string: ssh-ed25519 AA\n",
+            ),
+            (
+                "ipconfig0",
+                "ip=300.1.1.1",
+                "invalid format - format error\nipconfig0.ip: invalid format - value does not look like a valid ipv4 network configuration\n\n",
+            ),
+            (
+                "net0",
+                "nope",
+                "invalid format - format error\nnet0.model: value 'nope' does not have a value in the enumeration 'e1000, e1000-82540em, e1000-82544gc, e1000-82545em, e1000e, i82551, i82557b, i82559er, ne2k_isa, ne2k_pci, pcnet, rtl8139, virtio, vmxnet3'\n",
+            ),
+            (
+                "onboot",
+                "true",
+                "type check ('boolean') failed - got 'true'",
+            ),
             ("onboot", "", "type check ('boolean') failed - got ''"),
         ] {
             assert_eq!(error(&[(name, value)], name), text, "{name}={value}");
@@ -425,14 +562,22 @@ mod tests {
             let route = route("POST", "/nodes/pve/qemu").expect("create is in the table");
             let mut all = params(&[(name, value), ("vmid", "100")]);
             all.extend(route.params);
-            assert!(route.endpoint.verify(&all).is_ok(), "{name}={value}: {:?}", route.endpoint.verify(&all));
+            assert!(
+                route.endpoint.verify(&all).is_ok(),
+                "{name}={value}: {:?}",
+                route.endpoint.verify(&all)
+            );
         }
     }
 
     #[test]
     fn routes_prefer_literals_and_take_whole_volumes() {
-        assert_eq!(route("GET", "/nodes/pve/qemu/100/status/current").map(|r| r.template), Some("/nodes/{node}/qemu/{vmid}/status/current"));
-        let volume = route("GET", "/nodes/pve/storage/local/content/local:iso/x.iso").expect("content");
+        assert_eq!(
+            route("GET", "/nodes/pve/qemu/100/status/current").map(|r| r.template),
+            Some("/nodes/{node}/qemu/{vmid}/status/current")
+        );
+        let volume =
+            route("GET", "/nodes/pve/storage/local/content/local:iso/x.iso").expect("content");
         assert_eq!(volume.params["volume"], "local:iso/x.iso");
         assert!(route("POST", "/version").is_none());
         assert!(route("POST", "/nodes/pve/qemu/131/status/bogus").is_none());

@@ -88,7 +88,12 @@ pub fn defaults() -> Vec<Storage> {
         path: PathBuf::new(),
     };
     vec![
-        storage("local", Kind::Dir, &["iso", "vztmpl", "snippets", "images", "import", "backup"], true),
+        storage(
+            "local",
+            Kind::Dir,
+            &["iso", "vztmpl", "snippets", "images", "import", "backup"],
+            true,
+        ),
         storage("local-zfs", Kind::Zfs, &["images", "rootdir"], true),
         storage("noiso", Kind::Dir, &["snippets"], true),
         storage("off", Kind::Dir, &["iso", "images"], false),
@@ -103,23 +108,34 @@ impl Storage {
 
     /// Fail as PVE does when it is disabled.
     pub fn check_enabled(&self) -> Result<(), String> {
-        if self.enabled { Ok(()) } else { Err(format!("storage '{}' is disabled", self.id)) }
+        if self.enabled {
+            Ok(())
+        } else {
+            Err(format!("storage '{}' is disabled", self.id))
+        }
     }
 
     /// Take a volume's name (without the storage) apart.
     pub fn parse(&self, name: &str) -> Result<Name, String> {
-        let safe = !name.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+        let safe = !name
+            .split('/')
+            .any(|part| part.is_empty() || part == "." || part == "..");
         match self.kind {
             Kind::Zfs => match owner(name).filter(|_| !name.contains('/')) {
-                Some(vmid) => {
-                    Ok(Name { content: "images", file: PathBuf::from(name), format: "raw".into(), vmid: Some(vmid) })
-                }
+                Some(vmid) => Ok(Name {
+                    content: "images",
+                    file: PathBuf::from(name),
+                    format: "raw".into(),
+                    vmid: Some(vmid),
+                }),
                 None => Err(format!("unable to parse zfs volume name '{name}'")),
             },
             Kind::Dir => {
                 let failed = || format!("unable to parse directory volume name '{name}'");
                 let (first, rest) = name.split_once('/').filter(|_| safe).ok_or_else(failed)?;
-                if let Some((_, content, folder)) = FOLDERS.iter().find(|(prefix, ..)| *prefix == first) {
+                if let Some((_, content, folder)) =
+                    FOLDERS.iter().find(|(prefix, ..)| *prefix == first)
+                {
                     if rest.contains('/') || !good_extension(content, rest) {
                         return Err(failed());
                     }
@@ -128,14 +144,26 @@ impl Storage {
                         "snippets" => "snippet".to_owned(),
                         _ => rest.rsplit('.').next().unwrap_or_default().to_owned(),
                     };
-                    return Ok(Name { content, file: Path::new(folder).join(rest), format, vmid: None });
+                    return Ok(Name {
+                        content,
+                        file: Path::new(folder).join(rest),
+                        format,
+                        vmid: None,
+                    });
                 }
                 let vmid: u32 = first.parse().map_err(|_| failed())?;
                 let format = match rest.rsplit_once('.') {
-                    Some((_, format @ ("raw" | "qcow2" | "vmdk"))) if !rest.contains('/') => format.to_owned(),
+                    Some((_, format @ ("raw" | "qcow2" | "vmdk"))) if !rest.contains('/') => {
+                        format.to_owned()
+                    }
                     _ => return Err(failed()),
                 };
-                Ok(Name { content: "images", file: Path::new("images").join(name), format, vmid: Some(vmid) })
+                Ok(Name {
+                    content: "images",
+                    file: Path::new("images").join(name),
+                    format,
+                    vmid: Some(vmid),
+                })
             }
         }
     }
@@ -147,7 +175,10 @@ impl Storage {
 
     /// Folder for uploaded content.
     pub fn folder(&self, content: &str) -> PathBuf {
-        let folder = FOLDERS.iter().find(|(_, known, _)| *known == content).map_or("images", |(.., folder)| folder);
+        let folder = FOLDERS
+            .iter()
+            .find(|(_, known, _)| *known == content)
+            .map_or("images", |(.., folder)| folder);
         self.path.join(folder)
     }
 
@@ -164,11 +195,19 @@ impl Storage {
         let taken: Vec<String> = self.list().into_iter().map(|volume| volume.volid).collect();
         let is_taken = |base: &str| {
             taken.iter().any(|volid| {
-                let name = volid.split_once(':').map_or("", |(_, name)| name).rsplit('/').next().unwrap_or("");
+                let name = volid
+                    .split_once(':')
+                    .map_or("", |(_, name)| name)
+                    .rsplit('/')
+                    .next()
+                    .unwrap_or("");
                 name.split('.').next() == Some(base)
             })
         };
-        (0..).map(|n| format!("vm-{vmid}-disk-{n}")).find(|base| !is_taken(base)).unwrap_or_default()
+        (0..)
+            .map(|n| format!("vm-{vmid}-disk-{n}"))
+            .find(|base| !is_taken(base))
+            .unwrap_or_default()
     }
 
     /// All volumes.
@@ -189,10 +228,14 @@ impl Storage {
             Kind::Zfs => names(&self.path).into_iter().for_each(&mut add),
             Kind::Dir => {
                 for (prefix, _, folder) in FOLDERS {
-                    names(&self.path.join(folder)).into_iter().for_each(|name| add(format!("{prefix}/{name}")));
+                    names(&self.path.join(folder))
+                        .into_iter()
+                        .for_each(|name| add(format!("{prefix}/{name}")));
                 }
                 for vmid in names(&self.path.join("images")) {
-                    names(&self.path.join("images").join(&vmid)).into_iter().for_each(|name| add(format!("{vmid}/{name}")));
+                    names(&self.path.join("images").join(&vmid))
+                        .into_iter()
+                        .for_each(|name| add(format!("{vmid}/{name}")));
                 }
             }
         }
@@ -205,7 +248,11 @@ impl Storage {
         match rustix::fs::statvfs(&self.path) {
             Ok(info) => {
                 let (total, free) = (info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize);
-                (total, total - (info.f_bfree * info.f_frsize).min(total), free)
+                (
+                    total,
+                    total - (info.f_bfree * info.f_frsize).min(total),
+                    free,
+                )
             }
             Err(_) => (0, 0, 0),
         }
@@ -213,7 +260,11 @@ impl Storage {
 
     /// As GET storage lists it.
     pub fn status_json(&self) -> Value {
-        let (total, used, avail) = if self.enabled { self.space() } else { (0, 0, 0) };
+        let (total, used, avail) = if self.enabled {
+            self.space()
+        } else {
+            (0, 0, 0)
+        };
         let mut value = json!({
             "content": self.content.join(","), "type": self.kind, "enabled": u8::from(self.enabled),
             "active": u8::from(self.enabled), "shared": 0, "total": total, "used": used, "avail": avail,
@@ -259,12 +310,17 @@ impl Volume {
 
 fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
 
 fn good_extension(content: &str, name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    let any = |list: &[&str]| list.iter().any(|end| lower.ends_with(end) && lower.len() > end.len());
+    let any = |list: &[&str]| {
+        list.iter()
+            .any(|end| lower.ends_with(end) && lower.len() > end.len())
+    };
     match content {
         "iso" => any(&[".iso", ".img"]),
         "vztmpl" => any(&[".tar.gz", ".tar.xz", ".tar.zst", ".tar"]),
@@ -275,7 +331,9 @@ fn good_extension(content: &str, name: &str) -> bool {
 
 /// The VM of `vm-101-...` or `base-101-...`.
 fn owner(name: &str) -> Option<u32> {
-    let rest = name.strip_prefix("vm-").or_else(|| name.strip_prefix("base-"))?;
+    let rest = name
+        .strip_prefix("vm-")
+        .or_else(|| name.strip_prefix("base-"))?;
     let (vmid, rest) = rest.split_once('-')?;
     (!rest.is_empty()).then(|| vmid.parse().ok())?
 }
@@ -283,12 +341,24 @@ fn owner(name: &str) -> Option<u32> {
 /// What PVE makes of an uploaded file's name: no directory, no character outside `[A-Za-z0-9_.-]`.
 pub fn normalize_name(name: &str) -> String {
     let base = name.rsplit(['/', '\\']).next().unwrap_or(name);
-    base.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect()
+    base.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "_.-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
 }
 
 /// Check an uploaded file's (normalised) name.
 pub fn check_name(content: &str, name: &str) -> Result<(), ApiError> {
-    if good_extension(content, name) { Ok(()) } else { Err(ApiError::param("filename", "wrong file extension")) }
+    if good_extension(content, name) {
+        Ok(())
+    } else {
+        Err(ApiError::param("filename", "wrong file extension"))
+    }
 }
 
 #[cfg(test)]
@@ -304,12 +374,23 @@ mod tests {
 
     #[test]
     fn volume_names() {
-        let [dir, zfs, ..] = &defaults()[..] else { unreachable!("there are four") };
-        assert_eq!(dir.parse("0.5G"), Err("unable to parse directory volume name '0.5G'".into()));
-        assert_eq!(dir.parse("101/vm-101-disk-0.raw").map(|name| name.vmid), Ok(Some(101)));
+        let [dir, zfs, ..] = &defaults()[..] else {
+            unreachable!("there are four")
+        };
+        assert_eq!(
+            dir.parse("0.5G"),
+            Err("unable to parse directory volume name '0.5G'".into())
+        );
+        assert_eq!(
+            dir.parse("101/vm-101-disk-0.raw").map(|name| name.vmid),
+            Ok(Some(101))
+        );
         assert!(dir.parse("iso/../../x.iso").is_err());
         assert_eq!(dir.parse("iso/x.iso").map(|name| name.content), Ok("iso"));
-        assert_eq!(zfs.parse("vm-101-disk-0").map(|name| name.vmid), Ok(Some(101)));
+        assert_eq!(
+            zfs.parse("vm-101-disk-0").map(|name| name.vmid),
+            Ok(Some(101))
+        );
         assert!(zfs.parse("iso/x.iso").is_err());
     }
 }

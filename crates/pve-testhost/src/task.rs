@@ -66,14 +66,20 @@ pub struct Log {
 impl Log {
     /// A log that nobody keeps, for work that a call does itself.
     pub fn none(tasks: &Arc<Tasks>) -> Self {
-        Self { tasks: tasks.clone(), upid: String::new(), warnings: Arc::default() }
+        Self {
+            tasks: tasks.clone(),
+            upid: String::new(),
+            warnings: Arc::default(),
+        }
     }
 
     /// Add a line (or several).
     pub fn line(&self, text: impl AsRef<str>) {
         let mut tasks = self.tasks.lock();
         if let Some(task) = tasks.get_mut(&self.upid) {
-            task.record.log.extend(text.as_ref().lines().map(str::to_owned));
+            task.record
+                .log
+                .extend(text.as_ref().lines().map(str::to_owned));
         }
     }
 
@@ -96,27 +102,45 @@ impl Tasks {
             tasks: Mutex::default(),
         });
         for entry in std::fs::read_dir(&tasks.dir)?.flatten() {
-            let read = std::fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+            let read = std::fs::read(entry.path())
+                .ok()
+                .and_then(|text| serde_json::from_slice::<Record>(&text).ok());
             let Some(mut record) = read else { continue };
             if record.status.is_none() {
                 record.status = Some("unexpected status".into());
                 record.endtime = Some(now());
                 tasks.save(&record);
             }
-            tasks.lock().insert(record.upid.clone(), Task { record, abort: None, ended: watch::Sender::new(true) });
+            tasks.lock().insert(
+                record.upid.clone(),
+                Task {
+                    record,
+                    abort: None,
+                    ended: watch::Sender::new(true),
+                },
+            );
         }
         Ok(tasks)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Task>> {
-        self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.tasks
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn save(&self, record: &Record) {
-        let path = self.dir.join(format!("{}.json", record.upid.replace('/', "_")));
-        let saved = serde_json::to_vec(record).map_err(std::io::Error::from).and_then(|text| write_private(&path, &text));
+        let path = self
+            .dir
+            .join(format!("{}.json", record.upid.replace('/', "_")));
+        let saved = serde_json::to_vec(record)
+            .map_err(std::io::Error::from)
+            .and_then(|text| write_private(&path, &text));
         if let Err(error) = saved {
-            eprintln!("pve-testhost: cannot save the task {}: {error}", record.upid);
+            eprintln!(
+                "pve-testhost: cannot save the task {}: {error}",
+                record.upid
+            );
         }
     }
 
@@ -136,7 +160,11 @@ impl Tasks {
         // Hundredths of seconds since boot, like the kernel's clock ticks.
         let pstart = u32::try_from(self.started.elapsed().as_millis() / 10).unwrap_or(u32::MAX);
         let starttime = now();
-        let upid = format!("UPID:{}:{pid:08X}:{pstart:08X}:{starttime:08X}:{kind}:{id}:{}:", self.node, who.id());
+        let upid = format!(
+            "UPID:{}:{pid:08X}:{pstart:08X}:{starttime:08X}:{kind}:{id}:{}:",
+            self.node,
+            who.id()
+        );
         let record = Record {
             upid: upid.clone(),
             kind: kind.into(),
@@ -151,8 +179,19 @@ impl Tasks {
             log: Vec::new(),
         };
         self.save(&record);
-        self.lock().insert(upid.clone(), Task { record, abort: None, ended: watch::Sender::new(false) });
-        let log = Log { tasks: self.clone(), upid: upid.clone(), warnings: Arc::default() };
+        self.lock().insert(
+            upid.clone(),
+            Task {
+                record,
+                abort: None,
+                ended: watch::Sender::new(false),
+            },
+        );
+        let log = Log {
+            tasks: self.clone(),
+            upid: upid.clone(),
+            warnings: Arc::default(),
+        };
         let tasks = self.clone();
         let own = upid.clone();
         let warnings = log.warnings.clone();
@@ -186,7 +225,12 @@ impl Tasks {
     fn end(&self, upid: &str, status: &str) {
         let record = {
             let mut tasks = self.lock();
-            let Some(task) = tasks.get_mut(upid).filter(|task| task.record.status.is_none()) else { return };
+            let Some(task) = tasks
+                .get_mut(upid)
+                .filter(|task| task.record.status.is_none())
+            else {
+                return;
+            };
             let line = if status == "OK" || status.starts_with("WARNINGS: ") {
                 format!("TASK {status}")
             } else {
@@ -206,8 +250,12 @@ impl Tasks {
 
     /// Wait for a task's end, at most this long.
     pub async fn wait(&self, upid: &str, limit: Duration) -> bool {
-        let Some(mut ended) = self.lock().get(upid).map(|task| task.ended.subscribe()) else { return true };
-        tokio::time::timeout(limit, ended.wait_for(|ended| *ended)).await.is_ok()
+        let Some(mut ended) = self.lock().get(upid).map(|task| task.ended.subscribe()) else {
+            return true;
+        };
+        tokio::time::timeout(limit, ended.wait_for(|ended| *ended))
+            .await
+            .is_ok()
     }
 
     /// One task.
@@ -217,8 +265,12 @@ impl Tasks {
 
     /// All tasks, latest first.
     pub fn list(&self) -> Vec<Record> {
-        let mut all: Vec<Record> = self.lock().values().map(|task| task.record.clone()).collect();
-        all.sort_by(|a, b| (b.starttime, b.pid).cmp(&(a.starttime, a.pid)));
+        let mut all: Vec<Record> = self
+            .lock()
+            .values()
+            .map(|task| task.record.clone())
+            .collect();
+        all.sort_by_key(|record| std::cmp::Reverse((record.starttime, record.pid)));
         all
     }
 
@@ -266,6 +318,8 @@ impl Record {
 
     /// Did it end well?
     pub fn succeeded(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| status == "OK" || status.starts_with("WARNINGS: "))
+        self.status
+            .as_ref()
+            .is_some_and(|status| status == "OK" || status.starts_with("WARNINGS: "))
     }
 }

@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
@@ -24,14 +27,20 @@ pub fn init(dir: &Path, node: &str) -> Result<()> {
     }
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::new())?;
-    ca.distinguished_name.push(DnType::CommonName, "Proxmox Virtual Environment test host");
+    ca.distinguished_name
+        .push(DnType::CommonName, "Proxmox Virtual Environment test host");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_pem = ca.self_signed(&ca_key)?.pem();
     let issuer = Issuer::new(ca, ca_key);
 
     let key = KeyPair::generate()?;
-    let mut leaf = CertificateParams::new(vec!["127.0.0.1".into(), "::1".into(), "localhost".into(), node.into()])?;
+    let mut leaf = CertificateParams::new(vec![
+        "127.0.0.1".into(),
+        "::1".into(),
+        "localhost".into(),
+        node.into(),
+    ])?;
     leaf.distinguished_name.push(DnType::CommonName, node);
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf_pem = leaf.signed_by(&key, &issuer)?.pem();
@@ -44,9 +53,14 @@ pub fn init(dir: &Path, node: &str) -> Result<()> {
 
 /// The TLS side of the server (HTTP/1.1 without ALPN), and the certificate's fingerprint as PVE writes it.
 pub fn acceptor(dir: &Path) -> Result<(TlsAcceptor, String)> {
-    let certificate = CertificateDer::from_pem_file(dir.join(CERT_FILE)).context("read the certificate")?;
-    let key = PrivateKeyDer::from_pem_file(dir.join(KEY_FILE)).context("read the certificate's key")?;
-    let fingerprint: Vec<String> = Sha256::digest(&certificate).iter().map(|byte| format!("{byte:02X}")).collect();
+    let certificate =
+        CertificateDer::from_pem_file(dir.join(CERT_FILE)).context("read the certificate")?;
+    let key =
+        PrivateKeyDer::from_pem_file(dir.join(KEY_FILE)).context("read the certificate's key")?;
+    let fingerprint: Vec<String> = Sha256::digest(&certificate)
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pve_testhost::guest::{
-    Accel, AgentError, Forward, Guests, Power, Settings, VmSpec, cloudinit,
-};
+use pve_testhost::guest::{Accel, AgentError, Forward, Guests, Power, Settings, VmSpec, cloudinit};
 use serde_json::{Value, json};
 
 /// A boot takes 10 to 25 s without KVM on two busy processors.
@@ -110,10 +108,8 @@ async fn the_small_image_boots_and_obeys() {
         .status();
     assert!(made.unwrap().success());
     let public = fs::read_to_string(path.join("key.pub")).unwrap();
-    let sshkeys = percent_encoding::utf8_percent_encode(
-        public.trim(),
-        percent_encoding::NON_ALPHANUMERIC,
-    );
+    let sshkeys =
+        percent_encoding::utf8_percent_encode(public.trim(), percent_encoding::NON_ALPHANUMERIC);
     let config: BTreeMap<String, String> = [
         ("agent", "enabled=1"),
         ("boot", "order=scsi0;ide2"),
@@ -164,23 +160,37 @@ async fn the_small_image_boots_and_obeys() {
         guests.agent(201, "guest-ping", json!({})).await
     })
     .await;
-    let interfaces = guests.agent(201, "guest-network-get-interfaces", json!({})).await;
+    let interfaces = guests
+        .agent(201, "guest-network-get-interfaces", json!({}))
+        .await;
     let interfaces = interfaces.unwrap().to_string();
     assert!(interfaces.contains("10.77.9.21"), "{interfaces}");
     assert!(interfaces.contains("bc:24:11:00:09:15"), "{interfaces}");
     assert!(matches!(
-        guests.agent(201, "guest-file-open", json!({"path": "/nonexistent"})).await,
+        guests
+            .agent(201, "guest-file-open", json!({"path": "/nonexistent"}))
+            .await,
         Err(AgentError::Failed(_))
     ));
-    let opened = guests.agent(201, "guest-file-open", json!({"path": "/etc/os-release"})).await;
+    let opened = guests
+        .agent(201, "guest-file-open", json!({"path": "/etc/os-release"}))
+        .await;
     let read = guests
         .agent(201, "guest-file-read", json!({"handle": opened.unwrap()}))
         .await;
-    assert!(read.unwrap()["count"].as_u64().is_some_and(|count| count > 0));
+    assert!(
+        read.unwrap()["count"]
+            .as_u64()
+            .is_some_and(|count| count > 0)
+    );
 
     // A mounted CD-ROM has its tray locked; PVE takes the medium out all the same, at once.
     let mount = "mkdir -p /tmp/cd && mount -o ro /dev/sr0 /tmp/cd && ls /tmp/cd";
-    assert!(login.run(mount).is_ok_and(|files| files.contains("user-data")));
+    assert!(
+        login
+            .run(mount)
+            .is_ok_and(|files| files.contains("user-data"))
+    );
     guests.change_medium(201, "ide0", None).await.unwrap();
     let gone = login.run("umount /tmp/cd; dd if=/dev/sr0 of=/dev/null bs=2048 count=1");
     assert!(gone.is_err(), "{gone:?}");

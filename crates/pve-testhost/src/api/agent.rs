@@ -16,17 +16,48 @@ pub async fn handle(method: &str, rest: &str, context: Context) -> ApiResult {
     let vmid = context.vmid()?;
     Config::load(&context.host, vmid)?;
     match (method, rest) {
-        ("GET", "") => Ok(["exec", "exec-status", "file-read", "file-write", "get-host-name", "get-osinfo", "info", "network-get-interfaces", "ping"]
-            .map(|name| json!({"name": name}))
-            .into_iter()
-            .collect()),
+        ("GET", "") => Ok([
+            "exec",
+            "exec-status",
+            "file-read",
+            "file-write",
+            "get-host-name",
+            "get-osinfo",
+            "info",
+            "network-get-interfaces",
+            "ping",
+        ]
+        .map(|name| json!({"name": name}))
+        .into_iter()
+        .collect()),
         ("POST", "") => {
             let command = context.need("command")?;
-            let known = ["ping", "info", "get-osinfo", "get-host-name", "network-get-interfaces", "get-time", "get-timezone", "get-users", "get-vcpus", "get-fsinfo", "fstrim", "shutdown"];
+            let known = [
+                "ping",
+                "info",
+                "get-osinfo",
+                "get-host-name",
+                "network-get-interfaces",
+                "get-time",
+                "get-timezone",
+                "get-users",
+                "get-vcpus",
+                "get-fsinfo",
+                "fstrim",
+                "shutdown",
+            ];
             if !known.contains(&command) {
-                return Err(ApiError::param("command", format!("value '{command}' does not have a value in the enumeration '{}'", known.join(", "))));
+                return Err(ApiError::param(
+                    "command",
+                    format!(
+                        "value '{command}' does not have a value in the enumeration '{}'",
+                        known.join(", ")
+                    ),
+                ));
             }
-            Ok(json!({"result": call(&context, vmid, &format!("guest-{command}"), Value::Null).await?}))
+            Ok(
+                json!({"result": call(&context, vmid, &format!("guest-{command}"), Value::Null).await?}),
+            )
         }
         (_, "/exec") => exec(&context, vmid).await,
         (_, "/exec-status") => exec_status(&context, vmid).await,
@@ -40,14 +71,29 @@ pub async fn handle(method: &str, rest: &str, context: Context) -> ApiResult {
     }
 }
 
-async fn call(context: &Context, vmid: u32, command: &str, arguments: Value) -> Result<Value, ApiError> {
-    let arguments = if arguments.is_null() { json!({}) } else { arguments };
-    context.host.guests.agent(vmid, command, arguments).await.map_err(|error: AgentError| ApiError::failed(error.to_string()))
+async fn call(
+    context: &Context,
+    vmid: u32,
+    command: &str,
+    arguments: Value,
+) -> Result<Value, ApiError> {
+    let arguments = if arguments.is_null() {
+        json!({})
+    } else {
+        arguments
+    };
+    context
+        .host
+        .guests
+        .agent(vmid, command, arguments)
+        .await
+        .map_err(|error: AgentError| ApiError::failed(error.to_string()))
 }
 
 async fn exec(context: &Context, vmid: u32) -> ApiResult {
     let mut words = context.need("command")?.split('\0');
-    let mut arguments = json!({"path": words.next(), "arg": words.collect::<Vec<_>>(), "capture-output": true});
+    let mut arguments =
+        json!({"path": words.next(), "arg": words.collect::<Vec<_>>(), "capture-output": true});
     if let Some(input) = context.get("input-data") {
         arguments["input-data"] = json!(STANDARD.encode(input));
     }
@@ -55,12 +101,20 @@ async fn exec(context: &Context, vmid: u32) -> ApiResult {
 }
 
 async fn exec_status(context: &Context, vmid: u32) -> ApiResult {
-    let answer = call(context, vmid, "guest-exec-status", json!({"pid": context.number("pid")})).await?;
+    let answer = call(
+        context,
+        vmid,
+        "guest-exec-status",
+        json!({"pid": context.number("pid")}),
+    )
+    .await?;
     let mut shown = Map::new();
     for (key, value) in answer.as_object().cloned().unwrap_or_default() {
         let value = match value {
             Value::Bool(flag) => json!(u8::from(flag)),
-            Value::String(text) if matches!(key.as_str(), "out-data" | "err-data") => json!(decode(&text)),
+            Value::String(text) if matches!(key.as_str(), "out-data" | "err-data") => {
+                json!(decode(&text))
+            }
             other => other,
         };
         shown.insert(key, value);
@@ -68,26 +122,48 @@ async fn exec_status(context: &Context, vmid: u32) -> ApiResult {
     // The agent leaves the flag out when nothing was cut; PVE shows it whenever there is data.
     for stream in ["out", "err"] {
         if shown.contains_key(&format!("{stream}-data")) {
-            shown.entry(format!("{stream}-truncated")).or_insert(json!(0));
+            shown
+                .entry(format!("{stream}-truncated"))
+                .or_insert(json!(0));
         }
     }
     Ok(shown.into())
 }
 
 fn decode(text: &str) -> String {
-    STANDARD.decode(text).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    STANDARD
+        .decode(text)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 async fn file_read(context: &Context, vmid: u32) -> ApiResult {
-    let handle = call(context, vmid, "guest-file-open", json!({"path": context.need("file")?, "mode": "r"})).await?;
+    let handle = call(
+        context,
+        vmid,
+        "guest-file-open",
+        json!({"path": context.need("file")?, "mode": "r"}),
+    )
+    .await?;
     let mut content = Vec::new();
     let mut truncated = false;
     let result = loop {
-        let chunk = match call(context, vmid, "guest-file-read", json!({"handle": handle, "count": 1 << 20})).await {
+        let chunk = match call(
+            context,
+            vmid,
+            "guest-file-read",
+            json!({"handle": handle, "count": 1 << 20}),
+        )
+        .await
+        {
             Ok(chunk) => chunk,
             Err(error) => break Err(error),
         };
-        content.extend(STANDARD.decode(chunk["buf-b64"].as_str().unwrap_or("")).unwrap_or_default());
+        content.extend(
+            STANDARD
+                .decode(chunk["buf-b64"].as_str().unwrap_or(""))
+                .unwrap_or_default(),
+        );
         truncated = content.len() >= MAX_READ;
         if truncated || chunk["eof"] == json!(true) || chunk["count"] == json!(0) {
             break Ok(());
@@ -95,7 +171,8 @@ async fn file_read(context: &Context, vmid: u32) -> ApiResult {
     };
     let closed = call(context, vmid, "guest-file-close", json!({"handle": handle})).await;
     result.and(closed.map(|_| ()))?;
-    let mut answer = json!({"content": String::from_utf8_lossy(&content), "bytes-read": content.len()});
+    let mut answer =
+        json!({"content": String::from_utf8_lossy(&content), "bytes-read": content.len()});
     if truncated {
         answer["truncated"] = json!(1);
     }
@@ -104,9 +181,25 @@ async fn file_read(context: &Context, vmid: u32) -> ApiResult {
 
 async fn file_write(context: &Context, vmid: u32) -> ApiResult {
     let content = context.need("content")?;
-    let encoded = if context.get("encode") == Some("0") { content.to_owned() } else { STANDARD.encode(content) };
-    let handle = call(context, vmid, "guest-file-open", json!({"path": context.need("file")?, "mode": "wb"})).await?;
-    let written = call(context, vmid, "guest-file-write", json!({"handle": handle, "buf-b64": encoded})).await;
+    let encoded = if context.get("encode") == Some("0") {
+        content.to_owned()
+    } else {
+        STANDARD.encode(content)
+    };
+    let handle = call(
+        context,
+        vmid,
+        "guest-file-open",
+        json!({"path": context.need("file")?, "mode": "wb"}),
+    )
+    .await?;
+    let written = call(
+        context,
+        vmid,
+        "guest-file-write",
+        json!({"handle": handle, "buf-b64": encoded}),
+    )
+    .await;
     let closed = call(context, vmid, "guest-file-close", json!({"handle": handle})).await;
     written.and(closed)?;
     Ok(Value::Null)

@@ -15,10 +15,16 @@ pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
         ])),
         ("GET", "/access/ticket") => Ok(Value::Null),
         ("POST", "/access/ticket") => context.host.access.login(&context.params),
-        ("GET", "/access/permissions") => Ok(context.host.access.permissions(&context.who, context.get("path"))),
+        ("GET", "/access/permissions") => Ok(context
+            .host
+            .access
+            .permissions(&context.who, context.get("path"))),
         ("GET", "/nodes") => Ok(json!([node(context)])),
         ("GET", "/nodes/{node}") => {
-            Ok(["network", "qemu", "status", "storage", "tasks", "version"].map(|name| json!({"name": name})).into_iter().collect())
+            Ok(["network", "qemu", "status", "storage", "tasks", "version"]
+                .map(|name| json!({"name": name}))
+                .into_iter()
+                .collect())
         }
         ("GET", "/nodes/{node}/status") => Ok(node_status(context)),
         ("GET", "/nodes/{node}/network") => Ok(network(context)),
@@ -44,9 +50,16 @@ fn memory() -> (u64, u64) {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let field = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+        line.split_whitespace()
+            .nth(1)?
+            .parse::<u64>()
+            .ok()
+            .map(|kib| kib << 10)
     };
-    (field("MemTotal:").unwrap_or(0), field("MemAvailable:").unwrap_or(0))
+    (
+        field("MemTotal:").unwrap_or(0),
+        field("MemAvailable:").unwrap_or(0),
+    )
 }
 
 fn cpus() -> usize {
@@ -78,7 +91,10 @@ fn node(context: &Context) -> Value {
 
 fn node_status(context: &Context) -> Value {
     let (total, available) = memory();
-    let (disk, used, free) = context.host.storage("local").map_or((0, 0, 0), crate::storage::Storage::space);
+    let (disk, used, free) = context
+        .host
+        .storage("local")
+        .map_or((0, 0, 0), crate::storage::Storage::space);
     json!({
         "uptime": uptime(&context.host), "cpu": 0, "wait": 0, "idle": 0, "loadavg": ["0.00", "0.00", "0.00"],
         "memory": {"total": total, "used": total - available, "free": available, "available": available},
@@ -92,7 +108,12 @@ fn node_status(context: &Context) -> Value {
 }
 
 fn network(context: &Context) -> Value {
-    let shown = context.get("type").is_none_or(|kind| matches!(kind, "bridge" | "any_bridge" | "any_local_bridge" | "include_sdn"));
+    let shown = context.get("type").is_none_or(|kind| {
+        matches!(
+            kind,
+            "bridge" | "any_bridge" | "any_local_bridge" | "include_sdn"
+        )
+    });
     if !shown {
         return json!([]);
     }
@@ -117,7 +138,8 @@ fn next_id(context: &Context) -> ApiResult {
         return Ok(json!(vmid.to_string()));
     }
     let free = (100..1_000_000_000).find(|vmid| !taken.contains(vmid));
-    free.map(|vmid| json!(vmid.to_string())).ok_or_else(|| ApiError::failed("unable to get any free VMID"))
+    free.map(|vmid| json!(vmid.to_string()))
+        .ok_or_else(|| ApiError::failed("unable to get any free VMID"))
 }
 
 fn cluster_status(context: &Context) -> Value {
@@ -129,7 +151,10 @@ fn cluster_status(context: &Context) -> Value {
 
 /// What pvestatd tells the cluster every ten seconds.
 pub fn broadcast(host: &Host) {
-    let mut known = host.broadcast.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut known = host
+        .broadcast
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     known.clear();
     for vmid in crate::vm::ids(host) {
         if let Ok(value) = crate::vm::status::summary(host, vmid) {
@@ -143,13 +168,19 @@ fn resources(context: &Context) -> Value {
     let wanted = context.get("type");
     let mut found = Vec::new();
     if wanted.is_none_or(|kind| kind == "vm") {
-        let known = host.broadcast.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let known = host
+            .broadcast
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         for vmid in crate::vm::ids(host) {
             if !context.may(&format!("/vms/{vmid}"), &["VM.Audit"]) {
                 continue;
             }
             // Of a VM that pvestatd has not seen only its config's own facts are known.
-            let mut value = known.get(&vmid).cloned().unwrap_or_else(|| json!({"vmid": vmid, "status": "unknown"}));
+            let mut value = known
+                .get(&vmid)
+                .cloned()
+                .unwrap_or_else(|| json!({"vmid": vmid, "status": "unknown"}));
             value["id"] = json!(format!("qemu/{vmid}"));
             value["type"] = json!("qemu");
             value["node"] = json!(host.node);
@@ -171,7 +202,10 @@ fn resources(context: &Context) -> Value {
     }
     if wanted.is_none_or(|kind| kind == "storage") {
         for storage in host.storages().iter().filter(|storage| storage.enabled) {
-            if context.may(&format!("/storage/{}", storage.id), &["Datastore.Audit", "Datastore.AllocateSpace"]) {
+            if context.may(
+                &format!("/storage/{}", storage.id),
+                &["Datastore.Audit", "Datastore.AllocateSpace"],
+            ) {
                 let (total, used, _) = storage.space();
                 found.push(json!({
                     "id": format!("storage/{}/{}", host.node, storage.id), "type": "storage", "node": host.node, "storage": storage.id,
@@ -210,7 +244,9 @@ fn add_pool(context: &Context) -> ApiResult {
     let name = context.need("poolid")?;
     let mut pools = crate::vm::pools(&context.host);
     if pools.contains_key(name) {
-        return Err(ApiError::failed(format!("create pool failed: pool '{name}' already exists")));
+        return Err(ApiError::failed(format!(
+            "create pool failed: pool '{name}' already exists"
+        )));
     }
     pools.insert(name.to_owned(), Vec::new());
     crate::vm::save_pools(&context.host, &pools)?;

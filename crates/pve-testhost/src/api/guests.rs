@@ -11,7 +11,10 @@ use crate::vm::{self, cloudinit, power};
 pub fn list(context: &Context) -> ApiResult {
     let may = |vmid: &u32| context.may(&format!("/vms/{vmid}"), &["VM.Audit"]);
     let host = &context.host;
-    let entries = vm::ids(host).into_iter().filter(may).filter_map(|vmid| vm::status::summary(host, vmid).ok());
+    let entries = vm::ids(host)
+        .into_iter()
+        .filter(may)
+        .filter_map(|vmid| vm::status::summary(host, vmid).ok());
     Ok(entries.collect::<Vec<Value>>().into())
 }
 
@@ -20,7 +23,18 @@ pub async fn handle(method: &str, rest: &str, context: Context) -> Result<Reply,
     let vmid = context.vmid()?;
     let host = context.host.clone();
     let data = match (method, rest) {
-        ("GET", "") => Ok(["agent", "cloudinit", "config", "pending", "resize", "status", "unlink"].map(|name| json!({"subdir": name})).into_iter().collect()),
+        ("GET", "") => Ok([
+            "agent",
+            "cloudinit",
+            "config",
+            "pending",
+            "resize",
+            "status",
+            "unlink",
+        ]
+        .map(|name| json!({"subdir": name}))
+        .into_iter()
+        .collect()),
         ("DELETE", "") => vm::destroy::destroy(&context, vmid),
         ("GET", "/config") => config(&context, vmid),
         ("PUT", "/config") => vm::update::update(context, true).await,
@@ -49,7 +63,9 @@ pub async fn handle(method: &str, rest: &str, context: Context) -> Result<Reply,
 fn config(context: &Context, vmid: u32) -> ApiResult {
     let config = Config::load(&context.host, vmid)?;
     if let Some(snapshot) = context.get("snapshot") {
-        return Err(ApiError::failed(format!("snapshot '{snapshot}' does not exist")));
+        return Err(ApiError::failed(format!(
+            "snapshot '{snapshot}' does not exist"
+        )));
     }
     Ok(vm::create::config_json(&config, context.flag("current")))
 }

@@ -11,7 +11,12 @@ use crate::error::{ApiError, ApiResult};
 use crate::storage::{Storage, check_name, normalize_name};
 use crate::task::Log;
 
-pub async fn handle(method: &str, template: &str, context: Context, file: Option<(PathBuf, u64)>) -> ApiResult {
+pub async fn handle(
+    method: &str,
+    template: &str,
+    context: Context,
+    file: Option<(PathBuf, u64)>,
+) -> ApiResult {
     let rest = template.trim_start_matches("/nodes/{node}/storage");
     match (method, rest.trim_start_matches("/{storage}")) {
         ("GET", "") if rest.is_empty() => list(&context),
@@ -30,16 +35,25 @@ pub async fn handle(method: &str, template: &str, context: Context, file: Option
 }
 
 fn may_see(context: &Context, storage: &Storage) -> bool {
-    context.may(&format!("/storage/{}", storage.id), &["Datastore.Audit", "Datastore.AllocateSpace"])
+    context.may(
+        &format!("/storage/{}", storage.id),
+        &["Datastore.Audit", "Datastore.AllocateSpace"],
+    )
 }
 
 fn list(context: &Context) -> ApiResult {
     let wanted: Option<Vec<&str>> = context.get("content").map(crate::formats::list);
     let mut found = Vec::new();
     for storage in context.host.storages() {
-        let takes = wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|content| storage.takes(content)));
+        let takes = wanted
+            .as_ref()
+            .is_none_or(|wanted| wanted.iter().any(|content| storage.takes(content)));
         let named = context.get("storage").is_none_or(|name| name == storage.id);
-        if takes && named && may_see(context, storage) && (storage.enabled || !context.flag("enabled")) {
+        if takes
+            && named
+            && may_see(context, storage)
+            && (storage.enabled || !context.flag("enabled"))
+        {
             let mut value = storage.status_json();
             value["storage"] = json!(storage.id);
             found.push(value);
@@ -50,7 +64,10 @@ fn list(context: &Context) -> ApiResult {
 
 fn status(context: &Context) -> ApiResult {
     let name = context.need("storage")?;
-    let storage = context.host.storage(name).map_err(|_| ApiError::param("storage", "No such storage."))?;
+    let storage = context
+        .host
+        .storage(name)
+        .map_err(|_| ApiError::param("storage", "No such storage."))?;
     Ok(storage.status_json())
 }
 
@@ -89,15 +106,26 @@ fn volume(context: &Context) -> ApiResult {
     storage.check_enabled().map_err(ApiError::failed)?;
     let parsed = storage.parse(&name).map_err(ApiError::failed)?;
     if !may_see(context, storage) {
-        return Err(ApiError::forbidden(&format!("/storage/{}", storage.id), "Datastore.AllocateSpace|Datastore.Audit"));
+        return Err(ApiError::forbidden(
+            &format!("/storage/{}", storage.id),
+            "Datastore.AllocateSpace|Datastore.Audit",
+        ));
     }
     let path = storage.path.join(&parsed.file);
     let volid = format!("{}:{name}", storage.id);
     let Some(size) = crate::disk::virtual_size(&path) else {
-        return Err(ApiError::failed(format!("volume_size_info on '{volid}' failed - no format")));
+        return Err(ApiError::failed(format!(
+            "volume_size_info on '{volid}' failed - no format"
+        )));
     };
-    let used = std::fs::metadata(&path).map_or(0, |meta| std::os::unix::fs::MetadataExt::blocks(&meta) * 512);
-    let format = if parsed.format == "iso" { "raw" } else { &parsed.format };
+    let used = std::fs::metadata(&path).map_or(0, |meta| {
+        std::os::unix::fs::MetadataExt::blocks(&meta) * 512
+    });
+    let format = if parsed.format == "iso" {
+        "raw"
+    } else {
+        &parsed.format
+    };
     Ok(json!({"path": path, "size": size.div_ceil(512) * 512, "used": used, "format": format}))
 }
 
@@ -110,12 +138,19 @@ async fn allocate(context: &Context) -> ApiResult {
         Some(_) => crate::disk::parse_size(size),
         None => size.parse::<u64>().ok().map(|size| size << 10),
     };
-    let bytes = bytes.ok_or_else(|| ApiError::param("size", "value does not match the regex pattern"))?;
+    let bytes =
+        bytes.ok_or_else(|| ApiError::param("size", "value does not match the regex pattern"))?;
     let name = context.need("filename")?;
     let vmid = context.vmid()?;
-    let name = if storage.kind == crate::storage::Kind::Dir { format!("{vmid}/{name}") } else { name.to_owned() };
+    let name = if storage.kind == crate::storage::Kind::Dir {
+        format!("{vmid}/{name}")
+    } else {
+        name.to_owned()
+    };
     let parsed = storage.parse(&name).map_err(ApiError::failed)?;
-    crate::disk::create(&storage.path.join(parsed.file), &parsed.format, bytes).await.map_err(ApiError::failed)?;
+    crate::disk::create(&storage.path.join(parsed.file), &parsed.format, bytes)
+        .await
+        .map_err(ApiError::failed)?;
     Ok(json!(format!("{}:{name}", storage.id)))
 }
 
@@ -124,7 +159,11 @@ async fn delete(context: &Context) -> ApiResult {
     storage.check_enabled().map_err(ApiError::failed)?;
     let parsed = storage.parse(&name).map_err(ApiError::failed)?;
     // AllocateTemplate, by which it was uploaded, is not enough.
-    context.host.access.check(&context.who, &format!("/storage/{}", storage.id), &["Datastore.Allocate"])?;
+    context.host.access.check(
+        &context.who,
+        &format!("/storage/{}", storage.id),
+        &["Datastore.Allocate"],
+    )?;
     let volid = format!("{}:{name}", storage.id);
     let id = match parsed.vmid {
         Some(vmid) => format!("{vmid}@{}", storage.id),
@@ -142,8 +181,16 @@ async fn delete(context: &Context) -> ApiResult {
         Ok(())
     })?;
     if let (Some(delay), Some(upid)) = (context.number("delay"), upid.as_str())
-        && context.host.tasks.wait(upid, Duration::from_secs(delay)).await
-        && context.host.tasks.get(upid).is_some_and(|task| task.succeeded())
+        && context
+            .host
+            .tasks
+            .wait(upid, Duration::from_secs(delay))
+            .await
+        && context
+            .host
+            .tasks
+            .get(upid)
+            .is_some_and(|task| task.succeeded())
     {
         return Ok(Value::Null);
     }
@@ -155,7 +202,10 @@ fn upload(context: Context, file: PathBuf, size: u64) -> ApiResult {
     storage.check_enabled().map_err(ApiError::failed)?;
     let content = context.need("content")?.to_owned();
     if !storage.takes(&content) {
-        return Err(ApiError::failed(format!("storage '{}' does not support '{content}' content", storage.id)));
+        return Err(ApiError::failed(format!(
+            "storage '{}' does not support '{content}' content",
+            storage.id
+        )));
     }
     let name = normalize_name(context.need("filename")?);
     check_name(&content, &name)?;
@@ -168,7 +218,14 @@ fn upload(context: Context, file: PathBuf, size: u64) -> ApiResult {
         log.line(format!("target node: {node}"));
         log.line(format!("target file: {}", target.display()));
         log.line(format!("file size is: {size}"));
-        let result = import(&log, &file, &target, algorithm.as_deref(), wanted.as_deref()).await;
+        let result = import(
+            &log,
+            &file,
+            &target,
+            algorithm.as_deref(),
+            wanted.as_deref(),
+        )
+        .await;
         let _ = std::fs::remove_file(&file);
         if result.is_ok() {
             log.line("finished file import successfully");
@@ -177,17 +234,28 @@ fn upload(context: Context, file: PathBuf, size: u64) -> ApiResult {
     })
 }
 
-async fn import(log: &Log, file: &Path, target: &Path, algorithm: Option<&str>, wanted: Option<&str>) -> Result<(), String> {
+async fn import(
+    log: &Log,
+    file: &Path,
+    target: &Path,
+    algorithm: Option<&str>,
+    wanted: Option<&str>,
+) -> Result<(), String> {
     if let (Some(algorithm), Some(wanted)) = (algorithm, wanted) {
         log.line(format!("calculating checksum...{algorithm}"));
         let got = checksum(file, algorithm).await?;
         if !got.eq_ignore_ascii_case(wanted) {
-            return Err(format!("checksum mismatch: got '{got}' != expect '{wanted}'"));
+            return Err(format!(
+                "checksum mismatch: got '{got}' != expect '{wanted}'"
+            ));
         }
         log.line("OK, checksum verified");
     }
     if crate::disk::has_backing_file(file) {
-        return Err(format!("backing file not allowed for untrusted image {}", file.display()));
+        return Err(format!(
+            "backing file not allowed for untrusted image {}",
+            file.display()
+        ));
     }
     copy_over(file, target).await
 }
@@ -198,7 +266,11 @@ async fn copy_over(from: &Path, to: &Path) -> Result<(), String> {
     let (from, to_path) = (from.to_owned(), to.to_owned());
     tokio::task::spawn_blocking(move || {
         let mut source = std::fs::File::open(from)?;
-        let mut target = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(to_path)?;
+        let mut target = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(to_path)?;
         std::io::copy(&mut source, &mut target).map(|_| ())
     })
     .await
@@ -226,7 +298,8 @@ async fn checksum(file: &Path, algorithm: &str) -> Result<String, String> {
     };
     let file = file.to_owned();
     let done = tokio::task::spawn_blocking(move || hash(&file)).await;
-    done.map_err(|error| error.to_string())?.map_err(|error| format!("cannot read the file: {error}"))
+    done.map_err(|error| error.to_string())?
+        .map_err(|error| format!("cannot read the file: {error}"))
 }
 
 fn download(context: Context) -> ApiResult {
@@ -234,7 +307,10 @@ fn download(context: Context) -> ApiResult {
     storage.check_enabled().map_err(ApiError::failed)?;
     let content = context.need("content")?.to_owned();
     if !storage.takes(&content) {
-        return Err(ApiError::failed(format!("storage '{}' is not configured for content-type '{content}'", storage.id)));
+        return Err(ApiError::failed(format!(
+            "storage '{}' is not configured for content-type '{content}'",
+            storage.id
+        )));
     }
     let name = normalize_name(context.need("filename")?);
     check_name(&content, &name)?;
@@ -247,23 +323,33 @@ fn download(context: Context) -> ApiResult {
         log.line(format!("downloading {url} to {}", target.display()));
         if target.exists() {
             let (Some(algorithm), Some(wanted)) = (&algorithm, &wanted) else {
-                return Err(format!("refusing to override existing file '{}'", target.display()));
+                return Err(format!(
+                    "refusing to override existing file '{}'",
+                    target.display()
+                ));
             };
             let got = checksum(&target, algorithm).await?;
             if !got.eq_ignore_ascii_case(wanted) {
-                return Err(format!("checksum mismatch: got '{got}' != expect '{wanted}', aborting"));
+                return Err(format!(
+                    "checksum mismatch: got '{got}' != expect '{wanted}', aborting"
+                ));
             }
             log.line("got correct file already, no need to download");
             return Ok(());
         }
-        let partial = target.with_file_name(format!(".{}.tmp_dwnl", target.file_name().unwrap_or_default().to_string_lossy()));
+        let partial = target.with_file_name(format!(
+            ".{}.tmp_dwnl",
+            target.file_name().unwrap_or_default().to_string_lossy()
+        ));
         let result = async {
             fetch(&url, &partial, verify).await?;
             if let (Some(algorithm), Some(wanted)) = (&algorithm, &wanted) {
                 log.line(format!("calculating checksum...{algorithm}"));
                 let got = checksum(&partial, algorithm).await?;
                 if !got.eq_ignore_ascii_case(wanted) {
-                    return Err(format!("checksum mismatch: got '{got}' != expect '{wanted}'"));
+                    return Err(format!(
+                        "checksum mismatch: got '{got}' != expect '{wanted}'"
+                    ));
                 }
             }
             std::fs::rename(&partial, &target).map_err(|error| error.to_string())
@@ -271,7 +357,10 @@ fn download(context: Context) -> ApiResult {
         .await;
         let _ = std::fs::remove_file(&partial);
         if result.is_ok() {
-            log.line(format!("download of '{url}' to '{}' finished", target.display()));
+            log.line(format!(
+                "download of '{url}' to '{}' finished",
+                target.display()
+            ));
         }
         result
     })
@@ -280,12 +369,28 @@ fn download(context: Context) -> ApiResult {
 /// Download with curl; failures end as wget's do in PVE: 8 = the server answered with an error.
 async fn fetch(url: &str, target: &Path, verify: bool) -> Result<(), String> {
     let mut command = tokio::process::Command::new("curl");
-    command.args(["--silent", "--show-error", "--fail", "--location", "--output"]).arg(target);
+    command
+        .args([
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--location",
+            "--output",
+        ])
+        .arg(target);
     if !verify {
         command.arg("--insecure");
     }
-    command.arg("--").arg(url).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    let status = command.kill_on_drop(true).status().await.map_err(|error| format!("cannot run curl: {error}"))?;
+    command
+        .arg("--")
+        .arg(url)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null());
+    let status = command
+        .kill_on_drop(true)
+        .status()
+        .await
+        .map_err(|error| format!("cannot run curl: {error}"))?;
     match status.code() {
         Some(0) => Ok(()),
         Some(22) => Err("download failed: exit code 8".into()),

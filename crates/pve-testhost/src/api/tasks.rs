@@ -10,7 +10,9 @@ pub fn handle(method: &str, template: &str, context: &Context) -> Result<Reply, 
     match (method, template) {
         ("GET", "/cluster/tasks") => Ok(Reply::Data(cluster(context))),
         ("GET", "/nodes/{node}/tasks") => Ok(list(context)),
-        ("GET", "/nodes/{node}/tasks/{upid}") => Ok(Reply::Data(json!([{"name": "log"}, {"name": "status"}]))),
+        ("GET", "/nodes/{node}/tasks/{upid}") => {
+            Ok(Reply::Data(json!([{"name": "log"}, {"name": "status"}])))
+        }
         ("GET", "/nodes/{node}/tasks/{upid}/status") => {
             let record = find(context)?.ok_or_else(|| ApiError::param("upid", "no such task"))?;
             Ok(Reply::Data(record.status_json(&context.host.node)))
@@ -29,12 +31,21 @@ pub fn handle(method: &str, template: &str, context: &Context) -> Result<Reply, 
 fn find(context: &Context) -> Result<Option<Record>, ApiError> {
     let upid = context.need("upid")?;
     if !upid.starts_with("UPID:") || upid.split(':').count() != 9 {
-        return Err(ApiError::param("upid", format!("unable to parse worker upid '{upid}'")));
+        return Err(ApiError::param(
+            "upid",
+            format!("unable to parse worker upid '{upid}'"),
+        ));
     }
     let record = context.host.tasks.get(upid);
-    let own = record.as_ref().is_some_and(|record| record.user == context.who.user);
+    let own = record
+        .as_ref()
+        .is_some_and(|record| record.user == context.who.user);
     if !own {
-        context.host.access.check(&context.who, &format!("/nodes/{}", context.host.node), &["Sys.Audit"])?;
+        context.host.access.check(
+            &context.who,
+            &format!("/nodes/{}", context.host.node),
+            &["Sys.Audit"],
+        )?;
     }
     Ok(record)
 }
@@ -47,7 +58,11 @@ fn visible(context: &Context) -> Vec<Record> {
 }
 
 fn cluster(context: &Context) -> Value {
-    visible(context).iter().take(25).map(|record| record.list_json(&context.host.node)).collect()
+    visible(context)
+        .iter()
+        .take(25)
+        .map(|record| record.list_json(&context.host.node))
+        .collect()
 }
 
 fn list(context: &Context) -> Reply {
@@ -60,16 +75,29 @@ fn list(context: &Context) -> Reply {
             "all" => true,
             _ => !running,
         }) && context.get("vmid").is_none_or(|vmid| record.id == vmid)
-            && context.get("typefilter").is_none_or(|kind| record.kind == kind)
-            && context.get("userfilter").is_none_or(|user| record.user.contains(user))
-            && context.number("since").is_none_or(|since| record.starttime >= since)
-            && context.number("until").is_none_or(|until| record.starttime <= until)
+            && context
+                .get("typefilter")
+                .is_none_or(|kind| record.kind == kind)
+            && context
+                .get("userfilter")
+                .is_none_or(|user| record.user.contains(user))
+            && context
+                .number("since")
+                .is_none_or(|since| record.starttime >= since)
+            && context
+                .number("until")
+                .is_none_or(|until| record.starttime <= until)
             && (!context.flag("errors") || (!running && !record.succeeded()))
     });
     let total = list.len();
     let start = usize::try_from(context.number("start").unwrap_or(0)).unwrap_or(usize::MAX);
     let limit = usize::try_from(context.number("limit").unwrap_or(50)).unwrap_or(usize::MAX);
-    let page: Vec<Value> = list.iter().skip(start).take(limit).map(|record| record.list_json(&context.host.node)).collect();
+    let page: Vec<Value> = list
+        .iter()
+        .skip(start)
+        .take(limit)
+        .map(|record| record.list_json(&context.host.node))
+        .collect();
     Reply::With(json!(page), "total", json!(total))
 }
 
@@ -80,7 +108,10 @@ fn log(context: &Context) -> Result<Reply, ApiError> {
     };
     if context.flag("download") {
         let name = format!("task-{}.log", context.need("upid")?);
-        return Ok(Reply::Text(name, lines.iter().map(|line| format!("{line}\n")).collect()));
+        return Ok(Reply::Text(
+            name,
+            lines.iter().map(|line| format!("{line}\n")).collect(),
+        ));
     }
     if lines.is_empty() {
         lines.push("no content".into());
@@ -90,7 +121,12 @@ fn log(context: &Context) -> Result<Reply, ApiError> {
         0 => usize::MAX,
         limit => usize::try_from(limit).unwrap_or(usize::MAX),
     };
-    let page: Vec<Value> =
-        lines.iter().enumerate().skip(start).take(limit).map(|(n, text)| json!({"n": n + 1, "t": text})).collect();
+    let page: Vec<Value> = lines
+        .iter()
+        .enumerate()
+        .skip(start)
+        .take(limit)
+        .map(|(n, text)| json!({"n": n + 1, "t": text}))
+        .collect();
     Ok(Reply::With(json!(page), "total", json!(lines.len())))
 }

@@ -11,18 +11,30 @@ use crate::host::Host;
 
 /// The file of a VM's cloud-init drive, if it has one.
 fn volume(config: &Config) -> Option<String> {
-    let drives = config.current.iter().filter(|(key, _)| bus(key).is_some()).map(|(_, value)| Drive::parse(value));
-    drives.into_iter().find(Drive::is_cloudinit).map(|drive| drive.file)
+    let drives = config
+        .current
+        .iter()
+        .filter(|(key, _)| bus(key).is_some())
+        .map(|(_, value)| Drive::parse(value));
+    drives
+        .into_iter()
+        .find(Drive::is_cloudinit)
+        .map(|drive| drive.file)
 }
 
 /// Snippets named by `cicustom`.
 fn custom(host: &Host, config: &Config) -> Result<Custom, String> {
     let mut custom = Custom::default();
-    let Some(value) = config.current.get("cicustom") else { return Ok(custom) };
+    let Some(value) = config.current.get("cicustom") else {
+        return Ok(custom);
+    };
     for part in value.split(',') {
-        let Some((kind, volid)) = part.split_once('=') else { continue };
+        let Some((kind, volid)) = part.split_once('=') else {
+            continue;
+        };
         let file = host.volume_file(volid)?;
-        let text = std::fs::read_to_string(file).map_err(|_| format!("volume '{volid}' does not exist"))?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|_| format!("volume '{volid}' does not exist"))?;
         match kind {
             "user" => custom.user = Some(text),
             "network" => custom.network = Some(text),
@@ -50,7 +62,9 @@ pub async fn regenerate(host: &Host, vmid: u32) -> Result<Value, ApiError> {
     let _guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
     let mut config = Config::load(host, vmid)?;
     config.check_lock().map_err(ApiError::failed)?;
-    generate(host, vmid, &mut config).await.map_err(ApiError::failed)?;
+    generate(host, vmid, &mut config)
+        .await
+        .map_err(ApiError::failed)?;
     config.save(host, vmid)?;
     Ok(Value::Null)
 }
@@ -58,8 +72,12 @@ pub async fn regenerate(host: &Host, vmid: u32) -> Result<Value, ApiError> {
 /// GET cloudinit: what is on the drive and what would be.
 pub fn pending(host: &Host, vmid: u32) -> Result<Value, ApiError> {
     let config = Config::load(host, vmid)?;
-    let mut keys: Vec<&String> =
-        config.current.keys().filter(|key| options::is_cloudinit(key)).chain(config.cloudinit.keys()).collect();
+    let mut keys: Vec<&String> = config
+        .current
+        .keys()
+        .filter(|key| options::is_cloudinit(key))
+        .chain(config.cloudinit.keys())
+        .collect();
     keys.sort();
     keys.dedup();
     let entry = |key: &String| {

@@ -33,7 +33,10 @@ fn path(host: &Host, vmid: u32) -> PathBuf {
 
 /// The text for a VM that does not exist.
 pub fn missing(host: &Host, vmid: u32) -> ApiError {
-    ApiError::failed(format!("Configuration file 'nodes/{}/qemu-server/{vmid}.conf' does not exist", host.node))
+    ApiError::failed(format!(
+        "Configuration file 'nodes/{}/qemu-server/{vmid}.conf' does not exist",
+        host.node
+    ))
 }
 
 impl Config {
@@ -41,11 +44,6 @@ impl Config {
     pub fn load(host: &Host, vmid: u32) -> Result<Self, ApiError> {
         let text = std::fs::read_to_string(path(host, vmid)).map_err(|_| missing(host, vmid))?;
         Ok(Self::parse(&text))
-    }
-
-    /// Does the VM exist?
-    pub fn exists(host: &Host, vmid: u32) -> bool {
-        path(host, vmid).exists()
     }
 
     /// Write it; the digest changes with it.
@@ -62,11 +60,17 @@ impl Config {
 
     /// Read the file's format.
     pub fn parse(text: &str) -> Self {
-        let mut config = Self { digest: digest(text), ..Self::default() };
+        let mut config = Self {
+            digest: digest(text),
+            ..Self::default()
+        };
         let mut section = "";
         let mut description: Option<String> = None;
         for line in text.lines() {
-            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            if let Some(name) = line
+                .strip_prefix('[')
+                .and_then(|line| line.strip_suffix(']'))
+            {
                 section = name;
             } else if let Some(comment) = line.strip_prefix('#').filter(|_| section.is_empty()) {
                 let decoded = percent_decode_str(comment).decode_utf8_lossy();
@@ -74,20 +78,29 @@ impl Config {
                     None => decoded.into_owned(),
                     Some(before) => format!("{before}\n{decoded}"),
                 });
-            } else if let Some((key, value)) = line.split_once(": ").or_else(|| line.split_once(':')) {
+            } else if let Some((key, value)) =
+                line.split_once(": ").or_else(|| line.split_once(':'))
+            {
                 let (key, value) = (key.trim().to_owned(), value.to_owned());
                 match section {
                     "" => {
                         config.current.insert(key, value);
                     }
                     "PENDING" if key == "delete" => {
-                        config.delete.extend(value.split(',').filter(|name| !name.is_empty()).map(str::to_owned));
+                        config.delete.extend(
+                            value
+                                .split(',')
+                                .filter(|name| !name.is_empty())
+                                .map(str::to_owned),
+                        );
                     }
                     "PENDING" => {
                         config.pending.insert(key, value);
                     }
                     "special:cloudinit" if key == "added" => {
-                        config.cloudinit.extend(value.split(',').map(|name| (name.trim().to_owned(), None)));
+                        config
+                            .cloudinit
+                            .extend(value.split(',').map(|name| (name.trim().to_owned(), None)));
                     }
                     "special:cloudinit" => {
                         config.cloudinit.insert(key, Some(value));
@@ -110,7 +123,10 @@ impl Config {
             }
         }
         let section = |map: &BTreeMap<String, String>| -> String {
-            map.iter().filter(|(key, _)| *key != "description").map(|(key, value)| format!("{key}: {value}\n")).collect()
+            map.iter()
+                .filter(|(key, _)| *key != "description")
+                .map(|(key, value)| format!("{key}: {value}\n"))
+                .collect()
         };
         text += &section(&self.current);
         if !self.pending.is_empty() || !self.delete.is_empty() {
@@ -123,8 +139,12 @@ impl Config {
         }
         if !self.cloudinit.is_empty() {
             text += "\n[special:cloudinit]\n";
-            let added: Vec<&str> =
-                self.cloudinit.iter().filter(|(_, before)| before.is_none()).map(|(key, _)| key.as_str()).collect();
+            let added: Vec<&str> = self
+                .cloudinit
+                .iter()
+                .filter(|(_, before)| before.is_none())
+                .map(|(key, _)| key.as_str())
+                .collect();
             if !added.is_empty() {
                 text += &format!("added: {}\n", added.join(","));
             }
@@ -165,17 +185,27 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let mut config = Config::default();
-        for (key, value) in [("memory", "512"), ("description", "a: b\n50%\nc"), ("boot", "order=scsi0;ide2"), ("name", "x")] {
+        for (key, value) in [
+            ("memory", "512"),
+            ("description", "a: b\n50%\nc"),
+            ("boot", "order=scsi0;ide2"),
+            ("name", "x"),
+        ] {
             config.current.insert(key.into(), value.into());
         }
         config.pending.insert("memory".into(), "1024".into());
         config.delete.insert("ide2".into());
         config.cloudinit.insert("ciuser".into(), None);
-        config.cloudinit.insert("ipconfig0".into(), Some("ip=dhcp".into()));
+        config
+            .cloudinit
+            .insert("ipconfig0".into(), Some("ip=dhcp".into()));
         let text = config.render();
         let mut read = Config::parse(&text);
         read.digest = String::new();
         assert_eq!(read, config, "{text}");
-        assert!(text.contains("\n[PENDING]\ndelete: ide2\nmemory: 1024\n"), "{text}");
+        assert!(
+            text.contains("\n[PENDING]\ndelete: ide2\nmemory: 1024\n"),
+            "{text}"
+        );
     }
 }

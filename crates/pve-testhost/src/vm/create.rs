@@ -16,8 +16,19 @@ use crate::host::{Host, now, random_uuid};
 use crate::task::Log;
 
 /// Parameters of the create call that are no options.
-const NOT_OPTIONS: [&str; 11] =
-    ["node", "vmid", "pool", "start", "storage", "archive", "force", "unique", "live-restore", "bwlimit", "ha-managed"];
+const NOT_OPTIONS: [&str; 11] = [
+    "node",
+    "vmid",
+    "pool",
+    "start",
+    "storage",
+    "archive",
+    "force",
+    "unique",
+    "live-restore",
+    "bwlimit",
+    "ha-managed",
+];
 
 /// POST /nodes/N/qemu.
 pub async fn create(context: Context) -> ApiResult {
@@ -31,9 +42,11 @@ pub async fn create(context: Context) -> ApiResult {
         if !super::pools(&host).contains_key(pool) {
             return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
         }
-        host.access.check(&context.who, &format!("/pool/{pool}"), &["VM.Allocate"])?;
+        host.access
+            .check(&context.who, &format!("/pool/{pool}"), &["VM.Allocate"])?;
     } else {
-        host.access.check(&context.who, &format!("/vms/{vmid}"), &["VM.Allocate"])?;
+        host.access
+            .check(&context.who, &format!("/vms/{vmid}"), &["VM.Allocate"])?;
     }
     let mut wanted = BTreeMap::new();
     for (key, value) in &context.params {
@@ -54,12 +67,20 @@ pub async fn create(context: Context) -> ApiResult {
     }
     let start = context.flag("start");
     let who = context.who.clone();
+    // Made before the worker: one that never gets to run leaves nothing either.
+    let mut making = Making {
+        host: host.clone(),
+        vmid,
+        volumes: Vec::new(),
+        done: false,
+    };
     context.spawn("qmcreate", &vmid.to_string(), move |log| async move {
-        let mut making = Making { host: host.clone(), vmid, volumes: Vec::new(), done: false };
-        let _guard = host.lock_vm(vmid).await?;
-        build(&host, vmid, wanted, &mut making, &log).await.map_err(|error| format!("unable to create VM {vmid} - {error}"))?;
-        making.done = true;
-        drop(_guard);
+        let guard = host.lock_vm(vmid).await?;
+        build(&host, vmid, wanted, &mut making, &log)
+            .await
+            .map_err(|error| format!("unable to create VM {vmid} - {error}"))?;
+        making.finish();
+        drop(guard);
         if start {
             log.line("Execute autostart");
             let upid = super::power::start_task(&host, vmid, &who, None);
@@ -75,6 +96,13 @@ struct Making {
     vmid: u32,
     volumes: Vec<PathBuf>,
     done: bool,
+}
+
+impl Making {
+    /// All went well.
+    fn finish(mut self) {
+        self.done = true;
+    }
 }
 
 impl Drop for Making {
@@ -94,10 +122,12 @@ fn reserve(host: &Host, vmid: u32) -> Result<(), ApiError> {
     let path = host.dir.join("qemu-server").join(format!("{vmid}.conf"));
     match std::fs::File::create_new(path) {
         Ok(mut file) => Ok(std::io::Write::write_all(&mut file, b"lock: create\n")?),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(ApiError::failed(format!(
-            "unable to create VM {vmid} - VM {vmid} already exists on node '{}'",
-            host.node
-        ))),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(ApiError::failed(format!(
+                "unable to create VM {vmid} - VM {vmid} already exists on node '{}'",
+                host.node
+            )))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -117,26 +147,47 @@ async fn build(
         wanted.insert(key, value);
     }
     if !wanted.contains_key("boot") {
-        wanted.insert("boot".into(), drive::boot_value(&drive::default_boot(&wanted)));
+        wanted.insert(
+            "boot".into(),
+            drive::boot_value(&drive::default_boot(&wanted)),
+        );
     }
-    wanted.entry("smbios1".into()).or_insert_with(|| format!("uuid={}", random_uuid()));
+    wanted
+        .entry("smbios1".into())
+        .or_insert_with(|| format!("uuid={}", random_uuid()));
     if wanted.get("vmgenid").is_none_or(|id| id == "1") {
         wanted.insert("vmgenid".into(), random_uuid());
     }
-    wanted.insert("meta".into(), format!("creation-qemu=10.0.2,ctime={}", now()));
-    let mut config = Config { current: wanted, ..Config::default() };
+    wanted.insert(
+        "meta".into(),
+        format!("creation-qemu=10.0.2,ctime={}", now()),
+    );
+    let mut config = Config {
+        current: wanted,
+        ..Config::default()
+    };
     config.save(host, vmid).map_err(|error| error.to_string())
 }
 
 /// Checks of a drive that are made before any task.
-pub fn check_storage(context: &Context, vmid: u32, key: &str, drive: &Drive) -> Result<(), ApiError> {
+pub fn check_storage(
+    context: &Context,
+    vmid: u32,
+    key: &str,
+    drive: &Drive,
+) -> Result<(), ApiError> {
     let host = &context.host;
     if let Some(source) = drive.get("import-from") {
         if source.starts_with('/') && !context.who.is_root() {
-            return Err(ApiError::failed("Only root can pass arbitrary filesystem paths"));
+            return Err(ApiError::failed(
+                "Only root can pass arbitrary filesystem paths",
+            ));
         }
         if drive.allocation().is_none() {
-            return Err(ApiError::param(key, "import-from requires special syntax - use <storage ID>:0,import-from=<source>"));
+            return Err(ApiError::param(
+                key,
+                "import-from requires special syntax - use <storage ID>:0,import-from=<source>",
+            ));
         }
     }
     if !drive.has_medium() {
@@ -146,15 +197,20 @@ pub fn check_storage(context: &Context, vmid: u32, key: &str, drive: &Drive) -> 
         if context.who.is_root() {
             return Ok(());
         }
-        return Err(ApiError::failed("Only root can pass arbitrary filesystem paths"));
+        return Err(ApiError::failed(
+            "Only root can pass arbitrary filesystem paths",
+        ));
     };
     let storage = host.storage(storage)?;
     let path = format!("/storage/{}", storage.id);
     if name == "cloudinit" {
-        return host.access.check(&context.who, &path, &["Datastore.AllocateSpace"]);
+        return host
+            .access
+            .check(&context.who, &path, &["Datastore.AllocateSpace"]);
     }
     if drive.allocation().is_some() {
-        host.access.check(&context.who, &path, &["Datastore.AllocateSpace"])?;
+        host.access
+            .check(&context.who, &path, &["Datastore.AllocateSpace"])?;
         if !storage.takes("images") {
             let text = format!("storage '{}' does not support vm images", storage.id);
             return Err(ApiError::param("storage", text));
@@ -164,7 +220,11 @@ pub fn check_storage(context: &Context, vmid: u32, key: &str, drive: &Drive) -> 
     let parsed = storage.parse(name).map_err(ApiError::failed)?;
     // A volume of this VM belongs to whoever may configure it.
     if parsed.vmid != Some(vmid) {
-        host.access.check_any(&context.who, &path, &["Datastore.AllocateSpace", "Datastore.Audit"])?;
+        host.access.check_any(
+            &context.who,
+            &path,
+            &["Datastore.AllocateSpace", "Datastore.Audit"],
+        )?;
     }
     Ok(())
 }
@@ -183,7 +243,10 @@ pub async fn provide(
     if !drive.has_medium() {
         return Ok((drive.render(), None));
     }
-    let Some((storage_id, name)) = drive.volume().map(|(storage, name)| (storage.to_owned(), name.to_owned())) else {
+    let Some((storage_id, name)) = drive
+        .volume()
+        .map(|(storage, name)| (storage.to_owned(), name.to_owned()))
+    else {
         return Ok((drive.render(), None));
     };
     let storage = host.storage(&storage_id).map_err(|error| error.message)?;
@@ -196,17 +259,26 @@ pub async fn provide(
         disk::create(&path, &format, 4 << 20).await?;
         drive.file = format!("{storage_id}:{name}");
         drive.set("media", "cdrom");
-        log.line(format!("{key}: successfully created disk '{}'", drive.render()));
+        log.line(format!(
+            "{key}: successfully created disk '{}'",
+            drive.render()
+        ));
         return Ok((drive.render(), Some(path)));
     }
     if let Some((_, gib)) = drive.allocation() {
         let format = format.unwrap_or_else(|| "raw".into());
         if zfs && format != "raw" {
-            return Err(format!("storage '{storage_id}' does not support format '{format}'"));
+            return Err(format!(
+                "storage '{storage_id}' does not support format '{format}'"
+            ));
         }
         let name = storage.image_name(vmid, &storage.free_disk(vmid), &format);
         let path = storage.file(&name)?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size in GiB, verified to be positive")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a size in GiB, verified to be positive"
+        )]
         let asked = (gib * f64::from(1 << 20)) as u64 * 1024;
         let size = match key {
             // The variables of OVMF, whatever size was asked for.
@@ -222,7 +294,10 @@ pub async fn provide(
         let size = disk::virtual_size(&path).unwrap_or(size);
         drive.file = format!("{storage_id}:{name}");
         drive.set("size", &disk::format_size(size));
-        log.line(format!("{key}: successfully created disk '{}'", drive.render()));
+        log.line(format!(
+            "{key}: successfully created disk '{}'",
+            drive.render()
+        ));
         return Ok((drive.render(), Some(path)));
     }
     let path = storage.file(&name)?;
@@ -235,15 +310,29 @@ pub async fn provide(
     Ok((drive.render(), None))
 }
 
-async fn import(host: &Host, source: &str, target: &std::path::Path, log: &Log) -> Result<(), String> {
+async fn import(
+    host: &Host,
+    source: &str,
+    target: &std::path::Path,
+    log: &Log,
+) -> Result<(), String> {
     let (path, format) = if source.starts_with('/') {
         (PathBuf::from(source), "raw".to_owned())
     } else {
-        let (storage, name) = source.split_once(':').ok_or_else(|| format!("unable to parse volume ID '{source}'"))?;
+        let (storage, name) = source
+            .split_once(':')
+            .ok_or_else(|| format!("unable to parse volume ID '{source}'"))?;
         let storage = host.storage(storage).map_err(|error| error.message)?;
         storage.check_enabled()?;
         let parsed = storage.parse(name)?;
-        (storage.path.join(&parsed.file), if parsed.format == "iso" { "raw".into() } else { parsed.format })
+        (
+            storage.path.join(&parsed.file),
+            if parsed.format == "iso" {
+                "raw".into()
+            } else {
+                parsed.format
+            },
+        )
     };
     if !path.exists() {
         return Err(format!("volume '{source}' does not exist"));
@@ -254,9 +343,15 @@ async fn import(host: &Host, source: &str, target: &std::path::Path, log: &Log) 
 
 /// The answer of GET config.
 pub fn config_json(config: &Config, current: bool) -> serde_json::Value {
-    let options = if current { config.current.clone() } else { config.effective() };
-    let mut shown: serde_json::Map<String, serde_json::Value> =
-        options.iter().map(|(key, value)| (key.clone(), options::shown(key, value))).collect();
+    let options = if current {
+        config.current.clone()
+    } else {
+        config.effective()
+    };
+    let mut shown: serde_json::Map<String, serde_json::Value> = options
+        .iter()
+        .map(|(key, value)| (key.clone(), options::shown(key, value)))
+        .collect();
     shown.insert("digest".into(), json!(config.digest));
     shown.into()
 }

@@ -11,11 +11,19 @@ use crate::host::Host;
 pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
     let host = context.host.clone();
     let config = Config::load(&host, vmid)?;
-    if config.current.get("protection").is_some_and(|flag| flag == "1") {
-        return Err(ApiError::failed(format!("can't remove VM {vmid} - protection mode enabled")));
+    if config
+        .current
+        .get("protection")
+        .is_some_and(|flag| flag == "1")
+    {
+        return Err(ApiError::failed(format!(
+            "can't remove VM {vmid} - protection mode enabled"
+        )));
     }
     if host.guests.power(vmid) != Power::Stopped {
-        return Err(ApiError::failed(format!("VM {vmid} is running - destroy failed")));
+        return Err(ApiError::failed(format!(
+            "VM {vmid} is running - destroy failed"
+        )));
     }
     let unreferenced = context.flag("destroy-unreferenced-disks");
     let purge = context.flag("purge");
@@ -36,7 +44,11 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
         }
         if unreferenced {
             for storage in host.storages().iter().filter(|storage| storage.enabled) {
-                for volume in storage.list().into_iter().filter(|volume| volume.vmid == Some(vmid)) {
+                for volume in storage
+                    .list()
+                    .into_iter()
+                    .filter(|volume| volume.vmid == Some(vmid))
+                {
                     log.line(format!("Destroying unreferenced disk '{}'", volume.volid));
                     let _ = std::fs::remove_file(volume.path);
                 }
@@ -54,13 +66,20 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
 
 /// Remove a volume if it belongs to this VM; ISOs and others' disks stay.
 pub fn free(host: &Host, vmid: u32, volid: &str) -> bool {
-    let Some((storage, name)) = volid.split_once(':') else { return false };
-    let Ok(storage) = host.storage(storage) else { return false };
+    let Some((storage, name)) = volid.split_once(':') else {
+        return false;
+    };
+    let Ok(storage) = host.storage(storage) else {
+        return false;
+    };
     match storage.parse(name) {
         Ok(parsed) if parsed.vmid == Some(vmid) => {
             let path = storage.path.join(parsed.file);
             let removed = std::fs::remove_file(&path).is_ok();
-            if let Some(dir) = path.parent().filter(|_| storage.kind == crate::storage::Kind::Dir) {
+            if let Some(dir) = path
+                .parent()
+                .filter(|_| storage.kind == crate::storage::Kind::Dir)
+            {
                 // Goes once the last image is gone.
                 let _ = std::fs::remove_dir(dir);
             }
@@ -74,11 +93,12 @@ pub fn free(host: &Host, vmid: u32, volid: &str) -> bool {
 pub fn leave_pools(host: &Host, vmid: u32) {
     let mut pools = super::pools(host);
     let before = pools.clone();
-    pools.values_mut().for_each(|members| members.retain(|member| *member != vmid));
+    pools
+        .values_mut()
+        .for_each(|members| members.retain(|member| *member != vmid));
     if pools != before
         && let Err(error) = super::save_pools(host, &pools)
     {
         eprintln!("pve-testhost: cannot write pools.json: {error}");
     }
 }
-

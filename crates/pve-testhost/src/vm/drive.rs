@@ -13,13 +13,19 @@ pub fn bus(key: &str) -> Option<&'static str> {
     if name == key {
         return None;
     }
-    ["ide", "sata", "scsi", "virtio"].into_iter().find(|bus| *bus == name)
+    ["ide", "sata", "scsi", "virtio"]
+        .into_iter()
+        .find(|bus| *bus == name)
 }
 
 /// Keys in the order PVE goes through drives: by bus, then by number.
 pub fn order(key: &str) -> (usize, u32) {
     let name = key.trim_end_matches(|c: char| c.is_ascii_digit());
-    let rank = ["ide", "scsi", "virtio", "sata", "efidisk", "tpmstate", "unused", "net"].iter().position(|known| *known == name);
+    let rank = [
+        "ide", "scsi", "virtio", "sata", "efidisk", "tpmstate", "unused", "net",
+    ]
+    .iter()
+    .position(|known| *known == name);
     (rank.unwrap_or(9), key[name.len()..].parse().unwrap_or(0))
 }
 
@@ -35,7 +41,10 @@ pub struct Drive {
 impl Drive {
     /// Read a value (verified before).
     pub fn parse(value: &str) -> Self {
-        let mut drive = Self { file: String::new(), options: Vec::new() };
+        let mut drive = Self {
+            file: String::new(),
+            options: Vec::new(),
+        };
         for part in value.split(',').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
                 Some(("file" | "volume", file)) => file.clone_into(&mut drive.file),
@@ -48,7 +57,10 @@ impl Drive {
 
     /// An option.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.options.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+        self.options
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Set an option; it goes last when new.
@@ -73,7 +85,12 @@ impl Drive {
     /// Is it a cloud-init drive (or the wish for one)?
     pub fn is_cloudinit(&self) -> bool {
         let name = self.file.rsplit([':', '/']).next().unwrap_or("");
-        name == "cloudinit" || (name.starts_with("vm-") && name.split('.').next().is_some_and(|base| base.ends_with("-cloudinit")))
+        name == "cloudinit"
+            || (name.starts_with("vm-")
+                && name
+                    .split('.')
+                    .next()
+                    .is_some_and(|base| base.ends_with("-cloudinit")))
     }
 
     /// Is there a volume in it?
@@ -83,14 +100,25 @@ impl Drive {
 
     /// Storage and the rest of a volume id.
     pub fn volume(&self) -> Option<(&str, &str)> {
-        if self.file.starts_with('/') { None } else { self.file.split_once(':') }
+        if self.file.starts_with('/') {
+            None
+        } else {
+            self.file.split_once(':')
+        }
     }
 
     /// The size in GiB of `STORAGE:SIZE`, which asks for a new volume.
     pub fn allocation(&self) -> Option<(&str, f64)> {
         let (storage, size) = self.volume()?;
-        let plain = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        if plain { size.parse().ok().map(|size| (storage, size)) } else { None }
+        let plain = !size.is_empty()
+            && size
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if plain {
+            size.parse().ok().map(|size| (storage, size))
+        } else {
+            None
+        }
     }
 
     /// As it is written: file first, options sorted, size last but for the order PVE prints them in.
@@ -107,40 +135,71 @@ impl Drive {
 
 /// The size a drive's value tells.
 pub fn size_of(value: &str) -> Option<u64> {
-    Drive::parse(value).get("size").and_then(crate::disk::parse_size)
+    Drive::parse(value)
+        .get("size")
+        .and_then(crate::disk::parse_size)
 }
 
 /// The devices of a boot order; empty for a legacy or empty one.
 pub fn boot_devices(boot: Option<&String>) -> Vec<String> {
-    let order = boot.and_then(|boot| boot.strip_prefix("order=")).unwrap_or("");
-    order.split(';').filter(|device| !device.is_empty()).map(str::to_owned).collect()
+    let order = boot
+        .and_then(|boot| boot.strip_prefix("order="))
+        .unwrap_or("");
+    order
+        .split(';')
+        .filter(|device| !device.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Write a boot order; PVE keeps one blank when nothing is bootable.
 pub fn boot_value(devices: &[String]) -> String {
-    if devices.is_empty() { " ".into() } else { format!("order={}", devices.join(";")) }
+    if devices.is_empty() {
+        " ".into()
+    } else {
+        format!("order={}", devices.join(";"))
+    }
 }
 
 /// First disk, first CD-ROM, first NIC: what PVE boots when nobody says.
 pub fn default_boot(config: &BTreeMap<String, String>) -> Vec<String> {
-    let mut drives: Vec<(&String, Drive)> =
-        config.iter().filter(|(key, _)| bus(key).is_some()).map(|(key, value)| (key, Drive::parse(value))).collect();
+    let mut drives: Vec<(&String, Drive)> = config
+        .iter()
+        .filter(|(key, _)| bus(key).is_some())
+        .map(|(key, value)| (key, Drive::parse(value)))
+        .collect();
     drives.sort_by_key(|(key, _)| order(key));
-    let disk = drives.iter().find(|(_, drive)| !drive.is_cdrom()).map(|(key, _)| (*key).clone());
-    let cdrom = drives.iter().filter(|(_, drive)| drive.is_cdrom()).map(|(key, _)| (*key).clone()).min();
-    let net = config.keys().filter(|key| is_net(key)).min_by_key(|key| order(key)).cloned();
+    let disk = drives
+        .iter()
+        .find(|(_, drive)| !drive.is_cdrom())
+        .map(|(key, _)| (*key).clone());
+    let cdrom = drives
+        .iter()
+        .filter(|(_, drive)| drive.is_cdrom())
+        .map(|(key, _)| (*key).clone())
+        .min();
+    let net = config
+        .keys()
+        .filter(|key| is_net(key))
+        .min_by_key(|key| order(key))
+        .cloned();
     disk.into_iter().chain(cdrom).chain(net).collect()
 }
 
 /// The value of the first disk in the boot order.
 pub fn boot_disk(config: &BTreeMap<String, String>) -> Option<String> {
     let devices = boot_devices(config.get("boot"));
-    devices.iter().filter_map(|device| config.get(device)).find(|value| !value.contains("media=cdrom") && size_of(value).is_some()).cloned()
+    devices
+        .iter()
+        .filter_map(|device| config.get(device))
+        .find(|value| !value.contains("media=cdrom") && size_of(value).is_some())
+        .cloned()
 }
 
 /// Is this the key of a NIC?
 pub fn is_net(key: &str) -> bool {
-    key.strip_prefix("net").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    key.strip_prefix("net")
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -148,7 +207,10 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]

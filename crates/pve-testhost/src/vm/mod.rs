@@ -18,9 +18,19 @@ use config::Config;
 
 /// All VMIDs.
 pub fn ids(host: &Host) -> Vec<u32> {
-    let entries = std::fs::read_dir(host.dir.join("qemu-server")).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(host.dir.join("qemu-server"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut found: Vec<u32> = entries
-        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".conf")?.parse().ok())
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_suffix(".conf")?
+                .parse()
+                .ok()
+        })
         .collect();
     found.sort_unstable();
     found
@@ -28,24 +38,39 @@ pub fn ids(host: &Host) -> Vec<u32> {
 
 /// Pools and the VMs in them.
 pub fn pools(host: &Host) -> BTreeMap<String, Vec<u32>> {
-    std::fs::read(host.dir.join("pools.json")).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    std::fs::read(host.dir.join("pools.json"))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
 }
 
 /// Keep the pools.
 pub fn save_pools(host: &Host, pools: &BTreeMap<String, Vec<u32>>) -> std::io::Result<()> {
-    write_private(&host.dir.join("pools.json"), &serde_json::to_vec_pretty(pools)?)
+    write_private(
+        &host.dir.join("pools.json"),
+        &serde_json::to_vec_pretty(pools)?,
+    )
 }
 
 /// The pool a VM is in.
 pub fn pool_of(host: &Host, vmid: u32) -> Option<String> {
-    pools(host).into_iter().find(|(_, members)| members.contains(&vmid)).map(|(name, _)| name)
+    pools(host)
+        .into_iter()
+        .find(|(_, members)| members.contains(&vmid))
+        .map(|(name, _)| name)
 }
 
 /// Clean up after a server that was killed: its workers are gone, and what they were making with them.
 pub fn recover(host: &Host) -> std::io::Result<()> {
     for vmid in ids(host) {
-        let Ok(mut config) = Config::load(host, vmid) else { continue };
-        if config.current.get("lock").is_some_and(|lock| lock == "create") {
+        let Ok(mut config) = Config::load(host, vmid) else {
+            continue;
+        };
+        if config
+            .current
+            .get("lock")
+            .is_some_and(|lock| lock == "create")
+        {
             config.current.remove("lock");
             // PVE would keep the lock; here nobody could ever take it away again.
             config.save(host, vmid)?;

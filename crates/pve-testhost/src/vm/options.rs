@@ -16,8 +16,17 @@ const MASKED: &str = "**********";
 pub fn is_cloudinit(key: &str) -> bool {
     matches!(
         key,
-        "cicustom" | "cipassword" | "citype" | "ciuser" | "ciupgrade" | "nameserver" | "searchdomain" | "sshkeys"
-    ) || key.strip_prefix("ipconfig").is_some_and(|rest| rest.parse::<u8>().is_ok())
+        "cicustom"
+            | "cipassword"
+            | "citype"
+            | "ciuser"
+            | "ciupgrade"
+            | "nameserver"
+            | "searchdomain"
+            | "sshkeys"
+    ) || key
+        .strip_prefix("ipconfig")
+        .is_some_and(|rest| rest.parse::<u8>().is_ok())
 }
 
 /// Options that take effect at once on a running VM.
@@ -25,7 +34,16 @@ pub fn is_immediate(key: &str) -> bool {
     is_cloudinit(key)
         || matches!(
             key,
-            "name" | "description" | "tags" | "onboot" | "protection" | "startup" | "lock" | "hookscript" | "shares" | "vmstatestorage"
+            "name"
+                | "description"
+                | "tags"
+                | "onboot"
+                | "protection"
+                | "startup"
+                | "lock"
+                | "hookscript"
+                | "shares"
+                | "vmstatestorage"
         )
 }
 
@@ -40,13 +58,17 @@ pub fn agent_enabled(config: &BTreeMap<String, String>) -> bool {
 /// The privilege an option needs, or none for options that are root's own.
 fn privilege(key: &str) -> Option<&'static [&'static str]> {
     Some(match key {
-        "cores" | "sockets" | "cpu" | "cpulimit" | "cpuunits" | "numa" | "vcpus" | "affinity" => &["VM.Config.CPU"],
-        "memory" | "balloon" | "shares" | "hugepages" | "keephugepages" | "allow-ksm" => &["VM.Config.Memory"],
-        "acpi" | "hotplug" | "kvm" | "machine" | "scsihw" | "smbios1" | "tablet" | "vga" | "watchdog" | "audio0" | "rng0" | "arch" => {
-            &["VM.Config.HWType"]
+        "cores" | "sockets" | "cpu" | "cpulimit" | "cpuunits" | "numa" | "vcpus" | "affinity" => {
+            &["VM.Config.CPU"]
         }
-        "agent" | "autostart" | "bios" | "description" | "keyboard" | "localtime" | "migrate_downtime" | "migrate_speed" | "name"
-        | "onboot" | "ostype" | "protection" | "reboot" | "startdate" | "startup" | "tdf" | "template" | "tags" | "freeze"
+        "memory" | "balloon" | "shares" | "hugepages" | "keephugepages" | "allow-ksm" => {
+            &["VM.Config.Memory"]
+        }
+        "acpi" | "hotplug" | "kvm" | "machine" | "scsihw" | "smbios1" | "tablet" | "vga"
+        | "watchdog" | "audio0" | "rng0" | "arch" => &["VM.Config.HWType"],
+        "agent" | "autostart" | "bios" | "description" | "keyboard" | "localtime"
+        | "migrate_downtime" | "migrate_speed" | "name" | "onboot" | "ostype" | "protection"
+        | "reboot" | "startdate" | "startup" | "tdf" | "template" | "tags" | "freeze"
         | "spice_enhancements" | "vmgenid" => &["VM.Config.Options"],
         "boot" | "bootdisk" | "vmstatestorage" => &["VM.Config.Disk"],
         _ if is_cloudinit(key) => &["VM.Config.Cloudinit", "VM.Config.Network"],
@@ -58,7 +80,13 @@ fn privilege(key: &str) -> Option<&'static [&'static str]> {
 }
 
 /// May this user set (or delete, with no value) an option? `old` is what is there.
-pub fn check_permission(context: &Context, vmid: u32, key: &str, value: Option<&str>, old: Option<&str>) -> Result<(), ApiError> {
+pub fn check_permission(
+    context: &Context,
+    vmid: u32,
+    key: &str,
+    value: Option<&str>,
+    old: Option<&str>,
+) -> Result<(), ApiError> {
     if context.who.is_root() {
         return Ok(());
     }
@@ -66,11 +94,19 @@ pub fn check_permission(context: &Context, vmid: u32, key: &str, value: Option<&
     let access = &context.host.access;
     if is_drive(key) {
         let cdrom = |value: &str| Drive::parse(value).is_cdrom();
-        let only_cdrom = value.is_none_or(cdrom) && old.is_none_or(cdrom) && (value.is_some() || old.is_some());
+        let only_cdrom =
+            value.is_none_or(cdrom) && old.is_none_or(cdrom) && (value.is_some() || old.is_some());
         // A cloud-init drive counts as one of both.
-        let cloudinit = [value, old].into_iter().flatten().any(|value| Drive::parse(value).is_cloudinit());
+        let cloudinit = [value, old]
+            .into_iter()
+            .flatten()
+            .any(|value| Drive::parse(value).is_cloudinit());
         if cloudinit {
-            access.check(&context.who, &path, &["VM.Config.Cloudinit", "VM.Config.CDROM"])?;
+            access.check(
+                &context.who,
+                &path,
+                &["VM.Config.Cloudinit", "VM.Config.CDROM"],
+            )?;
         } else if only_cdrom {
             access.check(&context.who, &path, &["VM.Config.CDROM"])?;
         } else {
@@ -80,19 +116,28 @@ pub fn check_permission(context: &Context, vmid: u32, key: &str, value: Option<&
     }
     if key.starts_with("serial") {
         if value.or(old).is_some_and(|value| value != "socket") {
-            return Err(ApiError::failed(format!("only root can modify '{key}' config for real devices")));
+            return Err(ApiError::failed(format!(
+                "only root can modify '{key}' config for real devices"
+            )));
         }
         return access.check(&context.who, &path, &["VM.Config.HWType"]);
     }
     match privilege(key) {
         Some([one]) => access.check(&context.who, &path, &[one]),
         Some(any) => access.check_any(&context.who, &path, any),
-        None => Err(ApiError::failed(format!("only root can set '{key}' config"))),
+        None => Err(ApiError::failed(format!(
+            "only root can set '{key}' config"
+        ))),
     }?;
     if is_net(key)
-        && let Some(bridge) = value.and_then(|value| Drive::parse(value).get("bridge").map(str::to_owned))
+        && let Some(bridge) =
+            value.and_then(|value| Drive::parse(value).get("bridge").map(str::to_owned))
     {
-        access.check(&context.who, &format!("/sdn/zones/localnetwork/{bridge}"), &["SDN.Use"])?;
+        access.check(
+            &context.who,
+            &format!("/sdn/zones/localnetwork/{bridge}"),
+            &["SDN.Use"],
+        )?;
     }
     Ok(())
 }
@@ -103,15 +148,24 @@ pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
         "tags" => tags(value),
         "sshkeys" => {
             check_keys(value)?;
-            value.trim_end_matches("%0A").trim_end_matches("%0D").to_owned()
+            value
+                .trim_end_matches("%0A")
+                .trim_end_matches("%0D")
+                .to_owned()
         }
         _ if is_net(key) => net(value),
         _ if bus(key).is_some() => {
             let mut drive = Drive::parse(value);
             if drive.is_cdrom() || drive.is_cloudinit() {
                 drive.set("media", "cdrom");
-            } else if drive.volume().is_some_and(|(_, name)| name.starts_with("iso/")) {
-                return Err(ApiError::param(key, "explicit 'media=cdrom' is required for iso images"));
+            } else if drive
+                .volume()
+                .is_some_and(|(_, name)| name.starts_with("iso/"))
+            {
+                return Err(ApiError::param(
+                    key,
+                    "explicit 'media=cdrom' is required for iso images",
+                ));
             }
             drive.render()
         }
@@ -121,7 +175,10 @@ pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
 
 /// Lower case, sorted, once each.
 fn tags(value: &str) -> String {
-    let mut tags: Vec<String> = crate::formats::list(value).into_iter().map(str::to_lowercase).collect();
+    let mut tags: Vec<String> = crate::formats::list(value)
+        .into_iter()
+        .map(str::to_lowercase)
+        .collect();
     tags.sort();
     tags.dedup();
     tags.join(";")
@@ -129,9 +186,13 @@ fn tags(value: &str) -> String {
 
 /// `virtio=MAC,bridge=...`: model and MAC first, the MAC upper-cased or made up.
 fn net(value: &str) -> String {
-    let Ok(mut keys) = schema::property_string("net", "net", value) else { return value.to_owned() };
+    let Ok(mut keys) = schema::property_string("net", "net", value) else {
+        return value.to_owned();
+    };
     let model = keys.remove("model").unwrap_or_default();
-    let mac = keys.remove("macaddr").map_or_else(new_mac, |mac| mac.to_ascii_uppercase());
+    let mac = keys
+        .remove("macaddr")
+        .map_or_else(new_mac, |mac| mac.to_ascii_uppercase());
     let mut text = format!("{model}={mac}");
     for (key, value) in keys {
         text += &format!(",{key}={value}");
@@ -141,7 +202,12 @@ fn net(value: &str) -> String {
 
 fn new_mac() -> String {
     let random = crate::host::random_hex(3).to_ascii_uppercase();
-    format!("BC:24:11:{}:{}:{}", &random[..2], &random[2..4], &random[4..])
+    format!(
+        "BC:24:11:{}:{}:{}",
+        &random[..2],
+        &random[2..4],
+        &random[4..]
+    )
 }
 
 /// Every line must be a public key; blank lines are fine, comments are not.
@@ -150,12 +216,24 @@ fn check_keys(value: &str) -> Result<(), ApiError> {
     let text = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
     let good = |line: &str| {
         let mut words = line.split_whitespace();
-        let (Some(kind), Some(blob)) = (words.next(), words.next()) else { return false };
-        let Ok(blob) = base64::engine::general_purpose::STANDARD.decode(blob) else { return false };
-        let length = blob.first_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
-        blob.get(4..4 + length).is_some_and(|name| name == kind.as_bytes())
+        let (Some(kind), Some(blob)) = (words.next(), words.next()) else {
+            return false;
+        };
+        let Ok(blob) = base64::engine::general_purpose::STANDARD.decode(blob) else {
+            return false;
+        };
+        let length = blob
+            .first_chunk::<4>()
+            .map_or(0, |length| u32::from_be_bytes(*length) as usize);
+        blob.get(4..4 + length)
+            .is_some_and(|name| name == kind.as_bytes())
     };
-    if text.lines().map(str::trim).filter(|line| !line.is_empty()).all(good) {
+    if text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .all(good)
+    {
         return Ok(());
     }
     Err(ApiError::failed("SSH public key validation error"))
@@ -166,12 +244,17 @@ fn check_keys(value: &str) -> Result<(), ApiError> {
 pub fn hash_password(value: &str) -> Result<String, ApiError> {
     use sha_crypt::PasswordHasher as _;
     let mut parts = value.split('$');
-    if parts.next() == Some("") && matches!(parts.next(), Some("5" | "6" | "2a" | "2y")) && parts.next().is_some() {
+    if parts.next() == Some("")
+        && matches!(parts.next(), Some("5" | "6" | "2a" | "2y"))
+        && parts.next().is_some()
+    {
         return Ok(value.to_owned());
     }
     let salt = crate::host::random_hex(6);
-    let hash = sha_crypt::ShaCrypt::SHA256.hash_password_with_salt(value.as_bytes(), salt.as_bytes());
-    hash.map(|hash| hash.as_str().to_owned()).map_err(|error| ApiError::failed(format!("cannot hash the password: {error}")))
+    let hash =
+        sha_crypt::ShaCrypt::SHA256.hash_password_with_salt(value.as_bytes(), salt.as_bytes());
+    hash.map(|hash| hash.as_str().to_owned())
+        .map_err(|error| ApiError::failed(format!("cannot hash the password: {error}")))
 }
 
 /// A value as the answers show it: numbers for numeric options, passwords masked.
@@ -180,8 +263,11 @@ pub fn shown(key: &str, value: &str) -> Value {
         return json!(MASKED);
     }
     match schema::vm_option(key).map(|param| param.kind.as_str()) {
-        Some("integer" | "boolean") => value.parse::<i64>().map_or_else(|_| json!(value), |number| json!(number)),
-        Some("number") => serde_json::from_str::<serde_json::Number>(value).map_or_else(|_| json!(value), |number| json!(number)),
+        Some("integer" | "boolean") => value
+            .parse::<i64>()
+            .map_or_else(|_| json!(value), |number| json!(number)),
+        Some("number") => serde_json::from_str::<serde_json::Number>(value)
+            .map_or_else(|_| json!(value), |number| json!(number)),
         _ => json!(value),
     }
 }
@@ -196,15 +282,30 @@ mod tests {
         assert_eq!(stored("tags", "b-tag;A-Tag;b-tag"), "a-tag;b-tag");
         assert_eq!(stored("tags", "sp ace,ok"), "ace;ok;sp");
         assert_eq!(stored("ide2", "none"), "none,media=cdrom");
-        assert_eq!(stored("ide0", "local:cloudinit"), "local:cloudinit,media=cdrom");
-        assert_eq!(stored("net0", "virtio=02:00:00:00:00:0a,firewall=1,bridge=vmbr0"), "virtio=02:00:00:00:00:0A,bridge=vmbr0,firewall=1");
+        assert_eq!(
+            stored("ide0", "local:cloudinit"),
+            "local:cloudinit,media=cdrom"
+        );
+        assert_eq!(
+            stored("net0", "virtio=02:00:00:00:00:0a,firewall=1,bridge=vmbr0"),
+            "virtio=02:00:00:00:00:0A,bridge=vmbr0,firewall=1"
+        );
         assert!(stored("net0", "virtio,bridge=vmbr0").starts_with("virtio=BC:24:11:"));
         let error = normalize("ide2", "local:iso/x.iso").expect_err("no media=cdrom");
-        assert_eq!(error.errors["ide2"], "explicit 'media=cdrom' is required for iso images");
+        assert_eq!(
+            error.errors["ide2"],
+            "explicit 'media=cdrom' is required for iso images"
+        );
         let key = "ssh-ed25519%20AAAAC3NzaC1lZDI1NTE5AAAAIE2d4iOGEtUFAKpYqCbP8z9ZfS4cW2S3Y3y3FKqxUaRG%20x";
-        assert_eq!(stored("sshkeys", &format!("{key}%0A{key}%0A")), format!("{key}%0A{key}"));
+        assert_eq!(
+            stored("sshkeys", &format!("{key}%0A{key}%0A")),
+            format!("{key}%0A{key}")
+        );
         for bad in ["hello%20world", &format!("{key}%0A%23%20comment")] {
-            assert_eq!(normalize("sshkeys", bad).expect_err("not a key").message, "SSH public key validation error");
+            assert_eq!(
+                normalize("sshkeys", bad).expect_err("not a key").message,
+                "SSH public key validation error"
+            );
         }
         assert!(hash_password("secret").expect("hashed").starts_with("$5$"));
         assert_eq!(shown("cores", "2"), json!(2));

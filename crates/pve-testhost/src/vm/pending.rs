@@ -52,7 +52,9 @@ fn note(config: &mut Config, key: &str, old: Option<&str>, new: Option<&str>) {
         }
         Some(_) => {}
         None => {
-            config.cloudinit.insert(key.to_owned(), old.map(str::to_owned));
+            config
+                .cloudinit
+                .insert(key.to_owned(), old.map(str::to_owned));
         }
     }
 }
@@ -60,7 +62,12 @@ fn note(config: &mut Config, key: &str, old: Option<&str>, new: Option<&str>) {
 /// Hand the pending changes to a running VM, as far as it can take them; the rest waits.
 ///
 /// A change that fails leaves the others applied and itself pending, as in PVE.
-pub async fn hotplug(host: &Host, vmid: u32, config: &mut Config, force: bool) -> Result<(), ApiError> {
+pub async fn hotplug(
+    host: &Host,
+    vmid: u32,
+    config: &mut Config,
+    force: bool,
+) -> Result<(), ApiError> {
     let mut errors = BTreeMap::new();
     for key in config.delete.clone() {
         match unplug(host, config, &key) {
@@ -87,7 +94,11 @@ pub async fn hotplug(host: &Host, vmid: u32, config: &mut Config, force: bool) -
         }
     }
     config.save(host, vmid)?;
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::params(errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::params(errors))
+    }
 }
 
 /// Is this kind of device hot-pluggable in this VM?
@@ -111,7 +122,10 @@ fn unplug(host: &Host, config: &Config, key: &str) -> Result<bool, String> {
         return Ok(enabled(config, "network"));
     }
     if matches!(bus(key), Some("scsi" | "virtio")) && enabled(config, "disk") {
-        if drive::boot_devices(config.current.get("boot")).iter().any(|device| device == key) {
+        if drive::boot_devices(config.current.get("boot"))
+            .iter()
+            .any(|device| device == key)
+        {
             return Err(format!("hotplug problem - can't unplug bootdisk '{key}'\n"));
         }
         return Ok(true);
@@ -120,32 +134,53 @@ fn unplug(host: &Host, config: &Config, key: &str) -> Result<bool, String> {
 }
 
 /// Can a new value take effect now? Media of CD-ROMs are changed on the way.
-async fn plug(host: &Host, vmid: u32, config: &Config, key: &str, value: &str) -> Result<bool, String> {
+async fn plug(
+    host: &Host,
+    vmid: u32,
+    config: &Config,
+    key: &str,
+    value: &str,
+) -> Result<bool, String> {
     if options::is_immediate(key) {
         return Ok(true);
     }
     if is_net(key) {
         return Ok(host.can_hotplug() && enabled(config, "network"));
     }
-    let Some(bus) = bus(key) else { return Ok(false) };
+    let Some(bus) = bus(key) else {
+        return Ok(false);
+    };
     let new = Drive::parse(value);
     match config.current.get(key).map(|old| Drive::parse(old)) {
         Some(old) if old.is_cdrom() && new.is_cdrom() => {
             if old.file != new.file {
-                let medium = if new.has_medium() { Some(host.volume_file(&new.file)?) } else { None };
+                let medium = if new.has_medium() {
+                    Some(host.volume_file(&new.file)?)
+                } else {
+                    None
+                };
                 if let Some(file) = medium.as_ref().filter(|file| !file.exists()) {
                     return Err(format!("volume '{}' does not exist", file.display()));
                 }
-                host.guests.change_medium(vmid, key, medium.as_deref()).await?;
+                host.guests
+                    .change_medium(vmid, key, medium.as_deref())
+                    .await?;
             }
             Ok(true)
         }
         Some(old) if old.file == new.file => {
             // Limits and flags that QEMU takes while it runs; the others need a new device.
             let live = |name: &str| {
-                ["bps", "iops", "mbps"].iter().any(|prefix| name.starts_with(prefix)) || matches!(name, "backup" | "replicate" | "size")
+                ["bps", "iops", "mbps"]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
+                    || matches!(name, "backup" | "replicate" | "size")
             };
-            let differs = |a: &Drive, b: &Drive| a.options.iter().any(|(name, value)| !live(name) && b.get(name) != Some(value));
+            let differs = |a: &Drive, b: &Drive| {
+                a.options
+                    .iter()
+                    .any(|(name, value)| !live(name) && b.get(name) != Some(value))
+            };
             Ok(!differs(&old, &new) && !differs(&new, &old))
         }
         _ => Ok(host.can_hotplug() && matches!(bus, "scsi" | "virtio") && enabled(config, "disk")),

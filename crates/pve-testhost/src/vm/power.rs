@@ -29,39 +29,64 @@ fn running(host: &Host, vmid: u32) -> bool {
 
 /// POST status/start.
 pub fn start(context: &Context, vmid: u32) -> ApiResult {
-    Ok(json!(start_task(&context.host, vmid, &context.who, context.fail.clone())))
+    Ok(json!(start_task(
+        &context.host,
+        vmid,
+        &context.who,
+        context.fail.clone()
+    )))
 }
 
 /// The task that starts a VM.
 pub fn start_task(host: &Arc<Host>, vmid: u32, who: &Identity, fail: Option<String>) -> String {
     let worker = host.clone();
-    host.tasks.spawn("qmstart", &vmid.to_string(), who, fail, move |log| async move {
-        let _guard = worker.lock_vm(vmid).await?;
-        let mut config = Config::load(&worker, vmid).map_err(|error| error.message)?;
-        config.check_lock()?;
-        if running(&worker, vmid) {
-            return Err(format!("VM {vmid} already running"));
-        }
-        pending::apply(&worker, vmid, &mut config, false);
-        config.save(&worker, vmid).map_err(|error| error.to_string())?;
-        let volumes = volumes(&worker, &config.current)?;
-        check_bridges(&config.current)?;
-        cloudinit::generate(&worker, vmid, &mut config).await?;
-        config.save(&worker, vmid).map_err(|error| error.to_string())?;
-        let spec = VmSpec {
-            vmid,
-            name: config.current.get("name").cloned().unwrap_or_else(|| format!("VM {vmid}")),
-            config: config.current,
-            volumes,
-            run_dir: worker.dir.join("run").join(vmid.to_string()),
-        };
-        let lines = log.clone();
-        worker.guests.start(spec, &move |line: &str| lines.line(line)).await
-    })
+    host.tasks.spawn(
+        "qmstart",
+        &vmid.to_string(),
+        who,
+        fail,
+        move |log| async move {
+            let _guard = worker.lock_vm(vmid).await?;
+            let mut config = Config::load(&worker, vmid).map_err(|error| error.message)?;
+            config.check_lock()?;
+            if running(&worker, vmid) {
+                return Err(format!("VM {vmid} already running"));
+            }
+            pending::apply(&worker, vmid, &mut config, false);
+            config
+                .save(&worker, vmid)
+                .map_err(|error| error.to_string())?;
+            let volumes = volumes(&worker, &config.current)?;
+            check_bridges(&config.current)?;
+            cloudinit::generate(&worker, vmid, &mut config).await?;
+            config
+                .save(&worker, vmid)
+                .map_err(|error| error.to_string())?;
+            let spec = VmSpec {
+                vmid,
+                name: config
+                    .current
+                    .get("name")
+                    .cloned()
+                    .unwrap_or_else(|| format!("VM {vmid}")),
+                config: config.current,
+                volumes,
+                run_dir: worker.dir.join("run").join(vmid.to_string()),
+            };
+            let lines = log.clone();
+            worker
+                .guests
+                .start(spec, &move |line: &str| lines.line(line))
+                .await
+        },
+    )
 }
 
 /// The file of every drive with a medium.
-fn volumes(host: &Host, config: &BTreeMap<String, String>) -> Result<BTreeMap<String, std::path::PathBuf>, String> {
+fn volumes(
+    host: &Host,
+    config: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, std::path::PathBuf>, String> {
     let mut found = BTreeMap::new();
     for (key, value) in config.iter().filter(|(key, _)| is_drive(key)) {
         let drive = Drive::parse(value);
@@ -70,7 +95,9 @@ fn volumes(host: &Host, config: &BTreeMap<String, String>) -> Result<BTreeMap<St
         }
         let file = match drive.volume() {
             Some((storage, _)) => {
-                host.storage(storage).map_err(|error| error.message)?.check_enabled()?;
+                host.storage(storage)
+                    .map_err(|error| error.message)?
+                    .check_enabled()?;
                 host.volume_file(&drive.file)?
             }
             None => drive.file.clone().into(),
@@ -85,7 +112,10 @@ fn volumes(host: &Host, config: &BTreeMap<String, String>) -> Result<BTreeMap<St
 
 fn check_bridges(config: &BTreeMap<String, String>) -> Result<(), String> {
     for (_, value) in config.iter().filter(|(key, _)| is_net(key)) {
-        if let Some(bridge) = Drive::parse(value).get("bridge").filter(|bridge| !BRIDGES.contains(bridge)) {
+        if let Some(bridge) = Drive::parse(value)
+            .get("bridge")
+            .filter(|bridge| !BRIDGES.contains(bridge))
+        {
             return Err(format!("bridge '{bridge}' does not exist"));
         }
     }
@@ -138,12 +168,24 @@ pub fn shutdown(context: &Context, vmid: u32) -> ApiResult {
     })
 }
 
-async fn down(host: &Host, vmid: u32, timeout: Duration, force: bool, log: &Log) -> Result<(), String> {
+async fn down(
+    host: &Host,
+    vmid: u32,
+    timeout: Duration,
+    force: bool,
+    log: &Log,
+) -> Result<(), String> {
     let config = Config::load(host, vmid).map_err(|error| error.message)?;
     config.check_lock()?;
     let deadline = Instant::now() + timeout;
     let agent = options::agent_enabled(&config.current);
-    if agent && host.guests.agent(vmid, "guest-ping", json!({})).await.is_err() {
+    if agent
+        && host
+            .guests
+            .agent(vmid, "guest-ping", json!({}))
+            .await
+            .is_err()
+    {
         log.line("QEMU Guest Agent is not running - VM shutdown falls back to ACPI");
         host.guests.powerdown(vmid, false).await?;
     } else {
@@ -174,7 +216,15 @@ pub fn reboot(context: &Context, vmid: u32) -> ApiResult {
         drop(guard);
         tokio::spawn(async move {
             tokio::time::sleep(RESTART).await;
-            start_task(&host, vmid, &Identity { user: "root@pam".into(), token: None }, None);
+            start_task(
+                &host,
+                vmid,
+                &Identity {
+                    user: "root@pam".into(),
+                    token: None,
+                },
+                None,
+            );
         });
         Ok(())
     })
@@ -182,7 +232,11 @@ pub fn reboot(context: &Context, vmid: u32) -> ApiResult {
 
 fn must_run(context: &Context, vmid: u32) -> Result<(), ApiError> {
     Config::load(&context.host, vmid)?;
-    if running(&context.host, vmid) { Ok(()) } else { Err(ApiError::failed(format!("VM {vmid} not running"))) }
+    if running(&context.host, vmid) {
+        Ok(())
+    } else {
+        Err(ApiError::failed(format!("VM {vmid} not running")))
+    }
 }
 
 /// POST status/reset, suspend and resume.
@@ -199,7 +253,9 @@ pub fn simple(context: &Context, vmid: u32, action: &'static str) -> ApiResult {
     };
     context.spawn(kind, &vmid.to_string(), move |_| async move {
         let _guard = host.lock_vm(vmid).await?;
-        Config::load(&host, vmid).map_err(|error| error.message)?.check_lock()?;
+        Config::load(&host, vmid)
+            .map_err(|error| error.message)?
+            .check_lock()?;
         match action {
             "suspend" => host.guests.suspend(vmid).await,
             "resume" => host.guests.resume(vmid).await,
@@ -210,5 +266,10 @@ pub fn simple(context: &Context, vmid: u32, action: &'static str) -> ApiResult {
 
 /// GET status: its children.
 pub fn index() -> Value {
-    ["current", "reboot", "reset", "resume", "shutdown", "start", "stop", "suspend"].map(|name| json!({"subdir": name})).into_iter().collect()
+    [
+        "current", "reboot", "reset", "resume", "shutdown", "start", "stop", "suspend",
+    ]
+    .map(|name| json!({"subdir": name}))
+    .into_iter()
+    .collect()
 }

@@ -12,9 +12,19 @@ use crate::host::Host;
 pub fn summary(host: &Host, vmid: u32) -> Result<Value, ApiError> {
     let config = Config::load(host, vmid)?;
     let get = |name: &str| config.current.get(name);
-    let number = |name: &str, default: u64| get(name).and_then(|value| value.parse().ok()).unwrap_or(default);
-    let memory = get("memory").map_or("512", String::as_str).trim_start_matches("current=").parse::<u64>().unwrap_or(512);
-    let maxdisk = drive::boot_disk(&config.current).and_then(|value| drive::size_of(&value)).unwrap_or(0);
+    let number = |name: &str, default: u64| {
+        get(name)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(default)
+    };
+    let memory = get("memory")
+        .map_or("512", String::as_str)
+        .trim_start_matches("current=")
+        .parse::<u64>()
+        .unwrap_or(512);
+    let maxdisk = drive::boot_disk(&config.current)
+        .and_then(|value| drive::size_of(&value))
+        .unwrap_or(0);
     let mut value = json!({
         "vmid": vmid, "name": get("name").cloned().unwrap_or_else(|| format!("VM {vmid}")), "status": "stopped",
         "cpus": number("cores", 1) * number("sockets", 1), "maxmem": memory << 20, "maxdisk": maxdisk, "cpu": 0, "mem": 0,
@@ -59,7 +69,14 @@ pub fn current(host: &Host, vmid: u32) -> Result<Value, ApiError> {
             .collect();
         value["nics"] = nics.into();
         value["clipboard"] = Value::Null;
-        for name in ["cpusome", "cpufull", "iosome", "iofull", "memorysome", "memoryfull"] {
+        for name in [
+            "cpusome",
+            "cpufull",
+            "iosome",
+            "iofull",
+            "memorysome",
+            "memoryfull",
+        ] {
             value[format!("pressure{name}")] = json!(0);
         }
     }

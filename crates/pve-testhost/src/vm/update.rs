@@ -18,8 +18,17 @@ use crate::schema;
 use crate::task::Log;
 
 /// Parameters of the call that are no options.
-const NOT_OPTIONS: [&str; 9] =
-    ["node", "vmid", "digest", "delete", "revert", "skiplock", "force", "background_delay", "import-working-storage"];
+const NOT_OPTIONS: [&str; 9] = [
+    "node",
+    "vmid",
+    "digest",
+    "delete",
+    "revert",
+    "skiplock",
+    "force",
+    "background_delay",
+    "import-working-storage",
+];
 
 /// What a call wants changed.
 struct Change {
@@ -34,10 +43,20 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
     let vmid = context.vmid()?;
     let host = context.host.clone();
     let names = |name: &str| -> Vec<String> {
-        context.get(name).map(list).unwrap_or_default().into_iter().map(str::to_owned).collect()
+        context
+            .get(name)
+            .map(list)
+            .unwrap_or_default()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
     };
-    let mut change =
-        Change { set: BTreeMap::new(), delete: names("delete"), revert: names("revert"), force: context.flag("force") };
+    let mut change = Change {
+        set: BTreeMap::new(),
+        delete: names("delete"),
+        revert: names("revert"),
+        force: context.flag("force"),
+    };
     for (key, value) in &context.params {
         if !NOT_OPTIONS.contains(&key.as_str()) {
             change.set.insert(key.clone(), value.clone());
@@ -52,16 +71,30 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
                 return Err(ApiError::param(param, format!("unknown option '{key}'")));
             }
             if change.set.contains_key(key) {
-                return Err(ApiError::param(param, format!("you can't use '-{key}' and '-{param} {key}' at the same time")));
+                return Err(ApiError::param(
+                    param,
+                    format!("you can't use '-{key}' and '-{param} {key}' at the same time"),
+                ));
             }
         }
     }
     if let Some(revert) = change.revert.iter().find(|key| change.delete.contains(key)) {
-        return Err(ApiError::param("delete", format!("you can't use '-delete {revert}' and '-revert {revert}' at the same time")));
+        return Err(ApiError::param(
+            "delete",
+            format!("you can't use '-delete {revert}' and '-revert {revert}' at the same time"),
+        ));
     }
-    let known = Config::load(&host, vmid).map(|config| config.current).unwrap_or_default();
+    let known = Config::load(&host, vmid)
+        .map(|config| config.current)
+        .unwrap_or_default();
     for key in change.delete.iter().chain(&change.revert) {
-        options::check_permission(&context, vmid, key, None, known.get(key).map(String::as_str))?;
+        options::check_permission(
+            &context,
+            vmid,
+            key,
+            None,
+            known.get(key).map(String::as_str),
+        )?;
     }
     for (key, value) in &mut change.set {
         let old = known.get(key).map(String::as_str);
@@ -76,8 +109,13 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
     }
     let guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
     let config = Config::load(&host, vmid)?;
-    if context.get("digest").is_some_and(|digest| digest != config.digest) {
-        return Err(ApiError::failed("checksum mismatch (file change by other user?)"));
+    if context
+        .get("digest")
+        .is_some_and(|digest| digest != config.digest)
+    {
+        return Err(ApiError::failed(
+            "checksum mismatch (file change by other user?)",
+        ));
     }
     let unlocks = context.flag("skiplock") || change.delete.iter().any(|key| key == "lock");
     if !unlocks {
@@ -92,13 +130,17 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
             let _guard = guard;
             apply(&host, vmid, config, change, None).await
         });
-        worker.await.map_err(|error| ApiError::failed(error.to_string()))??;
+        worker
+            .await
+            .map_err(|error| ApiError::failed(error.to_string()))??;
         return Ok(Value::Null);
     }
     let worker_host = host.clone();
     context.spawn("qmconfig", &vmid.to_string(), move |log| async move {
         let _guard = guard;
-        apply(&worker_host, vmid, config, change, Some(&log)).await.map_err(task_text)
+        apply(&worker_host, vmid, config, change, Some(&log))
+            .await
+            .map_err(task_text)
     })
 }
 
@@ -110,7 +152,13 @@ fn task_text(error: ApiError) -> String {
     }
 }
 
-async fn apply(host: &Arc<Host>, vmid: u32, mut config: Config, change: Change, log: Option<&Log>) -> Result<(), ApiError> {
+async fn apply(
+    host: &Arc<Host>,
+    vmid: u32,
+    mut config: Config,
+    change: Change,
+    log: Option<&Log>,
+) -> Result<(), ApiError> {
     let running = host.guests.power(vmid) != Power::Stopped;
     for key in &change.revert {
         revert(host, vmid, &mut config, key);
@@ -124,13 +172,22 @@ async fn apply(host: &Arc<Host>, vmid: u32, mut config: Config, change: Change, 
             }
             continue;
         }
-        if is_drive(key) && config.current.get("protection").is_some_and(|flag| flag == "1") {
-            return Err(ApiError::failed(format!("can't remove drive '{key}' - protection mode enabled")));
+        if is_drive(key)
+            && config
+                .current
+                .get("protection")
+                .is_some_and(|flag| flag == "1")
+        {
+            return Err(ApiError::failed(format!(
+                "can't remove drive '{key}' - protection mode enabled"
+            )));
         }
         if boot.contains(key) {
             boot.retain(|device| device != key);
             config.delete.remove("boot");
-            config.pending.insert("boot".into(), drive::boot_value(&boot));
+            config
+                .pending
+                .insert("boot".into(), drive::boot_value(&boot));
         }
         if let Some(value) = config.pending.remove(key)
             && is_drive(key)
@@ -188,15 +245,21 @@ async fn set(
             value = provided;
             if bus(key).is_some() && drive.is_cdrom() && !boot.contains(key) {
                 boot.push(key.clone());
-                config.pending.insert("boot".into(), drive::boot_value(&boot));
+                config
+                    .pending
+                    .insert("boot".into(), drive::boot_value(&boot));
                 config.delete.remove("boot");
             }
         }
         if key == "boot" {
             for device in drive::boot_devices(Some(&value)) {
-                let known = config.current.contains_key(&device) || config.pending.contains_key(&device) || wanted.contains_key(&device);
+                let known = config.current.contains_key(&device)
+                    || config.pending.contains_key(&device)
+                    || wanted.contains_key(&device);
                 if !known {
-                    return Err(ApiError::failed(format!("invalid bootorder: device '{device}' does not exist'")));
+                    return Err(ApiError::failed(format!(
+                        "invalid bootorder: device '{device}' does not exist'"
+                    )));
                 }
             }
         }
@@ -216,7 +279,10 @@ fn revert(host: &Host, vmid: u32, config: &mut Config, key: &str) {
     if let Some(value) = config.pending.remove(key)
         && is_drive(key)
     {
-        let in_use = config.current.get(key).is_some_and(|old| Drive::parse(old).file == Drive::parse(&value).file);
+        let in_use = config
+            .current
+            .get(key)
+            .is_some_and(|old| Drive::parse(old).file == Drive::parse(&value).file);
         if !in_use {
             detach(host, vmid, config, &value, false);
         }
@@ -234,12 +300,16 @@ pub fn detach(host: &Host, vmid: u32, config: &mut Config, value: &str, force: b
         return;
     }
     let referenced = |map: &BTreeMap<String, String>| {
-        map.iter().any(|(key, value)| (is_drive(key) || key.starts_with("unused")) && Drive::parse(value).file == drive.file)
+        map.iter().any(|(key, value)| {
+            (is_drive(key) || key.starts_with("unused")) && Drive::parse(value).file == drive.file
+        })
     };
     if referenced(&config.current) || referenced(&config.pending) {
         return;
     }
-    let free = (0..256).map(|n| format!("unused{n}")).find(|key| !config.current.contains_key(key));
+    let free = (0..256)
+        .map(|n| format!("unused{n}"))
+        .find(|key| !config.current.contains_key(key));
     if let Some(key) = free {
         config.current.insert(key, drive.file);
     }
@@ -261,8 +331,13 @@ pub async fn resize(context: Context) -> ApiResult {
     let size = context.need("size")?.to_owned();
     let guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
     let config = Config::load(&host, vmid)?;
-    if context.get("digest").is_some_and(|digest| digest != config.digest) {
-        return Err(ApiError::failed("checksum mismatch (file change by other user?)"));
+    if context
+        .get("digest")
+        .is_some_and(|digest| digest != config.digest)
+    {
+        return Err(ApiError::failed(
+            "checksum mismatch (file change by other user?)",
+        ));
     }
     config.check_lock().map_err(ApiError::failed)?;
     let Some(value) = config.current.get(&key).cloned() else {
@@ -279,20 +354,37 @@ pub async fn resize(context: Context) -> ApiResult {
     })
 }
 
-async fn grow(host: &Host, vmid: u32, mut config: Config, key: &str, mut drive: Drive, size: &str, log: &Log) -> Result<(), String> {
+async fn grow(
+    host: &Host,
+    vmid: u32,
+    mut config: Config,
+    key: &str,
+    mut drive: Drive,
+    size: &str,
+    log: &Log,
+) -> Result<(), String> {
     let path = host.volume_file(&drive.file)?;
-    let old = crate::disk::virtual_size(&path).ok_or_else(|| format!("volume '{}' does not exist", drive.file))?;
+    let old = crate::disk::virtual_size(&path)
+        .ok_or_else(|| format!("volume '{}' does not exist", drive.file))?;
     let (added, text) = match size.strip_prefix('+') {
         Some(text) => (true, text),
         None => (false, size),
     };
-    let bytes = crate::disk::parse_size(text).ok_or_else(|| format!("unable to parse size '{size}'"))?;
+    let bytes =
+        crate::disk::parse_size(text).ok_or_else(|| format!("unable to parse size '{size}'"))?;
     let new = if added { old + bytes } else { bytes };
     if new < old {
         return Err("shrinking disks is not supported".into());
     }
     if new > old {
-        let format = if path.extension().is_some_and(|extension| extension == "qcow2") { "qcow2" } else { "raw" };
+        let format = if path
+            .extension()
+            .is_some_and(|extension| extension == "qcow2")
+        {
+            "qcow2"
+        } else {
+            "raw"
+        };
         crate::disk::resize(&path, format, new).await?;
         log.line("Image resized.");
     }
