@@ -142,8 +142,7 @@ pub async fn await_orphans(
         {
             continue; // its task lives, and is not ours
         }
-        waited = true;
-        created(site, seen).await?;
+        waited |= created(site, seen).await?;
     }
     Ok(waited)
 }
@@ -156,30 +155,36 @@ pub async fn await_creation(
 ) -> Result<bool, Failure> {
     let is = |seen: &&Seen| Some(seen.vm.vmid) == vmid && seen.vm.lock.as_deref() == Some("create");
     match inventory.vms.iter().find(is) {
-        Some(seen) => created(site, seen).await.map(|()| true),
+        Some(seen) => created(site, seen).await,
         None => Ok(false),
     }
 }
 
-async fn created(site: &Site<'_>, seen: &Seen) -> Result<(), Failure> {
+/// Wait while a task of PVE's creates the VM. Returns whether one did.
+async fn created(site: &Site<'_>, seen: &Seen) -> Result<bool, Failure> {
     let vmid = seen.vm.vmid;
-    site.says("wait for creation", &format!("VM {vmid}"));
+    let mut waited = false;
     while is_creating(site, &seen.node, vmid).await? {
+        if !waited {
+            site.says("wait for creation", &format!("VM {vmid}"));
+            waited = true;
+        }
         if !site.deadline.sleep(LOOK).await {
             let what = format!("the creation of VM {vmid}, which another task began");
             let expired = site.deadline.expired_error(what, site.deadline.limit());
             return Err(expired.into());
         }
     }
-    Ok(())
+    Ok(waited)
 }
 
+/// Whether a task of PVE's works on the VM. Its lock says nothing: a worker that was killed leaves it for ever.
 async fn is_creating(site: &Site<'_>, node: &str, vmid: u32) -> Result<bool, Failure> {
-    let vms = site.client.vms(node, site.deadline).await;
-    let vms = vms.map_err(|e| failed("list the VMs of node", node, e))?;
-    Ok(vms
-        .iter()
-        .any(|vm| vm.vmid == vmid && vm.lock.as_deref() == Some("create")))
+    let path = format!("/nodes/{node}/tasks");
+    let query = [("source", "active".to_owned()), ("vmid", vmid.to_string())];
+    let tasks = site.client.get(&path, &query, site.deadline).await;
+    let tasks = tasks.map_err(|e| failed("list the tasks of", &format!("VM {vmid}"), e))?;
+    Ok(tasks.as_array().is_some_and(|tasks| !tasks.is_empty()))
 }
 
 fn ambiguous(name: &str, several: &[&Seen]) -> Failure {
