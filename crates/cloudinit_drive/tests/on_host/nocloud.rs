@@ -1,8 +1,6 @@
 //! Seeds of our own on a test host.
 
-mod common;
-
-use common::Lab;
+use crate::lab::Lab;
 use nocloud_seed::iso;
 use serde_json::{Value, json};
 
@@ -13,7 +11,7 @@ fn seed() -> Value {
     json!({
         "node": "pve", "vmid": 101, "kind": "nocloud", "drive": "ide0", "storage": "local", "hostname": "web1",
         "ssh_authorized_keys": [KEY], "ipconfig": {"ipconfig0": "ip=10.77.0.11/24,gw=10.77.0.1"},
-        "nameservers": ["10.77.0.1"], "user_data": {"chpasswd": {"list": "root:correct-horse-battery"}},
+        "nameservers": ["10.77.0.1"], "user_data": {"chpasswd": {"list": "root:correct-horse-battery"}, "user": "nixos", "locale": "local", "mounts": [1]},
     })
 }
 

@@ -1,4 +1,4 @@
-//! A PVE test host without guests, and the built module run against it as Ansible runs it.
+//! A PVE test host, and the module run against it as Ansible runs it.
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,8 +1,6 @@
 //! Proxmox VE's own cloud-init drive on a test host.
 
-mod common;
-
-use common::Lab;
+use crate::lab::Lab;
 use serde_json::{Value, json};
 
 const KEY: &str =
