@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -29,6 +30,8 @@ impl Progress {
                 .create(true)
                 .append(true)
                 .mode(0o600)
+                // A pipe that nobody reads must not hold the task up.
+                .custom_flags(OFlags::NONBLOCK.bits() as i32)
                 .open(path)
                 .ok()
         });
@@ -58,5 +61,50 @@ impl Progress {
         let line = self.secrets.scrub(Value::Object(line));
         // One write with O_APPEND, so that the lines of parallel tasks do not mix.
         let _ = (&**file).write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn lines_are_appended_masked_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("progress");
+        let secrets = Secrets::default();
+        secrets.add("hunter2");
+        for event in [
+            json!({"phase": "upload", "note": "by hunter2!"}),
+            json!("done"),
+        ] {
+            Progress::open(Some(&path), secrets.clone()).emit(&event);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["phase"], "upload");
+        assert_eq!(lines[0]["note"], "by ********!");
+        assert!(lines[0]["time"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(lines[1]["event"], "done");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        Progress::open(Some(folder.path()), Secrets::default()).emit(&json!({"a": 1}));
+        Progress::open(Some(&folder.path().join("none/x")), Secrets::default()).emit(&1);
+        Progress::open(None, Secrets::default()).emit(&json!(null));
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+        Progress::open(Some(&pipe), Secrets::default()).emit(&json!({"a": 1}));
     }
 }
