@@ -6,6 +6,7 @@ use ansible_module::Failure;
 use deadline::Deadline;
 use pve_client::{Client, Vm};
 use pve_module::Lock;
+use serde_json::Value;
 
 use crate::create;
 use crate::site::{Site, failed};
@@ -119,6 +120,29 @@ pub fn identify<'a>(
         .object(seen.vm.vmid.to_string())),
         found => Ok(found),
     }
+}
+
+/// Make sure that an empty list of VMs means that there are none: PVE shows nothing, and no error, to a token that may
+/// not look.
+pub async fn may_look(site: &Site<'_>) -> Result<(), Failure> {
+    let granted = site
+        .client
+        .get("/access/permissions", &[], site.deadline)
+        .await;
+    let granted = granted.map_err(pve_module::doing("read the token's privileges"))?;
+    let looks = |privileges: &Value| privileges.get("VM.Audit").is_some();
+    if granted
+        .as_object()
+        .is_some_and(|paths| paths.values().any(looks))
+    {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "permission_denied",
+        "the privilege VM.Audit is missing: no VM is shown, so it is not known which there are",
+    )
+    .object("/vms")
+    .hint("give the user, and its token, VM.Audit on /vms or on a pool (pveum acl modify)"))
 }
 
 /// Wait for the VMs that PVE still creates though the task that asked for them is gone (it was killed): they have no name

@@ -84,7 +84,7 @@ async fn storages(site: &Site<'_>, node: &str, needs: &Needs) -> Result<(), Fail
             };
             return Err(Failure::new("no_storage", format!("there is no storage {name} on node {node}; there are: {known}"))
                 .object(name.clone())
-                .hint("correct its name, or give the token Datastore.AllocateSpace on it: what a token may not use is not listed"));
+                .hint("correct its name, or give the token the privilege Datastore.AllocateSpace on it: what a token may not use is not listed"));
         };
         if !storage.enabled || !storage.active {
             let why = if storage.enabled {

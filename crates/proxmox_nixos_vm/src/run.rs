@@ -82,6 +82,9 @@ impl Job<'_> {
             // A VM on a node that is down must not be taken for missing.
             pve_module::find_vm(self.site.client, vmid, name, self.site.deadline).await?;
         }
+        if inventory.vms.is_empty() {
+            find::may_look(self.site).await?;
+        }
         if let (Some(seen), Some(node)) = (&found, &self.options.node)
             && seen.node != *node
         {

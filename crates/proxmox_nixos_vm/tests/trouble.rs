@@ -194,3 +194,104 @@ fn a_task_that_was_killed_leaves_one_vm() {
     lab.ok(small("web1"));
     assert_eq!(lab.vms().len(), 1);
 }
+
+#[test]
+fn what_others_change_meanwhile_is_looked_at_again() {
+    let lab = Lab::new();
+    lab.ok(small("web1"));
+    let message = "checksum mismatch (file change by other user?)";
+    lab.faults(
+        json!([{"method": "PUT", "path": "/nodes/pve/qemu/*/config", "nth": 1, "action": "task-fail", "message": message}]),
+    );
+    let done = lab.ok(json!({"name": "web1", "memory": 200}));
+    assert_eq!(
+        (&done["changed"], &done["config"]["memory"]),
+        (&json!(true), &json!("200"))
+    );
+}
+
+#[test]
+fn a_cdrom_that_cannot_be_unplugged_goes_with_the_next_stop() {
+    let lab = Lab::new();
+    let mut cdrom = small("web1");
+    cdrom["scsi"]["scsi1"] = json!("local:iso/a.iso,media=cdrom");
+    cdrom["boot"] = json!("order=scsi0;scsi1");
+    cdrom["state"] = json!("started");
+    lab.ok(cdrom);
+    let remove = json!({"name": "web1", "remove_disks": ["scsi1"], "boot": "order=scsi0"});
+    let removed = lab.ok(remove.clone());
+    assert_eq!(
+        (&removed["changed"], &removed["restart_required"]),
+        (&json!(true), &json!(true)),
+        "{removed:#}"
+    );
+    assert_eq!(lab.ok(remove.clone())["changed"], json!(false));
+    lab.ok(json!({"name": "web1", "state": "restarted"}));
+    let after = lab.ok(remove);
+    assert_eq!(
+        (&after["changed"], &after["restart_required"]),
+        (&json!(false), &json!(false)),
+        "{after:#}"
+    );
+    assert_eq!(
+        (after["config"].get("scsi1"), &after["config"]["boot"]),
+        (None, &json!("order=scsi0"))
+    );
+}
+
+#[test]
+fn a_token_with_just_the_documented_privileges_is_enough() {
+    let lab = Lab::new().as_caller("provisioner");
+    let mut all = small("web1");
+    all["net"] = json!({"net0": {"bridge": "vmbr0"}});
+    all["ide"] = json!({"ide2": "local:iso/a.iso,media=cdrom"});
+    all["state"] = json!("started");
+    lab.ok(all.clone());
+    assert_eq!(lab.ok(all.clone())["changed"], json!(false));
+    all["cores"] = json!(2);
+    all["tags"] = json!(["x"]);
+    lab.ok(all);
+    lab.ok(json!({"name": "web1", "state": "stopped"}));
+    lab.ok(json!({"name": "web1", "remove_disks": ["ide2"], "boot": "scsi0"}));
+    assert_eq!(
+        lab.ok(json!({"name": "web1", "state": "absent"}))["changed"],
+        json!(true)
+    );
+}
+
+#[test]
+fn a_token_that_may_not_look_is_told_so_and_not_that_there_is_no_vm() {
+    let lab = Lab::new().as_caller("empty");
+    for state in ["present", "absent", "current"] {
+        let failed = lab.fails(json!({"name": "web1", "state": state}));
+        assert_eq!(failed["error"]["kind"], "permission_denied", "{failed:#}");
+        assert!(
+            failed["msg"].as_str().unwrap().contains("VM.Audit"),
+            "{failed:#}"
+        );
+    }
+}
+
+#[test]
+fn no_secret_is_in_any_answer() {
+    let lab = Lab::new();
+    let vmid = lab.ok(small("web1"))["vmid"].as_u64().unwrap();
+    lab.configure(vmid, "cipassword", "hunter2hunter2");
+    for answer in [
+        lab.run(json!({"name": "web1", "state": "current"})),
+        lab.run(json!({"name": "web1", "memory": "x"})),
+    ] {
+        let text = answer.result.to_string();
+        assert!(
+            !text.contains("hunter2hunter2") && !text.contains(&lab.secret()),
+            "{text}"
+        );
+    }
+    let shown = lab.ok(json!({"name": "web1", "state": "current"}));
+    assert_eq!(shown["config"]["cipassword"], "********");
+    let refused = lab.fails(json!({"name": "web1", "config": {"cipassword": "x"}}));
+    assert!(
+        refused["msg"].as_str().unwrap().contains("cloudinit_drive"),
+        "{refused:#}"
+    );
+}

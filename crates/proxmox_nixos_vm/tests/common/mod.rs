@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 pub struct Lab {
     dir: TempDir,
     endpoint: Value,
+    /// Whose token the module uses: none for root's, or a key of the endpoint with another.
+    caller: Option<&'static str>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,9 +64,16 @@ impl Lab {
         Self {
             dir,
             endpoint,
+            caller: None,
             stop: Some(stop),
             thread: Some(thread),
         }
+    }
+
+    /// The same host for a module that uses another token: `provisioner` or `empty`.
+    pub fn as_caller(mut self, caller: &'static str) -> Self {
+        self.caller = Some(caller);
+        self
     }
 
     /// Make the host misbehave; see the test host's README for the rules.
@@ -121,6 +130,10 @@ impl Lab {
             "tls_fingerprint",
         ] {
             options[key] = self.endpoint[key].clone();
+        }
+        if let Some(caller) = self.caller {
+            let other = self.endpoint[caller].as_object().unwrap().clone();
+            options.as_object_mut().unwrap().extend(other);
         }
         options["_ansible_check_mode"] = json!(check);
         options["_ansible_diff"] = json!(true);
@@ -205,6 +218,14 @@ impl Lab {
                 )
             })
             .collect()
+    }
+
+    /// The secret of the token.
+    pub fn secret(&self) -> String {
+        self.endpoint["api_token_secret"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Whether the volume's file is there.
