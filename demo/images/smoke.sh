@@ -91,20 +91,39 @@ start() { # start [DRIVE...]: with these CD-ROMs
   qemu-system-x86_64 -machine pc -accel tcg,tb-size=128 -cpu qemu64 -smp "$cpus" -m "$memory" -nodefaults \
     -display none -vga std -serial "file:serial.log" -boot strict=on -no-reboot -device virtio-scsi-pci \
     -drive if=none,id=disk,file=disk.qcow2,discard=unmap -device scsi-hd,drive=disk,bootindex=100 \
+    -qmp unix:qmp,server=on,wait=off -device virtio-serial-pci -chardev socket,path=agent,server=on,wait=off,id=agent \
+    -device virtserialport,chardev=agent,name=org.qemu.guest_agent.0 \
     -netdev "user,id=net0,restrict=on,net=10.77.0.0/24,host=10.77.0.1,dns=10.77.0.3,hostfwd=tcp:$address:$port-10.77.0.11:22" \
     -device "virtio-net-pci,netdev=net0,mac=$mac" "${drives[@]}" 2>qemu.err &
   qemu=$!
 }
 
-power_off() { # gracefully, as PVE does it: the guest is asked by ACPI or agent; here over SSH
-  guest poweroff || true
-  local deadline=$((SECONDS + 60))
+# One command for a QMP or guest agent socket, which may not answer it.
+tell() { # tell SOCKET JSON...
+  python3 -c '
+import socket, sys, time
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(sys.argv[1])
+for command in sys.argv[2:]:
+    connection.sendall(command.encode() + b"\n")
+    time.sleep(1)
+' "$@"
+}
+
+# The two ways in which PVE shuts a guest down.
+power_off() { # power_off agent|acpi
+  case $1 in
+    agent) tell agent '{"execute": "guest-shutdown"}' ;;
+    acpi) tell qmp '{"execute": "qmp_capabilities"}' '{"execute": "system_powerdown"}' ;;
+  esac
+  local deadline=$((SECONDS + 120))
   while kill -0 "$qemu" 2>/dev/null; do
-    [ $SECONDS -lt $deadline ] || die "the guest does not power off"
+    [ $SECONDS -lt $deadline ] || die "the guest does not power off ($1)"
     sleep 0.5
   done
   wait "$qemu" || die "QEMU failed: $(cat qemu.err)"
   qemu=
+  say "powered off ($1)"
 }
 
 make_seed
@@ -138,8 +157,7 @@ HOME=$work PATH=$work/bin:$PATH timeout 400 "$here/../stand-in/nixos-anywhere" "
 closure=$(echo "$work"/store/*-nixos-system-*)
 guest 'umount -R /mnt'
 say "installed"
-power_off
-say "powered off"
+power_off agent
 
 known installed
 start
@@ -154,5 +172,4 @@ guest "set -e
   ! id nixos >/dev/null 2>&1
   ! test -e /root/.ssh/authorized_keys
   sync" || die "the installed system is not as it should be"
-power_off
-say "powered off"
+power_off acpi

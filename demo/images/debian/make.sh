@@ -21,12 +21,12 @@ chmod 440 "$overlay"/etc/sudoers.d/*
 export OVERLAY=$overlay BOOT=$WORK/boot
 
 # Files first: the initramfs is made while the kernel is being installed.
-mmdebstrap --quiet --variant=essential --architectures=amd64 --include="${packages[*]}" \
+mmdebstrap --variant=essential --architectures=amd64 --include="${packages[*]}" \
   --keyring="$keyring" \
   --aptopt='Apt::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-  --dpkgopt='path-exclude=/usr/share/i18n/*' --dpkgopt='path-exclude=/usr/lib/python3/dist-packages/*/tests/*' \
+  --dpkgopt='path-exclude=/usr/share/i18n/*' \
   --dpkgopt='path-exclude=/lib/modules/*/kernel/drivers/gpu/*' \
   --essential-hook='cp -r "$OVERLAY/etc/initramfs-tools" "$1/etc/"' \
   --customize-hook="$here/customize.sh" \

@@ -97,7 +97,7 @@ root_image() {
 # Linked statically: the guest's C library is older than most build machines'.
 seed_init() {
   local target=x86_64-unknown-linux-gnu
-  RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --release --locked --package seed-init \
+  RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --release --package seed-init \
     --manifest-path "$PROJECT/Cargo.toml" --target "$target" --target-dir "$PROJECT/target/seed-init" >&2
   printf '%s\n' "$PROJECT/target/seed-init/$target/release/seed-init"
 }
