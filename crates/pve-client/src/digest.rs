@@ -1,4 +1,5 @@
-//! SHA-256 of files of any size in constant memory.
+//! SHA-256 of files of any size in constant memory. By ring, which TLS brings along: its assembly is
+//! several times as fast as portable code where the processor has no SHA instructions.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256, digest};
 
 use crate::Error;
 
@@ -49,7 +50,7 @@ pub async fn sha256_file(path: &Path) -> Result<FileDigest, Error> {
 
 fn hash(path: &Path, cancelled: &AtomicBool) -> std::io::Result<FileDigest> {
     let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
+    let mut hasher = Context::new(&SHA256);
     let mut buffer = vec![0; 256 * 1024];
     let mut size = 0;
     while !cancelled.load(Ordering::Relaxed) {
@@ -57,7 +58,7 @@ fn hash(path: &Path, cancelled: &AtomicBool) -> std::io::Result<FileDigest> {
         if read == 0 {
             return Ok(FileDigest {
                 size,
-                sha256: hex::encode(hasher.finalize()),
+                sha256: hex::encode(hasher.finish()),
             });
         }
         hasher.update(&buffer[..read]);
@@ -68,5 +69,5 @@ fn hash(path: &Path, cancelled: &AtomicBool) -> std::io::Result<FileDigest> {
 
 /// SHA-256 of `data` as 64 lower-case hex digits.
 pub fn sha256_bytes(data: &[u8]) -> String {
-    hex::encode(Sha256::digest(data))
+    hex::encode(digest(&SHA256, data))
 }

@@ -9,7 +9,6 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use sha2::{Digest, Sha256};
 
 use crate::{Error, Tls};
 
@@ -46,7 +45,8 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let hash: [u8; 32] = Sha256::digest(end_entity).into();
+        let mut hash = [0; 32];
+        hash.copy_from_slice(::ring::digest::digest(&::ring::digest::SHA256, end_entity).as_ref());
         let verdict = match &self.belief {
             Belief::Roots(webpki) => webpki.verify_server_cert(
                 end_entity,
