@@ -29,9 +29,10 @@ struct Inner {
 
 /// For the TCP connection alone. Long enough for a SYN that is sent again twice.
 const CONNECT_LIMIT: Duration = Duration::from_secs(8);
-/// For the server's first bytes. A server sends them at once; a port forwarded to a guest that is
-/// still booting (QEMU's user network accepts for it) stays silent.
-const BANNER_LIMIT: Duration = Duration::from_secs(8);
+/// For the server's first bytes. A server sends them at once, an emulated one on a busy machine
+/// within seconds; a port forwarded to a guest that is still booting (QEMU's user network accepts
+/// for it) stays silent.
+const BANNER_LIMIT: Duration = Duration::from_secs(15);
 /// For key exchange and login. An emulated guest needs seconds of CPU for them.
 const LOGIN_LIMIT: Duration = Duration::from_secs(60);
 
