@@ -63,7 +63,9 @@ pub async fn receive(
         .tmp_dir()
         .join(format!("pveupload-{}", host.random_hex(16)));
     let mut partial = Partial(Some(path.clone()));
-    let mut file = tokio::fs::File::create(&path).await?;
+    let file = tokio::fs::File::create(&path).await?;
+    // A record is 16 KiB at most: too little for a trip to the thread that writes.
+    let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
     // Quoted boundaries are taken literally and so never found.
     let mut parser = Parser::new(boundary);
     let mut left = length;

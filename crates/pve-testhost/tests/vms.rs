@@ -265,6 +265,25 @@ async fn config_changes_of_a_stopped_vm() {
             "{body}"
         );
     }
+    // Locked by another task, as a backup would.
+    let file = host.dir.path().join("qemu-server/130.conf");
+    let text = std::fs::read_to_string(&file).expect("a config");
+    std::fs::write(&file, format!("{text}lock: backup\n")).expect("written");
+    assert_eq!(
+        host.call("PUT", path, "memory=128").await.reason,
+        "VM is locked (backup)"
+    );
+    assert_eq!(
+        host.run("POST", "/nodes/pve/qemu/130/status/start", "")
+            .await,
+        "VM is locked (backup)"
+    );
+    assert_eq!(
+        host.good("GET", "/nodes/pve/qemu/130/status/current", "")
+            .await["lock"],
+        "backup"
+    );
+    std::fs::write(&file, text).expect("written");
     // A disk that is deleted stays as unused, until that is deleted.
     host.good("PUT", path, "scsi1=local%3A1").await;
     host.good("PUT", path, "delete=scsi1").await;

@@ -75,12 +75,11 @@ pub async fn create(context: Context) -> ApiResult {
         done: false,
     };
     context.spawn("qmcreate", &vmid.to_string(), move |log| async move {
-        let guard = host.lock_vm(vmid).await?;
+        // No file lock: `lock: create` in the config keeps everybody else out.
         build(&host, vmid, wanted, &mut making, &log)
             .await
             .map_err(|error| format!("unable to create VM {vmid} - {error}"))?;
         making.finish();
-        drop(guard);
         if start {
             log.line("Execute autostart");
             let upid = super::power::start_task(&host, vmid, &who, None);
