@@ -298,15 +298,15 @@ fn host_keys_are_checked() {
 fn keys_of_ssh_keygen_are_taken() {
     let dir = tempfile::tempdir().unwrap();
     let kinds = [
-        ("ed25519", KeyKind::Ed25519),
-        ("ecdsa", KeyKind::Ecdsa),
-        ("rsa", KeyKind::Rsa),
+        ("ed25519", "256", KeyKind::Ed25519),
+        ("ecdsa", "256", KeyKind::Ecdsa),
+        ("rsa", "1024", KeyKind::Rsa),
     ];
-    for (name, kind) in kinds {
+    for (name, bits, kind) in kinds {
         for format in ["RFC4716", "PEM"] {
             let path = dir.path().join(format!("{name}-{format}"));
             let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", name, "-N", "", "-m", format, "-f"])
+                .args(["-q", "-t", name, "-b", bits, "-N", "", "-m", format, "-f"])
                 .arg(&path)
                 .output()
                 .expect("ssh-keygen");
