@@ -63,7 +63,8 @@ pub async fn apply(
             Err(error) => error,
         };
         let unplugged = is_unplug_problem(&error);
-        if attempt >= ATTEMPTS || !(error.may_have_happened() || is_conflict(&error) || unplugged) {
+        let unsettled = error.may_have_happened() || is_conflict(&error) || unplugged;
+        if !unsettled || attempt >= ATTEMPTS || site.deadline.expired() {
             return Err(failed("change", &vm.object(), error));
         }
         settle(site, &vm).await?;

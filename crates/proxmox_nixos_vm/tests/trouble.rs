@@ -241,7 +241,7 @@ fn a_cdrom_that_cannot_be_unplugged_goes_with_the_next_stop() {
 
 #[test]
 fn a_token_with_just_the_documented_privileges_is_enough() {
-    let lab = Lab::new().as_caller("provisioner");
+    let lab = Lab::new().called_by("provisioner");
     let mut all = small("web1");
     all["net"] = json!({"net0": {"bridge": "vmbr0"}});
     all["ide"] = json!({"ide2": "local:iso/a.iso,media=cdrom"});
@@ -261,7 +261,7 @@ fn a_token_with_just_the_documented_privileges_is_enough() {
 
 #[test]
 fn a_token_that_may_not_look_is_told_so_and_not_that_there_is_no_vm() {
-    let lab = Lab::new().as_caller("empty");
+    let lab = Lab::new().called_by("empty");
     for state in ["present", "absent", "current"] {
         let failed = lab.fails(json!({"name": "web1", "state": state}));
         assert_eq!(failed["error"]["kind"], "permission_denied", "{failed:#}");

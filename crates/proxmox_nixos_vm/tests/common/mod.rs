@@ -71,7 +71,7 @@ impl Lab {
     }
 
     /// The same host for a module that uses another token: `provisioner` or `empty`.
-    pub fn as_caller(mut self, caller: &'static str) -> Self {
+    pub fn called_by(mut self, caller: &'static str) -> Self {
         self.caller = Some(caller);
         self
     }
