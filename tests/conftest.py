@@ -42,11 +42,16 @@ class Lab:
             for key in ("api_host", "api_port", "api_user", "api_token_id", "api_token_secret", "tls_fingerprint")
         }
 
-    def module(self, name, _flags=(), _environment=None, **options):
-        """Run a module once; options of None are left out, and so is the connection if `_bare`."""
+    def module(self, name, /, _flags=(), _environment=None, **options):
+        """Run a module once, with the connection; an option of `...` is left out."""
         arguments = {**self.connection, **options} if name != "nixos_anywhere_install" else options
         arguments = {key: value for key, value in arguments.items() if value is not ...}
         return ansible_module(name, arguments, _flags, _environment)
+
+    def holds(self):
+        """Everything that the host keeps: VMs and volumes, with their sizes."""
+        files = [*(self.path / "pve/qemu-server").glob("*"), *(self.path / "pve/storage").rglob("*")]
+        return sorted((str(file), file.stat().st_size) for file in files if file.is_file())
 
     def writes(self):
         """The requests so far that could have changed anything."""

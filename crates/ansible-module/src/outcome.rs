@@ -94,7 +94,7 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The full answer, log tail or cause.
     pub detail: Option<String>,
-    /// What to do next.
+    /// What to do next, in the imperative. It is shown after the sentence.
     pub hint: Option<String>,
     /// What was already done before it failed. `changed` may be among it.
     pub values: Map<String, Value>,

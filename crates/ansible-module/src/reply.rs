@@ -104,11 +104,15 @@ fn failed(failure: Failure, module: &str, no_log: bool) -> Map<String, Value> {
     put("object", failure.object.map(Value::from));
     put("status", failure.status.map(Value::from));
     put("detail", failure.detail.map(Value::from));
-    put("hint", failure.hint.map(Value::from));
+    put("hint", failure.hint.clone().map(Value::from));
     let mut result = failure.values;
     result.entry("changed").or_insert(Value::Bool(false));
     result.insert("failed".into(), true.into());
     let mut msg = failure.msg;
+    // People read the message only; Ansible does not show them the rest.
+    if let Some(hint) = failure.hint {
+        msg = format!("{msg}{}{hint}", if msg.contains('\n') { "\n" } else { "; " });
+    }
     if no_log {
         // Ansible 2.21 prints the msg of a failure in spite of no_log.
         error.insert("msg".into(), msg.into());

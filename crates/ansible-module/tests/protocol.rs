@@ -73,7 +73,7 @@ fn a_failure_says_what_was_done() {
     assert_eq!(result["failed"], true);
     assert_eq!(result["changed"], true);
     assert_eq!(result["made"], "the first half");
-    assert_eq!(result["msg"], "no use of ******** here");
+    assert_eq!(result["msg"], "no use of ******** here; use another");
     assert_eq!(result["error"]["kind"], "refused");
     assert_eq!(result["error"]["object"], "the thing");
     assert_eq!(result["error"]["status"], 403);
