@@ -111,7 +111,10 @@ fn failed(failure: Failure, module: &str, no_log: bool) -> Map<String, Value> {
     let mut msg = failure.msg;
     // People read the message only; Ansible does not show them the rest.
     if let Some(hint) = failure.hint {
-        msg = format!("{msg}{}{hint}", if msg.contains('\n') { "\n" } else { "; " });
+        msg = format!(
+            "{msg}{}{hint}",
+            if msg.contains('\n') { "\n" } else { "; " }
+        );
     }
     if no_log {
         // Ansible 2.21 prints the msg of a failure in spite of no_log.

@@ -207,7 +207,10 @@ fn ignored_signals_stay_ignored() {
     send(&child, Signal::TERM);
     let output = child.wait_with_output().unwrap();
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(result["msg"], "probe was interrupted: SIGTERM; run the play again: it goes on from what is");
+    assert_eq!(
+        result["msg"],
+        "probe was interrupted: SIGTERM; run the play again: it goes on from what is"
+    );
 }
 
 #[test]

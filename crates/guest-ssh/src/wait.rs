@@ -81,9 +81,7 @@ pub async fn wait_for(
                 error.to_string()
             }
             // The deadline cut this attempt short; the one before it says more.
-            Err(error @ Error::Expired(_)) if deadline.expired() => {
-                last.take().unwrap_or_else(|| error.to_string())
-            }
+            Err(error) if deadline.expired() => last.take().unwrap_or_else(|| error.to_string()),
             Err(error) => error.to_string(),
         };
         on_attempt(&reason);

@@ -84,7 +84,9 @@ impl Sshd {
 
     /// What `/run/current-system` leads to.
     pub fn set_current_system(&self, target: &str) {
-        std::os::unix::fs::symlink(target, self.path("current-system")).unwrap();
+        let next = self.path("current-system.new");
+        std::os::unix::fs::symlink(target, &next).unwrap();
+        fs::rename(next, self.path("current-system")).unwrap();
     }
 
     /// A command on the guest's PATH.
