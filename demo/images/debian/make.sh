@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 packages=(linux-image-cloud-amd64 live-boot live-boot-initramfs-tools systemd-sysv udev dbus kmod lz4
   cloud-init openssh-server sudo qemu-guest-agent iproute2 procps fdisk cpio e2fsprogs squashfs-tools
-  grub-pc-bin grub2-common)
+  grub-pc-bin grub2-common libnss-myhostname)
 
 overlay=$WORK/overlay
 mkdir -p "$overlay" "$WORK/boot"
@@ -28,10 +28,22 @@ mmdebstrap --variant=essential --architectures=amd64 --include="${packages[*]}" 
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
   --dpkgopt='path-exclude=/usr/share/i18n/*' \
   --dpkgopt='path-exclude=/lib/modules/*/kernel/drivers/gpu/*' \
+  --dpkgopt='path-exclude=/lib/modules/*/kernel/drivers/net/ethernet/*' \
+  --dpkgopt='path-exclude=/lib/modules/*/kernel/drivers/infiniband/*' \
+  --dpkgopt='path-exclude=/lib/modules/*/kernel/fs/btrfs/*' --dpkgopt='path-exclude=/lib/modules/*/kernel/fs/xfs/*' \
   --essential-hook='cp -r "$OVERLAY/etc/initramfs-tools" "$1/etc/"' \
   --customize-hook="$here/customize.sh" \
-  "$release" - "deb [signed-by=$keyring] $mirror $release main" |
-  mksquashfs - "$WORK/filesystem.squashfs" -tar -comp lz4 -no-progress -quiet -noappend
+  "$release" "$WORK/tree.tar" "deb [signed-by=$keyring] $mirror $release main"
+
+# mksquashfs has been seen to write a broken block on a busy machine: read everything once.
+squash() {
+  mksquashfs - "$WORK/filesystem.squashfs" -tar -comp lz4 -no-progress -quiet -noappend <"$WORK/tree.tar"
+  # Its exit status is of no use here: only root can make the device nodes.
+  unsquashfs -quiet -no-progress -dest "$WORK/check" "$WORK/filesystem.squashfs" >"$WORK/check.log" 2>&1 || true
+  rm -rf "$WORK/check"
+  ! grep -Ei 'uncompress|failed to read|FATAL' "$WORK/check.log"
+}
+squash || squash || { echo "mksquashfs writes broken images here" >&2; exit 1; }
 
 medium=$WORK/iso
 mkdir -p "$medium/live" "$medium/isolinux"
