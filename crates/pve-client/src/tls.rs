@@ -175,6 +175,15 @@ pub(crate) fn config(tls: &Tls) -> Result<(ClientConfig, LastRejected), Error> {
     Ok((config, rejected))
 }
 
+/// The TLS configuration of a client that believes the system's authorities (`SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` name others), for requests to servers that are not PVE.
+///
+/// # Errors
+/// [`Error::Settings`] when the system has none.
+pub fn system_tls() -> Result<ClientConfig, Error> {
+    config(&Tls::System).map(|(config, _)| config)
+}
+
 fn roots(
     certs: Vec<CertificateDer<'static>>,
     provider: &Arc<CryptoProvider>,

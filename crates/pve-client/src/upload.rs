@@ -10,8 +10,8 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,6 +28,8 @@ use crate::{Client, Error, Upid, sha256_bytes};
 const CHUNK: usize = 128 * 1024;
 /// Chunks that wait between the reading thread and the network.
 const QUEUE: usize = 4;
+/// How long nothing may come from the source before a byte is sent all the same.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -36,14 +38,29 @@ const TICK: Duration = Duration::from_millis(500);
 pub struct Upload {
     content: &'static str,
     name: String,
-    sha256: String,
+    sha256: Option<String>,
     source: Source,
 }
 
-#[derive(Debug, Clone)]
+/// Bytes on their way from somewhere else.
+pub type ByteStream = stream::BoxStream<'static, std::io::Result<Bytes>>;
+
+#[derive(Clone)]
 enum Source {
     Bytes(Bytes),
     File(PathBuf),
+    /// Can be taken once.
+    Stream(u64, Arc<Mutex<Option<ByteStream>>>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::File(path) => path.fmt(f),
+            Self::Stream(size, _) => write!(f, "a stream of {size} bytes"),
+        }
+    }
 }
 
 impl Upload {
@@ -53,7 +70,7 @@ impl Upload {
         Self {
             content: "iso",
             name: normalise_upload_name(name),
-            sha256: sha256.to_string(),
+            sha256: Some(sha256.to_string()),
             source: Source::File(path.to_path_buf()),
         }
     }
@@ -65,8 +82,30 @@ impl Upload {
         Self {
             content: "iso",
             name: normalise_upload_name(name),
-            sha256,
+            sha256: Some(sha256),
             source: Source::Bytes(bytes),
+        }
+    }
+
+    /// Exactly `size` bytes of a stream as ISO content under `name`. Without `sha256` PVE compares
+    /// nothing; the size in its list is then all that tells whether they arrived.
+    pub fn iso_stream(name: &str, size: u64, sha256: Option<&str>, stream: ByteStream) -> Self {
+        Self {
+            content: "iso",
+            name: normalise_upload_name(name),
+            sha256: sha256.map(str::to_string),
+            source: Source::Stream(size, Arc::new(Mutex::new(Some(stream)))),
+        }
+    }
+
+    /// Whether it can (still) be sent from its first byte on.
+    fn is_whole(&self) -> bool {
+        match &self.source {
+            Source::Stream(_, stream) => stream
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_some(),
+            Source::Bytes(_) | Source::File(_) => true,
         }
     }
 
@@ -108,8 +147,9 @@ impl Client {
                 Ok(upid) => return Ok(upid),
                 Err(error) => error,
             };
-            let again =
-                matches!(error, Error::Unreachable { .. }) && self.should_retry(&error, true);
+            let again = matches!(error, Error::Unreachable { .. })
+                && upload.is_whole()
+                && self.should_retry(&error, true);
             attempt += 1;
             if !again
                 || attempt > 6 * self.hosts()
@@ -143,13 +183,15 @@ impl Client {
         let (size, data) = open(&upload.source, sent.clone())?;
         let length = head.len() as u64 + size + tail.len() as u64;
         let body = stream::once(async { Ok(head) })
-            .chain(data)
+            .chain(steady(data, KEEP_ALIVE))
             .chain(stream::once(async { Ok(tail) }));
-        let query = Params::new()
-            .with("content", upload.content)
-            .with("checksum-algorithm", "sha256")
-            .with("checksum", &upload.sha256)
-            .to_form();
+        let mut query = Params::new().with("content", upload.content);
+        if let Some(sha256) = &upload.sha256 {
+            query
+                .set("checksum-algorithm", "sha256")
+                .set("checksum", sha256);
+        }
+        let query = query.to_form();
         let request = self
             .fresh_http()?
             .post(self.url(path, &query))
@@ -233,13 +275,25 @@ impl Client {
         sent: &AtomicU64,
         size: u64,
     ) -> Error {
-        if let (Source::File(path), Some(source)) = (&upload.source, file_error(&error)) {
-            return Error::File {
-                path: path.clone(),
-                source,
-            };
-        }
         let now = sent.load(Ordering::Relaxed);
+        match (&upload.source, file_error(&error)) {
+            (Source::File(path), Some(source)) => {
+                return Error::File {
+                    path: path.clone(),
+                    source,
+                };
+            }
+            (Source::Stream(..), Some(source)) => {
+                return Error::Interrupted {
+                    action: action.to_string(),
+                    detail: format!(
+                        "its source failed: {source} ({now} of {size} bytes were sent)"
+                    ),
+                    may_have_happened: false,
+                };
+            }
+            _ => {}
+        }
         match self.transport(action, error, now == size) {
             Error::Interrupted {
                 action,
@@ -306,7 +360,67 @@ fn open(
             }
             Ok((meta.len(), chunks(file, meta.len())?.map(count).boxed()))
         }
+        Source::Stream(size, stream) => {
+            let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let stream = taken
+                .ok_or_else(|| Error::Settings("a stream can be uploaded once".to_string()))?;
+            Ok((*size, exactly(*size, stream).map(count).boxed()))
+        }
     }
+}
+
+/// The chunks of `stream`, which are an error when they are not `size` bytes together.
+fn exactly(size: u64, stream: ByteStream) -> impl Stream<Item = Chunk> + Send {
+    stream::unfold((Some(stream), size), move |(stream, left)| async move {
+        let mut stream = stream?;
+        let odd = |what: String| Err(ReadFailed(std::io::ErrorKind::UnexpectedEof, what));
+        match stream.next().await {
+            Some(Ok(bytes)) => match left.checked_sub(bytes.len() as u64) {
+                Some(left) => Some((Ok(bytes), (Some(stream), left))),
+                None => Some((odd(format!("it gave more than {size} bytes")), (None, 0))),
+            },
+            Some(Err(error)) => Some((Err(ReadFailed(error.kind(), error.to_string())), (None, 0))),
+            None if left > 0 => Some((
+                odd(format!("it ended {left} bytes before its {size}")),
+                (None, 0),
+            )),
+            None => None,
+        }
+    })
+}
+
+/// The same bytes, with something held back to be sent byte by byte while nothing else comes:
+/// pveproxy drops an upload without a word when nothing arrives for 5 s, and a disk that spins
+/// up or a slow source may take longer.
+fn steady<S: Stream<Item = Chunk> + Send>(
+    source: S,
+    pause: Duration,
+) -> impl Stream<Item = Chunk> + Send {
+    let state = (Box::pin(source.fuse()), Bytes::new());
+    stream::unfold(state, move |(mut source, mut held)| async move {
+        loop {
+            let next = match tokio::time::timeout(pause, source.next()).await {
+                // The last byte is not needed to keep the connection: without it the file would be whole.
+                Err(_) if held.len() < 2 => source.next().await,
+                Err(_) => return Some((Ok(held.split_to(1)), (source, held))),
+                Ok(next) => next,
+            };
+            match next {
+                Some(Ok(bytes)) if bytes.is_empty() => {}
+                Some(Ok(bytes)) if held.is_empty() => held = bytes,
+                Some(Ok(bytes)) => {
+                    let ready = std::mem::replace(&mut held, bytes);
+                    return Some((Ok(ready), (source, held)));
+                }
+                Some(Err(error)) => return Some((Err(error), (source, Bytes::new()))),
+                None if held.is_empty() => return None,
+                None => {
+                    let last = std::mem::take(&mut held);
+                    return Some((Ok(last), (source, held)));
+                }
+            }
+        }
+    })
 }
 
 /// Read `size` bytes of `file` on a thread, which ends when the stream is dropped.
@@ -348,4 +462,57 @@ fn boundary() -> Result<String, Error> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|e| Error::Settings(format!("no random numbers: {e}")))?;
     Ok(format!("nixos-proxmox-{}", hex::encode(random)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn collect(stream: impl Stream<Item = Chunk>) -> Result<Vec<Bytes>, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let all: Vec<_> = stream.collect().await;
+            all.into_iter()
+                .map(|chunk| chunk.map_err(|e| e.to_string()))
+                .collect()
+        })
+    }
+
+    proptest! {
+        /// However the source splits them, the same bytes come out.
+        #[test]
+        fn splits_do_not_matter(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..600), 0..20)) {
+            let whole: Vec<u8> = pieces.concat();
+            let source = stream::iter(pieces.into_iter().map(|p| Ok(Bytes::from(p)))).boxed();
+            let sent = collect(steady(exactly(whole.len() as u64, source), KEEP_ALIVE)).unwrap();
+            prop_assert_eq!(sent.concat(), whole);
+        }
+
+        /// A source of another length than announced is an error, never a shorter or longer file.
+        #[test]
+        fn another_length_is_an_error(size in 0u64..2000, off in 1u64..500, longer: bool) {
+            let given = if longer { size + off } else { size.saturating_sub(off) };
+            prop_assume!(given != size);
+            let source = stream::iter([Ok(Bytes::from(vec![0; given as usize]))]).boxed();
+            prop_assert!(collect(steady(exactly(size, source), KEEP_ALIVE)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_source_that_stalls_is_bridged_by_single_bytes() {
+        let pause = Duration::from_millis(20);
+        let source = stream::unfold(0, move |n| async move {
+            if n == 1 {
+                tokio::time::sleep(pause * 10).await;
+            }
+            (n < 2).then(|| (Ok(Bytes::from_static(b"0123456789")), n + 1))
+        });
+        let sent = collect(steady(source, pause)).unwrap();
+        assert_eq!(sent.concat(), b"01234567890123456789");
+        assert!(sent.len() > 3 && sent[0].len() == 1, "{sent:?}");
+    }
 }
