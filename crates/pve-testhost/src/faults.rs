@@ -23,7 +23,7 @@ struct Rule {
     #[serde(default)]
     times: Option<u64>,
     action: Kind,
-    /// For `delay`: seconds.
+    /// For `delay` and `slow-copy`: seconds.
     #[serde(default)]
     seconds: f64,
     /// For `status`: the HTTP status.
@@ -46,6 +46,7 @@ enum Kind {
     Lock,
     TaskFail,
     Full,
+    SlowCopy,
 }
 
 /// What happens to a call.
@@ -65,6 +66,8 @@ pub enum Action {
     Lock,
     /// The call's task (or the call itself when it has none) fails with this text.
     Fail(String),
+    /// The task of an upload or download takes this long to write the file, which grows meanwhile.
+    SlowCopy(Duration),
 }
 
 #[derive(Default)]
@@ -145,6 +148,9 @@ impl Rule {
                     .clone()
                     .unwrap_or_else(|| "injected failure".into()),
             ),
+            Kind::SlowCopy => {
+                Action::SlowCopy(Duration::from_secs_f64(self.seconds.clamp(0.0, 3600.0)))
+            }
             Kind::Full => Action::Fail("No space left on device".into()),
         }
     }

@@ -39,6 +39,8 @@ pub struct Context {
     pub params: Params,
     /// The call's task (or the call, when it has none) is to fail with this.
     pub fail: Option<String>,
+    /// How long the call's task is to take for writing a file.
+    pub slow: std::time::Duration,
 }
 
 impl Context {
@@ -278,7 +280,9 @@ impl Call {
             ));
         }
         let mut fail = None;
+        let mut slow = std::time::Duration::ZERO;
         match action {
+            Some(Action::SlowCopy(time)) => slow = *time,
             Some(Action::Lock) => {
                 let vmid = params
                     .get("vmid")
@@ -294,6 +298,7 @@ impl Call {
             who,
             params,
             fail,
+            slow,
         };
         let reply = handle(&self.method, route.template, context, file).await?;
         Ok((reply, route.endpoint.protected == 1))
@@ -333,6 +338,9 @@ async fn handle(
             storage::handle(method, template, context, file)
                 .await
                 .map(Reply::Data)
+        }
+        ("GET", "/nodes/{node}/query-url-metadata") => {
+            storage::url_metadata(&context).await.map(Reply::Data)
         }
         (_, template) if template.contains("/tasks") => tasks::handle(method, template, &context),
         _ => cluster::handle(method, template, &context).map(Reply::Data),

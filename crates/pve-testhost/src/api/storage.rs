@@ -213,6 +213,7 @@ fn upload(context: Context, file: PathBuf, size: u64) -> ApiResult {
     let algorithm = context.get("checksum-algorithm").map(str::to_owned);
     let wanted = context.get("checksum").map(str::to_owned);
     let node = context.host.node.clone();
+    let slow = context.slow;
     context.spawn("imgcopy", "", move |log| async move {
         log.line(format!("starting file import from: {}", file.display()));
         log.line(format!("target node: {node}"));
@@ -224,6 +225,7 @@ fn upload(context: Context, file: PathBuf, size: u64) -> ApiResult {
             &target,
             algorithm.as_deref(),
             wanted.as_deref(),
+            slow,
         )
         .await;
         let _ = std::fs::remove_file(&file);
@@ -240,6 +242,7 @@ async fn import(
     target: &Path,
     algorithm: Option<&str>,
     wanted: Option<&str>,
+    slow: Duration,
 ) -> Result<(), String> {
     if let (Some(algorithm), Some(wanted)) = (algorithm, wanted) {
         log.line(format!("calculating checksum...{algorithm}"));
@@ -257,11 +260,11 @@ async fn import(
             file.display()
         ));
     }
-    copy_over(file, target).await
+    copy_over(file, target, slow).await
 }
 
 /// Overwrite in place, as cp does: whoever has the target open sees the new bytes, its size grows meanwhile.
-async fn copy_over(from: &Path, to: &Path) -> Result<(), String> {
+async fn copy_over(from: &Path, to: &Path, slow: Duration) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("unable to copy to '{}': {error}", to.display());
     let (from, to_path) = (from.to_owned(), to.to_owned());
     tokio::task::spawn_blocking(move || {
@@ -271,6 +274,15 @@ async fn copy_over(from: &Path, to: &Path) -> Result<(), String> {
             .create(true)
             .truncate(true)
             .open(to_path)?;
+        if !slow.is_zero() {
+            let pieces = 10;
+            let size = source.metadata()?.len();
+            for _ in 0..pieces {
+                let mut piece = std::io::Read::take(&mut source, size.div_ceil(pieces));
+                std::io::copy(&mut piece, &mut target)?;
+                std::thread::sleep(slow / pieces as u32);
+            }
+        }
         std::io::copy(&mut source, &mut target).map(|_| ())
     })
     .await
@@ -364,6 +376,40 @@ fn download(context: Context) -> ApiResult {
         }
         result
     })
+}
+
+/// What a HEAD request tells of a URL: size, type, name.
+pub async fn url_metadata(context: &Context) -> ApiResult {
+    let mut command = tokio::process::Command::new("curl");
+    command.args(["--silent", "--head", "--location", "--write-out"]);
+    command.arg("\n%{http_code} %header{content-length} %header{content-type}");
+    if context.get("verify-certificates") == Some("0") {
+        command.arg("--insecure");
+    }
+    let output = command
+        .arg("--")
+        .arg(context.need("url")?)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| ApiError::failed(format!("cannot run curl: {error}")))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut words = text.lines().last().unwrap_or_default().splitn(3, ' ');
+    let status = words.next().unwrap_or_default();
+    if status != "200" {
+        return Err(ApiError::failed(format!(
+            "invalid server response: '{status}'"
+        )));
+    }
+    let mut found = json!({});
+    if let Some(size) = words.next().and_then(|size| size.parse::<u64>().ok()) {
+        found["size"] = json!(size);
+    }
+    if let Some(kind) = words.next().filter(|kind| !kind.is_empty()) {
+        found["mimetype"] = json!(kind);
+    }
+    Ok(found)
 }
 
 /// Download with curl; failures end as wget's do in PVE: 8 = the server answered with an error.
