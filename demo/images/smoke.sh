@@ -140,7 +140,7 @@ say "starting $name"
 known installer
 SECONDS=0
 start "$iso" seed.iso
-wait_for_ssh 180
+wait_for_ssh 400
 say "SSH, with the host key that was handed in"
 guest 'test "$(hostname)" = smoke && grep -q ^VARIANT_ID=installer /etc/os-release && su nixos -c "sudo -n true"' ||
   die "the installer is not as it should be"
@@ -161,7 +161,7 @@ power_off agent
 
 known installed
 start
-wait_for_ssh 240
+wait_for_ssh 400
 say "SSH from the disk, with the installed host key"
 guest "set -e
   test \"\$(hostname)\" = smoke-installed
