@@ -1,0 +1,51 @@
+# The four Ansible modules, each with its documentation beside it.
+{
+  lib,
+  perl,
+  rustPlatform,
+  version,
+}:
+let
+  names = [
+    "proxmox_iso"
+    "proxmox_nixos_vm"
+    "cloudinit_drive"
+    "nixos_anywhere_install"
+  ];
+in
+rustPlatform.buildRustPackage {
+  pname = "nixos-proxmox-modules";
+  inherit version;
+  src = import ./source.nix { inherit lib; };
+  cargoLock.lockFile = ../Cargo.lock;
+
+  # OpenSSL is built from the sources that its crate brings.
+  nativeBuildInputs = [ perl ];
+
+  buildType = "dist";
+  cargoBuildFlags = lib.concatMap (name: [
+    "--package"
+    name
+  ]) names;
+  # checks.<system>.rust runs the tests.
+  doCheck = false;
+
+  # Ansible looks for modules in a directory that holds nothing else.
+  postInstall = ''
+    mkdir -p $out/share/ansible
+    mv $out/bin $out/share/ansible/library
+    cp ${
+      lib.concatMapStringsSep " " (name: "${../library}/${name}.yml") names
+    } $out/share/ansible/library/
+  '';
+
+  meta = {
+    description = "Ansible modules that provision NixOS machines on Proxmox VE";
+    homepage = "https://github.com/nixos-proxmox/nixos-proxmox";
+    license = [
+      lib.licenses.mit
+      lib.licenses.asl20
+    ];
+    platforms = lib.platforms.linux;
+  };
+}

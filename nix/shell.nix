@@ -1,0 +1,34 @@
+# `nix develop`: what the repository is worked on with, and the modules as built by Nix.
+{ pkgs, self }:
+let
+  inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) modules;
+in
+pkgs.mkShell {
+  packages = [
+    # The play.
+    pkgs.ansible
+    pkgs.nixos-anywhere
+    pkgs.openssh
+    # Its tests.
+    pkgs.ansible-lint
+    pkgs.molecule
+    pkgs.python3Packages.pytest
+    pkgs.qemu
+    pkgs.yamllint
+    # The modules.
+    pkgs.cargo
+    pkgs.clippy
+    pkgs.gcc
+    pkgs.perl
+    pkgs.rustc
+    pkgs.rustfmt
+    # The flake.
+    pkgs.deadnix
+    pkgs.nixfmt
+  ];
+
+  # Modules that `cargo xtask install` built come first.
+  shellHook = ''
+    export ANSIBLE_LIBRARY="$PWD/library:${modules}/share/ansible/library"
+  '';
+}

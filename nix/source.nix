@@ -1,0 +1,12 @@
+# What the Rust workspace is built from: nothing else makes it build again.
+{ lib }:
+lib.fileset.toSource {
+  root = ../.;
+  fileset = lib.fileset.unions [
+    ../.cargo
+    ../Cargo.lock
+    ../Cargo.toml
+    ../clippy.toml
+    ../crates
+  ];
+}
