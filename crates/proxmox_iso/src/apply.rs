@@ -1,13 +1,12 @@
 //! Doing it.
 
-use std::path::Path;
-
 use ansible_module::{Failure, Progress};
 use deadline::Deadline;
 use pve_client::{Client, Error, Params, StorageContent, Upid, Upload, Volid};
 use pve_module::{doing, failure};
 use serde_json::json;
 
+use crate::fetch::shown;
 use crate::plan::exists;
 use crate::state;
 
@@ -26,32 +25,41 @@ pub struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Upload `src`, whose SHA-256 is `sha256`, over what was there `before`. Returns the task.
+    /// Upload `size` bytes that are called `shown` over what was there `before`. Returns the task.
     pub async fn upload(
         &self,
-        src: &Path,
-        sha256: &str,
+        upload: &Upload,
+        size: u64,
+        shown: &str,
         before: Option<&StorageContent>,
     ) -> Result<Option<Upid>, Failure> {
-        let what = || doing(format!("upload {} as {}", src.display(), self.volid));
-        let upload = Upload::iso_file(self.volid.file_name(), src, sha256);
-        let size = std::fs::metadata(src).map(|meta| meta.len()).ok();
+        let what = || doing(format!("upload {shown} as {}", self.volid));
         let tell = |sent, size| {
             self.progress.emit(&json!({"step": "upload", "volid": self.volid.to_string(), "sent": sent, "size": size}))
         };
         let sent = self
             .client
-            .upload(self.node, &self.volid.storage, &upload, self.deadline, tell)
+            .upload(self.node, &self.volid.storage, upload, self.deadline, tell)
             .await;
         let upid = match sent {
             Ok(upid) => upid,
             // All was sent and the answer was lost: what is on the storage tells.
             Err(error) if error.may_have_happened() => {
-                let now =
-                    state::find_settled(self.client, self.node, self.volid, size, self.deadline)
-                        .await?;
+                if let Some(upid) =
+                    state::writing_task(self.client, self.node, self.volid, self.deadline).await
+                {
+                    return self.finish(upid, shown).await.map(Some);
+                }
+                let now = state::find_settled(
+                    self.client,
+                    self.node,
+                    self.volid,
+                    Some(size),
+                    self.deadline,
+                )
+                .await?;
                 let rewritten = now.as_ref().and_then(|v| v.ctime) != before.and_then(|v| v.ctime);
-                let arrived = size.is_some() && now.as_ref().and_then(|v| v.size) == size;
+                let arrived = now.as_ref().and_then(|v| v.size) == Some(size);
                 return if rewritten && arrived {
                     Ok(None)
                 } else {
@@ -60,18 +68,31 @@ impl Transfer<'_> {
             }
             Err(error) => return Err(what()(error)),
         };
+        self.finish(upid, shown).await.map(Some)
+    }
+
+    /// Await the task that puts an upload into place.
+    async fn finish(&self, upid: Upid, shown: &str) -> Result<Upid, Failure> {
         match self.wait(&upid).await {
-            Ok(()) => Ok(Some(upid)),
+            Ok(()) => Ok(upid),
             Err(error) => Err(match mismatch(&error) {
-                Some(text) => Failure::new(
-                    "checksum_mismatch",
-                    format!("{} is not what checksum says: {text}", src.display()),
-                )
-                .object(src.display().to_string())
-                .hint("nothing was replaced; fetch or build the file again, or correct checksum")
-                .with("upid", upid.to_string()),
-                None => what()(error),
+                Some(text) => not_what_was_said(shown, text).with("upid", upid.to_string()),
+                None => doing(format!("upload {shown} as {}", self.volid))(error),
             }),
+        }
+    }
+
+    /// Have the node compare what is there with a checksum: PVE does so when it is asked to
+    /// download over it. `None` when the caller may not ask for that.
+    pub async fn compare(&self, url: &str, sha256: &str) -> Result<Option<()>, Failure> {
+        match self.download(url, Some(sha256), true).await {
+            Ok(_) => Ok(Some(())),
+            Err(failed) if failed.kind == "permission_denied" => Ok(None),
+            Err(failed) if failed.kind == "exists" => Err(not_what_was_said(
+                &self.volid.to_string(),
+                "what arrived is not what was sent",
+            )),
+            Err(failed) => Err(failed),
         }
     }
 
@@ -85,8 +106,10 @@ impl Transfer<'_> {
     ) -> Result<Upid, Failure> {
         let what = || {
             doing(format!(
-                "have node {} download {url} as {}",
-                self.node, self.volid
+                "have node {} download {} as {}",
+                self.node,
+                shown(url),
+                self.volid
             ))
         };
         let mut params = Params::new()
@@ -120,12 +143,7 @@ impl Transfer<'_> {
                     &self.volid.to_string(),
                     &format!("its content differs: {text}"),
                 ),
-                Some(text) => Failure::new(
-                    "checksum_mismatch",
-                    format!("what {url} gives is not what checksum says: {text}"),
-                )
-                .object(url)
-                .hint("nothing was kept; correct checksum or url"),
+                Some(text) => not_what_was_said(&shown(url), text),
                 None => what()(error),
             }),
         }
@@ -155,7 +173,9 @@ impl Transfer<'_> {
 
     /// The volume after a transfer; `size` is what it must have.
     pub async fn verify(&self, size: Option<u64>) -> Result<StorageContent, Failure> {
-        let found = state::find(self.client, self.node, self.volid, self.deadline).await?;
+        // Another controller may be writing the same over it.
+        let found =
+            state::find_settled(self.client, self.node, self.volid, size, self.deadline).await?;
         let broken = |what: String| {
             Failure::new(
                 "transfer",
@@ -171,6 +191,16 @@ impl Transfer<'_> {
             _ => Ok(found),
         }
     }
+}
+
+/// The failure when content and checksum do not fit.
+pub fn not_what_was_said(what: &str, found: &str) -> Failure {
+    Failure::new(
+        "checksum_mismatch",
+        format!("{what} is not what checksum says: {found}"),
+    )
+    .object(what)
+    .hint("nothing was replaced; fetch or build the image again, or correct checksum")
 }
 
 /// PVE's words about a checksum that did not fit.

@@ -6,9 +6,12 @@ pub(crate) fn documentation() -> Documentation {
     Documentation {
         short_description: "Make an ISO image present on a Proxmox VE storage, or absent from it",
         description: &[
-            "Uploads a local ISO, or has the node download one, once however many hosts ask for it.",
+            "Uploads a local ISO, passes on one from an address or a GitHub release, or has the node download it; once, however \
+             many hosts ask for it.",
             "An ISO of the same name and size counts as the same, unless a recorded checksum says otherwise. Anything else \
              of that name is refused, or replaced with O(force).",
+            "An ISO that is being written, by whomever, is waited for. One that a running VM uses is never replaced, one that \
+             any VM uses is deleted with O(force) only.",
             "The storage, its content types, the caller's right to it and the free space are checked before anything is sent.",
         ],
         notes: &[
@@ -16,7 +19,13 @@ pub(crate) fn documentation() -> Documentation {
             "After each transfer size, time and checksum are recorded below C(~/.cache/nixos-proxmox/isos), so that another \
              content of the same size is noticed. Deleting the records is harmless.",
             "Privileges on C(/storage/STORAGE): Datastore.AllocateTemplate and Datastore.Audit; Datastore.Allocate to delete \
-             or to replace by a download.",
+             or to replace by a download of the node. On C(/nodes/NODE): Sys.AccessNetwork for downloads by the node. On C(/vms): \
+             VM.Audit, so that VMs that use an ISO are seen.",
+            "Memory use does not depend on the size of the ISO. A download by the controller is stored nowhere on the way, unless \
+             O(cache_dir) is set; its server must tell the size.",
+            "A download by the controller without a checksum is hashed as it passes, and the node is asked to compare that with what \
+             arrived; who may not ask for that (Sys.AccessNetwork) is warned that only the size was compared.",
+            "Servers of addresses, releases and checksums are verified with the system's certificate authorities; C(SSL_CERT_FILE) names others.",
             "Supports check mode and diff mode.",
         ],
         seealso: &["proxmox_nixos_vm"],
@@ -37,6 +46,33 @@ pub(crate) fn documentation() -> Documentation {
     checksum: sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
   delegate_to: localhost
 
+- name: Pass on the newest release of a private repository
+  proxmox_iso:
+    node: pve1
+    storage: local
+    github_release:
+      repo: owner/installer
+      asset: "*-x86_64-linux.iso"
+      token: "{{ github_token }}"
+    download_by: controller
+  delegate_to: localhost
+
+- name: Have the node download an ISO whose checksum is published beside it
+  proxmox_iso:
+    node: pve1
+    storage: local
+    url: https://example.org/nixos-minimal-x86_64-linux.iso
+    checksum: sha256:https://example.org/SHA256SUMS
+  delegate_to: localhost
+
+- name: Remove all installers that no VM uses
+  proxmox_iso:
+    node: pve1
+    storage: local
+    name: nixos-installer-*.iso
+    state: absent
+  delegate_to: localhost
+
 - name: Remove it
   proxmox_iso:
     node: pve1
@@ -48,7 +84,7 @@ pub(crate) fn documentation() -> Documentation {
         returns: r"
 volid:
   description: The volume identifier, as a VM's drive takes it.
-  returned: success
+  returned: success, unless O(name) is a pattern
   type: str
   sample: local:iso/nixos-installer.iso
 size:
@@ -61,6 +97,16 @@ checksum:
   returned: when O(state=present) and it is known
   type: str
   sample: sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+deleted:
+  description: Volumes that were deleted, or would be in check mode.
+  returned: when O(state=absent)
+  type: list
+  elements: str
+kept:
+  description: Volumes that fit the pattern and were kept because VMs use them.
+  returned: when O(state=absent)
+  type: list
+  elements: str
 upid:
   description: The task of the upload or download.
   returned: when one was run

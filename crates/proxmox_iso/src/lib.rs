@@ -1,25 +1,35 @@
 //! The Ansible module `proxmox_iso`: an ISO image present on, or absent from, a storage.
 
+mod absent;
 mod apply;
+mod cache;
 mod docs;
+mod fetch;
+mod glob;
 mod options;
 mod plan;
 mod record;
+mod source;
 mod state;
+mod sums;
 
+use std::path::Path;
 use std::time::Duration;
 
 use ansible_module::{Diff, Documentation, Failure, Module, Outcome, Rule, Task};
 use deadline::Deadline;
-use pve_client::{Client, StorageContent, Upid, Volid, sha256_file};
+use pve_client::{Client, Storage, StorageContent, Upid, Upload, Volid, sha256_file};
 use pve_module::{Connection, Lock, failure};
 use serde_json::{Map, Value, json};
 
-pub use options::{Options, State};
+pub use options::{DownloadBy, GithubRelease, Options, State};
 
+use absent::in_use;
 use apply::Transfer;
-use plan::{Plan, Wanted, exists, plan};
+use fetch::{Fetch, Hashing};
+use plan::{Plan, Wanted, plan};
 use record::{Record, RecordFile};
+use source::{Origin, Source};
 
 /// The module.
 pub struct ProxmoxIso;
@@ -34,11 +44,11 @@ impl Module for ProxmoxIso {
 
     fn rules() -> Vec<Rule> {
         let mut rules = Connection::rules();
-        rules.push(Rule::MutuallyExclusive(&["src", "url"]));
+        rules.push(Rule::MutuallyExclusive(&["src", "url", "github_release"]));
         rules.push(Rule::RequiredIf {
             option: "state",
             value: "present",
-            options: &["src", "url"],
+            options: &["src", "url", "github_release"],
             one_is_enough: true,
         });
         rules.push(Rule::RequiredIf {
@@ -55,23 +65,24 @@ impl Module for ProxmoxIso {
         if let Some(password) = options.url.as_deref().and_then(url_password) {
             task.secret(password);
         }
-        let volid = Volid::iso(&options.storage, &options.iso_name()?);
-        let sha256 = options.sha256()?;
+        options.checksum()?;
         let client = options.connection.client()?;
+        let source = match options.state {
+            State::Present => Source::resolve(&options, &deadline).await?,
+            State::Absent => None,
+        };
+        // A name that cannot be used is found before anybody is asked.
+        let volid = source
+            .as_ref()
+            .map(|source| options.iso_name(&source.name))
+            .transpose()?
+            .map(|name| Volid::iso(&options.storage, &name));
         let storage =
             state::usable_storage(&client, &options.node, &options.storage, &deadline).await?;
-        // All nodes see the same file on a shared storage.
-        let place = if storage.shared {
-            "shared"
-        } else {
-            &options.node
+        let (Some(source), Some(volid)) = (source, volid) else {
+            return absent::absent(&client, &options, &task, &storage, &deadline).await;
         };
-        let key = format!(
-            "{}-{place}-{}-{}",
-            options.connection.api_host.join("+"),
-            volid.storage,
-            volid.file_name()
-        );
+        let key = key(&options, &storage, &volid);
         let record = RecordFile::new(&key)
             .map_err(|e| Failure::new("file", format!("no place for records: {e}")))?;
         let run = Run {
@@ -79,23 +90,40 @@ impl Module for ProxmoxIso {
             options,
             task,
             deadline,
+            storage,
+            source,
             volid,
             record,
             key,
         };
-        match run.options.state {
-            State::Present => run.present(sha256, storage.avail).await,
-            State::Absent => run.absent().await,
-        }
+        run.present().await
     }
 }
 
-/// One task.
+/// Names an ISO among all that this controller deals with. All nodes see the same file on a shared
+/// storage.
+fn key(options: &Options, storage: &Storage, volid: &Volid) -> String {
+    let place = if storage.shared {
+        "shared"
+    } else {
+        &options.node
+    };
+    format!(
+        "{}-{place}-{}-{}",
+        options.connection.api_host.join("+"),
+        volid.storage,
+        volid.file_name()
+    )
+}
+
+/// One task that makes an ISO present.
 struct Run {
     client: Client,
     options: Options,
     task: Task,
     deadline: Deadline,
+    storage: Storage,
+    source: Source,
     volid: Volid,
     record: RecordFile,
     /// Names the ISO among all that this controller deals with.
@@ -111,64 +139,25 @@ struct Look {
 }
 
 impl Run {
-    async fn absent(&self) -> Result<Outcome, Failure> {
-        let Some(found) = state::find(
-            &self.client,
-            &self.options.node,
-            &self.volid,
-            &self.deadline,
-        )
-        .await?
-        else {
-            return Ok(self.values(
-                Outcome::unchanged(format!("{} is not there", self.volid)),
-                None,
-                None,
-                None,
-            ));
-        };
-        let diff = Diff::new(shown(Some(&found), None), json!({})).header(self.volid.to_string());
-        if !self.task.check_mode {
-            self.transfer(&self.task.progress(self.options.progress_path.as_deref()))
-                .delete()
-                .await?;
-            self.record.remove();
-        }
-        Ok(self.values(
-            Outcome::changed(format!("deleted {}", self.volid)).diff(diff),
-            None,
-            None,
-            None,
-        ))
+    /// Whether the node itself downloads it.
+    fn by_node(&self) -> bool {
+        self.source.url().is_some() && self.options.download_by == DownloadBy::Node
     }
 
-    async fn present(
-        &self,
-        sha256: Option<String>,
-        avail: Option<u64>,
-    ) -> Result<Outcome, Failure> {
+    async fn present(&self) -> Result<Outcome, Failure> {
         let mut wanted = Wanted {
-            size: None,
-            sha256,
-            url: self.options.url.clone(),
+            size: self.source.size,
+            sha256: self.source.sha256.clone(),
+            url: self.source.url().map(str::to_string),
+            by_node: self.by_node(),
         };
-        if let Some(src) = &self.options.src {
-            let meta = std::fs::metadata(src).and_then(|meta| match meta.is_file() {
-                true => Ok(meta),
-                false => Err(std::io::Error::other("it is not a regular file")),
-            });
-            let meta = meta.map_err(|e| {
-                Failure::new("file", format!("cannot read src {}: {e}", src.display()))
-                    .object(src.display().to_string())
-            })?;
-            wanted.size = Some(meta.len());
-        }
         let look = self.look(&mut wanted).await?;
         if look.plan == Plan::Keep || (self.task.check_mode && look.plan == Plan::Compare) {
             return Ok(self.kept(&wanted, look.found.as_ref()));
         }
         self.check_right().await?;
-        self.check_space(&wanted, look.found.as_ref(), avail)?;
+        self.check_space(wanted.size, look.found.as_ref())?;
+        self.check_users(&look).await?;
         if self.task.check_mode {
             return Ok(self.done(&wanted, &look, None, None));
         }
@@ -202,21 +191,23 @@ impl Run {
             .record
             .read()
             .filter(|record| found.as_ref().is_some_and(|found| record.is_of(found)));
-        if let (Some(found), Some(url), None, None) = (&found, &wanted.url, &wanted.size, &record) {
-            match apply::url_size(&self.client, node, url, &self.deadline).await {
-                Ok(size) => wanted.size = size.or(found.size),
+        if found.is_some() && wanted.size.is_none() && record.is_none() {
+            match self.remote_size().await {
+                Ok(size) => wanted.size = size.or(found.as_ref().and_then(|found| found.size)),
                 // With a checksum PVE compares the content itself.
                 Err(_) if wanted.sha256.is_some() => {}
                 Err(failure) => self.task.warn(format!(
-                    "{} exists and is taken for what {url} gives, whose size could not be asked: {}",
-                    self.volid, failure.msg
+                    "{} exists and is taken for what {} gives, whose size could not be asked: {}",
+                    self.volid,
+                    self.source.shown(),
+                    failure.msg
                 )),
             }
         }
         let comparable = record
             .as_ref()
             .is_some_and(|record| record.sha256.is_some());
-        if let (Some(src), None, true) = (&self.options.src, &wanted.sha256, comparable) {
+        if let (Origin::File(src), None, true) = (&self.source.origin, &wanted.sha256, comparable) {
             wanted.sha256 = Some(sha256_file(src).await.map_err(failure)?.sha256);
         }
         let plan = plan(
@@ -245,13 +236,27 @@ impl Run {
         }
     }
 
+    /// The size that the source's server tells, to whoever downloads.
+    async fn remote_size(&self) -> Result<Option<u64>, Failure> {
+        let node = &self.options.node;
+        match (self.source.request(), self.source.url()) {
+            (_, Some(url)) if self.by_node() => {
+                apply::url_size(&self.client, node, url, &self.deadline).await
+            }
+            (Some((url, with)), _) => {
+                let download = Fetch::new()?.download(url, with, &self.deadline).await?;
+                Ok(download.size)
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn check_space(
         &self,
-        wanted: &Wanted,
+        size: Option<u64>,
         found: Option<&StorageContent>,
-        avail: Option<u64>,
     ) -> Result<(), Failure> {
-        let (Some(size), Some(avail)) = (wanted.size, avail) else {
+        let (Some(size), Some(avail)) = (size, self.storage.avail) else {
             return Ok(());
         };
         let usable = avail + found.and_then(|volume| volume.size).unwrap_or(0);
@@ -265,7 +270,40 @@ impl Run {
                 self.volid.storage, self.volid
             ),
         )
-        .object(self.volid.storage.clone()))
+        .object(self.volid.storage.clone())
+        .hint("delete old ISOs (proxmox_iso with state: absent takes a pattern as name), or use another storage"))
+    }
+
+    /// PVE overwrites a file in place: a guest that runs from it would read a mixture.
+    async fn check_users(&self, look: &Look) -> Result<(), Failure> {
+        let replaces = match look.plan {
+            Plan::Replace => true,
+            Plan::Compare => self.options.force,
+            Plan::Create | Plan::Keep => false,
+        };
+        if look.found.is_none() || !replaces {
+            return Ok(());
+        }
+        let users = state::users(
+            &self.client,
+            &self.task,
+            &self.options.node,
+            &self.storage,
+            &self.deadline,
+        )
+        .await?;
+        let running: Vec<_> = users
+            .iter()
+            .filter(|user| user.runs() && user.uses(&self.volid))
+            .collect();
+        match running.is_empty() {
+            true => Ok(()),
+            false => Err(in_use(
+                &self.volid,
+                &running,
+                "it is not replaced under a running VM; give the new one another name, or eject it first",
+            )),
+        }
     }
 
     /// Do what was planned; returns the task and the volume as it is afterwards.
@@ -275,46 +313,136 @@ impl Run {
         look: &Look,
         transfer: &Transfer<'_>,
     ) -> Result<(Option<Upid>, StorageContent), Failure> {
-        let upid = match (&self.options.src, &self.options.url) {
-            (Some(src), _) => {
+        let upid = match (&self.source.origin, &self.options.cache_dir) {
+            (Origin::File(path), _) => {
                 let sha256 = match &wanted.sha256 {
                     Some(known) => known.clone(),
-                    None => sha256_file(src).await.map_err(failure)?.sha256,
+                    None => sha256_file(path).await.map_err(failure)?.sha256,
                 };
-                wanted.sha256 = Some(sha256.clone());
-                transfer.upload(src, &sha256, look.found.as_ref()).await?
+                self.send_file(path, sha256, wanted, look, transfer).await?
             }
-            (None, Some(url)) => {
-                let sha256 = wanted.sha256.as_deref();
-                // PVE does not overwrite a file by a download.
-                if look.plan == Plan::Replace {
-                    transfer.delete().await?;
-                }
-                let compared = transfer
-                    .download(url, sha256, look.plan == Plan::Compare)
-                    .await;
-                match compared {
-                    Ok(upid) => Some(upid),
-                    Err(differs)
-                        if look.plan == Plan::Compare
-                            && differs.kind == "exists"
-                            && self.options.force =>
-                    {
-                        transfer.delete().await?;
-                        Some(transfer.download(url, sha256, false).await?)
-                    }
-                    Err(failed) => return Err(failed),
-                }
+            (Origin::Url { public, .. }, _) if self.by_node() => {
+                Some(self.node_downloads(public, wanted, look, transfer).await?)
             }
-            (None, None) => {
-                return Err(exists(
-                    &self.volid.to_string(),
-                    "neither src nor url is set",
-                ));
+            (Origin::Url { .. }, Some(dir)) => {
+                let (path, sha256) = cache::file(dir, &self.source, &self.deadline).await?;
+                self.send_file(&path, sha256, wanted, look, transfer)
+                    .await?
+            }
+            (Origin::Url { public, .. }, None) => {
+                self.pass_on(public, wanted, look, transfer).await?
             }
         };
         let now = transfer.verify(wanted.size).await?;
         Ok((upid, now))
+    }
+
+    async fn send_file(
+        &self,
+        path: &Path,
+        sha256: String,
+        wanted: &mut Wanted,
+        look: &Look,
+        transfer: &Transfer<'_>,
+    ) -> Result<Option<Upid>, Failure> {
+        let size = std::fs::metadata(path)
+            .map_err(|e| Failure::new("file", format!("cannot read {}: {e}", path.display())))?
+            .len();
+        wanted.size = Some(size);
+        self.check_space(wanted.size, look.found.as_ref())?;
+        let upload = Upload::iso_file(self.volid.file_name(), path, &sha256);
+        wanted.sha256 = Some(sha256);
+        let shown = path.display().to_string();
+        transfer
+            .upload(&upload, size, &shown, look.found.as_ref())
+            .await
+    }
+
+    /// Have the node download it.
+    async fn node_downloads(
+        &self,
+        url: &str,
+        wanted: &Wanted,
+        look: &Look,
+        transfer: &Transfer<'_>,
+    ) -> Result<Upid, Failure> {
+        let sha256 = wanted.sha256.as_deref();
+        // PVE does not overwrite a file by a download.
+        if look.plan == Plan::Replace {
+            transfer.delete().await?;
+        }
+        let compared = transfer
+            .download(url, sha256, look.plan == Plan::Compare)
+            .await;
+        match compared {
+            Err(differs)
+                if look.plan == Plan::Compare
+                    && differs.kind == "exists"
+                    && self.options.force =>
+            {
+                transfer.delete().await?;
+                transfer.download(url, sha256, false).await
+            }
+            Err(failed) => Err(match &self.source.origin {
+                Origin::Url { private: Some(_), .. } => failed.hint(
+                    "a node cannot use github_release.token: for a private repository set download_by: controller",
+                ),
+                _ => failed,
+            }),
+            done => done,
+        }
+    }
+
+    /// Download it straight into the upload.
+    async fn pass_on(
+        &self,
+        public: &str,
+        wanted: &mut Wanted,
+        look: &Look,
+        transfer: &Transfer<'_>,
+    ) -> Result<Option<Upid>, Failure> {
+        let shown = self.source.shown();
+        let Some((url, with)) = self.source.request() else {
+            return Ok(None);
+        };
+        let download = Fetch::new()?.download(url, with, &self.deadline).await?;
+        // Proxmox VE has to be told how long an upload is before it begins.
+        let size = download.size.ok_or_else(|| {
+            Failure::new("download", format!("{shown} does not tell its size (Content-Length), without which nothing can be uploaded"))
+                .object(shown.clone())
+                .hint("set cache_dir, so that it is downloaded first, or download_by: node")
+        })?;
+        if let Some(told) = self.source.size.filter(|told| *told != size) {
+            return Err(Failure::new(
+                "download",
+                format!("{shown} has {size} bytes instead of the release's {told}"),
+            )
+            .object(shown));
+        }
+        self.check_space(Some(size), look.found.as_ref())?;
+        wanted.size = Some(size);
+        let name = self.volid.file_name();
+        // With a checksum PVE hashes what arrives; that is not done twice.
+        if let Some(sha256) = &wanted.sha256 {
+            let upload = Upload::iso_stream(name, size, Some(sha256), download.stream);
+            return transfer
+                .upload(&upload, size, &shown, look.found.as_ref())
+                .await;
+        }
+        let (stream, hashing) = Hashing::of(download.stream);
+        let upload = Upload::iso_stream(name, size, None, stream);
+        let upid = transfer
+            .upload(&upload, size, &shown, look.found.as_ref())
+            .await?;
+        let sha256 = hashing.sha256();
+        if transfer.compare(public, &sha256).await?.is_none() {
+            self.task.warn(format!(
+                "no checksum of {shown} was known beforehand: what arrived was compared by its size only, as {} may not                  have the node compare it (Sys.AccessNetwork); set checksum",
+                self.client.caller()
+            ));
+        }
+        wanted.sha256 = Some(sha256);
+        Ok(upid)
     }
 
     fn remember(&self, wanted: &Wanted, now: &StorageContent) {
@@ -363,10 +491,10 @@ impl Run {
         upid: Option<&Upid>,
     ) -> Outcome {
         let size = now.and_then(|volume| volume.size).or(wanted.size);
-        let verb = if self.options.src.is_some() {
-            "uploaded"
-        } else {
+        let verb = if self.by_node() {
             "downloaded"
+        } else {
+            "uploaded"
         };
         let replacing = if look.found.is_some() {
             ", replacing what was there"

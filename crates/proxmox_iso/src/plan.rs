@@ -12,8 +12,10 @@ pub struct Wanted {
     pub size: Option<u64>,
     /// SHA-256 in hex, where known.
     pub sha256: Option<String>,
-    /// Where the node shall download it from.
+    /// Where it is downloaded from.
     pub url: Option<String>,
+    /// Whether the node downloads it, and so compares what is there with the checksum.
+    pub by_node: bool,
 }
 
 /// What has to be done.
@@ -63,7 +65,7 @@ pub fn plan(
         Some(difference) => Err(exists(volid, &difference)),
         None if same => Ok(Plan::Keep),
         None if force => Ok(Plan::Replace),
-        None if wanted.url.is_some() && wanted.sha256.is_some() => Ok(Plan::Compare),
+        None if wanted.by_node && wanted.sha256.is_some() => Ok(Plan::Compare),
         None => Ok(Plan::Keep),
     }
 }
@@ -102,6 +104,7 @@ mod tests {
             size: Some(size),
             sha256: sha256.map(str::to_string),
             url: None,
+            by_node: false,
         }
     }
 
@@ -183,6 +186,7 @@ mod tests {
             size: None,
             sha256: Some("a".into()),
             url: Some("https://x/y.iso".into()),
+            by_node: true,
         };
         assert_eq!(decide(&url, Some(5), None, false), Ok(Plan::Compare));
         assert_eq!(

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, Task};
 use deadline::Deadline;
-use pve_client::{Client, Storage, StorageContent, Upid, Volid};
+use pve_client::{Client, Storage, StorageContent, Upid, Vm, Volid};
 use pve_module::doing;
 use serde_json::Value;
 
@@ -78,19 +78,113 @@ pub async fn usable_storage(
     Ok(found.clone())
 }
 
-/// The volume in the storage's list, which has its exact size.
+/// The ISOs on a storage, with their exact sizes.
+pub async fn isos(
+    client: &Client,
+    node: &str,
+    storage: &str,
+    deadline: &Deadline,
+) -> Result<Vec<StorageContent>, Failure> {
+    client
+        .content(node, storage, Some("iso"), deadline)
+        .await
+        .map_err(doing(format!("list the ISOs on storage {storage}")))
+}
+
+/// The volume in the storage's list.
 pub async fn find(
     client: &Client,
     node: &str,
     volid: &Volid,
     deadline: &Deadline,
 ) -> Result<Option<StorageContent>, Failure> {
-    let list = client
-        .content(node, &volid.storage, Some("iso"), deadline)
-        .await
-        .map_err(doing(format!("list the ISOs on storage {}", volid.storage)))?;
+    let list = isos(client, node, &volid.storage, deadline).await?;
     let wanted = volid.to_string();
     Ok(list.into_iter().find(|volume| volume.volid == wanted))
+}
+
+/// A VM with the volumes that its drives name.
+pub struct User {
+    vm: Vm,
+    volids: Vec<String>,
+}
+
+impl User {
+    /// Whether one of its drives holds `volid`, now or after its next start.
+    pub fn uses(&self, volid: &Volid) -> bool {
+        let wanted = volid.to_string();
+        self.volids.contains(&wanted)
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.vm.status != "stopped"
+    }
+}
+
+impl std::fmt::Display for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Vm {
+            vmid, name, status, ..
+        } = &self.vm;
+        write!(f, "VM {vmid} ({name}, {status})")
+    }
+}
+
+/// The VMs that can use volumes of `storage`, as far as the caller may see them: those of `node`,
+/// or of all nodes when it is shared.
+pub async fn users(
+    client: &Client,
+    task: &Task,
+    node: &str,
+    storage: &Storage,
+    deadline: &Deadline,
+) -> Result<Vec<User>, Failure> {
+    // PVE's lists are silently empty for who may not look.
+    if let Ok(held) = client.privileges("/vms", deadline).await
+        && !held.contains("VM.Audit")
+    {
+        task.warn(format!(
+            "{} lacks VM.Audit on /vms: VMs that it may not see may use what is deleted or replaced",
+            client.caller()
+        ));
+    }
+    let mut nodes = vec![node.to_string()];
+    if storage.shared {
+        let all = client
+            .nodes(deadline)
+            .await
+            .map_err(doing("list the nodes"))?;
+        nodes = all
+            .into_iter()
+            .filter(|node| node.status != "offline")
+            .map(|node| node.node)
+            .collect();
+    }
+    let mut users = Vec::new();
+    for node in nodes {
+        let vms = client
+            .vms(&node, deadline)
+            .await
+            .map_err(doing(format!("list the VMs of node {node}")))?;
+        for vm in vms {
+            let pending = match client.vm_pending(&node, vm.vmid, deadline).await {
+                Ok(pending) => pending,
+                // Destroyed since the list was made.
+                Err(error) if error.not_found() => continue,
+                Err(error) => return Err(doing(format!("read VM {}", vm.vmid))(error)),
+            };
+            let volids = pending
+                .iter()
+                .flat_map(|line| [&line.value, &line.pending])
+                .filter_map(|value| value.as_ref()?.as_str())
+                .filter_map(|drive| drive.split(',').next())
+                .map(|first| first.strip_prefix("file=").unwrap_or(first).to_string())
+                .collect();
+            users.push(User { vm, volids });
+        }
+    }
+    Ok(users)
 }
 
 /// The volume once nobody is writing it any more. A file is listed from the first byte of its
@@ -132,7 +226,7 @@ pub async fn find_settled(
 }
 
 /// A running task that writes this volume, among those that we may see.
-async fn writing_task(
+pub async fn writing_task(
     client: &Client,
     node: &str,
     volid: &Volid,

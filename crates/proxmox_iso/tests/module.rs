@@ -1,142 +1,9 @@
 //! The module as Ansible runs it, against the test host.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod common;
 
-use pve_testhost::{Options, Server};
-use serde_json::{Map, Value, json};
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// A test host and a controller with a home of its own.
-struct World {
-    endpoint: Value,
-    dir: TempDir,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-}
-
-impl World {
-    async fn new() -> Self {
-        Self::with_faults(json!([])).await
-    }
-
-    async fn with_faults(rules: Value) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let faults = dir.path().join("faults.json");
-        std::fs::write(&faults, rules.to_string()).unwrap();
-        let options = Options {
-            faults: Some(faults),
-            ..Options::simulated(dir.path().join("host"))
-        };
-        let server = Server::open(options).await.unwrap();
-        let endpoint = server.endpoint.clone();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        tokio::spawn(server.run(async move {
-            let _ = stopped.await;
-        }));
-        std::fs::create_dir(dir.path().join("home")).unwrap();
-        Self {
-            endpoint,
-            dir,
-            stop: Some(stop),
-        }
-    }
-
-    /// A local file with this content.
-    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
-        let path = self.dir.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
-    /// Where the test host keeps an ISO of the storage `local`.
-    fn stored(&self, name: &str) -> PathBuf {
-        self.dir
-            .path()
-            .join("host/storage/local/template/iso")
-            .join(name)
-    }
-
-    fn with_token(&self, token: &str) -> Value {
-        self.endpoint[token].clone()
-    }
-
-    /// Run the module with these options besides connection, node and storage.
-    async fn run(&self, options: Value) -> Value {
-        let mut all = Map::new();
-        for key in [
-            "api_host",
-            "api_port",
-            "tls_fingerprint",
-            "api_user",
-            "api_token_id",
-            "api_token_secret",
-            "node",
-        ] {
-            all.insert(key.into(), self.endpoint[key].clone());
-        }
-        all.insert("storage".into(), "local".into());
-        all.insert("timeout".into(), 30.into());
-        all.extend(options.as_object().unwrap().clone());
-        all.retain(|_, value| !value.is_null());
-        module(self.dir.path(), &Value::Object(all)).await
-    }
-
-    async fn stop(mut self) -> TempDir {
-        self.stop.take().unwrap().send(()).unwrap();
-        self.dir
-    }
-}
-
-async fn module(dir: &Path, arguments: &Value) -> Value {
-    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let file = dir.join(format!("arguments-{number}.json"));
-    std::fs::write(&file, arguments.to_string()).unwrap();
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxmox_iso"));
-    command
-        .arg(&file)
-        .env("HOME", dir.join("home"))
-        .env_remove("XDG_RUNTIME_DIR")
-        .env_remove("XDG_CACHE_HOME")
-        .kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_secs(60), command.output())
-        .await
-        .expect("the module did not end")
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let secret = arguments["api_token_secret"]
-        .as_str()
-        .filter(|secret| !secret.is_empty());
-    assert!(
-        !secret.is_some_and(|secret| text.contains(secret)),
-        "{text}"
-    );
-    serde_json::from_str(&text)
-        .unwrap_or_else(|e| panic!("{e}: {text} {}", String::from_utf8_lossy(&output.stderr)))
-}
-
-fn sha256(content: &[u8]) -> String {
-    format!("sha256:{}", pve_client::sha256_bytes(content))
-}
-
-#[track_caller]
-fn assert_changed(result: &Value, changed: bool) {
-    assert_eq!(result["changed"], changed, "{result}");
-    assert!(result.get("failed").is_none(), "{result}");
-}
-
-#[track_caller]
-fn assert_failed(result: &Value, kind: &str, texts: &[&str]) {
-    assert_eq!(result["failed"], true, "{result}");
-    assert_eq!(result["error"]["kind"], kind, "{result}");
-    for text in texts {
-        assert!(
-            result.to_string().contains(text),
-            "{text} is not in {result}"
-        );
-    }
-}
+use common::*;
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploaded_once_then_unchanged_then_gone() {
@@ -385,7 +252,7 @@ async fn a_task_that_fails_is_an_error_at_once() {
 async fn the_node_downloads() {
     let world = World::new().await;
     let content = vec![5; 100_000];
-    let url = serve(content.clone()).await;
+    let url = serve(&content).await;
     let task = json!({"url": url, "checksum": sha256(&content)});
     let first = world.run(task.clone()).await;
     assert_changed(&first, true);
@@ -441,32 +308,4 @@ async fn options_are_checked_by_name() {
         .await;
     assert_failed(&checksum, "invalid_option", &["checksum 'md5:1'"]);
     world.stop().await;
-}
-
-/// Serve `content` as `/nixos.iso` over plain HTTP; anything else is missing.
-async fn serve(content: Vec<u8>) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut tcp, _)) = listener.accept().await {
-            let content = content.clone();
-            tokio::spawn(async move {
-                let mut head = vec![0; 4096];
-                let read = tcp.read(&mut head).await.unwrap_or(0);
-                let found = head[..read].windows(11).any(|w| w == b"/nixos.iso ");
-                let (status, body) = if found {
-                    ("200 OK", content)
-                } else {
-                    ("404 Not Found", Vec::new())
-                };
-                let answer = format!(
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                    body.len()
-                );
-                let _ = tcp.write_all(answer.as_bytes()).await;
-                let _ = tcp.write_all(&body).await;
-            });
-        }
-    });
-    format!("http://127.0.0.1:{port}/nixos.iso")
 }

@@ -1,0 +1,116 @@
+//! Making ISOs absent: one, or all whose names fit a pattern.
+
+use ansible_module::{Diff, Failure, Outcome, Task};
+use deadline::Deadline;
+use pve_client::volid::normalise_upload_name;
+use pve_client::{Client, Storage, Volid};
+use pve_module::doing;
+use serde_json::{Value, json};
+
+use crate::glob;
+use crate::options::Options;
+use crate::record::RecordFile;
+use crate::state::{self, User};
+
+/// Delete what the options name and no VM uses.
+///
+/// # Errors
+/// Kind `in_use` when a VM uses the one ISO that was named, unless forced.
+pub async fn absent(
+    client: &Client,
+    options: &Options,
+    task: &Task,
+    storage: &Storage,
+    deadline: &Deadline,
+) -> Result<Outcome, Failure> {
+    let node = &options.node;
+    let given = options
+        .name
+        .clone()
+        .unwrap_or_else(|| options.local_source_name());
+    let pattern = glob::is_pattern(&given);
+    let named = match pattern {
+        true => given.clone(),
+        false => options.iso_name(&given)?,
+    };
+    let fits = |name: &str| match pattern {
+        true => glob::matches(&named, name),
+        false => named == name,
+    };
+    let there: Vec<Volid> = state::isos(client, node, &options.storage, deadline)
+        .await?
+        .iter()
+        .filter_map(|volume| volume.volid.parse().ok())
+        .filter(|volid: &Volid| fits(volid.file_name()))
+        .collect();
+    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    if !there.is_empty() {
+        let users = match options.force {
+            true => Vec::new(),
+            false => state::users(client, task, node, storage, deadline).await?,
+        };
+        for volid in there {
+            let of_it: Vec<&User> = users.iter().filter(|user| user.uses(&volid)).collect();
+            match of_it.is_empty() {
+                true => gone.push(volid),
+                false if pattern => kept.push(volid),
+                false => {
+                    return Err(in_use(
+                        &volid,
+                        &of_it,
+                        "force: true deletes it nevertheless; then the VM cannot start until its drive is changed",
+                    ));
+                }
+            }
+        }
+    }
+    if !task.check_mode {
+        for volid in &gone {
+            client
+                .delete_volume(node, volid, deadline)
+                .await
+                .map_err(doing(format!("delete {volid}")))?;
+            if let Ok(record) = RecordFile::new(&crate::key(options, storage, volid)) {
+                record.remove();
+            }
+        }
+    }
+    let names = |list: &[Volid]| -> Vec<String> { list.iter().map(Volid::to_string).collect() };
+    let one = Volid::iso(&options.storage, &normalise_upload_name(&named)).to_string();
+    let subject = if pattern {
+        format!("{}:iso/{named}", options.storage)
+    } else {
+        one.clone()
+    };
+    let mut outcome = match gone.is_empty() {
+        true if kept.is_empty() => Outcome::unchanged(format!("{subject} is not there")),
+        true => Outcome::unchanged(format!("all of {subject} are used by VMs")),
+        false => {
+            let before: Vec<Value> = gone
+                .iter()
+                .map(|v| json!({"volid": v.to_string()}))
+                .collect();
+            let before = match pattern {
+                true => json!(before),
+                false => before[0].clone(),
+            };
+            let after = if pattern { json!([]) } else { json!({}) };
+            Outcome::changed(format!("deleted {}", names(&gone).join(", ")))
+                .diff(Diff::new(before, after).header(subject))
+        }
+    };
+    if !pattern {
+        outcome = outcome.with("volid", one);
+    }
+    Ok(outcome
+        .with("deleted", names(&gone))
+        .with("kept", names(&kept)))
+}
+
+/// The refusal for an ISO that VMs use.
+pub fn in_use(volid: &Volid, users: &[&User], hint: &str) -> Failure {
+    let names: Vec<String> = users.iter().map(ToString::to_string).collect();
+    Failure::new("in_use", format!("{volid} is used by {}", names.join(", ")))
+        .object(volid.to_string())
+        .hint(hint)
+}

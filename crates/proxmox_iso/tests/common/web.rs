@@ -1,0 +1,137 @@
+//! A web server over plain HTTP.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What is at an address.
+#[derive(Clone, Default)]
+pub struct Page {
+    /// `200 OK` when empty.
+    pub status: String,
+    /// Lines of the answer's head, without line ends.
+    pub headers: Vec<String>,
+    pub body: Vec<u8>,
+    /// No Content-Length: the end of the connection ends the body.
+    pub unsized_body: bool,
+    /// A pause in the middle of the body.
+    pub stall: Duration,
+    /// The connection ends after so many bytes of the body.
+    pub cut: Option<usize>,
+}
+
+impl Page {
+    pub fn new(body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            body: body.into(),
+            ..Self::default()
+        }
+    }
+
+    pub fn redirect(to: &str) -> Self {
+        Self {
+            status: "302 Found".into(),
+            headers: vec![format!("Location: {to}")],
+            ..Self::default()
+        }
+    }
+}
+
+/// Pages by path; anything else is 404.
+#[derive(Clone)]
+pub struct Web {
+    /// `http://127.0.0.1:PORT`
+    pub base: String,
+    pages: Arc<Mutex<BTreeMap<String, Page>>>,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Web {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let web = Self {
+            base: format!("http://{}", listener.local_addr().unwrap()),
+            pages: Arc::default(),
+            heads: Arc::default(),
+        };
+        let own = web.clone();
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let web = own.clone();
+                tokio::spawn(async move {
+                    let _ = web.answer(tcp).await;
+                });
+            }
+        });
+        web
+    }
+
+    pub fn put(&self, path: &str, page: Page) -> String {
+        self.pages.lock().unwrap().insert(path.into(), page);
+        format!("{}{path}", self.base)
+    }
+
+    /// The heads of all requests whose path begins so.
+    pub fn asked(&self, path: &str) -> Vec<String> {
+        let heads = self.heads.lock().unwrap();
+        heads
+            .iter()
+            .filter(|head| head.split(' ').nth(1).unwrap_or("").starts_with(path))
+            .cloned()
+            .collect()
+    }
+
+    async fn answer(&self, mut tcp: TcpStream) -> std::io::Result<()> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(tcp.read_u8().await?);
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        self.heads.lock().unwrap().push(head.clone());
+        let mut words = head.split(' ');
+        let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let page = self
+            .pages
+            .lock()
+            .unwrap()
+            .get(path.split('?').next().unwrap_or(""))
+            .cloned();
+        let page = page.unwrap_or(Page {
+            status: "404 Not Found".into(),
+            ..Page::default()
+        });
+        let status = if page.status.is_empty() {
+            "200 OK"
+        } else {
+            &page.status
+        };
+        let mut text = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
+        for header in &page.headers {
+            text += &format!("{header}\r\n");
+        }
+        if !page.unsized_body {
+            text += &format!("Content-Length: {}\r\n", page.body.len());
+        }
+        tcp.write_all(format!("{text}\r\n").as_bytes()).await?;
+        if method == "HEAD" {
+            return Ok(());
+        }
+        if let Some(cut) = page.cut {
+            return tcp.write_all(&page.body[..cut]).await;
+        }
+        let (first, second) = page.body.split_at(page.body.len() / 2);
+        tcp.write_all(first).await?;
+        tcp.flush().await?;
+        tokio::time::sleep(page.stall).await;
+        tcp.write_all(second).await?;
+        tcp.shutdown().await
+    }
+}
+
+/// Serve `content` as `/nixos.iso`.
+pub async fn serve(content: &[u8]) -> String {
+    Web::start().await.put("/nixos.iso", Page::new(content))
+}
