@@ -11,7 +11,7 @@ say() { printf '\033[1m== %s\033[0m\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-build_packages=(build-essential pkg-config perl git ca-certificates curl)
+build_packages=(build-essential pkg-config libssl-dev git ca-certificates curl)
 guest_packages=(qemu-utils ovmf seabios ipxe-qemu xorriso mmdebstrap squashfs-tools isolinux
   syslinux-common mtools dosfstools cpio lz4 zstd e2fsprogs fdisk openssh-client rsync)
 test_packages=(procps iproute2)
