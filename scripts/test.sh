@@ -42,7 +42,7 @@ if [ "$mode" != lint ]; then
     step "build the installer stand-in with the real cloud-init" demo/images/build.sh debian
   fi
   step "cargo test" cargo test --workspace --quiet
-  step "the modules under ansible-playbook (pytest)" pytest tests/modules
+  step "the modules and the role under ansible-playbook (pytest)" pytest tests/modules tests/role
 fi
 if [ "$mode" = all ]; then
   step "molecule: two machines at once, from nothing to installed" molecule test -s default
