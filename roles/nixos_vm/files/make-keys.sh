@@ -11,10 +11,11 @@ name=$2
 mkdir -p "$dir"
 chmod 700 "$dir"
 
-# A key appears under its name whole or not at all.
+# The public half is the last to appear and the first to go: where it is, the private one belongs to it.
 adopt() {
-  mv "$1.pub" "$dir/$2.pub"
+  rm -f "$dir/$2.pub"
   mv "$1" "$dir/$2"
+  mv "$1.pub" "$dir/$2.pub"
   echo "made $2"
 }
 
