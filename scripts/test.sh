@@ -42,6 +42,7 @@ if [ "$mode" != lint ]; then
     step "build the installer stand-in with the real cloud-init" demo/images/build.sh debian
   fi
   step "cargo test" cargo test --workspace --quiet
+  step "the stand-ins keep to the command lines they stand in for (pytest)" pytest demo/stand-in
   step "the modules and the role under ansible-playbook (pytest)" pytest tests/modules tests/role
 fi
 if [ "$mode" = all ]; then
