@@ -1,5 +1,8 @@
 # The commands of the project. Each sets up what it needs by itself (scripts/setup.sh).
-.PHONY: help build demo demo-down test test-quick lint docs clean
+# A Rust toolchain that setup.sh installs with rustup is in ~/.cargo/bin.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: help build demo demo-down test test-quick lint docs bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +29,9 @@ lint: ## formatting and linters
 
 docs: ## write library/*.yml from the modules' types
 	cargo xtask docs
+
+bench: ## measure uploads against curl and community.proxmox (docs/benchmarks.md)
+	scripts/bench.sh
 
 clean: demo-down ## remove everything that was built
 	rm -rf target library/proxmox_iso library/proxmox_nixos_vm library/cloudinit_drive library/nixos_anywhere_install

@@ -2,13 +2,14 @@
 # scripts/demo.sh up | down: a Proxmox VE test host on this computer, and a machine provisioned on it
 # by the very play that users run. Everything is in .demo/ (NIXOS_PROXMOX_DEMO_DIR moves it).
 set -euo pipefail
+demo=$(realpath -m -- "${NIXOS_PROXMOX_DEMO_DIR:-$(dirname "$0")/../.demo}")
 cd "$(dirname "$0")/.."
 
-demo=${NIXOS_PROXMOX_DEMO_DIR:-$PWD/.demo}
 image=${DEMO_IMAGE:-debian} # debian: the real cloud-init; tiny: faster
 export NIXOS_PROXMOX_DEMO_DIR=$demo
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
-export PATH=$PWD/.venv/bin:$PATH
+# A Rust toolchain that setup.sh installs with rustup is in ~/.cargo/bin.
+export PATH=$PWD/.venv/bin:$HOME/.cargo/bin:$PATH
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 die() { printf 'demo: %s\n' "$*" >&2; exit 1; }
@@ -46,7 +47,7 @@ summary() {
   machine      demo1, VMID $(vmid) on node pve
   address      127.77.0.11, port 2222 (the guest's own: 10.77.0.11, port 22)
   host key     $(ssh-keygen -l -f "$state/host_key.pub" | awk '{ print $2 }')
-  log in       ssh -i $demo/ssh/id_ed25519 -o UserKnownHostsFile=$state/known_hosts -o StrictHostKeyChecking=yes -p 2222 root@127.77.0.11
+  log in       ssh -i $demo/ssh/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$state/known_hosts -o StrictHostKeyChecking=yes -p 2222 root@127.77.0.11
   look inside  $demo/pve: the VM's configuration, its serial log, tasks and requests; $state/install.log
   run again    .venv/bin/ansible-playbook provision.yml -i inventory/demo    (changes nothing)
   clean up     make demo-down

@@ -9,7 +9,11 @@ die() { printf 'lab: %s\n' "$*" >&2; exit 1; }
 testhost=${PVE_TESTHOST:-$PWD/target/release/pve-testhost}
 
 endpoint() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" "$lab/pve/endpoint.json" 2>/dev/null; }
-running() { [ -n "$(endpoint pid)" ] && kill -0 "$(endpoint pid)" 2>/dev/null; }
+# Its process may have ended with the computer, and the number be another one's by now.
+running() { [ -n "$(endpoint pid)" ] && grep -qa pve-testhost "/proc/$(endpoint pid)/cmdline" 2>/dev/null; }
+
+# Whether the directory was made by this script, and so is its to remove.
+ours() { [ -e "$lab/pve/server.log" ]; }
 
 # What the installed machine gets from its user: a key to log in with, and a file to find there.
 user_files() {
@@ -22,7 +26,11 @@ user_files() {
 
 up() {
   local image=$1 accel=${LAB_ACCEL:-auto} iso tries=0
+  if [ -d "$lab" ] && ! ours && [ -n "$(ls -A "$lab")" ]; then
+    die "$lab holds other files, which \`down\` would remove; name a directory that does not exist yet"
+  fi
   mkdir -p "$lab/pve"
+  : >>"$lab/pve/server.log"
   chmod 700 "$lab"
   user_files
   case $image in
@@ -47,12 +55,17 @@ up() {
 }
 
 down() {
-  if [ -e "$lab/pve/endpoint.json" ]; then "$testhost" stop --data "$lab/pve"; fi
+  [ -e "$lab" ] || return 0
+  ours || die "$lab is not a directory that this script made: nothing was removed"
+  if running; then "$testhost" stop --data "$lab/pve"; fi
   rm -rf "$lab"
 }
 
 [ $# -ge 2 ] || die "usage: scripts/lab.sh up DIR IMAGE | down DIR"
-lab=$2
+case $2 in
+  /*) lab=$2 ;;
+  *) die "DIR: an absolute path, not $2" ;;
+esac
 case $1 in
   up) up "${3:-tiny}" ;;
   down) down ;;

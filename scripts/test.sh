@@ -31,7 +31,8 @@ case $mode in
   all) step "set up" scripts/setup.sh ;;
   *) echo "usage: scripts/test.sh [lint|quick]" >&2; exit 2 ;;
 esac
-export PATH=$PWD/.venv/bin:$PATH
+# A Rust toolchain that setup.sh installs with rustup is in ~/.cargo/bin.
+export PATH=$PWD/.venv/bin:$HOME/.cargo/bin:$PATH
 
 lint
 if [ "$mode" != lint ]; then

@@ -15,12 +15,12 @@ nixos_vms:
     {name}:
       ansible_host: 127.77.0.{number}
       nixos_vm_ip: 10.77.0.{number}/24
-  vars:
-    ansible_port: 2222
-    nixos_vm_tools_path: {project}/demo/stand-in
-    nixos_vm_flake: "{project}/demo/flake#{name}"
-    nixos_vm_memory: {memory}
-    nixos_vm_install_memory: {install_memory}
+      ansible_port: 2222
+      # Variables of the host: those of the group would yield to the demo's group_vars.
+      nixos_vm_tools_path: {project}/demo/stand-in
+      nixos_vm_flake: "{project}/demo/flake#{name}"
+      nixos_vm_memory: {memory}
+      nixos_vm_install_memory: {install_memory}
 """
 
 
