@@ -1,9 +1,19 @@
-{ modulesPath, ... }:
+# What all machines have.
+{ lib, modulesPath, ... }:
+let
+  # Put yours here: whoever holds the other half of one of these keys can log in. While the list is
+  # empty, only keys that you hand in when installing (nixos_vm_extra_files_dir) work.
+  keys = [ ];
+in
 {
   imports = [ (modulesPath + "/profiles/qemu-guest.nix") ];
 
-  nixpkgs.hostPlatform = "x86_64-linux";
+  nixpkgs.hostPlatform = lib.mkDefault "x86_64-linux";
   system.stateVersion = "26.05";
+  nix.settings.experimental-features = [
+    "nix-command"
+    "flakes"
+  ];
 
   # Both kinds of firmware: disko gives GRUB the BIOS boot partition and the ESP.
   boot.loader.grub = {
@@ -18,7 +28,11 @@
     "virtio_pci"
     "virtio_scsi"
   ];
-  boot.kernelParams = [ "console=ttyS0,115200" ];
+  # `qm terminal` shows what the screen shows.
+  boot.kernelParams = [
+    "console=tty1"
+    "console=ttyS0,115200"
+  ];
 
   networking.useNetworkd = true;
   networking.useDHCP = true;
@@ -30,6 +44,11 @@
     settings.PermitRootLogin = "prohibit-password";
   };
 
-  # Replace it: whoever holds this key's other half can log in.
-  users.users.root.openssh.authorizedKeys.keys = [ ];
+  users.users.root.openssh.authorizedKeys.keys = keys;
+  users.users.admin = {
+    isNormalUser = true;
+    extraGroups = [ "wheel" ];
+    openssh.authorizedKeys.keys = keys;
+  };
+  security.sudo.wheelNeedsPassword = false;
 }

@@ -1,7 +1,9 @@
-# One disk, scsi0 of the VM, bootable by BIOS and by UEFI.
+# One disk, bootable by BIOS and by UEFI.
+{ lib, ... }:
 {
   disko.devices.disk.main = {
-    device = "/dev/sda";
+    # scsi0 of the VM; virtio0 would be /dev/vda.
+    device = lib.mkDefault "/dev/sda";
     type = "disk";
     content = {
       type = "gpt";

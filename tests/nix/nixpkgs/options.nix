@@ -1,0 +1,200 @@
+# The options of NixOS that we use, with their types, as in its manual.
+{ lib, types }:
+let
+  inherit (types)
+    anything
+    atom
+    atoms
+    attrsOf
+    bool
+    enum
+    int
+    lines
+    listOf
+    nullOr
+    open
+    package
+    path
+    str
+    tree
+    ;
+  default =
+    type: default:
+    lib.mkOption {
+      inherit type default;
+    };
+  enable = default bool false;
+  unit = open {
+    wantedBy = listOf str;
+    after = listOf str;
+    serviceConfig = attrsOf atoms;
+    unitConfig = attrsOf atoms;
+  } anything;
+  section = attrsOf atoms;
+in
+{
+  assertions = default (listOf (tree {
+    assertion = bool;
+    message = str;
+  })) [ ];
+
+  boot = {
+    initrd = {
+      availableKernelModules = listOf str;
+      kernelModules = listOf str;
+      systemd.enable = enable;
+    };
+    kernelParams = listOf str;
+    loader = {
+      timeout = nullOr int;
+      grub = {
+        enable = enable;
+        efiSupport = enable;
+        efiInstallAsRemovable = enable;
+      };
+    };
+    swraid.enable = enable;
+  };
+
+  documentation = {
+    enable = default bool true;
+    nixos.enable = default bool true;
+  };
+
+  environment.systemPackages = listOf package;
+
+  fileSystems = attrsOf (open { neededForBoot = bool; } anything);
+
+  image = {
+    baseName = str;
+    fileName = str;
+  };
+
+  isoImage = {
+    makeEfiBootable = enable;
+    makeUsbBootable = enable;
+    squashfsCompression = nullOr str;
+  };
+
+  networking = {
+    dhcpcd.enable = default bool true;
+    hostName = default str "nixos";
+    networkmanager.enable = enable;
+    useDHCP = default bool true;
+    useNetworkd = enable;
+    usePredictableInterfaceNames = default bool true;
+    wireless.enable = enable;
+  };
+
+  nix.settings = open {
+    experimental-features = listOf str;
+    trusted-users = listOf str;
+  } atoms;
+
+  nixpkgs = {
+    hostPlatform = enum [
+      "x86_64-linux"
+      "aarch64-linux"
+    ];
+    flake = {
+      setFlakeRegistry = bool;
+      setNixPath = bool;
+    };
+  };
+
+  security.sudo = {
+    enable = default bool true;
+    wheelNeedsPassword = default bool true;
+  };
+
+  services = {
+    cloud-init = {
+      enable = enable;
+      network.enable = enable;
+      # Free in NixOS; these are cloud-init's own names.
+      settings = tree {
+        datasource_list = listOf str;
+        disable_root = bool;
+        ssh_deletekeys = bool;
+        ssh_genkeytypes = listOf str;
+        system_info = {
+          distro = str;
+          network.renderers = listOf str;
+          default_user = {
+            name = str;
+            gecos = str;
+            groups = listOf str;
+            lock_passwd = bool;
+            shell = str;
+          };
+        };
+      };
+    };
+    getty.autologinUser = nullOr str;
+    openssh = {
+      enable = enable;
+      authorizedKeysInHomedir = default bool true;
+      extraConfig = lines;
+      hostKeys = listOf (attrsOf atom);
+      # Free in NixOS; these are sshd's own names.
+      settings = tree {
+        KbdInteractiveAuthentication = bool;
+        PasswordAuthentication = bool;
+        PerSourcePenalties = str;
+        PermitRootLogin = enum [
+          "yes"
+          "no"
+          "prohibit-password"
+          "forced-commands-only"
+        ];
+      };
+    };
+    qemuGuest.enable = enable;
+    spice-vdagentd.enable = enable;
+  };
+
+  system = {
+    build = attrsOf package;
+    installer.channel.enable = default bool true;
+    nixos.variant_id = nullOr str;
+    stateVersion = str;
+  };
+
+  systemd = {
+    network = {
+      networks = attrsOf (tree {
+        dhcpV4Config = section;
+        ipv6AcceptRAConfig = section;
+        linkConfig = section;
+        matchConfig = section;
+        networkConfig = section;
+      });
+      wait-online = {
+        anyInterface = enable;
+        timeout = int;
+      };
+    };
+    packages = listOf package;
+    services = attrsOf unit;
+  };
+
+  users = {
+    mutableUsers = default bool true;
+    users = attrsOf (tree {
+      description = str;
+      extraGroups = listOf str;
+      hashedPasswordFile = nullOr path;
+      isNormalUser = enable;
+      openssh.authorizedKeys.keys = listOf str;
+    });
+  };
+
+  virtualisation = {
+    hypervGuest.enable = enable;
+    virtualbox.guest.enable = enable;
+    vmware.guest = {
+      enable = enable;
+      headless = enable;
+    };
+  };
+}

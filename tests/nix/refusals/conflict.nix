@@ -1,0 +1,5 @@
+# networking.hostName' has conflicting definition values
+{
+  imports = [ { networking.hostName = "one"; } ];
+  networking.hostName = "two";
+}

@@ -1,0 +1,2 @@
+# services.qemuGest' does not exist
+{ services.qemuGest.enable = true; }

@@ -1,0 +1,2 @@
+# services.openssh.settings.PasswordAuthenticaton' does not exist
+{ services.openssh.settings.PasswordAuthenticaton = false; }

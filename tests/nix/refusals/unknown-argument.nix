@@ -1,0 +1,2 @@
+# wants an argument `inputs'
+{ inputs, ... }: { environment.systemPackages = inputs; }

@@ -1,0 +1,5 @@
+# attribute 'nixos-anywere' missing
+{ pkgs, ... }:
+{
+  environment.systemPackages = [ pkgs.nixos-anywere ];
+}

@@ -1,0 +1,2 @@
+# services.openssh.enable' wants a boolean
+{ services.openssh.enable = "yes"; }
