@@ -6,14 +6,19 @@
 #   scripts/setup.sh [build] [guest] [ansible] [test]   the parts to set up; default: all
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Where rustup puts its toolchains' commands.
+export PATH=$HOME/.cargo/bin:$PATH
 
 say() { printf '\033[1m== %s\033[0m\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 build_packages=(build-essential pkg-config libssl-dev git ca-certificates curl)
-guest_packages=(qemu-utils ovmf seabios ipxe-qemu xorriso mmdebstrap squashfs-tools isolinux
+# debian-archive-keyring: the images are made of Debian's packages, on Ubuntu too.
+guest_packages=(qemu-utils ovmf seabios ipxe-qemu xorriso mmdebstrap debian-archive-keyring squashfs-tools isolinux
   syslinux-common mtools dosfstools cpio lz4 zstd e2fsprogs fdisk openssh-client rsync)
+# mmdebstrap without root.
+[ "$(id -u)" = 0 ] || guest_packages+=(uidmap)
 test_packages=(procps iproute2)
 # Unpacked under .cache/packages, never installed: their services have no business on this machine.
 unpacked_packages=(openssh-server)
@@ -94,15 +99,30 @@ SOURCES
   as_root rm -rf "$lists"
 }
 
-rust() {
-  local wanted have
+rust_is_recent() {
+  local wanted
   wanted=$(awk -F'"' '$1 ~ /^rust-version/ { print $2 }' Cargo.toml)
   have=$(cargo --version 2>/dev/null | awk '{ print $2 }') || true
-  if [ -n "$have" ] && printf '%s\n%s\n' "$wanted" "$have" | sort -VC; then return; fi
-  say "Rust $wanted or newer (found: ${have:-none})"
+  [ -n "$have" ] && printf '%s\n%s\n' "$wanted" "$have" | sort -VC
+}
+
+rust() {
+  local have=
+  if rust_is_recent; then return; fi
+  say "Rust (found: ${have:-none})"
   command -v rustup >/dev/null || apt_get install -qq -y --no-install-recommends rustup >/dev/null 2>&1 ||
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal
-  PATH=$HOME/.cargo/bin:$PATH rustup default stable
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none
+  # Also brings an older stable up to date.
+  rustup toolchain install stable --profile minimal --component rustfmt --component clippy
+  rustup default stable
+  hash -r
+  rust_is_recent || die "cargo is $have, which is too old: $(command -v cargo) comes before the one of rustup"
+}
+
+rust_linters() {
+  if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then return; fi
+  say "rustfmt and clippy"
+  rustup component add rustfmt clippy
 }
 
 # The newest Python found decides which ansible-core pip can install: 2.21 wants 3.12.
@@ -119,11 +139,12 @@ python() {
 
 venv() { # venv NAME: .venv with requirements/NAME.txt
   local stamp=.venv/$1.stamp requirements=requirements/$1.txt found
-  if [ -x .venv/bin/python ] && cmp -s "$requirements" "$stamp"; then return; fi
+  if .venv/bin/python -c '' 2>/dev/null && cmp -s "$requirements" "$stamp"; then return; fi
   packages "${ansible_packages[@]}"
   found=$(python) || die "no Python 3.10 or newer with venv was found"
   say "Python packages of $requirements ($("$found" --version))"
-  [ -x .venv/bin/python ] || "$found" -m venv .venv
+  # One whose making was cut off, or whose Python is gone, is made anew.
+  .venv/bin/python -m pip --version >/dev/null 2>&1 || "$found" -m venv --clear .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
   cp "$requirements" "$stamp"
 }
@@ -135,7 +156,7 @@ for part in "${parts[@]}"; do
     build) packages "${build_packages[@]}"; rust ;;
     guest) packages "${guest_packages[@]}"; qemu ;;
     ansible) venv ansible ;;
-    test) packages "${test_packages[@]}"; unpacked "${unpacked_packages[@]}"; venv test ;;
+    test) packages "${test_packages[@]}"; unpacked "${unpacked_packages[@]}"; rust_linters; venv test ;;
     *) die "unknown part $part: build, guest, ansible or test" ;;
   esac
 done
