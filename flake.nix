@@ -34,7 +34,7 @@
         };
     in
     {
-      # Imported here, since Nix before 2.9 takes no paths.
+      # Imported here: Nix 2.8, which Debian 12 has, takes no paths.
       nixosModules = {
         default = import ./nix/installer;
         installer = import ./nix/installer;

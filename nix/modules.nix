@@ -1,7 +1,8 @@
 # The four Ansible modules, each with its documentation beside it.
 {
   lib,
-  perl,
+  openssl,
+  pkg-config,
   rustPlatform,
   version,
 }:
@@ -19,8 +20,9 @@ rustPlatform.buildRustPackage {
   src = import ./source.nix { inherit lib; };
   cargoLock.lockFile = ../Cargo.lock;
 
-  # OpenSSL is built from the sources that its crate brings.
-  nativeBuildInputs = [ perl ];
+  # For libssh2. In pkgsStatic it is the static one.
+  nativeBuildInputs = [ pkg-config ];
+  buildInputs = [ openssl ];
 
   buildType = "dist";
   cargoBuildFlags = lib.concatMap (name: [

@@ -19,7 +19,8 @@ pkgs.mkShell {
     pkgs.cargo
     pkgs.clippy
     pkgs.gcc
-    pkgs.perl
+    pkgs.openssl
+    pkgs.pkg-config
     pkgs.rustc
     pkgs.rustfmt
     # The flake.

@@ -125,6 +125,13 @@ rust_linters() {
   rustup component add rustfmt clippy
 }
 
+# For scripts/check-nix.sh. The package nix-bin holds programs only, no daemon, and what those write
+# goes to .cache. scripts/test.sh says so where the flake could not be checked.
+nix_programs() {
+  if command -v nix >/dev/null; then return; fi
+  (packages nix-bin) || printf 'setup: nix-bin could not be installed: the flake will not be checked\n' >&2
+}
+
 # The newest Python found decides which ansible-core pip can install: 2.21 wants 3.12.
 python() {
   local candidate
@@ -156,7 +163,7 @@ for part in "${parts[@]}"; do
     build) packages "${build_packages[@]}"; rust ;;
     guest) packages "${guest_packages[@]}"; qemu ;;
     ansible) venv ansible ;;
-    test) packages "${test_packages[@]}"; unpacked "${unpacked_packages[@]}"; rust_linters; venv test ;;
+    test) packages "${test_packages[@]}"; unpacked "${unpacked_packages[@]}"; rust_linters; nix_programs; venv test ;;
     *) die "unknown part $part: build, guest, ansible or test" ;;
   esac
 done

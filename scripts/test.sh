@@ -22,6 +22,12 @@ lint() {
   step "the modules' documentation is that of their types" cargo xtask docs --check
   step "yamllint" yamllint --strict .
   step "ansible-lint" ansible-lint --offline --strict -q
+  if command -v nix >/dev/null; then
+    step "the flake, evaluated without nixpkgs" scripts/check-nix.sh
+  else
+    say "NOT CHECKED: the flake, since there is no Nix on this computer"
+    timings+=("   -    NOT CHECKED: the flake (no Nix)")
+  fi
 }
 
 mode=${1:-all}

@@ -2,6 +2,6 @@
 # demo/stand-in, which reads stand-in.json. A flake to install for real is in examples/.
 {
   outputs =
-    { self }:
+    { ... }:
     throw "this is the demo's stand-in for a flake; see examples/nixos-config for a real one";
 }

@@ -45,7 +45,8 @@ let
     "nixos-anywhere"
     "nixos-facter"
     "openssh"
-    "perl"
+    "openssl"
+    "pkg-config"
     "qemu"
     "qemu_test"
     "rsync"
@@ -109,6 +110,7 @@ let
       attributes:
       make "${attributes.pname}-${attributes.version}" (
         attributes.nativeBuildInputs
+        ++ attributes.buildInputs
         ++ attributes.cargoBuildFlags
         ++ [
           attributes.src
