@@ -6,7 +6,7 @@ use ansible_module::Failure;
 use deadline::Deadline;
 use nocloud_seed::iso_prefix;
 use pve_client::{Client, Pending, Storage, Volid};
-use pve_module::{doing, find_vm};
+use pve_module::{doing, node_of};
 use serde_json::Value;
 
 /// An option of the VM's configuration.
@@ -143,15 +143,14 @@ pub async fn read_vm(
     let reading = || doing(format!("read the configuration of VM {vmid}"));
     let (node, lines) = match client.vm_pending(node, vmid, deadline).await {
         Ok(lines) => (node.to_owned(), lines),
-        Err(error) if error.not_found() => match find_vm(client, Some(vmid), None, deadline).await?
-        {
+        Err(error) if error.not_found() => match node_of(client, vmid, deadline).await? {
             None => return Ok(None),
-            Some(vm) => {
+            Some(node) => {
                 let lines = client
-                    .vm_pending(&vm.node, vmid, deadline)
+                    .vm_pending(&node, vmid, deadline)
                     .await
                     .map_err(reading())?;
-                (vm.node, lines)
+                (node, lines)
             }
         },
         Err(error) => return Err(reading()(error)),

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use ansible_module::Failure;
 use deadline::Deadline;
-use pve_client::{Client, Vm};
-use pve_module::Lock;
+use pve_module::{Inventory, Lock, Seen};
 use serde_json::Value;
 
 use crate::create;
@@ -13,52 +12,6 @@ use crate::site::{Site, failed};
 
 /// The pause between two looks at VMs that are being created.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// A VM in the list of the node it is on.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    /// The node.
-    pub node: String,
-    /// What the node says about it.
-    pub vm: Vm,
-}
-
-/// The VMs that there are, and the nodes that could not be asked.
-#[derive(Debug, Clone, Default)]
-pub struct Inventory {
-    /// Every VM on an online node that the token may see.
-    pub vms: Vec<Seen>,
-    /// Nodes that are up.
-    pub online: Vec<String>,
-    /// Nodes that are down: their VMs' names are not known.
-    pub offline: Vec<String>,
-}
-
-/// Ask every node for its VMs. `cluster/resources` would be one request, but knows neither new VMs nor their names
-/// for up to ten seconds.
-pub async fn inventory(client: &Client, deadline: &Deadline) -> Result<Inventory, Failure> {
-    let nodes = client
-        .nodes(deadline)
-        .await
-        .map_err(pve_module::doing("list the nodes"))?;
-    let mut inventory = Inventory::default();
-    for node in nodes {
-        if node.status == "offline" {
-            inventory.offline.push(node.node);
-            continue;
-        }
-        let vms = client
-            .vms(&node.node, deadline)
-            .await
-            .map_err(|e| failed("list the VMs of node", &node.node, e))?;
-        inventory.vms.extend(vms.into_iter().map(|vm| Seen {
-            node: node.node.clone(),
-            vm,
-        }));
-        inventory.online.push(node.node);
-    }
-    Ok(inventory)
-}
 
 /// The VM that `vmid` and `name` mean, if there is one.
 ///
@@ -71,16 +24,8 @@ pub fn identify<'a>(
     name: Option<&str>,
     rename: bool,
 ) -> Result<Option<&'a Seen>, Failure> {
-    let by_vmid = vmid.and_then(|vmid| inventory.vms.iter().find(|seen| seen.vm.vmid == vmid));
-    let named: Vec<&Seen> = name
-        .map(|name| {
-            inventory
-                .vms
-                .iter()
-                .filter(|seen| seen.vm.name.eq_ignore_ascii_case(name))
-                .collect()
-        })
-        .unwrap_or_default();
+    let by_vmid = vmid.and_then(|vmid| inventory.by_vmid(vmid));
+    let named = name.map(|name| inventory.by_name(name)).unwrap_or_default();
     let found = match (vmid, by_vmid) {
         (Some(vmid), Some(seen)) => {
             let other = name.filter(|_| !named.iter().any(|one| one.vm.vmid == vmid));

@@ -1,9 +1,9 @@
 //! The node for a new VM.
 
 use ansible_module::Failure;
+use pve_module::Inventory;
 use serde::Deserialize;
 
-use crate::find::Inventory;
 use crate::precheck::{self, Needs};
 use crate::site::{Site, failed};
 

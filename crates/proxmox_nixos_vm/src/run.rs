@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ansible_module::{Diff, Failure, Outcome, Task};
 use deadline::Deadline;
-use pve_module::Lock;
+use pve_module::{Inventory, Lock, Seen};
 use serde_json::{Map, Value, json};
 
 use crate::create::{self, Creation};
-use crate::find::{self, Inventory, Seen};
+use crate::find;
 use crate::options::{Options, State as Asked};
 use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
@@ -70,17 +70,19 @@ impl Job<'_> {
     }
 
     async fn find(&self) -> Result<(Inventory, Option<Seen>), Failure> {
-        let mut inventory = find::inventory(self.site.client, self.site.deadline).await?;
+        let (client, deadline) = (self.site.client, self.site.deadline);
+        let mut inventory = Inventory::read(client, deadline).await?;
         if find::await_creation(self.site, &inventory, self.options.vmid).await? {
-            inventory = find::inventory(self.site.client, self.site.deadline).await?;
+            inventory = Inventory::read(client, deadline).await?;
         }
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
         let rename =
             self.options.force && matches!(self.options.state, Asked::Present | Asked::Started);
         let found = find::identify(&inventory, vmid, name, rename)?.cloned();
-        if found.is_none() && !inventory.offline.is_empty() {
-            // A VM on a node that is down must not be taken for missing.
-            pve_module::find_vm(self.site.client, vmid, name, self.site.deadline).await?;
+        if found.is_none() {
+            inventory
+                .refuse_if_offline(client, vmid, name, deadline)
+                .await?;
         }
         if inventory.vms.is_empty() {
             find::may_look(self.site).await?;

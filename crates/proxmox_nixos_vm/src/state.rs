@@ -2,9 +2,9 @@
 
 use ansible_module::Failure;
 use pve_client::Pending;
+use pve_module::Seen;
 use serde_json::{Map, Value, json};
 
-use crate::find::Seen;
 use crate::plan::Config;
 use crate::site::{Site, failed};
 use crate::{meaning, text};

@@ -1,4 +1,4 @@
-//! Finding a VM by number or name.
+//! Which VMs there are, and on which nodes.
 
 use ansible_module::Failure;
 use deadline::Deadline;
@@ -7,136 +7,167 @@ use serde_json::Value;
 
 use crate::failure::doing;
 
-/// A VM that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VmRef {
-    /// Its number.
-    pub vmid: u32,
-    /// The node it is on.
+/// A VM in the list of the node it is on.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The node.
     pub node: String,
-    /// Its name.
-    pub name: String,
-    /// `running` or `stopped`.
-    pub status: String,
-    /// Its tags.
-    pub tags: Vec<String>,
-    /// Whether it is a template.
-    pub template: bool,
+    /// What the node says about it.
+    pub vm: Vm,
 }
 
-/// The VM with this number, or else with this name, on any node. The nodes' own lists are asked,
-/// since `cluster/resources` lags behind by up to ten seconds. A VMID identifies a VM whatever its
-/// name is; `name` counts only without one.
+/// The VMs that there are, and the nodes that could not be asked.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// Every VM on an online node that the token may see.
+    pub vms: Vec<Seen>,
+    /// Nodes that are up.
+    pub online: Vec<String>,
+    /// Nodes that are down: what is on them is not among the VMs.
+    pub offline: Vec<String>,
+}
+
+impl Inventory {
+    /// Ask every node for its VMs. `cluster/resources` would be one request, but knows neither new VMs
+    /// nor their names for up to ten seconds.
+    ///
+    /// # Errors
+    /// Those of the API.
+    pub async fn read(client: &Client, deadline: &Deadline) -> Result<Self, Failure> {
+        let nodes = client
+            .nodes(deadline)
+            .await
+            .map_err(doing("list the nodes"))?;
+        let mut inventory = Self::default();
+        for node in nodes {
+            // "unknown" is what callers without Sys.Audit see of every node.
+            if node.status == "offline" {
+                inventory.offline.push(node.node);
+                continue;
+            }
+            let vms = client
+                .vms(&node.node, deadline)
+                .await
+                .map_err(doing(format!("list the VMs of node {}", node.node)))?;
+            inventory.vms.extend(vms.into_iter().map(|vm| Seen {
+                node: node.node.clone(),
+                vm,
+            }));
+            inventory.online.push(node.node);
+        }
+        Ok(inventory)
+    }
+
+    /// The VM with this number.
+    pub fn by_vmid(&self, vmid: u32) -> Option<&Seen> {
+        self.vms.iter().find(|seen| seen.vm.vmid == vmid)
+    }
+
+    /// The VMs with this name, which is a DNS name: its case does not count.
+    pub fn by_name(&self, name: &str) -> Vec<&Seen> {
+        let has = |seen: &&Seen| seen.vm.name.eq_ignore_ascii_case(name);
+        self.vms.iter().filter(has).collect()
+    }
+
+    /// Make sure that a VM which was not found is not merely on a node that is down: it would be made again.
+    ///
+    /// # Errors
+    /// Kind `node_offline` when a VM with this number or name is on such a node; otherwise the API's.
+    pub async fn refuse_if_offline(
+        &self,
+        client: &Client,
+        vmid: Option<u32>,
+        name: Option<&str>,
+        deadline: &Deadline,
+    ) -> Result<(), Failure> {
+        if self.offline.is_empty() {
+            return Ok(());
+        }
+        let query = [("type", "vm".to_string())];
+        let known = client
+            .get("/cluster/resources", &query, deadline)
+            .await
+            .map_err(doing("list the cluster's VMs"))?;
+        let Some(entry) = known
+            .as_array()
+            .and_then(|entries| entries.iter().find(|entry| self.hides(entry, vmid, name)))
+        else {
+            return Ok(());
+        };
+        let text = |key: &str| match entry.get(key) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        Err(Failure::new(
+            "node_offline",
+            format!(
+                "VM {} is on node {}, which is offline",
+                text("vmid"),
+                text("node")
+            ),
+        )
+        .object(text("id"))
+        .hint("start that node, or have HA move the VM"))
+    }
+
+    /// Whether an entry of `cluster/resources` is a VM with this number or name on a node that is down.
+    fn hides(&self, entry: &Value, vmid: Option<u32>, name: Option<&str>) -> bool {
+        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+        let number = entry.get("vmid").and_then(Value::as_u64);
+        let is = vmid.is_some() && number == vmid.map(u64::from)
+            || name.is_some_and(|name| text("name").eq_ignore_ascii_case(name));
+        is && self.offline.iter().any(|node| node == text("node"))
+    }
+}
+
+/// The node that the VM with this number is on.
 ///
 /// # Errors
-/// Kind `ambiguous` when several VMs have the name, `node_offline` when the VM is on a node that
-/// cannot be asked; otherwise the API's.
-pub async fn find_vm(
+/// Kind `node_offline` when that node cannot be asked; otherwise the API's.
+pub async fn node_of(
     client: &Client,
-    vmid: Option<u32>,
-    name: Option<&str>,
+    vmid: u32,
     deadline: &Deadline,
-) -> Result<Option<VmRef>, Failure> {
-    let nodes = client
-        .nodes(deadline)
-        .await
-        .map_err(doing("list the nodes"))?;
-    let mut found = Vec::new();
-    // "unknown" is what callers without Sys.Audit see of every node.
-    for node in nodes.iter().filter(|node| node.status != "offline") {
-        let vms = client
-            .vms(&node.node, deadline)
+) -> Result<Option<String>, Failure> {
+    let inventory = Inventory::read(client, deadline).await?;
+    match inventory.by_vmid(vmid) {
+        Some(seen) => Ok(Some(seen.node.clone())),
+        None => inventory
+            .refuse_if_offline(client, Some(vmid), None, deadline)
             .await
-            .map_err(doing(format!("list the VMs of node {}", node.node)))?;
-        found.extend(
-            vms.into_iter()
-                .filter(|vm| matches(vm, vmid, name))
-                .map(|vm| vm_ref(vm, &node.node)),
-        );
+            .map(|()| None),
     }
-    match found.as_slice() {
-        [] if nodes.iter().any(|node| node.status == "offline") => {
-            refuse_if_offline(client, vmid, name, deadline)
-                .await
-                .map(|()| None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_vm_on_a_node_that_is_down_is_known() {
+        let inventory = Inventory {
+            offline: vec!["down".into()],
+            ..Inventory::default()
+        };
+        let entry = json!({"id": "qemu/101", "vmid": 101, "name": "web1", "node": "down"});
+        for (vmid, name, hidden) in [
+            (Some(101), None, true),
+            (None, Some("Web1"), true),
+            (Some(200), Some("web1"), true),
+            (Some(200), Some("db1"), false),
+            (None, None, false),
+        ] {
+            assert_eq!(
+                inventory.hides(&entry, vmid, name),
+                hidden,
+                "{vmid:?} {name:?}"
+            );
         }
-        [] => Ok(None),
-        [_] => Ok(found.pop()),
-        several => {
-            let places: Vec<_> = several
-                .iter()
-                .map(|vm| format!("{} on {}", vm.vmid, vm.node))
-                .collect();
-            let name = name.unwrap_or_default();
-            Err(Failure::new(
-                "ambiguous",
-                format!("several VMs are called {name}: {}", places.join(", ")),
-            )
-            .object(name)
-            .hint("give vmid, or rename all but one of them"))
-        }
-    }
-}
-
-/// A VM on a node that is off must not be taken for missing, or it would be made again.
-async fn refuse_if_offline(
-    client: &Client,
-    vmid: Option<u32>,
-    name: Option<&str>,
-    deadline: &Deadline,
-) -> Result<(), Failure> {
-    let query = [("type", "vm".to_string())];
-    let known = client
-        .get("/cluster/resources", &query, deadline)
-        .await
-        .map_err(doing("list the cluster's VMs"))?;
-    let wanted = |entry: &&Value| match vmid {
-        Some(vmid) => entry.get("vmid").and_then(Value::as_u64) == Some(u64::from(vmid)),
-        None => name.is_some() && entry.get("name").and_then(Value::as_str) == name,
-    };
-    let Some(entry) = known
-        .as_array()
-        .and_then(|entries| entries.iter().find(wanted))
-    else {
-        return Ok(());
-    };
-    let text = |key: &str| {
-        entry
-            .get(key)
-            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_string))
-            .unwrap_or_default()
-    };
-    Err(Failure::new(
-        "node_offline",
-        format!(
-            "VM {} is on node {}, which is offline",
-            text("vmid"),
-            text("node")
-        ),
-    )
-    .object(text("id"))
-    .hint("start that node, or have HA move the VM"))
-}
-
-fn matches(vm: &Vm, vmid: Option<u32>, name: Option<&str>) -> bool {
-    match vmid {
-        Some(vmid) => vm.vmid == vmid,
-        None => name == Some(vm.name.as_str()),
-    }
-}
-
-fn vm_ref(vm: Vm, node: &str) -> VmRef {
-    let tags = vm.tags.unwrap_or_default();
-    VmRef {
-        vmid: vm.vmid,
-        node: node.to_string(),
-        name: vm.name,
-        status: vm.status,
-        tags: tags
-            .split([';', ',', ' '])
-            .filter(|tag| !tag.is_empty())
-            .map(str::to_string)
-            .collect(),
-        template: vm.template,
+        // Made a moment ago on a node that is up: only this list lags behind.
+        let elsewhere = json!({"vmid": 101, "name": "web1", "node": "up"});
+        assert!(!inventory.hides(&elsewhere, Some(101), None));
+        assert!(!inventory.hides(&json!({"node": "down"}), None, Some("web1")));
     }
 }

@@ -10,5 +10,5 @@ pub mod paths;
 
 pub use connection::Connection;
 pub use failure::{doing, failure, permission_denied};
-pub use find::{VmRef, find_vm};
+pub use find::{Inventory, Seen, node_of};
 pub use lock::Lock;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadline::Deadline;
 use pve_client::{Client, Params};
-use pve_module::{Connection, cdrom, find_vm};
+use pve_module::{Connection, Inventory, cdrom, node_of};
 use pve_testhost::{Options, Server};
 use serde_json::json;
 
@@ -74,32 +74,29 @@ async fn vms_are_found_by_number_and_name() {
     let world = World::new().await;
     world.create(101, "web").await;
     world.create(102, "db").await;
-    let find = async |vmid, name| find_vm(&world.client, vmid, name, &deadline()).await;
-    let web = find(None, Some("web")).await.unwrap().unwrap();
-    assert_eq!(
-        (
-            web.vmid,
-            web.node.as_str(),
-            web.status.as_str(),
-            web.template
-        ),
-        (101, "pve", "stopped", false)
-    );
-    assert_eq!(web.tags, ["a", "b"]);
-    // A number identifies, whatever the name.
-    assert_eq!(
-        find(Some(102), Some("web")).await.unwrap().unwrap().name,
-        "db"
-    );
-    assert_eq!(find(Some(103), None).await.unwrap(), None);
-    assert_eq!(find(None, Some("we")).await.unwrap(), None);
     world.create(103, "web").await;
-    let ambiguous = find(None, Some("web")).await.unwrap_err();
-    assert_eq!(ambiguous.kind, "ambiguous");
-    assert!(
-        ambiguous.msg.contains("101 on pve") && ambiguous.msg.contains("103 on pve"),
-        "{}",
-        ambiguous.msg
+    let inventory = Inventory::read(&world.client, &deadline()).await.unwrap();
+    assert_eq!(inventory.online, ["pve"]);
+    let web = inventory.by_vmid(101).unwrap();
+    assert_eq!((web.node.as_str(), web.vm.name.as_str()), ("pve", "web"));
+    assert_eq!(web.vm.status, "stopped");
+    assert!(inventory.by_vmid(104).is_none());
+    let named = |name: &str| -> Vec<u32> {
+        let mut vmids: Vec<u32> = inventory
+            .by_name(name)
+            .iter()
+            .map(|seen| seen.vm.vmid)
+            .collect();
+        vmids.sort_unstable();
+        vmids
+    };
+    assert_eq!(named("Web"), [101, 103]);
+    assert!(named("we").is_empty());
+    let node = node_of(&world.client, 102, &deadline()).await.unwrap();
+    assert_eq!(node.as_deref(), Some("pve"));
+    assert_eq!(
+        node_of(&world.client, 104, &deadline()).await.unwrap(),
+        None
     );
 }
 
