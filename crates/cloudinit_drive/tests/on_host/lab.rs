@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 pub struct Lab {
     dir: TempDir,
     endpoint: Value,
+    /// Whether the module uses the token that was granted something.
+    granted: bool,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -51,6 +53,7 @@ impl Lab {
         let lab = Self {
             dir,
             endpoint,
+            granted: false,
             stop: Some(stop),
             thread: Some(thread),
         };
@@ -68,6 +71,13 @@ impl Lab {
             ],
         );
         lab
+    }
+
+    /// Use a token that has what these `pveum` commands grant, and nothing else.
+    pub fn granted(mut self, commands: &str) -> Self {
+        pve_testhost::pveum::grant(&self.dir.path().join("pve"), "pve", commands).unwrap();
+        self.granted = true;
+        self
     }
 
     /// Make the host misbehave; see the test host's README for the rules.
@@ -118,6 +128,10 @@ impl Lab {
             "tls_fingerprint",
         ] {
             options[key] = self.endpoint[key].clone();
+        }
+        if self.granted {
+            let token = self.endpoint["empty"].as_object().unwrap().clone();
+            options.as_object_mut().unwrap().extend(token);
         }
         options["_ansible_diff"] = json!(true);
         let arguments = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();

@@ -3,3 +3,4 @@
 mod lab;
 mod native;
 mod nocloud;
+mod privileges;

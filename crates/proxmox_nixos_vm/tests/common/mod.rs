@@ -76,6 +76,13 @@ impl Lab {
         self
     }
 
+    /// Use a token that has what these `pveum` commands grant, and nothing else.
+    pub fn granted(mut self, commands: &str) -> Self {
+        pve_testhost::pveum::grant(&self.dir.path().join("pve"), "pve", commands).unwrap();
+        self.caller = Some("empty");
+        self
+    }
+
     /// Make the host misbehave; see the test host's README for the rules.
     pub fn faults(&self, rules: Value) {
         std::fs::write(self.dir.path().join("faults.json"), rules.to_string()).unwrap();

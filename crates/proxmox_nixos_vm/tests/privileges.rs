@@ -1,0 +1,36 @@
+//! docs/privileges.md says what is enough.
+
+mod common;
+
+use common::Lab;
+use serde_json::{Value, json};
+
+#[test]
+fn the_documented_roles_are_enough() {
+    let text = include_str!("../../../docs/privileges.md");
+    let commands = pve_testhost::pveum::sections(text, &["## proxmox_nixos_vm"]);
+    let lab = Lab::new().granted(&commands);
+    let vm = |more: Value| {
+        let mut all = json!({
+            "node": "pve", "name": "web1", "memory": 256, "cores": 1, "agent": true, "serial": {"serial0": "socket"},
+            "tags": ["nixos"], "description": "made by a test", "onboot": true, "scsihw": "virtio-scsi-single",
+            "scsi": {"scsi0": "local-zfs:1"}, "ide": {"ide2": "local:iso/a.iso,media=cdrom"},
+            "net": {"net0": {"model": "virtio", "bridge": "vmbr0"}}, "boot": "order=scsi0;ide2", "timeout": 60,
+        });
+        all.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        all
+    };
+    let made = lab.ok(vm(json!({"state": "started"})));
+    assert_eq!(made["changed"], json!(true), "{made:#}");
+    let again = lab.ok(vm(json!({"state": "started"})));
+    assert_eq!(again["changed"], json!(false), "{again:#}");
+    let changed = lab.ok(vm(json!({
+        "state": "stopped", "memory": 512, "cores": 2, "scsi": {"scsi0": "local-zfs:2"}, "force": true,
+    })));
+    assert_eq!(changed["changed"], json!(true), "{changed:#}");
+    let gone = lab.ok(json!({"node": "pve", "name": "web1", "state": "absent", "timeout": 60}));
+    assert_eq!(gone["changed"], json!(true), "{gone:#}");
+    assert!(lab.vms().is_empty());
+}
