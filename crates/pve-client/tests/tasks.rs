@@ -226,3 +226,88 @@ async fn bad_names_and_files_are_refused_before_anything_is_sent() {
     assert!(matches!(missing, Err(Error::File { .. })), "{missing:?}");
     assert_eq!(server.lines(), ["GET /api2/json/version"]);
 }
+
+#[tokio::test]
+async fn a_ticket_that_ends_within_a_long_task_is_renewed() {
+    let ticket = |name: &str| {
+        ok(&format!(
+            r#"{{"ticket":"PVE:root@pam:{name}","CSRFPreventionToken":"c","username":"root@pam"}}"#
+        ))
+    };
+    let expired = Answer::Raw(
+        "HTTP/1.1 401 permission denied - invalid PVE ticket\r\nContent-Length: 0\r\n\r\n".into(),
+    );
+    let server = Server::start([
+        ticket("1"),
+        status("running", None),
+        expired,
+        ticket("2"),
+        status("stopped", Some("OK")),
+    ])
+    .await;
+    let client = pve_client::Client::new(pve_client::Settings {
+        credential: pve_client::Credential::Password {
+            user: "root@pam".into(),
+            password: "p".into(),
+        },
+        ..server.settings()
+    })
+    .unwrap();
+    client
+        .task("UPID:pve:1:2:3:imgcopy::root@pam:", &deadline(), |_| ())
+        .await
+        .unwrap();
+    let logins = server
+        .lines()
+        .into_iter()
+        .filter(|line| line.starts_with("POST"));
+    assert_eq!(logins.count(), 2);
+}
+
+#[tokio::test]
+async fn a_pooled_connection_is_not_used_after_pve_may_have_closed_it() {
+    let server = Server::start([ok("1")]).await;
+    let client = server.client();
+    client.get("/version", &[], &deadline()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
+    client.get("/version", &[], &deadline()).await.unwrap();
+    let connections: Vec<_> = server.requests().iter().map(|r| r.connection).collect();
+    assert_eq!(connections, [0, 1]);
+}
+
+#[tokio::test]
+async fn the_head_of_an_uploads_part_is_written_in_one_piece() {
+    // The server's first read of the body must hold the whole head, however the body goes on.
+    let server = Server::start([ok("1"), ok(r#""UPID:pve:1:2:3:imgcopy::root@pam!t:""#)]).await;
+    for size in [0usize, 1, 511, 512] {
+        let upload = Upload::iso_bytes("x.iso", vec![7; size]);
+        server
+            .client()
+            .upload("pve", "local", &upload, &deadline(), |_, _| ())
+            .await
+            .unwrap();
+    }
+    let uploads: Vec<_> = server
+        .requests()
+        .into_iter()
+        .filter(|r| !r.body.is_empty())
+        .collect();
+    assert_eq!(uploads.len(), 4);
+    for upload in uploads {
+        let text = String::from_utf8_lossy(&upload.body).into_owned();
+        let head = text.find("\r\n\r\n").unwrap();
+        assert!(
+            text[..head].contains(
+                "Content-Disposition: form-data; name=\"filename\"; filename=\"x.iso\"\r\n"
+            )
+        );
+        assert!(
+            upload
+                .body_splits
+                .iter()
+                .all(|split| *split == 0 || *split >= head + 4),
+            "{:?}",
+            upload.body_splits
+        );
+    }
+}

@@ -24,6 +24,8 @@ pub struct Request {
     /// Head without the request line, lower-case names.
     pub head: String,
     pub body: Vec<u8>,
+    /// Where the body's reads ended, in bytes of the body: each read is one TLS record.
+    pub body_splits: Vec<usize>,
     /// Number of the connection, from 0.
     pub connection: usize,
 }
@@ -177,11 +179,13 @@ async fn serve(
                 answers[0].clone()
             }
         };
+        let mut body_splits = vec![buffer.len() - end];
         let early = matches!(answer, Answer::Early(_));
         while !early && buffer.len() < end + length {
             if !more(&mut tls, &mut buffer).await {
                 return;
             }
+            body_splits.push(buffer.len() - end);
         }
         let line = line.strip_suffix(" HTTP/1.1").unwrap().to_string();
         let body = buffer[end..buffer.len().min(end + length)].to_vec();
@@ -190,6 +194,7 @@ async fn serve(
             line,
             head,
             body,
+            body_splits,
             connection,
         });
         match answer {
