@@ -166,6 +166,19 @@ def test_a_host_key_that_cannot_be_used_is_said_so_and_not_shown(play, tmp_path)
     assert "Load key" in output and secret not in output, output
 
 
+def test_only_what_the_role_made_is_forgotten(play):
+    assert play("--tags", "upload,provision")[0] == 0
+    (play.state / "disk.key").write_text("of the user")
+    code, output = play("-e", "nixos_vm_confirm_destroy=web1", playbook="playbooks/destroy.yml")
+    assert code == 0, output
+    assert [file.name for file in play.state.iterdir()] == ["disk.key"]
+    (play.state / "disk.key").unlink()
+    code, output = play("-e", "nixos_vm_confirm_destroy=web1", playbook="playbooks/destroy.yml")
+    assert code == 0 and not play.state.exists(), output
+    code, output = play("-e", "nixos_vm_confirm_destroy=web1", playbook="playbooks/destroy.yml")
+    assert code == 0 and "changed=0" in output, output
+
+
 def make_keys(directory, given=""):
     script = PROJECT / "roles/nixos_vm/files/make-keys.sh"
     done = subprocess.run(["sh", script, directory, "web1"], input=given, capture_output=True, text=True, check=True, timeout=60)
