@@ -13,7 +13,7 @@ debian_mirror() {
     [ -n "$found" ] || found=$(awk '$1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /^[a-z+]+:.*debian\/?$/) { print $i; exit } }' \
       /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true)
   fi
-  printf '%s\n' "${found:-http://deb.debian.org/debian}"
+  printf '%s\n' "${found:-http://ftp.debian.org/debian}"
 }
 mirror=$(debian_mirror)
 [ -e "$keyring" ] || {
