@@ -111,6 +111,11 @@ impl Builder {
             ("description", options.description.clone()),
             ("protection", flag(options.protection)),
         ];
+        if let Some(name) = options.name.as_deref().filter(|name| !is_dns_name(name)) {
+            self.mistakes.push(format!(
+                "name: '{name}' is no DNS name; letters, digits, hyphens and dots are allowed"
+            ));
+        }
         for (name, value) in plain {
             if let Some(value) = value {
                 self.plain(name, value);
@@ -302,6 +307,17 @@ impl Builder {
     }
 }
 
+/// PVE's format `dns-name`, which names of VMs have (PVE::JSONSchema).
+fn is_dns_name(text: &str) -> bool {
+    text.split('.').all(|label| {
+        let word = |c: u8| c.is_ascii_alphanumeric();
+        let bytes = label.as_bytes();
+        bytes.first().copied().is_some_and(word)
+            && bytes.last().copied().is_some_and(word)
+            && bytes.iter().all(|&c| word(c) || c == b'-')
+    })
+}
+
 /// `True`, `yes` and the like as PVE's `1`; anything else as it is.
 fn boolean_or_text(text: &str) -> String {
     match pve_client::property::parse_bool(text) {
@@ -365,12 +381,13 @@ mod tests {
     #[test]
     fn mistakes_are_named_all_at_once() {
         let error = wanted(json!({
-            "memory": 1, "scsi": {"ide0": "a:1"}, "net": {"eth0": "virtio"}, "serial": {"s": "socket"},
+            "name": "web_1", "memory": 1, "scsi": {"ide0": "a:1"}, "net": {"eth0": "virtio"}, "serial": {"s": "socket"},
             "config": {"memory": 2, "cipassword": "x", "ide2": null, "kvm": "maybe", "unused0": "x", "args": ["a"]},
             "ide": {"ide1": "a:1"}, "remove_disks": ["ide1", "floppy", "unused3"],
         }))
         .unwrap_err();
         for part in [
+            "name: 'web_1' is no DNS name",
             "scsi: 'ide0' is no drive",
             "net: 'eth0' is no network card",
             "serial: 's' is no device",
