@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # scripts/lab.sh up DIR IMAGE | down DIR: a Proxmox VE test host with its data in DIR, the link
 # DIR/installer.iso to the image (tiny | debian | none, which also simulates the guests), and the
-# keys and files of a user. The demo and the tests provision on it.
+# keys and files of a user. The demo and the tests provision on it. DIR/faults.json, which need not
+# exist, makes it misbehave.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,7 +46,7 @@ up() {
   fi
   rm -f "$lab/pve/endpoint.json"
   setsid --fork "$testhost" serve --data "$lab/pve" --listen "127.0.0.1:${LAB_PORT:-0}" --accel "$accel" \
-    >"$lab/pve/server.log" 2>&1 </dev/null
+    --faults "$lab/faults.json" >"$lab/pve/server.log" 2>&1 </dev/null
   until [ -s "$lab/pve/endpoint.json" ]; do
     tries=$((tries + 1))
     [ "$tries" -lt 300 ] || { tail -n 5 "$lab/pve/server.log" >&2; die "the test host did not start: see $lab/pve/server.log"; }
