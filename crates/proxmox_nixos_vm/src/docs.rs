@@ -81,6 +81,12 @@ const EXAMPLES: &str = "\
     memory: 4096
     restart: true
 
+- name: Claim a machine for an installation; of several controllers that try just one succeeds
+  proxmox_nixos_vm:
+    name: web1
+    only_if_tagged: [waiting]
+    tags: [installing]
+
 - name: Look at a VM without changing anything
   proxmox_nixos_vm:
     name: web1

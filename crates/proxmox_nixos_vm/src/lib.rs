@@ -8,6 +8,7 @@ mod destroy;
 mod docs;
 mod drive;
 mod find;
+mod guard;
 mod meaning;
 mod nic;
 pub mod options;

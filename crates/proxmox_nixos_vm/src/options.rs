@@ -115,6 +115,21 @@ pub struct Options {
     /// The VM's tags. The list is all tags that the VM shall have; V([]) removes every tag. PVE lower-cases and sorts them.
     pub tags: Option<Vec<String>>,
 
+    /// A tag of the VMs that this task may touch. A VM that is found without it is refused, in every O(state) but
+    /// V(current). A VM that is made gets it, and O(tags), when given, always contain it.
+    pub guard_tag: Option<String>,
+
+    /// Tags that the VM must all have, or the task fails with RV(error.kind=guarded) and changes nothing, also when nothing would
+    /// have changed. Together with O(tags) it is a compare-and-set: tags are changed by the first write, which PVE
+    /// carries out only if the configuration is still the one in which the tags were found. So of several tasks, also of other
+    /// controllers, that move a VM from one tag to another just one succeeds. A VM that does not exist is not made.
+    #[serde(default)]
+    pub only_if_tagged: Vec<String>,
+
+    /// Tags of which the VM must have none, or the task fails, as with O(only_if_tagged). A VM that does not exist is made.
+    #[serde(default)]
+    pub unless_tagged: Vec<String>,
+
     /// The VM's description (PVE's notes).
     pub description: Option<String>,
 

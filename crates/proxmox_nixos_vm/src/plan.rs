@@ -92,6 +92,13 @@ pub fn create(wanted: &Wanted) -> Plan {
             plan.sets(name, None, value.clone());
         }
     }
+    if let Some(own) = wanted
+        .guard
+        .own()
+        .filter(|_| !plan.set.contains_key("tags"))
+    {
+        plan.sets("tags", None, own.to_owned());
+    }
     for (key, drive) in &wanted.drives {
         plan.sets(key, None, drive.to_text());
     }

@@ -135,6 +135,7 @@ impl Job<'_> {
             return Ok(outcome(false, msg, self.missing(), &[]));
         };
         let vm = State::of(self.site, &seen).await?;
+        self.wanted.guard.check(&vm)?;
         if let Some(refusal) = destroy::refusal(&vm, self.options.force) {
             return Err(refusal);
         }
@@ -160,6 +161,7 @@ impl Job<'_> {
     /// Create the VM, and go on with it as with any other.
     async fn new_vm(&self, inventory: Inventory) -> Result<Outcome, Failure> {
         self.may_create()?;
+        self.wanted.guard.check_missing(&self.described())?;
         let plan = plan::create(self.wanted);
         update::refuse(&plan, &self.described())?;
         let node = place::choose(
@@ -253,6 +255,11 @@ impl Job<'_> {
     /// Bring an existing VM to what is described; `created` is the plan it was just made from.
     async fn settle(&self, vm: State, created: Option<Plan>) -> Result<Outcome, Failure> {
         let check = self.site.task.check_mode;
+        // The tags of a VM that was just made are the ones it shall have.
+        let guard = created.is_none().then_some(&self.wanted.guard);
+        if let Some(guard) = guard {
+            guard.check(&vm)?;
+        }
         let was = vm.status.clone();
         let plan = update::plan(self.site, self.wanted, &vm).await?;
         update::refuse(&plan, &vm.object())?;
@@ -266,7 +273,7 @@ impl Job<'_> {
             if check {
                 precheck::check(self.site, &vm.node, &Needs::of(&plan)).await?;
             } else {
-                vm = update::apply(self.site, self.wanted, vm, plan.clone()).await?;
+                vm = update::apply(self.site, self.wanted, guard, vm, plan.clone()).await?;
             }
         }
         let power = power_plan(

@@ -1,5 +1,7 @@
 //! What a VM is now.
 
+use std::collections::BTreeSet;
+
 use ansible_module::Failure;
 use pve_client::Pending;
 use pve_module::Seen;
@@ -106,15 +108,16 @@ impl State {
         )
     }
 
+    /// Its tags.
+    pub fn tags(&self) -> BTreeSet<String> {
+        let text = self.config.get("tags").map(String::as_str);
+        meaning::tags(text.unwrap_or_default())
+    }
+
     /// The return values that describe the VM.
     pub fn values(&self) -> Map<String, Value> {
         let pending: Vec<Value> = self.pending.iter().map(pending).collect();
         let restart = !pending.is_empty();
-        let tags: Vec<String> = self
-            .config
-            .get("tags")
-            .map(|t| meaning::tags(t).into_iter().collect())
-            .unwrap_or_default();
         let config: Map<String, Value> = self
             .config
             .iter()
@@ -122,7 +125,7 @@ impl State {
             .collect();
         let values = json!({
             "exists": true, "vmid": self.vmid, "node": self.node, "name": self.name(), "status": self.status,
-            "tags": tags, "config": config, "pending": pending, "restart_required": restart,
+            "tags": self.tags(), "config": config, "pending": pending, "restart_required": restart,
         });
         match values {
             Value::Object(map) => map,

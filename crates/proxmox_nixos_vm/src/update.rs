@@ -6,6 +6,7 @@ use ansible_module::Failure;
 use pve_client::{Error, Params};
 
 use crate::drive::{Drive, Source};
+use crate::guard::Guard;
 use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
 use crate::site::{Site, failed};
@@ -38,13 +39,15 @@ pub fn refuse(plan: &Plan, object: &str) -> Result<(), Failure> {
     Err(Failure::new("refused", msg).object(object))
 }
 
-/// Make the VM as described; `first` is the plan for `vm`. Returns the VM as it is afterwards.
+/// Make the VM as described; `first` is the plan for `vm`, whose tags are as `guard` wants them. Returns the VM as it
+/// is afterwards.
 ///
 /// Every plan is guarded by the configuration's digest, so it is carried out once or not at all. When somebody else
 /// was faster, or it is not known what became of it, the VM is read again and what is still missing is planned anew.
 pub async fn apply(
     site: &Site<'_>,
     wanted: &Wanted,
+    guard: Option<&Guard>,
     vm: State,
     first: Plan,
 ) -> Result<State, Failure> {
@@ -69,6 +72,17 @@ pub async fn apply(
         }
         settle(site, &vm).await?;
         vm = State::read(site, &vm.node, vm.vmid).await?;
+        if let Some(guard) = guard {
+            guard.check(&vm).map_err(|refusal| {
+                if error.may_have_happened() {
+                    refusal.hint(
+                        "the answer to a change by this task was lost, so that may have been this task or another one",
+                    )
+                } else {
+                    refusal
+                }
+            })?;
+        }
         plan = self::plan(site, wanted, &vm).await?;
         if unplugged && plan.set.keys().any(|key| key != "boot") {
             return Err(failed("change", &vm.object(), error));
@@ -89,27 +103,34 @@ async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
     };
     if !plan.eject.is_empty() {
         site.says("eject", &object);
-        let params = plan
+        let mut params: Params = plan
             .eject
             .iter()
             .map(|key| (key.as_str(), "none,media=cdrom"))
             .collect();
+        // Tags may be a lock that others wait for: they change with the first write, the one that the digest guards.
+        if let Some(tags) = plan.set.get("tags") {
+            params.set("tags", tags);
+        } else if plan.delete.contains("tags") {
+            params.set("delete", "tags");
+        }
         site.client
             .put(&config, &guarded(params), site.deadline)
             .await?;
     }
-    if !plan.set.is_empty() || !plan.delete.is_empty() {
+    let left = |key: &&str| plan.eject.is_empty() || *key != "tags";
+    let delete: Vec<&str> = plan
+        .delete
+        .iter()
+        .map(String::as_str)
+        .filter(left)
+        .collect();
+    let set: Vec<&str> = plan.set.keys().map(String::as_str).filter(left).collect();
+    if !set.is_empty() || !delete.is_empty() {
         site.says("configure", &object);
-        let mut params: Params = plan.set.iter().map(|(k, v)| (k.as_str(), v)).collect();
-        if !plan.delete.is_empty() {
-            params.set(
-                "delete",
-                plan.delete
-                    .iter()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>()
-                    .join(","),
-            );
+        let mut params: Params = set.iter().map(|key| (*key, &plan.set[*key])).collect();
+        if !delete.is_empty() {
+            params.set("delete", delete.join(","));
         }
         if plan.allocates {
             // Allocating may take longer than the 30 s after which PVE stops waiting for a PUT.
@@ -127,7 +148,7 @@ async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
     for (disk, bytes) in &plan.grow {
         site.says("resize", &object);
         let size = pve_client::property::format_size(*bytes);
-        let params = Params::new().with("disk", disk).with("size", size);
+        let params = guarded(Params::new().with("disk", disk).with("size", size));
         let path = format!("/nodes/{}/qemu/{}/resize", vm.node, vm.vmid);
         let answer = site.client.put(&path, &params, site.deadline).await?;
         if let Some(upid) = answer.as_str() {
@@ -140,7 +161,7 @@ async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
         join_pool(site, pool, vm.vmid).await?;
     }
     if let Some(boot) = &plan.boot {
-        let params = Params::new().with("boot", boot);
+        let params = guarded(Params::new().with("boot", boot));
         site.client
             .vm_configure(&vm.node, vm.vmid, &params, site.deadline)
             .await?;

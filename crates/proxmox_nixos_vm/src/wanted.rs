@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::drive::{self, Drive};
+use crate::guard::Guard;
 use crate::nic::{self, Nic};
 use crate::options::Options;
 use crate::{meaning, text};
@@ -26,6 +27,8 @@ pub struct Wanted {
     pub remove: BTreeSet<String>,
     /// Whether the volumes of removed disks are deleted.
     pub delete_volumes: bool,
+    /// What the tags of the VM must be, so that it is touched.
+    pub guard: Guard,
 }
 
 /// Names that the API takes beside a VM's configuration, and ones that other options or modules are for.
@@ -55,6 +58,10 @@ impl Wanted {
     /// Bring the options into PVE's terms. The error names every mistake.
     pub fn from_options(options: &Options) -> Result<Self, String> {
         let mut wanted = Builder::default();
+        match Guard::from_options(options) {
+            Ok(guard) => wanted.wanted.guard = guard,
+            Err(mistakes) => wanted.mistakes.push(mistakes),
+        }
         wanted.typed(options);
         wanted.devices(options);
         wanted.config(options);
@@ -123,7 +130,8 @@ impl Builder {
         }
         if let Some(tags) = &options.tags {
             let tags: Vec<String> = tags.iter().flat_map(|t| meaning::tags(t)).collect();
-            let tags: BTreeSet<String> = tags.into_iter().collect();
+            let own = self.wanted.guard.own().map(str::to_owned);
+            let tags: BTreeSet<String> = tags.into_iter().chain(own).collect();
             let text = tags.into_iter().collect::<Vec<_>>().join(";");
             self.plain("tags", text);
         }

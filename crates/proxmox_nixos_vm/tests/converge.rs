@@ -440,7 +440,7 @@ fn mistakes_are_named_before_anything_is_made() {
         ),
         (
             json!({"name": "no_underscore"}),
-            "invalid_parameter",
+            "invalid_option",
             "DNS name",
         ),
         (json!({"bios": "uefi"}), "invalid_parameter", "bios"),

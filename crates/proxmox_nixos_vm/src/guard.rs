@@ -1,0 +1,197 @@
+//! Tags that a VM must have, or must not have, for a task to touch it: a compare-and-set for whoever keeps state in tags.
+
+use std::collections::BTreeSet;
+
+use ansible_module::Failure;
+use serde_json::Value;
+
+use crate::meaning;
+use crate::options::Options;
+use crate::state::State;
+
+/// What the tags of a VM must be, as they were read together with the digest that guards the change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// The tag of the VMs that the task may touch at all.
+    own: Option<String>,
+    /// Tags that it must have.
+    required: BTreeSet<String>,
+    /// Tags that it must not have.
+    excluded: BTreeSet<String>,
+}
+
+impl Guard {
+    /// The guard that the options describe. The error names every mistake.
+    pub fn from_options(options: &Options) -> Result<Self, String> {
+        let mut mistakes = Vec::new();
+        let mut one = |option: &str, tag: &str| {
+            let tags: Vec<String> = meaning::tags(tag).into_iter().collect();
+            match tags.as_slice() {
+                [tag] => Some(tag.clone()),
+                _ => {
+                    mistakes.push(format!("{option}: '{tag}' is not one tag"));
+                    None
+                }
+            }
+        };
+        let guard = Self {
+            own: options
+                .guard_tag
+                .as_deref()
+                .and_then(|tag| one("guard_tag", tag)),
+            required: options
+                .only_if_tagged
+                .iter()
+                .filter_map(|tag| one("only_if_tagged", tag))
+                .collect(),
+            excluded: options
+                .unless_tagged
+                .iter()
+                .filter_map(|tag| one("unless_tagged", tag))
+                .collect(),
+        };
+        let both: Vec<&str> = guard
+            .required
+            .iter()
+            .chain(&guard.own)
+            .filter(|tag| guard.excluded.contains(*tag))
+            .map(String::as_str)
+            .collect();
+        if !both.is_empty() {
+            mistakes.push(format!(
+                "unless_tagged: {} is demanded too, so no VM could be meant",
+                both.join(", ")
+            ));
+        }
+        if mistakes.is_empty() {
+            Ok(guard)
+        } else {
+            Err(mistakes.join("; "))
+        }
+    }
+
+    /// Refuse a VM that has other tags than the guard wants.
+    ///
+    /// # Errors
+    /// Kind `guarded`.
+    pub fn check(&self, vm: &State) -> Result<(), Failure> {
+        let tags = vm.tags();
+        let object = vm.object();
+        let Some(why) = self.against(&tags) else {
+            return Ok(());
+        };
+        let shown = if tags.is_empty() {
+            "none".to_owned()
+        } else {
+            tags.into_iter().collect::<Vec<_>>().join(", ")
+        };
+        let mut failure = Failure::new(
+            "guarded",
+            format!(
+                "{object} on {} is not touched: {why}; its tags are: {shown}",
+                vm.node
+            ),
+        )
+        .object(object)
+        .hint("another task, or a person, tagged it so; look at it first (state: current)");
+        for (key, value) in vm.values() {
+            if matches!(key.as_str(), "exists" | "vmid" | "node" | "name" | "tags") {
+                failure = failure.with(key, value);
+            }
+        }
+        Err(failure)
+    }
+
+    /// Refuse to make a VM where one with certain tags is wanted.
+    ///
+    /// # Errors
+    /// Kind `guarded`.
+    pub fn check_missing(&self, described: &str) -> Result<(), Failure> {
+        if self.required.is_empty() {
+            return Ok(());
+        }
+        let tags: Vec<&str> = self.required.iter().map(String::as_str).collect();
+        Err(Failure::new(
+            "guarded",
+            format!(
+                "{described} does not exist, so it has not the tag {} that only_if_tagged demands",
+                tags.join(", ")
+            ),
+        )
+        .object(described)
+        .hint("create it first, without only_if_tagged")
+        .with("exists", false)
+        .with("tags", Value::Array(Vec::new())))
+    }
+
+    fn against(&self, tags: &BTreeSet<String>) -> Option<String> {
+        if let Some(own) = self.own.as_ref().filter(|own| !tags.contains(*own)) {
+            return Some(format!("it lacks the tag {own} (guard_tag)"));
+        }
+        if let Some(tag) = self.required.difference(tags).next() {
+            return Some(format!("it lacks the tag {tag} (only_if_tagged)"));
+        }
+        self.excluded
+            .intersection(tags)
+            .next()
+            .map(|tag| format!("it has the tag {tag} (unless_tagged)"))
+    }
+
+    /// The tag that every VM of the task has.
+    pub fn own(&self) -> Option<&str> {
+        self.own.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn guard(mut options: Value) -> Result<Guard, String> {
+        options["api_host"] = json!(["pve"]);
+        Guard::from_options(&serde_json::from_value(options).unwrap())
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let guarded = guard(
+            json!({"guard_tag": "Mine", "only_if_tagged": ["a", "b"], "unless_tagged": ["c"]}),
+        )
+        .unwrap();
+        for (tags, part) in [
+            ("mine;a;b", None),
+            ("a;b;mine;z", None),
+            ("a;b", Some("lacks the tag mine (guard_tag)")),
+            ("mine;a", Some("lacks the tag b (only_if_tagged)")),
+            ("mine;a;b;c", Some("has the tag c (unless_tagged)")),
+        ] {
+            let said = guarded.against(&meaning::tags(tags));
+            assert_eq!(said.as_deref().map(|s| &s[3..]), part, "{tags}");
+        }
+        assert_eq!(Guard::default().against(&BTreeSet::new()), None);
+        assert!(guarded.check_missing("VM x").is_err());
+        assert!(
+            guard(json!({"unless_tagged": ["c"]}))
+                .unwrap()
+                .check_missing("VM x")
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn mistakes() {
+        let error =
+            guard(json!({"guard_tag": "a b", "only_if_tagged": [""], "unless_tagged": ["x;y"]}))
+                .unwrap_err();
+        assert_eq!(
+            error,
+            "guard_tag: 'a b' is not one tag; only_if_tagged: '' is not one tag; unless_tagged: 'x;y' is not one tag"
+        );
+        let error = guard(json!({"guard_tag": "a", "unless_tagged": ["A"]})).unwrap_err();
+        assert_eq!(
+            error,
+            "unless_tagged: a is demanded too, so no VM could be meant"
+        );
+    }
+}
