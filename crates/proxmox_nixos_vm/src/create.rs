@@ -10,6 +10,7 @@ use pve_module::Lock;
 use crate::plan::Plan;
 use crate::site::{Site, failed};
 use crate::text;
+use crate::vmid::VmidRange;
 
 /// The pause between two looks at a VM whose creation was not answered.
 const LOOK: Duration = Duration::from_millis(500);
@@ -22,6 +23,8 @@ pub struct Creation<'a> {
     pub node: &'a str,
     /// The VMID, if the user gave one.
     pub vmid: Option<u32>,
+    /// The VMIDs to choose from, if the user gave some.
+    pub range: Option<VmidRange>,
     /// What makes the VM.
     pub plan: &'a Plan,
     /// The cluster, for locks.
@@ -59,12 +62,15 @@ pub async fn create(site: &Site<'_>, creation: &Creation<'_>) -> Result<u32, Fai
         };
         let vmid = match creation.vmid {
             Some(vmid) => vmid,
-            None => {
-                let free = site.client.next_id(site.deadline).await;
-                let free = free.map_err(pve_module::doing("ask for a free VMID"))?;
-                // A VMID that was taken and is still said to be free belongs to something that cannot be seen yet.
-                tried.map_or(free, |last: u32| free.max(last + 1))
-            }
+            None => match creation.range {
+                Some(range) => range.free(site, tried).await?,
+                None => {
+                    let free = site.client.next_id(site.deadline).await;
+                    let free = free.map_err(pve_module::doing("ask for a free VMID"))?;
+                    // A VMID that was taken and is still said to be free belongs to something that cannot be seen yet.
+                    tried.map_or(free, |last: u32| free.max(last + 1))
+                }
+            },
         };
         let params = params.clone().with("vmid", vmid);
         let object = format!("VM {vmid}");

@@ -22,6 +22,7 @@ mod size;
 mod state;
 mod text;
 mod update;
+mod vmid;
 mod wanted;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};

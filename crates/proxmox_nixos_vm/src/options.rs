@@ -49,6 +49,10 @@ pub struct Options {
     /// many tasks create VMs at the same time.
     pub vmid: Option<u32>,
 
+    /// The VMIDs from which a new VM without O(vmid) gets the first free one, for example V(200-299). Without it PVE's own
+    /// range is taken (its datacenter option C(next-id)).
+    pub vmid_range: Option<String>,
+
     /// Memory in MiB.
     pub memory: Option<u64>,
 

@@ -14,6 +14,7 @@ use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
 use crate::site::Site;
 use crate::state::{self, State};
+use crate::vmid::VmidRange;
 use crate::wanted::Wanted;
 use crate::{destroy, place, power, update};
 
@@ -35,6 +36,10 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
             format!("vmid is {vmid}; PVE's VMIDs begin at 100"),
         ));
     }
+    let range = options.vmid_range.as_deref().map(VmidRange::parse);
+    let range = range
+        .transpose()
+        .map_err(|mistake| Failure::new("invalid_option", mistake))?;
     let client = options.connection.client()?;
     let deadline = Deadline::after(Duration::from_secs(options.timeout));
     let progress = task.progress(options.progress_path.as_deref());
@@ -48,6 +53,7 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         site: &site,
         options: &options,
         wanted: &wanted,
+        range,
     };
     match options.state {
         Asked::Current => job.look().await,
@@ -60,6 +66,7 @@ struct Job<'a> {
     site: &'a Site<'a>,
     options: &'a Options,
     wanted: &'a Wanted,
+    range: Option<VmidRange>,
 }
 
 impl Job<'_> {
@@ -192,6 +199,7 @@ impl Job<'_> {
         let creation = Creation {
             node: &node,
             vmid: self.options.vmid,
+            range: self.range,
             plan: &plan,
             cluster: &self.cluster(),
         };

@@ -12,6 +12,13 @@ fn small(name: &str) -> Value {
     json!({"node": "pve", "name": name, "memory": 128, "scsi": {"scsi0": "local:0.1"}, "timeout": 100})
 }
 
+/// For many at once on a busy machine.
+fn patient(name: &str) -> Value {
+    let mut options = small(name);
+    options["timeout"] = json!(500);
+    options
+}
+
 fn start(lab: &Lab, options: Value) -> Child {
     lab.command(options, false)
         .stdout(Stdio::piped())
@@ -27,24 +34,73 @@ fn end(child: Child) -> Value {
 }
 
 #[test]
-fn twenty_at_once_without_a_vmid_are_twenty_vms() {
+fn a_hundred_at_once_without_a_vmid_are_a_hundred_vms() {
     let lab = Lab::new();
-    let names: Vec<String> = (0..20).map(|n| format!("vm{n}")).collect();
-    let running: Vec<Child> = names.iter().map(|name| start(&lab, small(name))).collect();
+    let names: BTreeSet<String> = (0..100).map(|n| format!("vm{n}")).collect();
+    let running: Vec<Child> = names
+        .iter()
+        .map(|name| start(&lab, patient(name)))
+        .collect();
     let vmids: BTreeSet<u64> = running
         .into_iter()
         .map(|child| end(child)["vmid"].as_u64().unwrap())
         .collect();
-    assert_eq!(vmids.len(), 20);
+    assert_eq!(vmids, (100..200).collect());
     let there = lab.vms();
-    assert_eq!(there.len(), 20);
+    assert_eq!(there.len(), 100);
     assert_eq!(
         there
             .into_iter()
             .map(|(_, name)| name)
             .collect::<BTreeSet<_>>(),
-        names.into_iter().collect()
+        names
     );
+    // Every volume belongs to one of them.
+    assert_eq!(lab.volumes("local").len(), 100);
+}
+
+#[test]
+fn a_range_of_vmids_is_filled_without_a_gap_and_not_left() {
+    let lab = Lab::new();
+    let taken = lab.ok(json!({"node": "pve", "name": "theirs", "vmid": 503}))["vmid"].clone();
+    assert_eq!(taken, json!(503));
+    let ranged = |name: &str| {
+        let mut options = patient(name);
+        options["vmid_range"] = json!("500-519");
+        options
+    };
+    let running: Vec<Child> = (0..19)
+        .map(|n| start(&lab, ranged(&format!("vm{n}"))))
+        .collect();
+    let vmids: BTreeSet<u64> = running
+        .into_iter()
+        .map(|child| end(child)["vmid"].as_u64().unwrap())
+        .collect();
+    assert_eq!(vmids, (500..520).filter(|vmid| *vmid != 503).collect());
+    let full = lab.fails(ranged("late"));
+    assert_eq!(full["error"]["kind"], "no_vmid", "{full:#}");
+    assert!(
+        full["msg"]
+            .as_str()
+            .unwrap()
+            .contains("no VMID from 500 to 519 is free"),
+        "{full:#}"
+    );
+    assert_eq!(lab.ok(ranged("vm3"))["changed"], json!(false));
+    let wrong = lab.fails(json!({"name": "x", "vmid_range": "5-10"}));
+    assert_eq!(wrong["error"]["kind"], "invalid_option");
+}
+
+#[test]
+fn a_vmid_that_cannot_be_seen_is_left_out() {
+    let lab = Lab::new();
+    lab.ok(json!({"node": "pve", "name": "hidden", "vmid": 700}));
+    let lab = lab.granted(
+        "pveum role add maker --privs \"VM.Audit VM.Allocate VM.Config.Options VM.Config.HWType\"\n\
+         pveum acl modify /vms/701 --roles maker",
+    );
+    let made = lab.ok(json!({"node": "pve", "name": "seen", "vmid_range": "700-701"}));
+    assert_eq!(made["vmid"], json!(701));
 }
 
 #[test]

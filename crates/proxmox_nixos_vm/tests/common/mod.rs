@@ -235,6 +235,31 @@ impl Lab {
             .to_owned()
     }
 
+    /// The images on a storage with folders: `101/vm-101-disk-0.raw`.
+    pub fn volumes(&self, storage: &str) -> Vec<String> {
+        let images = self
+            .dir
+            .path()
+            .join("pve/storage")
+            .join(storage)
+            .join("images");
+        let names = |dir: &std::path::Path| -> Vec<String> {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            entries
+                .map(|entry| entry.file_name().into_string().unwrap())
+                .collect()
+        };
+        let owners = names(&images);
+        owners
+            .iter()
+            .flat_map(|owner| {
+                names(&images.join(owner))
+                    .into_iter()
+                    .map(move |name| format!("{owner}/{name}"))
+            })
+            .collect()
+    }
+
     /// Whether the volume's file is there.
     pub fn has_volume(&self, volid: &str) -> bool {
         let (storage, name) = volid.split_once(':').unwrap();
