@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(10);
 /// How often a call is repeated that failed for the network's sake (about ten seconds of
 /// backoff, which covers a restart of pveproxy).
-const RETRIES: u32 = 6;
+pub(crate) const RETRIES: u32 = 6;
 
 /// A client of one cluster's API. Cheap to clone; clones share connections and the ticket.
 #[derive(Clone)]
@@ -222,9 +222,14 @@ impl Client {
             _ => false,
         };
         if network {
-            self.0.host.fetch_add(1, Ordering::Relaxed);
+            self.next_host();
         }
         network
+    }
+
+    /// Leave the host in use for the next one.
+    pub(crate) fn next_host(&self) {
+        self.0.host.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn hosts(&self) -> u32 {

@@ -77,6 +77,15 @@ pub enum Error {
         detail: String,
     },
 
+    /// What was to be sent could not be had from where it comes from.
+    #[error("{action}: its source failed: {detail}")]
+    Source {
+        /// Method and path.
+        action: String,
+        /// What happened to the source, and how much had been sent.
+        detail: String,
+    },
+
     /// A local file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     File {

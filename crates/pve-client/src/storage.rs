@@ -107,6 +107,20 @@ impl Client {
         .await
     }
 
+    /// Where a volume of a storage is on the node, when PVE says so.
+    ///
+    /// # Errors
+    /// As [`Client::get`]; a volume that is not there is one.
+    pub async fn volume_path(
+        &self,
+        node: &str,
+        volid: &Volid,
+        deadline: &Deadline,
+    ) -> Result<Option<String>, Error> {
+        let data = self.get(&volume_url(node, volid), &[], deadline).await?;
+        Ok(data.get("path").and_then(Value::as_str).map(str::to_string))
+    }
+
     /// Delete a volume and wait until it is gone. Deleting an ISO that is not there succeeds.
     pub async fn delete_volume(
         &self,
@@ -114,13 +128,8 @@ impl Client {
         volid: &Volid,
         deadline: &Deadline,
     ) -> Result<Option<TaskResult>, Error> {
-        let path = format!(
-            "/nodes/{}/storage/{}/content/{}",
-            encode(node),
-            encode(&volid.storage),
-            encode(&volid.to_string())
-        );
-        self.delete_task(&path, &[], deadline, |_| ()).await
+        self.delete_task(&volume_url(node, volid), &[], deadline, |_| ())
+            .await
     }
 
     /// The privileges that the caller has on `path`, such as `/storage/local`.
@@ -141,4 +150,13 @@ impl Client {
             .map(|names| names.keys().cloned().collect())
             .unwrap_or_default())
     }
+}
+
+fn volume_url(node: &str, volid: &Volid) -> String {
+    format!(
+        "/nodes/{}/storage/{}/content/{}",
+        encode(node),
+        encode(&volid.storage),
+        encode(&volid.to_string())
+    )
 }

@@ -19,7 +19,7 @@ use deadline::Deadline;
 use futures_util::stream::{self, Stream, StreamExt};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
-use crate::client::backoff;
+use crate::client::{RETRIES, backoff};
 use crate::params::{Params, encode};
 use crate::volid::{is_iso_name, normalise_upload_name};
 use crate::{Client, Error, Upid, sha256_bytes};
@@ -98,8 +98,8 @@ impl Upload {
         }
     }
 
-    /// Whether it can (still) be sent from its first byte on.
-    fn is_whole(&self) -> bool {
+    /// Whether it can (still) be sent from its first byte on: a stream only once.
+    pub fn is_whole(&self) -> bool {
         match &self.source {
             Source::Stream(_, stream) => stream
                 .lock()
@@ -120,9 +120,13 @@ impl Client {
     /// is there, and its checksum compared, only when that [task](Client::task) ended well.
     /// `on_progress` is told the bytes sent so far and the whole size, twice a second.
     ///
+    /// An upload that was cut short did nothing: it is sent again from its first byte, to the next
+    /// host if there are several, as often as there are hosts.
+    ///
     /// # Errors
     /// Besides those of [`Client::post`]: [`Error::Settings`] for a name that PVE does not take,
-    /// [`Error::File`] when the file cannot be read or changes its size meanwhile.
+    /// [`Error::File`] when the file cannot be read or changes its size meanwhile,
+    /// [`Error::Source`] when a stream fails or has another length than was said.
     pub async fn upload(
         &self,
         node: &str,
@@ -138,8 +142,11 @@ impl Client {
             )));
         }
         let path = format!("/nodes/{}/storage/{}/upload", encode(node), encode(storage));
-        let mut attempt = 0;
+        let (mut attempt, mut cut) = (0, 0);
         loop {
+            // One cheap call first: it finds a host that answers, gets the ticket, and finds out that
+            // credentials or certificate are wrong before a large body is on its way.
+            self.get("/version", &[], deadline).await?;
             let error = match self
                 .upload_once(&path, upload, deadline, &mut on_progress)
                 .await
@@ -147,12 +154,24 @@ impl Client {
                 Ok(upid) => return Ok(upid),
                 Err(error) => error,
             };
-            let again = matches!(error, Error::Unreachable { .. })
-                && upload.is_whole()
-                && self.should_retry(&error, true);
+            let lost = match &error {
+                Error::Unreachable { .. } => true,
+                Error::Interrupted {
+                    may_have_happened, ..
+                } => {
+                    cut += 1;
+                    // Where it arrived whole, only what is on the storage tells what came of it.
+                    !may_have_happened && cut <= self.hosts()
+                }
+                _ => false,
+            };
+            // What is asked next, here or by the caller, is asked of a host that may answer.
+            if matches!(error, Error::Unreachable { .. } | Error::Interrupted { .. }) {
+                self.next_host();
+            }
             attempt += 1;
-            if !again
-                || attempt > 6 * self.hosts()
+            if !(lost && upload.is_whole())
+                || attempt > RETRIES * self.hosts()
                 || !deadline
                     .sleep(backoff(attempt, Duration::from_secs(4)))
                     .await
@@ -170,9 +189,6 @@ impl Client {
         on_progress: &mut impl FnMut(u64, u64),
     ) -> Result<Upid, Error> {
         let action = format!("POST {path} ({})", upload.name);
-        // One cheap call first: it gets the ticket, and finds out that credentials or certificate
-        // are wrong before a large body is on its way.
-        self.get("/version", &[], deadline).await?;
         let boundary = boundary()?;
         let head = Bytes::from(format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"{}\"\r\nContent-Type: application/octet-stream\r\n\r\n",
@@ -284,12 +300,9 @@ impl Client {
                 };
             }
             (Source::Stream(..), Some(source)) => {
-                return Error::Interrupted {
+                return Error::Source {
                     action: action.to_string(),
-                    detail: format!(
-                        "its source failed: {source} ({now} of {size} bytes were sent)"
-                    ),
-                    may_have_happened: false,
+                    detail: format!("{source} ({now} of {size} bytes were sent)"),
                 };
             }
             _ => {}

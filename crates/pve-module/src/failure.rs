@@ -41,6 +41,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Interrupted { .. } => "interrupted",
         Error::Expired { .. } => "timeout",
         Error::File { .. } => "file",
+        Error::Source { .. } => "download",
         _ if error.is_lock_contention() => "locked",
         Error::Task(_) => "task_failed",
         Error::Refused(_) if error.not_found() => "not_found",
