@@ -1,14 +1,14 @@
 //! Doing it.
 
-use ansible_module::{Failure, Progress};
+use ansible_module::Failure;
 use deadline::Deadline;
 use pve_client::{Client, Error, Params, StorageContent, Upid, Upload, Volid};
 use pve_module::{doing, failure};
-use serde_json::json;
 
 use crate::fetch::shown;
 use crate::plan::exists;
 use crate::state;
+use crate::tell::Tell;
 
 /// What the steps of a transfer need.
 pub struct Transfer<'a> {
@@ -21,11 +21,14 @@ pub struct Transfer<'a> {
     /// The task's limit.
     pub deadline: &'a Deadline,
     /// Where progress is told.
-    pub progress: &'a Progress,
+    pub tell: &'a Tell,
 }
 
 impl Transfer<'_> {
     /// Upload `size` bytes that are called `shown` over what was there `before`. Returns the task.
+    ///
+    /// # Errors
+    /// Kind `interrupted` means that nothing was changed, as far as can be seen.
     pub async fn upload(
         &self,
         upload: &Upload,
@@ -34,46 +37,55 @@ impl Transfer<'_> {
         before: Option<&StorageContent>,
     ) -> Result<Option<Upid>, Failure> {
         let what = || doing(format!("upload {shown} as {}", self.volid));
-        let tell = |sent, size| {
-            self.progress.emit(&json!({"step": "upload", "volid": self.volid.to_string(), "sent": sent, "size": size}))
-        };
-        let sent = self
-            .client
-            .upload(self.node, &self.volid.storage, upload, self.deadline, tell)
-            .await;
-        let upid = match sent {
-            Ok(upid) => upid,
-            // All was sent and the answer was lost: what is on the storage tells.
-            Err(error) if error.may_have_happened() => {
-                if let Some(upid) =
-                    state::writing_task(self.client, self.node, self.volid, self.deadline).await
-                {
-                    return self.finish(upid, shown).await.map(Some);
-                }
-                let now = state::find_settled(
-                    self.client,
+        self.tell.step("upload");
+        let mut again = true;
+        loop {
+            let mut tell = self.tell.bytes("upload");
+            let sent = self
+                .client
+                .upload(
                     self.node,
-                    self.volid,
-                    Some(size),
+                    &self.volid.storage,
+                    upload,
                     self.deadline,
+                    |sent, size| tell(sent, Some(size)),
                 )
-                .await?;
-                let rewritten = now.as_ref().and_then(|v| v.ctime) != before.and_then(|v| v.ctime);
-                let arrived = now.as_ref().and_then(|v| v.size) == Some(size);
-                return if rewritten && arrived {
-                    Ok(None)
-                } else {
-                    Err(what()(error))
-                };
+                .await;
+            let error = match sent {
+                Ok(upid) => return self.finish(upid, shown).await.map(Some),
+                Err(error) if error.may_have_happened() => error,
+                Err(error) => return Err(what()(error)),
+            };
+            // All was sent and the answer was lost: what is on the storage tells.
+            if let Some(upid) =
+                state::writing_task(self.client, self.node, self.volid, self.deadline).await
+            {
+                return self.finish(upid, shown).await.map(Some);
             }
-            Err(error) => return Err(what()(error)),
-        };
-        self.finish(upid, shown).await.map(Some)
+            let now = state::find_settled(
+                self.client,
+                self.node,
+                self.volid,
+                Some(size),
+                self.deadline,
+            )
+            .await?;
+            let rewritten = now.as_ref().and_then(|v| v.ctime) != before.and_then(|v| v.ctime);
+            let arrived = now.as_ref().and_then(|v| v.size) == Some(size);
+            if rewritten && arrived {
+                return Ok(None);
+            }
+            // It did not happen: once more, if all of it can be had again.
+            if !(again && upload.is_whole()) {
+                return Err(what()(error));
+            }
+            again = false;
+        }
     }
 
     /// Await the task that puts an upload into place.
     async fn finish(&self, upid: Upid, shown: &str) -> Result<Upid, Failure> {
-        match self.wait(&upid).await {
+        match self.wait("upload", &upid).await {
             Ok(()) => Ok(upid),
             Err(error) => Err(match mismatch(&error) {
                 Some(text) => not_what_was_said(shown, text).with("upid", upid.to_string()),
@@ -112,6 +124,12 @@ impl Transfer<'_> {
                 self.volid
             ))
         };
+        let step = if replacing {
+            "compare"
+        } else {
+            "node-download"
+        };
+        self.tell.step(step);
         let mut params = Params::new()
             .with("content", "iso")
             .with("filename", self.volid.file_name())
@@ -136,7 +154,7 @@ impl Transfer<'_> {
                 format!("download-url answered {data} instead of a task"),
             )
         })?;
-        match self.wait(&upid).await {
+        match self.wait(step, &upid).await {
             Ok(()) => Ok(upid),
             Err(error) => Err(match mismatch(&error) {
                 Some(text) if replacing => exists(
@@ -151,6 +169,7 @@ impl Transfer<'_> {
 
     /// Delete what is there.
     pub async fn delete(&self) -> Result<(), Failure> {
+        self.tell.step("delete");
         let gone = self
             .client
             .delete_volume(self.node, self.volid, self.deadline)
@@ -159,12 +178,8 @@ impl Transfer<'_> {
             .map_err(doing(format!("delete {}", self.volid)))
     }
 
-    async fn wait(&self, upid: &Upid) -> Result<(), Error> {
-        let tell = |waited: std::time::Duration| {
-            self.progress.emit(
-                &json!({"step": "task", "upid": upid.to_string(), "seconds": waited.as_secs()}),
-            );
-        };
+    async fn wait(&self, step: &str, upid: &Upid) -> Result<(), Error> {
+        let tell = self.tell.waits(step, upid.as_ref());
         self.client
             .task(upid, self.deadline, tell)
             .await
@@ -173,6 +188,7 @@ impl Transfer<'_> {
 
     /// The volume after a transfer; `size` is what it must have.
     pub async fn verify(&self, size: Option<u64>) -> Result<StorageContent, Failure> {
+        self.tell.step("verify");
         // Another controller may be writing the same over it.
         let found =
             state::find_settled(self.client, self.node, self.volid, size, self.deadline).await?;

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::fetch::{Fetch, Hashing};
 use crate::source::Source;
+use crate::tell::Tell;
 
 /// The source as a file below `dir`, with its SHA-256: one that is there and has the checksum
 /// wanted, else downloaded. A file appears under its name only when it is whole.
@@ -23,6 +24,7 @@ use crate::source::Source;
 pub async fn file(
     dir: &Path,
     source: &Source,
+    tell: &Tell,
     deadline: &Deadline,
 ) -> Result<(PathBuf, String), Failure> {
     let Some((url, with)) = source.request() else {
@@ -45,7 +47,10 @@ pub async fn file(
             .object(path.display().to_string())
     };
     paths::make_private_dir(&folder).map_err(unwritable)?;
+    tell.step("download");
     let download = Fetch::new()?.download(url, with, deadline).await?;
+    let known = download.size.or(source.size);
+    let mut told = tell.bytes("download");
     let partial = Partial(folder.join(format!(".{}.part", std::process::id())));
     let (mut stream, hashing) = Hashing::of(download.stream);
     let mut file = tokio::fs::File::create(&partial.0)
@@ -60,6 +65,7 @@ pub async fn file(
             })?;
             size += bytes.len() as u64;
             file.write_all(&bytes).await.map_err(unwritable)?;
+            told(size, known);
         }
         file.flush().await.map_err(unwritable)?;
         Ok::<u64, Failure>(size)
@@ -67,7 +73,7 @@ pub async fn file(
     let size = deadline
         .run(format!("the download of {shown}"), copy)
         .await??;
-    if let Some(told) = download.size.or(source.size).filter(|told| *told != size) {
+    if let Some(told) = known.filter(|told| *told != size) {
         return Err(Failure::new(
             "download",
             format!("{shown} gave {size} bytes instead of {told}"),

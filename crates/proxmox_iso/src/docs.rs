@@ -92,6 +92,11 @@ size:
   returned: when O(state=present) and it is known
   type: int
   sample: 1284505600
+path:
+  description: Where the file is on the node.
+  returned: when O(state=present), it is there, and Proxmox VE tells
+  type: str
+  sample: /var/lib/vz/template/iso/nixos-installer.iso
 checksum:
   description: SHA-256 of the content.
   returned: when O(state=present) and it is known

@@ -12,6 +12,7 @@ mod record;
 mod source;
 mod state;
 mod sums;
+mod tell;
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use fetch::{Fetch, Hashing};
 use plan::{Plan, Wanted, plan};
 use record::{Record, RecordFile};
 use source::{Origin, Source};
+use tell::Tell;
 
 /// The module.
 pub struct ProxmoxIso;
@@ -85,7 +87,9 @@ impl Module for ProxmoxIso {
         let key = key(&options, &storage, &volid);
         let record = RecordFile::new(&key)
             .map_err(|e| Failure::new("file", format!("no place for records: {e}")))?;
+        let progress = task.progress(options.progress_path.as_deref());
         let run = Run {
+            tell: Tell::new(progress, volid.to_string()),
             client,
             options,
             task,
@@ -122,6 +126,7 @@ struct Run {
     options: Options,
     task: Task,
     deadline: Deadline,
+    tell: Tell,
     storage: Storage,
     source: Source,
     volid: Volid,
@@ -153,31 +158,29 @@ impl Run {
         };
         let look = self.look(&mut wanted).await?;
         if look.plan == Plan::Keep || (self.task.check_mode && look.plan == Plan::Compare) {
-            return Ok(self.kept(&wanted, look.found.as_ref()));
+            return Ok(self.kept(&wanted, look.found.as_ref()).await);
         }
         self.check_right().await?;
         self.check_space(wanted.size, look.found.as_ref())?;
         self.check_users(&look).await?;
         if self.task.check_mode {
-            return Ok(self.done(&wanted, &look, None, None));
+            return Ok(self.done(&wanted, &look, None, None).await);
         }
         // Hosts that run in parallel ask for the same ISO: the first transfers it, the others
         // find it there.
+        self.tell.step("lock");
         let _lock = Lock::acquire(&format!("iso-{}", self.key), &self.deadline).await?;
         let look = self.look(&mut wanted).await?;
         if look.plan == Plan::Keep {
-            return Ok(self.kept(&wanted, look.found.as_ref()));
+            return Ok(self.kept(&wanted, look.found.as_ref()).await);
         }
-        let progress = self.task.progress(self.options.progress_path.as_deref());
-        let (upid, now) = self
-            .carry_out(&mut wanted, &look, &self.transfer(&progress))
-            .await?;
+        let (upid, now) = self.carry_out(&mut wanted, &look, &self.transfer()).await?;
         self.remember(&wanted, &now);
         // A comparison that PVE found in order left the file as it was.
         if look.plan == Plan::Compare && look.found.as_ref().and_then(|v| v.ctime) == now.ctime {
-            return Ok(self.kept(&wanted, Some(&now)));
+            return Ok(self.kept(&wanted, Some(&now)).await);
         }
-        Ok(self.done(&wanted, &look, Some(&now), upid.as_ref()))
+        Ok(self.done(&wanted, &look, Some(&now), upid.as_ref()).await)
     }
 
     /// What is there, once nobody writes it, and what follows. Fills in what `wanted` lacks as far
@@ -208,7 +211,7 @@ impl Run {
             .as_ref()
             .is_some_and(|record| record.sha256.is_some());
         if let (Origin::File(src), None, true) = (&self.source.origin, &wanted.sha256, comparable) {
-            wanted.sha256 = Some(sha256_file(src).await.map_err(failure)?.sha256);
+            wanted.sha256 = Some(self.hash(src).await?);
         }
         let plan = plan(
             &self.volid.to_string(),
@@ -306,6 +309,12 @@ impl Run {
         }
     }
 
+    /// SHA-256 of a local file.
+    async fn hash(&self, path: &Path) -> Result<String, Failure> {
+        self.tell.step("hash");
+        Ok(sha256_file(path).await.map_err(failure)?.sha256)
+    }
+
     /// Do what was planned; returns the task and the volume as it is afterwards.
     async fn carry_out(
         &self,
@@ -317,7 +326,7 @@ impl Run {
             (Origin::File(path), _) => {
                 let sha256 = match &wanted.sha256 {
                     Some(known) => known.clone(),
-                    None => sha256_file(path).await.map_err(failure)?.sha256,
+                    None => self.hash(path).await?,
                 };
                 self.send_file(path, sha256, wanted, look, transfer).await?
             }
@@ -325,7 +334,8 @@ impl Run {
                 Some(self.node_downloads(public, wanted, look, transfer).await?)
             }
             (Origin::Url { .. }, Some(dir)) => {
-                let (path, sha256) = cache::file(dir, &self.source, &self.deadline).await?;
+                let (path, sha256) =
+                    cache::file(dir, &self.source, &self.tell, &self.deadline).await?;
                 self.send_file(&path, sha256, wanted, look, transfer)
                     .await?
             }
@@ -393,7 +403,8 @@ impl Run {
         }
     }
 
-    /// Download it straight into the upload.
+    /// Download it straight into the upload. A download can be passed on once: it is begun anew
+    /// when the host that took it is lost.
     async fn pass_on(
         &self,
         public: &str,
@@ -401,9 +412,40 @@ impl Run {
         look: &Look,
         transfer: &Transfer<'_>,
     ) -> Result<Option<Upid>, Failure> {
+        let mut left = self.options.connection.api_host.len();
+        let (upid, sha256) = loop {
+            match self.pass_on_once(wanted, look, transfer).await {
+                Err(lost) if matches!(lost.kind, "interrupted" | "unreachable") && left > 0 => {
+                    left -= 1;
+                }
+                settled => break settled?,
+            }
+        };
+        let Some(sha256) = sha256 else {
+            return Ok(upid);
+        };
+        if transfer.compare(public, &sha256).await?.is_none() {
+            self.task.warn(format!(
+                "no checksum of {} was known beforehand: what arrived was compared by its size only, as {} may not \
+                 have the node compare it (Sys.AccessNetwork); set checksum",
+                self.source.shown(),
+                self.client.caller()
+            ));
+        }
+        wanted.sha256 = Some(sha256);
+        Ok(upid)
+    }
+
+    /// One attempt: the task, and the SHA-256 of what passed unless it was known.
+    async fn pass_on_once(
+        &self,
+        wanted: &mut Wanted,
+        look: &Look,
+        transfer: &Transfer<'_>,
+    ) -> Result<(Option<Upid>, Option<String>), Failure> {
         let shown = self.source.shown();
         let Some((url, with)) = self.source.request() else {
-            return Ok(None);
+            return Ok((None, None));
         };
         let download = Fetch::new()?.download(url, with, &self.deadline).await?;
         // Proxmox VE has to be told how long an upload is before it begins.
@@ -423,26 +465,20 @@ impl Run {
         wanted.size = Some(size);
         let name = self.volid.file_name();
         // With a checksum PVE hashes what arrives; that is not done twice.
-        if let Some(sha256) = &wanted.sha256 {
-            let upload = Upload::iso_stream(name, size, Some(sha256), download.stream);
-            return transfer
-                .upload(&upload, size, &shown, look.found.as_ref())
-                .await;
-        }
-        let (stream, hashing) = Hashing::of(download.stream);
-        let upload = Upload::iso_stream(name, size, None, stream);
+        let (upload, hashing) = match &wanted.sha256 {
+            Some(sha256) => (
+                Upload::iso_stream(name, size, Some(sha256), download.stream),
+                None,
+            ),
+            None => {
+                let (stream, hashing) = Hashing::of(download.stream);
+                (Upload::iso_stream(name, size, None, stream), Some(hashing))
+            }
+        };
         let upid = transfer
             .upload(&upload, size, &shown, look.found.as_ref())
             .await?;
-        let sha256 = hashing.sha256();
-        if transfer.compare(public, &sha256).await?.is_none() {
-            self.task.warn(format!(
-                "no checksum of {shown} was known beforehand: what arrived was compared by its size only, as {} may not                  have the node compare it (Sys.AccessNetwork); set checksum",
-                self.client.caller()
-            ));
-        }
-        wanted.sha256 = Some(sha256);
-        Ok(upid)
+        Ok((upid, hashing.map(|hashing| hashing.sha256())))
     }
 
     fn remember(&self, wanted: &Wanted, now: &StorageContent) {
@@ -463,27 +499,36 @@ impl Run {
         }
     }
 
-    fn transfer<'a>(&'a self, progress: &'a ansible_module::Progress) -> Transfer<'a> {
+    fn transfer(&self) -> Transfer<'_> {
         Transfer {
             client: &self.client,
             node: &self.options.node,
             volid: &self.volid,
             deadline: &self.deadline,
-            progress,
+            tell: &self.tell,
         }
     }
 
-    fn kept(&self, wanted: &Wanted, found: Option<&StorageContent>) -> Outcome {
+    async fn kept(&self, wanted: &Wanted, found: Option<&StorageContent>) -> Outcome {
         let size = found.and_then(|volume| volume.size);
-        self.values(
-            Outcome::unchanged(format!("{} is there", self.volid)),
-            size,
-            wanted.sha256.as_deref(),
-            None,
-        )
+        let outcome = Outcome::unchanged(format!("{} is there", self.volid));
+        let outcome = self.values(outcome, size, wanted.sha256.as_deref(), None);
+        self.with_path(outcome).await
     }
 
-    fn done(
+    /// With where the file is on the node. Whether PVE tells that changes nothing else.
+    async fn with_path(&self, outcome: Outcome) -> Outcome {
+        let path = self
+            .client
+            .volume_path(&self.options.node, &self.volid, &self.deadline)
+            .await;
+        match path {
+            Ok(Some(path)) => outcome.with("path", path),
+            _ => outcome,
+        }
+    }
+
+    async fn done(
         &self,
         wanted: &Wanted,
         look: &Look,
@@ -509,12 +554,12 @@ impl Run {
         );
         let diff = Diff::new(shown(look.found.as_ref(), look.record.as_ref()), after)
             .header(self.volid.to_string());
-        self.values(
-            Outcome::changed(format!("{verb} {}{replacing}", self.volid)).diff(diff),
-            size,
-            sha256,
-            upid,
-        )
+        let outcome = Outcome::changed(format!("{verb} {}{replacing}", self.volid)).diff(diff);
+        let outcome = self.values(outcome, size, sha256, upid);
+        match now {
+            Some(_) => self.with_path(outcome).await,
+            None => outcome,
+        }
     }
 
     fn values(

@@ -69,7 +69,10 @@ pub struct Options {
     #[serde(default = "default_timeout")]
     pub timeout: u64,
 
-    /// File to append progress to, one JSON object a line.
+    /// File to append progress to, one JSON object a line, each with its C(time) and C(event): a
+    /// V(step) begins (C(step), C(object)); a V(transfer) has come so far (C(sent) and C(size) in
+    /// bytes, C(rate) in bytes per second), twice a second; a task of Proxmox VE's is awaited
+    /// (V(wait) with C(upid) and C(seconds)).
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub progress_path: Option<PathBuf>,
 }

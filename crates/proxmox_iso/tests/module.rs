@@ -30,13 +30,36 @@ async fn uploaded_once_then_unchanged_then_gone() {
     );
     assert!(first["upid"].as_str().unwrap().contains(":imgcopy:"));
     assert_eq!(std::fs::read(world.stored("nix_os.iso")).unwrap(), content);
+    assert_eq!(first["path"], json!(world.stored("nix_os.iso")));
+    let lines = std::fs::read_to_string(&progress).unwrap();
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert!(
-        std::fs::read_to_string(&progress)
-            .unwrap()
-            .contains(r#""sent":300000"#)
+        lines
+            .iter()
+            .all(|line| line["object"] == "local:iso/nix_os.iso" && line["time"].is_string())
     );
+    let steps: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["event"] == "step")
+        .map(|line| &line["step"])
+        .collect();
+    assert_eq!(json!(steps), json!(["lock", "upload", "verify"]));
+    let last = lines
+        .iter()
+        .rfind(|line| line["event"] == "transfer")
+        .unwrap();
+    assert_eq!(
+        (&last["sent"], &last["size"]),
+        (&json!(300_000), &json!(300_000))
+    );
+    assert!(last["rate"].as_u64().unwrap() > 0, "{last}");
 
-    assert_changed(&world.run(task).await, false);
+    let again = world.run(task).await;
+    assert_changed(&again, false);
+    assert_eq!(again["path"], first["path"]);
     // The same without a checksum: it is computed and compared with the record.
     let hashed = world.run(json!({"src": src})).await;
     assert_changed(&hashed, false);

@@ -114,7 +114,7 @@ async fn sources_that_break_off_or_hide_their_size_leave_nothing() {
         },
     );
     let result = world.run(controller(json!({"url": cut}))).await;
-    assert_failed(&result, "interrupted", &["cut.iso", "its source failed"]);
+    assert_failed(&result, "download", &["cut.iso", "its source failed"]);
     assert!(!world.stored("cut.iso").exists());
     let unsized_url = web.put(
         "/unsized.iso",
@@ -350,4 +350,51 @@ async fn a_password_in_an_address_does_not_follow_a_redirect() {
             .contains("authorization")
     );
     assert!(!result.to_string().contains("pass-word"), "{result}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redirect_from_tls_to_clear_text_is_not_followed() {
+    let world = World::new().await;
+    let (secure, clear) = (Web::start_tls().await, Web::start().await);
+    let authority = world.file("ca.pem", secure.certificate.as_ref().unwrap().as_bytes());
+    let env = [
+        ("SSL_CERT_FILE", authority.to_str().unwrap()),
+        ("GITHUB_TOKEN", "ghp_very_secret"),
+    ];
+    let body = content(10_000);
+    let there = clear.put("/x.iso", Page::new(body.clone()));
+    let leads = secure.put("/x.iso", Page::redirect(&format!("{there}?sig=secret")));
+    let cache = world.dir.path().join("cache");
+    let with_password = leads.replace("https://", "https://me:pass-word@");
+    release(&secure, &body, None, "latest");
+    secure.put(
+        "/api/repos/me/iso/releases/assets/nixos-2-x86_64.iso",
+        Page::redirect(&there),
+    );
+    let asset =
+        json!({"repo": "me/iso", "asset": "*x86_64*", "api_url": format!("{}/api", secure.base)});
+    for options in [
+        json!({"url": leads}),
+        json!({"url": with_password}),
+        json!({"url": leads, "cache_dir": cache}),
+        json!({"src": world.file("x.iso", &body), "checksum": format!("sha256:{leads}")}),
+        json!({"github_release": asset}),
+    ] {
+        let result = world.run_in("home", &env, controller(options)).await;
+        assert_failed(&result, "download", &["it redirects from https to http"]);
+        let text = result.to_string();
+        assert!(
+            !text.contains("pass-word")
+                && !text.contains("ghp_very_secret")
+                && !text.contains("sig=")
+        );
+    }
+    assert_eq!(clear.asked("/").len(), 0);
+    assert_eq!(world.count("POST", "/upload"), 0);
+    // Without the redirect it is fetched from there.
+    secure.put("/x.iso", Page::new(body.clone()));
+    let result = world
+        .run_in("home", &env, controller(json!({"url": leads})))
+        .await;
+    assert_changed(&result, true);
 }

@@ -85,7 +85,8 @@ async fn an_upload_whose_answer_is_596_is_settled_by_its_task() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_vanishes_within_the_upload_changes_nothing() {
-    let rule = json!([{"method": "POST", "path": UPLOAD, "nth": 1, "action": "drop-before"}]);
+    let rule =
+        json!([{"method": "POST", "path": UPLOAD, "nth": 1, "times": 2, "action": "drop-before"}]);
     let world = World::with_faults(rule).await;
     let src = world.file("x.iso", &vec![3; 20_000_000]);
     let lost = world.run(json!({"src": src})).await;
@@ -100,6 +101,90 @@ async fn a_node_that_vanishes_within_the_upload_changes_nothing() {
         ],
     );
     assert!(!world.stored("x.iso").exists());
+    assert_changed(&world.run(json!({"src": src})).await, true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_was_cut_short_is_sent_again() {
+    let rule = json!([{"method": "POST", "path": UPLOAD, "nth": 1, "action": "drop-before"}]);
+    let world = World::with_faults(rule).await;
+    let body = vec![3; 20_000_000];
+    let result = world.run(json!({"src": world.file("x.iso", &body)})).await;
+    assert_changed(&result, true);
+    assert!(std::fs::read(world.stored("x.iso")).unwrap() == body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_did_not_happen_is_sent_again() {
+    // It got all of it, lost it, and said that it may have done something.
+    let rule =
+        json!([{"method": "POST", "path": UPLOAD, "nth": 1, "action": "status", "status": 596}]);
+    let world = World::with_faults(rule).await;
+    let src = world.file("x.iso", &vec![3; 100_000]);
+    assert_changed(&world.run(json!({"src": src})).await, true);
+    assert_eq!(world.count("POST", "/upload"), 2);
+}
+
+/// Numbers that look random and are the same each time (Knuth's MMIX generator).
+fn random(seed: u64, below: u64) -> u64 {
+    let step = |n: u64| {
+        n.wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407)
+    };
+    (step(step(seed)) >> 20) % below
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_vanishes_at_any_byte_is_followed_by_the_next() {
+    const SIZE: u64 = 3_000_000;
+    let world = World::new().await;
+    let port = u16::try_from(world.endpoint["api_port"].as_u64().unwrap()).unwrap();
+    let body: Vec<u8> = (0..SIZE).map(|i| (i * 31 / 8) as u8).collect();
+    let url = serve(&body).await;
+    for seed in 0..8 {
+        // The first bytes are of the questions before, the last of the upload's end.
+        let relay = Relay::start(port, 1 + random(seed, SIZE + 10_000)).await;
+        let name = format!("{seed}.iso");
+        let mut options = json!({
+            "api_host": [Relay::HOST, world.endpoint["api_host"]], "checksum": sha256(&body), "name": name,
+        });
+        match seed % 2 {
+            0 => options["src"] = json!(world.file("x.iso", &body)),
+            _ => {
+                options["url"] = json!(url);
+                options["download_by"] = json!("controller");
+            }
+        }
+        let result = world.run(options).await;
+        assert_changed(&result, true);
+        assert!(relay.vanished(), "seed {seed}");
+        assert!(
+            std::fs::read(world.stored(&name)).unwrap() == body,
+            "seed {seed}"
+        );
+    }
+    let tmp = world.dir.path().join("host/tmp");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while std::fs::read_dir(&tmp).unwrap().count() > 0 {
+        assert!(tokio::time::Instant::now() < deadline, "{tmp:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_host_that_vanishes_at_any_byte_leaves_nothing() {
+    const SIZE: u64 = 3_000_000;
+    let world = World::new().await;
+    let port = u16::try_from(world.endpoint["api_port"].as_u64().unwrap()).unwrap();
+    let src = world.file("x.iso", &vec![5; SIZE as usize]);
+    for seed in [10, 11] {
+        let relay = Relay::start(port, 100_000 + random(seed, SIZE - 200_000)).await;
+        let result = world
+            .run(json!({"src": src, "api_host": Relay::HOST, "timeout": 6}))
+            .await;
+        assert_failed(&result, "unreachable", &[Relay::HOST, "Connection refused"]);
+        assert!(relay.vanished() && !world.stored("x.iso").exists());
+    }
     assert_changed(&world.run(json!({"src": src})).await, true);
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test file uses another part of it
 
+mod relay;
 mod web;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use pve_testhost::{Options, Server};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+#[allow(unused_imports)]
+pub use relay::Relay;
 #[allow(unused_imports)]
 pub use web::{Page, Web, serve};
 

@@ -1,11 +1,16 @@
-//! A web server over plain HTTP.
+//! A web server, over plain HTTP or TLS.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use rcgen::{CertificateParams, KeyPair};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 /// What is at an address.
 #[derive(Clone, Default)]
@@ -43,26 +48,57 @@ impl Page {
 /// Pages by path; anything else is 404.
 #[derive(Clone)]
 pub struct Web {
-    /// `http://127.0.0.1:PORT`
+    /// `http://127.0.0.1:PORT`, or `https://...`.
     pub base: String,
+    /// Its certificate as PEM, if it speaks TLS.
+    pub certificate: Option<String>,
     pages: Arc<Mutex<BTreeMap<String, Page>>>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Web {
     pub async fn start() -> Self {
+        Self::listen("http", None).await
+    }
+
+    /// With a certificate of its own.
+    pub async fn start_tls() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["127.0.0.1".into()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::listen("https", Some((acceptor, certificate.pem()))).await
+    }
+
+    async fn listen(scheme: &str, tls: Option<(TlsAcceptor, String)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (acceptor, certificate) = tls.unzip();
         let web = Self {
-            base: format!("http://{}", listener.local_addr().unwrap()),
+            base: format!("{scheme}://{}", listener.local_addr().unwrap()),
+            certificate,
             pages: Arc::default(),
             heads: Arc::default(),
         };
         let own = web.clone();
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let web = own.clone();
+                let (web, acceptor) = (own.clone(), acceptor.clone());
                 tokio::spawn(async move {
-                    let _ = web.answer(tcp).await;
+                    match acceptor {
+                        Some(acceptor) => web.answer(acceptor.accept(tcp).await?).await,
+                        None => web.answer(tcp).await,
+                    }
                 });
             }
         });
@@ -84,7 +120,7 @@ impl Web {
             .collect()
     }
 
-    async fn answer(&self, mut tcp: TcpStream) -> std::io::Result<()> {
+    async fn answer(&self, mut tcp: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(tcp.read_u8().await?);
