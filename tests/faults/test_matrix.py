@@ -71,7 +71,7 @@ def cut(machine, call, after, victim, *flags):
 
 def essence(machine):
     """The VM's configuration without what differs between any two VMs."""
-    config = re.sub(r"(uuid=|vmgenid: |ctime=|virtio=)[^,\n]*", r"\1", machine.config())
+    config = re.sub(r"(uuid=|vmgenid: |ctime=|virtio=|nixos-run-)[^,;\n]*", r"\1", machine.config())
     return re.sub(r"[0-9a-f]{12}\.iso", "HEX.iso", config)
 
 

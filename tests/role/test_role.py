@@ -72,10 +72,10 @@ def test_finalize_alone_never_calls_a_machine_installed(play):
     code, output = play("--tags", "upload,provision")
     assert code == 0, output
     before = play.vm(state="current")
-    assert before["tags"] == ["nixos-provisioning"]
+    assert [re.sub("[0-9a-f]{8}$", "", tag) for tag in before["tags"]] == ["nixos-provisioning", "nixos-run-"]
     writes = play.lab.writes()
     code, output = play("--tags", "finalize")
-    assert code != 0 and "web1 is not installed yet (its tags: nixos-provisioning)" in output, output
+    assert code != 0 and "web1 is not installed yet (its tags: nixos-provisioning, nixos-run-" in output, output
     assert play.lab.writes() == writes
     assert play.vm(state="current")["config"] == before["config"]
 
@@ -115,6 +115,14 @@ def test_other_keys_stop_what_read_the_old_ones(play):
     play.vm(state="started")
     code, output = play("--tags", "provision")
     assert code == 0 and play.vm(state="current")["status"] == "running", output
+    # What another run may be writing to its disk is stopped in any case, and taken over.
+    play.vm(tags=["nixos-installing", "nixos-run-other"])
+    code, output = play("--tags", "install")
+    assert code != 0 and "web1 does not await an installation (its tags: nixos-installing, nixos-run-other)" in output, output
+    code, output = play("--tags", "provision")
+    assert code == 0 and play.vm(state="current")["status"] == "stopped", output
+    assert "nixos-run-other" not in play.vm(state="current")["tags"]
+    play.vm(state="started", tags=["nixos-provisioning"])
     shutil.rmtree(play.state)
     # A check of it neither fails nor changes anything.
     writes = play.lab.writes()
