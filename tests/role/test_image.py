@@ -1,6 +1,10 @@
-"""Step 1 with an image that Nix builds: a program of that name answers as it does."""
+"""Step 1 with an image that Nix builds, or of a release: a program and a server answer as Nix and GitHub do."""
 
+import hashlib
+import http.server
+import json
 import os
+import threading
 
 import pytest
 from test_role import Play
@@ -50,3 +54,87 @@ def test_a_build_that_fails_says_what_nix_said_and_what_else_there_is(lab, tmp_p
     code, output = Play(lab, tmp_path)("--tags", "image", *nix("no machine builds aarch64-linux"))
     assert code != 0
     assert "error: no machine builds aarch64-linux" in output and "nixos_vm_installer_builders" in output, output
+
+
+class GitHub(http.server.BaseHTTPRequestHandler):
+    """Its API, and the files of one release."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        server = self.server
+        server.asked.append((self.path, self.headers.get("Authorization")))
+        body = server.pages.get(self.path)
+        self.send_response(200 if body is not None else 404)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.end_headers()
+        self.wfile.write(body or b"")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def github():
+    """Makes releases; gives the options of a play that uses the latest."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), GitHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.base = f"http://127.0.0.1:{server.server_port}"
+    server.pages, server.asked = {}, []
+
+    def release(tag, content, digest=None):
+        releases = "/repos/me/nixos-cloud-init-installer/releases"
+        assets = []
+        for arch in ["aarch64", "x86_64"]:
+            name = f"nixos-cloud-init-installer-{tag}-{arch}.iso"
+            server.pages |= {f"/{name}": content, f"/asset/{name}": content}
+            assets.append({
+                "name": name, "size": len(content), "digest": f"sha256:{digest or hashlib.sha256(content).hexdigest()}",
+                "url": f"{server.base}/asset/{name}", "browser_download_url": f"{server.base}/{name}",
+            })
+        answer = json.dumps({"tag_name": tag, "assets": assets}).encode()
+        server.pages |= {f"{releases}/tags/{tag}": answer, f"{releases}/latest": answer}
+        options = {"source": "release", "repo": "me/nixos-cloud-init-installer", "api_url": server.base}
+        return [word for name, value in options.items() for word in ["-e", f"nixos_vm_installer_{name}={value}"]]
+
+    release.asked = server.asked
+    yield release
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_release_is_passed_on_with_its_checksum(lab, tmp_path, github):
+    play = Play(lab, tmp_path)
+    content = os.urandom(300_000)
+    options = github("v1", content)
+    # A check of it asks, and changes nothing.
+    writes = lab.writes()
+    code, output = play("--tags", "image,upload", "--check", *options)
+    assert code == 0 and lab.writes() == writes, output
+    code, output = play("--tags", "image,upload", *options, "-e", "nixos_vm_installer_token=ghp_distinctive", "-vvv")
+    assert code == 0 and "ghp_distinctive" not in output, output
+    stored = lab.path / "pve/storage/local/template/iso/nixos-cloud-init-installer-v1-x86_64.iso"
+    assert stored.read_bytes() == content
+    # The file itself was asked for with the token, and once.
+    files = [(path, token) for path, token in github.asked if path.endswith(".iso")]
+    assert files == [("/asset/nixos-cloud-init-installer-v1-x86_64.iso", "Bearer ghp_distinctive")]
+    # Each later step knows its name.
+    writes = lab.writes()
+    code, output = play("--tags", "upload", *options)
+    assert code == 0 and "changed=0" in output and lab.writes() == writes, output
+    # A newer one stands beside it; a tag keeps the old.
+    options = github("v2", os.urandom(1000))
+    code, output = play("--tags", "upload", *options, "-e", "nixos_vm_installer_tag=v1")
+    assert code == 0 and "changed=0" in output and lab.writes() == writes, output
+    code, output = play("--tags", "upload", *options)
+    assert code == 0 and (stored.parent / "nixos-cloud-init-installer-v2-x86_64.iso").stat().st_size == 1000, output
+
+
+def test_a_release_that_is_damaged_or_not_there_is_said_to_be_so(lab, tmp_path, github):
+    play = Play(lab, tmp_path)
+    options = github("v3", b"not what was built", digest="0" * 64)
+    code, output = play("--tags", "upload", *options)
+    assert code != 0 and "is not what checksum says" in output, output
+    assert not (lab.path / "pve/storage/local/template/iso/nixos-cloud-init-installer-v3-x86_64.iso").exists()
+    code, output = play("--tags", "image", *options, "-e", "nixos_vm_installer_tag=v4")
+    assert code != 0 and "cannot look up release v4 of me/nixos-cloud-init-installer" in output, output
