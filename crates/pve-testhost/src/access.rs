@@ -477,6 +477,12 @@ impl Access {
             Some("or") => {
                 let mut last = Ok(());
                 for part in &parts[1..] {
+                    // `["perm", PATH, PRIVS, "require_param", NAME]` counts only when NAME is given.
+                    let lacks = |name: &str| !params.contains_key(name);
+                    let required = part.get(3).and_then(Value::as_str) == Some("require_param");
+                    if required && part.get(4).and_then(Value::as_str).is_none_or(lacks) {
+                        continue;
+                    }
                     last = self.check_expression(identity, part, params);
                     if last.is_ok() {
                         break;

@@ -150,6 +150,27 @@ pub async fn import(source: &Path, format: &str, target: &Path) -> Result<(), St
     .await
 }
 
+/// Make a qcow2 image that shows what `base` has, until it is written to.
+pub async fn overlay(base: &Path, target: &Path) -> Result<(), String> {
+    if let Some(parent) = target.parent() {
+        std::fs::create_dir_all(parent)
+            .map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
+    }
+    let is_qcow2 = base.extension().is_some_and(|end| end == "qcow2");
+    qemu_img(&[
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        &base.to_string_lossy(),
+        "-F",
+        if is_qcow2 { "qcow2" } else { "raw" },
+        &target.to_string_lossy(),
+    ])
+    .await
+}
+
 /// Write the bytes of an ISO as a cloud-init drive of PVE's size, 4 MiB, converted to qcow2 where the name says so.
 /// Without `qemu-img` the content is raw whatever the name says.
 pub async fn write_cloudinit(path: &Path, iso: &[u8]) -> Result<(), String> {

@@ -121,10 +121,11 @@ impl Storage {
             .split('/')
             .any(|part| part.is_empty() || part == "." || part == "..");
         match self.kind {
-            Kind::Zfs => match owner(name).filter(|_| !name.contains('/')) {
-                Some(vmid) => Ok(Name {
+            // A linked clone's name begins with its base's: `base-101-disk-0/vm-102-disk-0`.
+            Kind::Zfs => match split_base(name, 1).and_then(|own| Some((owner(own)?, own))) {
+                Some((vmid, own)) => Ok(Name {
                     content: "images",
-                    file: PathBuf::from(name),
+                    file: PathBuf::from(own),
                     format: "raw".into(),
                     vmid: Some(vmid),
                 }),
@@ -151,6 +152,9 @@ impl Storage {
                         vmid: None,
                     });
                 }
+                // A linked clone's name begins with its base's: `101/base-101-disk-0.raw/102/vm-102-disk-0.qcow2`.
+                let name = split_base(name, 2).ok_or_else(failed)?;
+                let (first, rest) = name.split_once('/').ok_or_else(failed)?;
                 let vmid: u32 = first.parse().map_err(|_| failed())?;
                 let format = match rest.rsplit_once('.') {
                     Some((_, format @ ("raw" | "qcow2" | "vmdk"))) if !rest.contains('/') => {
@@ -201,7 +205,11 @@ impl Storage {
                     .rsplit('/')
                     .next()
                     .unwrap_or("");
-                name.split('.').next() == Some(base)
+                name.split('.')
+                    .next()
+                    .map(|stem| stem.replacen("base-", "vm-", 1))
+                    .as_deref()
+                    == Some(base)
             })
         };
         (0..)
@@ -329,6 +337,17 @@ fn good_extension(content: &str, name: &str) -> bool {
     }
 }
 
+/// A volume's own name, of `parts` parts, without the name of the base it is a linked clone of.
+fn split_base(name: &str, parts: usize) -> Option<&str> {
+    let count = name.split('/').count();
+    if count == parts {
+        return Some(name);
+    }
+    let at = name.match_indices('/').nth(parts - 1)?.0;
+    let is_base = name[..at].rsplit('/').next()?.starts_with("base-");
+    (count == 2 * parts && is_base).then(|| &name[at + 1..])
+}
+
 /// The VM of `vm-101-...` or `base-101-...`.
 fn owner(name: &str) -> Option<u32> {
     let rest = name
@@ -384,6 +403,19 @@ mod tests {
         assert_eq!(
             dir.parse("101/vm-101-disk-0.raw").map(|name| name.vmid),
             Ok(Some(101))
+        );
+        let linked = dir.parse("101/base-101-disk-0.raw/102/vm-102-disk-0.qcow2");
+        let linked = linked.map(|name| (name.vmid, name.file));
+        let file = PathBuf::from("images/102/vm-102-disk-0.qcow2");
+        assert_eq!(linked, Ok((Some(102), file)));
+        assert!(
+            dir.parse("101/vm-101-disk-0.raw/102/vm-102-disk-0.qcow2")
+                .is_err()
+        );
+        assert_eq!(
+            zfs.parse("base-101-disk-0/vm-102-disk-0")
+                .map(|name| name.vmid),
+            Ok(Some(102))
         );
         assert!(dir.parse("iso/../../x.iso").is_err());
         assert_eq!(dir.parse("iso/x.iso").map(|name| name.content), Ok("iso"));

@@ -808,3 +808,139 @@ async fn task_logs() {
         json!([])
     );
 }
+
+/// A call whose task ends well.
+async fn ok(host: &Host, method: &str, path: &str, form: &str) {
+    assert_eq!(host.run(method, path, form).await, "OK", "{path} {form}");
+}
+
+/// A call that is refused at once with this reason.
+async fn refused(host: &Host, method: &str, path: &str, form: &str, reason: &str) {
+    assert_eq!(
+        host.call(method, path, form).await.reason,
+        reason,
+        "{path} {form}"
+    );
+}
+
+#[tokio::test]
+async fn templates_and_clones() {
+    let host = Host::start().await;
+    host.create(
+        101,
+        "name=golden&scsi0=local%3A0.0625&scsi1=local-zfs%3A0.0625&net0=virtio%2Cbridge%3Dvmbr0",
+    )
+    .await;
+    ok(&host, "POST", "/nodes/pve/qemu/101/template", "").await;
+    let base = host.config(101).await;
+    assert_eq!(base["template"], json!(1));
+    assert_eq!(
+        base["scsi0"],
+        json!("local:101/base-101-disk-0.raw,size=64M")
+    );
+    assert_eq!(base["scsi1"], json!("local-zfs:base-101-disk-0,size=64M"));
+    refused(
+        &host,
+        "POST",
+        "/nodes/pve/qemu/101/template",
+        "",
+        "you can't convert a template to a template",
+    )
+    .await;
+    let start = host
+        .run("POST", "/nodes/pve/qemu/101/status/start", "")
+        .await;
+    assert_eq!(start, "you can't start a vm if it's a template");
+
+    ok(
+        &host,
+        "POST",
+        "/nodes/pve/qemu/101/clone",
+        "newid=102&name=linked",
+    )
+    .await;
+    let linked = host.config(102).await;
+    assert_eq!(
+        linked["scsi0"],
+        json!("local:101/base-101-disk-0.raw/102/vm-102-disk-0.qcow2,size=64M")
+    );
+    assert_eq!(
+        linked["scsi1"],
+        json!("local-zfs:base-101-disk-0/vm-102-disk-0,size=64M")
+    );
+    assert_eq!(linked["name"], json!("linked"));
+    assert_eq!(linked.get("template"), None);
+    for key in ["net0", "smbios1", "vmgenid"] {
+        assert_ne!(linked.get(key), base.get(key), "{key}");
+    }
+    ok(
+        &host,
+        "POST",
+        "/nodes/pve/qemu/101/clone",
+        "newid=103&full=1&storage=local-zfs",
+    )
+    .await;
+    let full = host.config(103).await;
+    assert_eq!(full["scsi0"], json!("local-zfs:vm-103-disk-0,size=64M"));
+    assert_eq!(full["name"], json!("Copy-of-VM-golden"));
+    for (body, text) in [
+        (
+            "newid=102",
+            "unable to create VM 102: config file already exists",
+        ),
+        ("newid=104&storage=local", "Parameter verification failed."),
+        ("newid=104&pool=none", "pool 'none' does not exist"),
+    ] {
+        refused(&host, "POST", "/nodes/pve/qemu/101/clone", body, text).await;
+    }
+    refused(
+        &host,
+        "DELETE",
+        "/nodes/pve/qemu/101",
+        "",
+        "base volume 'local:101/base-101-disk-0.raw' is still in use by linked cloned VMs",
+    )
+    .await;
+    for vmid in [102, 103, 101] {
+        ok(&host, "DELETE", &format!("/nodes/pve/qemu/{vmid}"), "").await;
+    }
+}
+
+#[tokio::test]
+async fn a_disk_moves_to_another_storage() {
+    let host = Host::start().await;
+    host.create(101, "scsi0=local%3A0.0625%2Cdiscard%3Don&ide2=none")
+        .await;
+    let disk = "/nodes/pve/qemu/101/move_disk";
+    ok(&host, "POST", disk, "disk=scsi0&storage=local-zfs").await;
+    let moved = host.config(101).await;
+    assert_eq!(
+        moved["scsi0"],
+        json!("local-zfs:vm-101-disk-0,discard=on,size=64M")
+    );
+    assert_eq!(moved["unused0"], json!("local:101/vm-101-disk-0.raw"));
+    ok(&host, "POST", disk, "disk=scsi0&storage=local&delete=1").await;
+    let back = host.config(101).await;
+    assert_eq!(
+        back["scsi0"],
+        json!("local:101/vm-101-disk-1.raw,discard=on,size=64M")
+    );
+    assert_eq!(back.get("unused1"), None);
+    for (body, text) in [
+        (
+            "disk=scsi0&storage=local",
+            "you can't move to the same storage with same format",
+        ),
+        ("disk=ide2&storage=local-zfs", "you can't move a cdrom"),
+        (
+            "disk=scsi3&storage=local-zfs",
+            "disk 'scsi3' does not exist",
+        ),
+        (
+            "disk=scsi0&storage=local-zfs&digest=0000000000000000000000000000000000000000",
+            "checksum mismatch (file change by other user?)",
+        ),
+    ] {
+        refused(&host, "POST", disk, body, text).await;
+    }
+}

@@ -59,7 +59,7 @@ pub async fn create(context: Context) -> ApiResult {
     for (key, value) in wanted.iter().filter(|(key, _)| is_drive(key)) {
         check_storage(&context, vmid, key, &Drive::parse(value))?;
     }
-    reserve(&host, vmid)?;
+    reserve(&host, vmid, "create")?;
     if let Some(pool) = pool {
         let mut pools = super::pools(&host);
         pools.entry(pool).or_default().push(vmid);
@@ -68,12 +68,7 @@ pub async fn create(context: Context) -> ApiResult {
     let start = context.flag("start");
     let who = context.who.clone();
     // Made before the worker: one that never gets to run leaves nothing either.
-    let mut making = Making {
-        host: host.clone(),
-        vmid,
-        volumes: Vec::new(),
-        done: false,
-    };
+    let mut making = Making::new(host.clone(), vmid);
     context.spawn("qmcreate", &vmid.to_string(), move |log| async move {
         // No file lock: `lock: create` in the config keeps everybody else out.
         build(&host, vmid, wanted, &mut making, &log)
@@ -90,16 +85,27 @@ pub async fn create(context: Context) -> ApiResult {
 }
 
 /// What a create that fails (or is killed) leaves behind: nothing.
-struct Making {
+pub struct Making {
     host: Arc<Host>,
     vmid: u32,
-    volumes: Vec<PathBuf>,
+    /// The files made so far.
+    pub volumes: Vec<PathBuf>,
     done: bool,
 }
 
 impl Making {
+    /// Nothing is made yet.
+    pub fn new(host: Arc<Host>, vmid: u32) -> Self {
+        Self {
+            host,
+            vmid,
+            volumes: Vec::new(),
+            done: false,
+        }
+    }
+
     /// All went well.
-    fn finish(mut self) {
+    pub fn finish(mut self) {
         self.done = true;
     }
 }
@@ -117,10 +123,13 @@ impl Drop for Making {
 }
 
 /// Take the VMID: of several calls at once exactly one succeeds.
-fn reserve(host: &Host, vmid: u32) -> Result<(), ApiError> {
+pub fn reserve(host: &Host, vmid: u32, lock: &str) -> Result<(), ApiError> {
     let path = host.dir.join("qemu-server").join(format!("{vmid}.conf"));
     match std::fs::File::create_new(path) {
-        Ok(mut file) => Ok(std::io::Write::write_all(&mut file, b"lock: create\n")?),
+        Ok(mut file) => Ok(std::io::Write::write_all(
+            &mut file,
+            format!("lock: {lock}\n").as_bytes(),
+        )?),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(ApiError::failed(format!(
                 "unable to create VM {vmid} - VM {vmid} already exists on node '{}'",

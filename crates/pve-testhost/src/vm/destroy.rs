@@ -25,6 +25,7 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
             "VM {vmid} is running - destroy failed"
         )));
     }
+    super::template::check_unused(&host, &config).map_err(ApiError::failed)?;
     let unreferenced = context.flag("destroy-unreferenced-disks");
     let purge = context.flag("purge");
     let skiplock = context.flag("skiplock");

@@ -2,6 +2,7 @@
 
 pub mod cloudinit;
 pub mod config;
+pub mod copy;
 pub mod create;
 pub mod destroy;
 pub mod drive;
@@ -9,6 +10,7 @@ pub mod options;
 pub mod pending;
 pub mod power;
 pub mod status;
+pub mod template;
 pub mod update;
 
 use std::collections::BTreeMap;
@@ -69,7 +71,7 @@ pub fn recover(host: &Host) -> std::io::Result<()> {
         if config
             .current
             .get("lock")
-            .is_some_and(|lock| lock == "create")
+            .is_some_and(|lock| matches!(lock.as_str(), "create" | "clone"))
         {
             config.current.remove("lock");
             // PVE would keep the lock; here nobody could ever take it away again.

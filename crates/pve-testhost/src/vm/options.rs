@@ -200,6 +200,17 @@ fn net(value: &str) -> String {
     text
 }
 
+/// A card of a clone: the same with another address.
+pub fn with_new_mac(value: &str) -> String {
+    let mut parts = value.split(',');
+    let first = parts.next().unwrap_or_default();
+    let model = first.split('=').next().unwrap_or_default();
+    std::iter::once(format!("{model}={}", new_mac()))
+        .chain(parts.map(str::to_owned))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
 fn new_mac() -> String {
     let random = crate::host::random_hex(3).to_ascii_uppercase();
     format!(

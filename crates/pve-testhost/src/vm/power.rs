@@ -52,6 +52,9 @@ pub fn start_task(host: &Arc<Host>, vmid: u32, who: &Identity, fail: Option<Stri
             if running(&worker, vmid) {
                 return Err(format!("VM {vmid} already running"));
             }
+            if super::template::is_template(&config) {
+                return Err("you can't start a vm if it's a template".into());
+            }
             pending::apply(&worker, vmid, &mut config, false);
             config
                 .save(&worker, vmid)

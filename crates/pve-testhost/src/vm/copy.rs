@@ -1,0 +1,367 @@
+//! Clones of VMs, and disks that move to another storage.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::config::Config;
+use super::create::{Making, reserve};
+use super::drive::{Drive, is_drive, is_net};
+use super::template::{is_template, own_name};
+use super::{options, update};
+use crate::api::Context;
+use crate::disk;
+use crate::error::{ApiError, ApiResult};
+use crate::guest::Power;
+use crate::host::{Host, random_uuid};
+use crate::storage::{Kind, Storage};
+use crate::task::Log;
+
+/// What a clone shall be.
+struct Clone {
+    source: u32,
+    newid: u32,
+    full: bool,
+    storage: Option<String>,
+    format: Option<String>,
+    name: Option<String>,
+    description: Option<String>,
+}
+
+/// POST clone: linked from a template unless `full`, always full from a VM.
+pub async fn clone(context: Context) -> ApiResult {
+    let host = context.host.clone();
+    let source = context.vmid()?;
+    let text = |name: &str| context.get(name).map(str::to_owned);
+    if context.get("snapname").is_some() {
+        return Err(ApiError::failed("the test host has no snapshots"));
+    }
+    if let Some(target) = context
+        .get("target")
+        .filter(|target| **target != *host.node)
+    {
+        return Err(ApiError::param(
+            "target",
+            format!("no such cluster node '{target}'"),
+        ));
+    }
+    let config = Config::load(&host, source)?;
+    config.check_lock().map_err(ApiError::failed)?;
+    let template = is_template(&config);
+    let wanted = Clone {
+        source,
+        newid: context
+            .number("newid")
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| {
+                ApiError::param(
+                    "newid",
+                    "invalid format - value does not look like a valid VM ID\n",
+                )
+            })?,
+        full: context.get("full").map_or(!template, |full| full == "1"),
+        storage: text("storage"),
+        format: text("format"),
+        name: text("name"),
+        description: text("description"),
+    };
+    if !wanted.full {
+        for name in ["storage", "format"] {
+            if context.get(name).is_some() {
+                return Err(ApiError::param(
+                    name,
+                    format!("parameter '{name}' not allowed for linked clones"),
+                ));
+            }
+        }
+        if !template {
+            let disk = config
+                .current
+                .iter()
+                .find(|(key, value)| is_drive(key) && !Drive::parse(value).is_cdrom());
+            let name = disk.map_or("", |(key, _)| key);
+            return Err(ApiError::failed(format!(
+                "Linked clone feature is not supported for drive '{name}'"
+            )));
+        }
+    }
+    check_storages(&context, &config, &wanted)?;
+    let pool = text("pool");
+    if let Some(pool) = &pool
+        && !super::pools(&host).contains_key(pool)
+    {
+        return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
+    }
+    let newid = wanted.newid;
+    reserve(&host, newid, "clone").map_err(|_| {
+        ApiError::failed(format!(
+            "unable to create VM {newid}: config file already exists"
+        ))
+    })?;
+    let mut making = Making::new(host.clone(), newid);
+    if let Some(pool) = pool {
+        let mut pools = super::pools(&host);
+        pools.entry(pool).or_default().push(newid);
+        super::save_pools(&host, &pools)?;
+    }
+    context.spawn("qmclone", &source.to_string(), move |log| async move {
+        let _guard = host.lock_vm(source).await?;
+        build(&host, &wanted, &mut making, &log)
+            .await
+            .map_err(|error| format!("clone failed: {error}"))?;
+        making.finish();
+        Ok(())
+    })
+}
+
+/// The storages that the copies go to must be usable by the caller.
+fn check_storages(context: &Context, config: &Config, wanted: &Clone) -> Result<(), ApiError> {
+    for (_, value) in config.current.iter().filter(|(key, _)| is_drive(key)) {
+        let drive = Drive::parse(value);
+        let Some((own, _)) = drive.volume().filter(|_| !drive.is_cdrom()) else {
+            continue;
+        };
+        let storage = context
+            .host
+            .storage(wanted.storage.as_deref().unwrap_or(own))?;
+        context.host.access.check(
+            &context.who,
+            &format!("/storage/{}", storage.id),
+            &["Datastore.AllocateSpace"],
+        )?;
+        if !storage.takes("images") {
+            return Err(ApiError::param(
+                "storage",
+                format!("storage '{}' does not support vm images", storage.id),
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn build(host: &Host, wanted: &Clone, making: &mut Making, log: &Log) -> Result<(), String> {
+    let source = Config::load(host, wanted.source).map_err(|error| error.message)?;
+    let mut made = BTreeMap::new();
+    for (key, value) in &source.current {
+        if key.starts_with("unused") || matches!(key.as_str(), "template" | "lock") {
+            continue;
+        }
+        let mut value = value.clone();
+        if is_net(key) {
+            value = options::with_new_mac(&value);
+        } else if is_drive(key) {
+            let drive = Drive::parse(&value);
+            if drive.is_cloudinit() {
+                let storage = drive.volume().map_or("", |(storage, _)| storage);
+                let fresh = Drive::parse(&format!("{storage}:cloudinit"));
+                let (text, file) =
+                    super::create::provide(host, wanted.newid, key, fresh, log).await?;
+                making.volumes.extend(file);
+                value = text;
+            } else if !drive.is_cdrom() && drive.volume().is_some() {
+                let file;
+                (value, file) = copy_disk(host, key, drive, wanted, log).await?;
+                making.volumes.push(file);
+            }
+        }
+        made.insert(key.clone(), value);
+    }
+    let name = wanted.name.clone().unwrap_or_else(|| {
+        let of = source.current.get("name").cloned();
+        format!(
+            "Copy-of-VM-{}",
+            of.unwrap_or_else(|| wanted.source.to_string())
+        )
+    });
+    made.insert("name".into(), name);
+    if let Some(description) = &wanted.description {
+        made.insert("description".into(), description.clone());
+    }
+    let smbios = made.remove("smbios1").unwrap_or_default();
+    let rest = smbios
+        .split(',')
+        .filter(|part| !part.is_empty() && !part.starts_with("uuid="));
+    let uuid = format!("uuid={}", random_uuid());
+    made.insert(
+        "smbios1".into(),
+        std::iter::once(uuid.as_str())
+            .chain(rest)
+            .collect::<Vec<_>>()
+            .join(","),
+    );
+    if made.contains_key("vmgenid") {
+        made.insert("vmgenid".into(), random_uuid());
+    }
+    let mut config = Config {
+        current: made,
+        ..Config::default()
+    };
+    config
+        .save(host, wanted.newid)
+        .map_err(|error| error.to_string())
+}
+
+/// One disk of a clone: its value and its file.
+async fn copy_disk(
+    host: &Host,
+    key: &str,
+    mut drive: Drive,
+    wanted: &Clone,
+    log: &Log,
+) -> Result<(String, PathBuf), String> {
+    if wanted.full {
+        let own = drive.volume().map_or("", |(storage, _)| storage).to_owned();
+        let target = wanted.storage.clone().unwrap_or(own);
+        log.line(format!("create full clone of drive {key} ({})", drive.file));
+        let storage = host.storage(&target).map_err(|error| error.message)?;
+        let (volid, file) = copy(
+            host,
+            &drive.file,
+            storage,
+            wanted.newid,
+            wanted.format.as_deref(),
+        )
+        .await?;
+        drive.file = volid;
+        return Ok((drive.render(), file));
+    }
+    log.line(format!(
+        "create linked clone of drive {key} ({})",
+        drive.file
+    ));
+    let base = own_name(host, &drive.file);
+    let source = host.volume_file(&base)?;
+    let (storage, base_name) = base
+        .split_once(':')
+        .ok_or_else(|| format!("unable to parse volume ID '{base}'"))?;
+    let storage = host.storage(storage).map_err(|error| error.message)?;
+    storage.check_enabled()?;
+    let stem = storage.free_disk(wanted.newid);
+    let name = match storage.kind {
+        Kind::Dir => storage.image_name(wanted.newid, &stem, "qcow2"),
+        Kind::Zfs => storage.image_name(wanted.newid, &stem, "raw"),
+    };
+    let file = storage.file(&name)?;
+    match storage.kind {
+        Kind::Dir => disk::overlay(&source, &file).await?,
+        Kind::Zfs => disk::import(&source, "raw", &file).await?,
+    }
+    drive.file = format!("{}:{base_name}/{name}", storage.id);
+    Ok((drive.render(), file))
+}
+
+/// Copy a volume to a storage, as a new image of a VM. Returns its volume id and file.
+async fn copy(
+    host: &Host,
+    volid: &str,
+    storage: &Storage,
+    vmid: u32,
+    format: Option<&str>,
+) -> Result<(String, PathBuf), String> {
+    storage.check_enabled()?;
+    let from = host.volume_file(volid)?;
+    if !from.exists() {
+        return Err(format!("volume '{volid}' does not exist"));
+    }
+    let is_qcow2 = from.extension().is_some_and(|end| end == "qcow2");
+    let source_format = if is_qcow2 { "qcow2" } else { "raw" };
+    let format = match storage.kind {
+        Kind::Zfs => "raw",
+        Kind::Dir => format.unwrap_or(source_format),
+    };
+    let name = storage.image_name(vmid, &storage.free_disk(vmid), format);
+    let file = storage.file(&name)?;
+    disk::import(&from, source_format, &file).await?;
+    Ok((format!("{}:{name}", storage.id), file))
+}
+
+/// POST move_disk to another storage. The old volume becomes an unused one unless `delete`.
+pub async fn move_disk(context: Context) -> ApiResult {
+    let vmid = context.vmid()?;
+    let host = context.host.clone();
+    let key = context.need("disk")?.to_owned();
+    if context.get("target-vmid").is_some() || key.starts_with("unused") {
+        return Err(ApiError::failed(
+            "the test host moves a VM's own disks to other storages only",
+        ));
+    }
+    let target = context.need("storage")?.to_owned();
+    let format = context.get("format").map(str::to_owned);
+    let delete = context.flag("delete");
+    host.access.check(
+        &context.who,
+        &format!("/storage/{target}"),
+        &["Datastore.AllocateSpace"],
+    )?;
+    let storage = host.storage(&target)?;
+    let config = Config::load(&host, vmid)?;
+    config.check_lock().map_err(ApiError::failed)?;
+    if context
+        .get("digest")
+        .is_some_and(|digest| digest != config.digest)
+    {
+        return Err(ApiError::failed(
+            "checksum mismatch (file change by other user?)",
+        ));
+    }
+    let drive = movable(&config, &key)?;
+    let own = drive.volume().map_or("", |(storage, _)| storage);
+    let same_format = format.as_deref().is_none_or(|format| {
+        drive.file.ends_with(&format!(".{format}")) || storage.kind == Kind::Zfs
+    });
+    if own == target && same_format {
+        return Err(ApiError::failed(
+            "you can't move to the same storage with same format",
+        ));
+    }
+    if !storage.takes("images") {
+        return Err(ApiError::param(
+            "storage",
+            format!("storage '{target}' does not support vm images"),
+        ));
+    }
+    context.spawn("qmmove", &vmid.to_string(), move |log| async move {
+        let _guard = host.lock_vm(vmid).await?;
+        relocate(&host, vmid, &key, &target, format.as_deref(), delete, &log)
+            .await
+            .map_err(|error| format!("storage migration failed: {error}"))
+    })
+}
+
+fn movable(config: &Config, key: &str) -> Result<Drive, ApiError> {
+    let value = config
+        .current
+        .get(key)
+        .ok_or_else(|| ApiError::failed(format!("disk '{key}' does not exist")))?;
+    let drive = Drive::parse(value);
+    if drive.is_cdrom() {
+        return Err(ApiError::failed("you can't move a cdrom"));
+    }
+    Ok(drive)
+}
+
+async fn relocate(
+    host: &Arc<Host>,
+    vmid: u32,
+    key: &str,
+    target: &str,
+    format: Option<&str>,
+    delete: bool,
+    log: &Log,
+) -> Result<(), String> {
+    if host.guests.power(vmid) != Power::Stopped && !host.can_hotplug() {
+        return Err("the test host moves no disk of a real guest that runs".into());
+    }
+    let mut config = Config::load(host, vmid).map_err(|error| error.message)?;
+    let mut drive = movable(&config, key).map_err(|error| error.message)?;
+    let old = drive.render();
+    let storage = host.storage(target).map_err(|error| error.message)?;
+    log.line(format!("create full clone of drive {key} ({})", drive.file));
+    let (volid, file) = copy(host, &drive.file, storage, vmid, format).await?;
+    drive.file = volid;
+    let size = disk::virtual_size(&file).unwrap_or_default();
+    drive.set("size", &disk::format_size(size));
+    config.current.insert(key.to_owned(), drive.render());
+    update::detach(host, vmid, &mut config, &old, delete);
+    config.save(host, vmid).map_err(|error| error.to_string())
+}
