@@ -14,7 +14,9 @@ fn deadline() -> Deadline {
 
 struct World {
     client: Client,
-    _dir: tempfile::TempDir,
+    /// Who has only what a test grants.
+    other: Client,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -23,25 +25,27 @@ impl World {
         let server = Server::open(Options::simulated(dir.path().join("host")))
             .await
             .unwrap();
-        let connection: Connection = serde_json::from_value(json!({
-            "api_host": [server.endpoint["api_host"]],
-            "api_port": server.endpoint["api_port"],
-            "tls_fingerprint": [server.endpoint["tls_fingerprint"]],
-            "api_user": server.endpoint["api_user"],
-            "api_token_id": server.endpoint["api_token_id"],
-            "api_token_secret": server.endpoint["api_token_secret"],
-        }))
-        .unwrap();
+        let endpoint = &server.endpoint;
+        let client = |who: &serde_json::Value| {
+            let connection: Connection = serde_json::from_value(json!({
+                "api_host": [endpoint["api_host"]],
+                "api_port": endpoint["api_port"],
+                "tls_fingerprint": [endpoint["tls_fingerprint"]],
+                "api_user": who["api_user"],
+                "api_token_id": who["api_token_id"],
+                "api_token_secret": who["api_token_secret"],
+            }))
+            .unwrap();
+            connection.client().unwrap()
+        };
+        let (client, other) = (client(endpoint), client(&endpoint["empty"]));
         tokio::spawn(server.run(std::future::pending()));
         std::fs::write(
             dir.path().join("host/storage/local/template/iso/x.iso"),
             b"an iso",
         )
         .unwrap();
-        Self {
-            client: connection.client().unwrap(),
-            _dir: dir,
-        }
+        Self { client, other, dir }
     }
 
     async fn create(&self, vmid: u32, name: &str) {
@@ -205,4 +209,40 @@ async fn a_running_vm_loses_its_medium_at_once() {
         "{config:?}"
     );
     assert_eq!(config["boot"], "order=scsi0");
+}
+
+/// docs/privileges.md says what is enough to ask the guest agent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_role_may_ask_the_guest_agent() {
+    let world = World::new().await;
+    world.create(101, "web").await;
+    let questions = [
+        ("network-get-interfaces", vec![], "VM.GuestAgent.Audit"),
+        (
+            "file-read",
+            vec![("file", "/etc/ssh/ssh_host_ed25519_key.pub".to_string())],
+            "VM.GuestAgent.FileRead",
+        ),
+    ];
+    for (question, query, missing) in &questions {
+        let path = format!("/nodes/pve/qemu/101/agent/{question}");
+        let refused = world.other.get(&path, query, &deadline()).await;
+        let refused = pve_module::failure(refused.unwrap_err());
+        assert_eq!(refused.kind, "permission_denied", "{refused:?}");
+        assert!(
+            refused.hint.as_ref().unwrap().contains(missing),
+            "{refused:?}"
+        );
+    }
+    let text = include_str!("../../../docs/privileges.md");
+    let commands = pve_testhost::pveum::sections(text, &["## The guest agent"]);
+    pve_testhost::pveum::grant(&world.dir.path().join("host"), "pve", &commands).unwrap();
+    for (question, query, _) in &questions {
+        let path = format!("/nodes/pve/qemu/101/agent/{question}");
+        let answer = world.other.get(&path, query, &deadline()).await;
+        // There is no agent in this VM, which only who may ask is told.
+        let failed = answer.unwrap_err();
+        assert_eq!(failed.status(), Some(500), "{failed}");
+        assert!(failed.to_string().contains("agent"), "{failed}");
+    }
 }
