@@ -144,7 +144,7 @@ class Busy:
 
     def describe(self):
         now = time.monotonic()
-        parts = [self.step, self.doing or self.name, self.transfer]
+        parts = [self.step, self.transfer, self.doing or self.name]
         text = "  ".join(part for part in parts if part)
         if self.doing and now - self.doing_since < now - self.since - 1:
             text += f"  {clock(now - self.doing_since)}"
@@ -267,6 +267,8 @@ class CallbackModule(CallbackBase):
 
     def draw(self):
         columns, lines = os.get_terminal_size(sys.stdout.fileno())
+        # Serial consoles do not know their size.
+        columns, lines = columns or 80, lines or 24
         shown = self.shown()
         most = max(1, min(ROWS, lines // 2))
         rows = []
