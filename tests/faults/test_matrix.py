@@ -9,7 +9,7 @@ To stay bounded, not every point is followed by a whole installation, which take
 
 * Up to the boot (`test_every_call_before_the_boot`) each point is taken alone: stopped, run again to
   the end of these steps, compared with what an undisturbed run leaves, removed, compared with nothing.
-* The rest (`test_every_call_of_the_whole_flow`) is one machine whose play is stopped at its first
+* The rest (`test_every_call_from_the_boot_on`) is one machine whose play is stopped at its first
   call, then at its second, and so on. Counting starts anew when the machine's phase has moved, so
   each call of each phase is hit; the run that no longer meets its point must end with the machine
   installed, once.
@@ -120,8 +120,9 @@ def test_the_writes_before_the_boot(machine):
     stop_before_boot(machine, writes[2], 1, "ansible", result, nothing)
 
 
-def test_every_call_of_the_whole_flow(machine):
-    call, turn, phase = 0, 0, None
+def test_every_call_from_the_boot_on(machine):
+    machine.succeed(*BEFORE_BOOT)
+    call, turn, phase = 0, 0, machine.phase()
     while True:
         call, turn = call + 1, turn + 1
         if not cut(machine, call, turn % 3 > 0, ("module", "ansible")[turn % 2]):
@@ -208,7 +209,8 @@ def test_trouble_with_each_write(machine, trouble):
     machine.faults(*({"method": method, "path": path, "nth": nth, **TROUBLE[trouble]} for method, path, nth in WRITES))
     for attempt in range(len(WRITES) + 1):
         output, _, failed = machine.play()
-        print(f"{trouble}: run {attempt + 1} {'failed' if failed else 'went through'}", flush=True)
+        said = re.search(r"^fatal: .*?\"msg\": \"(.*?)\"", output, re.M | re.S)
+        print(f"{trouble}: run {attempt + 1}: {said[1] if said else 'went through'}", flush=True)
         assert len(machine.vm_configs()) <= 1
         if not failed:
             break
