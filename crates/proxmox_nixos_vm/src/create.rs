@@ -5,7 +5,8 @@ use std::time::Duration;
 use ansible_module::Failure;
 use pve_client::property::PropertyString;
 use pve_client::{Error, Params};
-use pve_module::Lock;
+use pve_module::{Lock, Seen};
+use serde_json::{Map, Value};
 
 use crate::plan::Plan;
 use crate::site::{Site, failed};
@@ -26,9 +27,60 @@ pub struct Creation<'a> {
     /// The VMIDs to choose from, if the user gave some.
     pub range: Option<VmidRange>,
     /// What makes the VM.
-    pub plan: &'a Plan,
+    pub request: Request<'a>,
     /// The cluster, for locks.
     pub cluster: &'a str,
+}
+
+/// What makes the VM.
+pub enum Request<'a> {
+    /// All that it is made of.
+    New(&'a Plan),
+    /// A clone of this template, with these parameters, `name` among them.
+    Clone(&'a Seen, Params),
+}
+
+/// By what a VM is recognised as the one that was asked for.
+enum Mark {
+    /// The UUID in its `smbios1`.
+    Uuid(String),
+    /// Its name: PVE makes up the UUID of a clone. Who else asks for a clone of that name wants the same VM.
+    Name(String),
+}
+
+/// How a VM is asked for.
+struct Call<'a> {
+    path: String,
+    params: Params,
+    /// The parameter that gives the new VMID.
+    id: &'static str,
+    mark: Mark,
+    /// The nodes that it may be on until it is made.
+    nodes: Vec<&'a str>,
+}
+
+impl<'a> Call<'a> {
+    fn of(creation: &'a Creation<'_>) -> Result<Self, Failure> {
+        match &creation.request {
+            Request::New(plan) => {
+                let (params, uuid) = marked(plan)?;
+                Ok(Self {
+                    path: format!("/nodes/{}/qemu", creation.node),
+                    params,
+                    id: "vmid",
+                    mark: Mark::Uuid(uuid),
+                    nodes: vec![creation.node],
+                })
+            }
+            Request::Clone(source, params) => Ok(Self {
+                path: format!("/nodes/{}/qemu/{}/clone", source.node, source.vm.vmid),
+                params: params.clone(),
+                id: "newid",
+                mark: Mark::Name(params.get("name").unwrap_or_default().to_owned()),
+                nodes: vec![creation.node, &source.node],
+            }),
+        }
+    }
 }
 
 /// The name of the lock that is held while a task of this controller creates the VM.
@@ -50,7 +102,7 @@ enum Asked {
 /// that it exists, and try the next. A VM of ours is recognised by the UUID in its `smbios1`, which every VM has and
 /// which is made here instead of by PVE.
 pub async fn create(site: &Site<'_>, creation: &Creation<'_>) -> Result<u32, Failure> {
-    let (params, uuid) = marked(creation.plan)?;
+    let mut call = Call::of(creation)?;
     let mut tried = None;
     loop {
         // Held while the VMID is chosen and asked for: parallel tasks of this controller then rarely collide.
@@ -72,11 +124,11 @@ pub async fn create(site: &Site<'_>, creation: &Creation<'_>) -> Result<u32, Fai
                 }
             },
         };
-        let params = params.clone().with("vmid", vmid);
+        call.params.set(call.id, vmid);
         let object = format!("VM {vmid}");
         // Tells other tasks of this controller that somebody looks after this VM while it has no name yet.
         let _creating = Lock::acquire(&creating(creation.cluster, vmid), site.deadline).await?;
-        match ask(site, creation.node, vmid, &params, &uuid, turn).await? {
+        match ask(site, &call, vmid, turn).await? {
             Asked::Made => return Ok(vmid),
             Asked::Taken(error) if creation.vmid.is_some() => {
                 return Err(failed("create", &object, error)
@@ -91,19 +143,20 @@ pub async fn create(site: &Site<'_>, creation: &Creation<'_>) -> Result<u32, Fai
 /// so a second request cannot make a second VM, and is told if the first one came through.
 async fn ask(
     site: &Site<'_>,
-    node: &str,
+    call: &Call<'_>,
     vmid: u32,
-    params: &Params,
-    uuid: &str,
     turn: Option<Lock>,
 ) -> Result<Asked, Failure> {
     let object = format!("VM {vmid}");
     site.says("create", &object);
-    let path = format!("/nodes/{node}/qemu");
     let mut turn = turn;
     let mut unsure = false;
     loop {
-        let error = match site.client.post(&path, params, site.deadline).await {
+        let error = match site
+            .client
+            .post(&call.path, &call.params, site.deadline)
+            .await
+        {
             Ok(answer) => {
                 // From here on the VMID is ours.
                 drop(turn.take());
@@ -121,7 +174,7 @@ async fn ask(
         };
         if is_taken(&error) {
             // Ours, if an earlier request came through without an answer.
-            let ours = unsure && is_ours(site, node, vmid, uuid).await? == Some(true);
+            let ours = unsure && is_ours(site, call, vmid).await? == Some(true);
             return Ok(if ours {
                 Asked::Made
             } else {
@@ -132,7 +185,7 @@ async fn ask(
             return Err(failed("create", &object, error));
         }
         unsure = true;
-        match is_ours(site, node, vmid, uuid).await? {
+        match is_ours(site, call, vmid).await? {
             Some(true) => return Ok(Asked::Made),
             Some(false) => return Ok(Asked::Taken(error)),
             None => {}
@@ -140,33 +193,26 @@ async fn ask(
     }
 }
 
-/// Whether the VM is there and has our UUID; nothing if it does not appear.
-async fn is_ours(
-    site: &Site<'_>,
-    node: &str,
-    vmid: u32,
-    uuid: &str,
-) -> Result<Option<bool>, Failure> {
+/// Whether the VM is there and has our mark; nothing if it does not appear.
+async fn is_ours(site: &Site<'_>, call: &Call<'_>, vmid: u32) -> Result<Option<bool>, Failure> {
     let object = format!("VM {vmid}");
     let mut missing = 0;
     loop {
-        match site
-            .client
-            .vm_config(node, vmid, false, site.deadline)
-            .await
-        {
+        match config(site, call, vmid).await {
             // While PVE works on it there is a lock and nothing else.
-            Ok(config) if config.contains_key("lock") => {}
-            Ok(config) => {
-                let smbios = config
-                    .get("smbios1")
-                    .and_then(text::scalar)
-                    .unwrap_or_default();
-                return Ok(Some(
-                    uuid_of(&smbios).is_some_and(|found| found.eq_ignore_ascii_case(uuid)),
-                ));
+            Ok(Some(config)) if config.contains_key("lock") => {}
+            Ok(Some(config)) => {
+                let text = |key: &str| {
+                    let value = config.get(key).and_then(text::scalar);
+                    value.unwrap_or_default()
+                };
+                return Ok(Some(match &call.mark {
+                    Mark::Uuid(uuid) => uuid_of(&text("smbios1"))
+                        .is_some_and(|found| found.eq_ignore_ascii_case(uuid)),
+                    Mark::Name(name) => text("name").eq_ignore_ascii_case(name),
+                }));
             }
-            Err(error) if error.not_found() => {
+            Ok(None) => {
                 missing += 1;
                 if missing >= LOOKS {
                     return Ok(None);
@@ -182,6 +228,25 @@ async fn is_ours(
                 .into());
         }
     }
+}
+
+/// The VM's configuration, if it is on one of the nodes.
+async fn config(
+    site: &Site<'_>,
+    call: &Call<'_>,
+    vmid: u32,
+) -> Result<Option<Map<String, Value>>, Error> {
+    for node in &call.nodes {
+        match site
+            .client
+            .vm_config(node, vmid, false, site.deadline)
+            .await
+        {
+            Err(error) if error.not_found() => {}
+            other => return other.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 fn is_taken(error: &Error) -> bool {

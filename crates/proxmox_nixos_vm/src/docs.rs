@@ -23,7 +23,7 @@ pub fn documentation() -> Documentation {
             "Some changes of a running VM wait for its next stop and start. They are in RV(pending), and are brought into \
              effect at once with O(restart=true).",
             "Privileges: VM.Audit to look; VM.Allocate, VM.Config.*, Datastore.AllocateSpace and SDN.Use to create and \
-             change; VM.PowerMgmt to start and stop; Pool.Allocate for O(pool).",
+             change; VM.PowerMgmt to start and stop; VM.Clone on the template for O(clone); Pool.Allocate for O(pool).",
         ],
         requirements: &["Proxmox VE 8 or newer"],
         seealso: &["proxmox_iso", "cloudinit_drive", "nixos_anywhere_install"],
@@ -86,6 +86,20 @@ const EXAMPLES: &str = "\
     name: web1
     only_if_tagged: [waiting]
     tags: [installing]
+
+- name: A template, and a machine that begins as a linked clone of it
+  block:
+    - proxmox_nixos_vm:
+        node: pve1
+        name: golden
+        state: template
+        scsi: {scsi0: {storage: local-zfs, import_from: 'local:import/nixos.qcow2'}}
+    - proxmox_nixos_vm:
+        name: web2
+        clone: {name: golden}
+        memory: 2048
+        scsi: {scsi0: {storage: local-zfs, size: 32G}}
+        state: started
 
 - name: Look at a VM without changing anything
   proxmox_nixos_vm:
@@ -150,6 +164,11 @@ pending:
     pending: {description: Its value after the next start., type: str}
     delete: {description: Whether it will be removed., type: bool}
   sample: [{key: memory, value: '2048', pending: '4096', delete: false}]
+template:
+  description: Whether the VM is a template.
+  returned: when the VM exists
+  type: bool
+  sample: false
 restart_required:
   description: Whether changes are pending.
   returned: success

@@ -17,12 +17,13 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When two VMs have the name, when name and VMID belong to different VMs, when the VM with this VMID has
-/// another name (unless `rename`), and for templates.
+/// another name (unless `rename`), and for templates (unless `templates`).
 pub fn identify<'a>(
     inventory: &'a Inventory,
     vmid: Option<u32>,
     name: Option<&str>,
     rename: bool,
+    templates: bool,
 ) -> Result<Option<&'a Seen>, Failure> {
     let by_vmid = vmid.and_then(|vmid| inventory.by_vmid(vmid));
     let named = name.map(|name| inventory.by_name(name)).unwrap_or_default();
@@ -55,14 +56,15 @@ pub fn identify<'a>(
         },
     };
     match found {
-        Some(seen) if seen.vm.template => Err(Failure::new(
+        Some(seen) if seen.vm.template && !templates => Err(Failure::new(
             "template",
             format!(
-                "VM {} ({}) on {} is a template, which this module does not manage",
+                "VM {} ({}) on {} is a template",
                 seen.vm.vmid, seen.vm.name, seen.node
             ),
         )
-        .object(seen.vm.vmid.to_string())),
+        .object(seen.vm.vmid.to_string())
+        .hint("state: template manages it, state: absent with force: true removes it; give a clone a name of its own")),
         found => Ok(found),
     }
 }
@@ -98,11 +100,7 @@ pub async fn await_orphans(
     cluster: &str,
 ) -> Result<bool, Failure> {
     let mut waited = false;
-    for seen in inventory
-        .vms
-        .iter()
-        .filter(|seen| seen.vm.lock.as_deref() == Some("create"))
-    {
+    for seen in inventory.vms.iter().filter(|seen| is_in_the_making(seen)) {
         let vmid = seen.vm.vmid;
         let at_once = Deadline::after(Duration::ZERO);
         if Lock::acquire(&create::creating(cluster, vmid), &at_once)
@@ -122,7 +120,7 @@ pub async fn await_creation(
     inventory: &Inventory,
     vmid: Option<u32>,
 ) -> Result<bool, Failure> {
-    let is = |seen: &&Seen| Some(seen.vm.vmid) == vmid && seen.vm.lock.as_deref() == Some("create");
+    let is = |seen: &&Seen| Some(seen.vm.vmid) == vmid && is_in_the_making(seen);
     match inventory.vms.iter().find(is) {
         Some(seen) => created(site, seen).await,
         None => Ok(false),
@@ -133,7 +131,7 @@ pub async fn await_creation(
 async fn created(site: &Site<'_>, seen: &Seen) -> Result<bool, Failure> {
     let vmid = seen.vm.vmid;
     let mut waited = false;
-    while is_creating(site, &seen.node, vmid).await? {
+    while is_creating(site, seen).await? {
         if !waited {
             site.says("wait for creation", &format!("VM {vmid}"));
             waited = true;
@@ -147,12 +145,34 @@ async fn created(site: &Site<'_>, seen: &Seen) -> Result<bool, Failure> {
     Ok(waited)
 }
 
-/// Whether a task of PVE's works on the VM. Its lock says nothing: a worker that was killed leaves it for ever.
-async fn is_creating(site: &Site<'_>, node: &str, vmid: u32) -> Result<bool, Failure> {
-    let path = format!("/nodes/{node}/tasks");
-    let query = [("source", "active".to_owned()), ("vmid", vmid.to_string())];
-    let tasks = site.client.get(&path, &query, site.deadline).await;
-    let tasks = tasks.map_err(|e| failed("list the tasks of", &format!("VM {vmid}"), e))?;
+/// Whether the lock of the VM says that it is being created or is the clone in the making.
+fn is_in_the_making(seen: &Seen) -> bool {
+    matches!(seen.vm.lock.as_deref(), Some("create" | "clone"))
+}
+
+/// Whether a task of PVE's makes the VM. Its lock alone says nothing: a worker that was killed leaves it for ever.
+async fn is_creating(site: &Site<'_>, seen: &Seen) -> Result<bool, Failure> {
+    let (client, vmid) = (site.client, seen.vm.vmid);
+    let object = format!("VM {vmid}");
+    let path = format!("/nodes/{}/tasks", seen.node);
+    let mut query = vec![("source", "active".to_owned())];
+    if seen.vm.lock.as_deref() == Some("clone") {
+        // The task has the template's VMID, so that any clone's task counts as long as the lock is there.
+        match client
+            .vm_config(&seen.node, vmid, false, site.deadline)
+            .await
+        {
+            Ok(config) if config.contains_key("lock") => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.not_found() => return Ok(false),
+            Err(error) => return Err(failed("read", &object, error)),
+        }
+        query.push(("typefilter", "qmclone".to_owned()));
+    } else {
+        query.push(("vmid", vmid.to_string()));
+    }
+    let tasks = client.get(&path, &query, site.deadline).await;
+    let tasks = tasks.map_err(|e| failed("list the tasks of", &object, e))?;
     Ok(tasks.as_array().is_some_and(|tasks| !tasks.is_empty()))
 }
 
@@ -232,7 +252,7 @@ mod tests {
             (None, Some("twin"), false, Err("ambiguous")),
             (Some(105), None, false, Err("template")),
         ] {
-            let found = identify(&there, vmid, name, rename)
+            let found = identify(&there, vmid, name, rename, false)
                 .map(|seen| seen.map(|s| s.vm.vmid))
                 .map_err(|f| f.kind);
             assert_eq!(found, expected, "{vmid:?} {name:?} {rename}");

@@ -3,6 +3,7 @@
 //! `options` are what users write, `wanted` is that in PVE's terms, `find` and `state` read what is, `plan` (pure)
 //! compares, and `create`, `update`, `power` and `destroy` carry out.
 
+mod clone;
 mod create;
 mod destroy;
 mod docs;
@@ -20,6 +21,7 @@ mod run;
 mod site;
 mod size;
 mod state;
+mod template;
 mod text;
 mod update;
 mod vmid;

@@ -21,10 +21,32 @@ pub enum State {
     Stopped,
     /// The VM, which must exist, is as described, was shut down and runs again.
     Restarted,
-    /// There is no such VM.
+    /// The VM exists as described and is a template: its disks are what clones begin with, and it never runs again.
+    Template,
+    /// There is no such VM. A template is removed only with O(force), and not while linked clones need its disks.
     Absent,
     /// Nothing is changed: the VM is only looked at.
     Current,
+}
+
+/// The template that a new VM is a clone of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct CloneOf {
+    /// The template's name.
+    pub name: Option<String>,
+
+    /// The template's VMID.
+    pub vmid: Option<u32>,
+
+    /// Copy the disks. Without it they are linked: they hold what is changed, and need the template for the rest.
+    #[serde(default)]
+    pub full: bool,
+
+    /// The storage for the copies of a O(clone.full) clone, if not the template's own.
+    pub storage: Option<String>,
+
+    /// The format of the copies of a O(clone.full) clone, such as V(qcow2), if not the template's own.
+    pub format: Option<String>,
 }
 
 /// The options of the module.
@@ -52,6 +74,11 @@ pub struct Options {
     /// The VMIDs from which a new VM without O(vmid) gets the first free one, for example V(200-299). Without it PVE's own
     /// range is taken (its datacenter option C(next-id)).
     pub vmid_range: Option<String>,
+
+    /// Begin a VM that does not exist as a clone of this template, on the template's node unless O(node) is another one.
+    /// Then it becomes as described: disks that the template has are grown if need be, others are added. Network cards get new
+    /// MAC addresses. An existing VM is not cloned again.
+    pub clone: Option<CloneOf>,
 
     /// Memory in MiB.
     pub memory: Option<u64>,

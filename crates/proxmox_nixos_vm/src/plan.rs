@@ -131,6 +131,7 @@ pub fn create(wanted: &Wanted) -> Plan {
 pub fn update(wanted: &Wanted, have: &Config, running: bool, in_pool: bool) -> Plan {
     let mut plan = Plan::default();
     plain(&mut plan, wanted, have);
+    own_tag(&mut plan, wanted, have);
     drives(&mut plan, wanted, have);
     nics(&mut plan, wanted, have);
     removals(&mut plan, wanted, have, running);
@@ -156,6 +157,22 @@ fn plain(plan: &mut Plan, wanted: &Wanted, have: &Config) {
             Some(want) if name == "smbios1" => plan.sets(name, current, keep_uuid(want, current)),
             Some(want) => plan.sets(name, current, want.clone()),
         }
+    }
+}
+
+/// A clone has the tags of its template: it gets the one of the guard besides. Any other VM has it already.
+fn own_tag(plan: &mut Plan, wanted: &Wanted, have: &Config) {
+    let Some(own) = wanted.guard.own() else {
+        return;
+    };
+    if wanted.plain.contains_key("tags") {
+        return;
+    }
+    let current = have.get("tags").map(String::as_str);
+    let mut tags = meaning::tags(current.unwrap_or_default());
+    if tags.insert(own.to_owned()) {
+        let text = tags.into_iter().collect::<Vec<_>>().join(";");
+        plan.sets("tags", current, text);
     }
 }
 

@@ -7,7 +7,7 @@ use deadline::Deadline;
 use pve_module::{Inventory, Lock, Seen};
 use serde_json::{Map, Value, json};
 
-use crate::create::{self, Creation};
+use crate::create::{self, Creation, Request};
 use crate::find;
 use crate::options::{Options, State as Asked};
 use crate::plan::{self, Plan};
@@ -16,7 +16,7 @@ use crate::site::Site;
 use crate::state::{self, State};
 use crate::vmid::VmidRange;
 use crate::wanted::Wanted;
-use crate::{destroy, place, power, update};
+use crate::{clone, destroy, place, power, template, update};
 
 /// What is done to a VM's power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,9 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
     match options.state {
         Asked::Current => job.look().await,
         Asked::Absent => job.remove().await,
-        Asked::Present | Asked::Started | Asked::Stopped | Asked::Restarted => job.converge().await,
+        Asked::Present | Asked::Started | Asked::Stopped | Asked::Restarted | Asked::Template => {
+            job.converge().await
+        }
     }
 }
 
@@ -83,9 +85,18 @@ impl Job<'_> {
             inventory = Inventory::read(client, deadline).await?;
         }
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
-        let rename =
-            self.options.force && matches!(self.options.state, Asked::Present | Asked::Started);
-        let found = find::identify(&inventory, vmid, name, rename)?.cloned();
+        let force = self.options.force;
+        let rename = force
+            && matches!(
+                self.options.state,
+                Asked::Present | Asked::Started | Asked::Template
+            );
+        let templates = match self.options.state {
+            Asked::Current | Asked::Template => true,
+            Asked::Absent => force,
+            _ => false,
+        };
+        let found = find::identify(&inventory, vmid, name, rename, templates)?.cloned();
         if found.is_none() {
             inventory
                 .refuse_if_offline(client, vmid, name, deadline)
@@ -160,7 +171,7 @@ impl Job<'_> {
     async fn converge(&self) -> Result<Outcome, Failure> {
         let (inventory, found) = self.find().await?;
         match found {
-            Some(seen) => self.existing(&seen, None).await,
+            Some(seen) => self.existing(&seen).await,
             None => self.new_vm(inventory).await,
         }
     }
@@ -169,17 +180,21 @@ impl Job<'_> {
     async fn new_vm(&self, inventory: Inventory) -> Result<Outcome, Failure> {
         self.may_create()?;
         self.wanted.guard.check_missing(&self.described())?;
-        let plan = plan::create(self.wanted);
+        let source = match &self.options.clone {
+            Some(of) => Some(clone::source(&inventory, of)?),
+            None => None,
+        };
+        let plan = match &source {
+            Some(source) => clone::plan(self.site, self.wanted, source).await?,
+            None => plan::create(self.wanted),
+        };
         update::refuse(&plan, &self.described())?;
-        let node = place::choose(
-            self.site,
-            &inventory,
-            self.options.node.as_deref(),
-            &Needs::of(&plan),
-        )
-        .await?;
+        let node = self.options.node.as_deref();
+        let node = node.or(source.as_ref().map(|source| source.node.as_str()));
+        let node = place::choose(self.site, &inventory, node, &Needs::of(&plan)).await?;
+        let action = if source.is_some() { "clone" } else { "create" };
         if self.site.task.check_mode {
-            return Ok(self.would_create(&plan, &node));
+            return Ok(self.would_create(action, &plan, &node));
         }
         // Two tasks of this controller that want the same VM must not make two.
         let name = self.options.name.as_deref().unwrap_or_default();
@@ -194,13 +209,21 @@ impl Job<'_> {
         }
         drop(inventory);
         if let Some(seen) = found {
-            return self.existing(&seen, None).await;
+            return self.existing(&seen).await;
         }
+        let request = match (&source, &self.options.clone) {
+            (Some(source), Some(of)) => {
+                let name = self.options.name.as_deref().unwrap_or_default();
+                let pool = self.wanted.pool.as_deref();
+                Request::Clone(source, clone::params(of, source, name, &node, pool))
+            }
+            _ => Request::New(&plan),
+        };
         let creation = Creation {
             node: &node,
             vmid: self.options.vmid,
             range: self.range,
-            plan: &plan,
+            request,
             cluster: &self.cluster(),
         };
         let vmid = create::create(self.site, &creation).await?;
@@ -208,7 +231,7 @@ impl Job<'_> {
         let vm = State::read(self.site, &node, vmid)
             .await
             .map_err(|failure| done(failure, vmid, &node))?;
-        self.settle(vm, Some(plan))
+        self.settle(vm, Some((action, plan)))
             .await
             .map_err(|failure| done(failure, vmid, &node))
     }
@@ -224,44 +247,52 @@ impl Job<'_> {
             Asked::Stopped | Asked::Restarted => {
                 Err(missing("create it first with state: present"))
             }
-            Asked::Started if !self.wanted.describes_hardware() => Err(missing(
-                "create it first with state: present, or describe its drives, network or memory here",
-            )),
+            Asked::Started if !self.wanted.describes_hardware() && self.options.clone.is_none() => {
+                Err(missing(
+                    "create it first with state: present, or describe its drives, network or memory here",
+                ))
+            }
             _ if self.options.name.is_none() => Err(missing("give it a name to create it")),
             _ => Ok(()),
         }
     }
 
-    fn would_create(&self, plan: &Plan, node: &str) -> Outcome {
+    fn would_create(&self, action: &'static str, plan: &Plan, node: &str) -> Outcome {
         let starts = self.options.state == Asked::Started;
         let mut after = plan.after.clone();
         after.insert(
             "status".into(),
             if starts { "running" } else { "stopped" }.into(),
         );
-        let actions: &[&str] = if starts {
-            &["create", "start"]
-        } else {
-            &["create"]
+        let mut actions = vec![action];
+        let more = match self.options.state {
+            Asked::Started => Some(("start", " and start it")),
+            Asked::Template => Some(("template", " and make it a template")),
+            _ => None,
         };
+        actions.extend(more.map(|(action, _)| action));
         let mut values = self.missing();
         values.insert("node".into(), node.into());
         let msg = format!(
-            "would create {} on {node}{}",
+            "would {action} {} on {node}{}",
             self.described(),
-            if starts { " and start it" } else { "" }
+            more.map_or("", |(_, words)| words)
         );
-        outcome(true, msg, values, actions)
+        outcome(true, msg, values, &actions)
             .diff(Diff::new(json!({}), after).header(self.described()))
     }
 
-    async fn existing(&self, seen: &Seen, created: Option<Plan>) -> Result<Outcome, Failure> {
+    async fn existing(&self, seen: &Seen) -> Result<Outcome, Failure> {
         let vm = State::of(self.site, seen).await?;
-        self.settle(vm, created).await
+        self.settle(vm, None).await
     }
 
-    /// Bring an existing VM to what is described; `created` is the plan it was just made from.
-    async fn settle(&self, vm: State, created: Option<Plan>) -> Result<Outcome, Failure> {
+    /// Bring an existing VM to what is described; `created` is how it was just made, and the plan for that.
+    async fn settle(
+        &self,
+        vm: State,
+        created: Option<(&'static str, Plan)>,
+    ) -> Result<Outcome, Failure> {
         let check = self.site.task.check_mode;
         // The tags of a VM that was just made are the ones it shall have.
         let guard = created.is_none().then_some(&self.wanted.guard);
@@ -272,8 +303,10 @@ impl Job<'_> {
         let plan = update::plan(self.site, self.wanted, &vm).await?;
         update::refuse(&plan, &vm.object())?;
         let mut actions = Vec::new();
-        if created.is_some() {
-            actions.push("create");
+        actions.extend(created.as_ref().map(|(action, _)| *action));
+        let convert = self.options.state == Asked::Template && !vm.is_template();
+        if convert {
+            template::may_convert(&vm)?;
         }
         let mut vm = vm;
         if !plan.is_empty() {
@@ -302,6 +335,15 @@ impl Job<'_> {
                 vm = switched.map_err(|f| if changed { done(f, vmid, &node) } else { f })?;
             }
         }
+        if convert {
+            actions.push("template");
+            if !check {
+                let (vmid, node) = (vm.vmid, vm.node.clone());
+                let changed = actions.len() > 1;
+                let converted = template::convert(self.site, vm).await;
+                vm = converted.map_err(|f| if changed { done(f, vmid, &node) } else { f })?;
+            }
+        }
         let will_be = match power {
             Some(Power::Start | Power::Restart) => "running",
             Some(Power::Shutdown) => "stopped",
@@ -309,6 +351,12 @@ impl Job<'_> {
         };
         let changed = !actions.is_empty();
         let msg = message(&vm, check, &actions, &plan);
+        let created = created.map(|(_, plan)| plan);
+        let mut plan = plan;
+        if self.options.state == Asked::Template {
+            plan.before.insert("template".into(), (!convert).into());
+            plan.after.insert("template".into(), true.into());
+        }
         let diff = difference(&vm, created, plan, &was, will_be);
         Ok(outcome(changed, msg, vm.values(), &actions).diff(diff))
     }
@@ -349,6 +397,8 @@ fn message(vm: &State, check: bool, actions: &[&str], plan: &Plan) -> String {
         .map(|action| match (*action, check) {
             ("change", true) => format!("change {}", plan.changed_names().join(", ")),
             ("change", false) => format!("changed {}", plan.changed_names().join(", ")),
+            ("template", true) => "make it a template".into(),
+            ("template", false) => "made it a template".into(),
             ("shut down", _) | (_, true) => (*action).to_owned(),
             (verb, false) => format!("{}ed", verb.trim_end_matches('e')),
         })
@@ -413,6 +463,7 @@ mod tests {
             (Asked::Stopped, false, false, None),
             (Asked::Restarted, true, false, Some(Power::Restart)),
             (Asked::Restarted, false, false, Some(Power::Start)),
+            (Asked::Template, false, true, None),
         ] {
             assert_eq!(
                 power_plan(asked, running, renew),

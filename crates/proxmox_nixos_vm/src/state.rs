@@ -108,6 +108,12 @@ impl State {
         )
     }
 
+    /// Whether it is a template.
+    pub fn is_template(&self) -> bool {
+        let flag = self.config.get("template").map(String::as_str);
+        flag.and_then(pve_client::property::parse_bool) == Some(true)
+    }
+
     /// Its tags.
     pub fn tags(&self) -> BTreeSet<String> {
         let text = self.config.get("tags").map(String::as_str);
@@ -126,6 +132,7 @@ impl State {
         let values = json!({
             "exists": true, "vmid": self.vmid, "node": self.node, "name": self.name(), "status": self.status,
             "tags": self.tags(), "config": config, "pending": pending, "restart_required": restart,
+            "template": self.is_template(),
         });
         match values {
             Value::Object(map) => map,

@@ -49,7 +49,7 @@ const NOT_CONFIG: [(&str, &str); 19] = [
     ("skiplock", "it is not a part of the configuration"),
     ("sshkeys", "use the module cloudinit_drive"),
     ("start", "use state=started"),
-    ("template", "templates are not managed by this module"),
+    ("template", "use state=template"),
     ("unique", "it is not a part of the configuration"),
     ("vmid", "use the option vmid"),
 ];
@@ -66,6 +66,7 @@ impl Wanted {
         wanted.devices(options);
         wanted.config(options);
         wanted.removals(options);
+        wanted.clone_of(options);
         wanted.finish()
     }
 
@@ -250,6 +251,19 @@ impl Builder {
             } else {
                 self.wanted.remove.insert(key.clone());
             }
+        }
+    }
+
+    fn clone_of(&mut self, options: &Options) {
+        let Some(clone) = &options.clone else { return };
+        if clone.name.is_some() == clone.vmid.is_some() {
+            self.mistakes
+                .push("clone: give either the name or the vmid of the template".into());
+        }
+        if !clone.full && (clone.storage.is_some() || clone.format.is_some()) {
+            self.mistakes.push(
+                "clone: storage and format are for full clones; a linked one is where its template is".into(),
+            );
         }
     }
 

@@ -1,0 +1,220 @@
+//! Templates and clones.
+
+mod common;
+
+use std::process::Stdio;
+
+use common::{Lab, volume};
+use serde_json::{Value, json};
+
+/// A lab with the template `golden`, VM 100.
+fn with_template() -> Lab {
+    let lab = Lab::new();
+    let made = lab.ok(golden());
+    assert_eq!(made["actions"], json!(["create", "template"]), "{made:#}");
+    assert_eq!(
+        (&made["vmid"], &made["template"]),
+        (&json!(100), &json!(true))
+    );
+    lab
+}
+
+fn golden() -> Value {
+    json!({
+        "node": "pve", "name": "golden", "state": "template", "memory": 128, "tags": ["base"],
+        "scsi": {"scsi0": "local:0.25,discard=on"}, "net": {"net0": {"bridge": "vmbr0"}}, "timeout": 100,
+    })
+}
+
+fn clone_of_golden(name: &str, more: Value) -> Value {
+    let mut options = json!({"name": name, "clone": {"name": "golden"}, "timeout": 100});
+    options
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    options
+}
+
+#[test]
+fn a_template_is_made_once_and_kept_apart() {
+    let lab = with_template();
+    let again = lab.ok(golden());
+    assert_eq!(again["changed"], json!(false), "{again:#}");
+    assert_eq!(
+        volume(&again["config"], "scsi0"),
+        "local:100/base-100-disk-0.raw"
+    );
+    let mut more = golden();
+    more["description"] = json!("the base of all");
+    assert_eq!(lab.ok(more.clone())["actions"], json!(["change"]));
+    assert_eq!(lab.ok(more)["changed"], json!(false));
+
+    for state in ["present", "started", "stopped", "restarted", "absent"] {
+        let refused = lab.fails(json!({"name": "golden", "state": state}));
+        assert_eq!(refused["error"]["kind"], "template", "{state}");
+    }
+    assert_eq!(
+        lab.ok(json!({"name": "golden", "state": "current"}))["template"],
+        json!(true)
+    );
+    let gone = lab.ok(json!({"name": "golden", "state": "absent", "force": true}));
+    assert_eq!(gone["changed"], json!(true));
+    assert_eq!(lab.vms(), []);
+}
+
+#[test]
+fn an_existing_vm_becomes_a_template_when_it_is_stopped() {
+    let lab = Lab::new();
+    lab.ok(json!({"node": "pve", "name": "web1", "scsi": {"scsi0": "local:0.0625"}, "state": "started"}));
+    let make = json!({"name": "web1", "state": "template"});
+    let writes = lab.writes();
+    assert_eq!(lab.fails(make.clone())["error"]["kind"], "running");
+    assert_eq!(lab.writes(), writes);
+    lab.ok(json!({"name": "web1", "state": "stopped"}));
+    let check = lab.check(make.clone());
+    assert_eq!(
+        (&check["actions"], &check["template"]),
+        (&json!(["template"]), &json!(false))
+    );
+    assert_eq!(check["diff"]["before"]["template"], json!(false));
+    lab.faults(json!([{"method": "POST", "path": "/nodes/pve/qemu/*/template", "nth": 1, "action": "drop-after"}]));
+    let made = lab.ok(make);
+    assert_eq!(
+        (&made["changed"], &made["template"]),
+        (&json!(true), &json!(true))
+    );
+}
+
+#[test]
+fn a_clone_becomes_what_is_described() {
+    let lab = with_template();
+    let web1 = clone_of_golden(
+        "web1",
+        json!({
+            "memory": 256, "guard_tag": "ours", "state": "started", "net": {"net0": {"bridge": "vmbr0"}},
+            "scsi": {"scsi0": {"storage": "local", "size": "512M"}, "scsi1": "local-zfs:0.0625"}, "boot": "scsi0",
+        }),
+    );
+    let check = lab.check(web1.clone());
+    assert_eq!(check["actions"], json!(["clone", "start"]), "{check:#}");
+    assert_eq!(lab.vms().len(), 1);
+    let made = lab.ok(web1.clone());
+    assert_eq!(
+        made["actions"],
+        json!(["clone", "change", "start"]),
+        "{made:#}"
+    );
+    let config = &made["config"];
+    assert_eq!(
+        config["scsi0"],
+        "local:100/base-100-disk-0.raw/101/vm-101-disk-0.qcow2,size=512M"
+    );
+    assert_eq!(
+        (&config["memory"], &made["template"]),
+        (&json!("256"), &json!(false))
+    );
+    assert_eq!(made["tags"], json!(["base", "ours"]));
+    assert_ne!(config["net0"], lab.config(100)["net0"]);
+    assert_eq!(lab.ok(web1)["changed"], json!(false));
+
+    let copy = clone_of_golden(
+        "web2",
+        json!({"clone": {"vmid": 100, "full": true, "storage": "local-zfs"}, "tags": []}),
+    );
+    let made = lab.ok(copy.clone());
+    assert_eq!(volume(&made["config"], "scsi0"), "local-zfs:vm-102-disk-0");
+    assert_eq!(made["tags"], json!([]));
+    assert_eq!(lab.ok(copy)["changed"], json!(false));
+
+    // A linked clone needs its template.
+    let needed = lab.fails(json!({"name": "golden", "state": "absent", "force": true}));
+    assert!(
+        needed["msg"]
+            .as_str()
+            .unwrap()
+            .contains("still in use by linked cloned VMs"),
+        "{needed:#}"
+    );
+}
+
+#[test]
+fn clones_that_cannot_be() {
+    let lab = with_template();
+    lab.ok(json!({"node": "pve", "name": "plain"}));
+    let writes = lab.writes();
+    for (clone, more, kind, part) in [
+        (
+            json!({"name": "none"}),
+            json!({}),
+            "no_template",
+            "the template VM none does not exist",
+        ),
+        (
+            json!({"name": "plain"}),
+            json!({}),
+            "no_template",
+            "VM plain on pve is no template",
+        ),
+        (
+            json!({"name": "golden", "vmid": 100}),
+            json!({}),
+            "invalid_option",
+            "either the name or the vmid",
+        ),
+        (
+            json!({"name": "golden", "storage": "local"}),
+            json!({}),
+            "invalid_option",
+            "are for full clones",
+        ),
+        (
+            json!({"name": "golden"}),
+            json!({"scsi": {"scsi0": "local:0.03125"}}),
+            "refused",
+            "never shrunk",
+        ),
+        (
+            json!({"name": "golden"}),
+            json!({"node": "pve7"}),
+            "no_node",
+            "pve7 does not exist",
+        ),
+    ] {
+        let failed = lab.fails(clone_of_golden("web1", {
+            let mut more = more;
+            more["clone"] = clone;
+            more
+        }));
+        assert_eq!(failed["error"]["kind"], kind, "{failed:#}");
+        assert!(failed["msg"].as_str().unwrap().contains(part), "{failed:#}");
+    }
+    assert_eq!(lab.writes(), writes);
+}
+
+#[test]
+fn clones_at_once_and_without_an_answer_are_made_once() {
+    let lab = with_template();
+    let racing: Vec<_> = (0..10)
+        .map(|n| {
+            let name = format!("web{}", n / 2);
+            let mut command = lab.command(clone_of_golden(&name, json!({"timeout": 500})), false);
+            command.stdout(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in racing {
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+    let names: Vec<String> = lab.vms().into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+    for fault in ["596-after-effect", "drop-after", "drop-before"] {
+        lab.faults(json!([{"method": "POST", "path": "/nodes/pve/qemu/100/clone", "nth": 1, "action": fault}]));
+        let made = lab.ok(clone_of_golden(fault, json!({})));
+        assert_eq!(made["actions"], json!(["clone"]), "{fault}");
+    }
+    assert_eq!(lab.vms().len(), 9);
+}
