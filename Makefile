@@ -2,7 +2,7 @@
 # A Rust toolchain that setup.sh installs with rustup is in ~/.cargo/bin.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build demo demo-down test test-quick lint docs bench clean
+.PHONY: help build demo demo-down test test-quick test-faults lint docs bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ test: ## everything that CI runs
 
 test-quick: ## the same without virtual machines
 	scripts/test.sh quick
+
+test-faults: ## the kill matrix: the play stopped at every point and run again (an hour or more)
+	scripts/test.sh faults
 
 lint: ## formatting and linters
 	scripts/setup.sh build ansible test

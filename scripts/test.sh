@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# scripts/test.sh [lint|quick]: what CI runs. Without an argument everything; `quick` leaves out what
-# boots virtual machines; `lint` only checks formatting and the linters.
+# scripts/test.sh [lint|quick|faults]: what CI runs. Without an argument everything; `quick` leaves out
+# what boots virtual machines; `lint` only checks formatting and the linters; `faults` is the whole kill
+# matrix, of which the others run a sample at most.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
@@ -34,11 +35,18 @@ mode=${1:-all}
 case $mode in
   lint) ;;
   quick) step "set up" scripts/setup.sh build ansible test ;;
-  all) step "set up" scripts/setup.sh ;;
-  *) echo "usage: scripts/test.sh [lint|quick]" >&2; exit 2 ;;
+  all | faults) step "set up" scripts/setup.sh ;;
+  *) echo "usage: scripts/test.sh [lint|quick|faults]" >&2; exit 2 ;;
 esac
 # A Rust toolchain that setup.sh installs with rustup is in ~/.cargo/bin.
 export PATH=$PWD/.venv/bin:$HOME/.cargo/bin:$PATH
+
+if [ "$mode" = faults ]; then
+  step "build the modules and the test host" cargo xtask install
+  step "build the test host" cargo build --quiet --release -p pve-testhost
+  step "the kill matrix (pytest)" pytest -s tests/faults
+  exit
+fi
 
 lint
 if [ "$mode" != lint ]; then
@@ -54,7 +62,8 @@ if [ "$mode" != lint ]; then
 fi
 if [ "$mode" = all ]; then
   step "molecule: two machines at once, from nothing to installed" molecule test -s default
-  step "the flow: killed and taken up again, the real cloud-init (pytest)" pytest tests/flow
+  step "the flow: killed and taken up again, in a foreign repository, the real cloud-init (pytest)" pytest tests/flow
+  step "a sample of the kill matrix; make test-faults runs all of it (pytest)" pytest tests/faults -m sample
 fi
 say "All passed"
 printf '%s\n' "${timings[@]}"
