@@ -1,20 +1,18 @@
 //! Install.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-
 use ansible_module::{Diff, Failure, Outcome, Progress, Task};
 use deadline::Deadline;
 use guest_ssh::{Attempt, Guest, Login, Target};
 use serde_json::json;
 
-use crate::child::{Ending, Program, run};
 use crate::log::Log;
 use crate::options::{Options, Phase};
-use crate::plan::{self, Decision, Files, FlakeRef, Source};
+use crate::plan::{self, Decision, Source};
+use crate::programs::Programs;
+use crate::tools::{self, Tools};
 use crate::watch::Watch;
 use crate::workspace::Workspace;
-use crate::{release, state, tools};
+use crate::{release, state};
 
 /// `state: installed`.
 pub(crate) async fn install(
@@ -25,10 +23,12 @@ pub(crate) async fn install(
     plan::check(options)?;
     let target = state::target(options)?;
     let progress = task.progress(options.progress_path.as_deref());
+    let directories = tools::directories(options.tools_path.as_deref());
     let Attempt { guest, connection } =
         match state::reach_now(&target, task, &progress, deadline).await {
             Ok(found) => found,
             Err(error) if task.check_mode && state::absent(&error) => {
+                Tools::find(options, &directories)?;
                 let msg = format!("would install once it can be reached ({error})");
                 return Ok(Outcome::changed(msg).with("guest", state::unreachable()));
             }
@@ -41,6 +41,9 @@ pub(crate) async fn install(
             .with("closure", guest.system.clone())
             .with("guest", guest));
     }
+    // What would stop it later is found before anything is done.
+    let tools = Tools::find(options, &directories)?;
+    release::may_be_root(&connection, deadline).await?;
     if task.check_mode {
         return Ok(
             Outcome::changed(format!("would install on {}", target.address()))
@@ -51,29 +54,30 @@ pub(crate) async fn install(
     // A kexec ends the connection, and an installation needs none of ours.
     drop(connection);
 
-    let directories = tools::directories(options.tools_path.as_deref());
-    let nix = tools::find(Path::new("nix"), &directories)?;
-    let nixos_anywhere = tools::find(&options.nixos_anywhere, &directories)?;
     let workspace = Workspace::create(options, &target, &directories)?;
     let log = Log::open(options.log_path.as_deref())?;
     let mut run = Run {
-        options,
-        deadline,
+        programs: Programs {
+            options,
+            deadline,
+            private: workspace.root(),
+            directories: &directories,
+            tools: &tools,
+            watch: Watch::new(log, progress.clone(), options.host.as_deref()),
+        },
         workspace: &workspace,
-        directories: &directories,
         task,
-        progress: progress.clone(),
-        watch: Watch::new(log, progress, &options.host),
+        progress,
     };
-    let result = run.all(&nix, &nixos_anywhere, &target, &decision).await;
-    run.watch.end();
-    let phases = run.watch.phases();
+    let result = run.all(&target, &decision).await;
+    run.programs.watch.end();
+    let phases = run.programs.watch.phases();
     match result {
         Ok(installed) => {
             if let Some(reason) = &installed.held {
                 task.warn(format!(
                     "installed, but not everything could be unmounted on {}: {reason}",
-                    options.host
+                    options.host()
                 ));
             }
             let closure = installed.closure;
@@ -87,7 +91,7 @@ pub(crate) async fn install(
                 .with("log_path", &options.log_path))
         }
         Err(failure) => Err(failure
-            .object(options.host.clone())
+            .object(options.host())
             .with("changed", run.touched())
             .with("guest", guest)
             .with("phases", phases)
@@ -105,7 +109,7 @@ fn difference(options: &Options, guest: &Guest, closure: Option<&str>) -> Diff {
         json!({"kind": guest.kind, "system": guest.system}),
         json!({"kind": "installed", "from": source, "system": closure}),
     )
-    .header(options.host.clone())
+    .header(options.host())
 }
 
 /// What an installation came to.
@@ -119,51 +123,48 @@ struct Installed {
 
 /// One installation that goes on.
 struct Run<'a> {
-    options: &'a Options,
-    deadline: &'a Deadline,
+    programs: Programs<'a>,
     workspace: &'a Workspace,
-    directories: &'a [PathBuf],
     task: &'a Task,
     progress: Progress,
-    watch: Watch,
 }
 
 impl Run<'_> {
     /// Whether the machine is not what it was.
     fn touched(&self) -> bool {
-        self.watch.reached("Switching system into kexec")
-            || self.watch.reached("Formatting hard drive with disko")
+        let watch = &self.programs.watch;
+        watch.reached("Switching system into kexec")
+            || watch.reached("Formatting hard drive with disko")
     }
 
-    async fn all(
-        &mut self,
-        nix: &Path,
-        nixos_anywhere: &Path,
-        target: &Target,
-        decision: &Decision,
-    ) -> Result<Installed, Failure> {
-        let source = self.source(nix).await?;
-        self.nixos_anywhere(nixos_anywhere, &source).await?;
-        self.watch.end();
+    async fn all(&mut self, target: &Target, decision: &Decision) -> Result<Installed, Failure> {
+        let (options, deadline) = (self.programs.options, self.programs.deadline);
+        let source = self.programs.source().await?;
+        self.programs
+            .nixos_anywhere(self.workspace, &source)
+            .await?;
+        self.programs.watch.end();
         let built = match &source {
             Source::Paths { system, .. } => Some(system.display().to_string()),
             Source::Flake(_) => None,
         };
-        if self.options.phases.contains(&Phase::Reboot) {
+        if options.phases.contains(&Phase::Reboot) {
             return Ok(Installed {
                 closure: built,
                 released: false,
                 held: None,
             });
         }
-        self.watch.begin("Verifying and releasing the disks");
-        let target = after(target, self.options, decision);
+        self.programs
+            .watch
+            .begin("Verifying and releasing the disks");
+        let target = after(target, options, decision);
         let Attempt { connection, .. } =
-            state::reach_now(&target, self.task, &self.progress, self.deadline)
+            state::reach_now(&target, self.task, &self.progress, deadline)
                 .await
                 .map_err(state::ssh_failure)?;
-        let closure = match self.options.phases.contains(&Phase::Install) {
-            true => Some(release::closure(&connection, self.deadline).await?),
+        let closure = match options.phases.contains(&Phase::Install) {
+            true => Some(release::closure(&connection, deadline).await?),
             false => None,
         };
         if let (Some(built), Some(found)) = (&built, &closure)
@@ -174,140 +175,12 @@ impl Run<'_> {
                 format!("{found} was installed instead of {built}"),
             ));
         }
-        let held = release::release(&connection, self.deadline).await.err();
+        let held = release::release(&connection, deadline).await.err();
         Ok(Installed {
             closure,
             released: true,
             held,
         })
-    }
-
-    /// Build the configuration if it is to be built here.
-    async fn source(&mut self, nix: &Path) -> Result<Source, Failure> {
-        if let Some(paths) = &self.options.store_paths {
-            let existing = |path: &Path| {
-                path.canonicalize().map_err(|error| {
-                    let msg = format!("store_paths: {}: {error}", path.display());
-                    Failure::new("invalid_option", msg)
-                })
-            };
-            return Ok(Source::Paths {
-                disko: existing(&paths.disko)?,
-                system: existing(&paths.system)?,
-            });
-        }
-        let text = self.options.flake.as_deref().unwrap_or_default();
-        if !plan::built_here(self.options) {
-            return Ok(Source::Flake(text.to_owned()));
-        }
-        let flake = FlakeRef::parse(text)?;
-        self.watch.begin("Building the configuration");
-        let system = self.build(nix, &flake.installable("toplevel")).await?;
-        let disko = plan::disko_attribute(self.options.disko_mode);
-        let disko = self.build(nix, &flake.installable(&disko)).await?;
-        self.watch.end();
-        Ok(Source::Paths { disko, system })
-    }
-
-    async fn build(&mut self, nix: &Path, installable: &str) -> Result<PathBuf, Failure> {
-        self.watch.note(&format!("$ nix build {installable}"));
-        let arguments = plan::build_arguments(installable, self.options);
-        let environment = [("PATH", Some(tools::joined(self.directories)))];
-        let what = format!("nix build {installable}");
-        self.watch.capture();
-        self.run(nix, &arguments, &environment, &what).await?;
-        let stdout = self.watch.captured();
-        match stdout.lines().rfind(|line| line.starts_with('/')) {
-            Some(path) => Ok(PathBuf::from(path)),
-            None => Err(Failure::new("build", format!("{what} named no store path"))
-                .detail(self.watch.tail())
-                .hint("nix 2.20 or newer is needed")),
-        }
-    }
-
-    async fn nixos_anywhere(&mut self, program: &Path, source: &Source) -> Result<(), Failure> {
-        let files = Files {
-            key: self.workspace.key.as_deref(),
-            extra: self.workspace.extra.as_deref(),
-        };
-        self.watch.note("$ nixos-anywhere");
-        let arguments = plan::arguments(self.options, source, &files);
-        let environment = self.workspace.environment(self.directories);
-        self.run(program, &arguments, &environment, "nixos-anywhere")
-            .await
-    }
-
-    /// Run a program to its successful end.
-    async fn run(
-        &mut self,
-        path: &Path,
-        arguments: &[OsString],
-        environment: &[(&'static str, Option<OsString>)],
-        what: &str,
-    ) -> Result<(), Failure> {
-        let program = Program {
-            path,
-            arguments,
-            environment,
-            private: self.workspace.root(),
-        };
-        let ending = run(&program, what, self.deadline, &mut self.watch)
-            .await
-            .map_err(|error| Failure::new("tool", format!("cannot start {what}: {error}")))?;
-        let phase = match self.watch.current() {
-            Some(phase) => format!(" in the phase \"{phase}\""),
-            None => String::new(),
-        };
-        let host = &self.options.host;
-        match ending {
-            Ending::Exited(status) if status.success() => Ok(()),
-            Ending::Exited(status) => {
-                let how = match status.code() {
-                    Some(code) => format!("ended with exit status {code}"),
-                    None => format!("was killed ({status})"),
-                };
-                let last = self.watch.last().unwrap_or("it said nothing");
-                let msg = format!("{what} for {host} {how}{phase}: {last}");
-                let mut failure = Failure::new("tool_failed", msg).detail(self.watch.tail());
-                failure.status = status.code().and_then(|code| u16::try_from(code).ok());
-                Err(failure.hint(hint(self.watch.current(), what)))
-            }
-            Ending::Stopped(stop) => {
-                let msg = format!("{what} for {host} was ended{phase}: {}", stop.reason);
-                let failure = Failure::new(stop.kind, msg).detail(self.watch.tail());
-                Err(match stop.hint {
-                    Some(hint) => failure.hint(hint),
-                    None => failure,
-                })
-            }
-            Ending::Expired(expired) => {
-                let msg = format!("{what} for {host} was ended{phase}: {expired}");
-                Err(Failure::new("timeout", msg)
-                    .detail(self.watch.tail())
-                    .hint("raise timeout if the installation needs longer"))
-            }
-        }
-    }
-}
-
-/// What to do about a failure, by where it happened.
-fn hint(phase: Option<&str>, what: &str) -> &'static str {
-    match phase {
-        _ if what.starts_with("nix build") => {
-            "nothing was done to the machine; the same command on the controller shows the whole error"
-        }
-        Some("Formatting hard drive with disko") => {
-            "compare the disks in the disko configuration with those of the machine (lsblk)"
-        }
-        Some("Uploading the system closure" | "Building the system closure") => {
-            "the new root may be too small, or the connection too weak"
-        }
-        Some("Installing NixOS") => "the machine's output above says what nixos-install met",
-        Some("Gathering machine facts") => "the machine must be a Linux with tar, cpio and setsid",
-        Some("Switching system into kexec") => {
-            "the machine must reach the kexec installer's URL, or give kexec a local tarball"
-        }
-        _ => "the output is in detail, and all of it in log_path if that was given",
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) trait Listener {
     /// A line, without its end, from standard output or standard error. An answer ends the
     /// program.
     fn line(&mut self, stdout: bool, line: &str) -> Option<Stop>;
+    /// The program still runs, for so long already; told regularly.
+    fn tick(&mut self, since: Duration);
     /// When the program is to be ended unless something changes before, and why.
     fn limit(&self) -> Option<(Instant, Stop)>;
 }
@@ -61,6 +63,8 @@ pub(crate) struct Program<'a> {
     pub(crate) private: &'a Path,
 }
 
+/// How often a listener hears that the program still runs.
+const TICK: Duration = Duration::from_secs(2);
 /// How long a group that got SIGTERM has before SIGKILL. nixos-anywhere's trap removes its files.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long output is read after the program ended, in case a lost child holds the pipes.
@@ -105,10 +109,15 @@ pub(crate) async fn run(
         tokio::spawn(read(stderr, false, sender));
     }
     let mut reading = true;
+    let mut tick = since + TICK;
     let ending = loop {
         let end = Instant::now() + deadline.remaining();
         let limit = listener.limit();
         let next = limit.as_ref().map_or(end, |(limit, _)| end.min(*limit));
+        if Instant::now() >= tick {
+            listener.tick(since.elapsed());
+            tick = Instant::now() + TICK;
+        }
         tokio::select! {
             biased;
             line = lines.recv(), if reading => match line {
@@ -120,7 +129,7 @@ pub(crate) async fn run(
                 None => reading = false,
             },
             status = child.leader.wait() => break Ending::Exited(status?),
-            () = sleep_until(next) => match limit {
+            () = sleep_until(next.min(tick)) => match limit {
                 _ if deadline.expired() => {
                     break Ending::Expired(deadline.expired_error(what, since.elapsed()));
                 }

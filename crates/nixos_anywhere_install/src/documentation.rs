@@ -11,8 +11,11 @@ pub(crate) fn documentation() -> Documentation {
              left alone; another Linux is refused unless O(allow_kexec).",
             "The machine's host key is verified before anything is sent to it, also by \
              nixos-anywhere itself, which does not do that on its own.",
-            "The configuration is built before the machine is touched, and the installed system is \
-             compared with what was built. The machine is neither rebooted nor switched off.",
+            "The configuration is built before the machine is touched, by O(state=built) even before \
+             there is one, and the installed system is compared with what was built. The machine is \
+             neither rebooted nor switched off.",
+            "An installation whose bootloader could not be installed is a failure, though \
+             nixos-anywhere goes on then.",
         ],
         notes: &[
             "Runs on the controller; delegate it to C(localhost).",
@@ -21,8 +24,8 @@ pub(crate) fn documentation() -> Documentation {
             "In check mode the machine is asked what it runs, without waiting for it.",
         ],
         requirements: &[
-            "nixos-anywhere",
             "nix 2.20 or newer",
+            "nixos-anywhere; where it is not installed, Nix fetches and runs it (O(nixos_anywhere_flake))",
             "the OpenSSH client, with ssh-copy-id and ssh-keygen",
         ],
         seealso: &["proxmox_nixos_vm", "cloudinit_drive"],
@@ -41,6 +44,16 @@ const EXAMPLES: &str = r#"
     expect: installer
     timeout: 600
   delegate_to: localhost
+
+- name: Build the configuration while the machine is being made
+  nixos_anywhere_install:
+    state: built
+    flake: github:me/infra#web1
+    log_path: /var/tmp/web1-build.log
+  delegate_to: localhost
+  register: build
+  # To go on at once, add async and poll: 0, and wait with async_status before the installation, which
+  # then takes store_paths: "{{ build.store_paths }}" instead of flake.
 
 - name: Install
   nixos_anywhere_install:
@@ -116,6 +129,26 @@ closure:
   returned: when known
   type: str
   sample: /nix/store/2f1m...-nixos-system-web1-26.05
+store_paths:
+  description:
+    - What was built, as O(store_paths) takes it.
+    - Null when it is not built on the controller (O(build_on), O(generate_hardware_config)).
+  returned: with O(state=built), not in check mode
+  type: dict
+  contains:
+    disko:
+      description: Disko's script.
+      type: str
+      returned: always
+    system:
+      description: The system.
+      type: str
+      returned: always
+installables:
+  description: What was built, or would be in check mode, as C(nix build) takes it.
+  returned: with O(state=built) and O(flake)
+  type: list
+  elements: str
 phases:
   description: The phases of the installation in order.
   returned: when something was installed, also on failure

@@ -1,11 +1,13 @@
 //! Install a NixOS flake on a reachable machine with nixos-anywhere, once.
 
 mod apply;
+mod built;
 mod child;
 mod documentation;
 mod log;
 mod options;
 mod plan;
+mod programs;
 mod release;
 mod state;
 mod tools;
@@ -34,19 +36,13 @@ impl Module for NixosAnywhereInstall {
     fn rules() -> Vec<Rule> {
         vec![
             Rule::MutuallyExclusive(&["flake", "store_paths"]),
-            Rule::RequiredOneOf(&["host_keys", "installed_host_keys"]),
-            Rule::RequiredIf {
-                option: "state",
-                value: "installed",
-                options: &["flake", "store_paths"],
-                one_is_enough: true,
-            },
-            Rule::RequiredIf {
-                option: "state",
-                value: "verified",
-                options: &["installed_host_keys"],
-                one_is_enough: false,
-            },
+            needs("probed", &["host"]),
+            needs_one("probed", &["host_keys", "installed_host_keys"]),
+            needs_one("built", &["flake", "store_paths"]),
+            needs("installed", &["host"]),
+            needs_one("installed", &["host_keys", "installed_host_keys"]),
+            needs_one("installed", &["flake", "store_paths"]),
+            needs("verified", &["host", "installed_host_keys"]),
         ]
     }
 
@@ -54,8 +50,27 @@ impl Module for NixosAnywhereInstall {
         let deadline = Deadline::after(Duration::from_secs(options.timeout));
         match options.state {
             State::Probed => state::probe(&options, &task, &deadline).await,
+            State::Built => built::built(&options, &task, &deadline).await,
             State::Installed => apply::install(&options, &task, &deadline).await,
             State::Verified => state::verify(&options, &task, &deadline).await,
         }
+    }
+}
+
+fn needs(state: &'static str, options: &'static [&'static str]) -> Rule {
+    Rule::RequiredIf {
+        option: "state",
+        value: state,
+        options,
+        one_is_enough: false,
+    }
+}
+
+fn needs_one(state: &'static str, options: &'static [&'static str]) -> Rule {
+    Rule::RequiredIf {
+        option: "state",
+        value: state,
+        options,
+        one_is_enough: true,
     }
 }

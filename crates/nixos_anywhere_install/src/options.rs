@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Options {
     /// Host name or address of the machine. It must not be an alias that only C(~/.ssh/config)
-    /// knows.
-    pub host: String,
+    /// knows. O(state=built) needs none.
+    pub host: Option<String>,
     /// The machine's SSH port.
     #[serde(default = "defaults::port")]
     pub port: u16,
@@ -45,15 +45,20 @@ pub struct Options {
     /// The configuration to install, C(URI#NAME). NAME stands for C(nixosConfigurations.NAME).
     /// A relative path counts from the directory that C(ansible-playbook) runs in.
     pub flake: Option<String>,
-    /// Install these store paths, built elsewhere, instead of a flake.
+    /// Install these store paths, built elsewhere or by O(state=built), instead of a flake.
     pub store_paths: Option<StorePaths>,
     /// A directory in which C(nix) and C(nixos-anywhere) are looked for first.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub tools_path: Option<PathBuf>,
-    /// The nixos-anywhere to run: a name to look up, or a path.
+    /// The nixos-anywhere to run: a name to look up, or a path. When it is V(nixos-anywhere) and
+    /// not found, Nix runs the one of O(nixos_anywhere_flake).
     #[serde(default = "defaults::nixos_anywhere")]
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub nixos_anywhere: PathBuf,
+    /// A flake that has nixos-anywhere, for C(nix run), where it is not installed. The default is a
+    /// revision that this module was tried with. Empty: nixos-anywhere has to be installed.
+    #[serde(default = "defaults::nixos_anywhere_flake")]
+    pub nixos_anywhere_flake: String,
     /// The phases of nixos-anywhere to run. V(reboot) is not among the defaults, because a machine
     /// whose ISO is still attached may boot the installer again.
     #[serde(default = "defaults::phases")]
@@ -64,6 +69,10 @@ pub struct Options {
     /// Which of disko's scripts to run. V(mount) keeps what is on the disks.
     #[serde(default)]
     pub disko_mode: DiskoMode,
+    /// Whether disko's script brings the tools that it needs along. Without, the installer must
+    /// have them, and less is copied to it.
+    #[serde(default = "defaults::yes")]
+    pub disko_deps: bool,
     /// A directory whose content is copied to the root of the installed system. Its files belong
     /// to root there; modes are kept.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
@@ -82,12 +91,28 @@ pub struct Options {
     pub generate_hardware_config: Option<HardwareConfig>,
     /// The kexec installer to use with O(allow_kexec): a path or URL.
     pub kexec: Option<String>,
+    /// More flags for C(kexec).
+    pub kexec_extra_flags: Option<String>,
     /// The SSH port of the machine after a kexec.
     #[serde(default = "defaults::port")]
     pub post_kexec_port: u16,
     /// Settings for every C(nix) command, as C(--option) takes them.
     #[serde(default)]
     pub nix_options: BTreeMap<String, String>,
+    /// Whether the machine fetches what it can from binary caches itself, instead of getting all
+    /// from the controller.
+    #[serde(default = "defaults::yes")]
+    pub substitute_on_destination: bool,
+    /// Whether the binary caches of the configuration are used for its installation already.
+    #[serde(default = "defaults::yes")]
+    pub use_machine_substituters: bool,
+    /// Have nixos-anywhere write the output of builders to its log too.
+    #[serde(default)]
+    pub print_build_logs: bool,
+    /// Have nixos-anywhere write each of its commands to the log. No key is among them, since keys
+    /// are handed over as files.
+    #[serde(default)]
+    pub debug: bool,
     /// Install even over an installed NixOS, B(which destroys it). V(kexec) must be among the
     /// O(phases) then.
     #[serde(default)]
@@ -103,12 +128,21 @@ pub struct Options {
     /// 0600.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub log_path: Option<PathBuf>,
-    /// A file that gets a JSON line for each step, while it happens.
+    /// A file that gets JSON lines while it happens, each with its C(time), C(event) and C(host): a
+    /// V(phase) begins (C(phase)) and ends (V(phase_ended), C(seconds)); a program is V(running),
+    /// every two seconds (C(phase), C(seconds)); the machine is waited for (V(waiting), C(reason)).
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub progress_path: Option<PathBuf>,
     /// How long the whole task may take, in seconds.
     #[serde(default = "defaults::timeout")]
     pub timeout: u64,
+}
+
+impl Options {
+    /// The machine's name or address; empty where none is needed.
+    pub fn host(&self) -> &str {
+        self.host.as_deref().unwrap_or_default()
+    }
 }
 
 /// What to do, or to look at.
@@ -117,6 +151,10 @@ pub struct Options {
 pub enum State {
     /// The machine is reachable, and said what it is. Changes nothing.
     Probed,
+    /// The configuration is built on the controller, and all programs that its installation needs
+    /// are there. No machine is asked; what the result has as C(store_paths) may be installed later
+    /// with O(store_paths). Changes nothing but the Nix store.
+    Built,
     /// The configuration is installed. A machine that is installed already is left alone.
     #[default]
     Installed,
@@ -296,6 +334,14 @@ mod defaults {
 
     pub fn nixos_anywhere() -> PathBuf {
         "nixos-anywhere".into()
+    }
+
+    pub fn nixos_anywhere_flake() -> String {
+        "github:nix-community/nixos-anywhere/91fc9b70fc295258c366cce8627efb6f185fd9fb".into()
+    }
+
+    pub fn yes() -> bool {
+        true
     }
 
     pub fn phases() -> Vec<Phase> {

@@ -25,7 +25,7 @@ pub(crate) fn decide(guest: &Guest, options: &Options) -> Result<Decision, Failu
     let kexec = options.phases.contains(&Phase::Kexec);
     let refuse = |msg: String, hint: &str| {
         Err(Failure::new("refused", msg)
-            .object(options.host.clone())
+            .object(options.host())
             .hint(hint)
             .with("guest", guest))
     };
@@ -35,7 +35,9 @@ pub(crate) fn decide(guest: &Guest, options: &Options) -> Result<Decision, Failu
         Kind::Other if !options.allow_kexec => refuse(
             format!(
                 "{} runs {} ({}), not a NixOS installer; nothing was done to it",
-                options.host, guest.id, guest.name
+                options.host(),
+                guest.id,
+                guest.name
             ),
             "boot the installer, or set allow_kexec to destroy what is there",
         ),
@@ -43,7 +45,7 @@ pub(crate) fn decide(guest: &Guest, options: &Options) -> Result<Decision, Failu
             format!(
                 "{} does not run an installer, and without the phase kexec its disks would be \
                  formatted under the running system; nothing was done to it",
-                options.host
+                options.host()
             ),
             "add kexec to phases",
         ),
@@ -102,9 +104,32 @@ fn attribute(name: &str) -> String {
     }
 }
 
-/// The attribute of disko's script for a mode.
-pub(crate) fn disko_attribute(mode: DiskoMode) -> String {
-    format!("{}Script", mode.name())
+/// The attribute of disko's script.
+pub(crate) fn disko_attribute(options: &Options) -> String {
+    let without = if options.disko_deps { "" } else { "NoDeps" };
+    format!("{}Script{without}", options.disko_mode.name())
+}
+
+/// What `nix build` is asked for: the system, then disko's script.
+pub(crate) fn installables(flake: &FlakeRef, options: &Options) -> [String; 2] {
+    ["toplevel", &disko_attribute(options)].map(|attribute| flake.installable(attribute))
+}
+
+/// The arguments of `nix` that run the nixos-anywhere of a flake, up to that one's own.
+pub(crate) fn run_arguments(options: &Options) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = [
+        "run",
+        "--extra-experimental-features",
+        "nix-command flakes",
+        "--no-write-lock-file",
+    ]
+    .map(OsString::from)
+    .into();
+    for (name, value) in &options.nix_options {
+        arguments.extend(["--option", name, value].map(OsString::from));
+    }
+    arguments.extend([options.nixos_anywhere_flake.as_str(), "--"].map(OsString::from));
+    arguments
 }
 
 /// Whether the flake is built here and before anything touches the machine.
@@ -159,7 +184,7 @@ pub(crate) struct Files<'a> {
 pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-    add(&[&format!("{}@{}", options.user, bracketless(&options.host))]);
+    add(&[&format!("{}@{}", options.user, bracketless(options.host()))]);
     let phases: Vec<&str> = options.phases.iter().map(|phase| phase.name()).collect();
     add(&["--phases", &phases.join(",")]);
     if options.port != 22 {
@@ -172,11 +197,30 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
     if let Some(kexec) = &options.kexec {
         add(&["--kexec", kexec]);
     }
+    if let Some(flags) = &options.kexec_extra_flags {
+        add(&["--kexec-extra-flags", flags]);
+    }
     for (name, value) in &options.nix_options {
         add(&["--option", name, value]);
     }
     if options.copy_host_keys {
         add(&["--copy-host-keys"]);
+    }
+    for (wanted, word) in [
+        (options.print_build_logs, "--print-build-logs"),
+        (options.debug, "--debug"),
+        (
+            !options.substitute_on_destination,
+            "--no-substitute-on-destination",
+        ),
+        (
+            !options.use_machine_substituters,
+            "--no-use-machine-substituters",
+        ),
+    ] {
+        if wanted {
+            add(&[word]);
+        }
     }
     for file in &options.extra_files {
         if let Some(owner) = &file.owner {
@@ -192,14 +236,19 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
             "--build-on".as_ref(),
             "local".as_ref(),
         ]),
-        Source::Flake(flake) => add(&[
-            "--flake".as_ref(),
-            flake.as_ref(),
-            "--build-on".as_ref(),
-            options.build_on.name().as_ref(),
-            "--disko-mode".as_ref(),
-            options.disko_mode.name().as_ref(),
-        ]),
+        Source::Flake(flake) => {
+            add(&[
+                "--flake".as_ref(),
+                flake.as_ref(),
+                "--build-on".as_ref(),
+                options.build_on.name().as_ref(),
+                "--disko-mode".as_ref(),
+                options.disko_mode.name().as_ref(),
+            ]);
+            if !options.disko_deps {
+                add(&["--no-disko-deps".as_ref()]);
+            }
+        }
     }
     if let Some(hardware) = &options.generate_hardware_config {
         add(&[
@@ -234,7 +283,7 @@ pub(crate) fn bracketless(host: &str) -> &str {
 /// Refuse what nixos-anywhere would take wrongly, before anything is built or touched.
 pub(crate) fn check(options: &Options) -> Result<(), Failure> {
     let invalid = |msg: String| Err(Failure::new("invalid_option", msg));
-    for (option, value) in [("host", &options.host), ("user", &options.user)] {
+    for (option, value) in [("host", options.host()), ("user", options.user.as_str())] {
         let odd = |c: char| c.is_whitespace() || c.is_control() || c == '@';
         if value.is_empty() || value.starts_with('-') || value.contains(odd) {
             return invalid(format!("{option}: {value:?} is not a {option} name"));
@@ -249,6 +298,16 @@ pub(crate) fn check(options: &Options) -> Result<(), Failure> {
             options.user
         ));
     }
+    check_source(options)?;
+    options.extra_files.iter().try_for_each(check_extra_file)
+}
+
+/// Refuse what cannot be built.
+pub(crate) fn check_source(options: &Options) -> Result<(), Failure> {
+    let invalid = |msg: String| Err(Failure::new("invalid_option", msg));
+    if options.nixos_anywhere_flake.starts_with('-') {
+        return invalid("nixos_anywhere_flake: this is no flake reference".into());
+    }
     if let Some(flake) = &options.flake {
         FlakeRef::parse(flake)?;
     }
@@ -256,14 +315,14 @@ pub(crate) fn check(options: &Options) -> Result<(), Failure> {
         if options.build_on != BuildOn::Local {
             return invalid("build_on: store_paths are built already".into());
         }
-        if options.disko_mode != DiskoMode::Disko {
+        if options.disko_mode != DiskoMode::Disko || !options.disko_deps {
             return invalid("disko_mode: store_paths.disko is the very script to run".into());
         }
         if options.generate_hardware_config.is_some() {
             return invalid("generate_hardware_config: store_paths are built already".into());
         }
     }
-    options.extra_files.iter().try_for_each(check_extra_file)
+    Ok(())
 }
 
 /// nixos-anywhere passes paths and owners through `pr -2t`, which cuts each at 35 characters

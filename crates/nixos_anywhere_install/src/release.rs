@@ -40,6 +40,36 @@ fi
 [ -z "$failed" ]
 "#;
 
+/// Whether the user is root, or may become root without a password, as nixos-anywhere needs it too.
+///
+/// # Errors
+/// Kind `become` when not.
+pub(crate) async fn may_be_root(
+    connection: &Connection,
+    deadline: &Deadline,
+) -> Result<(), Failure> {
+    let user = connection.user();
+    if user == "root" {
+        return Ok(());
+    }
+    let output = connection
+        .exec("the question for sudo", "sudo -n true", b"", deadline)
+        .await
+        .map_err(ssh_failure)?;
+    if output.ok() {
+        return Ok(());
+    }
+    let reason = output.failure();
+    Err(Failure::new(
+        "become",
+        format!(
+            "{user} cannot become root on {}: {reason}; nothing was done to it",
+            connection.address()
+        ),
+    )
+    .hint("let that user run sudo without a password, or log in as root"))
+}
+
 /// The store path of the system that was installed under `/mnt`.
 pub(crate) async fn closure(
     connection: &Connection,

@@ -57,7 +57,7 @@ pub(crate) fn target(options: &Options) -> Result<Target, Failure> {
         },
     ];
     Ok(Target {
-        host: crate::plan::bracketless(&options.host).to_owned(),
+        host: crate::plan::bracketless(options.host()).to_owned(),
         port: options.port,
         systems: systems
             .into_iter()

@@ -7,6 +7,44 @@ use std::path::{Path, PathBuf};
 
 use ansible_module::Failure;
 
+use crate::options::Options;
+use crate::plan;
+
+/// The programs of an installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tools {
+    pub(crate) nix: PathBuf,
+    /// The program that is or runs nixos-anywhere, and what comes before nixos-anywhere's arguments.
+    pub(crate) nixos_anywhere: (PathBuf, Vec<OsString>),
+}
+
+impl Tools {
+    /// Find all of them, those too that nixos-anywhere calls, before any is needed.
+    ///
+    /// # Errors
+    /// Kind `tool_missing`.
+    pub(crate) fn find(options: &Options, directories: &[PathBuf]) -> Result<Self, Failure> {
+        for program in ["ssh", "ssh-copy-id", "ssh-keygen"] {
+            find(Path::new(program), directories)?;
+        }
+        let nix = find(Path::new("nix"), directories)?;
+        let nixos_anywhere = match find(&options.nixos_anywhere, directories) {
+            Ok(program) => (program, Vec::new()),
+            Err(_)
+                if options.nixos_anywhere == Path::new("nixos-anywhere")
+                    && !options.nixos_anywhere_flake.is_empty() =>
+            {
+                (nix.clone(), plan::run_arguments(options))
+            }
+            Err(missing) => return Err(missing),
+        };
+        Ok(Self {
+            nix,
+            nixos_anywhere,
+        })
+    }
+}
+
 /// The directories to look in, `first` (the option tools_path) before those of PATH.
 pub(crate) fn directories(first: Option<&Path>) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -48,7 +86,7 @@ pub(crate) fn find(program: &Path, directories: &[PathBuf]) -> Result<PathBuf, F
         let hint = match program.file_name().and_then(|name| name.to_str()) {
             Some("nixos-anywhere") => {
                 "install it on the controller (nix profile install \
-                 github:nix-community/nixos-anywhere), or set nixos_anywhere or tools_path"
+                 github:nix-community/nixos-anywhere), or set nixos_anywhere, nixos_anywhere_flake or tools_path"
             }
             Some("nix") => "install Nix on the controller (https://nixos.org), or set tools_path",
             _ => "install it on the controller",

@@ -27,6 +27,16 @@ const TAIL: usize = 20;
 /// login which does not work by then never will.
 const KEYS: &str = "Uploading install SSH keys";
 
+/// In it the bootloader is installed.
+const INSTALL: &str = "Installing NixOS";
+
+/// What is done when the bootloader was not installed.
+const NO_BOOTLOADER: &str = "compare boot.loader with the disko configuration and with the machine's firmware (UEFI or BIOS); it was \
+     not rebooted, and can be installed again";
+
+/// What is done when the key cannot be added.
+const NO_KEYS: &str = "give a private_key_file whose public key the machine knows already, or let its user write there";
+
 /// Phases that are short when they work, and endless or very long when they do not.
 const SHORT: [(&str, Duration); 3] = [
     (KEYS, Duration::from_secs(180)),
@@ -42,31 +52,36 @@ struct Text {
     part: &'static str,
     /// How often it may be seen before that is sure.
     times: u32,
-    /// Whether it counts while keys are uploaded only; a rebooting machine refuses connections too.
-    keys_only: bool,
+    /// The only phase in which it counts, if it is one: a rebooting machine refuses connections too.
+    phase: Option<&'static str>,
+    /// A word for programs.
+    kind: &'static str,
     reason: &'static str,
     hint: &'static str,
 }
 
-const TEXTS: [Text; 9] = [
+const TEXTS: [Text; 14] = [
     Text {
         part: "Host key verification failed",
         times: 1,
-        keys_only: false,
+        phase: None,
+        kind: "endless",
         reason: "the machine's host key is not the known one",
         hint: "another machine answers at this address, or its keys were made anew",
     },
     Text {
         part: "Warning: Permanently added",
         times: 1,
-        keys_only: false,
+        phase: None,
+        kind: "endless",
         reason: "nixos-anywhere used an ssh that does not verify host keys",
         hint: "nixos-anywhere must take ssh from PATH; check how it is wrapped on this controller",
     },
     Text {
         part: "Permission denied (",
         times: 3,
-        keys_only: true,
+        phase: Some(KEYS),
+        kind: "endless",
         reason: "the machine refuses the login",
         hint: "check user and private_key_file; root must be allowed to log in with a key, unless \
                kexec is among the phases and the user has sudo without a password",
@@ -74,44 +89,91 @@ const TEXTS: [Text; 9] = [
     Text {
         part: "Connection refused",
         times: 5,
-        keys_only: true,
+        phase: Some(KEYS),
+        kind: "endless",
         reason: "the machine refuses connections",
         hint: "its SSH server went away after it had answered: look at its console",
     },
     Text {
         part: "Connection timed out",
         times: 3,
-        keys_only: true,
+        phase: Some(KEYS),
+        kind: "endless",
         reason: "the machine does not answer",
         hint: "it went away after it had answered: look at its console",
     },
     Text {
         part: "No route to host",
         times: 5,
-        keys_only: true,
+        phase: Some(KEYS),
+        kind: "endless",
         reason: "there is no way to the machine",
         hint: "it went away after it had answered: look at its console",
     },
     Text {
         part: "Could not resolve hostname",
         times: 3,
-        keys_only: true,
+        phase: Some(KEYS),
+        kind: "endless",
         reason: "the machine's name has no address",
         hint: "check host",
     },
     Text {
         part: "Connection closed by",
         times: 5,
-        keys_only: true,
+        phase: Some(KEYS),
+        kind: "endless",
         reason: "the machine closes connections before a login",
         hint: "its SSH server may be punishing failed logins (PerSourcePenalties); wait and try again",
     },
     Text {
         part: "Too many authentication failures",
         times: 2,
-        keys_only: true,
+        phase: Some(KEYS),
+        kind: "endless",
         reason: "the machine refuses the login after too many keys",
         hint: "give private_key_file instead of an agent with many keys",
+    },
+    Text {
+        part: "authorized_keys: Permission denied",
+        times: 2,
+        phase: Some(KEYS),
+        kind: "endless",
+        reason: "the machine's user may not write its authorized_keys",
+        hint: NO_KEYS,
+    },
+    Text {
+        part: "authorized_keys: Read-only file system",
+        times: 2,
+        phase: Some(KEYS),
+        kind: "endless",
+        reason: "authorized_keys is read-only on the machine",
+        hint: NO_KEYS,
+    },
+    // nixos-anywhere does not look at these, and would reboot into nothing.
+    Text {
+        part: "Failed to install bootloader",
+        times: 1,
+        phase: Some(INSTALL),
+        kind: "bootloader",
+        reason: "the bootloader could not be installed",
+        hint: NO_BOOTLOADER,
+    },
+    Text {
+        part: "installation of GRUB",
+        times: 1,
+        phase: Some(INSTALL),
+        kind: "bootloader",
+        reason: "GRUB could not be installed",
+        hint: NO_BOOTLOADER,
+    },
+    Text {
+        part: "grub-install: error:",
+        times: 1,
+        phase: Some(INSTALL),
+        kind: "bootloader",
+        reason: "GRUB could not be installed",
+        hint: NO_BOOTLOADER,
     },
 ];
 
@@ -119,7 +181,7 @@ const TEXTS: [Text; 9] = [
 pub(crate) struct Watch {
     log: Log,
     progress: Progress,
-    host: String,
+    host: Option<String>,
     phases: Vec<Phase>,
     current: Option<(String, Instant)>,
     tail: VecDeque<String>,
@@ -130,11 +192,11 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// A listener that writes to `log` and `progress`.
-    pub(crate) fn new(log: Log, progress: Progress, host: &str) -> Self {
+    pub(crate) fn new(log: Log, progress: Progress, host: Option<&str>) -> Self {
         Self {
             log,
             progress,
-            host: host.to_owned(),
+            host: host.map(str::to_owned),
             phases: Vec::new(),
             current: None,
             tail: VecDeque::new(),
@@ -155,7 +217,7 @@ impl Watch {
     /// The current phase ends.
     pub(crate) fn end(&mut self) {
         if let Some((name, since)) = self.current.take() {
-            let seconds = (since.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+            let seconds = tenths(since.elapsed());
             self.progress.emit(&json!({
                 "event": "phase_ended", "host": self.host, "phase": name, "seconds": seconds
             }));
@@ -212,14 +274,14 @@ impl Watch {
     }
 
     fn trouble(&mut self, line: &str) -> Option<Stop> {
-        let keys = self.current() == Some(KEYS);
-        let text = TEXTS
-            .iter()
-            .find(|text| line.contains(text.part) && (keys || !text.keys_only))?;
+        let phase = self.current();
+        let text = TEXTS.iter().find(|text| {
+            line.contains(text.part) && text.phase.is_none_or(|only| phase == Some(only))
+        })?;
         let seen = self.seen.entry(text.part).or_default();
         *seen += 1;
         (*seen >= text.times).then(|| Stop {
-            kind: "endless",
+            kind: text.kind,
             reason: text.reason.to_owned(),
             hint: Some(text.hint),
         })
@@ -250,6 +312,17 @@ impl Listener for Watch {
         self.trouble(line)
     }
 
+    fn tick(&mut self, since: Duration) {
+        let (phase, since) = match &self.current {
+            Some((name, began)) => (Some(name), began.elapsed()),
+            None => (None, since),
+        };
+        let seconds = tenths(since);
+        self.progress.emit(&json!({
+            "event": "running", "host": self.host, "phase": phase, "seconds": seconds
+        }));
+    }
+
     fn limit(&self) -> Option<(Instant, Stop)> {
         let (name, since) = self.current.as_ref()?;
         let (_, limit) = SHORT.iter().find(|(short, _)| short == name)?;
@@ -265,6 +338,11 @@ impl Listener for Watch {
     }
 }
 
+/// Seconds, to a tenth.
+fn tenths(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
+}
+
 /// The phase that a line of nixos-anywhere's standard output announces: `### NAME ###`. The
 /// machine's own output comes on the same stream, so the whole line must be that.
 fn phase(line: &str) -> Option<&str> {
@@ -277,7 +355,7 @@ mod tests {
     use super::*;
 
     fn watch() -> Watch {
-        Watch::new(Log::open(None).unwrap(), Progress::default(), "h")
+        Watch::new(Log::open(None).unwrap(), Progress::default(), Some("h"))
     }
 
     #[tokio::test(start_paused = true)]
@@ -328,6 +406,70 @@ mod tests {
         assert_eq!(stops, [false, false, false, false, true]);
     }
 
+    #[test]
+    fn every_text_counts_in_its_phase() {
+        for text in &TEXTS {
+            let mut watch = watch();
+            let line = format!("before {}x) behind", text.part);
+            watch.begin(text.phase.unwrap_or("Copying extra files"));
+            for n in 1..=text.times {
+                let stop = watch.line(false, &line);
+                assert_eq!(stop.is_some(), n == text.times, "{line}");
+            }
+            // A phase that begins anew counts anew.
+            watch.begin(text.phase.unwrap_or("Copying extra files"));
+            assert_eq!(watch.line(true, &line).is_some(), text.times == 1);
+            if text.phase.is_some() {
+                watch.begin("Uploading the system closure");
+                assert!((0..20).all(|_| watch.line(false, &line).is_none()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_normal_ends_nothing() {
+        let mut watch = watch();
+        for phase in [KEYS, INSTALL] {
+            watch.begin(phase);
+            for line in [
+                "Warning: Identity file /tmp/x/nixos-anywhere not accessible: No such file or directory.",
+                "/usr/bin/ssh-copy-id: INFO: attempting to log in with the new key(s)",
+                "/usr/bin/ssh-copy-id: WARNING: All keys were skipped because they already exist on the remote system.",
+                "installing the GRUB 2 boot loader on /dev/vda...",
+                "Installation finished. No error reported.",
+                "cp: cannot open 'x' for reading: Permission denied",
+            ] {
+                assert!((0..10).all(|_| watch.line(false, line).is_none()), "{line}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_runs_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("progress");
+        let progress = ansible_module::Task::default().progress(Some(&path));
+        let mut watch = Watch::new(Log::open(None).unwrap(), progress, Some("h"));
+        watch.tick(Duration::from_secs(3));
+        watch.begin(INSTALL);
+        tokio::time::advance(Duration::from_secs(40)).await;
+        watch.tick(Duration::from_secs(50));
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let running: Vec<_> = lines
+            .iter()
+            .filter(|line| line["event"] == "running")
+            .map(|line| json!([line["host"], line["phase"], line["seconds"]]))
+            .collect();
+        assert_eq!(
+            running,
+            [json!(["h", null, 3.0]), json!(["h", INSTALL, 40.0])]
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_phase_that_never_ends_has_a_limit() {
         let mut watch = watch();
@@ -337,6 +479,8 @@ mod tests {
         let (end, stop) = watch.limit().unwrap();
         assert_eq!(end, Instant::now() + Duration::from_secs(180));
         assert!(stop.reason.contains(KEYS), "{}", stop.reason);
+        watch.begin("Waiting for the machine to become unreachable due to reboot");
+        assert!(watch.limit().is_some());
     }
 
     #[test]

@@ -16,6 +16,9 @@ use sshd::{INSTALLED, INSTALLER, OTHER, Sshd, executable, keygen};
 
 const SYSTEM: &str = "/nix/store/aaa-nixos-system-web1";
 
+/// What nixos-anywhere would take from the environment.
+const UNWANTED: [&str; 3] = ["SSHPASS", "SSH_PRIVATE_KEY", "copyHostKeys"];
+
 /// A guest, and a controller with its tools.
 struct Lab {
     sshd: Sshd,
@@ -24,7 +27,10 @@ struct Lab {
 
 impl Lab {
     fn new(os_release: &str) -> Self {
-        let sshd = Sshd::start(os_release);
+        Self::with(Sshd::start(os_release))
+    }
+
+    fn with(sshd: Sshd) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["tools", "tmp", "home"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -33,8 +39,13 @@ impl Lab {
         let store = format!("echo {SYSTEM}");
         lab.tool(
             "nix",
+            // Asked to run something, it runs what would be installed otherwise.
             &format!(
-                "case \"$*\" in *toplevel) {store} ;; *diskoScript) echo /nix/store/bbb-disko ;; esac"
+                "if [ \"$1\" = run ]; then\n\
+                   while [ \"$1\" != -- ]; do shift; done; shift\n\
+                   exec bash \"${{0%/*}}/of-the-flake\" \"$@\"\n\
+                 fi\n\
+                 case \"$*\" in *toplevel) {store} ;; *diskoScript) echo /nix/store/bbb-disko ;; esac"
             ),
         );
         lab.tool("nixos-anywhere", &lab.installs("", SYSTEM));
@@ -77,6 +88,7 @@ remote() {{
   ssh -T -o IdentitiesOnly=yes -i "$key" -o UserKnownHostsFile=/dev/null \
     -o StrictHostKeyChecking=no -p "$port" "$host" "$@"
 }}
+env >{environment}
 {{ stat -c 'key %a' "$key"; echo "home $HOME"; mktemp -p "$HOME/.ssh" ssh-copy-id.XXXX; }} >{seen}
 echo '### Uploading install SSH keys ###'
 until remote exit; do sleep 0.1; done
@@ -88,6 +100,7 @@ echo 'a warning' >&2
 remote 'ln -sfn {system} {profiles}/system-1-link; ln -sfn system-1-link {profiles}/system'
 echo '### Done! ###'
 "#,
+            environment = self.path("environment").display(),
             seen = self.path("seen").display()
         )
     }
@@ -111,20 +124,28 @@ echo '### Done! ###'
             arguments[key] = value.clone();
         }
         arguments
+            .as_object_mut()
+            .unwrap()
+            .retain(|_, value| !value.is_null());
+        arguments
     }
 
     fn start(&self, more: Value) -> Child {
+        self.command(more).spawn().unwrap()
+    }
+
+    fn command(&self, more: Value) -> Command {
         let file = self.path("arguments.json");
         fs::write(&file, self.arguments(more).to_string()).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_nixos_anywhere_install"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixos_anywhere_install"));
+        command
             .arg(&file)
             .env("TMPDIR", self.path("tmp"))
             .env("HOME", self.path("home"))
-            .env("SSHPASS", "not to be used")
+            .envs(UNWANTED.map(|name| (name, "distinctive")))
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
+            .stdout(Stdio::piped());
+        command
     }
 
     fn run(&self, more: Value) -> Value {
@@ -150,6 +171,13 @@ echo '### Done! ###'
     /// The programs that ran, with their arguments.
     fn ran(&self) -> String {
         fs::read_to_string(self.path("ran")).unwrap_or_default()
+    }
+
+    fn progress(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("progress")).unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     fn log(&self) -> String {
@@ -225,6 +253,8 @@ fn an_installer_is_installed() {
         ran.contains(&format!("--store-paths /nix/store/bbb-disko {SYSTEM}")),
         "{ran}"
     );
+    let environment = fs::read_to_string(lab.path("environment")).unwrap();
+    assert!(!environment.contains("distinctive"), "{environment}");
     let seen = fs::read_to_string(lab.path("seen")).unwrap();
     assert!(seen.contains("key 600\n"), "{seen}");
     assert!(!seen.contains(lab.path("home").to_str().unwrap()), "{seen}");
@@ -244,6 +274,13 @@ fn an_installer_is_installed() {
         progress.contains("\"phase\":\"Installing NixOS\""),
         "{progress}"
     );
+    let events: Vec<Value> = lab
+        .progress()
+        .into_iter()
+        .filter(|line| line["phase"] == "Installing NixOS" && line["event"] != "running")
+        .map(|line| line["event"].clone())
+        .collect();
+    assert_eq!(events, ["phase", "phase_ended"]);
 }
 
 #[test]
@@ -321,7 +358,7 @@ fn a_build_that_fails_costs_nothing_on_the_machine() {
     assert!(text(&result, "/msg").contains("syntax error"), "{result}");
     assert!(text(&result, "/error/detail").contains("more"), "{result}");
     assert_eq!(result["changed"], false, "{result}");
-    assert_eq!(lab.sshd.commands(), "exec sh\n");
+    assert!(!lab.sshd.commands().contains("mkdir"));
 }
 
 #[test]
@@ -400,6 +437,16 @@ fn the_deadline_ends_everything() {
     lab.tool("nixos-anywhere", &stubborn(&lab));
     let result = lab.run(json!({"timeout": 12}));
     assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    let running: Vec<Value> = lab
+        .progress()
+        .into_iter()
+        .filter(|line| line["event"] == "running")
+        .collect();
+    assert!(!running.is_empty());
+    for line in running {
+        assert_eq!(line["host"], "127.0.0.1", "{line}");
+        assert!(line["seconds"].as_f64().unwrap() >= 2.0, "{line}");
+    }
     assert!(text(&result, "/msg").contains("nixos-anywhere"), "{result}");
     for pid in pids(&lab) {
         until("its processes are gone", || gone(&pid));
@@ -493,4 +540,349 @@ fn a_user_key_with_a_passphrase_is_an_error_at_once() {
     let result = lab.run(json!({"private_key_file": key}));
     assert_eq!(result["error"]["kind"], "identity", "{result}");
     assert!(text(&result, "/msg").contains("passphrase"), "{result}");
+}
+
+/// With `store_paths` that `state: built` gave: nothing is built again.
+#[test]
+fn what_was_built_before_is_installed() {
+    let lab = Lab::new(INSTALLER);
+    let [disko, system] = ["disko", "system"].map(|name| lab.path(name));
+    for path in [&disko, &system] {
+        fs::write(path, "").unwrap();
+    }
+    let store = format!(
+        "case \"$*\" in *toplevel) echo {} ;; *diskoScript) echo {} ;; esac",
+        system.display(),
+        disko.display()
+    );
+    lab.tool("nix", &store);
+    lab.tool(
+        "nixos-anywhere",
+        &lab.installs("", system.to_str().unwrap()),
+    );
+    // Neither a machine nor its keys are needed.
+    let building = json!({
+        "state": "built", "host": null, "host_keys": null, "port": null, "user": null,
+        "private_key_file": null, "log_path": lab.path("build-log"),
+    });
+    let mut check = building.clone();
+    check["_ansible_check_mode"] = json!(true);
+    let result = lab.run(check);
+    assert_eq!(result["changed"], false, "{result}");
+    assert!(
+        text(&result, "/msg").contains("would build /infra#"),
+        "{result}"
+    );
+    assert_eq!(
+        result["installables"],
+        json!([
+            "/infra#nixosConfigurations.web1.config.system.build.toplevel",
+            "/infra#nixosConfigurations.web1.config.system.build.diskoScript"
+        ])
+    );
+    assert_eq!(lab.ran(), "");
+
+    let result = lab.run(building);
+    assert_eq!(result["changed"], false, "{result}");
+    let paths = json!({"disko": disko, "system": system});
+    assert_eq!(result["store_paths"], paths);
+    assert_eq!(result["closure"], json!(system));
+    assert_eq!(result["phases"][0]["name"], "Building the configuration");
+    let events: Vec<Value> = lab
+        .progress()
+        .into_iter()
+        .filter(|line| line["event"] != "running")
+        .map(|line| json!([line["event"], line["host"]]))
+        .collect();
+    assert_eq!(
+        events,
+        [json!(["phase", null]), json!(["phase_ended", null])]
+    );
+    let log = fs::read_to_string(lab.path("build-log")).unwrap();
+    assert!(log.contains("$ nix build /infra#"), "{log}");
+    assert_eq!(lab.sshd.commands(), "");
+
+    let result = lab.run(json!({"flake": null, "store_paths": result["store_paths"]}));
+    assert_eq!(result["changed"], true, "{result}");
+    assert_eq!(result["closure"], json!(system));
+    let ran = lab.ran();
+    let programs: Vec<&str> = ran.lines().filter_map(|l| l.split(' ').next()).collect();
+    assert_eq!(programs, ["nix", "nix", "nixos-anywhere"]);
+
+    // They may have been removed from the store since.
+    fs::remove_file(&disko).unwrap();
+    let gone = lab.run(json!({"flake": null, "store_paths": paths}));
+    assert_eq!(gone["error"]["kind"], "invalid_option", "{gone}");
+    assert!(text(&gone, "/msg").contains("store_paths"), "{gone}");
+}
+
+#[test]
+fn a_build_is_bounded_and_ends_with_its_module() {
+    let building = json!({"state": "built", "timeout": 8});
+    let lab = Lab::new(INSTALLER);
+    lab.tool("nix", "echo 'error: no such attribute' >&2; exit 1");
+    let result = lab.run(building.clone());
+    assert_eq!(result["error"]["kind"], "tool_failed", "{result}");
+    assert!(
+        text(&result, "/msg").contains("no such attribute"),
+        "{result}"
+    );
+    // Nix has the temporary directory of its user.
+    lab.tool("nix", &stubborn(&lab).replace("mktemp\n", ""));
+    let result = lab.run(building);
+    assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    assert_eq!(result["phases"][0]["name"], "Building the configuration");
+    for pid in pids(&lab) {
+        until("its processes are gone", || gone(&pid));
+    }
+    fs::remove_file(lab.path("pids")).unwrap();
+    let mut module = lab.start(json!({"state": "built"}));
+    let pids = pids(&lab);
+    module.kill().unwrap();
+    module.wait().unwrap();
+    for pid in pids {
+        until("its processes are gone", || gone(&pid));
+    }
+    assert_eq!(lab.sshd.commands(), "");
+}
+
+#[test]
+fn what_is_built_on_the_machine_is_not_built_before() {
+    let lab = Lab::new(INSTALLER);
+    let result = lab.run(json!({"state": "built", "build_on": "remote"}));
+    assert_eq!(
+        (&result["changed"], &result["store_paths"]),
+        (&json!(false), &Value::Null)
+    );
+    assert_eq!(lab.ran(), "");
+}
+
+#[test]
+fn nix_runs_a_pinned_nixos_anywhere_where_there_is_none() {
+    let lab = Lab::new(INSTALLER);
+    fs::rename(
+        lab.path("tools/nixos-anywhere"),
+        lab.path("tools/of-the-flake"),
+    )
+    .unwrap();
+    let result = lab.run(json!({"nix_options": {"cores": "2"}}));
+    assert_eq!(result["closure"], SYSTEM, "{result}");
+    let ran = lab.ran();
+    let line = ran
+        .lines()
+        .find(|line| line.starts_with("nix run "))
+        .unwrap();
+    let prefix = "nix run --extra-experimental-features nix-command flakes --no-write-lock-file --option cores 2 \
+                  github:nix-community/nixos-anywhere/";
+    let rest = line
+        .strip_prefix(prefix)
+        .unwrap_or_else(|| panic!("{line}"));
+    let (revision, rest) = rest.split_once(" -- ").unwrap();
+    assert_eq!(revision.len(), 40, "{revision}");
+    assert!(
+        rest.starts_with(&format!("{}@127.0.0.1 --phases ", lab.sshd.user)),
+        "{rest}"
+    );
+
+    let lab = Lab::new(INSTALLER);
+    fs::remove_file(lab.path("tools/nixos-anywhere")).unwrap();
+    let result = lab.run(json!({"nixos_anywhere_flake": ""}));
+    assert_eq!(result["error"]["kind"], "tool_missing", "{result}");
+}
+
+#[test]
+fn missing_programs_are_noticed_before_anything_is_done() {
+    let lab = Lab::new(INSTALLER);
+    // A PATH with what a controller has, but no Nix.
+    let bin = lab.path("bin");
+    fs::create_dir(&bin).unwrap();
+    for name in ["ssh", "ssh-copy-id", "ssh-keygen"] {
+        executable(&bin.join(name), "#!/bin/sh\n");
+    }
+    fs::remove_file(lab.path("tools/nix")).unwrap();
+    for state in ["built", "installed"] {
+        for check in [true, false] {
+            let output = lab
+                .command(json!({"state": state, "_ansible_check_mode": check}))
+                .env("PATH", &bin)
+                .output()
+                .unwrap();
+            let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(result["error"]["kind"], "tool_missing", "{result}");
+            assert!(text(&result, "/msg").contains("nix "), "{result}");
+        }
+    }
+    let commands = lab.sshd.commands();
+    assert!(commands.lines().all(|line| line == "exec sh"), "{commands}");
+}
+
+#[test]
+fn another_user_becomes_root_through_sudo() {
+    let lab = Lab::with(Sshd::for_another_user(INSTALLER));
+    let user = lab.sshd.user.clone();
+    assert_ne!(user, "root");
+    let result = lab.run(json!({}));
+    assert_eq!(result["changed"], true, "{result}");
+    assert_eq!(
+        (&result["closure"], &result["released"]),
+        (&json!(SYSTEM), &json!(true)),
+        "{result}"
+    );
+    // nixos-anywhere becomes root only in its phase kexec, which does nothing else on an installer.
+    let ran = lab.ran();
+    let called = format!("nixos-anywhere {user}@127.0.0.1 --phases kexec,disko,install ");
+    assert!(ran.contains(&called), "{ran}");
+    let commands = lab.sshd.commands();
+    let of_root: Vec<&str> = commands
+        .lines()
+        .filter(|line| line.starts_with("sudo "))
+        .collect();
+    assert_eq!(of_root[0], "sudo -n true", "{commands}");
+    // What was installed is read, and let go of, as root.
+    assert_eq!(of_root.len(), 1 + 1 + 2, "{commands}");
+    assert!(
+        of_root[2..]
+            .iter()
+            .all(|line| line.starts_with("sudo -n sh ")),
+        "{commands}"
+    );
+
+    let lab = Lab::with(Sshd::for_another_user(INSTALLER));
+    lab.sshd.add_command(
+        "sudo",
+        "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n",
+    );
+    for check in [true, false] {
+        let result = lab.run(json!({"_ansible_check_mode": check}));
+        assert_eq!(result["error"]["kind"], "become", "{result}");
+        assert!(
+            text(&result, "/msg").contains("a password is required"),
+            "{result}"
+        );
+    }
+    assert_eq!(lab.ran(), "");
+}
+
+#[test]
+fn a_failed_bootloader_ends_it_before_the_reboot() {
+    let lab = Lab::new(INSTALLER);
+    let script = lab.installs("", SYSTEM).replace(
+        "echo '### Done! ###'",
+        "remote 'echo Failed to install bootloader >&2'\nsleep 30\n\
+         echo '### Rebooting ###'\nremote 'touch /rebooted'\necho '### Done! ###'",
+    );
+    assert!(script.contains("Rebooting"));
+    lab.tool("nixos-anywhere", &script);
+    let result = lab.run(json!({"phases": ["kexec", "disko", "install", "reboot"]}));
+    assert_eq!(result["error"]["kind"], "bootloader", "{result}");
+    assert!(
+        text(&result, "/msg").contains("Installing NixOS"),
+        "{result}"
+    );
+    assert_eq!(result["changed"], true, "{result}");
+    assert!(!lab.sshd.commands().contains("rebooted"));
+    // Also when it goes on so fast that the end is there at once.
+    lab.tool(
+        "nixos-anywhere",
+        &script
+            .replace("sleep 30\n", "")
+            .replace("remote 'touch /rebooted'\n", ""),
+    );
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "bootloader", "{result}");
+}
+
+#[test]
+fn endless_logins_are_ended_with_their_reason() {
+    let lab = Lab::new(INSTALLER);
+    let port = sshd::free_port();
+    let refused = lab
+        .installs("", SYSTEM)
+        .replace("port=$2", &format!("port={port}"));
+    // ssh-copy-id writes nothing, says so, and nixos-anywhere calls it again.
+    let says = |line: &str| {
+        let line = format!("while :; do echo \"{line}\" >&2; sleep 0.1; done");
+        lab.installs(&line, SYSTEM)
+    };
+    let denied = "sh: line 1: .ssh/authorized_keys: Permission denied";
+    let read_only = "sh: 1: cannot create .ssh/authorized_keys: Read-only file system";
+    let penalty = "Connection closed by 127.0.0.1 port 22";
+    for (script, reason) in [
+        (refused, "refuses connections"),
+        (says(denied), "may not write its authorized_keys"),
+        (says(read_only), "read-only"),
+        (says(penalty), "closes connections before a login"),
+        (
+            says("root@h: Permission denied (publickey)."),
+            "refuses the login",
+        ),
+    ] {
+        lab.tool("nixos-anywhere", &script);
+        let result = lab.run(json!({}));
+        assert_eq!(result["error"]["kind"], "endless", "{result}");
+        assert!(text(&result, "/msg").contains(reason), "{result}");
+        assert_eq!(result["changed"], false, "{result}");
+    }
+}
+
+/// Its `set -x` shows commands and variables: none of them is a secret.
+#[test]
+fn debugging_shows_no_key() {
+    let lab = Lab::new(INSTALLER);
+    let disk_key = lab.path("disk-key");
+    fs::write(&disk_key, "distinctive-disk-key").unwrap();
+    let script = format!(
+        "set -x\n: $SSH_PRIVATE_KEY $SSHPASS\n{}",
+        lab.installs("env >&2", SYSTEM)
+    );
+    lab.tool("nixos-anywhere", &script);
+    let result = lab.run(json!({
+        "debug": true,
+        "extra_files": [{"path": "/etc/secret", "content": "distinctive-content"}],
+        "disk_encryption_keys": [{"remote": "/tmp/k", "local": disk_key}],
+    }));
+    assert_eq!(result["changed"], true, "{result}");
+    assert!(lab.ran().contains(" --debug "));
+    let log = lab.log();
+    assert!(log.contains("+ echo '### Installing NixOS ###'"), "{log}");
+    let key = fs::read_to_string(lab.sshd.client_key()).unwrap();
+    let key = key.lines().nth(2).unwrap();
+    let progress = fs::read_to_string(lab.path("progress")).unwrap();
+    for text in [log, result.to_string(), progress] {
+        assert!(
+            !text.contains("distinctive") && !text.contains(key),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_installer_is_booted_over_another_system_where_that_is_allowed() {
+    let lab = Lab::new(OTHER);
+    let release = lab.sshd.path("os-release");
+    let kexec = format!(
+        "echo '### Switching system into kexec ###'\nprintf '{}' >{}",
+        INSTALLER.replace('\n', "\\n").replace('"', "\\\""),
+        release.display()
+    );
+    lab.tool("nixos-anywhere", &lab.installs(&kexec, SYSTEM));
+    let user = lab.sshd.user.clone();
+    let result = lab.run(json!({
+        "allow_kexec": true, "post_kexec_port": lab.sshd.port, "kexec_extra_flags": "--no-ifdown",
+    }));
+    if user != "root" {
+        // The login is root's after a kexec, which only root's own sshd lets in.
+        assert_eq!(result["failed"], true, "{result}");
+        return;
+    }
+    assert_eq!(
+        (&result["changed"], &result["closure"]),
+        (&json!(true), &json!(SYSTEM)),
+        "{result}"
+    );
+    assert!(
+        lab.ran().contains("--kexec-extra-flags --no-ifdown"),
+        "{}",
+        lab.ran()
+    );
 }

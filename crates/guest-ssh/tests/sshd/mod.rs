@@ -14,6 +14,15 @@ pub const INSTALLER: &str = "ID=nixos\nVARIANT_ID=installer\nVERSION_ID=\"26.05\
 pub const INSTALLED: &str = "ID=nixos\nVERSION_ID=\"26.05\"\nPRETTY_NAME=\"NixOS 26.05\"\n";
 pub const OTHER: &str = "ID=debian\nVERSION_ID=\"12\"\n";
 
+/// What root may be called too, where root runs the tests.
+const OTHER_NAME: &str = "installer";
+
+/// A `sudo` that asks for no password, and takes notes.
+const SUDO: &str = "#!/bin/sh\n\
+    printf 'sudo %s\\n' \"$*\" >>\"${0%/bin/sudo}/commands\"\n\
+    [ \"$1\" = -n ] && shift\n\
+    exec \"$@\"\n";
+
 pub struct Sshd {
     pub port: u16,
     /// The user that may log in: whoever runs the tests.
@@ -26,6 +35,15 @@ impl Sshd {
     /// A server with one ed25519 host key whose guest has this os-release.
     pub fn start(os_release: &str) -> Self {
         Self::with_keys(os_release, &["ed25519"])
+    }
+
+    /// A server whose user is not root. (Where root runs the tests, it is root by another name.)
+    pub fn for_another_user(os_release: &str) -> Self {
+        let mut sshd = Self::start(os_release);
+        if sshd.user == "root" {
+            sshd.user = OTHER_NAME.into();
+        }
+        sshd
     }
 
     /// A server with host keys of these types.
@@ -42,6 +60,7 @@ impl Sshd {
             keygen(&path.join(format!("host_{type_}")), type_);
         }
         executable(&path.join("command"), &forced_command(path));
+        executable(&path.join("bin/sudo"), SUDO);
         let mut last = String::new();
         // Another process can take the port between our look and sshd's bind.
         for _ in 0..5 {
@@ -164,9 +183,10 @@ fn forced_command(path: &Path) -> String {
          printf '%s\\n' \"$SSH_ORIGINAL_COMMAND\" >>{path}/commands\n\
          case $SSH_ORIGINAL_COMMAND in\n\
          'exec sh'|'exec sudo -n sh')\n\
+           become=${{SSH_ORIGINAL_COMMAND#exec}}; become=${{become%sh}}\n\
            sed 's#/etc/os-release#{path}/os-release#g; s#/run/current-system#{path}/current-system#g;\n\
              s#/mnt#{path}/mnt#g' >{path}/script.$$\n\
-           sh {path}/script.$$ ;;\n\
+           $become sh {path}/script.$$ ;;\n\
          *) eval \"$SSH_ORIGINAL_COMMAND\" ;;\n\
          esac\n"
     )
@@ -189,11 +209,14 @@ fn spawn(path: &Path) -> Child {
         let script = format!(
             "set -e\n\
              [ -d /run/sshd ] || {{ mount -t tmpfs tmpfs /run; mkdir -m 755 /run/sshd; }}\n\
-             grep -q ^sshd: /etc/passwd || {{ cp /etc/passwd {0}/passwd;\n\
-               echo sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin >>{0}/passwd;\n\
-               mount --bind {0}/passwd /etc/passwd; }}\n\
+             cp /etc/passwd {0}/passwd\n\
+             grep -q ^sshd: /etc/passwd ||\n\
+               echo sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin >>{0}/passwd\n\
+             echo {1}:x:0:0::/root:/bin/sh >>{0}/passwd\n\
+             mount --bind {0}/passwd /etc/passwd\n\
              exec \"$@\"",
-            path.display()
+            path.display(),
+            OTHER_NAME
         );
         let mut command = Command::new("unshare");
         command

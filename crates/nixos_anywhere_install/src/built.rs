@@ -1,0 +1,72 @@
+//! `state: built`: everything of an installation that needs no machine.
+
+use ansible_module::{Failure, Outcome, Task};
+use deadline::Deadline;
+use serde_json::json;
+
+use crate::log::Log;
+use crate::options::Options;
+use crate::plan::{self, FlakeRef, Source};
+use crate::programs::Programs;
+use crate::tools::{self, Tools};
+use crate::watch::Watch;
+
+/// Find the programs, and build the system and disko's script if they are to be built here. In check
+/// mode, say what would be built.
+///
+/// # Errors
+/// Kind `tool_missing` before anything else, `tool_failed` when it cannot be built.
+pub(crate) async fn built(
+    options: &Options,
+    task: &Task,
+    deadline: &Deadline,
+) -> Result<Outcome, Failure> {
+    plan::check_source(options)?;
+    let directories = tools::directories(options.tools_path.as_deref());
+    let tools = Tools::find(options, &directories)?;
+    let installables = match &options.flake {
+        Some(flake) if plan::built_here(options) => {
+            plan::installables(&FlakeRef::parse(flake)?, options).to_vec()
+        }
+        Some(flake) => {
+            let msg = format!("{flake} is not built on the controller but with its installation");
+            return Ok(Outcome::unchanged(msg).with("store_paths", None::<String>));
+        }
+        None => Vec::new(),
+    };
+    if task.check_mode && !installables.is_empty() {
+        let msg = format!("would build {}", installables.join(" and "));
+        return Ok(Outcome::unchanged(msg).with("installables", installables));
+    }
+    let private = tempfile::tempdir().map_err(|error| {
+        let msg = format!("cannot make a private temporary directory: {error}");
+        Failure::new("workspace", msg)
+    })?;
+    let progress = task.progress(options.progress_path.as_deref());
+    let log = Log::open(options.log_path.as_deref())?;
+    let mut programs = Programs {
+        options,
+        deadline,
+        private: private.path(),
+        directories: &directories,
+        tools: &tools,
+        watch: Watch::new(log, progress, options.host.as_deref()),
+    };
+    let result = programs.source().await;
+    programs.watch.end();
+    let phases = programs.watch.phases();
+    match result {
+        Ok(Source::Paths { disko, system }) => {
+            Ok(Outcome::unchanged(format!("{} is built", system.display()))
+                .with("store_paths", json!({"disko": disko, "system": system}))
+                .with("closure", json!(system))
+                .with("installables", installables)
+                .with("phases", phases)
+                .with("log_path", &options.log_path))
+        }
+        Ok(Source::Flake(flake)) => Err(Failure::new("build", format!("{flake} was not built"))),
+        Err(failure) => Err(failure
+            .with("phases", phases)
+            .with("log_path", &options.log_path)),
+    }
+}

@@ -1,0 +1,167 @@
+//! Run nix and nixos-anywhere, and say what became of them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use ansible_module::Failure;
+use deadline::Deadline;
+
+use crate::child::{self, Ending, Program};
+use crate::options::Options;
+use crate::plan::{self, Files, FlakeRef, Source};
+use crate::tools::{self, Tools};
+use crate::watch::Watch;
+use crate::workspace::Workspace;
+
+/// What the programs of one task share.
+pub(crate) struct Programs<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) deadline: &'a Deadline,
+    /// A directory that is removed with them should this module be killed.
+    pub(crate) private: &'a Path,
+    /// For their PATH.
+    pub(crate) directories: &'a [PathBuf],
+    pub(crate) tools: &'a Tools,
+    /// Hears what they say.
+    pub(crate) watch: Watch,
+}
+
+impl Programs<'_> {
+    /// What is to be installed: built here, unless it is to be built elsewhere.
+    pub(crate) async fn source(&mut self) -> Result<Source, Failure> {
+        if let Some(paths) = &self.options.store_paths {
+            let existing = |path: &Path| {
+                path.canonicalize().map_err(|error| {
+                    let msg = format!("store_paths: {}: {error}", path.display());
+                    Failure::new("invalid_option", msg)
+                })
+            };
+            return Ok(Source::Paths {
+                disko: existing(&paths.disko)?,
+                system: existing(&paths.system)?,
+            });
+        }
+        let text = self.options.flake.as_deref().unwrap_or_default();
+        if !plan::built_here(self.options) {
+            return Ok(Source::Flake(text.to_owned()));
+        }
+        let flake = FlakeRef::parse(text)?;
+        self.watch.begin("Building the configuration");
+        let [system, disko] = plan::installables(&flake, self.options);
+        let system = self.build(&system).await?;
+        let disko = self.build(&disko).await?;
+        self.watch.end();
+        Ok(Source::Paths { disko, system })
+    }
+
+    async fn build(&mut self, installable: &str) -> Result<PathBuf, Failure> {
+        self.watch.note(&format!("$ nix build {installable}"));
+        let arguments = plan::build_arguments(installable, self.options);
+        let environment = [("PATH", Some(tools::joined(self.directories)))];
+        let what = format!("nix build {installable}");
+        self.watch.capture();
+        let nix = self.tools.nix.clone();
+        self.run(&nix, &arguments, &environment, &what).await?;
+        let stdout = self.watch.captured();
+        match stdout.lines().rfind(|line| line.starts_with('/')) {
+            Some(path) => Ok(PathBuf::from(path)),
+            None => Err(Failure::new("build", format!("{what} named no store path"))
+                .detail(self.watch.tail())
+                .hint("nix 2.20 or newer is needed")),
+        }
+    }
+
+    /// Run nixos-anywhere with the files of `workspace`.
+    pub(crate) async fn nixos_anywhere(
+        &mut self,
+        workspace: &Workspace,
+        source: &Source,
+    ) -> Result<(), Failure> {
+        let files = Files {
+            key: workspace.key.as_deref(),
+            extra: workspace.extra.as_deref(),
+        };
+        self.watch.note("$ nixos-anywhere");
+        let (program, mut arguments) = self.tools.nixos_anywhere.clone();
+        arguments.extend(plan::arguments(self.options, source, &files));
+        let environment = workspace.environment(self.directories);
+        self.run(&program, &arguments, &environment, "nixos-anywhere")
+            .await
+    }
+
+    /// Run a program to its successful end.
+    async fn run(
+        &mut self,
+        path: &Path,
+        arguments: &[OsString],
+        environment: &[(&'static str, Option<OsString>)],
+        what: &str,
+    ) -> Result<(), Failure> {
+        let program = Program {
+            path,
+            arguments,
+            environment,
+            private: self.private,
+        };
+        let ending = child::run(&program, what, self.deadline, &mut self.watch)
+            .await
+            .map_err(|error| Failure::new("tool", format!("cannot start {what}: {error}")))?;
+        let phase = match self.watch.current() {
+            Some(phase) => format!(" in the phase \"{phase}\""),
+            None => String::new(),
+        };
+        let what = match &self.options.host {
+            Some(host) => format!("{what} for {host}"),
+            None => what.to_owned(),
+        };
+        match ending {
+            Ending::Exited(status) if status.success() => Ok(()),
+            Ending::Exited(status) => {
+                let how = match status.code() {
+                    Some(code) => format!("ended with exit status {code}"),
+                    None => format!("was killed ({status})"),
+                };
+                let last = self.watch.last().unwrap_or("it said nothing");
+                let msg = format!("{what} {how}{phase}: {last}");
+                let mut failure = Failure::new("tool_failed", msg).detail(self.watch.tail());
+                failure.status = status.code().and_then(|code| u16::try_from(code).ok());
+                Err(failure.hint(hint(self.watch.current(), &what)))
+            }
+            Ending::Stopped(stop) => {
+                let msg = format!("{what} was ended{phase}: {}", stop.reason);
+                let failure = Failure::new(stop.kind, msg).detail(self.watch.tail());
+                Err(match stop.hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                })
+            }
+            Ending::Expired(expired) => {
+                let msg = format!("{what} was ended{phase}: {expired}");
+                Err(Failure::new("timeout", msg)
+                    .detail(self.watch.tail())
+                    .hint("raise timeout if the installation needs longer"))
+            }
+        }
+    }
+}
+
+/// What to do about a failure, by where it happened.
+fn hint(phase: Option<&str>, what: &str) -> &'static str {
+    match phase {
+        _ if what.starts_with("nix build") => {
+            "nothing was done to the machine; the same command on the controller shows the whole error"
+        }
+        Some("Formatting hard drive with disko") => {
+            "compare the disks in the disko configuration with those of the machine (lsblk)"
+        }
+        Some("Uploading the system closure" | "Building the system closure") => {
+            "the new root may be too small, or the connection too weak"
+        }
+        Some("Installing NixOS") => "the machine's output above says what nixos-install met",
+        Some("Gathering machine facts") => "the machine must be a Linux with tar, cpio and setsid",
+        Some("Switching system into kexec") => {
+            "the machine must reach the kexec installer's URL, or give kexec a local tarball"
+        }
+        _ => "the output is in detail, and all of it in log_path if that was given",
+    }
+}
