@@ -50,6 +50,7 @@ class Machine:
         for directory in ("tmp", "home", "ansible", "tools"):
             (self.lab.path / directory).mkdir()
         self.runs = self.lab.path / "runs"
+        self.plays = 0
         (self.lab.path / "tools/nix").symlink_to(PROJECT / "demo/stand-in/nix")
         tool = self.lab.path / "tools/nixos-anywhere"
         tool.write_text(COUNTING.format(runs=self.runs, program=PROJECT / "demo/stand-in/nixos-anywhere"))
@@ -106,7 +107,8 @@ class Machine:
     @contextlib.contextmanager
     def playing(self, *flags):
         """The play while it runs. It is over afterwards, with all of its processes."""
-        log = self.lab.path / "play.log"
+        self.plays += 1
+        log = self.lab.path / f"play{self.plays}.log"
         with log.open("w") as file:
             play = subprocess.Popen(
                 self.command(*flags), cwd=PROJECT, env=self.environment(), stdout=file, stderr=file, start_new_session=True

@@ -219,3 +219,16 @@ def test_trouble_with_each_write(machine, trouble):
     machine.assert_installed()
     assert machine.installations().count("0") == 1, machine.runs.read_text()
     assert machine.succeed() == 0
+
+
+def test_two_controllers_at_once(machine):
+    """Both find no machine; one makes and installs it, the other stops before it does anything."""
+    other = machine.lab.path / "other"
+    with machine.playing() as first, machine.playing("-e", f"nixos_vm_state_root={other}") as second:
+        for play in (first, second):
+            wait_until(lambda play=play: play.poll() is not None, "the plays to end", 900)
+    logs = [play.log.read_text() for play in (first, second)]
+    assert sorted(play.returncode for play in (first, second)) == [0, 2], logs
+    (refused,) = [log for log, play in zip(logs, (first, second), strict=True) if play.returncode]
+    assert "is not touched: it lacks the tag nixos-run-" in refused, refused
+    assert machine.installations() == ["0"] and len(machine.vm_configs()) == 1
