@@ -12,32 +12,59 @@ use serde_json::Value;
 use crate::modules::all;
 use crate::root;
 
+/// How the modules are built.
+#[derive(Clone, Copy)]
+pub enum Profile {
+    /// Quicker to build, slower and larger to run.
+    Debug,
+    /// As the tests use them.
+    Release,
+    /// As they are shipped.
+    Dist,
+}
+
 /// Build all modules and put those that changed into place.
 pub fn install(debug: bool) -> anyhow::Result<()> {
     let library = root().join("library");
     fs::create_dir_all(&library)?;
+    let profile = if debug {
+        Profile::Debug
+    } else {
+        Profile::Release
+    };
+    build_into(&library, profile)
+}
+
+/// Build all modules and put those that changed into `library`.
+pub fn build_into(library: &Path, profile: Profile) -> anyhow::Result<()> {
     let names: Vec<&str> = all().iter().map(|module| module.name).collect();
-    let built = build(&names, debug)?;
+    let built = build(&names, profile)?;
     ensure!(
         built.len() == names.len(),
         "cargo built {built:?}, but the modules are {names:?}"
     );
     for binary in built {
-        put(&binary, &library)?;
+        put(&binary, library)?;
     }
     Ok(())
 }
 
 /// Build the binaries called `names`; returns their paths.
-fn build(names: &[&str], debug: bool) -> anyhow::Result<Vec<PathBuf>> {
+fn build(names: &[&str], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .current_dir(root())
         .args(["build", "--message-format=json-render-diagnostics"])
         .stdout(Stdio::piped());
-    if !debug {
-        command.arg("--release");
+    match profile {
+        Profile::Debug => {}
+        Profile::Release => {
+            command.arg("--release");
+        }
+        Profile::Dist => {
+            command.args(["--profile", "dist"]);
+        }
     }
     for name in names {
         command.args(["--package", name, "--bin", name]);
@@ -72,6 +99,6 @@ fn put(binary: &Path, library: &Path) -> anyhow::Result<()> {
     fs::write(&fresh, &content).with_context(|| format!("writing {}", fresh.display()))?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
     fs::rename(&fresh, &target).with_context(|| format!("writing {}", target.display()))?;
-    println!("library/{}", name.display());
+    println!("{}", target.display());
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The project's chores, as code: `cargo xtask --help`.
 
+mod dist;
 mod docs;
 mod install;
 mod modules;
@@ -29,11 +30,21 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Make what is shipped: a tarball, and an Ansible collection.
+    Dist {
+        /// A directory with built modules, once for each architecture; without it they are built for this one.
+        #[arg(long)]
+        library: Vec<PathBuf>,
+        /// The directory to put it into.
+        #[arg(long, default_value = "dist")]
+        out: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().chore {
         Chore::Install { debug } => install::install(debug),
+        Chore::Dist { library, out } => dist::dist(&library, &out),
         Chore::Docs { check: false } => docs::write(),
         Chore::Docs { check: true } => docs::check(),
     }

@@ -55,9 +55,12 @@ from ansible.plugins.callback import CallbackBase
 MODULES = {"proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install"}
 STEPS = ["image", "upload", "provision", "boot", "install", "finalize"]
 # Seconds: between looks, before a task is shown at all, between two lines of a host (plain).
-LOOK, QUICK, APART = 0.25, 1.0, 2.0
+LOOK = 0.25
+QUICK = 1.0
+APART = 2.0
 # Lines at one look: on a terminal, and elsewhere. More hosts than that are counted.
-ROWS, LINES = 12, 5
+ROWS = 12
+LINES = 5
 WORDS = {
     "lock": "waiting for another task at the same image",
     "hash": "reading the image, to know its checksum",

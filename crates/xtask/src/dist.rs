@@ -1,0 +1,320 @@
+//! What is shipped: a tarball of everything, and an Ansible collection.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::modules::all;
+use crate::{install, root};
+
+const COLLECTION: &str = "nixos_proxmox.pve";
+
+/// Make both in `out`. `libraries` are directories with built modules, one for each architecture;
+/// without any they are built for this computer's.
+pub fn dist(libraries: &[PathBuf], out: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(out)?;
+    let out = out.canonicalize()?;
+    let stage = out.join(".stage");
+    let _ = fs::remove_dir_all(&stage);
+    let built = match libraries {
+        [] => {
+            let library = out.join(".modules");
+            fs::create_dir_all(&library)?;
+            install::build_into(&library, install::Profile::Dist)?;
+            by_architecture(&[library])?
+        }
+        some => by_architecture(some)?,
+    };
+    for (machine, library) in &built {
+        report(machine, library)?;
+        tarball(machine, library, &stage, &out)?;
+    }
+    collection(&built, &stage, &out)?;
+    fs::remove_dir_all(&stage)?;
+    Ok(())
+}
+
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+/// The libraries by the architecture of their modules, which must be whole.
+fn by_architecture(libraries: &[PathBuf]) -> anyhow::Result<BTreeMap<&'static str, PathBuf>> {
+    let mut found = BTreeMap::new();
+    for library in libraries {
+        let mut machines = Vec::new();
+        for module in all() {
+            machines.push(machine(&library.join(module.name))?);
+        }
+        machines.dedup();
+        let [machine] = machines[..] else {
+            bail!(
+                "{} holds modules of several architectures: {machines:?}",
+                library.display()
+            );
+        };
+        ensure!(
+            found.insert(machine, library.canonicalize()?).is_none(),
+            "two libraries hold modules for {machine}"
+        );
+    }
+    Ok(found)
+}
+
+/// The architecture that an ELF program is for, as `uname -m` names it.
+fn machine(program: &Path) -> anyhow::Result<&'static str> {
+    let mut head = [0; 20];
+    fs::File::open(program)
+        .and_then(|mut file| file.read_exact(&mut head))
+        .with_context(|| format!("reading the module {}", program.display()))?;
+    match (&head[..4], u16::from_le_bytes([head[18], head[19]])) {
+        (b"\x7fELF", 62) => Ok("x86_64"),
+        (b"\x7fELF", 183) => Ok("aarch64"),
+        _ => bail!(
+            "{} is no Linux program for x86_64 or aarch64",
+            program.display()
+        ),
+    }
+}
+
+fn report(machine: &str, library: &Path) -> anyhow::Result<()> {
+    for module in all() {
+        let size = fs::metadata(library.join(module.name))?.len();
+        println!(
+            "{machine} {} {:.1} MiB",
+            module.name,
+            size as f64 / 1048576.0
+        );
+    }
+    Ok(())
+}
+
+/// The project as a user runs it: unpack and go.
+fn tarball(machine: &str, library: &Path, stage: &Path, out: &Path) -> anyhow::Result<()> {
+    let name = format!("nixos-proxmox-{}-{machine}-linux", version());
+    let top = stage.join(&name);
+    for path in [
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "ansible.cfg",
+        "provision.yml",
+        "playbooks",
+        "inventory/example",
+        "docs",
+    ] {
+        copy(&root().join(path), &top.join(path))?;
+    }
+    copy_role(&top.join("roles/nixos_vm"))?;
+    for module in all() {
+        put_module(&module, library, "", &top.join("library"))?;
+        fs::write(
+            top.join("library").join(format!("{}.yml", module.name)),
+            (module.docs)()?,
+        )?;
+    }
+    // The role finds the modules wherever it is copied to with `cp -rL`.
+    std::os::unix::fs::symlink("../../library", top.join("roles/nixos_vm/library"))?;
+    run(Command::new("tar")
+        .args([
+            "--create",
+            "--gzip",
+            "--sort=name",
+            "--owner=0",
+            "--group=0",
+        ])
+        .arg("--file")
+        .arg(out.join(format!("{name}.tar.gz")))
+        .arg("-C")
+        .arg(stage)
+        .arg(&name))?;
+    println!("{name}.tar.gz");
+    Ok(())
+}
+
+fn collection(
+    built: &BTreeMap<&'static str, PathBuf>,
+    stage: &Path,
+    out: &Path,
+) -> anyhow::Result<()> {
+    let top = stage.join("collection");
+    for path in ["galaxy.yml", "meta/runtime.yml", "README.md"] {
+        copy(&root().join("collection").join(path), &top.join(path))?;
+    }
+    for path in ["LICENSE-MIT", "LICENSE-APACHE", "CHANGELOG.md"] {
+        copy(&root().join(path), &top.join(path))?;
+    }
+    let galaxy = fs::read_to_string(top.join("galaxy.yml"))?;
+    ensure!(
+        galaxy.contains(&format!("\nversion: {}\n", version())),
+        "collection/galaxy.yml must say version {}",
+        version()
+    );
+    let machines: Vec<&str> = built.keys().copied().collect();
+    edit(
+        &top.join("README.md"),
+        "ARCHITECTURES",
+        &machines.join(", "),
+    )?;
+
+    // The programs of the first architecture bear the modules' own names, which is where ansible-doc looks.
+    let suffixes: Vec<(&str, String)> = machines
+        .iter()
+        .enumerate()
+        .map(|(n, machine)| {
+            (
+                *machine,
+                if n == 0 {
+                    String::new()
+                } else {
+                    format!("_{machine}")
+                },
+            )
+        })
+        .collect();
+    let modules = top.join("plugins/modules");
+    for module in all() {
+        for (machine, suffix) in &suffixes {
+            put_module(&module, &built[machine], suffix, &modules)?;
+        }
+        let docs = qualified(&(module.docs)()?);
+        fs::write(modules.join(format!("{}.yml", module.name)), docs)?;
+        copy(
+            &root().join("collection/plugins/action/module.py"),
+            &top.join(format!("plugins/action/{}.py", module.name)),
+        )?;
+    }
+    let chooser = "plugins/plugin_utils/architecture.py";
+    copy(&root().join("collection").join(chooser), &top.join(chooser))?;
+    let table: Vec<String> = suffixes
+        .iter()
+        .map(|(machine, suffix)| format!("\"{machine}\": \"{suffix}\""))
+        .collect();
+    edit(&top.join(chooser), "\"x86_64\": \"\"", &table.join(", "))?;
+
+    copy_role(&top.join("roles/nixos_vm"))?;
+    for entry in fs::read_dir(top.join("roles/nixos_vm/tasks"))? {
+        let path = entry?.path();
+        fs::write(&path, qualified(&fs::read_to_string(&path)?))?;
+    }
+    fs::create_dir_all(top.join("plugins/callback"))?;
+    fs::rename(
+        top.join("roles/nixos_vm/callback_plugins/nixos_vm_progress.py"),
+        top.join("plugins/callback/nixos_vm_progress.py"),
+    )?;
+    fs::remove_dir_all(top.join("roles/nixos_vm/callback_plugins"))?;
+    for (from, to) in [
+        ("provision.yml", "provision.yml"),
+        ("playbooks/destroy.yml", "destroy.yml"),
+    ] {
+        let to = top.join("playbooks").join(to);
+        copy(&root().join(from), &to)?;
+        edit(
+            &to,
+            "name: nixos_vm\n",
+            &format!("name: {COLLECTION}.nixos_vm\n"),
+        )?;
+    }
+    run(Command::new(ansible_galaxy())
+        .args(["collection", "build", "--force", "--output-path"])
+        .arg(out)
+        .arg(&top))
+}
+
+/// Documentation or tasks with the modules' full names, which is what they are known by outside.
+fn qualified(text: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for line in &mut lines {
+        for module in all() {
+            let (name, full) = (module.name, format!("{COLLECTION}.{}", module.name));
+            let at = line.len() - line.trim_start_matches([' ', '-']).len();
+            if line[at..].starts_with(&format!("{name}:")) {
+                line.insert_str(at, &format!("{COLLECTION}."));
+            }
+            *line = line.replace(&format!("M({name})"), &format!("M({full})"));
+            if line.trim_end() == format!("    - module: {name}") {
+                *line = format!("    - module: {full}");
+            }
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn put_module(
+    module: &crate::modules::Entry,
+    library: &Path,
+    suffix: &str,
+    to: &Path,
+) -> anyhow::Result<()> {
+    let target = to.join(format!("{}{suffix}", module.name));
+    copy(&library.join(module.name), &target)?;
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// The role without its link to the modules.
+fn copy_role(to: &Path) -> anyhow::Result<()> {
+    let role = root().join("roles/nixos_vm");
+    for entry in fs::read_dir(&role)? {
+        let name = entry?.file_name();
+        if name != "library" {
+            copy(&role.join(&name), &to.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Copy a file or a tree, without what Python leaves behind.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let context = || format!("copying {} to {}", from.display(), to.display());
+    if from.is_dir() {
+        fs::create_dir_all(to).with_context(context)?;
+        for entry in fs::read_dir(from).with_context(context)? {
+            let name = entry?.file_name();
+            if name != "__pycache__" {
+                copy(&from.join(&name), &to.join(&name))?;
+            }
+        }
+    } else {
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).with_context(context)?;
+        }
+        fs::copy(from, to).with_context(context)?;
+    }
+    Ok(())
+}
+
+fn edit(path: &Path, old: &str, new: &str) -> anyhow::Result<()> {
+    let text = fs::read_to_string(path)?;
+    ensure!(
+        text.contains(old),
+        "{} does not contain {old:?}",
+        path.display()
+    );
+    fs::write(path, text.replace(old, new))?;
+    Ok(())
+}
+
+fn ansible_galaxy() -> PathBuf {
+    let own = root().join(".venv/bin/ansible-galaxy");
+    if own.exists() {
+        own
+    } else {
+        "ansible-galaxy".into()
+    }
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let done = command
+        .status()
+        .with_context(|| format!("starting {command:?}"))?;
+    ensure!(done.success(), "{command:?} failed: {done}");
+    Ok(())
+}
