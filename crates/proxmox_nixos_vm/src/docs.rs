@@ -11,8 +11,8 @@ pub fn documentation() -> Documentation {
             "An existing VM is compared with the description by meaning: spelling, order, defaults, generated MAC addresses \
              and sizes rounded by a storage make no difference. Only what differs is sent, guarded against changes that \
              others make at the same time.",
-            "Disks of an existing VM are grown if need be, but never shrunk, moved, replaced, or removed unless \
-             O(remove_disks) names them.",
+            "Disks of an existing VM are grown if need be, and moved with O(move_disks), but never shrunk, replaced, or removed \
+             unless O(remove_disks) names them.",
             "A new VM gets the next free VMID if none is given; any number of tasks may do so at once.",
         ],
         notes: &[
@@ -22,8 +22,10 @@ pub fn documentation() -> Documentation {
             "The drive and the credentials of cloud-init belong to M(cloudinit_drive).",
             "Some changes of a running VM wait for its next stop and start. They are in RV(pending), and are brought into \
              effect at once with O(restart=true).",
+            "PVE lets only C(root@pam) with its password set C(args), C(arch), C(hookscript), devices of the node that are given without \
+             a mapping, and paths of the node. For anybody else the module says so before it changes anything.",
             "Privileges: VM.Audit to look; VM.Allocate, VM.Config.*, Datastore.AllocateSpace and SDN.Use to create and \
-             change; VM.PowerMgmt to start and stop; VM.Clone on the template for O(clone); Pool.Allocate for O(pool).",
+             change; VM.PowerMgmt to start and stop; VM.GuestAgent.Audit for RV(guest_agent); VM.Clone on the template for O(clone); Pool.Allocate for O(pool).",
         ],
         requirements: &["Proxmox VE 8 or newer"],
         seealso: &["proxmox_iso", "cloudinit_drive", "nixos_anywhere_install"],
@@ -169,6 +171,21 @@ template:
   returned: when the VM exists
   type: bool
   sample: false
+unused_disks:
+  description: The VM's volumes that no drive uses, which O(remove_disks) can delete.
+  returned: when the VM exists
+  type: dict
+  sample: {unused0: 'local:101/vm-101-disk-1.raw'}
+guest_agent:
+  description: What the guest says about itself.
+  returned: when the VM was running before, and its guest agent answers
+  type: dict
+  contains:
+    hostname: {description: Its hostname., type: str}
+    os: {description: 'What its os-release and kernel say, such as C(id), C(version_id), C(kernel_release).', type: dict}
+    addresses: {description: Its addresses beyond loopback and link., type: list, elements: str}
+    interfaces: {description: 'Its network cards, each with C(name), C(mac) and C(addresses).', type: list, elements: dict}
+  sample: {hostname: web1, os: {id: nixos}, addresses: [192.0.2.11], interfaces: [{name: ens18, mac: 'bc:24:11:00:00:01', addresses: [192.0.2.11/24]}]}
 restart_required:
   description: Whether changes are pending.
   returned: success

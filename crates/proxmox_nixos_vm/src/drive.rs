@@ -51,6 +51,8 @@ pub enum Difference {
         /// The new size, if the disk must grow.
         grow: Option<u64>,
     },
+    /// The disk is on another storage; what else differs is seen when it has been moved to this one.
+    Move(String),
     /// This module does not do that.
     Refused(String),
 }
@@ -293,10 +295,12 @@ impl Drive {
                 let (is, wanted) = if have.is_cdrom() { ("CD-ROM", "disk") } else { ("disk", "CD-ROM") };
                 refused(format!("there is a {is} where a {wanted} is described; remove it first (remove_disks), or take another key"))
             }
-            _ if self.storage() != have.storage() => refused(format!(
-                "the disk is on the storage {} and not on {}; disks are not moved by this module",
-                have.storage().unwrap_or("?"), self.storage().unwrap_or("?"),
+            (Source::New { .. }, Source::Volume(path)) if have.storage().is_none() => refused(format!(
+                "the disk is {path} and on no storage; remove it first (remove_disks), or take another key"
             )),
+            (Source::New { storage }, Source::Volume(_)) if have.storage() != Some(storage) => {
+                Difference::Move(storage.clone())
+            }
             (Source::Volume(want), Source::Volume(volid)) if want != volid => refused(format!(
                 "the disk is {volid} and not {want}; a disk is never replaced: remove it first (remove_disks)"
             )),
@@ -554,11 +558,11 @@ mod tests {
     }
 
     #[test]
-    fn disks_are_never_shrunk_moved_or_replaced() {
+    fn disks_are_never_shrunk_or_replaced() {
         let disk = "local:101/vm-101-disk-0.raw,size=32G";
         for (want, have, part) in [
             ("local:16", disk, "never shrunk"),
-            ("zfs:32", disk, "not moved"),
+            ("zfs:32", "/dev/sdb", "on no storage"),
             ("local:101/vm-101-disk-7.raw", disk, "never replaced"),
             ("local:iso/a.iso,media=cdrom", disk, "there is a disk"),
             (
@@ -579,6 +583,15 @@ mod tests {
                 "{want} against {have}: {outcome:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_disk_on_another_storage_moves() {
+        let have = drive(json!("local:101/vm-101-disk-0.raw,size=32G"));
+        assert_eq!(
+            drive(json!("zfs:32")).against("scsi0", &have),
+            Difference::Move("zfs".into())
+        );
     }
 
     #[test]

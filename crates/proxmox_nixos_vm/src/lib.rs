@@ -3,6 +3,7 @@
 //! `options` are what users write, `wanted` is that in PVE's terms, `find` and `state` read what is, `plan` (pure)
 //! compares, and `create`, `update`, `power` and `destroy` carry out.
 
+mod agent;
 mod clone;
 mod create;
 mod destroy;
@@ -17,6 +18,7 @@ mod place;
 mod plan;
 mod power;
 mod precheck;
+mod rights;
 mod run;
 mod site;
 mod size;

@@ -175,7 +175,7 @@ pub struct Options {
     /// for a disk, C(iso) for a CD-ROM, C(volume) for an existing volume, and any of PVE's drive options
     /// (C(discard), C(iothread), C(ssd), C(cache), C(backup), C(format), C(import_from), ...).
     /// What an existing disk is described as is what it becomes: a drive option that is not named is PVE's default.
-    /// An existing disk is grown if need be, but never shrunk, moved, replaced or detached.
+    /// An existing disk is grown if need be, and moved with O(move_disks), but never shrunk, replaced or detached.
     pub scsi: Option<BTreeMap<String, Value>>,
 
     /// VirtIO block drives, V(virtio0) to V(virtio15), as O(scsi).
@@ -215,7 +215,12 @@ pub struct Options {
     #[serde(default)]
     pub remove_disks: Vec<String>,
 
-    /// Delete the volumes of the disks that O(remove_disks) names. This destroys their data. Unused volumes
+    /// Move a disk that is on another storage than described, on a running VM too. The copy that is left behind is kept as an
+    /// unused volume, unless O(delete_disks) is set. Without it a disk on another storage is an error.
+    #[serde(default)]
+    pub move_disks: bool,
+
+    /// Delete the volumes of the disks that O(remove_disks) names, and what O(move_disks) leaves behind. This destroys their data. Unused volumes
     /// can be named too (V(unused0)).
     #[serde(default)]
     pub delete_disks: bool,

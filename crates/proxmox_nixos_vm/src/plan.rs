@@ -24,6 +24,8 @@ pub struct Plan {
     pub delete: BTreeSet<String>,
     /// Whether volumes are allocated, which may take its time.
     pub allocates: bool,
+    /// Disks to move to these storages. That comes first, and what else there is to do is planned anew afterwards.
+    pub moves: BTreeMap<String, String>,
     /// Volumes to delete after their disk was detached.
     pub volumes: BTreeSet<String>,
     /// Disks to grow, to this many bytes.
@@ -47,6 +49,7 @@ impl Plan {
             && self.set.is_empty()
             && self.delete.is_empty()
             && self.grow.is_empty()
+            && self.moves.is_empty()
             && self.boot.is_none()
             && self.pool.is_none()
     }
@@ -59,7 +62,12 @@ impl Plan {
             .chain(&self.delete)
             .map(String::as_str)
             .collect();
-        names.extend(self.grow.keys().map(String::as_str));
+        names.extend(
+            self.grow
+                .keys()
+                .chain(self.moves.keys())
+                .map(String::as_str),
+        );
         names.extend(self.boot.as_ref().map(|_| "boot"));
         names.extend(self.pool.as_ref().map(|_| "pool"));
         names.into_iter().collect()
@@ -195,6 +203,14 @@ fn drives(plan: &mut Plan, wanted: &Wanted, have: &Config) {
         match want.against(key, &existing) {
             Difference::None => plan.shows(key, Some(current), Some(current)),
             Difference::Refused(why) => plan.refusals.push(why),
+            Difference::Move(storage) if wanted.move_disks => {
+                plan.shows(key, Some(current), Some(&want.to_text()));
+                plan.moves.insert(key.clone(), storage);
+            }
+            Difference::Move(storage) => plan.refusals.push(format!(
+                "{key}: the disk is on the storage {} and not on {storage}; it is not moved without move_disks: true",
+                existing.storage().unwrap_or("?"),
+            )),
             Difference::Edit { text, grow } => {
                 let after = text.as_ref().unwrap_or(current);
                 let shown = match grow {

@@ -25,6 +25,10 @@ impl Needs {
     /// What the options that a plan sets need.
     pub fn of(plan: &Plan) -> Self {
         let mut needs = Self::default();
+        for storage in plan.moves.values() {
+            let contents = needs.storages.entry(storage.clone()).or_default();
+            contents.insert("images");
+        }
         for (key, text) in &plan.set {
             if drive::is_key(key) {
                 if let Ok(drive) = Drive::from_text(text) {

@@ -16,7 +16,7 @@ use crate::site::Site;
 use crate::state::{self, State};
 use crate::vmid::VmidRange;
 use crate::wanted::Wanted;
-use crate::{clone, destroy, place, power, template, update};
+use crate::{agent, clone, destroy, place, power, rights, template, update};
 
 /// What is done to a VM's power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +135,8 @@ impl Job<'_> {
             Some(seen) => {
                 let vm = State::of(self.site, &seen).await?;
                 let msg = format!("{} on {} is {}", vm.object(), vm.node, vm.status);
-                outcome(false, msg, vm.values(), &[])
+                self.described_by_guest(&vm, outcome(false, msg, vm.values(), &[]))
+                    .await
             }
             None => outcome(
                 false,
@@ -189,6 +190,7 @@ impl Job<'_> {
             None => plan::create(self.wanted),
         };
         update::refuse(&plan, &self.described())?;
+        rights::check(&plan, self.site.client.caller(), &self.described())?;
         let node = self.options.node.as_deref();
         let node = node.or(source.as_ref().map(|source| source.node.as_str()));
         let node = place::choose(self.site, &inventory, node, &Needs::of(&plan)).await?;
@@ -302,6 +304,7 @@ impl Job<'_> {
         let was = vm.status.clone();
         let plan = update::plan(self.site, self.wanted, &vm).await?;
         update::refuse(&plan, &vm.object())?;
+        rights::check(&plan, self.site.client.caller(), &vm.object())?;
         let mut actions = Vec::new();
         actions.extend(created.as_ref().map(|(action, _)| *action));
         let convert = self.options.state == Asked::Template && !vm.is_template();
@@ -358,7 +361,21 @@ impl Job<'_> {
             plan.after.insert("template".into(), true.into());
         }
         let diff = difference(&vm, created, plan, &was, will_be);
-        Ok(outcome(changed, msg, vm.values(), &actions).diff(diff))
+        let result = outcome(changed, msg, vm.values(), &actions).diff(diff);
+        // The agent of a guest that was started a moment ago cannot be up.
+        Ok(if power.is_some() || check {
+            result
+        } else {
+            self.described_by_guest(&vm, result).await
+        })
+    }
+
+    /// The result with what the guest's agent says, if it says anything.
+    async fn described_by_guest(&self, vm: &State, result: Outcome) -> Outcome {
+        match agent::facts(self.site, vm).await {
+            Some(facts) => result.with("guest_agent", facts),
+            None => result,
+        }
     }
 
     async fn switch(&self, vm: State, power: Power) -> Result<State, Failure> {

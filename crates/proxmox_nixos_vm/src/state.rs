@@ -114,6 +114,15 @@ impl State {
         flag.and_then(pve_client::property::parse_bool) == Some(true)
     }
 
+    /// Its volumes that no drive uses, by their keys (`unused0`).
+    fn unused(&self) -> Config {
+        let unused = self.config.iter().filter(|(key, _)| {
+            key.strip_prefix("unused")
+                .is_some_and(crate::text::is_index)
+        });
+        unused.map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+
     /// Its tags.
     pub fn tags(&self) -> BTreeSet<String> {
         let text = self.config.get("tags").map(String::as_str);
@@ -132,7 +141,7 @@ impl State {
         let values = json!({
             "exists": true, "vmid": self.vmid, "node": self.node, "name": self.name(), "status": self.status,
             "tags": self.tags(), "config": config, "pending": pending, "restart_required": restart,
-            "template": self.is_template(),
+            "template": self.is_template(), "unused_disks": self.unused(),
         });
         match values {
             Value::Object(map) => map,

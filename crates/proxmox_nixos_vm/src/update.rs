@@ -58,12 +58,34 @@ pub async fn apply(
             break;
         }
         precheck::check(site, &vm.node, &Needs::of(&plan)).await?;
-        let error = match steps(site, &vm, &plan).await {
+        let moves = !plan.moves.is_empty();
+        let done = if moves {
+            move_disks(site, wanted, &vm, &plan).await
+        } else {
+            steps(site, &vm, &plan).await
+        };
+        let error = match done {
+            Ok(()) if moves => None,
             Ok(()) => {
                 vm = State::read(site, &vm.node, vm.vmid).await?;
                 break;
             }
-            Err(error) => error,
+            Err(error) => Some(error),
+        };
+        let Some(error) = error else {
+            vm = State::read(site, &vm.node, vm.vmid).await?;
+            check(guard, &vm, false)?;
+            plan = self::plan(site, wanted, &vm).await?;
+            if !plan.moves.is_empty() && attempt >= ATTEMPTS {
+                let msg = format!(
+                    "{} has disks on other storages again and again after they were moved",
+                    vm.object()
+                );
+                return Err(
+                    Failure::new("conflict", msg).hint("does somebody else move them back?")
+                );
+            }
+            continue;
         };
         let unplugged = is_unplug_problem(&error);
         let unsettled = error.may_have_happened() || is_conflict(&error) || unplugged;
@@ -72,23 +94,54 @@ pub async fn apply(
         }
         settle(site, &vm).await?;
         vm = State::read(site, &vm.node, vm.vmid).await?;
-        if let Some(guard) = guard {
-            guard.check(&vm).map_err(|refusal| {
-                if error.may_have_happened() {
-                    refusal.hint(
-                        "the answer to a change by this task was lost, so that may have been this task or another one",
-                    )
-                } else {
-                    refusal
-                }
-            })?;
-        }
+        check(guard, &vm, error.may_have_happened())?;
         plan = self::plan(site, wanted, &vm).await?;
         if unplugged && plan.set.keys().any(|key| key != "boot") {
             return Err(failed("change", &vm.object(), error));
         }
     }
     Ok(vm)
+}
+
+/// Check the guard on a VM that was read again, `lost` when that was because of an answer that did not come.
+fn check(guard: Option<&Guard>, vm: &State, lost: bool) -> Result<(), Failure> {
+    let Some(guard) = guard else { return Ok(()) };
+    guard.check(vm).map_err(|refusal| {
+        if lost {
+            refusal.hint(
+                "the answer to a change by this task was lost, so that may have been this task or another one",
+            )
+        } else {
+            refusal
+        }
+    })
+}
+
+/// Move disks to other storages, the first one guarded by the digest.
+async fn move_disks(
+    site: &Site<'_>,
+    wanted: &Wanted,
+    vm: &State,
+    plan: &Plan,
+) -> Result<(), Error> {
+    let path = format!("/nodes/{}/qemu/{}/move_disk", vm.node, vm.vmid);
+    let mut digest = vm.digest.clone();
+    for (disk, storage) in &plan.moves {
+        let object = format!("{disk} of {}", vm.object());
+        site.says("move", &object);
+        let mut params = Params::new()
+            .with("disk", disk)
+            .with("storage", storage)
+            .with("delete", u8::from(wanted.delete_volumes));
+        if let Some(digest) = digest.take() {
+            params.set("digest", digest);
+        }
+        let watch = site.watches("move", &object);
+        site.client
+            .post_task(&path, &params, site.deadline, watch)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {

@@ -27,6 +27,8 @@ pub struct Wanted {
     pub remove: BTreeSet<String>,
     /// Whether the volumes of removed disks are deleted.
     pub delete_volumes: bool,
+    /// Whether disks on other storages are moved.
+    pub move_disks: bool,
     /// What the tags of the VM must be, so that it is touched.
     pub guard: Guard,
 }
@@ -235,6 +237,7 @@ impl Builder {
 
     fn removals(&mut self, options: &Options) {
         self.wanted.delete_volumes = options.delete_disks;
+        self.wanted.move_disks = options.move_disks;
         for key in &options.remove_disks {
             let unused = key.strip_prefix("unused").is_some_and(text::is_index);
             if !unused && !drive::is_key(key) {

@@ -129,7 +129,7 @@ fn a_disk_is_never_shrunk_or_replaced() {
     let before = lab.config(vmid);
     for (scsi0, part) in [
         ("local:1", "never shrunk"),
-        ("local-zfs:2", "not moved"),
+        ("local-zfs:2", "not moved without move_disks"),
         (
             "local:iso/a.iso,media=cdrom",
             "there is a disk where a CD-ROM is described",
@@ -462,4 +462,109 @@ fn without_a_node_one_is_chosen() {
     let made = lab.ok(json!({"name": "anywhere", "scsi": {"scsi0": "local:1"}}));
     assert_eq!(made["node"], "pve");
     assert_eq!(made["config"]["boot"], "order=scsi0");
+}
+
+#[test]
+fn a_disk_moves_when_that_is_said() {
+    let lab = Lab::new();
+    let vmid = lab.ok(web1())["vmid"].as_u64().unwrap();
+    let old = volume(&lab.config(vmid), "scsi0");
+    let elsewhere = |more: Value| {
+        with(
+            with(
+                web1(),
+                json!({"move_disks": true, "scsi": {"scsi0": "local-zfs:2,discard=on,iothread=1"}}),
+            ),
+            more,
+        )
+    };
+    let check = lab.check(elsewhere(json!({})));
+    assert_eq!(
+        (&check["actions"], &check["diff"]["after"]["scsi0"]),
+        (
+            &json!(["change"]),
+            &json!("local-zfs:2,discard=on,iothread=1")
+        )
+    );
+    lab.faults(json!([{"method": "POST", "path": "/nodes/pve/qemu/*/move_disk", "nth": 1, "action": "drop-after"}]));
+    let moved = lab.ok(elsewhere(json!({"state": "started"})));
+    assert!(
+        moved["config"]["scsi0"]
+            .as_str()
+            .unwrap()
+            .ends_with("vm-100-disk-0,discard=on,iothread=1,size=2G"),
+        "{moved:#}"
+    );
+    assert_eq!(moved["unused_disks"], json!({"unused0": old}));
+    assert_eq!(lab.ok(elsewhere(json!({})))["changed"], json!(false));
+    // Back, while it runs, and nothing is left behind.
+    let back = with(
+        web1(),
+        json!({"scsi": {"scsi0": "local:2,discard=on,iothread=1"}, "move_disks": true, "delete_disks": true}),
+    );
+    let back = lab.ok(back);
+    assert_eq!(back["status"], "running");
+    assert_eq!(back["unused_disks"], json!({"unused0": old}), "{back:#}");
+    assert!(lab.has_volume(&volume(&back["config"], "scsi0")));
+    let nowhere = lab.fails(with(
+        web1(),
+        json!({"scsi": {"scsi0": "noiso:2"}, "move_disks": true}),
+    ));
+    assert_eq!(nowhere["error"]["kind"], "storage_content");
+}
+
+#[test]
+fn a_disk_begins_as_a_copy_of_a_volume() {
+    let lab = Lab::new();
+    let options =
+        |name: &str, disk: Value| json!({"node": "pve", "name": name, "scsi": {"scsi0": disk}});
+    let first = lab.ok(options("first", json!("local:0.25")));
+    let volid = volume(&first["config"], "scsi0");
+    let second = options(
+        "second",
+        json!({"storage": "local-zfs", "import_from": volid, "size": "512M"}),
+    );
+    let made = lab.ok(second.clone());
+    assert_eq!(
+        made["config"]["scsi0"], "local-zfs:vm-101-disk-0,size=512M",
+        "{made:#}"
+    );
+    assert_eq!(lab.ok(second)["changed"], json!(false));
+}
+
+#[test]
+fn what_only_root_may_set_is_said_before() {
+    let lab = Lab::new();
+    for (options, name) in [
+        (json!({"config": {"args": "-x"}}), "args"),
+        (
+            json!({"config": {"hookscript": "local:snippets/a.pl"}}),
+            "hookscript",
+        ),
+        (json!({"serial": {"serial1": "/dev/ttyS0"}}), "serial1"),
+        (json!({"hostpci": {"hostpci0": "01:00.0"}}), "hostpci0"),
+        (json!({"usb": {"usb0": "host=1234:5678"}}), "usb0"),
+        (
+            json!({"sata": {"sata3": {"storage": "local", "import_from": "/etc/passwd"}}}),
+            "sata3",
+        ),
+    ] {
+        let refused = lab.fails(with(web1(), options));
+        assert_eq!(refused["error"]["kind"], "root_only", "{refused:#}");
+        assert_eq!(refused["error"]["object"], name);
+    }
+    assert!(lab.writes().is_empty());
+}
+
+#[test]
+fn a_guest_whose_agent_is_silent_is_no_failure() {
+    let lab = Lab::new();
+    lab.ok(with(web1(), json!({"state": "started"})));
+    for action in ["status", "drop-after"] {
+        lab.faults(json!([{"path": "/nodes/pve/qemu/*/agent/*", "nth": 2, "action": action}]));
+        for _ in 0..2 {
+            let silent = lab.ok(json!({"name": "web1", "state": "current"}));
+            assert_eq!(silent.get("guest_agent"), None, "{silent:#}");
+        }
+    }
 }
