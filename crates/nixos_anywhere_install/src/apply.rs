@@ -80,9 +80,14 @@ pub(crate) async fn install(
                     options.host()
                 ));
             }
+            let hardware = hardware_config(options, task);
             let closure = installed.closure;
             let msg = format!("installed on {}", target.address());
-            Ok(Outcome::changed(msg)
+            let mut outcome = Outcome::changed(msg);
+            if let Some(hardware) = hardware {
+                outcome = outcome.with("hardware_config", hardware);
+            }
+            Ok(outcome
                 .diff(difference(options, &guest, closure.as_deref()))
                 .with("guest", guest)
                 .with("closure", closure)
@@ -96,6 +101,18 @@ pub(crate) async fn install(
             .with("guest", guest)
             .with("phases", phases)
             .with("log_path", &options.log_path)),
+    }
+}
+
+/// What nixos-anywhere wrote of the machine's hardware, if it was asked to.
+fn hardware_config(options: &Options, task: &Task) -> Option<String> {
+    let path = &options.generate_hardware_config.as_ref()?.path;
+    match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            task.warn(format!("cannot read {}: {error}", path.display()));
+            None
+        }
     }
 }
 

@@ -163,6 +163,10 @@ phases:
       description: How long it took.
       type: float
       returned: always
+hardware_config:
+  description: The content of the file that O(generate_hardware_config) names.
+  returned: when something was installed, with O(generate_hardware_config)
+  type: str
 released:
   description: Whether the installed system was unmounted on the installer.
   returned: when something was installed

@@ -124,6 +124,9 @@ pub struct Options {
     pub allow_kexec: bool,
     /// With O(state=verified), the store path that the machine must run.
     pub closure: Option<String>,
+    /// With O(state=verified), units that failed on the machine are an error instead of a warning.
+    #[serde(default)]
+    pub fail_on_failed_units: bool,
     /// A file for the whole output of C(nix) and C(nixos-anywhere). It is made anew, with mode
     /// 0600.
     #[schemars(extend("x-ansible" = {"type": "path"}))]

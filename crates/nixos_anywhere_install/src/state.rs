@@ -212,11 +212,19 @@ pub(crate) async fn verify(
     }
     let failed = failed_units(&found.connection, deadline).await;
     if let Some(units) = failed.as_ref().filter(|units| !units.is_empty()) {
-        task.warn(format!(
+        let msg = format!(
             "{} runs, but units failed on it: {}",
             target.address(),
             units.join(", ")
-        ));
+        );
+        if options.fail_on_failed_units {
+            return Err(Failure::new("failed_units", msg)
+                .object(options.host())
+                .hint(format!("on the machine: journalctl -b -u {}", units[0]))
+                .with("failed_units", units)
+                .with("guest", found.guest));
+        }
+        task.warn(msg);
     }
     let msg = format!("{} runs the installed system", target.address());
     Ok(Outcome::unchanged(msg)

@@ -515,6 +515,17 @@ fn the_installed_system_is_verified() {
     assert_eq!(result["guest"]["host_key"], "installed", "{result}");
     assert_eq!(result["closure"], SYSTEM);
     assert_eq!(result["failed_units"], json!(["nginx.service"]));
+    assert!(
+        result["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("nginx.service")
+    );
+    let mut strict = more(&key, SYSTEM);
+    strict["fail_on_failed_units"] = json!(true);
+    let result = lab.run(strict);
+    assert_eq!(result["error"]["kind"], "failed_units", "{result}");
+    assert_eq!(result["failed_units"], json!(["nginx.service"]));
 
     // It is not what is wanted until it is.
     let next = "/nix/store/ddd-next";
@@ -885,4 +896,48 @@ fn an_installer_is_booted_over_another_system_where_that_is_allowed() {
         "{}",
         lab.ran()
     );
+}
+
+#[test]
+fn the_hardware_configuration_is_written_and_returned() {
+    let lab = Lab::new(INSTALLER);
+    for (backend, content) in [
+        ("nixos-generate-config", "{ ... }: { }"),
+        ("nixos-facter", "{}"),
+    ] {
+        let file = lab.path(backend);
+        let writes = format!("echo '{content}' >{}", file.display());
+        lab.tool("nixos-anywhere", &lab.installs(&writes, SYSTEM));
+        fs::remove_file(lab.path("ran")).ok();
+        let result = lab.run(json!({
+            "generate_hardware_config": {"backend": backend, "path": file}, "disko_deps": false,
+            "substitute_on_destination": false, "use_machine_substituters": false, "print_build_logs": true,
+        }));
+        assert_eq!(
+            result["hardware_config"],
+            format!("{content}\n"),
+            "{result}"
+        );
+        let ran = lab.ran();
+        assert!(
+            ran.ends_with(&format!(
+                " --generate-hardware-config {backend} {} -i {}\n",
+                file.display(),
+                ran.trim_end().rsplit(' ').next().unwrap()
+            )),
+            "{ran}"
+        );
+        for word in [
+            "--no-disko-deps",
+            "--no-substitute-on-destination",
+            "--no-use-machine-substituters",
+            "--print-build-logs",
+            "--flake /infra#web1 --build-on local --disko-mode disko",
+        ] {
+            assert!(ran.contains(&format!(" {word} ")), "{word}: {ran}");
+        }
+        // It is built by nixos-anywhere, once the file is there.
+        assert!(!ran.contains("nix build"), "{ran}");
+        fs::write(lab.sshd.path("os-release"), INSTALLER).unwrap();
+    }
 }
