@@ -1,26 +1,34 @@
-//! `library/NAME.yml`, the sidecar that `ansible-doc` reads beside a module's binary.
+//! What is generated from the modules' types: `library/NAME.yml`, the sidecar that `ansible-doc`
+//! reads beside a module's binary, and `docs/reference/`.
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use crate::modules::{Entry, all};
-use crate::root;
+use crate::modules::all;
+use crate::{reference, root};
 
-fn path(module: &Entry) -> PathBuf {
-    root().join("library").join(format!("{}.yml", module.name))
+/// All files: path below the project's root, and text.
+fn files() -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = reference::files()?;
+    for module in all() {
+        files.push((format!("library/{}.yml", module.name), (module.docs)()?));
+    }
+    Ok(files)
+}
+
+fn differs(path: &str, text: &str) -> bool {
+    fs::read_to_string(root().join(path)).ok().as_deref() != Some(text)
 }
 
 /// Write all files that differ.
 pub fn write() -> anyhow::Result<()> {
-    fs::create_dir_all(root().join("library"))?;
-    for module in all() {
-        let text = (module.docs)()?;
-        let path = path(&module);
-        if fs::read_to_string(&path).ok().as_deref() != Some(&text) {
-            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-            println!("library/{}.yml", module.name);
+    for (path, text) in files()? {
+        if differs(&path, &text) {
+            let file = root().join(&path);
+            fs::create_dir_all(file.parent().context("a file in no directory")?)?;
+            fs::write(file, text).with_context(|| format!("writing {path}"))?;
+            println!("{path}");
         }
     }
     Ok(())
@@ -28,17 +36,13 @@ pub fn write() -> anyhow::Result<()> {
 
 /// Fail when a file is not what the types say.
 pub fn check() -> anyhow::Result<()> {
-    let mut different = Vec::new();
-    for module in all() {
-        let text = (module.docs)()?;
-        if fs::read_to_string(path(&module)).ok().as_deref() != Some(&text) {
-            different.push(format!("library/{}.yml", module.name));
-        }
-    }
+    let mut different = files()?;
+    different.retain(|(path, text)| differs(path, text));
     if !different.is_empty() {
+        let paths: Vec<&str> = different.iter().map(|(path, _)| path.as_str()).collect();
         bail!(
             "{} not as the types say: run `cargo xtask docs`",
-            different.join(", ")
+            paths.join(", ")
         );
     }
     Ok(())

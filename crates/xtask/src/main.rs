@@ -4,6 +4,7 @@ mod dist;
 mod docs;
 mod install;
 mod modules;
+mod reference;
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ enum Chore {
         #[arg(long)]
         debug: bool,
     },
-    /// Write library/NAME.yml, the modules' documentation, from their types.
+    /// Write library/NAME.yml and docs/reference/, the documentation, from the modules' types.
     Docs {
         /// Write nothing; fail when a file differs.
         #[arg(long)]
