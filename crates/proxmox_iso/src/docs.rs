@@ -18,6 +18,8 @@ pub(crate) fn documentation() -> Documentation {
             "Run it on the controller (C(delegate_to: localhost)); it needs nothing there.",
             "After each transfer size, time and checksum are recorded below C(~/.cache/nixos-proxmox/isos), so that another \
              content of the same size is noticed. Deleting the records is harmless.",
+            "What a server says about a release is kept below C(~/.cache/nixos-proxmox/answers) for as long as it allows (GitHub: a minute), \
+             so that many hosts ask once.",
             "Privileges on C(/storage/STORAGE): Datastore.AllocateTemplate and Datastore.Audit; Datastore.Allocate to delete \
              or to replace by a download of the node. On C(/nodes/NODE): Sys.AccessNetwork for downloads by the node. On C(/vms): \
              VM.Audit, so that VMs that use an ISO are seen.",

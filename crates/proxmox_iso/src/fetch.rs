@@ -117,24 +117,23 @@ impl Fetch {
         with: With<'_>,
         deadline: &Deadline,
     ) -> Result<String, Failure> {
-        let mut answer = self.get(url, with, deadline).await?;
-        let mut body = Vec::new();
-        let shown = shown(url);
-        while let Some(bytes) = deadline
-            .run(format!("the text of {shown}"), answer.chunk())
-            .await?
-            .map_err(|e| broken(url, &e))?
-        {
-            body.extend_from_slice(&bytes);
-            if body.len() > MOST_TEXT {
-                return Err(Failure::new(
-                    "download",
-                    format!("{shown} is no short text"),
-                ));
-            }
-        }
-        String::from_utf8(body)
-            .map_err(|_| Failure::new("download", format!("{shown} is no text")).object(shown))
+        body(url, self.get(url, with, deadline).await?, deadline).await
+    }
+
+    /// The same, and how long its server lets it be used again (Cache-Control).
+    ///
+    /// # Errors
+    /// As [`Fetch::text`].
+    pub async fn text_and_age(
+        &self,
+        url: &str,
+        with: With<'_>,
+        deadline: &Deadline,
+    ) -> Result<(String, Option<Duration>), Failure> {
+        let answer = self.get(url, with, deadline).await?;
+        let control = answer.headers().get(reqwest::header::CACHE_CONTROL);
+        let age = control.and_then(|control| max_age(control.to_str().ok()?));
+        Ok((body(url, answer, deadline).await?, age))
     }
 
     /// Begin a download.
@@ -158,6 +157,42 @@ impl Fetch {
             .boxed();
         Ok(Download { size, stream })
     }
+}
+
+/// The body of an answer, which must be a text of moderate size.
+async fn body(url: &str, mut answer: Response, deadline: &Deadline) -> Result<String, Failure> {
+    let mut body = Vec::new();
+    let shown = shown(url);
+    while let Some(bytes) = deadline
+        .run(format!("the text of {shown}"), answer.chunk())
+        .await?
+        .map_err(|e| broken(url, &e))?
+    {
+        body.extend_from_slice(&bytes);
+        if body.len() > MOST_TEXT {
+            return Err(Failure::new(
+                "download",
+                format!("{shown} is no short text"),
+            ));
+        }
+    }
+    String::from_utf8(body)
+        .map_err(|_| Failure::new("download", format!("{shown} is no text")).object(shown))
+}
+
+/// The `max-age` of a Cache-Control header, unless it forbids to keep the answer.
+fn max_age(control: &str) -> Option<Duration> {
+    let mut words = control
+        .split(',')
+        .map(|word| word.trim().to_ascii_lowercase());
+    if words
+        .clone()
+        .any(|word| word == "no-store" || word == "no-cache")
+    {
+        return None;
+    }
+    let age = words.find_map(|word| word.strip_prefix("max-age=")?.parse().ok())?;
+    Some(Duration::from_secs(age)).filter(|age| !age.is_zero())
 }
 
 /// Ten redirects, and none that gives up TLS. (Credentials are taken off by reqwest as soon as host
@@ -238,6 +273,23 @@ impl Hashing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_an_answer_lasts() {
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(max_age("public, max-age=60, s-maxage=60"), minute);
+        assert_eq!(max_age("Private,Max-Age=60"), minute);
+        for none in [
+            "",
+            "no-cache",
+            "max-age=60, no-store",
+            "max-age=0",
+            "s-maxage=60",
+            "max-age=x",
+        ] {
+            assert_eq!(max_age(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn what_is_shown_of_an_address_is_no_secret() {

@@ -1,6 +1,7 @@
 //! The Ansible module `proxmox_iso`: an ISO image present on, or absent from, a storage.
 
 mod absent;
+mod answers;
 mod apply;
 mod cache;
 mod docs;

@@ -6,6 +6,7 @@ use ansible_module::Failure;
 use deadline::Deadline;
 use serde::Deserialize;
 
+use crate::answers;
 use crate::fetch::{Fetch, With, shown};
 use crate::glob;
 use crate::options::{Checksum, GithubRelease, Options, url_file_name};
@@ -204,8 +205,7 @@ async fn release(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source, 
         accept: Some("application/vnd.github+json"),
     };
     let what = format!("release {} of {}", wanted.tag, wanted.repo);
-    let text = Fetch::new()?
-        .text(&url, with, deadline)
+    let text = answers::text(&url, with, deadline)
         .await
         .map_err(|mut failed| {
             failed.msg = format!("cannot look up {what}: {}", failed.msg);

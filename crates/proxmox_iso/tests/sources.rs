@@ -398,3 +398,45 @@ async fn a_redirect_from_tls_to_clear_text_is_not_followed() {
         .await;
     assert_changed(&result, true);
 }
+
+/// GitHub answers sixty questions an hour, and lets an answer be used for a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_hosts_ask_about_a_release_once() {
+    let world = World::new().await;
+    let web = Web::start().await;
+    let body = content(100_000);
+    release(&web, &body, Some(&sha256(&body)), "latest");
+    let path = "/api/repos/me/iso/releases/latest";
+    let answer = |age: &str| {
+        let mut page = web.page(path);
+        page.headers = vec![format!(
+            "Cache-Control: private, max-age={age}, s-maxage=60"
+        )];
+        web.put(path, page);
+    };
+    answer("60");
+    let task = json!({"github_release": {"repo": "me/iso", "asset": "*-x86_64.iso", "api_url": format!("{}/api", web.base)}});
+    let runs = futures_util::future::join_all((0..6).map(|_| world.run(task.clone()))).await;
+    let changed = runs.iter().filter(|result| {
+        assert!(result.get("failed").is_none(), "{result}");
+        result["changed"] == true
+    });
+    assert_eq!(changed.count(), 1);
+    assert_eq!(web.asked("/api").len(), 1);
+    // Another token may see another release.
+    let env = [("GITHUB_TOKEN", "ghp_very_secret")];
+    assert_changed(&world.run_in("home", &env, task.clone()).await, false);
+    assert_eq!(web.asked("/api").len(), 2);
+    for file in
+        std::fs::read_dir(world.dir.path().join("home/.cache/nixos-proxmox/answers")).unwrap()
+    {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        assert!(!text.contains("ghp_very_secret"));
+    }
+    // Not for longer than its server allows.
+    answer("0");
+    for asked in [3, 4] {
+        assert_changed(&world.run_in("other", &[], task.clone()).await, false);
+        assert_eq!(web.asked("/api").len(), asked);
+    }
+}

@@ -110,6 +110,11 @@ impl Web {
         format!("{}{path}", self.base)
     }
 
+    /// What is there.
+    pub fn page(&self, path: &str) -> Page {
+        self.pages.lock().unwrap()[path].clone()
+    }
+
     /// The heads of all requests whose path begins so.
     pub fn asked(&self, path: &str) -> Vec<String> {
         let heads = self.heads.lock().unwrap();
