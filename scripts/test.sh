@@ -58,7 +58,7 @@ if [ "$mode" != lint ]; then
   fi
   step "cargo test" cargo test --workspace --quiet
   step "the stand-ins keep to the command lines they stand in for (pytest)" pytest demo/stand-in
-  step "the modules and the role under ansible-playbook (pytest)" pytest tests/modules tests/role tests/callback tests/packaging
+  step "the modules and the role under ansible-playbook (pytest)" pytest tests/modules tests/role tests/callback tests/packaging tests/docs
 fi
 if [ "$mode" = all ]; then
   step "molecule: two machines at once, from nothing to installed" molecule test -s default

@@ -1,0 +1,89 @@
+"""The guides: their commands run, inventories and plays parse, variables, error texts and links exist."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT, environment
+
+GUIDES = sorted(
+    path for path in (PROJECT / "docs").glob("*.md") if path.name not in {"benchmarks.md", "installer.md", "privileges.md", "quirks.md"}
+)
+MARKS = {"sh checked", "sh demo", "sh real-pve", "yaml inventory", "yaml vars", "yaml play", "yaml", "mermaid", ""}
+
+
+def blocks():
+    for guide in GUIDES:
+        for number, match in enumerate(re.finditer(r"^```([^\n]*)\n(.*?)^```$", guide.read_text(), re.M | re.S), 1):
+            yield pytest.param(match[1], match[2], id=f"{guide.stem}-{number}-{match[1].replace(' ', '-')}")
+
+
+def run(*command, **variables):
+    env = environment(**variables)
+    env.setdefault("PVE_TESTHOST", str(PROJECT / "target/release/pve-testhost"))
+    done = subprocess.run(
+        command, cwd=PROJECT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def known_variables():
+    specs = yaml.safe_load((PROJECT / "roles/nixos_vm/meta/argument_specs.yml").read_text())["argument_specs"]
+    return {name for entry in specs.values() for name in entry["options"]}
+
+
+def unknown_variables(text):
+    return set(re.findall(r"\bnixos_vm_[a-z_]+", text)) - known_variables() - {"nixos_vm_progress"}
+
+
+@pytest.mark.parametrize(("mark", "text"), list(blocks()))
+def test_what_a_block_says_holds(mark, text, tmp_path):
+    assert mark in MARKS, f"mark the block with one of {MARKS}"
+    assert not unknown_variables(text)
+    file = tmp_path / "file.yml"
+    file.write_text(text)
+    if mark == "sh checked":
+        run("bash", "-euo", "pipefail", "-c", text, TMPDIR=str(tmp_path))
+    elif mark.startswith("sh"):
+        run("bash", "-n", "-c", text)
+        for playbook in re.findall(r"ansible-playbook (\S+)", text):
+            assert (PROJECT / playbook).exists()
+        for target in re.findall(r"\bmake (\S+)", text):
+            assert re.search(rf"^{target}:", (PROJECT / "Makefile").read_text(), re.M)
+    elif mark == "yaml inventory":
+        assert "nixos_vms" in run("ansible-inventory", "-i", str(file), "--list", "--yaml")
+        assert "[WARNING]" not in run("ansible-inventory", "-i", str(file), "--graph", "nixos_vms")
+    elif mark == "yaml vars":
+        assert set(yaml.safe_load(text)) <= known_variables()
+    elif mark == "yaml play":
+        run("ansible-playbook", "--syntax-check", "-i", "nixos_vms,", str(file))
+
+
+@pytest.mark.parametrize("guide", [*GUIDES, *(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))], ids=lambda path: path.name)
+def test_variables_and_links_exist(guide):
+    text = guide.read_text()
+    assert not unknown_variables(text)
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        assert target.startswith("https://") or (guide.parent / target).exists(), target
+
+
+def test_error_texts_are_those_of_the_code():
+    files = [*PROJECT.glob("crates/*/src/**/*.rs"), *PROJECT.glob("roles/nixos_vm/tasks/*.yml")]
+    code = "\n".join(path.read_text() for path in files)
+    # String literals that are continued on the next line, and folded YAML.
+    code = re.sub(r"\\\n\s*", "", code) + re.sub(r"\s+", " ", code)
+    headings = re.findall(r"^### `(.*)`$", (PROJECT / "docs/troubleshooting.md").read_text(), re.M)
+    assert len(headings) > 15
+    missing = [part for heading in headings for part in heading.split("…") if part.strip(" .,:;()") and part.strip() not in code]
+    assert not missing, missing
+
+
+def test_every_guide_is_in_the_index():
+    index = (PROJECT / "docs/README.md").read_text()
+    for path in Path(PROJECT / "docs").rglob("*.md"):
+        name = os.path.relpath(path, PROJECT / "docs")
+        assert name == "README.md" or f"({name})" in index, name
