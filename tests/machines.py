@@ -116,7 +116,7 @@ class Machine:
         play.log = log
         try:
             yield play
-            wait_until(lambda: play.poll() is not None, "the play to end", 120)
+            wait_until(lambda: play.poll() is not None, "the play to end", 600)
         finally:
             if play.poll() is None:
                 play.kill()
@@ -137,10 +137,12 @@ class Machine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(play.pid, signal.SIGKILL)
             return
-        for pid, command in self.processes():
-            if Path(command.split(" ")[0]).name in MODULES:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        # By this name Ansible runs every module.
+        modules = [pid for pid, command in self.processes() if Path(command.split(" ")[0]).name.removeprefix("AnsiballZ_") in MODULES]
+        assert modules or play.poll() is not None, self.processes()
+        for pid in modules:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def end_guest(self):
         """A loss of power."""

@@ -169,7 +169,7 @@ def test_power_lost_while_the_guest_boots(machine):
             starts = [r for r in machine.requests()[begin:] if r["path"].endswith("/status/start")]
             return machine.phase() == before and starts and any(Path(p).exists() for p in machine.lab.path.glob("pve/run/*/qmp.sock"))
 
-        with machine.playing("-e", "nixos_vm_boot_timeout=40") as play:
+        with machine.playing("-e", "nixos_vm_boot_timeout=120") as play:
             wait_until(lambda: play.poll() is not None or booting(), "the guest to boot", 600)
             assert play.poll() is None, play.log.read_text()
             machine.end_guest()

@@ -102,6 +102,14 @@ def test_a_machine_that_was_never_made_is_not_made_half(play):
     assert not play.vm(state="current")["exists"]
 
 
+def test_what_cannot_be_built_costs_nothing(play):
+    assert play("--tags", "upload,provision")[0] == 0
+    before = play.vm(state="current")
+    code, output = play("--tags", "install", "-e", "nixos_vm_flake=/nonexistent#web1", "-e", f"nixos_vm_tools_path={PROJECT}/demo/stand-in")
+    assert code != 0 and "could not find a flake.nix file: /nonexistent" in output, output
+    assert play.vm(state="current")["config"] == before["config"]
+
+
 def test_each_step_may_be_asked_for_alone(play):
     assert play("--tags", "upload,provision")[0] == 0
     code, output = play("--tags", "boot")
