@@ -19,6 +19,15 @@ pub enum Error {
         problem: &'static str,
     },
 
+    /// A text that cloud-init would not take.
+    #[error("{what} {problem}")]
+    Text {
+        /// The option.
+        what: &'static str,
+        /// What is wrong with it, without a word of it.
+        problem: String,
+    },
+
     /// A line that cannot stand in `authorized_keys`.
     #[error("SSH key {number} of the authorized keys {problem}")]
     AuthorizedKey {

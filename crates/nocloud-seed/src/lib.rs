@@ -11,6 +11,7 @@ pub mod iso;
 mod name;
 mod network;
 mod seed;
+mod text;
 mod user_data;
 pub mod yaml;
 

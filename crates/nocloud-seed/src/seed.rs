@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::user_data::cloud_config;
-use crate::{Error, HostKey, Nic, iso, iso_name, network, yaml};
+use crate::{Error, HostKey, Nic, iso, iso_name, network, text, yaml};
 
 /// The volume label by which cloud-init finds a NoCloud seed.
 const LABEL: &str = "cidata";
@@ -83,16 +83,26 @@ impl Seed {
             Some(Payload::Text(_)) if !input.host_keys.is_empty() => {
                 return Err(Error::TextIsFixed("ssh_host_keys"));
             }
-            Some(Payload::Text(text)) => text.clone(),
+            Some(Payload::Text(given)) => {
+                text::user_data("user_data", given)?;
+                given.clone()
+            }
             Some(Payload::Dict(own)) => config_text(cloud_config(input, own.clone())?),
             None => config_text(cloud_config(input, Map::new())?),
         };
-        let vendor_data = input.vendor_data.as_ref().map(|data| match data {
-            Payload::Text(text) => text.clone(),
-            Payload::Dict(dict) => config_text(dict.clone()),
-        });
+        let vendor_data = match &input.vendor_data {
+            Some(Payload::Text(given)) => {
+                text::user_data("vendor_data", given)?;
+                Some(given.clone())
+            }
+            Some(Payload::Dict(dict)) => Some(config_text(dict.clone())),
+            None => None,
+        };
         let network_config = match &input.network_config {
-            Some(Payload::Text(text)) => Some(text.clone()),
+            Some(Payload::Text(given)) => {
+                text::yaml("network_config", given, false)?;
+                Some(given.clone())
+            }
             Some(Payload::Dict(dict)) => Some(yaml::to_string(&Value::Object(dict.clone()))),
             None if input.nics.is_empty() => None,
             None => Some(yaml::to_string(&network::network_config(

@@ -268,6 +268,14 @@ fn what_cannot_be_is_refused_before_anything_is_sent() {
         ),
         (json!({"ipconfig": null}), "nameservers needs ipconfig"),
         (json!({"user_data": "#!/bin/sh\n"}), "user_data is a text"),
+        (
+            json!({"vendor_data": "packages: [correct-horse]\n"}),
+            "vendor_data begins with nothing that cloud-init knows",
+        ),
+        (
+            json!({"vendor_data": "#cloud-config\na: [correct-horse\n"}),
+            "vendor_data is no YAML: line",
+        ),
         (json!({"hostname": "web_1"}), "web_1"),
         (
             json!({"ssh_host_keys": {"ed25519": {"private": "not a key"}}}),
