@@ -2,7 +2,7 @@
 # A Rust toolchain that setup.sh installs with rustup is in ~/.cargo/bin.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build demo demo-down test test-quick test-faults lint docs bench clean
+.PHONY: help build demo demo-down test test-quick test-compat test-faults lint docs bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,11 +26,14 @@ test-quick: ## the same without virtual machines
 test-faults: ## the kill matrix: the play stopped at every point and run again (an hour or more)
 	scripts/test.sh faults
 
+test-compat: ## the modules and the role with the oldest and the newest ansible-core
+	scripts/test-compat.sh
+
 lint: ## formatting and linters
 	scripts/setup.sh build ansible test
 	scripts/test.sh lint
 
-docs: ## write library/*.yml from the modules' types
+docs: ## write library/*.yml and docs/reference from the modules' types
 	cargo xtask docs
 
 bench: ## measure uploads against curl and community.proxmox (docs/benchmarks.md)

@@ -64,7 +64,8 @@ class Lab:
 def environment(**more):
     env = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PROXMOX_"))}
     return env | {
-        "PATH": f"{PROJECT}/.venv/bin:{env['PATH']}",
+        # scripts/test-compat.sh has other versions of Ansible.
+        "PATH": f"{os.environ.get('ANSIBLE_VENV', PROJECT / '.venv')}/bin:{env['PATH']}",
         "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
         "ANSIBLE_NOCOLOR": "1",
         **more,
