@@ -139,15 +139,20 @@ pub(crate) async fn run(
         }
     };
     child.end().await;
+    let mut stopped = None;
     let drain = async {
         while let Some((stdout, line)) = lines.recv().await {
-            // The program is over: what it says now only completes the log.
-            let _ = listener.line(stdout, &line);
+            let stop = listener.line(stdout, &line);
+            stopped = stopped.take().or(stop);
         }
     };
     let _ = timeout(DRAIN, drain).await;
     watcher.dismiss().await;
-    Ok(ending)
+    // The end may be known before the last lines: what they say counts all the same.
+    Ok(match (ending, stopped) {
+        (Ending::Exited(_), Some(stop)) => Ending::Stopped(stop),
+        (ending, _) => ending,
+    })
 }
 
 /// Send each line of `stream`; broken UTF-8 is replaced, and of a line that a progress meter

@@ -10,7 +10,7 @@ use crate::child::{self, Ending, Program};
 use crate::options::Options;
 use crate::plan::{self, Files, FlakeRef, Source};
 use crate::tools::{self, Tools};
-use crate::watch::Watch;
+use crate::watch::{BUILD, Watch};
 use crate::workspace::Workspace;
 
 /// What the programs of one task share.
@@ -46,7 +46,7 @@ impl Programs<'_> {
             return Ok(Source::Flake(text.to_owned()));
         }
         let flake = FlakeRef::parse(text)?;
-        self.watch.begin("Building the configuration");
+        self.watch.begin(BUILD);
         let [system, disko] = plan::installables(&flake, self.options);
         let system = self.build(&system).await?;
         let disko = self.build(&disko).await?;

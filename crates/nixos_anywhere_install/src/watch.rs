@@ -27,6 +27,9 @@ const TAIL: usize = 20;
 /// login which does not work by then never will.
 const KEYS: &str = "Uploading install SSH keys";
 
+/// The phase, of this module itself, in which Nix builds on the controller.
+pub(crate) const BUILD: &str = "Building the configuration";
+
 /// In it the bootloader is installed.
 const INSTALL: &str = "Installing NixOS";
 
@@ -52,7 +55,8 @@ struct Text {
     part: &'static str,
     /// How often it may be seen before that is sure.
     times: u32,
-    /// The only phase in which it counts, if it is one: a rebooting machine refuses connections too.
+    /// The only phase in which (for the installation: since which) it counts, if it is one: a rebooting machine refuses
+    /// connections too.
     phase: Option<&'static str>,
     /// A word for programs.
     kind: &'static str,
@@ -275,9 +279,19 @@ impl Watch {
 
     fn trouble(&mut self, line: &str) -> Option<Stop> {
         let phase = self.current();
-        let text = TEXTS.iter().find(|text| {
-            line.contains(text.part) && text.phase.is_none_or(|only| phase == Some(only))
-        })?;
+        // Nix talks to builders there, not to the machine, and goes on without those that it cannot reach.
+        if phase == Some(BUILD) {
+            return None;
+        }
+        let counts = |text: &Text| match text.phase {
+            None => true,
+            // Phases begin on standard output: what standard error says may be heard in the next one.
+            Some(INSTALL) => self.reached(INSTALL),
+            only => phase == only,
+        };
+        let text = TEXTS
+            .iter()
+            .find(|text| line.contains(text.part) && counts(text))?;
         let seen = self.seen.entry(text.part).or_default();
         *seen += 1;
         (*seen >= text.times).then(|| Stop {
@@ -420,10 +434,23 @@ mod tests {
             watch.begin(text.phase.unwrap_or("Copying extra files"));
             assert_eq!(watch.line(true, &line).is_some(), text.times == 1);
             if text.phase.is_some() {
+                let mut watch = self::watch();
                 watch.begin("Uploading the system closure");
                 assert!((0..20).all(|_| watch.line(false, &line).is_none()));
             }
+            let mut watch = self::watch();
+            watch.begin(BUILD);
+            assert!((0..20).all(|_| watch.line(false, &line).is_none()));
         }
+    }
+
+    #[test]
+    fn a_bootloader_that_fails_is_heard_of_in_the_next_phase_too() {
+        let mut watch = watch();
+        watch.begin(INSTALL);
+        assert!(watch.line(true, "### Rebooting ###").is_none());
+        let stop = watch.line(false, "Failed to install bootloader");
+        assert_eq!(stop.map(|stop| stop.kind), Some("bootloader"));
     }
 
     #[test]

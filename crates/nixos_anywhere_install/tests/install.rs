@@ -435,7 +435,7 @@ fn pids(lab: &Lab) -> Vec<String> {
 fn the_deadline_ends_everything() {
     let lab = Lab::new(INSTALLER);
     lab.tool("nixos-anywhere", &stubborn(&lab));
-    let result = lab.run(json!({"timeout": 12}));
+    let result = lab.run(json!({"timeout": 20}));
     assert_eq!(result["error"]["kind"], "timeout", "{result}");
     let running: Vec<Value> = lab
         .progress()
@@ -629,7 +629,7 @@ fn what_was_built_before_is_installed() {
 
 #[test]
 fn a_build_is_bounded_and_ends_with_its_module() {
-    let building = json!({"state": "built", "timeout": 8});
+    let building = json!({"state": "built", "timeout": 15});
     let lab = Lab::new(INSTALLER);
     lab.tool("nix", "echo 'error: no such attribute' >&2; exit 1");
     let result = lab.run(building.clone());
