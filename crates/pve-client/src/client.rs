@@ -294,7 +294,7 @@ impl Client {
     /// Read an answer: its `data`, or everything it says about the failure.
     pub(crate) async fn read(
         &self,
-        response: Response,
+        mut response: Response,
         action: &str,
         write: bool,
     ) -> Result<Value, Error> {
@@ -303,10 +303,20 @@ impl Client {
             Some(phrase) => String::from_utf8_lossy(phrase.as_bytes()).into_owned(),
             None => status.canonical_reason().unwrap_or_default().to_string(),
         };
-        let body = response
-            .bytes()
+        let mut body = Vec::new();
+        while let Some(part) = response
+            .chunk()
             .await
-            .map_err(|e| self.transport(action, e, write))?;
+            .map_err(|e| self.transport(action, e, write))?
+        {
+            if body.len() + part.len() > LARGEST {
+                return Err(Error::Unexpected {
+                    action: action.to_string(),
+                    detail: format!("an answer of more than {} MiB", LARGEST >> 20),
+                });
+            }
+            body.extend_from_slice(&part);
+        }
         let json = serde_json::from_slice::<Value>(&body);
         if status.is_success() {
             return match json {
@@ -334,7 +344,7 @@ impl Client {
                 .map(str::trim)
                 .filter(|t| !t.is_empty())
             {
-                refusal.message = text.to_string();
+                refusal.message = shown(text);
             }
             if let Some(errors) = answer.get("errors").and_then(Value::as_object) {
                 refusal.errors = errors
@@ -343,7 +353,7 @@ impl Client {
                         (
                             name.clone(),
                             text.as_str()
-                                .map_or_else(|| text.to_string(), |t| t.trim().to_string()),
+                                .map_or_else(|| shown(&text.to_string()), shown),
                         )
                     })
                     .collect();
@@ -516,6 +526,14 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+/// The most of an answer that is read, in bytes: many times what the lists of a large cluster take.
+const LARGEST: usize = 64 << 20;
+
+/// As much of a refusal's text as a person reads.
+fn shown(text: &str) -> String {
+    text.trim().chars().take(4000).collect()
 }
 
 fn excerpt(body: &[u8]) -> String {
