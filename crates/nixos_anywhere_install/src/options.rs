@@ -55,8 +55,8 @@ pub struct Options {
     #[serde(default = "defaults::nixos_anywhere")]
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub nixos_anywhere: PathBuf,
-    /// A flake that has nixos-anywhere, for C(nix run), where it is not installed. The default is a
-    /// revision that this module was tried with. Empty: nixos-anywhere has to be installed.
+    /// A flake that has nixos-anywhere, for C(nix run), where it is not installed. The default is the
+    /// revision whose behaviour this module is written for. Empty: nixos-anywhere has to be installed.
     #[serde(default = "defaults::nixos_anywhere_flake")]
     pub nixos_anywhere_flake: String,
     /// The phases of nixos-anywhere to run. V(reboot) is not among the defaults, because a machine
