@@ -28,7 +28,7 @@ CASES = {
     # missing
     "iso: no storage": ("proxmox_iso", {"node": "pve", "src": "{lab}/installer.iso"}, r"missing required arguments: storage"),
     "iso: no source": ("proxmox_iso", {"node": "pve", "storage": "local"}, r"src.*url|url.*src"),
-    "install: no host": ("nixos_anywhere_install", {"state": "probed"}, r"missing required arguments: .*host"),
+    "install: no host": ("nixos_anywhere_install", {"state": "probed"}, r"are missing: host"),
     "iso: two sources": ("proxmox_iso", ISO | {"url": "http://127.0.0.1/x.iso"}, r"mutually exclusive.*(src|url)"),
     # credentials
     "wrong token": ("proxmox_iso", ISO | {"api_token_secret": "00000000-0000-0000-0000-000000000000"}, r"(?s)401.*api_token"),
