@@ -180,7 +180,7 @@ async fn the_only_host_that_vanishes_at_any_byte_leaves_nothing() {
     for seed in [10, 11] {
         let relay = Relay::start(port, 100_000 + random(seed, SIZE - 200_000)).await;
         let result = world
-            .run(json!({"src": src, "api_host": Relay::HOST, "timeout": 6}))
+            .run(json!({"src": src, "api_host": Relay::HOST, "timeout": 40}))
             .await;
         assert_failed(&result, "unreachable", &[Relay::HOST, "Connection refused"]);
         assert!(relay.vanished() && !world.stored("x.iso").exists());
