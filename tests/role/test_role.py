@@ -17,7 +17,7 @@ nixos_vms:
     nixos_vm_flake: "{project}/demo/flake#web"
     nixos_vm_tools_path: {project}/demo/stand-in
     nixos_vm_boot_timeout: 3
-    nixos_vm_install_timeout: 3
+    nixos_vm_install_timeout: 60
 """
 
 
@@ -43,7 +43,7 @@ class Play:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=180,
+            timeout=600,
             check=False,
         )
         return done.returncode, " ".join(done.stdout.split())

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use deadline::Deadline;
 use serde_json::{Map, Value, json};
 
 use crate::site::Site;
 use crate::state::State;
 
-/// The longest that the agent is waited for, over all questions.
+/// The longest that the agent is waited for, over all questions. PVE itself waits some seconds for one that is silent.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The guest's hostname, system and addresses; nothing when no agent answers, which is no failure.
@@ -16,16 +17,20 @@ pub async fn facts(site: &Site<'_>, vm: &State) -> Option<Value> {
     if !vm.running() || !configured {
         return None;
     }
-    let interfaces = ask(site, vm, "network-get-interfaces").await?;
-    let os = ask(site, vm, "get-osinfo").await.unwrap_or_default();
-    let host = ask(site, vm, "get-host-name").await.unwrap_or_default();
-    Some(shaped(&interfaces, &os, &host))
+    let deadline = &site.deadline.shorter(LIMIT);
+    let interfaces = ask(site, vm, deadline, "network-get-interfaces").await?;
+    let os = ask(site, vm, deadline, "get-osinfo").await;
+    let host = ask(site, vm, deadline, "get-host-name").await;
+    Some(shaped(
+        &interfaces,
+        &os.unwrap_or_default(),
+        &host.unwrap_or_default(),
+    ))
 }
 
-async fn ask(site: &Site<'_>, vm: &State, question: &str) -> Option<Value> {
+async fn ask(site: &Site<'_>, vm: &State, deadline: &Deadline, question: &str) -> Option<Value> {
     let path = format!("/nodes/{}/qemu/{}/agent/{question}", vm.node, vm.vmid);
-    let deadline = site.deadline.shorter(LIMIT);
-    let answer = site.client.get(&path, &[], &deadline).await.ok()?;
+    let answer = site.client.get(&path, &[], deadline).await.ok()?;
     answer.get("result").cloned()
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use ansible_module::Failure;
 
-use crate::power;
 use crate::site::{Site, failed};
-use crate::state::State;
+use crate::state::{self, State};
+use crate::{power, update};
 
 /// The pause between two looks at whether the VM is gone.
 const LOOK: Duration = Duration::from_millis(500);
@@ -59,7 +59,6 @@ pub async fn destroy(site: &Site<'_>, vm: &State) -> Result<(), Failure> {
             Err(error) if error.may_have_happened() => error,
             Err(error) => return Err(failed("remove", &object, error)),
         };
-        // Removing is asked for again only while the VM is there: there is nothing to do twice.
         if gone(site, vm).await? {
             return Ok(());
         }
@@ -69,8 +68,16 @@ pub async fn destroy(site: &Site<'_>, vm: &State) -> Result<(), Failure> {
     }
 }
 
+/// Whether the VM is there no more, after a call to remove it whose answer was lost. That call may still be at work, so
+/// its end is waited for; and once a VMID is free, PVE gives it to the next VM, which is not the one to remove.
 async fn gone(site: &Site<'_>, vm: &State) -> Result<bool, Failure> {
-    let vms = site.client.vms(&vm.node, site.deadline).await;
-    let vms = vms.map_err(|e| failed("list the VMs of node", &vm.node, e))?;
-    Ok(!vms.iter().any(|other| other.vmid == vm.vmid))
+    update::settle(site, vm).await?;
+    let config = site
+        .client
+        .vm_config(&vm.node, vm.vmid, false, site.deadline);
+    match config.await {
+        Ok(raw) => Ok(!vm.is_same(&state::config(&raw))),
+        Err(error) if error.not_found() => Ok(true),
+        Err(error) => Err(failed("read", &vm.object(), error)),
+    }
 }

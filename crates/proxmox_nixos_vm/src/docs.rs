@@ -178,7 +178,7 @@ unused_disks:
   sample: {unused0: 'local:101/vm-101-disk-1.raw'}
 guest_agent:
   description: What the guest says about itself.
-  returned: when the VM was running before, and its guest agent answers
+  returned: with O(guest_facts), when the VM was running before and its guest agent answers
   type: dict
   contains:
     hostname: {description: Its hostname., type: str}

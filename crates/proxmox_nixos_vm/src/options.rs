@@ -113,6 +113,10 @@ pub struct Options {
     /// The SCSI controller, for example V(virtio-scsi-single).
     pub scsihw: Option<String>,
 
+    /// Ask the guest agent of a running VM for RV(guest_agent). One that is silent is waited for up to 10 seconds.
+    #[serde(default)]
+    pub guest_facts: bool,
+
     /// The guest agent: V(true), V(false), or PVE's text such as V(enabled=1,fstrim_cloned_disks=1).
     pub agent: Option<String>,
 

@@ -370,8 +370,11 @@ impl Job<'_> {
         })
     }
 
-    /// The result with what the guest's agent says, if it says anything.
+    /// The result with what the guest's agent says, if that is asked for and it says anything.
     async fn described_by_guest(&self, vm: &State, result: Outcome) -> Outcome {
+        if !self.options.guest_facts {
+            return result;
+        }
         match agent::facts(self.site, vm).await {
             Some(facts) => result.with("guest_agent", facts),
             None => result,

@@ -108,6 +108,14 @@ impl State {
         )
     }
 
+    /// Whether a configuration is this VM's, not one's that got its VMID later: PVE makes up a UUID and a generation ID
+    /// for every VM.
+    pub fn is_same(&self, other: &Config) -> bool {
+        ["smbios1", "vmgenid"]
+            .iter()
+            .all(|key| self.config.get(*key) == other.get(*key))
+    }
+
     /// Whether it is a template.
     pub fn is_template(&self) -> bool {
         let flag = self.config.get("template").map(String::as_str);
@@ -196,6 +204,36 @@ fn masked<'a>(key: &str, value: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_vm_of_that_vmid_is_not_the_same() {
+        let with = |config: Value| State {
+            vmid: 100,
+            node: "pve".into(),
+            config: self::config(config.as_object().unwrap()),
+            digest: None,
+            status: "stopped".into(),
+            pending: Vec::new(),
+        };
+        let vm = with(json!({"name": "a", "smbios1": "uuid=1", "vmgenid": "2", "memory": 128}));
+        for (other, same) in [
+            (
+                json!({"name": "b", "smbios1": "uuid=1", "vmgenid": "2", "lock": "destroyed"}),
+                true,
+            ),
+            (
+                json!({"name": "a", "smbios1": "uuid=3", "vmgenid": "2"}),
+                false,
+            ),
+            (
+                json!({"name": "a", "smbios1": "uuid=1", "vmgenid": "4"}),
+                false,
+            ),
+            (json!({"name": "a"}), false),
+        ] {
+            assert_eq!(vm.is_same(&with(other.clone()).config), same, "{other}");
+        }
+    }
 
     #[test]
     fn credentials_and_the_digest_are_not_returned() {

@@ -312,7 +312,7 @@ fn pool_path(pool: &str) -> (String, Option<String>) {
 }
 
 /// Wait until no task of PVE's works on the VM: one of them may be ours, whose answer was lost.
-async fn settle(site: &Site<'_>, vm: &State) -> Result<(), Failure> {
+pub async fn settle(site: &Site<'_>, vm: &State) -> Result<(), Failure> {
     let path = format!("/nodes/{}/tasks", vm.node);
     let query = [
         ("source", "active".to_owned()),

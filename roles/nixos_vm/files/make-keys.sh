@@ -14,6 +14,8 @@ chmod 700 "$dir"
 # The public half is the last to appear and the first to go: where it is, the private one belongs to it.
 adopt() {
   rm -f "$dir/$2.pub"
+  # What was installed has another host key.
+  [ "$2" != host_key ] || rm -f "$dir/closure"
   mv "$1" "$dir/$2"
   mv "$1.pub" "$dir/$2.pub"
   echo "made $2"
