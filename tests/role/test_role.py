@@ -14,8 +14,6 @@ nixos_vms:
   vars:
     ansible_port: 1
     nixos_vm_ip: 10.77.0.41/24
-    nixos_vm_flake: "{project}/demo/flake#web"
-    nixos_vm_tools_path: {project}/demo/stand-in
     nixos_vm_boot_timeout: 3
     nixos_vm_install_timeout: 60
 """
@@ -32,8 +30,10 @@ class Play:
         self.hosts("web1")
 
     def hosts(self, *names):
-        hosts = "\n".join(f"    {name}: {{ansible_host: 127.0.0.1}}" for name in names)
-        (self.inventory / "hosts.yml").write_text(HOSTS.format(hosts=hosts, project=PROJECT))
+        # Of the host, since the group's are those of the demo, relative to its inventory.
+        own = f"{{ansible_host: 127.0.0.1, nixos_vm_flake: '{PROJECT}/demo/flake#web', nixos_vm_tools_path: {PROJECT}/demo/stand-in}}"
+        hosts = "\n".join(f"    {name}: {own}" for name in names)
+        (self.inventory / "hosts.yml").write_text(HOSTS.format(hosts=hosts))
 
     def __call__(self, *flags, playbook="provision.yml"):
         done = subprocess.run(
