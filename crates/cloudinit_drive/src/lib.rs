@@ -9,6 +9,7 @@ mod password;
 mod plan;
 mod state;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use ansible_module::{Diff, Documentation, Failure, Module, Outcome, Rule, Task};
 use deadline::Deadline;
 use nocloud_seed::Seed;
 use pve_client::{Client, Volid};
-use pve_module::Connection;
+use pve_module::{Connection, may_have_happened};
 use serde_json::{Map, Value, json};
 
 use crate::apply::{Iso, Place, apply};
@@ -61,34 +62,60 @@ impl Module for CloudinitDrive {
                 ),
             ));
         }
-        let run = Run {
+        let mut run = Run {
             client: options.connection.client()?,
             deadline: Deadline::after(Duration::from_secs(options.timeout)),
             options,
             task,
+            planned: OnceCell::new(),
+            lost: false,
         };
-        match run.options.state {
-            State::Present => run.present().await,
-            State::Absent => run.absent().await,
+        let mut attempts = ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let outcome = match run.options.state {
+                State::Present => run.present().await,
+                State::Absent => run.absent().await,
+            };
+            match outcome {
+                // Only looking tells whether a change was made whose answer was lost. What is missing is planned anew.
+                Err(failure)
+                    if may_have_happened(&failure)
+                        && attempts > 0
+                        && run.deadline.sleep(PAUSE).await =>
+                {
+                    run.lost = true;
+                }
+                settled => return settled,
+            }
         }
     }
 }
+
+/// How often it is tried before a lost answer is an error.
+const ATTEMPTS: u32 = 3;
+/// The pause before what there is is looked at after a lost answer.
+const PAUSE: Duration = Duration::from_secs(1);
 
 struct Run {
     client: Client,
     deadline: Deadline,
     options: Options,
     task: Task,
+    /// What the first attempt was to change.
+    planned: OnceCell<Diff>,
+    /// Whether the answer to a change was lost.
+    lost: bool,
 }
 
 impl Run {
-    async fn present(self) -> Result<Outcome, Failure> {
+    async fn present(&self) -> Result<Outcome, Failure> {
         let Run {
             client,
             deadline,
             options,
             ..
-        } = &self;
+        } = self;
         content::check_kind(options)?;
         let vmid = options.vmid;
         let Some(vm) = state::read_vm(client, &options.node, vmid, deadline).await? else {
@@ -145,13 +172,13 @@ impl Run {
         }
     }
 
-    async fn absent(self) -> Result<Outcome, Failure> {
+    async fn absent(&self) -> Result<Outcome, Failure> {
         let Run {
             client,
             deadline,
             options,
             ..
-        } = &self;
+        } = self;
         let vmid = options.vmid;
         let vm = state::read_vm(client, &options.node, vmid, deadline).await?;
         let node = vm.as_ref().map_or(&options.node, |vm| &vm.node);
@@ -193,7 +220,7 @@ impl Run {
 
     /// Plans, applies unless it is a check, and reports.
     async fn finish(
-        self,
+        &self,
         wanted: Wanted,
         current: Current,
         iso: Option<(Seed, Iso)>,
@@ -201,8 +228,9 @@ impl Run {
         let Options { vmid, drive, .. } = &self.options;
         let plan = Plan::new(*vmid, drive, &wanted, &current)?;
         let (seed, iso) = iso.unzip();
-        let diff = diff(*vmid, drive, &plan, &current, seed.as_ref());
-        let changed = !plan.is_empty();
+        let planned = || diff(*vmid, drive, &plan, &current, seed.as_ref());
+        let diff = self.planned.get_or_init(planned).clone();
+        let changed = !plan.is_empty() || self.lost;
         let node = current
             .vm
             .as_ref()
@@ -226,7 +254,7 @@ impl Run {
                 _ => None,
             };
             if let Err(failure) = apply(&place, plan, iso, password, &mut done).await {
-                let changed = !done.is_empty();
+                let changed = !done.is_empty() || self.lost;
                 return Err(failure.with("changed", changed).with("done", done));
             }
         }
@@ -251,6 +279,9 @@ impl Run {
         let mut outcome = match (changed, self.task.check_mode) {
             (false, _) => Outcome::unchanged(format!("{what}, as it should")),
             (true, true) => Outcome::changed(format!("would change: {what}")),
+            (true, false) if done.is_empty() => Outcome::changed(format!(
+                "{what}: the change was made although its answer was lost"
+            )),
             (true, false) => Outcome::changed(format!("{what}: {}", done.join("; "))),
         };
         if changed {

@@ -3,9 +3,16 @@
 //! PVE appends every CD-ROM drive that is set to `boot`, starting from the current order even when
 //! another one is pending. So the order that is meant is read first and put back afterwards.
 
+use std::time::Duration;
+
 use deadline::Deadline;
 use pve_client::property::PropertyString;
 use pve_client::{Client, Error, Params, Pending};
+
+/// How often the boot order is put back before a lost answer is an error.
+const ATTEMPTS: u32 = 3;
+/// The pause before what there is is looked at after a lost answer.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Set `drive` (`ide2`, `sata0`, ...) to the volume or property string `medium`
 /// (`local:iso/x.iso`, `local:cloudinit`), as a CD-ROM. On a running VM a new ide or sata drive
@@ -27,10 +34,17 @@ pub async fn attach(
     } else {
         format!("{medium},media=cdrom")
     };
-    client
+    let set = client
         .vm_configure(node, vmid, &Params::new().with(drive, value), deadline)
-        .await?;
-    restore_boot(client, node, vmid, boot, deadline).await
+        .await;
+    match set {
+        Err(error) if !error.may_have_happened() => Err(error),
+        // Also when the answer was lost: afterwards nobody knows the order any more.
+        settled => {
+            restore_boot(client, node, vmid, boot, deadline).await?;
+            settled
+        }
+    }
 }
 
 /// Eject what is in `drive` and remove the drive. On a running VM the medium is gone at once and
@@ -109,6 +123,7 @@ pub fn boot_order(pending: &[Pending]) -> Vec<String> {
         .collect()
 }
 
+/// Put the order back, also when an answer is lost on the way: afterwards nobody knows it any more.
 async fn restore_boot(
     client: &Client,
     node: &str,
@@ -116,14 +131,18 @@ async fn restore_boot(
     boot: Vec<String>,
     deadline: &Deadline,
 ) -> Result<(), Error> {
+    let mut attempts = ATTEMPTS;
     // No order that could be put back: there was none.
-    if boot.is_empty() || boot_order(&client.vm_pending(node, vmid, deadline).await?) == boot {
-        return Ok(());
+    while !boot.is_empty() && boot_order(&client.vm_pending(node, vmid, deadline).await?) != boot {
+        let order = Params::new().with("boot", format!("order={}", boot.join(";")));
+        attempts -= 1;
+        match client.vm_configure(node, vmid, &order, deadline).await {
+            Err(error)
+                if error.may_have_happened() && attempts > 0 && deadline.sleep(PAUSE).await => {}
+            settled => return settled,
+        }
     }
-    let order = format!("order={}", boot.join(";"));
-    client
-        .vm_configure(node, vmid, &Params::new().with("boot", order), deadline)
-        .await
+    Ok(())
 }
 
 #[cfg(test)]

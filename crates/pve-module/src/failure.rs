@@ -12,7 +12,16 @@ pub fn doing(what: impl std::fmt::Display) -> impl FnOnce(Error) -> Failure {
     }
 }
 
-/// An error of the API as a failure, its kind for programs and its hint for people.
+/// The value of a failure that says that a change may have been made although no answer came.
+const MAY_HAVE_HAPPENED: &str = "may_have_happened";
+
+/// Whether the change that failed may have been made: what there is tells.
+pub fn may_have_happened(failure: &Failure) -> bool {
+    failure.values.contains_key(MAY_HAVE_HAPPENED)
+}
+
+/// An error of the API as a failure, its kind for programs and its hint for people. It has the value `may_have_happened`
+/// when a change may have been made although no answer came.
 pub fn failure(error: Error) -> Failure {
     let mut made = Failure::new(kind(&error), error.to_string());
     if let Some(status) = error.status() {
@@ -20,6 +29,9 @@ pub fn failure(error: Error) -> Failure {
     }
     if let Some(hint) = hint(&error) {
         made = made.hint(hint);
+    }
+    if error.may_have_happened() {
+        made = made.with(MAY_HAVE_HAPPENED, true);
     }
     match &error {
         Error::Task(task) => made

@@ -9,6 +9,6 @@ mod lock;
 pub mod paths;
 
 pub use connection::Connection;
-pub use failure::{doing, failure, permission_denied};
+pub use failure::{doing, failure, may_have_happened, permission_denied};
 pub use find::{Inventory, Seen, node_of};
 pub use lock::Lock;

@@ -159,3 +159,25 @@ fn what_cannot_be_is_refused() {
     }
     assert_eq!(lab.writes(), before);
 }
+
+#[test]
+fn a_lost_answer_is_settled_by_looking() {
+    let lab = Lab::new();
+    let boot = lab.config().get("boot").cloned();
+    for fault in ["drop-after", "596-after-effect", "drop-before"] {
+        for nth in 1..=3 {
+            let put = json!([{"method": "PUT", "path": "/nodes/pve/qemu/101/*", "nth": nth, "action": fault}]);
+            lab.faults(put.clone());
+            let made = lab.ok(native());
+            assert_eq!(made["changed"], json!(true), "{fault} {nth}: {made:#}");
+            assert_eq!(lab.config().get("boot"), boot.as_ref(), "{fault} {nth}");
+            lab.unchanged(native());
+            lab.faults(put);
+            let gone = lab.ok(with(native(), json!({"state": "absent"})));
+            assert_eq!(gone["changed"], json!(true), "{fault} {nth}: {gone:#}");
+            assert_eq!(lab.config().get("ide0"), None);
+            assert_eq!(lab.config().get("sshkeys"), None);
+            lab.faults(json!([]));
+        }
+    }
+}

@@ -205,13 +205,32 @@ fn an_interrupted_run_is_finished_by_the_next() {
     // Without the seed, which is found by its name.
     assert_eq!(lab.ok(absent())["changed"], json!(true));
     assert!(lab.seeds().is_empty());
-    // With it, the answer to the attach being lost.
-    lab.faults(json!([{"method": "PUT", "path": "/nodes/pve/qemu/101/config", "nth": 1, "action": "drop-after"}]));
-    lab.fails(seed());
-    lab.faults(json!([]));
-    let made = lab.ok(seed());
-    assert_eq!(made["volid"], format!("local:iso/{}", only_seed(&lab).0));
-    lab.unchanged(seed());
+}
+
+#[test]
+fn a_lost_answer_is_settled_by_looking() {
+    let lab = Lab::new();
+    let boot = lab.config().get("boot").cloned();
+    for fault in ["drop-after", "596-after-effect", "drop-before"] {
+        for (method, path) in [
+            ("POST", "/nodes/pve/storage/local/upload"),
+            ("PUT", "/nodes/pve/qemu/101/config"),
+        ] {
+            lab.faults(json!([{"method": method, "path": path, "nth": 1, "action": fault}]));
+            let made = lab.ok(seed());
+            assert_eq!(made["changed"], json!(true), "{fault} {path}: {made:#}");
+            assert_eq!(made["volid"], format!("local:iso/{}", only_seed(&lab).0));
+            assert_eq!(lab.config().get("boot"), boot.as_ref(), "{fault} {path}");
+            lab.unchanged(seed());
+            lab.faults(json!([
+                {"method": "PUT", "path": "/nodes/pve/qemu/101/config", "nth": 1, "action": fault},
+                {"method": "DELETE", "path": "*/content/*", "nth": 1, "action": fault},
+            ]));
+            let gone = lab.ok(absent());
+            assert_eq!(gone["changed"], json!(true), "{fault}: {gone:#}");
+            assert!(lab.seeds().is_empty() && lab.config().get("ide0").is_none());
+        }
+    }
 }
 
 #[test]
