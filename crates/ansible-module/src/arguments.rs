@@ -50,7 +50,8 @@ impl Arguments {
         }
     }
 
-    fn of(arguments: Map<String, Value>) -> Self {
+    /// The arguments that the JSON object `arguments` holds.
+    pub fn of(arguments: Map<String, Value>) -> Self {
         let flag = |name: &str| arguments.get(name).and_then(Value::as_bool);
         let mut found = Self {
             module_name: arguments

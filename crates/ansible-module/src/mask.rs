@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::{Map, Value};
 
-use crate::coerce::{python_str, to_dict};
+use crate::coerce::{python_repr, python_str, to_dict};
 use crate::spec::{Kind, Spec, Type};
 
 /// What Ansible shows instead of a value that is a secret as a whole.
@@ -31,38 +31,23 @@ impl fmt::Debug for Secrets {
 impl Secrets {
     /// Mask `value` from now on, in every spelling that it may come back in.
     pub fn add(&self, value: &str) {
+        self.add_all(spellings(value));
+    }
+
+    fn add_all(&self, spellings: Vec<String>) {
         let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for spelling in spellings(value) {
-            if !secrets.contains(&spelling) {
-                secrets.push(spelling);
-            }
-        }
+        secrets.extend(spellings);
         // Longer first, so that a secret within another does not leave the other's rest behind.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        secrets.dedup();
     }
 
     /// Mask every scalar within `value` from now on. Short ones within a dictionary are left out:
     /// a whole document may be a secret (user-data), but its every `root` and `1` is not.
     pub fn add_value(&self, value: &Value) {
-        self.add_scalars(value, 1);
-    }
-
-    fn add_scalars(&self, value: &Value, shortest: usize) {
-        match value {
-            Value::Null | Value::Bool(_) => {}
-            Value::Array(items) => items
-                .iter()
-                .for_each(|item| self.add_scalars(item, shortest)),
-            Value::Object(map) => map
-                .values()
-                .for_each(|item| self.add_scalars(item, SHORTEST)),
-            scalar => {
-                let text = python_str(scalar);
-                if text.len() >= shortest {
-                    self.add(&text);
-                }
-            }
-        }
+        let mut found = Vec::new();
+        scalars(value, 1, &mut found);
+        self.add_all(found);
     }
 
     /// Mask the values of all `no_log` options among `params`.
@@ -106,6 +91,21 @@ impl Secrets {
     }
 }
 
+/// All spellings of the scalars within `value` that have at least `shortest` bytes.
+fn scalars(value: &Value, shortest: usize, found: &mut Vec<String>) {
+    match value {
+        Value::Null | Value::Bool(_) => {}
+        Value::Array(items) => items.iter().for_each(|item| scalars(item, shortest, found)),
+        Value::Object(map) => map.values().for_each(|item| scalars(item, SHORTEST, found)),
+        scalar => {
+            let text = python_str(scalar);
+            if text.len() >= shortest {
+                found.extend(spellings(&text));
+            }
+        }
+    }
+}
+
 /// The forms in which a text may come back: as it is, escaped, encoded, and line by line.
 fn spellings(value: &str) -> Vec<String> {
     if value.is_empty() {
@@ -135,8 +135,12 @@ fn spellings(value: &str) -> Vec<String> {
 
 fn escapes(value: &str) -> Vec<String> {
     let json = Value::from(value).to_string();
+    let python = python_repr(&Value::from(value));
+    let rust = format!("{value:?}");
     vec![
         json[1..json.len() - 1].to_owned(),
+        python[1..python.len() - 1].to_owned(),
+        rust[1..rust.len() - 1].to_owned(),
         percent(value, false),
         percent(value, true),
         percent(value, true).replace("%20", "+"),
@@ -174,7 +178,8 @@ fn scrub(value: Value, secrets: &[String]) -> Value {
 }
 
 fn scrub_text(text: String, secrets: &[String]) -> String {
-    if secrets.contains(&text) {
+    // What is masked already needs no look at every secret: there may be thousands of both.
+    if text == WHOLE || secrets.contains(&text) {
         return WHOLE.to_owned();
     }
     secrets.iter().fold(text, |text, secret| {
@@ -213,8 +218,6 @@ pub fn invocation(spec: &Spec, params: &Map<String, Value>) -> Value {
 fn shown(ty: &Type, value: &Value) -> Value {
     match (&ty.kind, value) {
         (Kind::Struct(spec), Value::Object(params)) => invocation(spec, params),
-        // Text that was to be a dict but could not be read as one.
-        (Kind::Struct(spec), Value::String(_)) if has_secrets(spec) => masked(value),
         (Kind::List(element), Value::Array(items)) => {
             items.iter().map(|item| shown(element, item)).collect()
         }
@@ -231,14 +234,22 @@ fn shown(ty: &Type, value: &Value) -> Value {
                 _ => value.clone(),
             }
         }
+        // What could not be read as this type: its secrets may be anywhere within.
+        (Kind::Struct(_) | Kind::List(_) | Kind::Map(_), value) if has_secrets(ty) => masked(value),
         _ => value.clone(),
     }
 }
 
-fn has_secrets(spec: &Spec) -> bool {
-    spec.options.iter().any(|option| {
-        option.no_log || matches!(&option.ty.kind, Kind::Struct(inner) if has_secrets(inner))
-    })
+fn has_secrets(ty: &Type) -> bool {
+    match &ty.kind {
+        Kind::Struct(spec) => spec
+            .options
+            .iter()
+            .any(|option| option.no_log || has_secrets(&option.ty)),
+        Kind::List(element) | Kind::Map(element) => has_secrets(element),
+        Kind::Either(types) => types.iter().any(has_secrets),
+        _ => false,
+    }
 }
 
 fn masked(value: &Value) -> Value {

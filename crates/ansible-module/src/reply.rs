@@ -60,12 +60,20 @@ impl Reply {
 
     /// Print the answer, unless one was printed before. Returns whether the task succeeded.
     pub fn answer(&self, outcome: Result<Outcome, Failure>) -> bool {
+        // Held until it is printed: whoever answers second may end the process.
         let mut state = self.state();
         let succeeded = outcome.is_ok();
         if state.answered {
             return succeeded;
         }
         state.answered = true;
+        let line = self.line(&mut state, outcome);
+        // Nobody is told when nobody listens.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        succeeded
+    }
+
+    fn line(&self, state: &mut State, outcome: Result<Outcome, Failure>) -> Value {
         let mut result = match outcome {
             Ok(outcome) => success(outcome, state.diff_mode),
             Err(failure) => failed(failure, self.module, state.no_log),
@@ -78,10 +86,17 @@ impl Reply {
         if let Some(invocation) = state.invocation.take() {
             result.insert("invocation".into(), json!({"module_args": invocation}));
         }
-        let line = self.secrets.scrub(Value::Object(result));
-        // Nobody is told when nobody listens.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
-        succeeded
+        // These keys are the protocol's and the module's own: without its `failed` a failure is a success for Ansible.
+        result
+            .into_iter()
+            .map(|(key, value)| (key, self.secrets.scrub(value)))
+            .collect()
+    }
+
+    /// What [`Reply::answer`] prints.
+    #[cfg(test)]
+    pub fn text(&self, outcome: Result<Outcome, Failure>) -> String {
+        self.line(&mut self.state(), outcome).to_string()
     }
 }
 

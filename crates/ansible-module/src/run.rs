@@ -41,6 +41,8 @@ fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Opt
     let spec = Spec::of::<M::Options>();
     reply.secrets.add_options(&spec, &arguments.params);
     let checked = validate(&spec, &M::rules(), &mut arguments.params);
+    // As they are now: a text may have become a list, or a dict a text.
+    reply.secrets.add_options(&spec, &arguments.params);
     checked
         .secrets
         .iter()
@@ -90,3 +92,7 @@ fn work<M: Module>(
     runtime.shutdown_background();
     outcome
 }
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod tests;
