@@ -10,7 +10,7 @@ use reqwest::{Method, Response};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::error::Refusal;
+use crate::error::{Refusal, shown};
 use crate::params::{Params, encode_pairs};
 use crate::session::{self, Ticket};
 use crate::tls::{self, LastRejected};
@@ -347,14 +347,18 @@ impl Client {
                 refusal.message = shown(text);
             }
             if let Some(errors) = answer.get("errors").and_then(Value::as_object) {
+                let mut size = 0;
                 refusal.errors = errors
                     .iter()
                     .map(|(name, text)| {
-                        (
-                            name.clone(),
-                            text.as_str()
-                                .map_or_else(|| shown(&text.to_string()), shown),
-                        )
+                        let text = text
+                            .as_str()
+                            .map_or_else(|| shown(&text.to_string()), shown);
+                        (shown(name), text)
+                    })
+                    .take_while(|(name, text)| {
+                        size += name.len() + text.len();
+                        size <= LARGEST_ERRORS
                     })
                     .collect();
             }
@@ -531,10 +535,8 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 /// The most of an answer that is read, in bytes: many times what the lists of a large cluster take.
 const LARGEST: usize = 64 << 20;
 
-/// As much of a refusal's text as a person reads.
-fn shown(text: &str) -> String {
-    text.trim().chars().take(4000).collect()
-}
+/// The most of a refusal's texts by parameter that is kept, in bytes.
+const LARGEST_ERRORS: usize = 20_000;
 
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);

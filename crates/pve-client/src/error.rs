@@ -96,6 +96,11 @@ pub enum Error {
     },
 }
 
+/// As much of a server's text as a person reads.
+pub(crate) fn shown(text: &str) -> String {
+    text.trim().chars().take(4000).collect()
+}
+
 fn unsettled(may_have_happened: bool) -> &'static str {
     if may_have_happened {
         "; the change may have been made nevertheless"
@@ -167,6 +172,14 @@ impl std::fmt::Display for TaskFailure {
 }
 
 impl Error {
+    /// [`Error::Unexpected`] with as much of the detail as a person reads.
+    pub(crate) fn unexpected(action: impl Into<String>, detail: impl ToString) -> Self {
+        Self::Unexpected {
+            action: action.into(),
+            detail: shown(&detail.to_string()),
+        }
+    }
+
     /// The HTTP status, when PVE answered with one.
     pub fn status(&self) -> Option<u16> {
         match self {

@@ -92,10 +92,7 @@ impl Client {
         deadline: &Deadline,
     ) -> Result<T, Error> {
         let data = self.get(path, query, deadline).await?;
-        serde_json::from_value(data).map_err(|e| Error::Unexpected {
-            action: format!("GET {path}"),
-            detail: e.to_string(),
-        })
+        serde_json::from_value(data).map_err(|e| Error::unexpected(format!("GET {path}"), e))
     }
 
     /// The nodes of the cluster.

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::error::shown;
+
+/// No format of PVE's has nearly so many keys, and each occurs once.
+const MOST_PARTS: usize = 256;
+
 /// A parsed property string. The order of the parts is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PropertyString {
@@ -23,13 +28,15 @@ impl PropertyString {
     /// drives, `model` for nics). Duplicate keys, a missing key or value are errors.
     pub fn parse(text: &str, default_key: Option<&str>) -> Result<Self, InvalidProperty> {
         let invalid = |problem: String| InvalidProperty {
-            text: text.to_string(),
-            problem,
+            text: shown(text),
+            problem: shown(&problem),
         };
         let mut parts: Vec<(String, String)> = Vec::new();
         for part in text.split(',').filter(|part| !part.trim().is_empty()) {
             let (key, value) = match part.split_once('=') {
-                Some((key, value)) if !key.is_empty() && !value.is_empty() => (key.trim(), value),
+                Some((key, value)) if !key.trim().is_empty() && !value.is_empty() => {
+                    (key.trim(), value)
+                }
                 Some(_) => return Err(invalid(format!("key or value missing in '{part}'"))),
                 None => match default_key {
                     Some(key) => (key, part),
@@ -38,6 +45,9 @@ impl PropertyString {
             };
             if parts.iter().any(|(known, _)| known == key) {
                 return Err(invalid(format!("'{key}' occurs twice")));
+            }
+            if parts.len() == MOST_PARTS {
+                return Err(invalid(format!("more than {MOST_PARTS} parts")));
             }
             parts.push((key.to_string(), value.to_string()));
         }
@@ -101,12 +111,16 @@ impl PropertyString {
 }
 
 impl fmt::Display for PropertyString {
-    /// The default key's value is written first and without its key, as PVE writes it.
+    /// The default key's value is written first and without its key, as PVE writes it. With it where the value alone
+    /// would be read as something else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_default = |key: &str| self.default_key.as_deref() == Some(key);
         let mut texts = Vec::with_capacity(self.parts.len());
         for (key, value) in self.iter() {
             match is_default(key) {
+                true if value.contains('=') || value.trim().is_empty() => {
+                    texts.insert(0, format!("{key}={value}"));
+                }
                 true => texts.insert(0, value.to_string()),
                 false => texts.push(format!("{key}={value}")),
             }

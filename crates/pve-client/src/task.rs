@@ -6,7 +6,7 @@ use deadline::Deadline;
 use serde::Deserialize;
 
 use crate::client::backoff;
-use crate::error::TaskFailure;
+use crate::error::{TaskFailure, shown};
 use crate::params::encode;
 use crate::{Client, Error, Params, Upid};
 
@@ -56,10 +56,7 @@ impl Client {
         let upid: Upid = upid
             .as_ref()
             .parse()
-            .map_err(|e: crate::upid::InvalidUpid| Error::Unexpected {
-                action: "waiting for a task".into(),
-                detail: e.to_string(),
-            })?;
+            .map_err(|e: crate::upid::InvalidUpid| Error::unexpected("waiting for a task", e))?;
         let path = format!(
             "/nodes/{}/tasks/{}/status",
             encode(&upid.node),
@@ -107,9 +104,9 @@ impl Client {
         let mut locked = 0;
         loop {
             let data = self.post(path, params, deadline).await?;
-            let upid = data.as_str().ok_or_else(|| Error::Unexpected {
-                action: format!("POST {path}"),
-                detail: format!("no task identifier but {data}"),
+            let upid = data.as_str().ok_or_else(|| {
+                let detail = format!("no task identifier but {data}");
+                Error::unexpected(format!("POST {path}"), detail)
             })?;
             match self.task(upid, deadline, &mut on_tick).await {
                 Err(error) if error.is_lock_contention() => {
@@ -186,8 +183,9 @@ impl Client {
             .await
             .unwrap_or_default();
         let skip = lines.len().saturating_sub(LOG_TAIL);
-        let log = lines.into_iter().skip(skip).map(|line| line.t).collect();
-        let exitstatus = exitstatus.trim().to_string();
+        let lines = lines.iter().skip(skip);
+        let log = lines.map(|line| shown(&line.t)).collect();
+        let exitstatus = shown(&exitstatus);
         Error::Task(Box::new(TaskFailure {
             upid,
             exitstatus,

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// No identifier of PVE's is longer: the longest parts are the node (63 bytes) and the user (64, and a token's name).
+const LONGEST: usize = 1024;
+
 /// The identifier of a task, kept as PVE wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upid {
@@ -29,6 +32,9 @@ impl FromStr for Upid {
 
     fn from_str(text: &str) -> Result<Self, InvalidUpid> {
         let invalid = || InvalidUpid(text.to_string());
+        if text.len() > LONGEST {
+            return Err(invalid());
+        }
         let parts: Vec<&str> = text.split(':').collect();
         let [head, node, pid, pstart, start, kind, id, user, tail] = parts.as_slice() else {
             return Err(invalid());

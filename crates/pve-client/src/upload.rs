@@ -230,10 +230,8 @@ impl Client {
             .watch(answer, &action, &sent, size, deadline, on_progress)
             .await?;
         let text = data.as_str().unwrap_or_default();
-        text.parse().map_err(|_| Error::Unexpected {
-            action,
-            detail: format!("no task identifier but {data}"),
-        })
+        text.parse()
+            .map_err(|_| Error::unexpected(action, format!("no task identifier but {data}")))
     }
 
     /// Await the answer, telling progress, until the deadline or until nothing moves any more.

@@ -115,6 +115,11 @@ impl Server {
         server
     }
 
+    /// From now on, answer this.
+    pub fn answer(&self, answer: Answer) {
+        *self.answers.lock().unwrap() = [answer].into();
+    }
+
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
