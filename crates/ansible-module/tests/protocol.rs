@@ -176,7 +176,13 @@ fn signals_end_it_with_its_cleanup() {
             folder.path(),
             &json!({"behaviour": "wait", "marker": marker}),
         );
-        let child = start(Command::new(probe()).arg(given));
+        // Ignored signals are inherited, and in the background of a shell the tests themselves have some.
+        let child = start(
+            Command::new("env")
+                .arg("--default-signal=TERM,INT,HUP")
+                .arg(probe())
+                .arg(given),
+        );
         marked(&marker);
         send(&child, signal);
         let output = child.wait_with_output().unwrap();
