@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use deadline::{Deadline, Expired};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -69,6 +69,9 @@ const TICK: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long output is read after the program ended, in case a lost child holds the pipes.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// The most of a line that is kept at once, in bytes.
+const LONGEST: u64 = 64 << 10;
 
 /// Waits for "go" before it becomes the program: should this module die before the watcher stands
 /// guard, then nothing was started.
@@ -156,13 +159,14 @@ pub(crate) async fn run(
 }
 
 /// Send each line of `stream`; broken UTF-8 is replaced, and of a line that a progress meter
-/// rewrites with carriage returns the last version counts.
+/// rewrites with carriage returns the last version counts. One that does not end comes in pieces.
 async fn read(stream: impl AsyncRead + Unpin, stdout: bool, lines: mpsc::Sender<(bool, String)>) {
     let mut reader = BufReader::new(stream);
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        match reader.read_until(b'\n', &mut bytes).await {
+        let mut part = (&mut reader).take(LONGEST);
+        match part.read_until(b'\n', &mut bytes).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
@@ -251,3 +255,7 @@ async fn start(program: &Program<'_>) -> io::Result<(Group, Watcher)> {
     }
     Ok((Group { leader, id }, watcher))
 }
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod tests;

@@ -20,6 +20,12 @@ pub(crate) struct Phase {
     pub(crate) seconds: f64,
 }
 
+/// Phases that are heard of; nixos-anywhere has not a quarter of them.
+const PHASES: usize = 64;
+
+/// No phase of nixos-anywhere's has a longer name, in bytes.
+const LONGEST_NAME: usize = 200;
+
 /// Lines kept for an error.
 const TAIL: usize = 20;
 
@@ -314,7 +320,9 @@ impl Listener for Watch {
         if stdout {
             match phase(line) {
                 Some("Done!") => self.end(),
-                Some(name) => self.begin(name),
+                Some(name) if self.phases.len() < PHASES => self.begin(name),
+                // The machine's output comes here too, and must not fill the result.
+                Some(_) => {}
                 None => {
                     if let Some(captured) = &mut self.captured {
                         captured.push_str(line);
@@ -361,7 +369,7 @@ fn tenths(duration: Duration) -> f64 {
 /// machine's own output comes on the same stream, so the whole line must be that.
 fn phase(line: &str) -> Option<&str> {
     let name = line.strip_prefix("### ")?.strip_suffix(" ###")?;
-    (!name.is_empty()).then_some(name)
+    (!name.is_empty() && name.len() <= LONGEST_NAME).then_some(name)
 }
 
 #[cfg(test)]
