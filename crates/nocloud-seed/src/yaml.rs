@@ -8,6 +8,9 @@
 
 use serde_json::Value;
 
+/// A longer key must be marked as one: readers look for its colon in 1024 characters only (YAML 1.1, 9.1.1).
+const LONGEST_KEY: usize = 1000;
+
 /// Writes a value as block-style YAML, ending in a line break.
 pub fn to_string(value: &Value) -> String {
     let mut out = String::new();
@@ -28,7 +31,11 @@ fn block(value: &Value, indent: usize, out: &mut String) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                out.push_str(&format!("{pad}{}:", text(key)));
+                let key = text(key);
+                out.push_str(&match key.len() > LONGEST_KEY {
+                    true => format!("{pad}? {key}\n{pad}:"),
+                    false => format!("{pad}{key}:"),
+                });
                 nested(value, indent, out);
             }
         }
