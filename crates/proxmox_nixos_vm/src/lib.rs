@@ -11,6 +11,8 @@ mod docs;
 mod drive;
 mod find;
 mod guard;
+#[cfg(test)]
+mod hostile_tests;
 mod meaning;
 mod nic;
 pub mod options;
