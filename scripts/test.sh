@@ -20,6 +20,7 @@ step() {
 lint() {
   step "cargo fmt" cargo fmt --all --check
   step "cargo clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
+  step "cargo doc" env RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --workspace --no-deps
   step "the modules' documentation is that of their types" cargo xtask docs --check
   step "yamllint" yamllint --strict .
   step "ansible-lint" ansible-lint --offline --strict -q

@@ -214,7 +214,7 @@ pub struct Options {
     /// Null removes the option. The cloud-init secrets C(cipassword) and C(sshkeys) belong to M(cloudinit_drive).
     pub config: Option<BTreeMap<String, Value>>,
 
-    /// Drives to remove, for example V([ide2]). A CD-ROM is detached (on a running VM it is ejected first; the empty
+    /// Drives to remove, for example V(ide2). A CD-ROM is detached (on a running VM it is ejected first; the empty
     /// drive goes with the next stop). A disk is detached and kept as an unused volume, unless O(delete_disks) is set.
     #[serde(default)]
     pub remove_disks: Vec<String>,

@@ -3,7 +3,7 @@
 //! A cloud-init drive holds a handful of small files, but their names
 //! (`user-data`, `meta_data.json`) do not fit ISO 9660's own character set, so
 //! an image carries them twice more: as Rock Ridge entries (read by Linux) and
-//! as a Joliet tree (read by everything else). [`write`] writes all three,
+//! as a Joliet tree (read by everything else). [`write()`] writes all three,
 //! [`read`] prefers them in that order.
 //!
 //! Sources, by section where the code follows one:
