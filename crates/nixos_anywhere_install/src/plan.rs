@@ -117,17 +117,7 @@ pub(crate) fn installables(flake: &FlakeRef, options: &Options) -> [String; 2] {
 
 /// The arguments of `nix` that run the nixos-anywhere of a flake, up to that one's own.
 pub(crate) fn run_arguments(options: &Options) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = [
-        "run",
-        "--extra-experimental-features",
-        "nix-command flakes",
-        "--no-write-lock-file",
-    ]
-    .map(OsString::from)
-    .into();
-    for (name, value) in &options.nix_options {
-        arguments.extend(["--option", name, value].map(OsString::from));
-    }
+    let mut arguments = nix_arguments(&["run"], options);
     arguments.extend([options.nixos_anywhere_flake.as_str(), "--"].map(OsString::from));
     arguments
 }
@@ -139,21 +129,28 @@ pub(crate) fn built_here(options: &Options) -> bool {
 
 /// The arguments of `nix` to build one installable, the same that nixos-anywhere uses.
 pub(crate) fn build_arguments(installable: &str, options: &Options) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = [
+    let command = [
         "build",
         "--print-out-paths",
         "--no-link",
         "--print-build-logs",
+    ];
+    let mut arguments = nix_arguments(&command, options);
+    arguments.push(installable.into());
+    arguments
+}
+
+/// A command of `nix` with what every call takes: flakes, lock files left alone, the user's settings.
+fn nix_arguments(command: &[&str], options: &Options) -> Vec<OsString> {
+    let fixed = [
         "--extra-experimental-features",
         "nix-command flakes",
         "--no-write-lock-file",
-    ]
-    .map(OsString::from)
-    .into();
+    ];
+    let mut arguments: Vec<OsString> = command.iter().chain(&fixed).map(OsString::from).collect();
     for (name, value) in &options.nix_options {
         arguments.extend(["--option", name, value].map(OsString::from));
     }
-    arguments.push(installable.into());
     arguments
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Stdio;
 
-use common::{Lab, volume};
+use common::{Lab, volume, with};
 use serde_json::{Value, json};
 
 /// A lab with the template `golden`, VM 100.
@@ -27,12 +27,10 @@ fn golden() -> Value {
 }
 
 fn clone_of_golden(name: &str, more: Value) -> Value {
-    let mut options = json!({"name": name, "clone": {"name": "golden"}, "timeout": 100});
-    options
-        .as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
-    options
+    with(
+        json!({"name": name, "clone": {"name": "golden"}, "timeout": 100}),
+        more,
+    )
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Lab, volume};
+use common::{Lab, volume, with};
 use serde_json::{Value, json};
 
 fn web1() -> Value {
@@ -14,12 +14,6 @@ fn web1() -> Value {
         "net": {"net0": {"bridge": "vmbr0", "firewall": true}},
         "boot": "order=scsi0;ide2",
     })
-}
-
-fn with(mut options: Value, more: Value) -> Value {
-    let more = more.as_object().unwrap().clone();
-    options.as_object_mut().unwrap().extend(more);
-    options
 }
 
 #[test]

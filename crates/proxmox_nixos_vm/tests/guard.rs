@@ -4,16 +4,11 @@ mod common;
 
 use std::process::Stdio;
 
-use common::Lab;
+use common::{Lab, with};
 use serde_json::{Value, json};
 
 fn vm(more: Value) -> Value {
-    let mut options = json!({"node": "pve", "name": "web1", "timeout": 100});
-    options
-        .as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
-    options
+    with(json!({"node": "pve", "name": "web1", "timeout": 100}), more)
 }
 
 #[test]

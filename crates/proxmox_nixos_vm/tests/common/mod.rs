@@ -25,6 +25,13 @@ pub struct Lab {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Options with more of them, or others.
+pub fn with(mut options: Value, more: Value) -> Value {
+    let more = more.as_object().unwrap().clone();
+    options.as_object_mut().unwrap().extend(more);
+    options
+}
+
 /// What the module said.
 #[derive(Debug)]
 pub struct Answer {
