@@ -178,14 +178,15 @@ unused_disks:
   sample: {unused0: 'local:101/vm-101-disk-1.raw'}
 guest_agent:
   description: What the guest says about itself.
-  returned: with O(guest_facts), when the VM was running before and its guest agent answers
+  returned: with O(guest_facts), when the VM was running before and its guest agent answers; with O(wait_for_address)
   type: dict
   contains:
     hostname: {description: Its hostname., type: str}
     os: {description: 'What its os-release and kernel say, such as C(id), C(version_id), C(kernel_release).', type: dict}
+    address: {description: 'The first IPv4 address of its card V(net0); null while there is none.', type: str}
     addresses: {description: Its addresses beyond loopback and link., type: list, elements: str}
     interfaces: {description: 'Its network cards, each with C(name), C(mac) and C(addresses).', type: list, elements: dict}
-  sample: {hostname: web1, os: {id: nixos}, addresses: [192.0.2.11], interfaces: [{name: ens18, mac: 'bc:24:11:00:00:01', addresses: [192.0.2.11/24]}]}
+  sample: {hostname: web1, os: {id: nixos}, address: 192.0.2.11, addresses: [192.0.2.11], interfaces: [{name: ens18, mac: 'bc:24:11:00:00:01', addresses: [192.0.2.11/24]}]}
 restart_required:
   description: Whether changes are pending.
   returned: success

@@ -136,7 +136,11 @@ impl Job<'_> {
                 let vm = State::of(self.site, &seen).await?;
                 let msg = format!("{} on {} is {}", vm.object(), vm.node, vm.status);
                 self.described_by_guest(&vm, outcome(false, msg, vm.values(), &[]))
-                    .await
+                    .await?
+            }
+            None if self.options.wait_for_address => {
+                let msg = format!("{} does not exist, so it has no address", self.described());
+                return Err(Failure::new("not_found", msg));
             }
             None => outcome(
                 false,
@@ -362,23 +366,33 @@ impl Job<'_> {
         }
         let diff = difference(&vm, created, plan, &was, will_be);
         let result = outcome(changed, msg, vm.values(), &actions).diff(diff);
-        // The agent of a guest that was started a moment ago cannot be up.
-        Ok(if power.is_some() || check {
-            result
-        } else {
-            self.described_by_guest(&vm, result).await
+        // The agent of a guest that was started a moment ago cannot be up, unless it is waited for.
+        if check || (power.is_some() && !self.options.wait_for_address) {
+            return Ok(result);
+        }
+        let described = self.described_by_guest(&vm, result).await;
+        described.map_err(|f| {
+            if changed {
+                done(f, vm.vmid, &vm.node)
+            } else {
+                f
+            }
         })
     }
 
     /// The result with what the guest's agent says, if that is asked for and it says anything.
-    async fn described_by_guest(&self, vm: &State, result: Outcome) -> Outcome {
-        if !self.options.guest_facts {
-            return result;
-        }
-        match agent::facts(self.site, vm).await {
+    async fn described_by_guest(&self, vm: &State, result: Outcome) -> Result<Outcome, Failure> {
+        let facts = if self.options.wait_for_address {
+            Some(agent::with_address(self.site, vm).await?)
+        } else if self.options.guest_facts {
+            agent::facts(self.site, vm).await
+        } else {
+            None
+        };
+        Ok(match facts {
             Some(facts) => result.with("guest_agent", facts),
             None => result,
-        }
+        })
     }
 
     async fn switch(&self, vm: State, power: Power) -> Result<State, Failure> {
