@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -17,6 +18,7 @@ use crate::access::{Access, Credentials};
 use crate::error::ApiError;
 use crate::faults::Faults;
 use crate::guest::{Accel, Forward, Guests, Settings};
+use crate::nodes::{self, Facts};
 use crate::storage::{self, Storage};
 use crate::task::Tasks;
 use crate::tls;
@@ -36,8 +38,8 @@ pub struct Options {
     pub ssh_port: u16,
     /// Every 401 is delayed by this.
     pub auth_delay: Duration,
-    /// The node's name.
-    pub node: String,
+    /// The names of the nodes, one at least. The first is the one that is asked; it passes on what is meant for others.
+    pub nodes: Vec<String>,
 }
 
 impl Options {
@@ -50,24 +52,29 @@ impl Options {
             faults: None,
             ssh_port: 2222,
             auth_delay: Duration::ZERO,
-            node: "pve".into(),
+            nodes: vec!["pve".into()],
         }
     }
 }
 
-/// The bridges of the node.
-pub const BRIDGES: [&str; 1] = ["vmbr0"];
-
-/// A host and all it holds.
+/// A node, and through it all that the nodes have in common.
 pub struct Host {
-    /// Data directory.
-    pub dir: PathBuf,
     /// The node's name.
     pub node: String,
+    /// The node's tasks.
+    pub tasks: Arc<Tasks>,
+    /// Where the configurations of the node's VMs are.
+    pub configs: PathBuf,
+    storages: Vec<Storage>,
+    cluster: Arc<Cluster>,
+}
+
+/// What all nodes share.
+pub struct Cluster {
+    /// Data directory.
+    pub dir: PathBuf,
     /// Users and privileges.
     pub access: Access,
-    /// Tasks.
-    pub tasks: Arc<Tasks>,
     /// Running machines.
     pub guests: Guests,
     /// When it was started.
@@ -76,12 +83,22 @@ pub struct Host {
     pub fingerprint: String,
     /// What cluster/resources last heard of each VM.
     pub broadcast: Mutex<HashMap<u32, Value>>,
+    /// Held while a VMID is taken, which no two nodes may give away.
+    pub taking: Mutex<()>,
+    nodes: OnceLock<Vec<Weak<Host>>>,
     options: Options,
     acceptor: TlsAcceptor,
     faults: Faults,
-    storages: Vec<Storage>,
     locks: Mutex<HashMap<u32, Arc<tokio::sync::Mutex<()>>>>,
     requests: Mutex<std::fs::File>,
+}
+
+impl Deref for Host {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
 }
 
 /// Seconds since the epoch.
@@ -137,20 +154,27 @@ pub fn random_uuid() -> String {
     )
 }
 
-/// Make the data directory; what is there stays.
-pub fn init(dir: &Path, node: &str) -> Result<Credentials> {
+/// Make the data directory for these nodes; what is there stays.
+///
+/// # Errors
+/// When the names cannot be used, or the system's.
+pub fn init(dir: &Path, nodes: &[String]) -> Result<Credentials> {
+    nodes::check(nodes)?;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .with_context(|| format!("make {}", dir.display()))?;
-    for name in ["tasks", "tmp", "qemu-server", "run", "storage"] {
+    for name in ["tmp", "run"] {
         std::fs::create_dir_all(dir.join(name))?;
     }
-    tls::init(dir, node)?;
+    tls::init(dir, nodes)?;
     let file = dir.join("storage.json");
     if !file.exists() {
-        write_private(&file, &serde_json::to_vec_pretty(&storage::defaults())?)?;
+        write_private(
+            &file,
+            &serde_json::to_vec_pretty(&storage::defaults(nodes.len() > 1))?,
+        )?;
     }
     if !dir.join("authkey").exists() {
         write_private(&dir.join("authkey"), random_hex(32).as_bytes())?;
@@ -172,31 +196,28 @@ pub fn init(dir: &Path, node: &str) -> Result<Credentials> {
 
 /// A host that serves.
 pub struct Server {
-    /// The host.
+    /// The node that is asked.
     pub host: Arc<Host>,
     /// What `endpoint.json` says: api_host, api_port, tls_fingerprint, ca_path, api_user, api_token_id, ...
     pub endpoint: Value,
     /// Where it listens.
     pub address: SocketAddr,
     listener: TcpListener,
+    nodes: Vec<Arc<Host>>,
 }
 
 impl Server {
     /// Open the data directory and listen.
     pub async fn open(options: Options) -> Result<Self> {
         let dir = std::path::absolute(&options.data)?;
-        let credentials = init(&dir, &options.node)?;
+        let credentials = init(&dir, &options.nodes)?;
         let (acceptor, fingerprint) = tls::acceptor(&dir)?;
         let key = hex::decode(std::fs::read_to_string(dir.join("authkey"))?.trim())?;
         let key =
             <[u8; 32]>::try_from(key).map_err(|_| anyhow::anyhow!("authkey is not 32 bytes"))?;
-        let mut storages: Vec<Storage> =
+        let storages: Vec<Storage> =
             serde_json::from_slice(&std::fs::read(dir.join("storage.json"))?)
                 .context("read storage.json")?;
-        for storage in &mut storages {
-            storage.path = dir.join("storage").join(&storage.id);
-            storage.prepare()?;
-        }
         let forward = Forward {
             host_port: options.ssh_port,
             guest_port: 22,
@@ -225,38 +246,49 @@ impl Server {
             "api_password": credentials.password,
             "api_token_id": "full",
             "api_token_secret": credentials.root_secret,
-            "node": options.node,
+            "node": options.nodes[0],
+            "nodes": options.nodes,
             "pid": std::process::id(),
             "ssh_port": options.ssh_port,
             "provisioner": {"api_user": "provisioner@pve", "api_token_id": "ansible", "api_token_secret": credentials.provisioner_secret},
             "empty": {"api_user": "provisioner@pve", "api_token_id": "empty", "api_token_secret": credentials.empty_secret},
         });
-        let host = Host {
+        let names = options.nodes.clone();
+        let cluster = Arc::new(Cluster {
             access: Access::open(dir.join("access.json"), key),
-            tasks: Tasks::open(dir.join("tasks"), &options.node)?,
-            node: options.node.clone(),
             guests,
             started: SystemTime::now(),
             fingerprint,
             broadcast: Mutex::default(),
+            taking: Mutex::default(),
+            nodes: OnceLock::new(),
             faults: Faults::new(options.faults.clone()),
             options,
             acceptor,
-            storages,
             locks: Mutex::default(),
             requests: Mutex::new(requests),
             dir,
-        };
+        });
+        let nodes = names
+            .iter()
+            .map(|name| Host::open(&cluster, name, &storages).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
+        let known = nodes.iter().map(Arc::downgrade).collect();
+        if cluster.nodes.set(known).is_err() {
+            unreachable!("the nodes are set once");
+        }
+        let host = nodes[0].clone();
         crate::vm::recover(&host)?;
         write_private(
             &host.dir.join("endpoint.json"),
             &serde_json::to_vec_pretty(&endpoint)?,
         )?;
         Ok(Self {
-            host: Arc::new(host),
+            host,
             endpoint,
             address,
             listener,
+            nodes,
         })
     }
 
@@ -281,6 +313,7 @@ impl Server {
                 crate::api::cluster::broadcast(&host);
             }
         };
+        let _nodes = self.nodes;
         tokio::select! {
             () = accept => {}
             () = broadcast => {}
@@ -293,6 +326,84 @@ impl Server {
 }
 
 impl Host {
+    /// A node, with the directories of what is its own: at the top of the data directory for the first node, below
+    /// `nodes/NAME` for the others.
+    fn open(cluster: &Arc<Cluster>, node: &str, storages: &[Storage]) -> Result<Self> {
+        let first = cluster
+            .options
+            .nodes
+            .first()
+            .is_some_and(|name| name == node);
+        let own = match first {
+            true => cluster.dir.clone(),
+            false => cluster.dir.join("nodes").join(node),
+        };
+        let configs = own.join("qemu-server");
+        std::fs::create_dir_all(&configs)?;
+        let here = |storage: &&Storage| storage.is_on(node);
+        let mut storages: Vec<Storage> = storages.iter().filter(here).cloned().collect();
+        for storage in &mut storages {
+            let root = if storage.shared { &cluster.dir } else { &own };
+            storage.path = root.join("storage").join(&storage.id);
+            storage.prepare()?;
+        }
+        Ok(Self {
+            tasks: Tasks::open(own.join("tasks"), node)?,
+            node: node.to_owned(),
+            configs,
+            storages,
+            cluster: cluster.clone(),
+        })
+    }
+
+    /// All nodes, this one among them.
+    pub fn nodes(&self) -> Vec<Arc<Host>> {
+        let all = self.cluster.nodes.get().into_iter().flatten();
+        all.filter_map(Weak::upgrade).collect()
+    }
+
+    /// The node with this name.
+    pub fn peer(&self, node: &str) -> Option<Arc<Host>> {
+        self.nodes().into_iter().find(|host| host.node == node)
+    }
+
+    /// What `nodes.json` says of this node now.
+    pub fn facts(&self) -> Facts {
+        Facts::read(&self.dir, &self.node)
+    }
+
+    /// All storages of the node.
+    pub fn storages(&self) -> &[Storage] {
+        &self.storages
+    }
+
+    /// A storage by its name.
+    pub fn storage(&self, id: &str) -> Result<&Storage, ApiError> {
+        self.storages
+            .iter()
+            .find(|storage| storage.id == id)
+            .ok_or_else(|| {
+                let peers = self.nodes();
+                let elsewhere = |host: &Arc<Host>| host.storages.iter().any(|known| known.id == id);
+                ApiError::failed(match peers.iter().any(elsewhere) {
+                    true => format!("storage '{id}' is not available on node '{}'", self.node),
+                    false => format!("storage '{id}' does not exist"),
+                })
+            })
+    }
+
+    /// The file of a volume `STORAGE:NAME`, whether it exists or not.
+    pub fn volume_file(&self, volid: &str) -> Result<PathBuf, String> {
+        let (storage, name) = volid
+            .split_once(':')
+            .ok_or_else(|| format!("unable to parse volume ID '{volid}'"))?;
+        self.storage(storage)
+            .map_err(|error| error.message)?
+            .file(name)
+    }
+}
+
+impl Cluster {
     /// TLS.
     pub fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
@@ -321,29 +432,6 @@ impl Host {
     /// Random bytes in hex.
     pub fn random_hex(&self, bytes: usize) -> String {
         random_hex(bytes)
-    }
-
-    /// All storages.
-    pub fn storages(&self) -> &[Storage] {
-        &self.storages
-    }
-
-    /// A storage by its name.
-    pub fn storage(&self, id: &str) -> Result<&Storage, ApiError> {
-        self.storages
-            .iter()
-            .find(|storage| storage.id == id)
-            .ok_or_else(|| ApiError::failed(format!("storage '{id}' does not exist")))
-    }
-
-    /// The file of a volume `STORAGE:NAME`, whether it exists or not.
-    pub fn volume_file(&self, volid: &str) -> Result<PathBuf, String> {
-        let (storage, name) = volid
-            .split_once(':')
-            .ok_or_else(|| format!("unable to parse volume ID '{volid}'"))?;
-        self.storage(storage)
-            .map_err(|error| error.message)?
-            .file(name)
     }
 
     /// A VM's lock, as `lock-ID.conf`: waits 10 s, then fails as PVE does.

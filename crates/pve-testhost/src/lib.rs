@@ -13,6 +13,7 @@ pub mod guest;
 mod host;
 mod http;
 mod multipart;
+mod nodes;
 pub mod pveum;
 mod requests;
 mod schema;

@@ -61,6 +61,9 @@ struct Serve {
     /// The node's name.
     #[arg(long, default_value = "pve")]
     node: String,
+    /// The names of several nodes, with commas between them; the first one is asked.
+    #[arg(long, value_delimiter = ',', conflicts_with = "node")]
+    nodes: Vec<String>,
 }
 
 fn main() -> Result<()> {
@@ -70,7 +73,7 @@ fn main() -> Result<()> {
             .build()?
             .block_on(run(serve)),
         Command::Stop { data } => stop(&data),
-        Command::Init { data, node } => pve_testhost::init(&data, &node).map(|_| ()),
+        Command::Init { data, node } => pve_testhost::init(&data, &[node]).map(|_| ()),
     }
 }
 
@@ -82,7 +85,11 @@ async fn run(serve: Serve) -> Result<()> {
         faults: serve.faults,
         ssh_port: serve.ssh_port,
         auth_delay: Duration::from_secs_f64(serve.auth_delay.clamp(0.0, 60.0)),
-        node: serve.node,
+        nodes: if serve.nodes.is_empty() {
+            vec![serve.node]
+        } else {
+            serve.nodes
+        },
     })
     .await?;
     println!(

@@ -32,6 +32,12 @@ pub struct Storage {
     /// Disabled storages exist but take no operation.
     #[serde(default = "enabled")]
     pub enabled: bool,
+    /// Whether all nodes see the same volumes on it.
+    #[serde(default)]
+    pub shared: bool,
+    /// The nodes that have it; all when nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Vec<String>>,
     /// Its directory; filled in when the host opens.
     #[serde(skip)]
     pub path: PathBuf,
@@ -78,16 +84,18 @@ const FOLDERS: [(&str, &str, &str); 5] = [
     ("backup", "backup", "dump"),
 ];
 
-/// The storages of a fresh host.
-pub fn defaults() -> Vec<Storage> {
+/// The storages of a fresh host; `shared` besides when it has several nodes.
+pub fn defaults(several: bool) -> Vec<Storage> {
     let storage = |id: &str, kind, content: &[&str], enabled| Storage {
         id: id.into(),
         kind,
         content: content.iter().map(|name| (*name).to_owned()).collect(),
         enabled,
+        shared: false,
+        nodes: None,
         path: PathBuf::new(),
     };
-    vec![
+    let mut all = vec![
         storage(
             "local",
             Kind::Dir,
@@ -97,13 +105,27 @@ pub fn defaults() -> Vec<Storage> {
         storage("local-zfs", Kind::Zfs, &["images", "rootdir"], true),
         storage("noiso", Kind::Dir, &["snippets"], true),
         storage("off", Kind::Dir, &["iso", "images"], false),
-    ]
+    ];
+    if several {
+        let content = ["iso", "vztmpl", "snippets", "images", "import", "backup"];
+        all.push(Storage {
+            shared: true,
+            ..storage("shared", Kind::Dir, &content, true)
+        });
+    }
+    all
 }
 
 impl Storage {
     /// Does it take this kind of content?
     pub fn takes(&self, content: &str) -> bool {
         self.content.iter().any(|known| known == content)
+    }
+
+    /// Does this node have it?
+    pub fn is_on(&self, node: &str) -> bool {
+        let nodes = self.nodes.as_ref();
+        nodes.is_none_or(|nodes| nodes.iter().any(|known| known == node))
     }
 
     /// Fail as PVE does when it is disabled.
@@ -275,7 +297,7 @@ impl Storage {
         };
         let mut value = json!({
             "content": self.content.join(","), "type": self.kind, "enabled": u8::from(self.enabled),
-            "active": u8::from(self.enabled), "shared": 0, "total": total, "used": used, "avail": avail,
+            "active": u8::from(self.enabled), "shared": u8::from(self.shared), "total": total, "used": used, "avail": avail,
         });
         if total > 0 {
             #[expect(clippy::cast_precision_loss, reason = "a fraction")]
@@ -393,7 +415,7 @@ mod tests {
 
     #[test]
     fn volume_names() {
-        let [dir, zfs, ..] = &defaults()[..] else {
+        let [dir, zfs, ..] = &defaults(false)[..] else {
             unreachable!("there are four")
         };
         assert_eq!(

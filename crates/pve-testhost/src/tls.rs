@@ -20,8 +20,8 @@ pub const CA_FILE: &str = "pve-root-ca.pem";
 const CERT_FILE: &str = "pve-ssl.pem";
 const KEY_FILE: &str = "pve-ssl.key";
 
-/// Make the CA and the node's certificate unless they exist.
-pub fn init(dir: &Path, node: &str) -> Result<()> {
+/// Make the CA and the certificate of the nodes, which all have one address, unless they exist.
+pub fn init(dir: &Path, nodes: &[String]) -> Result<()> {
     if dir.join(CERT_FILE).exists() {
         return Ok(());
     }
@@ -35,13 +35,11 @@ pub fn init(dir: &Path, node: &str) -> Result<()> {
     let issuer = Issuer::new(ca, ca_key);
 
     let key = KeyPair::generate()?;
-    let mut leaf = CertificateParams::new(vec![
-        "127.0.0.1".into(),
-        "::1".into(),
-        "localhost".into(),
-        node.into(),
-    ])?;
-    leaf.distinguished_name.push(DnType::CommonName, node);
+    let mut names: Vec<String> = ["127.0.0.1", "::1", "localhost"].map(Into::into).into();
+    names.extend_from_slice(nodes);
+    let mut leaf = CertificateParams::new(names)?;
+    leaf.distinguished_name
+        .push(DnType::CommonName, nodes[0].as_str());
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf_pem = leaf.signed_by(&key, &issuer)?.pem();
 

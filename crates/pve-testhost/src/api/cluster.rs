@@ -1,5 +1,7 @@
 //! Cluster, node and access calls that are about no single guest.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Value, json};
 
 use super::Context;
@@ -19,7 +21,12 @@ pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
             .host
             .access
             .permissions(&context.who, context.get("path"))),
-        ("GET", "/nodes") => Ok(json!([node(context)])),
+        ("GET", "/nodes") => Ok(context
+            .host
+            .nodes()
+            .iter()
+            .map(|host| node(context, host))
+            .collect()),
         ("GET", "/nodes/{node}") => {
             Ok(["network", "qemu", "status", "storage", "tasks", "version"]
                 .map(|name| json!({"name": name}))
@@ -45,8 +52,17 @@ fn uptime(host: &Host) -> u64 {
     host.started.elapsed().map_or(0, |time| time.as_secs())
 }
 
+/// Memory of a node in bytes, total and available: this machine's unless `nodes.json` says more.
+fn memory(host: &Host) -> (u64, u64) {
+    let facts = host.facts();
+    let (total, available) = own_memory();
+    let total = facts.maxmem.unwrap_or(total);
+    let used = facts.mem.map(|used| total.saturating_sub(used));
+    (total, used.unwrap_or(available).min(total))
+}
+
 /// Memory of this machine in bytes: total and available.
-fn memory() -> (u64, u64) {
+fn own_memory() -> (u64, u64) {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let field = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;
@@ -66,15 +82,18 @@ fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn node(context: &Context) -> Value {
-    let host = &context.host;
+fn node(context: &Context, host: &Host) -> Value {
     let mut value = json!({
         "node": host.node, "id": format!("node/{}", host.node), "type": "node", "ssl_fingerprint": host.fingerprint, "status": "unknown",
     });
     if context.may(&format!("/nodes/{}", host.node), &["Sys.Audit"]) {
-        let (total, available) = memory();
-        value["status"] = json!("online");
         value["level"] = json!("");
+        if host.facts().offline {
+            value["status"] = json!("offline");
+            return value;
+        }
+        let (total, available) = memory(host);
+        value["status"] = json!("online");
         value["cpu"] = json!(0);
         value["maxcpu"] = json!(cpus());
         value["mem"] = json!(total - available);
@@ -90,7 +109,7 @@ fn node(context: &Context) -> Value {
 }
 
 fn node_status(context: &Context) -> Value {
-    let (total, available) = memory();
+    let (total, available) = memory(&context.host);
     let (disk, used, free) = context
         .host
         .storage("local")
@@ -117,7 +136,10 @@ fn network(context: &Context) -> Value {
     if !shown {
         return json!([]);
     }
-    crate::host::BRIDGES
+    context
+        .host
+        .facts()
+        .bridges
         .iter()
         .map(|name| {
             json!({
@@ -130,7 +152,10 @@ fn network(context: &Context) -> Value {
 }
 
 fn next_id(context: &Context) -> ApiResult {
-    let taken = crate::vm::ids(&context.host);
+    let taken: HashSet<u32> = crate::vm::everywhere(&context.host)
+        .into_iter()
+        .map(|(_, vmid)| vmid)
+        .collect();
     if let Some(vmid) = context.number("vmid") {
         if taken.iter().any(|known| u64::from(*known) == vmid) {
             return Err(ApiError::param("vmid", format!("VM {vmid} already exists")));
@@ -143,24 +168,41 @@ fn next_id(context: &Context) -> ApiResult {
 }
 
 fn cluster_status(context: &Context) -> Value {
-    json!([{
-        "type": "node", "id": format!("node/{}", context.host.node), "name": context.host.node, "nodeid": 0, "local": 1, "online": 1,
-        "ip": "127.0.0.1", "level": "",
-    }])
+    let nodes = context.host.nodes();
+    let mut found: Vec<Value> = Vec::new();
+    if nodes.len() > 1 {
+        found.push(json!({
+            "type": "cluster", "id": "cluster", "name": "testhost", "version": 1, "nodes": nodes.len(), "quorate": 1,
+        }));
+    }
+    for (n, host) in nodes.iter().enumerate() {
+        // A node alone is no cluster and has no number.
+        let number = if nodes.len() > 1 { n + 1 } else { 0 };
+        found.push(json!({
+            "type": "node", "id": format!("node/{}", host.node), "name": host.node, "nodeid": number,
+            "local": u8::from(host.node == context.host.node), "online": u8::from(!host.facts().offline),
+            "ip": "127.0.0.1", "level": "",
+        }));
+    }
+    found.into()
 }
 
-/// What pvestatd tells the cluster every ten seconds.
+/// What pvestatd tells the cluster every ten seconds. Of the VMs on a node that is down the last word stays.
 pub fn broadcast(host: &Host) {
+    let mut heard = HashMap::new();
     let mut known = host
         .broadcast
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
-    known.clear();
-    for vmid in crate::vm::ids(host) {
-        if let Ok(value) = crate::vm::status::summary(host, vmid) {
-            known.insert(vmid, value);
+    for node in host.nodes() {
+        let offline = node.facts().offline;
+        for vmid in crate::vm::ids(&node) {
+            let last = known.remove(&vmid).filter(|_| offline);
+            let value = last.or_else(|| crate::vm::status::summary(&node, vmid).ok());
+            heard.extend(value.map(|value| (vmid, value)));
         }
     }
+    *known = heard;
 }
 
 fn resources(context: &Context) -> Value {
@@ -168,54 +210,77 @@ fn resources(context: &Context) -> Value {
     let wanted = context.get("type");
     let mut found = Vec::new();
     if wanted.is_none_or(|kind| kind == "vm") {
-        let known = host
-            .broadcast
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        for vmid in crate::vm::ids(host) {
-            if !context.may(&format!("/vms/{vmid}"), &["VM.Audit"]) {
-                continue;
-            }
-            // Of a VM that pvestatd has not seen only its config's own facts are known.
-            let mut value = known
-                .get(&vmid)
-                .cloned()
-                .unwrap_or_else(|| json!({"vmid": vmid, "status": "unknown"}));
-            value["id"] = json!(format!("qemu/{vmid}"));
-            value["type"] = json!("qemu");
-            value["node"] = json!(host.node);
-            if let Ok(config) = crate::vm::config::Config::load(host, vmid) {
-                for name in ["tags", "lock"] {
-                    if let Some(text) = config.current.get(name) {
-                        value[name] = json!(text);
-                    }
-                }
-                if let Some(pool) = crate::vm::pool_of(host, vmid) {
-                    value["pool"] = json!(pool);
-                }
-            }
-            found.push(value);
+        vms(context, &mut found);
+    }
+    for node in host.nodes() {
+        if wanted.is_none_or(|kind| kind == "node") {
+            found.push(self::node(context, &node));
         }
-    }
-    if wanted.is_none_or(|kind| kind == "node") {
-        found.push(node(context));
-    }
-    if wanted.is_none_or(|kind| kind == "storage") {
-        for storage in host.storages().iter().filter(|storage| storage.enabled) {
-            if context.may(
-                &format!("/storage/{}", storage.id),
-                &["Datastore.Audit", "Datastore.AllocateSpace"],
-            ) {
-                let (total, used, _) = storage.space();
-                found.push(json!({
-                    "id": format!("storage/{}/{}", host.node, storage.id), "type": "storage", "node": host.node, "storage": storage.id,
-                    "status": "available", "disk": used, "maxdisk": total, "plugintype": storage.kind, "shared": 0,
-                    "content": storage.content.join(","),
-                }));
-            }
+        if wanted.is_none_or(|kind| kind == "storage") {
+            storages(context, &node, &mut found);
         }
     }
     found.into()
+}
+
+fn vms(context: &Context, found: &mut Vec<Value>) {
+    let host = &context.host;
+    let pools = crate::vm::pools(host);
+    let pool_of = |vmid: u32| {
+        let holds = |(_, members): &(&String, &Vec<u32>)| members.contains(&vmid);
+        pools.iter().find(holds).map(|(name, _)| name)
+    };
+    let known = host
+        .broadcast
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let forgotten: HashSet<String> = host
+        .nodes()
+        .iter()
+        .filter(|node| node.facts().forgotten)
+        .map(|node| node.node.clone())
+        .collect();
+    for (node, vmid) in crate::vm::everywhere(host) {
+        if !context.may(&format!("/vms/{vmid}"), &["VM.Audit"]) {
+            continue;
+        }
+        // Of a VM that pvestatd has not seen only its config's own facts are known.
+        let heard = known.get(&vmid).filter(|_| !forgotten.contains(&node.node));
+        let mut value = heard
+            .cloned()
+            .unwrap_or_else(|| json!({"vmid": vmid, "status": "unknown"}));
+        value["id"] = json!(format!("qemu/{vmid}"));
+        value["type"] = json!("qemu");
+        value["node"] = json!(node.node);
+        if let Ok(config) = crate::vm::config::Config::load(&node, vmid) {
+            for name in ["tags", "lock"] {
+                if let Some(text) = config.current.get(name) {
+                    value[name] = json!(text);
+                }
+            }
+            if let Some(pool) = pool_of(vmid) {
+                value["pool"] = json!(pool);
+            }
+        }
+        found.push(value);
+    }
+}
+
+fn storages(context: &Context, node: &Host, found: &mut Vec<Value>) {
+    let offline = node.facts().offline;
+    for storage in node.storages().iter().filter(|storage| storage.enabled) {
+        if context.may(
+            &format!("/storage/{}", storage.id),
+            &["Datastore.Audit", "Datastore.AllocateSpace"],
+        ) {
+            let (total, used, _) = storage.space();
+            found.push(json!({
+                "id": format!("storage/{}/{}", node.node, storage.id), "type": "storage", "node": node.node, "storage": storage.id,
+                "status": if offline { "unknown" } else { "available" }, "disk": used, "maxdisk": total, "plugintype": storage.kind,
+                "shared": u8::from(storage.shared), "content": storage.content.join(","),
+            }));
+        }
+    }
 }
 
 fn pools(context: &Context) -> ApiResult {
@@ -226,7 +291,11 @@ fn pools(context: &Context) -> ApiResult {
     {
         return Err(ApiError::failed(format!("pool '{wanted}' does not exist")));
     }
-    let member = |vmid: &u32| json!({"id": format!("qemu/{vmid}"), "type": "qemu", "vmid": vmid, "node": context.host.node});
+    let places: HashMap<u32, String> = crate::vm::everywhere(&context.host)
+        .into_iter()
+        .map(|(node, vmid)| (vmid, node.node.clone()))
+        .collect();
+    let member = |vmid: &u32| json!({"id": format!("qemu/{vmid}"), "type": "qemu", "vmid": vmid, "node": places.get(vmid)});
     Ok(pools
         .iter()
         .filter(|(name, _)| may(name) && context.get("poolid").is_none_or(|wanted| wanted == *name))

@@ -31,7 +31,7 @@ pub struct Call {
 
 /// What a handler gets.
 pub struct Context {
-    /// The host.
+    /// The node of the path, or the one that was asked.
     pub host: Arc<Host>,
     /// Who asks.
     pub who: Identity,
@@ -258,19 +258,21 @@ impl Call {
             None => return Err(ApiError::unauthorized("No ticket")),
         };
         params.extend(route.params);
+        let mut host = self.host.clone();
         if let Some(node) = params.get_mut("node") {
             if node == "localhost" {
                 node.clone_from(&self.host.node);
             }
-            if *node != self.host.node {
-                return Err(ApiError::failed(format!(
-                    "hostname lookup '{node}' failed - failed to get address info for: {node}: Name or service not known"
-                )));
-            }
+            host = self.host.peer(node).ok_or_else(|| ApiError::failed(format!(
+                "hostname lookup '{node}' failed - failed to get address info for: {node}: Name or service not known"
+            )))?;
         }
-        self.host
-            .access
+        host.access
             .check_expression(&who, &route.endpoint.perm, &params)?;
+        // The node that is asked passes the call on.
+        if host.facts().offline && params.contains_key("node") {
+            return Err(ApiError::empty(595, "Connection refused"));
+        }
         route.endpoint.verify(&params)?;
         // root's tokens are not root.
         if params.get("skiplock").is_some_and(|value| value == "1") && !who.is_root() {
@@ -294,7 +296,7 @@ impl Call {
             _ => {}
         }
         let context = Context {
-            host: self.host.clone(),
+            host,
             who,
             params,
             fail,

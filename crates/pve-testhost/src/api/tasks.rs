@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Reply};
 use crate::error::ApiError;
+use crate::host::Host;
 use crate::task::Record;
 
 pub fn handle(method: &str, template: &str, context: &Context) -> Result<Reply, ApiError> {
@@ -50,24 +51,27 @@ fn find(context: &Context) -> Result<Option<Record>, ApiError> {
     Ok(record)
 }
 
-fn visible(context: &Context) -> Vec<Record> {
-    let all = context.may(&format!("/nodes/{}", context.host.node), &["Sys.Audit"]);
-    let mut list = context.host.tasks.list();
+fn visible(context: &Context, host: &Host) -> Vec<Record> {
+    let all = context.may(&format!("/nodes/{}", host.node), &["Sys.Audit"]);
+    let mut list = host.tasks.list();
     list.retain(|record| all || record.user == context.who.user);
     list
 }
 
+/// The latest tasks of all nodes.
 fn cluster(context: &Context) -> Value {
-    visible(context)
-        .iter()
-        .take(25)
-        .map(|record| record.list_json(&context.host.node))
-        .collect()
+    let mut found = Vec::new();
+    for host in context.host.nodes() {
+        let records = visible(context, &host).into_iter();
+        found.extend(records.map(|record| (record.starttime, record.list_json(&host.node))));
+    }
+    found.sort_by_key(|(start, _)| std::cmp::Reverse(*start));
+    found.into_iter().take(25).map(|(_, value)| value).collect()
 }
 
 fn list(context: &Context) -> Reply {
     let source = context.get("source").unwrap_or("archive");
-    let mut list = visible(context);
+    let mut list = visible(context, &context.host);
     list.retain(|record| {
         let running = record.status.is_none();
         (match source {

@@ -12,7 +12,7 @@ use crate::host::{Host, write_private};
 /// What is escaped in the description's comment lines.
 const COMMENT: &AsciiSet = &CONTROLS.add(b'%').add(b':');
 
-/// A configuration: `qemu-server/ID.conf`.
+/// A configuration: `ID.conf` among those of its node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// Options in force; `description` among them.
@@ -28,7 +28,7 @@ pub struct Config {
 }
 
 fn path(host: &Host, vmid: u32) -> PathBuf {
-    host.dir.join("qemu-server").join(format!("{vmid}.conf"))
+    host.configs.join(format!("{vmid}.conf"))
 }
 
 /// The text for a VM that does not exist.
@@ -56,6 +56,11 @@ impl Config {
     /// Remove the file.
     pub fn remove(host: &Host, vmid: u32) -> std::io::Result<()> {
         std::fs::remove_file(path(host, vmid))
+    }
+
+    /// Hand the VM over to another node.
+    pub fn hand_over(host: &Host, target: &Host, vmid: u32) -> std::io::Result<()> {
+        std::fs::rename(path(host, vmid), path(target, vmid))
     }
 
     /// Read the file's format.

@@ -36,17 +36,23 @@ pub async fn clone(context: Context) -> ApiResult {
     if context.get("snapname").is_some() {
         return Err(ApiError::failed("the test host has no snapshots"));
     }
-    if let Some(target) = context
-        .get("target")
-        .filter(|target| **target != *host.node)
-    {
-        return Err(ApiError::param(
-            "target",
-            format!("no such cluster node '{target}'"),
-        ));
-    }
+    let target = match context.get("target").filter(|name| **name != *host.node) {
+        Some(name) => Some(
+            host.peer(name)
+                .ok_or_else(|| ApiError::failed(format!("no such cluster node '{name}'")))?,
+        ),
+        None => None,
+    };
     let config = Config::load(&host, source)?;
     config.check_lock().map_err(ApiError::failed)?;
+    if let Some(target) = &target
+        && !is_shared(&host, &config)
+    {
+        return Err(ApiError::failed(format!(
+            "can't clone VM to node '{}' (VM uses local storage)",
+            target.node
+        )));
+    }
     let template = is_template(&config);
     let wanted = Clone {
         source,
@@ -110,7 +116,24 @@ pub async fn clone(context: Context) -> ApiResult {
             .await
             .map_err(|error| format!("clone failed: {error}"))?;
         making.finish();
-        Ok(())
+        match target {
+            // Made here, and then given away.
+            Some(target) => Config::hand_over(&host, &target, newid)
+                .map_err(|error| format!("clone failed: {error}")),
+            None => Ok(()),
+        }
+    })
+}
+
+/// Whether every node sees all volumes of the VM, ISOs included.
+fn is_shared(host: &Host, config: &Config) -> bool {
+    let mut drives = config.current.iter().filter(|(key, _)| is_drive(key));
+    drives.all(|(_, value)| {
+        let drive = Drive::parse(value);
+        let Some((storage, _)) = drive.volume().filter(|_| drive.has_medium()) else {
+            return true;
+        };
+        host.storage(storage).is_ok_and(|storage| storage.shared)
     })
 }
 

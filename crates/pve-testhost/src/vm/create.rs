@@ -124,20 +124,23 @@ impl Drop for Making {
 
 /// Take the VMID: of several calls at once exactly one succeeds.
 pub fn reserve(host: &Host, vmid: u32, lock: &str) -> Result<(), ApiError> {
-    let path = host.dir.join("qemu-server").join(format!("{vmid}.conf"));
-    match std::fs::File::create_new(path) {
-        Ok(mut file) => Ok(std::io::Write::write_all(
-            &mut file,
-            format!("lock: {lock}\n").as_bytes(),
-        )?),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(ApiError::failed(format!(
-                "unable to create VM {vmid} - VM {vmid} already exists on node '{}'",
-                host.node
-            )))
-        }
-        Err(error) => Err(error.into()),
+    let _taking = host
+        .taking
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let name = format!("{vmid}.conf");
+    if let Some(owner) = host
+        .nodes()
+        .into_iter()
+        .find(|node| node.configs.join(&name).exists())
+    {
+        return Err(ApiError::failed(format!(
+            "unable to create VM {vmid} - VM {vmid} already exists on node '{}'",
+            owner.node
+        )));
     }
+    let text = format!("lock: {lock}\n");
+    Ok(std::fs::write(host.configs.join(name), text)?)
 }
 
 async fn build(

@@ -6,6 +6,7 @@ pub mod copy;
 pub mod create;
 pub mod destroy;
 pub mod drive;
+pub mod migrate;
 pub mod options;
 pub mod pending;
 pub mod power;
@@ -14,13 +15,24 @@ pub mod template;
 pub mod update;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::host::{Host, write_private};
 use config::Config;
 
-/// All VMIDs.
+/// The VMs of the whole cluster, each with its node, by VMID.
+pub fn everywhere(host: &Host) -> Vec<(Arc<Host>, u32)> {
+    let mut found = Vec::new();
+    for node in host.nodes() {
+        found.extend(ids(&node).into_iter().map(|vmid| (node.clone(), vmid)));
+    }
+    found.sort_unstable_by_key(|(_, vmid)| *vmid);
+    found
+}
+
+/// The VMIDs of a node.
 pub fn ids(host: &Host) -> Vec<u32> {
-    let entries = std::fs::read_dir(host.dir.join("qemu-server"))
+    let entries = std::fs::read_dir(&host.configs)
         .into_iter()
         .flatten()
         .flatten();
@@ -54,28 +66,20 @@ pub fn save_pools(host: &Host, pools: &BTreeMap<String, Vec<u32>>) -> std::io::R
     )
 }
 
-/// The pool a VM is in.
-pub fn pool_of(host: &Host, vmid: u32) -> Option<String> {
-    pools(host)
-        .into_iter()
-        .find(|(_, members)| members.contains(&vmid))
-        .map(|(name, _)| name)
-}
-
 /// Clean up after a server that was killed: its workers are gone, and what they were making with them.
 pub fn recover(host: &Host) -> std::io::Result<()> {
-    for vmid in ids(host) {
-        let Ok(mut config) = Config::load(host, vmid) else {
+    for (host, vmid) in everywhere(host) {
+        let Ok(mut config) = Config::load(&host, vmid) else {
             continue;
         };
         if config
             .current
             .get("lock")
-            .is_some_and(|lock| matches!(lock.as_str(), "create" | "clone"))
+            .is_some_and(|lock| matches!(lock.as_str(), "create" | "clone" | "migrate"))
         {
             config.current.remove("lock");
             // PVE would keep the lock; here nobody could ever take it away again.
-            config.save(host, vmid)?;
+            config.save(&host, vmid)?;
         }
     }
     for entry in std::fs::read_dir(host.tmp_dir())?.flatten() {

@@ -13,7 +13,7 @@ use crate::access::Identity;
 use crate::api::Context;
 use crate::error::{ApiError, ApiResult};
 use crate::guest::{Power, VmSpec};
-use crate::host::{BRIDGES, Host};
+use crate::host::Host;
 use crate::task::Log;
 
 /// Seconds a shutdown waits when nobody says.
@@ -60,7 +60,7 @@ pub fn start_task(host: &Arc<Host>, vmid: u32, who: &Identity, fail: Option<Stri
                 .save(&worker, vmid)
                 .map_err(|error| error.to_string())?;
             let volumes = volumes(&worker, &config.current)?;
-            check_bridges(&config.current)?;
+            check_bridges(&worker.facts().bridges, &config.current)?;
             cloudinit::generate(&worker, vmid, &mut config).await?;
             config
                 .save(&worker, vmid)
@@ -113,11 +113,11 @@ fn volumes(
     Ok(found)
 }
 
-fn check_bridges(config: &BTreeMap<String, String>) -> Result<(), String> {
+fn check_bridges(known: &[String], config: &BTreeMap<String, String>) -> Result<(), String> {
     for (_, value) in config.iter().filter(|(key, _)| is_net(key)) {
         if let Some(bridge) = Drive::parse(value)
             .get("bridge")
-            .filter(|bridge| !BRIDGES.contains(bridge))
+            .filter(|bridge| !known.iter().any(|name| name == bridge))
         {
             return Err(format!("bridge '{bridge}' does not exist"));
         }

@@ -75,9 +75,9 @@ pub fn check_unused(host: &Host, config: &Config) -> Result<(), String> {
             continue;
         }
         let of_it = format!("{}/", own_name(host, &drive.file));
-        let used = super::ids(host)
+        let used = super::everywhere(host)
             .into_iter()
-            .filter_map(|vmid| Config::load(host, vmid).ok())
+            .filter_map(|(node, vmid)| Config::load(&node, vmid).ok())
             .any(|other| {
                 let values = other.current.values().chain(other.pending.values());
                 values.into_iter().any(|value| value.starts_with(&of_it))

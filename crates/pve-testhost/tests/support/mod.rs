@@ -227,9 +227,7 @@ impl Host {
         let upid = upid.as_str().expect("a UPID");
         let deadline = Instant::now() + LIMIT;
         loop {
-            let status = self
-                .good("GET", &format!("/nodes/pve/tasks/{upid}/status"), "")
-                .await;
+            let status = self.good("GET", &task_path(upid, "status"), "").await;
             if let Some(exit) = status["exitstatus"].as_str() {
                 return exit.to_owned();
             }
@@ -247,9 +245,7 @@ impl Host {
     /// The log of a task.
     pub async fn log(&self, upid: &Value) -> Vec<String> {
         let upid = upid.as_str().expect("a UPID");
-        let lines = self
-            .good("GET", &format!("/nodes/pve/tasks/{upid}/log"), "limit=0")
-            .await;
+        let lines = self.good("GET", &task_path(upid, "log"), "limit=0").await;
         lines
             .as_array()
             .into_iter()
@@ -284,4 +280,10 @@ impl Host {
     pub fn storage(&self, path: &str) -> PathBuf {
         self.dir.path().join("storage").join(path)
     }
+}
+
+/// Where a task is looked at: on its node.
+fn task_path(upid: &str, what: &str) -> String {
+    let node = upid.split(':').nth(1).unwrap_or_default();
+    format!("/nodes/{node}/tasks/{upid}/{what}")
 }
