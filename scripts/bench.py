@@ -11,7 +11,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MODULE = ROOT / "target/release/proxmox_iso"
+MODULE = ROOT / "target/dist/proxmox_iso"
 SINK = ROOT / "target/release/examples/sink"
 PEER = ROOT / ".cache/bench-venv/bin/python"
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))

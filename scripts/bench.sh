@@ -13,6 +13,6 @@ if [ "${BENCH_PEER:-1}" = 1 ] && [ ! -e "$venv/complete" ]; then
   "$venv/bin/pip" install -q ansible proxmoxer requests requests_toolbelt
   touch "$venv/complete"
 fi
-cargo build -q --release -p proxmox_iso
+cargo build -q --profile dist -p proxmox_iso
 cargo build -q --release -p pve-client --example sink
 exec python3 scripts/bench.py "$@"
