@@ -8,7 +8,7 @@ use nocloud_seed::{HostKey, Input, IpConfig, KeyKind, Nic, Payload, Seed};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pve_client::property::PropertyString;
 
-use crate::options::{Data, HostKeyOption, IpOption, Kind, Options};
+use crate::options::{Data, HostKeyOption, IpOption, Kind, Layout, Options};
 use crate::state::Vm;
 
 /// What Proxmox VE leaves as it is in `sshkeys`: JavaScript's
@@ -43,6 +43,7 @@ pub fn check_kind(options: &Options) -> Result<(), Failure> {
             ("citype", options.citype.is_some()),
             ("ciupgrade", options.ciupgrade),
             ("", false),
+            ("", false),
         ],
         Kind::Native => [
             ("user_data", options.user_data.is_some()),
@@ -51,6 +52,7 @@ pub fn check_kind(options: &Options) -> Result<(), Failure> {
             ("network_config", options.network_config.is_some()),
             ("hostname", options.hostname.is_some()),
             ("ssh_host_keys", options.ssh_host_keys.is_some()),
+            ("layout", options.layout != Layout::default()),
         ],
     };
     let Some((name, _)) = given.into_iter().find(|(_, given)| *given) else {
@@ -72,6 +74,10 @@ pub fn check_kind(options: &Options) -> Result<(), Failure> {
 /// The seed for a VM, whose configuration says the MAC addresses.
 pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
     let input = Input {
+        layout: match options.layout {
+            Layout::Nocloud => nocloud_seed::Layout::Nocloud,
+            Layout::Configdrive => nocloud_seed::Layout::ConfigDrive,
+        },
         user_data: options.user_data.as_ref().map(payload),
         vendor_data: options.vendor_data.as_ref().map(payload),
         meta_data: options.meta_data.clone().unwrap_or_default(),

@@ -11,7 +11,8 @@ pub fn documentation() -> Documentation {
             "With O(kind=nocloud) the drive is an ISO made on the controller: full C(user-data), C(meta-data), \
              C(vendor-data) and C(network-config), uploaded and attached through the API alone. Its name and its \
              C(instance-id) come from its content, so the same options change nothing, and cloud-init runs again exactly \
-             when something did change. An older seed of the same VM is replaced.",
+             when something did change. An older seed of the same VM is replaced. With O(layout=configdrive) the same \
+             content goes in as an OpenStack config drive.",
             "With O(kind=native) the drive is Proxmox VE's own, made from the VM's C(ci*) options.",
             "Keys and host keys of O(kind=nocloud) go in as C(users) and C(write_files), which cloud-init applies before \
              sshd starts, rather than as C(ssh_authorized_keys) and C(ssh_keys), which it applies beside a running sshd.",

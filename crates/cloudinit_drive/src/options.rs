@@ -34,6 +34,18 @@ pub enum Kind {
     Native,
 }
 
+/// Which of cloud-init's data sources a drive of O(kind=nocloud) is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// NoCloud: C(user-data), C(meta-data), C(vendor-data) and C(network-config) in a volume called C(cidata).
+    #[default]
+    Nocloud,
+    /// ConfigDrive: OpenStack's files below C(openstack/latest) in a volume called C(config-2), for guests that read
+    /// only those.
+    Configdrive,
+}
+
 /// Data for cloud-init.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -121,6 +133,10 @@ pub struct Options {
     #[serde(default)]
     pub kind: Kind,
 
+    /// The data source that the drive is for (O(kind=nocloud)).
+    #[serde(default)]
+    pub layout: Layout,
+
     /// The drive, V(ide0) to V(ide3), V(sata0) to V(sata5) or V(scsi0) to V(scsi30). On a running VM a new IDE or SATA
     /// drive appears with its next stop and start; new content in a drive that is there appears at once.
     #[serde(default = "default_drive")]
@@ -139,13 +155,15 @@ pub struct Options {
     pub user_data: Option<Data>,
 
     /// More keys for the meta-data (O(kind=nocloud)). C(instance-id) is computed from the content unless given here.
+    /// With O(layout=configdrive) it and C(local-hostname) are written as C(uuid) and C(hostname).
     pub meta_data: Option<Map<String, Value>>,
 
     /// The vendor-data (O(kind=nocloud)), which user-data wins over.
     #[schemars(extend("x-ansible" = {"no_log": true}))]
     pub vendor_data: Option<Data>,
 
-    /// The network-config (O(kind=nocloud)), version 1 or 2, passed on as it is. O(ipconfig) is the simple way.
+    /// The network-config (O(kind=nocloud)), version 1 or 2, passed on as it is. With O(layout=configdrive) it is an
+    /// OpenStack C(network_data.json). O(ipconfig) is the simple way.
     pub network_config: Option<Data>,
 
     /// The guest's host name, with or without its domain (O(kind=nocloud)). A native drive takes the VM's name.
@@ -159,7 +177,7 @@ pub struct Options {
     pub ssh_authorized_keys: Option<Vec<String>>,
 
     /// Addresses by card, V(ipconfig0) for V(net0) and so on. With O(kind=nocloud) they become a network-config of
-    /// version 2 that finds each card by the MAC address which the VM has for it.
+    /// version 2, or a C(network_data.json), that finds each card by the MAC address which the VM has for it.
     pub ipconfig: Option<BTreeMap<String, IpOption>>,
 
     /// DNS servers. With O(kind=nocloud) they go with O(ipconfig).

@@ -1,13 +1,14 @@
 //! cloud-init seeds: from structured input to the one ISO that a guest reads.
 //!
 //! [`Input`] is what a user wants; [`Seed::new`] turns it into the files of
-//! cloud-init's NoCloud data source, and [`Seed::iso`] into the drive to attach.
+//! cloud-init's NoCloud or ConfigDrive data source, and [`Seed::iso`] into the drive to attach.
 //! Equal input gives equal bytes, an equal instance-id and an equal file name,
 //! so "has anything changed" is a comparison of names.
 
 mod error;
 mod host_key;
 pub mod iso;
+mod layout;
 mod name;
 mod network;
 mod seed;
@@ -17,6 +18,7 @@ pub mod yaml;
 
 pub use error::Error;
 pub use host_key::{HostKey, KeyKind};
+pub use layout::Layout;
 pub use name::{iso_name, iso_prefix};
 pub use network::{Address4, Address6, IpConfig, Nic};
 pub use seed::{Input, Payload, Seed};

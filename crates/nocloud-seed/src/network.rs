@@ -227,6 +227,18 @@ pub(crate) fn network_config(nics: &[Nic], nameservers: &[String], search: &[Str
     json!({ "version": 2, "ethernets": ethernets })
 }
 
+/// The netmask of a prefix length.
+pub(crate) fn mask4(prefix: u8) -> Ipv4Addr {
+    let shift = 32 - u32::from(prefix.min(32));
+    Ipv4Addr::from(u32::MAX.checked_shl(shift).unwrap_or(0))
+}
+
+/// The netmask of a prefix length.
+pub(crate) fn mask6(prefix: u8) -> Ipv6Addr {
+    let shift = 128 - u32::from(prefix.min(128));
+    Ipv6Addr::from(u128::MAX.checked_shl(shift).unwrap_or(0))
+}
+
 /// `ADDRESS/PREFIX`.
 fn cidr<A: std::str::FromStr>(text: &str, longest: u8) -> Option<(A, u8)> {
     let (address, prefix) = text.split_once('/')?;

@@ -1,15 +1,13 @@
-//! From input to the files of a NoCloud seed.
+//! From input to the files of a seed.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::layout::Content;
 use crate::user_data::cloud_config;
-use crate::{Error, HostKey, Nic, iso, iso_name, network, text, yaml};
-
-/// The volume label by which cloud-init finds a NoCloud seed.
-const LABEL: &str = "cidata";
+use crate::{Error, HostKey, Layout, Nic, iso, iso_name, text, yaml};
 
 /// Data that a user gives: structured, or a text to be passed on as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,14 +21,18 @@ pub enum Payload {
 /// What a seed is made of. Everything may be left out.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Input {
+    /// The data source that the drive is for.
+    pub layout: Layout,
     /// The user's own user-data. A dictionary is merged with what the other
     /// fields ask for, its values winning; a text excludes them.
     pub user_data: Option<Payload>,
     /// vendor-data; user-data wins over it in the guest.
     pub vendor_data: Option<Payload>,
-    /// More keys for meta-data. `instance-id` here replaces the computed one.
+    /// More keys for meta-data. `instance-id` here replaces the computed one; a config drive has
+    /// it, and `local-hostname`, under the names `uuid` and `hostname`.
     pub meta_data: Map<String, Value>,
-    /// The user's own network-config, version 1 or 2, instead of `nics`.
+    /// The user's own network-config, instead of `nics`: version 1 or 2 with NoCloud, a
+    /// `network_data.json` with a config drive.
     pub network_config: Option<Payload>,
     /// The host name, with or without a domain.
     pub hostname: Option<String>,
@@ -38,7 +40,7 @@ pub struct Input {
     pub authorized_keys: Vec<String>,
     /// The guest's SSH host keys.
     pub host_keys: Vec<HostKey>,
-    /// Addresses, from which a network-config of version 2 is made.
+    /// Addresses, from which a network-config of version 2 or a `network_data.json` is made.
     pub nics: Vec<Nic>,
     /// DNS servers, for every NIC of `nics`.
     pub nameservers: Vec<String>,
@@ -46,13 +48,11 @@ pub struct Input {
     pub search_domains: Vec<String>,
 }
 
-/// The files of cloud-init's NoCloud data source.
+/// The files of a cloud-init drive.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Seed {
-    user_data: String,
-    meta_data: String,
-    vendor_data: Option<String>,
-    network_config: Option<String>,
+    layout: Layout,
+    files: BTreeMap<String, Vec<u8>>,
     instance_id: String,
 }
 
@@ -98,45 +98,47 @@ impl Seed {
             Some(Payload::Dict(dict)) => Some(config_text(dict.clone())),
             None => None,
         };
-        let network_config = match &input.network_config {
-            Some(Payload::Text(given)) => {
-                text::yaml("network_config", given, false)?;
-                Some(given.clone())
-            }
-            Some(Payload::Dict(dict)) => Some(yaml::to_string(&Value::Object(dict.clone()))),
+        let layout = input.layout;
+        let network = match &input.network_config {
+            Some(own) => Some(layout.own_network(own)?),
             None if input.nics.is_empty() => None,
-            None => Some(yaml::to_string(&network::network_config(
-                &input.nics,
-                &input.nameservers,
-                &input.search_domains,
-            ))),
+            None => Some(layout.network(&input.nics, &input.nameservers, &input.search_domains)),
         };
 
+        layout.check_meta(&input.meta_data)?;
+        let id_key = layout.id_key();
         let mut meta = Map::new();
-        meta.insert("instance-id".into(), Value::Null);
+        meta.insert(id_key.into(), Value::Null);
         if let Some(name) = &input.hostname {
-            meta.insert("local-hostname".into(), name.as_str().into());
+            meta.insert(
+                layout.meta_key("local-hostname").into(),
+                name.as_str().into(),
+            );
         }
-        meta.extend(input.meta_data.clone());
-        if meta["instance-id"].is_null() {
+        let own = input.meta_data.clone().into_iter();
+        meta.extend(own.map(|(key, value)| (layout.meta_key(&key).to_owned(), value)));
+        if meta[id_key].is_null() {
             let parts = [
                 Some(user_data.as_str()),
                 vendor_data.as_deref(),
-                network_config.as_deref(),
-                Some(&yaml::to_string(&Value::Object(meta.clone()))),
+                network.as_deref(),
+                Some(&layout.meta_text(&meta)),
             ];
-            meta["instance-id"] = format!("nixos-proxmox-{}", &digest(&parts)[..32]).into();
+            meta[id_key] = format!("nixos-proxmox-{}", &digest(&parts)[..32]).into();
         }
-        let instance_id = match &meta["instance-id"] {
+        let instance_id = match &meta[id_key] {
             Value::String(id) => id.clone(),
             other => other.to_string(),
         };
-        let meta_data = yaml::to_string(&Value::Object(meta));
+        let files = layout.files(&Content {
+            user_data: &user_data,
+            meta_data: &meta,
+            vendor_data: vendor_data.as_deref(),
+            network: network.as_deref(),
+        });
         Ok(Seed {
-            user_data,
-            meta_data,
-            vendor_data,
-            network_config,
+            layout,
+            files,
             instance_id,
         })
     }
@@ -147,31 +149,21 @@ impl Seed {
         &self.instance_id
     }
 
-    /// The files by name.
-    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let files = [
-            ("user-data", Some(&self.user_data)),
-            ("meta-data", Some(&self.meta_data)),
-            ("vendor-data", self.vendor_data.as_ref()),
-            ("network-config", self.network_config.as_ref()),
-        ];
-        files
-            .into_iter()
-            .filter_map(|(name, text)| Some((name.to_owned(), text?.clone().into_bytes())))
-            .collect()
+    /// The files by path.
+    pub fn files(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.files
     }
 
-    /// The drive: an ISO image labelled `cidata`.
+    /// The drive: an ISO image labelled `cidata`, or `config-2` with a config drive's layout.
     pub fn iso(&self) -> Vec<u8> {
-        iso::write(LABEL, &self.files())
+        iso::write(self.layout.label(), &self.files)
     }
 
     /// The SHA-256 (hex) of each file, to show what differs without showing it.
     pub fn fingerprints(&self) -> BTreeMap<String, String> {
-        let hash = |bytes: Vec<u8>| hex::encode(Sha256::digest(bytes));
-        self.files()
-            .into_iter()
-            .map(|(name, bytes)| (name, hash(bytes)))
+        self.files
+            .iter()
+            .map(|(name, bytes)| (name.clone(), hex::encode(Sha256::digest(bytes))))
             .collect()
     }
 

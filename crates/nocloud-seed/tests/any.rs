@@ -1,6 +1,8 @@
 //! Input of any kind: a seed that reads back as it was made, or a clear error.
 
-use nocloud_seed::{Error, Input, IpConfig, Nic, Payload, Seed, iso};
+use std::collections::BTreeMap;
+
+use nocloud_seed::{Error, Input, IpConfig, Layout, Nic, Payload, Seed, iso};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -45,11 +47,17 @@ fn payload() -> impl Strategy<Value = Payload> {
         "#cloud-config\n[a-z&*:{}\\[\\]<\n >|-]{0,60}".prop_map(Payload::Text),
         "(#!|#include|## template: jinja\n#cloud-config|mime-version:).{0,20}"
             .prop_map(Payload::Text),
+        Just(Payload::Text(r#"{"links": [], "services": []}"#.into())),
+        Just(Payload::Dict(Map::from_iter([(
+            "networks".into(),
+            json!([1])
+        )]))),
     ]
 }
 
 prop_compose! {
     fn input()(
+        layout in prop_oneof![Just(Layout::Nocloud), Just(Layout::ConfigDrive)],
         user_data in prop::option::of(payload()),
         vendor_data in prop::option::of(payload()),
         meta_data in dict(value()),
@@ -62,15 +70,39 @@ prop_compose! {
     ) -> Input {
         let nic = IpConfig::parse("ipconfig0", &ip).ok().map(|ip| Nic { name: "net0".into(), mac, ip });
         Input {
-            user_data, vendor_data, meta_data, network_config, hostname, authorized_keys,
+            layout, user_data, vendor_data, meta_data, network_config, hostname, authorized_keys,
             nics: nic.into_iter().collect(), search_domains: nameservers.clone(), nameservers,
             host_keys: Vec::new(),
         }
     }
 }
 
+/// A drive's files by their NoCloud names.
+fn nocloud_names(files: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u8>> {
+    let name = |path: &String| match path.strip_prefix("openstack/latest/") {
+        Some("network_data.json") => "network-config".to_owned(),
+        Some(file) => file.trim_end_matches(".json").replace('_', "-"),
+        None => path.clone(),
+    };
+    let content = |path: &str, bytes: &Vec<u8>| match path.ends_with("/vendor_data.json") {
+        true => {
+            let by_consumer: Value = serde_json::from_slice(bytes).unwrap();
+            by_consumer["cloud-init"]
+                .as_str()
+                .unwrap()
+                .as_bytes()
+                .to_vec()
+        }
+        false => bytes.clone(),
+    };
+    files
+        .iter()
+        .map(|(path, bytes)| (name(path), content(path, bytes)))
+        .collect()
+}
+
 /// What a guest reads from the drive's file.
-fn read(files: &std::collections::BTreeMap<String, Vec<u8>>, name: &str) -> Value {
+fn read(files: &BTreeMap<String, Vec<u8>>, name: &str) -> Value {
     let text = std::str::from_utf8(&files[name]).unwrap();
     serde_yaml_ng::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}\n{text}"))
 }
@@ -89,11 +121,29 @@ proptest! {
         };
         let drive = seed.iso();
         let files = iso::read(&drive).unwrap();
-        prop_assert_eq!(&files, &seed.files());
+        prop_assert_eq!(&files, seed.files());
+        prop_assert_eq!(iso::label(&drive).unwrap(), match input.layout {
+            Layout::Nocloud => "cidata",
+            Layout::ConfigDrive => "config-2",
+        });
         prop_assert_eq!(seed.iso_name(101), Seed::new(&input).unwrap().iso_name(101));
+        let on_config_drive = input.layout == Layout::ConfigDrive;
+        if on_config_drive {
+            for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with(".json")) {
+                prop_assert!(serde_json::from_slice::<Map<String, Value>>(bytes).is_ok(), "{}", path);
+            }
+        }
+        let files = nocloud_names(&files);
         let meta = read(&files, "meta-data");
         for (key, value) in &input.meta_data {
-            prop_assert!(meta[key] == *value || (key == "instance-id" && value.is_null()));
+            let (is_id, name) = match key.as_str() {
+                "instance-id" if on_config_drive => (true, "uuid"),
+                "local-hostname" if on_config_drive => (false, "hostname"),
+                key => (key == "instance-id", key),
+            };
+            // Two names of one key: the later one holds.
+            let twice = name != key && input.meta_data.contains_key(name);
+            prop_assert!(meta[name] == *value || twice || (is_id && value.is_null()));
         }
         for (name, payload) in [
             ("user-data", &input.user_data),
@@ -147,7 +197,7 @@ fn a_long_key_is_read_back() {
             meta_data: meta_data.as_object().unwrap().clone(),
             ..Input::default()
         };
-        let meta = read(&Seed::new(&input).unwrap().files(), "meta-data");
+        let meta = read(Seed::new(&input).unwrap().files(), "meta-data");
         assert_eq!(meta[&key]["a"][0][&key], 1);
     }
 }

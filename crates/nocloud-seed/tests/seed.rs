@@ -4,7 +4,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use nocloud_seed::{Error, HostKey, Input, IpConfig, KeyKind, Nic, Payload, Seed, iso};
+use nocloud_seed::{Error, HostKey, Input, IpConfig, KeyKind, Layout, Nic, Payload, Seed, iso};
 use serde_json::{Map, Value, json};
 
 /// A host key in OpenSSH's format made of this one byte: well-formed, and nobody's.
@@ -93,7 +93,7 @@ fn the_files_of_a_seed() {
     insta::assert_snapshot!(shown.join("\n"));
     let drive = seed.iso();
     assert_eq!(iso::label(&drive).unwrap(), "cidata");
-    assert_eq!(iso::read(&drive).unwrap(), seed.files());
+    assert_eq!(&iso::read(&drive).unwrap(), seed.files());
 }
 
 #[test]
@@ -351,4 +351,87 @@ fn addresses_are_checked() {
     ] {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn a_config_drive_has_the_same_content_in_openstacks_files() {
+    let input = Input {
+        layout: Layout::ConfigDrive,
+        vendor_data: Some(Payload::Text("#cloud-config\ntimezone: UTC\n".into())),
+        meta_data: dict(json!({"instance-id": "i-1", "region": "north"})),
+        ..web1()
+    };
+    let seed = Seed::new(&input).unwrap();
+    let drive = seed.iso();
+    assert_eq!(iso::label(&drive).unwrap(), "config-2");
+    assert_eq!(&iso::read(&drive).unwrap(), seed.files());
+    let json = |name: &str| -> Value {
+        serde_json::from_slice(&seed.files()[&format!("openstack/latest/{name}")]).unwrap()
+    };
+    assert_eq!(
+        json("meta_data.json"),
+        json!({"uuid": "i-1", "hostname": "web1.example.org", "region": "north"})
+    );
+    assert_eq!(
+        json("vendor_data.json"),
+        json!({"cloud-init": "#cloud-config\ntimezone: UTC\n"})
+    );
+    assert_eq!(
+        json("network_data.json"),
+        json!({
+            "links": [{"id": "net0", "type": "phy", "ethernet_mac_address": "bc:24:11:00:00:0b"}],
+            "networks": [
+                {
+                    "type": "ipv4", "ip_address": "10.77.0.11", "netmask": "255.255.255.0",
+                    "routes": [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.77.0.1"}],
+                    "id": "network0", "link": "net0", "dns_search": ["example.org"],
+                },
+                {"type": "ipv6_slaac", "id": "network1", "link": "net0", "dns_search": ["example.org"]},
+            ],
+            "services": [{"type": "dns", "address": "10.77.0.1"}],
+        })
+    );
+    assert_eq!(
+        seed.files()["openstack/latest/user_data"],
+        text(&web1(), "user-data").into_bytes()
+    );
+    // Another drive for the same guest, with another name.
+    let nocloud = Seed::new(&Input {
+        layout: Layout::Nocloud,
+        ..input
+    })
+    .unwrap();
+    assert_ne!(seed.iso_name(101), nocloud.iso_name(101));
+}
+
+#[test]
+fn a_config_drive_refuses_what_it_would_not_hand_on() {
+    let problem = |input: Input| {
+        let input = Input {
+            layout: Layout::ConfigDrive,
+            ..input
+        };
+        Seed::new(&input).unwrap_err().to_string()
+    };
+    let network = |payload| Input {
+        network_config: Some(payload),
+        ..Input::default()
+    };
+    let version2 = json!({"version": 2, "ethernets": {}});
+    for payload in [
+        Payload::Dict(dict(version2)),
+        Payload::Text(r#"{"links": {}}"#.into()),
+    ] {
+        assert!(problem(network(payload)).contains("network_data.json"));
+    }
+    let error = problem(network(Payload::Text("version: hidden".into())));
+    assert_eq!(
+        error,
+        "network_config is no JSON dictionary: line 1, column 1"
+    );
+    let refers = Input {
+        meta_data: dict(json!({"files": [{"path": "/etc/x", "content_path": "/content/0001"}]})),
+        ..Input::default()
+    };
+    assert!(problem(refers).contains("the key files"));
 }

@@ -75,6 +75,30 @@ fn attached_once_with_its_content_and_the_boot_order_kept() {
 }
 
 #[test]
+fn a_config_drive_takes_the_place_of_a_nocloud_drive() {
+    let lab = Lab::new();
+    let first = lab.ok(seed());
+    let config_drive = with(seed(), json!({"layout": "configdrive"}));
+    let made = lab.ok(config_drive.clone());
+    assert_ne!(made["volid"], first["volid"]);
+    let (_, image) = lab.seeds().pop_last().unwrap();
+    assert_eq!(lab.seeds().len(), 1);
+    assert_eq!(iso::label(&image).unwrap(), "config-2");
+    let files = iso::read(&image).unwrap();
+    let json = |name: &str| -> Value {
+        serde_json::from_slice(&files[&format!("openstack/latest/{name}")]).unwrap()
+    };
+    assert_eq!(json("meta_data.json")["uuid"], made["instance_id"]);
+    assert_eq!(
+        json("network_data.json")["networks"][0]["ip_address"],
+        "10.77.0.11"
+    );
+    lab.unchanged(config_drive);
+    assert_eq!(lab.ok(absent())["changed"], json!(true));
+    assert!(lab.seeds().is_empty());
+}
+
+#[test]
 fn other_content_replaces_the_seed() {
     let lab = Lab::new();
     let first = lab.ok(seed());
