@@ -6,9 +6,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use ansible_module::Failure;
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
 
-/// A log file, or none.
+/// A log file, or none. While it is open nobody else may write it, so that of two tasks which were
+/// given the same one, by two plays at the same machine, only one is at work.
 #[derive(Debug)]
 pub(crate) struct Log(Option<File>);
 
@@ -33,6 +34,11 @@ impl Log {
         // Only the owner may change the mode, so this refuses a file that another user made.
         file.set_permissions(Permissions::from_mode(0o600))
             .map_err(fail)?;
+        // Ends with this process, however that happens.
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(busy(path)),
+            locked => locked.map_err(|error| fail(error.into()))?,
+        }
         file.set_len(0).map_err(fail)?;
         Ok(Self(Some(file)))
     }
@@ -45,6 +51,16 @@ impl Log {
     }
 }
 
+fn busy(path: &Path) -> Failure {
+    let msg = format!(
+        "another task is at work here: it writes {}",
+        path.display()
+    );
+    Failure::new("busy", msg)
+        .object(path.display().to_string())
+        .hint("nothing was done; wait until that task has ended, and run this again")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,8 +71,13 @@ mod tests {
         let path = dir.path().join("log");
         std::fs::write(&path, "old and longer").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        Log::open(Some(&path)).unwrap().line("new");
+        let mut log = Log::open(Some(&path)).unwrap();
+        log.line("new");
+        assert_eq!(Log::open(Some(&path)).unwrap_err().kind, "busy");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
+        drop(log);
+        Log::open(Some(&path)).unwrap().line("newer");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "newer\n");
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 

@@ -128,7 +128,7 @@ pub struct Options {
     #[serde(default)]
     pub fail_on_failed_units: bool,
     /// A file for the whole output of C(nix) and C(nixos-anywhere). It is made anew, with mode
-    /// 0600.
+    /// 0600. A task that is given the same file while another one writes it fails and does nothing.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub log_path: Option<PathBuf>,
     /// A file that gets JSON lines while it happens, each with its C(time), C(event) and C(host): a

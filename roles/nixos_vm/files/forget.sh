@@ -5,7 +5,7 @@ dir=$1
 [ -d "$dir" ] || exit 0
 rm -rf "$dir"/making.* "$dir/jobs"
 for key in installer_client_key installer_host_key host_key; do rm -f "$dir/$key" "$dir/$key.pub"; done
-rm -f "$dir/closure" "$dir/install.log" "$dir/known_hosts"
+rm -f "$dir/run" "$dir/closure" "$dir/install.log" "$dir/known_hosts"
 if [ -n "$(ls -A "$dir")" ]; then
   echo "kept $dir, which holds other files"
 else
