@@ -52,10 +52,7 @@ impl Log {
 }
 
 fn busy(path: &Path) -> Failure {
-    let msg = format!(
-        "another task is at work here: it writes {}",
-        path.display()
-    );
+    let msg = format!("another task is at work here: it writes {}", path.display());
     Failure::new("busy", msg)
         .object(path.display().to_string())
         .hint("nothing was done; wait until that task has ended, and run this again")

@@ -59,16 +59,14 @@ impl Programs<'_> {
         let arguments = plan::build_arguments(installable, self.options);
         let environment = [("PATH", Some(tools::joined(self.directories)))];
         let what = format!("nix build {installable}");
-        self.watch.capture();
+        self.watch.printed_path();
         let nix = self.tools.nix.clone();
         self.run(&nix, &arguments, &environment, &what).await?;
-        let stdout = self.watch.captured();
-        match stdout.lines().rfind(|line| line.starts_with('/')) {
-            Some(path) => Ok(PathBuf::from(path)),
-            None => Err(Failure::new("build", format!("{what} named no store path"))
+        self.watch.printed_path().ok_or_else(|| {
+            Failure::new("build", format!("{what} named no store path"))
                 .detail(self.watch.tail())
-                .hint("nix 2.20 or newer is needed")),
-        }
+                .hint("nix 2.20 or newer is needed")
+        })
     }
 
     /// Run nixos-anywhere with the files of `workspace`.

@@ -1,6 +1,7 @@
 //! Read what nixos-anywhere says: its phases, its last lines, and the texts of its endless loops.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ansible_module::Progress;
@@ -196,8 +197,8 @@ pub(crate) struct Watch {
     current: Option<(String, Instant)>,
     tail: VecDeque<String>,
     seen: HashMap<&'static str, u32>,
-    /// What is written to standard output, while somebody wants that.
-    captured: Option<String>,
+    /// The last path that a line of standard output was.
+    printed_path: Option<PathBuf>,
 }
 
 impl Watch {
@@ -211,7 +212,7 @@ impl Watch {
             current: None,
             tail: VecDeque::new(),
             seen: HashMap::new(),
-            captured: None,
+            printed_path: None,
         }
     }
 
@@ -273,14 +274,9 @@ impl Watch {
         error.or_else(|| lines.next()).map(|line| line.trim())
     }
 
-    /// Keep what is written to standard output from now on.
-    pub(crate) fn capture(&mut self) {
-        self.captured = Some(String::new());
-    }
-
-    /// What was kept since [`Watch::capture`]. Nothing is kept any more then.
-    pub(crate) fn captured(&mut self) -> String {
-        self.captured.take().unwrap_or_default()
+    /// The last path that a line of standard output was since this was last asked: what `nix build` built.
+    pub(crate) fn printed_path(&mut self) -> Option<PathBuf> {
+        self.printed_path.take()
     }
 
     fn trouble(&mut self, line: &str) -> Option<Stop> {
@@ -323,12 +319,8 @@ impl Listener for Watch {
                 Some(name) if self.phases.len() < PHASES => self.begin(name),
                 // The machine's output comes here too, and must not fill the result.
                 Some(_) => {}
-                None => {
-                    if let Some(captured) = &mut self.captured {
-                        captured.push_str(line);
-                        captured.push('\n');
-                    }
-                }
+                None if line.starts_with('/') => self.printed_path = Some(line.into()),
+                None => {}
             }
         }
         self.trouble(line)
