@@ -21,7 +21,7 @@ guest_packages=(qemu-utils ovmf seabios ipxe-qemu xorriso mmdebstrap debian-arch
 [ "$(id -u)" = 0 ] || guest_packages+=(uidmap)
 test_packages=(procps iproute2)
 # Unpacked under .cache/packages, never installed: their services have no business on this machine.
-unpacked_packages=(openssh-server)
+unpacked_packages=(openssh-server cloud-init)
 ansible_packages=(python3 python3-venv openssh-client)
 
 apt_options=(-o DPkg::Lock::Timeout=600 -o Acquire::Retries=3)

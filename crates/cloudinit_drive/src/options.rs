@@ -151,6 +151,7 @@ pub struct Options {
     /// The user-data (O(kind=nocloud)). A dictionary is a C(#cloud-config), into which the host name, keys and host
     /// keys of the other options are merged, where its own values win; a text is passed on as it is, and must begin as
     /// cloud-init wants it (C(#cloud-config), C(#!), a MIME header, C(## template: jinja), ...), since a guest ignores any other.
+    /// A template for the guest is marked C(!unsafe) in a playbook, so that Ansible leaves it alone.
     #[schemars(extend("x-ansible" = {"no_log": true}))]
     pub user_data: Option<Data>,
 

@@ -104,7 +104,11 @@ fn nocloud_names(files: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u8>>
 /// What a guest reads from the drive's file.
 fn read(files: &BTreeMap<String, Vec<u8>>, name: &str) -> Value {
     let text = std::str::from_utf8(&files[name]).unwrap();
-    serde_yaml_ng::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}\n{text}"))
+    // A config drive's are JSON.
+    serde_json::from_str(text)
+        .ok()
+        .or_else(|| serde_yaml_ng::from_str(text).ok())
+        .unwrap_or_else(|| panic!("{name} is unreadable:\n{text}"))
 }
 
 proptest! {
