@@ -25,7 +25,7 @@ pub fn documentation() -> Documentation {
             "PVE lets only C(root@pam) with its password set C(args), C(arch), C(hookscript), devices of the node that are given without \
              a mapping, and paths of the node. For anybody else the module says so before it changes anything.",
             "Privileges: VM.Audit to look; VM.Allocate, VM.Config.*, Datastore.AllocateSpace and SDN.Use to create and \
-             change; VM.PowerMgmt to start and stop; VM.GuestAgent.Audit for RV(guest_agent); VM.Clone on the template for O(clone); Pool.Allocate for O(pool).",
+             change; VM.PowerMgmt to start and stop; VM.GuestAgent.Audit for RV(guest_agent); VM.Clone on the template for O(clone); VM.Migrate for O(migrate); Pool.Allocate for O(pool).",
         ],
         requirements: &["Proxmox VE 8 or newer"],
         seealso: &["proxmox_iso", "cloudinit_drive", "nixos_anywhere_install"],
@@ -102,6 +102,12 @@ const EXAMPLES: &str = "\
         memory: 2048
         scsi: {scsi0: {storage: local-zfs, size: 32G}}
         state: started
+
+- name: Move a VM to another node, while it runs
+  proxmox_nixos_vm:
+    name: web1
+    node: pve2
+    migrate: true
 
 - name: Look at a VM without changing anything
   proxmox_nixos_vm:

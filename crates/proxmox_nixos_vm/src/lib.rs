@@ -1,7 +1,7 @@
 //! The Ansible module `proxmox_nixos_vm`: a virtual machine of Proxmox VE, as described.
 //!
 //! `options` are what users write, `wanted` is that in PVE's terms, `find` and `state` read what is, `plan` (pure)
-//! compares, and `create`, `update`, `power` and `destroy` carry out.
+//! compares, and `create`, `migrate`, `update`, `power` and `destroy` carry out.
 
 mod agent;
 mod clone;
@@ -14,6 +14,7 @@ mod guard;
 #[cfg(test)]
 mod hostile_tests;
 mod meaning;
+mod migrate;
 mod nic;
 pub mod options;
 mod place;

@@ -61,8 +61,15 @@ pub struct Options {
     pub state: State,
 
     /// The node the VM is created on. Without it the online node that has the storages and bridges named
-    /// and the most free memory is taken. An existing VM is managed on the node where it is; it is never migrated.
+    /// and the most free memory is taken (whose memory is seen only with the privilege Sys.Audit on the nodes; without it the first
+    /// one). An existing VM is managed on the node where it is, unless O(migrate) is set.
     pub node: Option<String>,
+
+    /// Migrate an existing VM that is on another node than O(node), before anything else is done to it: online if it runs,
+    /// with its disks on local storages. A VM that PVE would not migrate is refused: one with devices of its node, with an ISO of a
+    /// local storage in a drive, or with a storage or bridge that O(node) lacks.
+    #[serde(default)]
+    pub migrate: bool,
 
     /// The VM's name, a DNS name. It identifies the VM unless O(vmid) does; a name that two VMs have is an error.
     pub name: Option<String>,

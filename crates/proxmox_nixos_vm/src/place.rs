@@ -24,7 +24,7 @@ pub async fn choose(
     needs: &Needs,
 ) -> Result<String, Failure> {
     if let Some(node) = node {
-        known(inventory, node)?;
+        known(&inventory.online, &inventory.offline, node)?;
         precheck::check(site, node, needs).await?;
         return Ok(node.to_owned());
     }
@@ -62,12 +62,16 @@ pub async fn choose(
     })
 }
 
-fn known(inventory: &Inventory, node: &str) -> Result<(), Failure> {
-    if inventory.online.iter().any(|online| online == node) {
+/// Refuse a node that is down or does not exist.
+///
+/// # Errors
+/// Kinds `node_offline` and `no_node`.
+pub fn known(online: &[String], offline: &[String], node: &str) -> Result<(), Failure> {
+    if online.iter().any(|known| known == node) {
         return Ok(());
     }
-    let online = inventory.online.join(", ");
-    let (kind, why) = if inventory.offline.iter().any(|offline| offline == node) {
+    let online = online.join(", ");
+    let (kind, why) = if offline.iter().any(|known| known == node) {
         ("node_offline", "is offline")
     } else {
         ("no_node", "does not exist")
@@ -87,17 +91,13 @@ mod tests {
 
     #[test]
     fn nodes_that_cannot_be_used_are_named() {
-        let inventory = Inventory {
-            online: vec!["a".into(), "b".into()],
-            offline: vec!["c".into()],
-            ..Default::default()
-        };
-        assert!(known(&inventory, "a").is_ok());
-        let offline = known(&inventory, "c").unwrap_err();
+        let (online, down) = (["a".into(), "b".into()], ["c".into()]);
+        assert!(known(&online, &down, "a").is_ok());
+        let offline = known(&online, &down, "c").unwrap_err();
         assert_eq!(
             (offline.kind, offline.msg.as_str()),
             ("node_offline", "the node c is offline; online are: a, b")
         );
-        assert_eq!(known(&inventory, "d").unwrap_err().kind, "no_node");
+        assert_eq!(known(&online, &down, "d").unwrap_err().kind, "no_node");
     }
 }

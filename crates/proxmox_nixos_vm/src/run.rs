@@ -16,7 +16,10 @@ use crate::site::Site;
 use crate::state::{self, State};
 use crate::vmid::VmidRange;
 use crate::wanted::Wanted;
-use crate::{agent, clone, destroy, place, power, rights, template, update};
+use crate::{agent, clone, destroy, migrate, place, power, rights, template, update};
+
+/// The longest that a quick look at a VM may take before a thorough one is begun.
+const GLANCE: Duration = Duration::from_secs(3);
 
 /// What is done to a VM's power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +67,14 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
     }
 }
 
+/// What a look for the VM found.
+enum Located {
+    /// The VM, as it is now.
+    There(State),
+    /// All that there is, and the VM is not among it.
+    Missing(Inventory),
+}
+
 struct Job<'a> {
     site: &'a Site<'a>,
     options: &'a Options,
@@ -78,12 +89,92 @@ impl Job<'_> {
         format!("{}:{}", connection.api_host.join(","), connection.api_port)
     }
 
+    /// Find the VM by few requests if that tells it for certain, else by a look at every node.
+    async fn locate(&self) -> Result<Located, Failure> {
+        if let Some(vm) = self.at_a_glance().await? {
+            return Ok(Located::There(vm));
+        }
+        let (inventory, found) = self.find().await?;
+        Ok(match found {
+            Some(seen) => Located::There(State::of(self.site, &seen).await?),
+            None => Located::Missing(inventory),
+        })
+    }
+
+    /// The VM that the list of the whole cluster shows, if it is an ordinary one and as that list says.
+    async fn at_a_glance(&self) -> Result<Option<State>, Failure> {
+        let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
+        let seen = pve_module::glance(self.site.client, vmid, name, self.site.deadline).await?;
+        let Some(seen) = seen else {
+            return Ok(None);
+        };
+        // Whatever goes wrong here is told by the thorough look.
+        let soon = self.site.deadline.shorter(GLANCE);
+        let site = Site {
+            deadline: &soon,
+            ..*self.site
+        };
+        let Ok(vm) = State::read(&site, &seen.node, seen.vm.vmid).await else {
+            return Ok(None);
+        };
+        let renamed = name.is_some_and(|name| !vm.name().eq_ignore_ascii_case(name));
+        if renamed || vm.is_template() || vm.config.contains_key("lock") {
+            return Ok(None);
+        }
+        self.warn_if_elsewhere(vm.vmid, &vm.node);
+        Ok(Some(vm))
+    }
+
+    fn warn_if_elsewhere(&self, vmid: u32, is_on: &str) {
+        if let Some(node) = &self.options.node
+            && is_on != node
+            && !self.migrates()
+        {
+            self.site.task.warn(format!(
+                "VM {vmid} is on node {is_on} and not on {node}; it is managed where it is"
+            ));
+        }
+    }
+
+    /// Whether a VM on another node is to be migrated.
+    fn migrates(&self) -> bool {
+        self.options.migrate && !matches!(self.options.state, Asked::Absent | Asked::Current)
+    }
+
     async fn find(&self) -> Result<(Inventory, Option<Seen>), Failure> {
         let (client, deadline) = (self.site.client, self.site.deadline);
         let mut inventory = Inventory::read(client, deadline).await?;
         if find::await_creation(self.site, &inventory, self.options.vmid).await? {
             inventory = Inventory::read(client, deadline).await?;
         }
+        let mut found = self.identify(&inventory)?;
+        if let Some(seen) = &found
+            && seen.vm.lock.as_deref() == Some("migrate")
+        {
+            let object = format!("VM {}", seen.vm.vmid);
+            // What becomes of it is its own task's business; where the VM is then is ours.
+            let moved = migrate::await_task(self.site, &seen.node, seen.vm.vmid, &object).await;
+            if !matches!(moved, Ok(false)) {
+                inventory = Inventory::read(client, deadline).await?;
+                found = self.identify(&inventory)?;
+            }
+        }
+        if found.is_none() {
+            let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
+            inventory
+                .refuse_if_offline(client, vmid, name, deadline)
+                .await?;
+        }
+        if inventory.vms.is_empty() {
+            find::may_look(self.site).await?;
+        }
+        if let Some(seen) = &found {
+            self.warn_if_elsewhere(seen.vm.vmid, &seen.node);
+        }
+        Ok((inventory, found))
+    }
+
+    fn identify(&self, inventory: &Inventory) -> Result<Option<Seen>, Failure> {
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
         let force = self.options.force;
         let rename = force
@@ -96,24 +187,7 @@ impl Job<'_> {
             Asked::Absent => force,
             _ => false,
         };
-        let found = find::identify(&inventory, vmid, name, rename, templates)?.cloned();
-        if found.is_none() {
-            inventory
-                .refuse_if_offline(client, vmid, name, deadline)
-                .await?;
-        }
-        if inventory.vms.is_empty() {
-            find::may_look(self.site).await?;
-        }
-        if let (Some(seen), Some(node)) = (&found, &self.options.node)
-            && seen.node != *node
-        {
-            self.site.task.warn(format!(
-                "VM {} is on node {} and not on {node}; it is managed where it is",
-                seen.vm.vmid, seen.node
-            ));
-        }
-        Ok((inventory, found))
+        find::identify(inventory, vmid, name, rename, templates).map(|found| found.cloned())
     }
 
     /// What to call the VM when there is none.
@@ -130,19 +204,17 @@ impl Job<'_> {
     }
 
     async fn look(&self) -> Result<Outcome, Failure> {
-        let (_, found) = self.find().await?;
-        Ok(match found {
-            Some(seen) => {
-                let vm = State::of(self.site, &seen).await?;
+        Ok(match self.locate().await? {
+            Located::There(vm) => {
                 let msg = format!("{} on {} is {}", vm.object(), vm.node, vm.status);
                 self.described_by_guest(&vm, outcome(false, msg, vm.values(), &[]))
                     .await?
             }
-            None if self.options.wait_for_address => {
+            Located::Missing(_) if self.options.wait_for_address => {
                 let msg = format!("{} does not exist, so it has no address", self.described());
                 return Err(Failure::new("not_found", msg));
             }
-            None => outcome(
+            Located::Missing(_) => outcome(
                 false,
                 format!("{} does not exist", self.described()),
                 self.missing(),
@@ -152,12 +224,10 @@ impl Job<'_> {
     }
 
     async fn remove(&self) -> Result<Outcome, Failure> {
-        let (_, found) = self.find().await?;
-        let Some(seen) = found else {
+        let Located::There(vm) = self.locate().await? else {
             let msg = format!("{} does not exist", self.described());
             return Ok(outcome(false, msg, self.missing(), &[]));
         };
-        let vm = State::of(self.site, &seen).await?;
         self.wanted.guard.check(&vm)?;
         if let Some(refusal) = destroy::refusal(&vm, self.options.force) {
             return Err(refusal);
@@ -174,10 +244,9 @@ impl Job<'_> {
     }
 
     async fn converge(&self) -> Result<Outcome, Failure> {
-        let (inventory, found) = self.find().await?;
-        match found {
-            Some(seen) => self.existing(&seen).await,
-            None => self.new_vm(inventory).await,
+        match self.locate().await? {
+            Located::There(vm) => self.settle(vm, None).await,
+            Located::Missing(inventory) => self.new_vm(inventory).await,
         }
     }
 
@@ -215,7 +284,7 @@ impl Job<'_> {
         }
         drop(inventory);
         if let Some(seen) = found {
-            return self.existing(&seen).await;
+            return self.settle(State::of(self.site, &seen).await?, None).await;
         }
         let request = match (&source, &self.options.clone) {
             (Some(source), Some(of)) => {
@@ -288,11 +357,6 @@ impl Job<'_> {
             .diff(Diff::new(json!({}), after).header(self.described()))
     }
 
-    async fn existing(&self, seen: &Seen) -> Result<Outcome, Failure> {
-        let vm = State::of(self.site, seen).await?;
-        self.settle(vm, None).await
-    }
-
     /// Bring an existing VM to what is described; `created` is how it was just made, and the plan for that.
     async fn settle(
         &self,
@@ -315,13 +379,34 @@ impl Job<'_> {
         if convert {
             template::may_convert(&vm)?;
         }
-        let mut vm = vm;
+        let (mut vm, mut plan) = (vm, plan);
+        let due = match &self.options.node {
+            Some(node) if self.migrates() => migrate::due(self.site, &vm, node).await?,
+            _ => None,
+        };
+        if let Some(due) = &due {
+            actions.push("migrate");
+            if !check {
+                vm = migrate::carry_out(self.site, &vm, due).await?;
+                let planned = update::plan(self.site, self.wanted, &vm).await;
+                plan = planned.map_err(|failure| done(failure, vm.vmid, &vm.node))?;
+            }
+        }
         if !plan.is_empty() {
             actions.push("change");
             if check {
-                precheck::check(self.site, &vm.node, &Needs::of(&plan)).await?;
+                let node = due.as_ref().map_or(&vm.node, |due| &due.to);
+                precheck::check(self.site, node, &Needs::of(&plan)).await?;
             } else {
-                vm = update::apply(self.site, self.wanted, guard, vm, plan.clone()).await?;
+                let (vmid, node) = (vm.vmid, vm.node.clone());
+                let updated = update::apply(self.site, self.wanted, guard, vm, plan.clone()).await;
+                vm = updated.map_err(|f| {
+                    if due.is_some() {
+                        done(f, vmid, &node)
+                    } else {
+                        f
+                    }
+                })?;
             }
         }
         let power = power_plan(
@@ -357,9 +442,12 @@ impl Job<'_> {
             None => was.as_str(),
         };
         let changed = !actions.is_empty();
-        let msg = message(&vm, check, &actions, &plan);
+        let msg = message(&vm, check, &actions, &plan, due.as_ref());
         let created = created.map(|(_, plan)| plan);
-        let mut plan = plan;
+        if let Some(due) = due {
+            plan.before.insert("node".into(), due.from.into());
+            plan.after.insert("node".into(), due.to.into());
+        }
         if self.options.state == Asked::Template {
             plan.before.insert("template".into(), (!convert).into());
             plan.after.insert("template".into(), true.into());
@@ -421,7 +509,13 @@ fn power_plan(asked: Asked, running: bool, renew: bool) -> Option<Power> {
     }
 }
 
-fn message(vm: &State, check: bool, actions: &[&str], plan: &Plan) -> String {
+fn message(
+    vm: &State,
+    check: bool,
+    actions: &[&str],
+    plan: &Plan,
+    due: Option<&migrate::Move>,
+) -> String {
     let object = format!("{} on {}", vm.object(), vm.node);
     if actions.is_empty() {
         return format!("{object} is as described");
@@ -429,6 +523,8 @@ fn message(vm: &State, check: bool, actions: &[&str], plan: &Plan) -> String {
     let said: Vec<String> = actions
         .iter()
         .map(|action| match (*action, check) {
+            ("migrate", true) => format!("migrate to {}", due.map_or("", |due| &due.to)),
+            ("migrate", false) => format!("migrated from {}", due.map_or("", |due| &due.from)),
             ("change", true) => format!("change {}", plan.changed_names().join(", ")),
             ("change", false) => format!("changed {}", plan.changed_names().join(", ")),
             ("template", true) => "make it a template".into(),

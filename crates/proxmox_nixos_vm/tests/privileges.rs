@@ -34,3 +34,24 @@ fn the_documented_roles_are_enough() {
     assert_eq!(gone["changed"], json!(true), "{gone:#}");
     assert!(lab.vms().is_empty());
 }
+
+#[test]
+fn the_documented_roles_are_enough_for_several_nodes() {
+    let text = include_str!("../../../docs/privileges.md");
+    let headings = ["## proxmox_nixos_vm", "### Several nodes"];
+    let commands = pve_testhost::pveum::sections(text, &headings);
+    let lab = Lab::cluster(&["pve", "b"], None).granted(&commands);
+    lab.nodes(json!({"pve": {"maxmem": 8, "mem": 7}, "b": {"maxmem": 8, "mem": 1}}));
+    let vm = |more: Value| {
+        let vm = json!({
+            "name": "web1", "scsi": {"scsi0": "local-zfs:1"}, "state": "started", "migrate": true, "timeout": 60,
+        });
+        common::with(vm, more)
+    };
+    assert_eq!(lab.ok(vm(json!({})))["node"], "b");
+    let moved = lab.ok(vm(json!({"node": "pve"})));
+    assert_eq!(
+        (&moved["node"], &moved["actions"]),
+        (&json!("pve"), &json!(["migrate"]))
+    );
+}

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::failure::doing;
 
+/// The status of a call that the node asked could not pass on to the one meant.
+const UNREACHED: u16 = 595;
+
 /// A VM in the list of the node it is on.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -45,10 +48,17 @@ impl Inventory {
                 inventory.offline.push(node.node);
                 continue;
             }
-            let vms = client
-                .vms(&node.node, deadline)
-                .await
-                .map_err(doing(format!("list the VMs of node {}", node.node)))?;
+            let vms = match client.vms(&node.node, deadline).await {
+                Ok(vms) => vms,
+                // It went down just now, or the caller may not see that it is down.
+                Err(error) if error.status() == Some(UNREACHED) => {
+                    inventory.offline.push(node.node);
+                    continue;
+                }
+                Err(error) => {
+                    return Err(doing(format!("list the VMs of node {}", node.node))(error));
+                }
+            };
             inventory.vms.extend(vms.into_iter().map(|vm| Seen {
                 node: node.node.clone(),
                 vm,
@@ -72,7 +82,8 @@ impl Inventory {
     /// Make sure that a VM which was not found is not merely on a node that is down: it would be made again.
     ///
     /// # Errors
-    /// Kind `node_offline` when a VM with this number or name is on such a node; otherwise the API's.
+    /// Kind `node_offline` when a VM with this number or name is on such a node, or one whose name PVE does not know any
+    /// more (it forgets the names five minutes after the node went down) and only a name is looked for; otherwise the API's.
     pub async fn refuse_if_offline(
         &self,
         client: &Client,
@@ -88,11 +99,12 @@ impl Inventory {
             .get("/cluster/resources", &query, deadline)
             .await
             .map_err(doing("list the cluster's VMs"))?;
-        let Some(entry) = known
-            .as_array()
-            .and_then(|entries| entries.iter().find(|entry| self.hides(entry, vmid, name)))
-        else {
-            return Ok(());
+        let entries = known.as_array().map(Vec::as_slice).unwrap_or_default();
+        let Some(entry) = entries.iter().find(|entry| self.hides(entry, vmid, name)) else {
+            return match (vmid, name) {
+                (None, Some(name)) => self.refuse_if_nameless(entries, name),
+                _ => Ok(()),
+            };
         };
         let text = |key: &str| match entry.get(key) {
             Some(Value::String(text)) => text.clone(),
@@ -111,6 +123,33 @@ impl Inventory {
         .hint("start that node, or have HA move the VM"))
     }
 
+    fn refuse_if_nameless(&self, entries: &[Value], name: &str) -> Result<(), Failure> {
+        let is_hidden = |entry: &&Value| {
+            let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+            text("type") == "qemu"
+                && text("name").is_empty()
+                && self.offline.iter().any(|node| node == text("node"))
+        };
+        let vmids: Vec<String> = entries
+            .iter()
+            .filter(is_hidden)
+            .filter_map(|entry| Some(entry.get("vmid")?.to_string()))
+            .collect();
+        if vmids.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            "node_offline",
+            format!(
+                "it is not known whether VM {name} exists: of the VMs on the offline nodes ({}) PVE shows no names any more: {}",
+                self.offline.join(", "),
+                vmids.join(", ")
+            ),
+        )
+        .object(name)
+        .hint("start the node, or remove it and its VMs from the cluster; a VM that is given its vmid is found, or made, without its name"))
+    }
+
     /// Whether an entry of `cluster/resources` is a VM with this number or name on a node that is down.
     fn hides(&self, entry: &Value, vmid: Option<u32>, name: Option<&str>) -> bool {
         let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -119,6 +158,52 @@ impl Inventory {
             || name.is_some_and(|name| text("name").eq_ignore_ascii_case(name));
         is && self.offline.iter().any(|node| node == text("node"))
     }
+}
+
+/// The VM with this number, or else this name, by one request however many nodes there are; nothing when that does not
+/// tell for certain. PVE's list of the whole cluster knows the node of every VM, but new VMs by their numbers only, and
+/// names and states as they were up to ten seconds ago: the caller must read the VM itself.
+///
+/// # Errors
+/// Those of the API.
+pub async fn glance(
+    client: &Client,
+    vmid: Option<u32>,
+    name: Option<&str>,
+    deadline: &Deadline,
+) -> Result<Option<Seen>, Failure> {
+    let query = [("type", "vm".to_string())];
+    let entries: Vec<Value> = client
+        .read_as("/cluster/resources", &query, deadline)
+        .await
+        .map_err(doing("list the cluster's VMs"))?;
+    Ok(pick(entries, vmid, name))
+}
+
+/// The one VM that is certainly meant, if there is one. A VM without a name may be another one with the name looked for.
+fn pick(entries: Vec<Value>, vmid: Option<u32>, name: Option<&str>) -> Option<Seen> {
+    let mut found = None;
+    for entry in entries {
+        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+        if text("type") != "qemu" {
+            continue;
+        }
+        let node = text("node").to_owned();
+        let vm: Vm = serde_json::from_value(entry).ok()?;
+        if vm.name.is_empty() && name.is_some() {
+            return None;
+        }
+        let named = name.is_some_and(|name| vm.name.eq_ignore_ascii_case(name));
+        let meant = vmid.map_or(named, |vmid| vm.vmid == vmid);
+        // Another VM with the name is an error that the thorough look tells in full.
+        if named && !meant || meant && found.is_some() {
+            return None;
+        }
+        if meant {
+            found = Some(Seen { node, vm });
+        }
+    }
+    found.filter(|seen| seen.vm.lock.is_none())
 }
 
 /// The node that the VM with this number is on.
@@ -165,9 +250,48 @@ mod tests {
                 "{vmid:?} {name:?}"
             );
         }
+        // PVE has forgotten its name.
+        let nameless = [json!({"type": "qemu", "vmid": 102, "node": "down"})];
+        let refused = inventory.refuse_if_nameless(&nameless, "web1").unwrap_err();
+        assert_eq!(refused.kind, "node_offline");
+        assert!(
+            refused.msg.ends_with("no names any more: 102"),
+            "{}",
+            refused.msg
+        );
+        let container = [json!({"type": "lxc", "vmid": 103, "node": "down"})];
+        assert!(inventory.refuse_if_nameless(&container, "web1").is_ok());
         // Made a moment ago on a node that is up: only this list lags behind.
         let elsewhere = json!({"vmid": 101, "name": "web1", "node": "up"});
         assert!(!inventory.hides(&elsewhere, Some(101), None));
         assert!(!inventory.hides(&json!({"node": "down"}), None, Some("web1")));
+    }
+
+    #[test]
+    fn only_what_is_certain_is_found_at_a_glance() {
+        let entry = |vmid: u32, name: &str| json!({"type": "qemu", "vmid": vmid, "name": name, "node": "a"});
+        let two = [entry(101, "web1"), entry(102, "db1")];
+        let new = json!({"type": "qemu", "vmid": 103, "node": "b"});
+        let container = json!({"type": "lxc", "vmid": 104, "name": "web1", "node": "b"});
+        let locked =
+            json!({"type": "qemu", "vmid": 101, "name": "web1", "node": "a", "lock": "migrate"});
+        for (more, vmid, name, expected) in [
+            (None, None, Some("WEB1"), Some(101)),
+            (None, Some(102), None, Some(102)),
+            (None, Some(101), Some("web1"), Some(101)),
+            (None, Some(102), Some("web1"), None),
+            (None, None, Some("new"), None),
+            (None, Some(103), None, None),
+            (Some(entry(103, "Web1")), None, Some("web1"), None),
+            (Some(entry(103, "web1")), Some(101), Some("web1"), None),
+            (Some(new.clone()), None, Some("web1"), None),
+            (Some(new), Some(101), None, Some(101)),
+            (Some(container), None, Some("web1"), Some(101)),
+        ] {
+            let entries = two.iter().cloned().chain(more).collect();
+            let found = pick(entries, vmid, name).map(|seen| seen.vm.vmid);
+            assert_eq!(found, expected, "{vmid:?} {name:?}");
+        }
+        assert!(pick(vec![locked], Some(101), None).is_none());
     }
 }

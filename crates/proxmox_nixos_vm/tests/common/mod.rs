@@ -41,11 +41,21 @@ pub struct Answer {
 
 impl Lab {
     pub fn new() -> Self {
+        Self::cluster(&["pve"], None)
+    }
+
+    /// The same with several nodes, and with other storages than the test host's own.
+    pub fn cluster(nodes: &[&str], storages: Option<Value>) -> Self {
         let dir = TempDir::new().unwrap();
         let (ready, listening) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
+        if let Some(storages) = storages {
+            std::fs::create_dir(dir.path().join("pve")).unwrap();
+            std::fs::write(dir.path().join("pve/storage.json"), storages.to_string()).unwrap();
+        }
         let options = Options {
             faults: Some(dir.path().join("faults.json")),
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
             ..Options::simulated(dir.path().join("pve"))
         };
         let thread = std::thread::spawn(move || {
@@ -93,6 +103,34 @@ impl Lab {
     /// Make the host misbehave; see the test host's README for the rules.
     pub fn faults(&self, rules: Value) {
         std::fs::write(self.dir.path().join("faults.json"), rules.to_string()).unwrap();
+    }
+
+    /// A path below the directory of this lab; the test host's is `pve`.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    /// Say of the nodes what the test host's README tells; the file is changed at once.
+    pub fn nodes(&self, facts: Value) {
+        let path = self.dir.path().join("pve/nodes.json");
+        let new = path.with_extension("new");
+        std::fs::write(&new, facts.to_string()).unwrap();
+        std::fs::rename(new, path).unwrap();
+    }
+
+    /// A call of another client with root's rights, and its task's end if it makes one.
+    pub fn call(&self, method: &str, path: &str, params: &[(&str, &str)]) -> Value {
+        self.api(|client, deadline| async move {
+            if method == "GET" {
+                let query: Vec<(&str, String)> =
+                    params.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
+                return client.get(path, &query, &deadline).await.unwrap();
+            }
+            let params: Params = params.iter().copied().collect();
+            let done = client.post_task(path, &params, &deadline, |_| ()).await;
+            done.unwrap();
+            Value::Null
+        })
     }
 
     /// Run the module.
@@ -220,10 +258,16 @@ impl Lab {
 
     /// Writes that the module has asked for since the host began: `PUT /nodes/pve/qemu/100/config`.
     pub fn writes(&self) -> Vec<String> {
+        let mut all = self.requests();
+        all.retain(|request| !request.starts_with("GET ") && !request.ends_with(" /access/ticket"));
+        all
+    }
+
+    /// All that was asked for since the host began.
+    pub fn requests(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.dir.path().join("pve/requests.jsonl")).unwrap();
         text.lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
-            .filter(|r| r["method"] != "GET" && r["path"] != "/access/ticket")
             .map(|r| {
                 format!(
                     "{} {}",

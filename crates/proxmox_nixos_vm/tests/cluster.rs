@@ -1,0 +1,382 @@
+//! Several nodes: which one a VM is made on, where it is found, and how it moves.
+
+mod common;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{Lab, with};
+use serde_json::{Value, json};
+
+const GIB: u64 = 1 << 30;
+
+/// Three nodes; `fast` is on `b` and `c` only, `shared` everywhere the same.
+fn cluster() -> Lab {
+    let content = ["images", "iso"];
+    let storages = json!([
+        {"id": "local", "type": "dir", "content": content},
+        {"id": "fast", "type": "dir", "content": content, "nodes": ["b", "c"]},
+        {"id": "shared", "type": "dir", "content": content, "shared": true},
+    ]);
+    Lab::cluster(&["pve", "b", "c"], Some(storages))
+}
+
+/// 8 GiB each, of which that many are free; more is said of a node by `more`.
+fn free(lab: &Lab, gib: [u64; 3], more: Value) {
+    let mut facts = json!({});
+    for (node, free) in ["pve", "b", "c"].into_iter().zip(gib) {
+        facts[node] = json!({"maxmem": 8 * GIB, "mem": (8 - free) * GIB});
+        if let Some(more) = more.get(node) {
+            facts[node] = with(facts[node].clone(), more.clone());
+        }
+    }
+    lab.nodes(facts);
+}
+
+fn vm(name: &str, storage: &str) -> Value {
+    json!({
+        "name": name, "memory": 128, "scsi": {"scsi0": {"storage": storage, "size": "64M"}},
+        "net": {"net0": {"bridge": "vmbr0"}}, "timeout": 100,
+    })
+}
+
+/// The qmigrate tasks that there were.
+fn migrations(lab: &Lab) -> usize {
+    ["pve", "b", "c"]
+        .iter()
+        .map(|node| {
+            let query = [("source", "all"), ("typefilter", "qmigrate")];
+            let tasks = lab.call("GET", &format!("/nodes/{node}/tasks"), &query);
+            tasks.as_array().unwrap().len()
+        })
+        .sum()
+}
+
+fn node_of(lab: &Lab, vmid: &Value) -> Value {
+    let all = lab.call("GET", "/cluster/resources", &[("type", "vm")]);
+    let all = all.as_array().unwrap();
+    let found: Vec<&Value> = all.iter().filter(|entry| entry["vmid"] == *vmid).collect();
+    assert_eq!(found.len(), 1, "{all:?}");
+    found[0]["node"].clone()
+}
+
+#[test]
+fn the_node_with_the_most_free_memory_that_has_what_the_vm_needs() {
+    let lab = cluster();
+    free(&lab, [6, 2, 4], json!({}));
+    assert_eq!(lab.ok(vm("a1", "local"))["node"], "pve");
+    // It has not the storage.
+    assert_eq!(lab.ok(vm("a2", "fast"))["node"], "c");
+    assert_eq!(lab.check(vm("a3", "fast"))["node"], "c");
+    // It is down. Of a VM that was made just before PVE would know no name.
+    known(&lab, "a2");
+    free(&lab, [6, 2, 4], json!({"c": {"offline": true}}));
+    assert_eq!(lab.ok(vm("a4", "fast"))["node"], "b");
+    // It has not the bridge.
+    free(&lab, [6, 2, 4], json!({"pve": {"bridges": ["vmbr7"]}}));
+    assert_eq!(lab.ok(vm("a5", "local"))["node"], "c");
+    // Figures change.
+    free(&lab, [1, 5, 4], json!({}));
+    assert_eq!(lab.ok(vm("a6", "shared"))["node"], "b");
+
+    known(&lab, "a5");
+    let writes = lab.writes().len();
+    free(
+        &lab,
+        [6, 2, 4],
+        json!({"b": {"bridges": ["vmbr7"]}, "c": {"offline": true}}),
+    );
+    let refused = lab.fails(vm("a7", "fast"));
+    assert_eq!(refused["error"]["kind"], "no_node", "{refused:#}");
+    let msg = refused["msg"].as_str().unwrap();
+    for part in ["no storage fast on node pve", "no bridge vmbr0 on node b"] {
+        assert!(msg.contains(part), "{msg}");
+    }
+    let refused = lab.fails(with(vm("a7", "fast"), json!({"node": "c"})));
+    assert_eq!(refused["error"]["kind"], "node_offline");
+    assert_eq!(lab.writes().len(), writes);
+}
+
+#[test]
+fn a_vm_is_found_wherever_it_has_moved() {
+    let lab = cluster();
+    let made = lab.ok(with(vm("web1", "local"), json!({"node": "b"})));
+    let vmid = made["vmid"].to_string();
+    lab.call(
+        "POST",
+        &format!("/nodes/b/qemu/{vmid}/migrate"),
+        &[("target", "c")],
+    );
+    // Where it would be made now does not matter.
+    free(&lab, [6, 5, 1], json!({}));
+    let again = lab.ok(vm("web1", "local"));
+    assert_eq!(
+        (&again["changed"], &again["node"]),
+        (&json!(false), &json!("c"))
+    );
+    let elsewhere = lab.ok(with(
+        vm("web1", "local"),
+        json!({"node": "b", "memory": 256}),
+    ));
+    assert_eq!(
+        (&elsewhere["node"], &elsewhere["actions"]),
+        (&json!("c"), &json!(["change"]))
+    );
+    let warned = elsewhere["warnings"][0].as_str().unwrap();
+    assert!(warned.contains("is on node c and not on b"), "{warned}");
+    let gone = lab.ok(json!({"name": "web1", "state": "absent", "timeout": 100}));
+    assert_eq!(gone["changed"], json!(true));
+    assert_eq!(lab.call("GET", "/nodes/c/qemu", &[]), json!([]));
+}
+
+#[test]
+fn a_vm_on_a_node_that_is_down_is_not_made_again() {
+    let lab = cluster();
+    let made = lab.ok(with(vm("web1", "local"), json!({"node": "b"})));
+    known(&lab, "web1");
+    for facts in [
+        json!({"offline": true}),
+        json!({"offline": true, "forgotten": true}),
+    ] {
+        free(&lab, [6, 5, 1], json!({"b": facts}));
+        for options in [
+            vm("web1", "local"),
+            json!({"name": "web1", "state": "absent", "timeout": 100}),
+            json!({"vmid": made["vmid"], "state": "current", "timeout": 100}),
+        ] {
+            let writes = lab.writes().len();
+            let refused = lab.fails(options);
+            assert_eq!(refused["error"]["kind"], "node_offline", "{refused:#}");
+            assert_eq!(lab.writes().len(), writes);
+        }
+    }
+    let refused = lab.fails(vm("web2", "local"));
+    let msg = refused["msg"].as_str().unwrap();
+    assert!(
+        msg.contains("it is not known whether VM web2 exists"),
+        "{msg}"
+    );
+    // Who gives a VMID means that VM.
+    let made = lab.ok(with(vm("web2", "local"), json!({"vmid": 300})));
+    assert_eq!((&made["vmid"], &made["node"]), (&json!(300), &json!("pve")));
+}
+
+#[test]
+fn who_may_not_see_that_a_node_is_down_uses_the_others() {
+    let content = ["images", "iso"];
+    let local = json!([{"id": "local", "type": "dir", "content": content}]);
+    let lab = Lab::cluster(&["pve", "b"], Some(local)).granted(
+        "pveum role add R --privs \"VM.Allocate VM.Audit VM.Config.Disk VM.Config.Network VM.Config.Memory VM.Config.Options VM.Config.HWType Datastore.AllocateSpace SDN.Use\"\npveum acl modify / --roles R",
+    );
+    lab.nodes(json!({"b": {"offline": true}}));
+    assert_eq!(lab.ok(vm("web1", "local"))["node"], "pve");
+}
+
+/// Wait until the list of the whole cluster has the VM's name.
+fn known(lab: &Lab, name: &str) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    loop {
+        let all = lab.call("GET", "/cluster/resources", &[("type", "vm")]);
+        if all
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|entry| entry["name"] == name)
+        {
+            return;
+        }
+        assert!(Instant::now() < limit, "{all:#}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn a_known_vm_costs_no_request_per_node() {
+    let lab = cluster();
+    let described = with(vm("web1", "local"), json!({"node": "c"}));
+    lab.ok(described.clone());
+    known(&lab, "web1");
+    let before = lab.requests().len();
+    assert_eq!(lab.ok(described)["changed"], json!(false));
+    let asked = lab.requests().split_off(before);
+    let expected = [
+        "GET /cluster/resources",
+        "GET /nodes/c/qemu/100/status/current",
+        "GET /nodes/c/qemu/100/config",
+    ];
+    assert_eq!(asked, expected);
+}
+
+#[test]
+fn a_vm_moves_when_it_is_asked_to_and_once() {
+    let lab = cluster();
+    let described = with(vm("web1", "local"), json!({"node": "b", "migrate": true}));
+    let made = lab.ok(described.clone());
+    assert_eq!(made["actions"], json!(["create"]));
+    let vmid = &made["vmid"];
+    let to_c = with(described, json!({"node": "c", "memory": 256}));
+
+    let checked = lab.check(to_c.clone());
+    assert_eq!(
+        checked["actions"],
+        json!(["migrate", "change"]),
+        "{checked:#}"
+    );
+    let diff = &checked["diff"];
+    assert_eq!(
+        (&diff["before"]["node"], &diff["after"]["node"]),
+        (&json!("b"), &json!("c"))
+    );
+    assert!(
+        checked["msg"]
+            .as_str()
+            .unwrap()
+            .contains("would migrate to c"),
+        "{checked:#}"
+    );
+    assert_eq!((node_of(&lab, vmid), migrations(&lab)), (json!("b"), 0));
+
+    let moved = lab.ok(to_c.clone());
+    assert_eq!(
+        (&moved["node"], &moved["actions"]),
+        (&json!("c"), &checked["actions"])
+    );
+    assert_eq!(moved["diff"]["before"]["node"], "b");
+    assert_eq!(lab.ok(to_c.clone())["changed"], json!(false));
+
+    // Online, with its disk.
+    let running = with(to_c, json!({"state": "started"}));
+    assert_eq!(lab.ok(running.clone())["actions"], json!(["start"]));
+    let moved = lab.ok(with(running.clone(), json!({"node": "pve"})));
+    assert_eq!(
+        (&moved["actions"], &moved["status"]),
+        (&json!(["migrate"]), &json!("running"))
+    );
+    assert_eq!(lab.config(vmid.as_u64().unwrap())["memory"], "256");
+    assert_eq!(migrations(&lab), 2);
+    // It is not moved to be removed.
+    let gone = json!({"name": "web1", "node": "c", "migrate": true, "state": "absent", "force": true, "timeout": 100});
+    assert_eq!(lab.ok(gone)["actions"], json!(["remove"]));
+    assert_eq!(migrations(&lab), 2);
+}
+
+#[test]
+fn a_lost_answer_makes_no_second_migration() {
+    let lab = cluster();
+    let described = with(vm("web1", "shared"), json!({"migrate": true}));
+    lab.ok(with(described.clone(), json!({"node": "pve"})));
+    for (n, (action, to)) in [
+        ("drop-before", "b"),
+        ("drop-after", "c"),
+        ("596-after-effect", "pve"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = "/nodes/*/qemu/*/migrate";
+        lab.faults(json!([{"method": "POST", "path": path, "nth": 1, "action": action}]));
+        let moved = lab.ok(with(described.clone(), json!({"node": to})));
+        assert_eq!(
+            (&moved["node"], migrations(&lab)),
+            (&json!(to), n + 1),
+            "{action}"
+        );
+    }
+}
+
+#[test]
+fn a_migration_that_another_run_began_is_waited_for() {
+    let lab = cluster();
+    let described = with(vm("web1", "local"), json!({"migrate": true}));
+    lab.ok(with(described.clone(), json!({"node": "pve"})));
+    let rule = json!([{
+        "method": "POST", "path": "/nodes/*/qemu/*/migrate", "nth": 1, "action": "slow-copy", "seconds": 3,
+    }]);
+    lab.faults(rule);
+    let to_b = with(described, json!({"node": "b"}));
+    let mut child = lab
+        .command(to_b.clone(), false)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let limit = Instant::now() + Duration::from_secs(60);
+    while migrations(&lab) == 0 {
+        assert!(Instant::now() < limit, "no migration begins");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let again = lab.ok(to_b);
+    assert_eq!(
+        (&again["node"], &again["changed"]),
+        (&json!("b"), &json!(false)),
+        "{again:#}"
+    );
+    assert_eq!(migrations(&lab), 1);
+}
+
+#[test]
+fn what_pve_would_not_migrate_is_refused_with_the_reason() {
+    let lab = cluster();
+    let described = |more: Value| with(vm("web1", "fast"), with(json!({"migrate": true}), more));
+    lab.ok(described(json!({"node": "b"})));
+    let refused = |lab: &Lab, more: Value, kind: &str, part: &str| {
+        let refused = lab.fails(described(more));
+        let msg = refused["msg"].as_str().unwrap();
+        assert_eq!(refused["error"]["kind"], kind, "{msg}");
+        assert!(msg.contains(part), "{msg}");
+    };
+    let storage = "pve does not have the storage fast";
+    refused(&lab, json!({"node": "pve"}), "cannot_migrate", storage);
+    refused(
+        &lab,
+        json!({"node": "x"}),
+        "no_node",
+        "the node x does not exist",
+    );
+    lab.nodes(json!({"c": {"bridges": ["vmbr7"]}}));
+    refused(
+        &lab,
+        json!({"node": "c"}),
+        "no_bridge",
+        "no bridge vmbr0 on node c",
+    );
+    lab.nodes(json!({"c": {"offline": true}}));
+    refused(
+        &lab,
+        json!({"node": "c"}),
+        "node_offline",
+        "the node c is offline",
+    );
+    lab.nodes(json!({}));
+    // An ISO that only the old node has.
+    let isos = lab.path("pve/nodes/b/storage/local/template/iso");
+    std::fs::write(isos.join("own.iso"), vec![0; 65536]).unwrap();
+    let drive = json!({"ide2": "local:iso/own.iso,media=cdrom"});
+    lab.ok(described(json!({"node": "b", "ide": drive})));
+    let part = "ide2 holds local:iso/own.iso, which only b has";
+    refused(&lab, json!({"node": "c"}), "cannot_migrate", part);
+    lab.ok(described(json!({"node": "b", "remove_disks": ["ide2"]})));
+    assert_eq!(migrations(&lab), 0);
+    // A task that fails says why.
+    let rule = json!([{
+        "method": "POST", "path": "/nodes/*/qemu/*/migrate", "action": "task-fail", "message": "migration aborted",
+    }]);
+    lab.faults(rule);
+    refused(
+        &lab,
+        json!({"node": "c"}),
+        "task_failed",
+        "migration aborted",
+    );
+    lab.faults(json!([]));
+
+    let lab = lab.granted("pveum role add R --privs \"VM.Audit Sys.Audit Datastore.AllocateSpace\"\npveum acl modify / --roles R");
+    let denied = lab.fails(described(json!({"node": "c"})));
+    let text = denied.to_string();
+    assert_eq!(denied["error"]["kind"], "permission_denied", "{text}");
+    assert!(text.contains("VM.Migrate"), "{text}");
+    let role = "pveum role add N --privs \"VM.Migrate\"\npveum acl modify / --roles N";
+    let lab = lab.granted(role);
+    assert_eq!(lab.ok(described(json!({"node": "c"})))["node"], "c");
+}
