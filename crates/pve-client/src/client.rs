@@ -499,7 +499,8 @@ fn http_client(settings: &Settings, tls: &rustls::ClientConfig) -> Result<reqwes
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
         .pool_idle_timeout(IDLE)
-        .connect_timeout(CONNECT.min(settings.request_timeout))
+        // Sooner than the request's own time is over: nothing was sent then, and that is known.
+        .connect_timeout(CONNECT.min(settings.request_timeout / 2))
         .tcp_nodelay(true)
         .user_agent(concat!("nixos-proxmox/", env!("CARGO_PKG_VERSION")));
     // A proxy from the environment cannot reach this machine's own loopback.

@@ -2,7 +2,13 @@
 
 mod common;
 
-use common::{Answer, Server, deadline, json};
+use std::time::Duration;
+
+use common::{Answer, Server, deadline, json, ok};
+use deadline::Deadline;
+use pve_client::{Client, Error, Params, Settings, Upload};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
 fn raw(head: &str, body: &str) -> Answer {
     Answer::Last(format!("HTTP/1.1 {head}\r\n\r\n{body}"))
@@ -12,7 +18,7 @@ async fn refused(answer: Answer) -> String {
     let server = Server::start([answer]).await;
     let error = server
         .client()
-        .post("/x", &pve_client::Params::new().with("a", 1), &deadline())
+        .post("/x", &Params::new().with("a", 1), &deadline())
         .await
         .unwrap_err()
         .to_string();
@@ -53,6 +59,146 @@ async fn lengths_that_lie_are_errors() {
         "ffffffff\r\n{}",
     ))
     .await;
+    // Less than there is: half an answer is none.
+    refused(raw("200 OK\r\nContent-Length: 5", "{\"data\":1}")).await;
+    refused(raw("200 OK\r\nContent-Length: 0", "{\"data\":1}")).await;
+}
+
+/// What follows an answer is no answer to the next request.
+#[tokio::test]
+async fn an_answer_to_no_request_is_dropped() {
+    let both = |first: &str, second: &str| match (ok(first), ok(second)) {
+        (Answer::Raw(first), Answer::Raw(second)) => Answer::Raw(first + &second),
+        _ => unreachable!(),
+    };
+    let server = Server::start([both("1", "\"forged\""), ok("2")]).await;
+    let client = server.client();
+    for expected in [1, 2, 2] {
+        let data = client.get("/x", &[], &deadline()).await.unwrap();
+        assert_eq!(data, expected);
+    }
+}
+
+/// Bytes that keep coming, and never an end: over when the time is, whatever they belong to.
+#[tokio::test]
+async fn answers_that_drip_end_with_the_time() {
+    for begun in [
+        "",
+        "HTTP/1.1 200 OK\r\nX-Long: ",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"data\":\"",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        "HTTP/1.1 595 No\r\nContent-Length: 1000000\r\n\r\n",
+    ] {
+        let server = Server::start([Answer::Drip(begun.into())]).await;
+        // The time of one request: a write is not sent twice.
+        let client = impatient(server.settings());
+        let error = client.post("/x", &Params::new(), &deadline()).await;
+        let error = error.unwrap_err();
+        assert_eq!(server.lines().len(), 1, "{begun:?}");
+        assert!(error.may_have_happened(), "{begun:?}: {error}");
+        // The time of the task: a read is repeated until then.
+        let limit = Deadline::after(Duration::from_secs(1));
+        let error = server.client().get("/x", &[], &limit).await.unwrap_err();
+        assert!(error.to_string().len() < 1000, "{begun:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn answers_without_end_are_cut_off() {
+    let flood = |head: &str, part: &str| raw(head, &part.repeat(20_000));
+    refused(flood(
+        "200 OK\r\nTransfer-Encoding: chunked",
+        "1;extension=extension\r\nx\r\n",
+    ))
+    .await;
+    refused(flood("100 Continue", "HTTP/1.1 100 Continue\r\n\r\n")).await;
+    refused(raw(
+        "200 OK\r\nTransfer-Encoding: chunked",
+        &format!("0\r\n{}", "X-Trailer: y\r\n".repeat(50_000)),
+    ))
+    .await;
+}
+
+/// Listens, and says nothing of TLS: nothing at all, or a record that never ends.
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_given_up() {
+    tokio::join!(never_shakes_hands(false), never_shakes_hands(true));
+}
+
+async fn never_shakes_hands(drips: bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = Settings {
+        port: listener.local_addr().unwrap().port(),
+        ..Server::start([ok("1")]).await.settings()
+    };
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            if !drips {
+                kept.push(tcp);
+                continue;
+            }
+            tokio::spawn(async move {
+                let _ = tcp.write_all(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xff").await;
+                while tcp.write_all(b"\x03").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+        }
+    });
+    let error = impatient(settings)
+        .post(
+            "/x",
+            &Params::new(),
+            &Deadline::after(Duration::from_secs(60)),
+        )
+        .await
+        .unwrap_err();
+    // Nothing was sent before the server was known.
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(error.to_string().len() < 1000, "{error}");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_taken_byte_by_byte_ends_with_the_time() {
+    let server = Server::start([ok("1"), Answer::Sip]).await;
+    let upload = Upload::iso_bytes("x.iso", vec![0; 32 << 20]);
+    let limit = Deadline::after(Duration::from_secs(2));
+    let error = server
+        .client()
+        .upload("pve", "local", &upload, &limit, |_, _| ())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Expired { .. }), "{error}");
+    assert!(
+        error.to_string().contains("33554432 bytes were sent"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_upload_whose_answer_drips_may_have_happened() {
+    let drip = Answer::Drip("HTTP/1.1 200 OK\r\nX-Long: ".into());
+    let server = Server::start([ok("1"), drip]).await;
+    let upload = Upload::iso_bytes("x.iso", vec![0; 1000]);
+    let error = impatient(server.settings())
+        .upload("pve", "local", &upload, &deadline(), |_, _| ())
+        .await
+        .unwrap_err();
+    assert!(error.may_have_happened(), "{error}");
+    assert!(error.to_string().contains("nothing moved"), "{error}");
+    assert_eq!(server.lines().len(), 2);
+}
+
+/// A client that waits for one answer not long.
+fn impatient(settings: Settings) -> Client {
+    Client::new(Settings {
+        request_timeout: Duration::from_millis(700),
+        ..settings
+    })
+    .unwrap()
 }
 
 #[tokio::test]

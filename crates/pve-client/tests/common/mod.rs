@@ -43,7 +43,14 @@ pub enum Answer {
     Early(String),
     /// No answer at all.
     Silence,
+    /// These bytes at once, then one after another for ever, so slowly that no read waits in vain.
+    Drip(String),
+    /// As soon as the head is there: the body byte by byte, so slowly that it never ends.
+    Sip,
 }
+
+/// The pause between the bytes of a server that is slow on purpose.
+const SLOWLY: Duration = Duration::from_millis(50);
 
 pub fn json(status: &str, body: &str) -> Answer {
     Answer::Raw(format!(
@@ -185,7 +192,7 @@ async fn serve(
             }
         };
         let mut body_splits = vec![buffer.len() - end];
-        let early = matches!(answer, Answer::Early(_));
+        let early = matches!(answer, Answer::Early(_) | Answer::Sip);
         while !early && buffer.len() < end + length {
             if !more(&mut tls, &mut buffer).await {
                 return;
@@ -213,6 +220,19 @@ async fn serve(
             }
             Answer::Close => return,
             Answer::Silence => std::future::pending().await,
+            Answer::Drip(text) => {
+                let _ = tls.write_all(text.as_bytes()).await;
+                while tls.write_all(b"x").await.is_ok() && tls.flush().await.is_ok() {
+                    tokio::time::sleep(SLOWLY).await;
+                }
+                return;
+            }
+            Answer::Sip => {
+                while tls.read_u8().await.is_ok() {
+                    tokio::time::sleep(SLOWLY).await;
+                }
+                return;
+            }
         }
         tls.flush().await.unwrap();
     }
