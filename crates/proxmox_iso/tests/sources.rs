@@ -440,3 +440,50 @@ async fn many_hosts_ask_about_a_release_once() {
         assert_eq!(web.asked("/api").len(), asked);
     }
 }
+
+/// A server of images that never comes to an end: over when the task's time is, nothing left behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_drips_ends_with_the_time() {
+    let world = World::new().await;
+    let web = Web::start().await;
+    let drip = |body: Vec<u8>| Page {
+        drip: Duration::from_millis(100),
+        ..Page::new(body)
+    };
+    let slow = web.put("/slow.iso", drip(content(100_000)));
+    let sums = web.put("/SHA256SUMS", drip(vec![b'x'; 100_000]));
+    let local = world.file("local.iso", &content(1000));
+    for task in [
+        controller(json!({"url": slow})),
+        controller(json!({"url": slow, "cache_dir": world.dir.path().join("cache")})),
+        json!({"src": local, "checksum": format!("sha256:{sums}")}),
+    ] {
+        let mut task = task;
+        task["timeout"] = json!(4);
+        let failed = world.run(task).await;
+        assert_failed(&failed, "timeout", &["(timeout 4 s)"]);
+    }
+    assert!(!world.stored("slow.iso").exists() && !world.stored("local.iso").exists());
+}
+
+/// What a server says of its bytes' number is not believed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_whose_length_lies_leaves_nothing() {
+    let world = World::new().await;
+    let web = Web::start().await;
+    let body = content(300_000);
+    let lies = |length: usize| Page {
+        headers: vec![format!("Content-Length: {length}")],
+        unsized_body: true,
+        ..Page::new(body.clone())
+    };
+    let more = web.put("/more.iso", lies(300_001));
+    let less = web.put("/less.iso", lies(299_999));
+    for url in [more, less] {
+        let task = controller(json!({"url": url, "checksum": sha256(&body)}));
+        let failed = world.run(task).await;
+        assert_eq!(failed["failed"], true, "{failed}");
+        assert!(failed["msg"].as_str().unwrap().len() < 1000, "{failed}");
+    }
+    assert!(!world.stored("more.iso").exists() && !world.stored("less.iso").exists());
+}

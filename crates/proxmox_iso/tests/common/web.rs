@@ -24,6 +24,8 @@ pub struct Page {
     pub unsized_body: bool,
     /// A pause in the middle of the body.
     pub stall: Duration,
+    /// A pause after every byte, of the head too.
+    pub drip: Duration,
     /// The connection ends after so many bytes of the body.
     pub cut: Option<usize>,
 }
@@ -156,7 +158,16 @@ impl Web {
         if !page.unsized_body {
             text += &format!("Content-Length: {}\r\n", page.body.len());
         }
-        tcp.write_all(format!("{text}\r\n").as_bytes()).await?;
+        text += "\r\n";
+        if !page.drip.is_zero() {
+            for byte in text.as_bytes().iter().chain(&page.body) {
+                tcp.write_all(&[*byte]).await?;
+                tcp.flush().await?;
+                tokio::time::sleep(page.drip).await;
+            }
+            return tcp.shutdown().await;
+        }
+        tcp.write_all(text.as_bytes()).await?;
         if method == "HEAD" {
             return Ok(());
         }
