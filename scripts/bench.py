@@ -1,4 +1,4 @@
-"""Paired runs of whole processes against one TLS sink; prints Markdown tables. Called by bench.sh."""
+"""Paired runs of whole processes against one server; prints Markdown tables. Called by bench.sh."""
 
 import json
 import os
@@ -12,6 +12,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODULE = ROOT / "target/dist/proxmox_iso"
+VM_MODULE = ROOT / "target/dist/proxmox_nixos_vm"
+TESTHOST = ROOT / "target/release/pve-testhost"
 SINK = ROOT / "target/release/examples/sink"
 PEER = ROOT / ".cache/bench-venv/bin/python"
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
@@ -92,26 +94,117 @@ class Bench:
 
     def compare(self, title, candidates, runs=RUNS):
         """Run all candidates in turn, `runs` times; medians, and ratios to the first from the pairs."""
-        results = {name: [] for name in candidates}
-        for _ in range(runs):
-            for name, make in candidates.items():
-                command, expect = make()
-                results[name].append(measure(command, self.folder, expect))
-        print(f"\n### {title}\n")
-        print("| process | wall s | user s | sys s | CPU s | peak MiB | wall ratio | CPU ratio | memory ratio |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-        base = results[next(iter(results))]
-        for name, rows in results.items():
-            middle = [statistics.median(column) for column in zip(*rows)]
-            cpu = statistics.median(row[1] + row[2] for row in rows)
-            pairs = [
-                (row[0] / one[0], (row[1] + row[2]) / (one[1] + one[2]), row[3] / one[3])
-                for row, one in zip(rows, base)
-            ]
-            ratios = " | ".join(f"{statistics.median(column):.3f}" for column in zip(*pairs))
-            wall, user, system, peak = middle
-            print(f"| {name} | {wall:.3f} | {user:.3f} | {system:.3f} | {cpu:.3f} | {peak:.1f} | {ratios} |")
-        sys.stdout.flush()
+
+        def once(make):
+            command, expect = make()
+            return measure(command, self.folder, expect)
+
+        tables(title, {name: lambda make=make: once(make) for name, make in candidates.items()}, runs)
+
+
+class Vms:
+    """A test host with simulated guests, empty, and the two modules that make VMs on it."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+
+    def __enter__(self):
+        self.data = tempfile.TemporaryDirectory(dir=self.folder)
+        command = [TESTHOST, "serve", "--data", self.data.name, "--listen", "127.0.0.1:0", "--accel", "none"]
+        self.host = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        endpoint = pathlib.Path(self.data.name) / "endpoint.json"
+        until = time.monotonic() + 60
+        while not (endpoint.exists() and endpoint.stat().st_size):
+            if time.monotonic() > until or self.host.poll() is not None:
+                sys.exit("bench: the test host did not start")
+            time.sleep(0.05)
+        self.endpoint = json.loads(endpoint.read_text())
+        return self
+
+    def __exit__(self, *_):
+        self.host.terminate()
+        self.host.wait(timeout=30)
+        self.data.cleanup()
+
+    def command(self, name, values):
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(values))
+        return path
+
+    def vm(self, vmid):
+        keys = ("api_host", "api_port", "api_user", "api_token_id", "api_token_secret")
+        machine = {"node": "pve", "name": f"vm{vmid}", "vmid": vmid, "memory": 512, "cores": 1, "state": "present"}
+        hardware = {"scsihw": "virtio-scsi-pci", "scsi": {"scsi0": "local:1"}, "net": {"net0": "virtio,bridge=vmbr0"}}
+        return {key: self.endpoint[key] for key in keys} | machine | hardware
+
+    def ours(self, vmid, changed):
+        values = self.vm(vmid) | {"tls_fingerprint": self.endpoint["tls_fingerprint"]}
+        return [VM_MODULE, self.command("ours", values)], f'"changed":{str(changed).lower()}'
+
+    def peer(self, vmid, changed):
+        # It wants a token's name where the host tells its full identifier.
+        values = self.vm(vmid) | {"validate_certs": False, "api_token_id": self.endpoint["api_token_id"].split("!")[-1]}
+        path = self.command("peer", {"ANSIBLE_MODULE_ARGS": values})
+        code = (
+            f"import sys, runpy; sys.argv = ['proxmox_kvm', {str(path)!r}]; "
+            "runpy.run_module('ansible_collections.community.proxmox.plugins.modules.proxmox_kvm', run_name='__main__')"
+        )
+        return [PEER, "-W", "ignore", "-c", code], f'"changed": {str(changed).lower()}'
+
+
+def creates(folder, which, count):
+    """So many VMs on an empty host, one process after the other; sums, and the largest peak."""
+    with Vms(folder) as host:
+        rows = []
+        for number in range(count):
+            command, expect = getattr(host, which)(100 + number, True)
+            rows.append(measure(command, folder, expect))
+    walls, users, systems, peaks = zip(*rows)
+    return sum(walls), sum(users), sum(systems), max(peaks)
+
+
+def nothing_to_do(folder, which):
+    """The same VM once more; the first time is not measured."""
+    with Vms(folder) as host:
+        command, expect = host.ours(100, True)
+        measure(command, folder, expect)
+        command, expect = getattr(host, which)(100, False)
+        return measure(command, folder, expect)
+
+
+def compare_vms(folder):
+    """proxmox_nixos_vm against community.proxmox.proxmox_kvm."""
+    names = {"community.proxmox.proxmox_kvm": "peer", "proxmox_nixos_vm": "ours"}
+
+    def table(title, measured):
+        tables(title, {name: lambda which=which: measured(which) for name, which in names.items()}, RUNS)
+
+    table("Nothing to do: the VM is there", lambda which: nothing_to_do(folder, which))
+    for count in (20, 100):
+        table(f"{count} VMs made, one process after the other (sums; the largest peak)", lambda which: creates(folder, which, count))
+
+
+def tables(title, candidates, runs):
+    """The candidates in turn, `runs` times; medians, and ratios to the first from the pairs, as Markdown."""
+    results = {name: [] for name in candidates}
+    for _ in range(runs):
+        for name, once in candidates.items():
+            results[name].append(once())
+    print(f"\n### {title}\n")
+    print("| process | wall s | user s | sys s | CPU s | peak MiB | wall ratio | CPU ratio | memory ratio |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    base = results[next(iter(results))]
+    for name, rows in results.items():
+        middle = [statistics.median(column) for column in zip(*rows)]
+        cpu = statistics.median(row[1] + row[2] for row in rows)
+        pairs = [
+            (row[0] / one[0], (row[1] + row[2]) / (one[1] + one[2]), row[3] / one[3])
+            for row, one in zip(rows, base)
+        ]
+        ratios = " | ".join(f"{statistics.median(column):.3f}" for column in zip(*pairs))
+        wall, user, system, peak = middle
+        print(f"| {name} | {wall:.3f} | {user:.3f} | {system:.3f} | {cpu:.3f} | {peak:.1f} | {ratios} |")
+    sys.stdout.flush()
 
 
 def image(folder, mib):
@@ -165,6 +258,8 @@ def main():
                         "proxmox_iso": lambda: bench.ours(src, checksum, name=known),
                     },
                 )
+            if with_peer:
+                compare_vms(bench.folder)
         finally:
             bench.sink.stdin.close()
             bench.sink.wait(timeout=10)

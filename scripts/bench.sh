@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measure uploads and no-op runs of proxmox_iso against curl and community.proxmox, as whole processes.
+# Measure proxmox_iso against curl and community.proxmox, and proxmox_nixos_vm against proxmox_kvm, as whole processes.
 # BENCH_SIZE=MiB (default 1024), BENCH_FULL=1 adds 8 GiB, BENCH_RUNS=N pairs (default 5), BENCH_PEER=0 leaves the peer out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,6 +13,7 @@ if [ "${BENCH_PEER:-1}" = 1 ] && [ ! -e "$venv/complete" ]; then
   "$venv/bin/pip" install -q ansible proxmoxer requests requests_toolbelt
   touch "$venv/complete"
 fi
-cargo build -q --profile dist -p proxmox_iso
+cargo build -q --profile dist -p proxmox_iso -p proxmox_nixos_vm
 cargo build -q --release -p pve-client --example sink
+cargo build -q --release -p pve-testhost
 exec python3 scripts/bench.py "$@"
