@@ -18,9 +18,6 @@ use crate::vmid::VmidRange;
 use crate::wanted::Wanted;
 use crate::{agent, clone, destroy, migrate, place, power, rights, template, update};
 
-/// The longest that a quick look at a VM may take before a thorough one is begun.
-const GLANCE: Duration = Duration::from_secs(3);
-
 /// What is done to a VM's power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Power {
@@ -109,12 +106,7 @@ impl Job<'_> {
             return Ok(None);
         };
         // Whatever goes wrong here is told by the thorough look.
-        let soon = self.site.deadline.shorter(GLANCE);
-        let site = Site {
-            deadline: &soon,
-            ..*self.site
-        };
-        let Ok(vm) = State::read(&site, &seen.node, seen.vm.vmid).await else {
+        let Ok(vm) = State::read(self.site, &seen.node, seen.vm.vmid).await else {
             return Ok(None);
         };
         let renamed = name.is_some_and(|name| !vm.name().eq_ignore_ascii_case(name));

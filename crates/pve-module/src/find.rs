@@ -172,9 +172,9 @@ pub async fn glance(
     name: Option<&str>,
     deadline: &Deadline,
 ) -> Result<Option<Seen>, Failure> {
-    let query = [("type", "vm".to_string())];
+    // Not only the VMs: the nodes among the rest tell which of them are down.
     let entries: Vec<Value> = client
-        .read_as("/cluster/resources", &query, deadline)
+        .read_as("/cluster/resources", &[], deadline)
         .await
         .map_err(doing("list the cluster's VMs"))?;
     Ok(pick(entries, vmid, name))
@@ -182,9 +182,12 @@ pub async fn glance(
 
 /// The one VM that is certainly meant, if there is one. A VM without a name may be another one with the name looked for.
 fn pick(entries: Vec<Value>, vmid: Option<u32>, name: Option<&str>) -> Option<Seen> {
-    let mut found = None;
+    let (mut found, mut offline) = (None::<Seen>, Vec::new());
     for entry in entries {
         let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+        if text("type") == "node" && text("status") == "offline" {
+            offline.push(text("node").to_owned());
+        }
         if text("type") != "qemu" {
             continue;
         }
@@ -203,7 +206,7 @@ fn pick(entries: Vec<Value>, vmid: Option<u32>, name: Option<&str>) -> Option<Se
             found = Some(Seen { node, vm });
         }
     }
-    found.filter(|seen| seen.vm.lock.is_none())
+    found.filter(|seen| seen.vm.lock.is_none() && !offline.contains(&seen.node))
 }
 
 /// The node that the VM with this number is on.
@@ -293,5 +296,7 @@ mod tests {
             assert_eq!(found, expected, "{vmid:?} {name:?}");
         }
         assert!(pick(vec![locked], Some(101), None).is_none());
+        let down = json!({"type": "node", "node": "a", "status": "offline"});
+        assert!(pick(vec![entry(101, "web1"), down], Some(101), None).is_none());
     }
 }
