@@ -56,6 +56,8 @@ pub use documentation::Documentation;
 pub use outcome::{Diff, Failure, Outcome};
 pub use progress::Progress;
 pub use rules::Rule;
+#[cfg(fuzzing)]
+pub use run::arguments;
 pub use run::main;
 pub use secret::Secret;
 pub use task::Task;

@@ -94,7 +94,7 @@ impl Reply {
     }
 
     /// What [`Reply::answer`] prints.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn text(&self, outcome: Result<Outcome, Failure>) -> String {
         self.line(&mut self.state(), outcome).to_string()
     }

@@ -71,6 +71,15 @@ fn invalid(msg: String) -> Failure {
     Failure::new("invalid_option", msg)
 }
 
+/// The options that the arguments in `json` are for the module `M`, or the answer that refuses
+/// them. For fuzz targets.
+#[cfg(fuzzing)]
+pub fn arguments<M: Module>(json: serde_json::Map<String, Value>) -> Result<M::Options, String> {
+    let mut arguments = Arguments::of(json);
+    let reply = Reply::new(M::NAME);
+    options::<M>(&mut arguments, &reply).map_err(|failure| reply.text(Err(failure)))
+}
+
 /// Run the module until it ends or must end.
 fn work<M: Module>(
     options: M::Options,

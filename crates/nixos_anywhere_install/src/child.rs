@@ -179,6 +179,24 @@ async fn read(stream: impl AsyncRead + Unpin, stdout: bool, lines: mpsc::Sender<
     }
 }
 
+/// What a watch keeps of this output of nixos-anywhere: the number of phases, and the last lines.
+/// For fuzz targets.
+#[cfg(fuzzing)]
+pub async fn hear(bytes: &[u8]) -> (usize, String) {
+    let log = crate::log::Log::open(None).unwrap_or_else(|e| panic!("{e:?}"));
+    let mut watch = crate::watch::Watch::new(log, ansible_module::Progress::default(), None);
+    let (sender, mut lines) = mpsc::channel::<(bool, String)>(1);
+    let listen = async {
+        while let Some((stdout, line)) = lines.recv().await {
+            watch.line(stdout, &line);
+            watch.tick(Duration::ZERO);
+            let _ = watch.limit();
+        }
+    };
+    tokio::join!(read(bytes, false, sender), listen);
+    (watch.phases().len(), watch.tail())
+}
+
 /// The program, as leader of its group.
 struct Group {
     leader: Child,

@@ -19,6 +19,8 @@ use std::time::Duration;
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use deadline::Deadline;
 
+#[cfg(fuzzing)]
+pub use child::hear;
 pub use options::Options;
 use options::State;
 

@@ -368,6 +368,14 @@ impl Client {
         Err(Error::Refused(Box::new(refusal)))
     }
 
+    /// [`Client::read`], for fuzz targets.
+    #[cfg(fuzzing)]
+    pub async fn read_any(&self, status: u16, body: Vec<u8>) -> Result<Value, Error> {
+        let mut answer = hyper::http::Response::new(body);
+        *answer.status_mut() = hyper::http::StatusCode::from_u16(status).unwrap_or_default();
+        self.read(answer.into(), "GET /x", false).await
+    }
+
     /// A failure below HTTP.
     pub(crate) fn transport(&self, action: &str, error: reqwest::Error, write: bool) -> Error {
         let action = action.to_string();

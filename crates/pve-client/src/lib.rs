@@ -30,6 +30,8 @@ pub use guests::{Node, Pending, Vm, VmStatus};
 pub use params::Params;
 pub use settings::{Credential, Settings, Tls};
 pub use storage::{Storage, StorageContent};
+#[cfg(fuzzing)]
+pub use task::task_failure;
 pub use task::{LogLine, TaskResult};
 pub use tls::{normalise_fingerprint, system_tls};
 pub use upid::Upid;

@@ -182,16 +182,19 @@ impl Client {
             .task_log(&upid, 0, 0, &deadline.shorter(Duration::from_secs(10)))
             .await
             .unwrap_or_default();
-        let skip = lines.len().saturating_sub(LOG_TAIL);
-        let lines = lines.iter().skip(skip);
-        let log = lines.map(|line| shown(&line.t)).collect();
-        let exitstatus = shown(&exitstatus);
-        Error::Task(Box::new(TaskFailure {
-            upid,
-            exitstatus,
-            log,
-        }))
+        task_failure(upid, &exitstatus, &lines)
     }
+}
+
+/// The error for a task that ended so, with the end of its log.
+pub fn task_failure(upid: Upid, exitstatus: &str, lines: &[LogLine]) -> Error {
+    let skip = lines.len().saturating_sub(LOG_TAIL);
+    let log = lines.iter().skip(skip).map(|line| shown(&line.t)).collect();
+    Error::Task(Box::new(TaskFailure {
+        upid,
+        exitstatus: shown(exitstatus),
+        log,
+    }))
 }
 
 /// `qmstart 101`.
