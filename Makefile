@@ -38,6 +38,7 @@ docs: ## write library/*.yml and docs/reference from the modules' types
 
 bench: ## measure uploads against curl and community.proxmox (docs/benchmarks.md)
 	scripts/bench.sh
+	[ "$${BENCH_SCALE:-0}" != 1 ] || scripts/bench-scale.sh
 
 clean: demo-down ## remove everything that was built
 	rm -rf target library/proxmox_iso library/proxmox_nixos_vm library/cloudinit_drive library/nixos_anywhere_install
