@@ -16,6 +16,8 @@ use crate::state::State;
 
 /// The pause between two looks at a VM that may be on its way.
 const LOOK: Duration = Duration::from_millis(500);
+/// The pause between two looks at a VM that HA is to move.
+const HA_LOOK: Duration = Duration::from_secs(1);
 /// How often a VM whose migration was not answered, and which no task moves, is looked for on the new node before it is asked
 /// for again.
 const LOOKS: u32 = 6;
@@ -172,11 +174,17 @@ pub async fn carry_out(site: &Site<'_>, vm: &State, due: &Move) -> Result<State,
             .post_task(&path, &params, site.deadline, watch)
             .await;
         match asked {
-            Ok(done) if done.warnings > 0 => site.task.warn(format!(
-                "the migration of {object} ended with warnings: task {}",
-                done.upid
-            )),
-            Ok(_) => {}
+            Ok(done) => {
+                if done.warnings > 0 {
+                    site.task.warn(format!(
+                        "the migration of {object} ended with warnings: task {}",
+                        done.upid
+                    ));
+                }
+                if done.upid.kind == "hamigrate" {
+                    await_ha(site, vm, due).await?;
+                }
+            }
             Err(error @ Error::Task(_)) => return Err(failed(&doing, &object, error)),
             Err(error) => {
                 let unsettled = error.may_have_happened() || error.not_found();
@@ -193,6 +201,23 @@ pub async fn carry_out(site: &Site<'_>, vm: &State, due: &Move) -> Result<State,
         }
         return State::read(site, &due.to, vm.vmid).await;
     }
+}
+
+/// Wait until HA has moved the VM: the task that PVE makes for one that HA manages only asks for that, and HA's manager
+/// has it done by a task of root's some seconds later.
+async fn await_ha(site: &Site<'_>, vm: &State, due: &Move) -> Result<(), Failure> {
+    let object = vm.object();
+    site.says("wait for HA", &object);
+    while whereabouts(site, vm.vmid).await?.as_deref() != Some(due.to.as_str()) {
+        if !site.deadline.sleep(HA_LOOK).await {
+            let what = format!("HA, which manages {object}, to migrate it to {}", due.to);
+            let expired = site.deadline.expired_error(what, site.deadline.limit());
+            return Err(Failure::from(expired).object(object).hint(
+                "ha-manager status and the migration's task in PVE say what HA makes of it; it may still move the VM",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the VM comes to its new node though nobody said so.

@@ -285,6 +285,22 @@ fn a_lost_answer_makes_no_second_migration() {
 }
 
 #[test]
+fn a_vm_that_ha_manages_is_waited_for_until_ha_has_moved_it() {
+    let lab = cluster();
+    let described = with(vm("web1", "shared"), json!({"migrate": true}));
+    lab.ok(with(described.clone(), json!({"node": "pve"})));
+    lab.nodes(json!({"pve": {"ha": true}}));
+    let to_b = with(described, json!({"node": "b", "memory": 256}));
+    let moved = lab.ok(to_b.clone());
+    assert_eq!(
+        (&moved["node"], &moved["actions"]),
+        (&json!("b"), &json!(["migrate", "change"]))
+    );
+    assert_eq!(migrations(&lab), 1);
+    assert_eq!(lab.ok(to_b)["changed"], json!(false));
+}
+
+#[test]
 fn a_migration_that_another_run_began_is_waited_for() {
     let lab = cluster();
     let described = with(vm("web1", "local"), json!({"migrate": true}));

@@ -19,6 +19,9 @@ pub struct Facts {
     /// Whether it has been down for so long (five minutes on a real node) that the others have forgotten what it last
     /// said of its VMs, their names included.
     pub forgotten: bool,
+    /// Whether HA manages the VMs on it. Of that only migrations show anything: HA has them done, a moment after they were
+    /// asked for.
+    pub ha: bool,
     /// Its memory in bytes, if not this machine's.
     pub maxmem: Option<u64>,
     /// How much of it is used, in bytes.
@@ -32,6 +35,7 @@ impl Default for Facts {
         Self {
             offline: false,
             forgotten: false,
+            ha: false,
             maxmem: None,
             mem: None,
             bridges: vec![BRIDGE.into()],

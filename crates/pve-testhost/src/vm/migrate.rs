@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::config::Config;
 use super::drive::{Drive, is_drive};
+use crate::access::Identity;
 use crate::api::Context;
 use crate::disk;
 use crate::error::{ApiError, ApiResult};
@@ -17,6 +18,9 @@ use crate::task::Log;
 
 /// Devices that tie a VM to its node, unless they are mapped.
 const LOCAL: [&str; 5] = ["usb", "hostpci", "serial", "parallel", "virtiofs"];
+
+/// What passes until HA's manager does what it was asked for.
+const HA_ROUND: Duration = Duration::from_secs(1);
 
 /// A volume that the target cannot see where it is.
 struct LocalDisk {
@@ -145,36 +149,59 @@ pub fn migrate(context: &Context, vmid: u32) -> ApiResult {
         force: context.flag("force"),
         slow: context.slow,
     };
-    context.spawn("qmigrate", &vmid.to_string(), move |log| async move {
-        let _guard = host.lock_vm(vmid).await?;
-        let since = Instant::now();
-        let log = Stamped(&log);
-        let took = || {
-            let seconds = since.elapsed().as_secs();
-            format!(
-                "{:02}:{:02}:{:02}",
-                seconds / 3600,
-                seconds / 60 % 60,
-                seconds % 60
-            )
-        };
-        match transfer(&host, &target, &wish, &log).await {
-            Ok(()) => {
-                log.line(&format!(
-                    "migration finished successfully (duration {})",
-                    took()
-                ));
-                Ok(())
-            }
-            Err(error) => {
-                log.line(&format!(
-                    "ERROR: migration aborted (duration {}): {error}",
-                    took()
-                ));
-                Err("migration aborted".into())
-            }
-        }
+    let id = vmid.to_string();
+    if !host.facts().ha {
+        let work = move |log| carry_out(host, target, wish, log);
+        return context.spawn("qmigrate", &id, work);
+    }
+    context.spawn("hamigrate", &id.clone(), move |log| async move {
+        log.line(format!(
+            "Requesting HA migration for VM {vmid} to node {}",
+            target.node
+        ));
+        tokio::spawn(async move {
+            tokio::time::sleep(HA_ROUND).await;
+            let root = Identity {
+                user: "root@pam".into(),
+                token: None,
+            };
+            let tasks = host.tasks.clone();
+            let work = move |log| carry_out(host, target, wish, log);
+            tasks.spawn("qmigrate", &id, &root, None, work);
+        });
+        Ok(())
     })
+}
+
+async fn carry_out(host: Arc<Host>, target: Arc<Host>, wish: Wish, log: Log) -> Result<(), String> {
+    let _guard = host.lock_vm(wish.vmid).await?;
+    let since = Instant::now();
+    let log = Stamped(&log);
+    let took = || {
+        let seconds = since.elapsed().as_secs();
+        format!(
+            "{:02}:{:02}:{:02}",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60
+        )
+    };
+    match transfer(&host, &target, &wish, &log).await {
+        Ok(()) => {
+            log.line(&format!(
+                "migration finished successfully (duration {})",
+                took()
+            ));
+            Ok(())
+        }
+        Err(error) => {
+            log.line(&format!(
+                "ERROR: migration aborted (duration {}): {error}",
+                took()
+            ));
+            Err("migration aborted".into())
+        }
+    }
 }
 
 /// What is asked for.
