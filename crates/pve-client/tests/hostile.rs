@@ -82,6 +82,7 @@ async fn an_answer_to_no_request_is_dropped() {
 /// Bytes that keep coming, and never an end: over when the time is, whatever they belong to.
 #[tokio::test]
 async fn answers_that_drip_end_with_the_time() {
+    let mut all = tokio::task::JoinSet::new();
     for begun in [
         "",
         "HTTP/1.1 200 OK\r\nX-Long: ",
@@ -91,18 +92,23 @@ async fn answers_that_drip_end_with_the_time() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
         "HTTP/1.1 595 No\r\nContent-Length: 1000000\r\n\r\n",
     ] {
-        let server = Server::start([Answer::Drip(begun.into())]).await;
-        // The time of one request: a write is not sent twice.
-        let client = impatient(server.settings());
-        let error = client.post("/x", &Params::new(), &deadline()).await;
-        let error = error.unwrap_err();
-        assert_eq!(server.lines().len(), 1, "{begun:?}");
-        assert!(error.may_have_happened(), "{begun:?}: {error}");
-        // The time of the task: a read is repeated until then.
-        let limit = Deadline::after(Duration::from_secs(1));
-        let error = server.client().get("/x", &[], &limit).await.unwrap_err();
-        assert!(error.to_string().len() < 1000, "{begun:?}: {error}");
+        all.spawn(drips(begun));
     }
+    all.join_all().await;
+}
+
+async fn drips(begun: &str) {
+    let server = Server::start([Answer::Drip(begun.into())]).await;
+    // The time of one request: a write is not sent twice.
+    let client = impatient(server.settings(), Duration::from_secs(6));
+    let error = client.post("/x", &Params::new(), &deadline()).await;
+    let error = error.unwrap_err();
+    assert_eq!(server.lines().len(), 1, "{begun:?}");
+    assert!(error.may_have_happened(), "{begun:?}: {error}");
+    // The time of the task: a read is repeated until then.
+    let limit = Deadline::after(Duration::from_secs(1));
+    let error = server.client().get("/x", &[], &limit).await.unwrap_err();
+    assert!(error.to_string().len() < 1000, "{begun:?}: {error}");
 }
 
 #[tokio::test]
@@ -148,7 +154,7 @@ async fn never_shakes_hands(drips: bool) {
             });
         }
     });
-    let error = impatient(settings)
+    let error = impatient(settings, Duration::from_millis(700))
         .post(
             "/x",
             &Params::new(),
@@ -165,7 +171,7 @@ async fn never_shakes_hands(drips: bool) {
 async fn an_upload_that_is_taken_byte_by_byte_ends_with_the_time() {
     let server = Server::start([ok("1"), Answer::Sip]).await;
     let upload = Upload::iso_bytes("x.iso", vec![0; 32 << 20]);
-    let limit = Deadline::after(Duration::from_secs(2));
+    let limit = Deadline::after(Duration::from_secs(5));
     let error = server
         .client()
         .upload("pve", "local", &upload, &limit, |_, _| ())
@@ -183,7 +189,7 @@ async fn an_upload_whose_answer_drips_may_have_happened() {
     let drip = Answer::Drip("HTTP/1.1 200 OK\r\nX-Long: ".into());
     let server = Server::start([ok("1"), drip]).await;
     let upload = Upload::iso_bytes("x.iso", vec![0; 1000]);
-    let error = impatient(server.settings())
+    let error = impatient(server.settings(), Duration::from_secs(6))
         .upload("pve", "local", &upload, &deadline(), |_, _| ())
         .await
         .unwrap_err();
@@ -192,10 +198,10 @@ async fn an_upload_whose_answer_drips_may_have_happened() {
     assert_eq!(server.lines().len(), 2);
 }
 
-/// A client that waits for one answer not long.
-fn impatient(settings: Settings) -> Client {
+/// A client that waits so long for one answer, and half of it for a handshake, which a busy machine shall have time for.
+fn impatient(settings: Settings, request_timeout: Duration) -> Client {
     Client::new(Settings {
-        request_timeout: Duration::from_millis(700),
+        request_timeout,
         ..settings
     })
     .unwrap()
