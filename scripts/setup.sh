@@ -19,7 +19,8 @@ guest_packages=(qemu-utils ovmf seabios ipxe-qemu xorriso mmdebstrap debian-arch
   syslinux-common mtools dosfstools cpio lz4 zstd e2fsprogs fdisk openssh-client rsync)
 # mmdebstrap without root.
 [ "$(id -u)" = 0 ] || guest_packages+=(uidmap)
-test_packages=(procps iproute2)
+# xorriso and qemu-img: what is in the drives of simulated machines.
+test_packages=(procps iproute2 xorriso qemu-utils)
 # Unpacked under .cache/packages, never installed: their services have no business on this machine.
 unpacked_packages=(openssh-server cloud-init)
 ansible_packages=(python3 python3-venv openssh-client)
@@ -47,7 +48,7 @@ packages() {
 }
 
 unpacked() {
-  local package destination
+  local package destination deb
   for package in "$@"; do
     destination=.cache/packages/$package
     [ -d "$destination" ] && continue
@@ -56,8 +57,12 @@ unpacked() {
     local download
     download=$(mktemp -d)
     (cd "$download" && apt-get "${apt_options[@]}" download -qq "$package")
+    # Where Ubuntu since 25.04 has what cloud-init consists of.
+    if apt-cache show "$package-base" >/dev/null 2>&1; then
+      (cd "$download" && apt-get "${apt_options[@]}" download -qq "$package-base")
+    fi
     mkdir -p .cache/packages
-    dpkg-deb -x "$download"/*.deb "$download/tree"
+    for deb in "$download"/*.deb; do dpkg-deb -x "$deb" "$download/tree"; done
     chmod 755 "$download/tree"
     mv "$download/tree" "$destination"
     rm -rf "$download"

@@ -31,6 +31,8 @@ def one_device(image, folder):
         return callback(folder, data) if data else callback(folder)
 
     util.find_devs_with, util.mount_cb = devices, mounted
+    # What is written belongs to who runs this: neither root nor the guest's users are needed.
+    util.chownbyname = lambda *_: None
 
 
 def source(work):
