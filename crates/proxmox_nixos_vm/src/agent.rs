@@ -93,11 +93,13 @@ fn never_told(site: &Site<'_>, object: &str, mac: &str, waited: Duration, last: 
         )
 }
 
-/// Whether the agent may answer later: it is not up yet, or is slow.
+/// Whether the agent may answer later: it is not up yet, is slow, or talks with somebody else.
 fn may_pass(error: &Error) -> bool {
-    error.pve_message().is_some_and(|text| {
-        text.contains("guest agent is not running") || text.contains("got timeout")
-    })
+    error.pve_message().is_some_and(passes)
+}
+
+fn passes(text: &str) -> bool {
+    text.contains("guest agent is not running") || text.contains("timeout")
 }
 
 /// What PVE's option turns on.
@@ -252,6 +254,23 @@ mod tests {
             })
         );
         assert!(is_enabled("1") && is_enabled("enabled=1,type=virtio") && !is_enabled("0"));
+    }
+
+    #[test]
+    fn what_waiting_helps() {
+        for (text, helps) in [
+            ("QEMU guest agent is not running", true),
+            ("VM 101 qga command 'guest-ping' failed - got timeout", true),
+            // One client at a time: a backup may be talking with the agent.
+            (
+                "unable to connect to VM 101 qga socket - timeout after 31 retries",
+                true,
+            ),
+            ("No QEMU guest agent configured", false),
+            ("VM 101 is not running", false),
+        ] {
+            assert_eq!(passes(text), helps, "{text}");
+        }
     }
 
     #[test]

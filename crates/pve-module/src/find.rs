@@ -154,8 +154,9 @@ impl Inventory {
     fn hides(&self, entry: &Value, vmid: Option<u32>, name: Option<&str>) -> bool {
         let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
         let number = entry.get("vmid").and_then(Value::as_u64);
-        let is = vmid.is_some() && number == vmid.map(u64::from)
-            || name.is_some_and(|name| text("name").eq_ignore_ascii_case(name));
+        // Containers share the VMIDs, but not the names.
+        let named = |name| text("type") != "lxc" && text("name").eq_ignore_ascii_case(name);
+        let is = vmid.is_some() && number == vmid.map(u64::from) || name.is_some_and(named);
         is && self.offline.iter().any(|node| node == text("node"))
     }
 }
@@ -253,6 +254,9 @@ mod tests {
                 "{vmid:?} {name:?}"
             );
         }
+        let container = json!({"type": "lxc", "vmid": 102, "name": "web1", "node": "down"});
+        assert!(!inventory.hides(&container, None, Some("web1")));
+        assert!(inventory.hides(&container, Some(102), None));
         // PVE has forgotten its name.
         let nameless = [json!({"type": "qemu", "vmid": 102, "node": "down"})];
         let refused = inventory.refuse_if_nameless(&nameless, "web1").unwrap_err();
