@@ -108,9 +108,14 @@ def test_everything_at_once(guest, tmp_path, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_addresses_that_the_network_gives(guest, tmp_path, layout):
-    _, image = drive(guest, layout=layout, ipconfig={"ipconfig0": "ip=dhcp,ip6=dhcp"})
+    domains = ["example.org", "example.net"]
+    _, image = drive(
+        guest, layout=layout, ipconfig={"ipconfig0": "ip=dhcp,ip6=dhcp"},
+        nameservers=["10.77.0.1", "10.77.0.2"], searchdomains=domains,
+    )
     (unit,) = read(image, tmp_path)["units"].values()
-    assert "DHCP=yes" in unit, unit
+    for wanted in ("DHCP=yes", "DNS=10.77.0.1 10.77.0.2", "Domains=example.org example.net"):
+        assert wanted in unit.splitlines(), unit
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

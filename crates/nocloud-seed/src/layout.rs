@@ -201,13 +201,18 @@ fn network_data(nics: &[Nic], nameservers: &[String], search: &[String]) -> Map<
             networks.push(entry);
         }
     }
-    let services = nameservers
+    let mut services: Vec<Value> = nameservers
         .iter()
-        .map(|address| json!({ "type": "dns", "address": address }));
+        .map(|address| json!({ "type": "dns", "address": address }))
+        .collect();
+    // For networkd cloud-init leaves out what a network says that has no fixed address.
+    if let Some(first) = services.first_mut().filter(|_| !search.is_empty()) {
+        first["search"] = search.into();
+    }
     Map::from_iter([
         ("links".to_owned(), links.into()),
         ("networks".to_owned(), networks.into()),
-        ("services".to_owned(), services.collect()),
+        ("services".to_owned(), services.into()),
     ])
 }
 

@@ -388,7 +388,7 @@ fn a_config_drive_has_the_same_content_in_openstacks_files() {
                 },
                 {"type": "ipv6_slaac", "id": "network1", "link": "net0", "dns_search": ["example.org"]},
             ],
-            "services": [{"type": "dns", "address": "10.77.0.1"}],
+            "services": [{"type": "dns", "address": "10.77.0.1", "search": ["example.org"]}],
         })
     );
     assert_eq!(
