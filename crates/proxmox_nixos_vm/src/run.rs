@@ -91,6 +91,11 @@ impl Job<'_> {
         if let Some(vm) = self.at_a_glance().await? {
             return Ok(Located::There(vm));
         }
+        self.locate_thoroughly().await
+    }
+
+    /// Find the VM by a look at every node.
+    async fn locate_thoroughly(&self) -> Result<Located, Failure> {
         let (inventory, found) = self.find().await?;
         Ok(match found {
             Some(seen) => Located::There(State::of(self.site, &seen).await?),
@@ -216,7 +221,8 @@ impl Job<'_> {
     }
 
     async fn remove(&self) -> Result<Outcome, Failure> {
-        let Located::There(vm) = self.locate().await? else {
+        // The list of the whole cluster may not know yet that another VM has been given the same name.
+        let Located::There(vm) = self.locate_thoroughly().await? else {
             let msg = format!("{} does not exist", self.described());
             return Ok(outcome(false, msg, self.missing(), &[]));
         };

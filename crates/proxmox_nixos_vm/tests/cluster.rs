@@ -208,6 +208,18 @@ fn a_known_vm_costs_no_request_per_node() {
 }
 
 #[test]
+fn no_vm_is_removed_by_a_name_that_another_has_been_given_a_moment_ago() {
+    let lab = cluster();
+    lab.ok(vm("web1", "local"));
+    let other = lab.ok(vm("web2", "local"))["vmid"].as_u64().unwrap();
+    known(&lab, "web2");
+    lab.configure(other, "name", "web1");
+    let refused = lab.fails(json!({"name": "web1", "state": "absent"}));
+    assert_eq!(refused["error"]["kind"], "ambiguous");
+    assert_eq!(lab.vms().len(), 2);
+}
+
+#[test]
 fn a_vm_moves_when_it_is_asked_to_and_once() {
     let lab = cluster();
     let described = with(vm("web1", "local"), json!({"node": "b", "migrate": true}));
