@@ -3,13 +3,8 @@
 # BENCH_HOSTS=N (default 200), BENCH_PEER=0 leaves the peer out, BENCH_DEBUG=1 takes the debug builds that are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=.cache/bench-venv
-if [ "${BENCH_PEER:-1}" = 1 ] && [ ! -e "$venv/complete" ]; then
-  echo "bench: installing the peer into $venv" >&2
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install -q ansible proxmoxer requests requests_toolbelt
-  touch "$venv/complete"
-fi
+scripts/setup.sh build ansible
+scripts/bench-peer.sh
 if [ "${BENCH_DEBUG:-0}" = 1 ]; then
   export BENCH_BIN=target/debug BENCH_HOST=target/debug
 else

@@ -3,16 +3,10 @@
 # BENCH_SIZE=MiB (default 1024), BENCH_FULL=1 adds 8 GiB, BENCH_RUNS=N pairs (default 5), BENCH_PEER=0 leaves the peer out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=.cache/bench-venv
 for tool in /usr/bin/time curl python3 cargo; do
   command -v "$tool" >/dev/null || { echo "bench: $tool is needed (apt install ${tool##*/})" >&2; exit 1; }
 done
-if [ "${BENCH_PEER:-1}" = 1 ] && [ ! -e "$venv/complete" ]; then
-  echo "bench: installing the peer into $venv" >&2
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install -q ansible proxmoxer requests requests_toolbelt
-  touch "$venv/complete"
-fi
+scripts/bench-peer.sh
 cargo build -q --profile dist -p proxmox_iso -p proxmox_nixos_vm
 cargo build -q --release -p pve-client --example sink
 cargo build -q --release -p pve-testhost

@@ -35,17 +35,15 @@ pub struct Native {
 
 /// Refuses options that the other kind of drive has.
 pub fn check_kind(options: &Options) -> Result<(), Failure> {
-    let given = match options.kind {
-        Kind::Nocloud => [
+    let given: &[(&str, bool)] = match options.kind {
+        Kind::Nocloud => &[
             ("ciuser", options.ciuser.is_some()),
             ("cipassword", options.cipassword.is_some()),
             ("sshkeys", options.sshkeys.is_some()),
             ("citype", options.citype.is_some()),
             ("ciupgrade", options.ciupgrade),
-            ("", false),
-            ("", false),
         ],
-        Kind::Native => [
+        Kind::Native => &[
             ("user_data", options.user_data.is_some()),
             ("meta_data", options.meta_data.is_some()),
             ("vendor_data", options.vendor_data.is_some()),
@@ -55,7 +53,7 @@ pub fn check_kind(options: &Options) -> Result<(), Failure> {
             ("layout", options.layout != Layout::default()),
         ],
     };
-    let Some((name, _)) = given.into_iter().find(|(_, given)| *given) else {
+    let Some((name, _)) = given.iter().find(|(_, given)| *given) else {
         return Ok(());
     };
     let (this, other) = match options.kind {
@@ -65,7 +63,7 @@ pub fn check_kind(options: &Options) -> Result<(), Failure> {
     let mut failure = invalid(format!(
         "{name} does not go with kind={this}; it is an option of kind={other}"
     ));
-    if name == "sshkeys" {
+    if *name == "sshkeys" {
         failure = failure.hint("give ssh_authorized_keys, which goes with both kinds");
     }
     Err(failure)

@@ -358,7 +358,7 @@ impl Job<'_> {
     /// Bring an existing VM to what is described; `created` is how it was just made, and the plan for that.
     async fn settle(
         &self,
-        vm: State,
+        mut vm: State,
         created: Option<(&'static str, Plan)>,
     ) -> Result<Outcome, Failure> {
         let check = self.site.task.check_mode;
@@ -368,7 +368,7 @@ impl Job<'_> {
             guard.check(&vm)?;
         }
         let was = vm.status.clone();
-        let plan = update::plan(self.site, self.wanted, &vm).await?;
+        let mut plan = update::plan(self.site, self.wanted, &vm).await?;
         update::refuse(&plan, &vm.object())?;
         rights::check(&plan, self.site.client.caller(), &vm.object())?;
         let mut actions = Vec::new();
@@ -377,7 +377,6 @@ impl Job<'_> {
         if convert {
             template::may_convert(&vm)?;
         }
-        let (mut vm, mut plan) = (vm, plan);
         let due = match &self.options.node {
             Some(node) if self.migrates() => migrate::due(self.site, &vm, node).await?,
             _ => None,
@@ -398,13 +397,7 @@ impl Job<'_> {
             } else {
                 let (vmid, node) = (vm.vmid, vm.node.clone());
                 let updated = update::apply(self.site, self.wanted, guard, vm, plan.clone()).await;
-                vm = updated.map_err(|f| {
-                    if due.is_some() {
-                        done(f, vmid, &node)
-                    } else {
-                        f
-                    }
-                })?;
+                vm = updated.map_err(|f| done_if(due.is_some(), f, vmid, &node))?;
             }
         }
         let power = power_plan(
@@ -422,7 +415,7 @@ impl Job<'_> {
                 let (vmid, node) = (vm.vmid, vm.node.clone());
                 let changed = actions.len() > 1;
                 let switched = self.switch(vm, power).await;
-                vm = switched.map_err(|f| if changed { done(f, vmid, &node) } else { f })?;
+                vm = switched.map_err(|f| done_if(changed, f, vmid, &node))?;
             }
         }
         if convert {
@@ -431,7 +424,7 @@ impl Job<'_> {
                 let (vmid, node) = (vm.vmid, vm.node.clone());
                 let changed = actions.len() > 1;
                 let converted = template::convert(self.site, vm).await;
-                vm = converted.map_err(|f| if changed { done(f, vmid, &node) } else { f })?;
+                vm = converted.map_err(|f| done_if(changed, f, vmid, &node))?;
             }
         }
         let will_be = match power {
@@ -457,13 +450,7 @@ impl Job<'_> {
             return Ok(result);
         }
         let described = self.described_by_guest(&vm, result).await;
-        described.map_err(|f| {
-            if changed {
-                done(f, vm.vmid, &vm.node)
-            } else {
-                f
-            }
-        })
+        described.map_err(|f| done_if(changed, f, vm.vmid, &vm.node))
     }
 
     /// The result with what the guest's agent says, if that is asked for and it says anything.
@@ -572,6 +559,15 @@ fn done(failure: Failure, vmid: u32, node: &str) -> Failure {
         .with("changed", true)
         .with("vmid", vmid)
         .with("node", node)
+}
+
+/// [`done`] when `changed`, else the failure as it is.
+fn done_if(changed: bool, failure: Failure, vmid: u32, node: &str) -> Failure {
+    if changed {
+        done(failure, vmid, node)
+    } else {
+        failure
+    }
 }
 
 #[cfg(test)]

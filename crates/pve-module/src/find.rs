@@ -125,10 +125,9 @@ impl Inventory {
 
     fn refuse_if_nameless(&self, entries: &[Value], name: &str) -> Result<(), Failure> {
         let is_hidden = |entry: &&Value| {
-            let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
-            text("type") == "qemu"
-                && text("name").is_empty()
-                && self.offline.iter().any(|node| node == text("node"))
+            text(entry, "type") == "qemu"
+                && text(entry, "name").is_empty()
+                && self.is_offline(text(entry, "node"))
         };
         let vmids: Vec<String> = entries
             .iter()
@@ -152,13 +151,22 @@ impl Inventory {
 
     /// Whether an entry of `cluster/resources` is a VM with this number or name on a node that is down.
     fn hides(&self, entry: &Value, vmid: Option<u32>, name: Option<&str>) -> bool {
-        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
         let number = entry.get("vmid").and_then(Value::as_u64);
         // Containers share the VMIDs, but not the names.
-        let named = |name| text("type") != "lxc" && text("name").eq_ignore_ascii_case(name);
+        let named =
+            |name| text(entry, "type") != "lxc" && text(entry, "name").eq_ignore_ascii_case(name);
         let is = vmid.is_some() && number == vmid.map(u64::from) || name.is_some_and(named);
-        is && self.offline.iter().any(|node| node == text("node"))
+        is && self.is_offline(text(entry, "node"))
     }
+
+    fn is_offline(&self, node: &str) -> bool {
+        self.offline.iter().any(|offline| offline == node)
+    }
+}
+
+/// A text in an entry of `cluster/resources`; empty when there is none.
+fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
+    entry.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The VM with this number, or else this name, by one request however many nodes there are; nothing when that does not
@@ -185,14 +193,13 @@ pub async fn glance(
 fn pick(entries: Vec<Value>, vmid: Option<u32>, name: Option<&str>) -> Option<Seen> {
     let (mut found, mut offline) = (None::<Seen>, Vec::new());
     for entry in entries {
-        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
-        if text("type") == "node" && text("status") == "offline" {
-            offline.push(text("node").to_owned());
+        if text(&entry, "type") == "node" && text(&entry, "status") == "offline" {
+            offline.push(text(&entry, "node").to_owned());
         }
-        if text("type") != "qemu" {
+        if text(&entry, "type") != "qemu" {
             continue;
         }
-        let node = text("node").to_owned();
+        let node = text(&entry, "node").to_owned();
         let vm: Vm = serde_json::from_value(entry).ok()?;
         if vm.name.is_empty() && name.is_some() {
             return None;
