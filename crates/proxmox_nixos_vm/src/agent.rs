@@ -46,6 +46,7 @@ pub async fn with_address(site: &Site<'_>, vm: &State) -> Result<Value, Failure>
             format!("{object} has no card {CARD}, so it has no address to wait for"),
         )
         .object(object.clone())
+        .hint("give it one with the option net")
     })?;
     if !vm.running() {
         let msg = format!(

@@ -234,7 +234,9 @@ async fn arrives(site: &Site<'_>, vm: &State, due: &Move) -> Result<bool, Failur
                 due.to
             );
             let expired = site.deadline.expired_error(what, site.deadline.limit());
-            return Err(expired.into());
+            return Err(Failure::from(expired)
+                .object(object)
+                .hint("it may still be on its way: look for its task qmigrate, or run this again, which waits for that"));
         }
     }
     Ok(false)

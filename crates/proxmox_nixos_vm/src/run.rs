@@ -209,7 +209,9 @@ impl Job<'_> {
             }
             Located::Missing(_) if self.options.wait_for_address => {
                 let msg = format!("{} does not exist, so it has no address", self.described());
-                return Err(Failure::new("not_found", msg));
+                return Err(Failure::new("not_found", msg)
+                    .object(self.described())
+                    .hint("make it first, with state: started"));
             }
             Located::Missing(_) => outcome(
                 false,
