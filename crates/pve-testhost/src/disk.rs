@@ -124,26 +124,26 @@ pub async fn resize(path: &Path, format: &str, size: u64) -> Result<(), String> 
     .await
 }
 
-/// Copy `source` into a new raw image of at least its size. `format` is the source's.
+/// The format that the name of an image file stands for.
+pub fn format_of(path: &Path) -> &'static str {
+    match path.extension().is_some_and(|end| end == "qcow2") {
+        true => "qcow2",
+        false => "raw",
+    }
+}
+
+/// Copy `source` into a new image of at least its size. `format` is the source's.
 pub async fn import(source: &Path, format: &str, target: &Path) -> Result<(), String> {
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent)
             .map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
     }
-    let target_format = if target
-        .extension()
-        .is_some_and(|extension| extension == "qcow2")
-    {
-        "qcow2"
-    } else {
-        "raw"
-    };
     qemu_img(&[
         "convert",
         "-f",
         format,
         "-O",
-        target_format,
+        format_of(target),
         &source.to_string_lossy(),
         &target.to_string_lossy(),
     ])
@@ -156,7 +156,6 @@ pub async fn overlay(base: &Path, target: &Path) -> Result<(), String> {
         std::fs::create_dir_all(parent)
             .map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
     }
-    let is_qcow2 = base.extension().is_some_and(|end| end == "qcow2");
     qemu_img(&[
         "create",
         "-q",
@@ -165,7 +164,7 @@ pub async fn overlay(base: &Path, target: &Path) -> Result<(), String> {
         "-b",
         &base.to_string_lossy(),
         "-F",
-        if is_qcow2 { "qcow2" } else { "raw" },
+        format_of(base),
         &target.to_string_lossy(),
     ])
     .await
@@ -191,11 +190,8 @@ pub async fn write_cloudinit(path: &Path, iso: &[u8]) -> Result<(), String> {
         file.set_len((iso.len() as u64).max(4 << 20))
     };
     write().map_err(|error| format!("cannot write '{}': {error}", raw.display()))?;
-    let qcow2 = path
-        .extension()
-        .is_some_and(|extension| extension == "qcow2");
     let mut result = Ok(());
-    if qcow2 && has_qemu_img() {
+    if format_of(path) == "qcow2" && has_qemu_img() {
         // With -S 0 every cluster is allocated in order, so that all such images have the same layout.
         let converted = path.with_extension("qcow2.tmp");
         let (from, to) = (raw.to_string_lossy(), converted.to_string_lossy());

@@ -286,8 +286,7 @@ async fn copy(
     if !from.exists() {
         return Err(format!("volume '{volid}' does not exist"));
     }
-    let is_qcow2 = from.extension().is_some_and(|end| end == "qcow2");
-    let source_format = if is_qcow2 { "qcow2" } else { "raw" };
+    let source_format = disk::format_of(&from);
     let format = match storage.kind {
         Kind::Zfs => "raw",
         Kind::Dir => format.unwrap_or(source_format),

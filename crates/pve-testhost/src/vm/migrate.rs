@@ -313,12 +313,7 @@ async fn transfer(
             ));
         }
         attempt.copies.push(to.clone());
-        let format = if from.extension().is_some_and(|end| end == "qcow2") {
-            "qcow2"
-        } else {
-            "raw"
-        };
-        disk::import(&from, format, &to).await?;
+        disk::import(&from, disk::format_of(&from), &to).await?;
         old.push(from);
     }
     if wish.running {
@@ -368,18 +363,12 @@ fn problem(wish: &Wish, disks: &[LocalDisk]) -> Option<String> {
 
 /// Seconds since the epoch as `2026-01-31 23:59:59` (UTC).
 fn time(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March, in eras of 400: then the leap day is the last one (Hinnant's civil_from_days).
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|at| at.format(&format).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -377,15 +377,7 @@ async fn grow(
         return Err("shrinking disks is not supported".into());
     }
     if new > old {
-        let format = if path
-            .extension()
-            .is_some_and(|extension| extension == "qcow2")
-        {
-            "qcow2"
-        } else {
-            "raw"
-        };
-        crate::disk::resize(&path, format, new).await?;
+        crate::disk::resize(&path, crate::disk::format_of(&path), new).await?;
         log.line("Image resized.");
     }
     drive.set("size", &crate::disk::format_size(new));
