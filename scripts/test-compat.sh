@@ -23,7 +23,7 @@ install() { # install VERSION VENV: the order of Pythons comes in on standard in
     [ "$minor" -ge 9 ] || continue
     rm -rf "$2"
     "$python" -m venv "$2"
-    if "$2/bin/python" -m pip install --quiet --disable-pip-version-check "ansible-core$1" pytest pyyaml 2>"$2/pip.log"; then
+    if "$2/bin/python" -m pip install --quiet --disable-pip-version-check "ansible-core$1" jsonschema pytest pyyaml 2>"$2/pip.log"; then
       "$2/bin/ansible" --version >/dev/null && touch "$2/complete" && return
     fi
   done

@@ -7,9 +7,11 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
+ANSIBLES_OWN = {"changed", "failed", "diff", "invocation", "warnings", "deprecations", "ansible_facts", "exception"}
 
 
 @dataclass
@@ -86,7 +88,16 @@ def ansible_module(name, arguments, flags=(), extra_environment=None):
     output = done.stdout + done.stderr
     answer = re.search(r"^localhost \| (\S+?)(?: \(rc=\d+\))? => (\{.*^\})", output, re.M | re.S)
     assert answer, f"ansible gave no result:\n{output}"
-    return Result(answer[1], json.loads(answer[2]), output)
+    data = json.loads(answer[2])
+    assert_as_documented(name, data)
+    return Result(answer[1], data, output)
+
+
+def assert_as_documented(name, answer):
+    """Every key is one of the schema that users have, or Ansible's own, and what is said to be there always is."""
+    schema = json.loads((PROJECT / f"docs/reference/{name}.results.json").read_text())
+    jsonschema.validate(answer, schema)
+    assert set(answer) - ANSIBLES_OWN <= set(schema["properties"]), sorted(answer)
 
 
 def start_lab(path, image):

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::Module;
 use crate::coerce::python_str;
 use crate::spec::{Kind, OptionSpec, Spec, Type};
 use crate::yaml;
+use crate::{Module, SCHEMA_VERSION};
 
 /// The documentation cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +125,15 @@ fn common_returns() -> Vec<(String, Value)> {
                 "description": "One sentence that says what was done, or what failed.",
                 "returned": "always",
                 "type": "str",
+            }),
+        ),
+        (
+            "schema_version".into(),
+            json!({
+                "description": "The version of these keys, see C(docs/reference/*.results.json).",
+                "returned": "always",
+                "type": "int",
+                "sample": SCHEMA_VERSION,
             }),
         ),
         (

@@ -55,6 +55,7 @@ pub use docs::{DocsError, docs};
 pub use documentation::Documentation;
 pub use outcome::{Diff, Failure, Outcome};
 pub use progress::Progress;
+pub use reply::SCHEMA_VERSION;
 pub use rules::Rule;
 #[cfg(fuzzing)]
 pub use run::arguments;

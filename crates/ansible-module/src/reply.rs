@@ -10,6 +10,10 @@ use crate::mask::Secrets;
 use crate::task::Task;
 use crate::{Failure, Outcome};
 
+/// The version of the modules' answers: raised when a key is removed, or means something else. Keys that are added leave
+/// it as it is.
+pub const SCHEMA_VERSION: u32 = 1;
+
 /// Everything that goes into the answer beside the outcome. Shared, so that a module that is
 /// ended from outside or panics can still answer.
 #[derive(Debug, Default)]
@@ -80,6 +84,7 @@ impl Reply {
         };
         let mut warnings = std::mem::take(&mut state.warnings);
         warnings.extend(state.task.as_ref().map(Task::warnings).unwrap_or_default());
+        result.insert("schema_version".into(), SCHEMA_VERSION.into());
         if !warnings.is_empty() {
             result.insert("warnings".into(), warnings.into());
         }

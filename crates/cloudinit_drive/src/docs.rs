@@ -81,12 +81,12 @@ pub fn documentation() -> Documentation {
         returns: r#"
 vmid:
   description: The VM's ID.
-  returned: always
+  returned: success
   type: int
   sample: 101
 drive:
   description: The drive.
-  returned: always
+  returned: success
   type: str
   sample: ide0
 volid:
@@ -101,7 +101,7 @@ instance_id:
   sample: nixos-proxmox-6d4fd4d1c3a94c6fa35ab9d1b0ea3c55
 restart_required:
   description: Whether the drive changes once more with the VM's next stop and start, because it runs.
-  returned: always
+  returned: success
   type: bool
 done:
   description: What was done before it failed.

@@ -6,11 +6,12 @@ use std::fs;
 use anyhow::{Context, bail};
 
 use crate::modules::all;
-use crate::{reference, root};
+use crate::{reference, results, root};
 
 /// All files: path below the project's root, and text.
 fn files() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = reference::files()?;
+    files.extend(results::files()?);
     for module in all() {
         files.push((format!("library/{}.yml", module.name), (module.docs)()?));
     }

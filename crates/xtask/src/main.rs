@@ -5,6 +5,7 @@ mod docs;
 mod install;
 mod modules;
 mod reference;
+mod results;
 
 use std::path::PathBuf;
 

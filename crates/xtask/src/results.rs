@@ -1,0 +1,87 @@
+//! `docs/reference/NAME.results.json`: the JSON Schema of what a module answers, made of the return values that its
+//! documentation names. For programs that read results; the number of the schema is in each answer as `schema_version`.
+
+use ansible_module::SCHEMA_VERSION;
+use anyhow::{Context, bail};
+use serde_json::{Map, Value, json};
+
+use crate::modules::all;
+
+/// The generated files: path below the project's root, and text.
+pub fn files() -> anyhow::Result<Vec<(String, String)>> {
+    let mut made = Vec::new();
+    for module in all() {
+        let docs: Value = serde_yaml_ng::from_str(&(module.docs)()?)?;
+        let schema =
+            of_module(module.name, &docs["RETURN"]).with_context(|| module.name.to_owned())?;
+        let text = serde_json::to_string_pretty(&schema)? + "\n";
+        made.push((format!("docs/reference/{}.results.json", module.name), text));
+    }
+    Ok(made)
+}
+
+/// Keys that are not named are allowed: some are Ansible's own, and later versions add more.
+fn of_module(name: &str, returns: &Value) -> anyhow::Result<Value> {
+    let mut schema = object(returns)?;
+    schema["properties"]["schema_version"]["const"] = SCHEMA_VERSION.into();
+    let mut whole = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": format!("What {name} answers, version {SCHEMA_VERSION}"),
+    });
+    if let (Some(whole), Value::Object(schema)) = (whole.as_object_mut(), schema) {
+        whole.extend(schema);
+    }
+    Ok(whole)
+}
+
+fn object(members: &Value) -> anyhow::Result<Value> {
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for (name, value) in members.as_object().into_iter().flatten() {
+        properties.insert(name.clone(), property(value).with_context(|| name.clone())?);
+        if value["returned"] == "always" {
+            required.push(Value::from(name.clone()));
+        }
+    }
+    Ok(json!({"type": "object", "required": required, "properties": properties}))
+}
+
+fn property(value: &Value) -> anyhow::Result<Value> {
+    let kind = value["type"].as_str().unwrap_or_default();
+    let mut schema = match kind {
+        "dict" if value["contains"].is_object() => object(&value["contains"])?,
+        "list" => {
+            let elements = match &value["contains"] {
+                Value::Object(_) => object(&value["contains"])?,
+                _ => json!({"type": json_type(value["elements"].as_str().unwrap_or_default())?}),
+            };
+            json!({"type": "array", "items": elements})
+        }
+        kind => json!({"type": json_type(kind)?}),
+    };
+    // What is not always there may be null as well.
+    if value["returned"] != "always" {
+        schema["type"] = json!([schema["type"], "null"]);
+    }
+    let text = match &value["description"] {
+        Value::Array(lines) => lines
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(" "),
+        line => line.as_str().unwrap_or_default().to_owned(),
+    };
+    schema["description"] = text.split_whitespace().collect::<Vec<_>>().join(" ").into();
+    Ok(schema)
+}
+
+fn json_type(kind: &str) -> anyhow::Result<&'static str> {
+    Ok(match kind {
+        "str" => "string",
+        "int" => "integer",
+        "float" => "number",
+        "bool" => "boolean",
+        "dict" => "object",
+        "list" => "array",
+        other => bail!("no JSON type for {other:?}"),
+    })
+}
