@@ -16,6 +16,21 @@ struct Load {
     maxmem: u64,
 }
 
+impl Load {
+    /// Bytes that are neither in use nor promised to a VM; below zero when more is promised than there is. A VM that does not
+    /// run counts too: otherwise all new VMs, which are made before they are started, would go to one node.
+    fn free(&self, inventory: &Inventory) -> i128 {
+        let here = inventory
+            .vms
+            .iter()
+            .filter(|seen| seen.node == self.node && !seen.vm.template);
+        let promised: u128 = here
+            .map(|seen| u128::from(seen.vm.maxmem.unwrap_or_default()))
+            .sum();
+        i128::from(self.maxmem) - promised.max(self.mem.into()) as i128
+    }
+}
+
 /// The node that the user names, or the online node with the most free memory that has what the VM needs.
 pub async fn choose(
     site: &Site<'_>,
@@ -34,7 +49,7 @@ pub async fn choose(
         .await
         .map_err(|e| failed("list the nodes of", "the cluster", e))?;
     loads.retain(|load| inventory.online.contains(&load.node));
-    loads.sort_by_key(|load| std::cmp::Reverse(load.maxmem.saturating_sub(load.mem)));
+    loads.sort_by_key(|load| std::cmp::Reverse(load.free(inventory)));
     let mut unfit = Vec::new();
     for load in loads {
         match precheck::check(site, &load.node, needs).await {
@@ -88,6 +103,36 @@ pub fn known(online: &[String], offline: &[String], node: &str) -> Result<(), Fa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pve_module::Seen;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_promised_is_not_free() {
+        let on = |node: &str, vm| Seen {
+            node: node.into(),
+            vm: serde_json::from_value(vm).unwrap(),
+        };
+        let inventory = Inventory {
+            vms: vec![
+                on("a", json!({"vmid": 101, "status": "stopped", "maxmem": 6})),
+                on(
+                    "a",
+                    json!({"vmid": 102, "status": "running", "maxmem": "5"}),
+                ),
+                on("a", json!({"vmid": 103, "template": 1, "maxmem": 50})),
+                on("b", json!({"vmid": 104})),
+            ],
+            ..Inventory::default()
+        };
+        for (node, mem, free) in [("a", 1, -1), ("a", 12, -2), ("b", 1, 9), ("c", 0, 10)] {
+            let load = Load {
+                node: node.into(),
+                mem,
+                maxmem: 10,
+            };
+            assert_eq!(load.free(&inventory), free, "{node} {mem}");
+        }
+    }
 
     #[test]
     fn nodes_that_cannot_be_used_are_named() {

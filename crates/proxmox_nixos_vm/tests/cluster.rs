@@ -78,6 +78,15 @@ fn the_node_with_the_most_free_memory_that_has_what_the_vm_needs() {
     // Figures change.
     free(&lab, [1, 5, 4], json!({}));
     assert_eq!(lab.ok(vm("a6", "shared"))["node"], "b");
+    // What VMs have is not free, whether they run or not.
+    free(&lab, [5, 5, 5], json!({}));
+    let large = |name| with(vm(name, "shared"), json!({"memory": 6144}));
+    let nodes = ["l1", "l2", "l3"].map(|name| lab.ok(large(name))["node"].clone());
+    assert_eq!(
+        nodes.iter().collect::<std::collections::HashSet<_>>().len(),
+        3,
+        "{nodes:?}"
+    );
 
     known(&lab, "a5");
     let writes = lab.writes().len();

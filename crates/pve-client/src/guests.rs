@@ -39,6 +39,9 @@ pub struct Vm {
     /// The lock it is under, such as `create` or `backup`.
     #[serde(default)]
     pub lock: Option<String>,
+    /// The memory of its configuration in bytes, whether it runs or not.
+    #[serde(default, deserialize_with = "number")]
+    pub maxmem: Option<u64>,
 }
 
 /// What a VM does now.
