@@ -29,7 +29,7 @@ nixos_vms:
 
 # Writes down every run of the program in whose name it stands, and how it ended.
 COUNTING = """#!/usr/bin/env bash
-echo "$1 begins" >>{runs}
+echo "$* begins" >>{runs}
 {program} "$@" || {{ code=$?; echo "ended with $code" >>{runs}; exit $code; }}
 echo "ended with 0" >>{runs}
 """

@@ -45,6 +45,11 @@ nixos_vm_extra_files:
 nixos_vm_disk_encryption_keys:
   - remote: /tmp/disk.key
     local: "@secrets@/disk.key"
+nixos_vm_install_options:
+  nix_options: {max-jobs: 2}
+  ssh_options: {Compression: "yes"}
+  show_trace: true
+  debug: true
 nixos_vm_state_root: "@lab@/state"
 nixos_vm_tools_path: "@lab@/tools"
 nixos_vm_flake: "@project@/demo/flake#box"
@@ -252,6 +257,7 @@ def test_a_foreign_repository(tmp_path):
         repository.audit("plays/site.yml")
         assert {"installer_client_key", "installer_host_key"} <= set(repository.planted)
         assert machine.installations() == ["0"] and machine.phase() is None
+        assert "--ssh-option Compression=yes --option max-jobs 2 --show-trace --debug" in machine.runs.read_text()
     finally:
         machine.end()
 

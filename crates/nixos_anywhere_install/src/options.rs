@@ -96,9 +96,19 @@ pub struct Options {
     /// The SSH port of the machine after a kexec.
     #[serde(default = "defaults::port")]
     pub post_kexec_port: u16,
+    /// More options for every C(ssh) that nixos-anywhere starts, such as V(Compression) or V(Ciphers), as C(ssh_config) names
+    /// them. What decides whom it speaks to and as whom is refused: other options of this module say it. This module's own logins
+    /// go without them.
+    #[serde(default)]
+    pub ssh_options: BTreeMap<String, String>,
     /// Settings for every C(nix) command, as C(--option) takes them.
     #[serde(default)]
     pub nix_options: BTreeMap<String, String>,
+    /// Settings of the SSH store that the system is copied to, such as V(compress).
+    #[serde(default)]
+    pub ssh_store_settings: BTreeMap<String, String>,
+    /// The Nix store that what is installed is copied from, as C(nix copy --from) takes it. Without it the controller's.
+    pub from_store: Option<String>,
     /// Whether the machine fetches what it can from binary caches itself, instead of getting all
     /// from the controller.
     #[serde(default = "defaults::yes")]
@@ -109,6 +119,9 @@ pub struct Options {
     /// Have nixos-anywhere write the output of builders to its log too.
     #[serde(default)]
     pub print_build_logs: bool,
+    /// Have Nix say where in the configuration an error of evaluation comes from.
+    #[serde(default)]
+    pub show_trace: bool,
     /// Have nixos-anywhere write each of its commands to the log. No key is among them, since keys
     /// are handed over as files.
     #[serde(default)]

@@ -136,6 +136,9 @@ pub(crate) fn build_arguments(installable: &str, options: &Options) -> Vec<OsStr
         "--print-build-logs",
     ];
     let mut arguments = nix_arguments(&command, options);
+    if options.show_trace {
+        arguments.push("--show-trace".into());
+    }
     arguments.push(installable.into());
     arguments
 }
@@ -197,14 +200,24 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
     if let Some(flags) = &options.kexec_extra_flags {
         add(&["--kexec-extra-flags", flags]);
     }
+    for (name, value) in &options.ssh_options {
+        add(&["--ssh-option", &format!("{name}={value}")]);
+    }
     for (name, value) in &options.nix_options {
         add(&["--option", name, value]);
+    }
+    for (name, value) in &options.ssh_store_settings {
+        add(&["--ssh-store-setting", name, value]);
+    }
+    if let Some(store) = &options.from_store {
+        add(&["--from", store]);
     }
     if options.copy_host_keys {
         add(&["--copy-host-keys"]);
     }
     for (wanted, word) in [
         (options.print_build_logs, "--print-build-logs"),
+        (options.show_trace, "--show-trace"),
         (options.debug, "--debug"),
         (
             !options.substitute_on_destination,
@@ -286,6 +299,11 @@ pub(crate) fn check(options: &Options) -> Result<(), Failure> {
             return invalid(format!("{option}: {value:?} is not a {option} name"));
         }
     }
+    if let Some(name) = options.ssh_options.keys().find(|name| !may_be_given(name)) {
+        return invalid(format!(
+            "ssh_options: {name} cannot be given; host, port, user, private_key_file and host_keys say whom ssh speaks to, and as whom"
+        ));
+    }
     if options.phases.is_empty() {
         return invalid("phases: at least one is needed".into());
     }
@@ -297,6 +315,36 @@ pub(crate) fn check(options: &Options) -> Result<(), Failure> {
     }
     check_source(options)?;
     options.extra_files.iter().try_for_each(check_extra_file)
+}
+
+/// Whether `ssh` may be given this option. The refused are what this module or nixos-anywhere sets before it, so that it would
+/// count for nothing, and what leads around the machine whose host key is known.
+fn may_be_given(name: &str) -> bool {
+    const REFUSED: [&str; 20] = [
+        "batchmode",
+        "checkhostip",
+        "globalknownhostsfile",
+        "host",
+        "hostkeyalias",
+        "hostname",
+        "identitiesonly",
+        "identityfile",
+        "knownhostscommand",
+        "match",
+        "port",
+        "proxycommand",
+        "proxyjump",
+        "serveralivecountmax",
+        "serveraliveinterval",
+        "stricthostkeychecking",
+        "updatehostkeys",
+        "user",
+        "userknownhostsfile",
+        "verifyhostkeydns",
+    ];
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && !REFUSED.contains(&name.to_ascii_lowercase().as_str())
 }
 
 /// Refuse what cannot be built.
@@ -462,14 +510,16 @@ mod tests {
         );
         let full = options(json!({
             "user": "nixos", "port": 2222, "copy_host_keys": true, "phases": ["disko", "reboot"],
-            "nix_options": {"cores": "2"}, "post_kexec_port": 2222, "kexec": "/k.tar.gz",
+            "nix_options": {"cores": "2"}, "post_kexec_port": 2222, "kexec": "/k.tar.gz", "show_trace": true,
+            "ssh_options": {"Compression": "yes"}, "ssh_store_settings": {"compress": "true"}, "from_store": "ssh://b",
             "extra_files": [{"path": "/a", "content": "x", "owner": "1000:100"}],
             "disk_encryption_keys": [{"remote": "/tmp/k", "local": "/secret/k"}],
         }));
         assert_eq!(
             words(&full, &source).join(" "),
             "nixos@192.0.2.11 --phases disko,reboot --ssh-port 2222 --post-kexec-ssh-port 2222 \
-             --kexec /k.tar.gz --option cores 2 --copy-host-keys --chown /a 1000:100 \
+             --kexec /k.tar.gz --ssh-option Compression=yes --option cores 2 --ssh-store-setting compress true \
+             --from ssh://b --copy-host-keys --show-trace --chown /a 1000:100 \
              --store-paths /nix/store/d /nix/store/s --build-on local \
              --disk-encryption-keys /tmp/k /secret/k -i /p/key --extra-files /p/files"
         );
@@ -498,6 +548,9 @@ mod tests {
             json!({"host": "a b"}),
             json!({"user": "a@b"}),
             json!({"phases": []}),
+            json!({"ssh_options": {"StrictHostKeyChecking": "no"}}),
+            json!({"ssh_options": {"ProxyJump": "bastion"}}),
+            json!({"ssh_options": {"Port 23": "x"}}),
             json!({"user": "nixos", "phases": ["disko", "install"]}),
             json!({"flake": "web1"}),
             json!({"extra_files": [{"path": "etc/x", "content": "x"}]}),
