@@ -440,14 +440,15 @@ fn chunks(mut file: File, size: u64) -> Result<impl Stream<Item = Chunk> + Send 
     let read = move || {
         let mut left = size;
         while left > 0 {
-            let mut buffer = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
-            let chunk = match file.read(&mut buffer) {
+            let want = CHUNK.min(usize::try_from(left).unwrap_or(CHUNK));
+            // Not `vec![0; want]`: what is read needs no zeros first.
+            let mut buffer = Vec::with_capacity(want);
+            let chunk = match (&mut file).take(want as u64).read_to_end(&mut buffer) {
                 Ok(0) => Err(ReadFailed(
                     std::io::ErrorKind::UnexpectedEof,
                     "it became shorter while it was uploaded".into(),
                 )),
                 Ok(read) => {
-                    buffer.truncate(read);
                     left -= read as u64;
                     Ok(Bytes::from(buffer))
                 }
