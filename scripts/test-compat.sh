@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 oldest=2.15
+# With what the tests import, and what Debian's cloud-init does, which they run as a library.
+packages=(configobj jsonpatch jsonschema oauthlib pytest pyyaml requests)
 die() { printf 'test-compat: %s\n' "$*" >&2; exit 1; }
 
 # The Pythons of this computer as "MINOR PATH", oldest first: those in PATH and pyenv's.
@@ -23,8 +25,8 @@ install() { # install VERSION VENV: the order of Pythons comes in on standard in
     [ "$minor" -ge 9 ] || continue
     rm -rf "$2"
     "$python" -m venv "$2"
-    if "$2/bin/python" -m pip install --quiet --disable-pip-version-check "ansible-core$1" jsonschema pytest pyyaml 2>"$2/pip.log"; then
-      "$2/bin/ansible" --version >/dev/null && touch "$2/complete" && return
+    if "$2/bin/python" -m pip install --quiet --disable-pip-version-check "ansible-core$1" "${packages[@]}" 2>"$2/pip.log"; then
+      "$2/bin/ansible" --version >/dev/null && echo "${packages[*]}" >"$2/complete" && return
     fi
   done
   die "no Python of this computer installs ansible-core$1: see $2/pip.log"
@@ -32,7 +34,7 @@ install() { # install VERSION VENV: the order of Pythons comes in on standard in
 
 venv() { # venv VERSION
   local path=.cache/compat-$1
-  if [ ! -e "$path/complete" ]; then
+  if [ "$(cat "$path/complete" 2>/dev/null)" != "${packages[*]}" ]; then
     if [ "$1" = newest ]; then
       pythons | sort -rn | install ">=$oldest" "$path"
     else
