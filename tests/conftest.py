@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-ANSIBLES_OWN = {"changed", "failed", "diff", "invocation", "warnings", "deprecations", "ansible_facts", "exception"}
+ANSIBLES_OWN = {"diff", "invocation", "warnings", "deprecations", "ansible_facts", "exception"}
 
 
 @dataclass

@@ -84,7 +84,6 @@ impl Reply {
         };
         let mut warnings = std::mem::take(&mut state.warnings);
         warnings.extend(state.task.as_ref().map(Task::warnings).unwrap_or_default());
-        result.insert("schema_version".into(), SCHEMA_VERSION.into());
         if !warnings.is_empty() {
             result.insert("warnings".into(), warnings.into());
         }
@@ -95,6 +94,7 @@ impl Reply {
         result
             .into_iter()
             .map(|(key, value)| (key, self.secrets.scrub(value)))
+            .chain([("schema_version".into(), SCHEMA_VERSION.into())])
             .collect()
     }
 

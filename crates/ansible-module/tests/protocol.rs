@@ -41,13 +41,20 @@ fn a_change() {
         result,
         json!({
             "changed": true, "msg": "changed it", "echo": "<********>", "number": 5, "login": "me",
-            "warnings": ["a warning with ********"],
+            "warnings": ["a warning with ********"], "schema_version": 1,
             "invocation": {"module_args": {
                 "behaviour": "change", "marker": null, "number": 5, "token": null,
                 "login": {"user": "me", "password": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"},
             }},
         })
     );
+}
+
+/// A secret that is a part of it masks everything but it.
+#[test]
+fn the_version_of_the_keys_is_never_masked() {
+    let (result, _) = run(json!({"token": "1"}));
+    assert_eq!(result["schema_version"], 1, "{result}");
 }
 
 #[test]

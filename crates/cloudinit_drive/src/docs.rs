@@ -105,7 +105,7 @@ restart_required:
   type: bool
 done:
   description: What was done before it failed.
-  returned: on failure after the first change
+  returned: on failure while changing something
   type: list
   elements: str
 "#,

@@ -84,12 +84,12 @@ const RETURNS: &str = r#"
 guest:
   description:
     - What the machine said that it is, when it was first reached.
-    - In check mode C(kind) is V(unreachable) when it could not be reached.
-  returned: when it was reached
+    - C(kind) is V(unreachable) when it could not be reached and that is no error.
+  returned: unless O(state=built)
   type: dict
   contains:
     kind:
-      description: V(installer), V(installed) (NixOS that is no installer) or V(other).
+      description: V(installer), V(installed) (NixOS that is no installer), V(other) or V(unreachable).
       type: str
       returned: always
     id:
@@ -133,7 +133,7 @@ store_paths:
   description:
     - What was built, as O(store_paths) takes it.
     - Null when it is not built on the controller (O(build_on), O(generate_hardware_config)).
-  returned: with O(state=built), not in check mode
+  returned: with O(state=built), unless a check would build it
   type: dict
   contains:
     disko:
@@ -150,8 +150,8 @@ installables:
   type: list
   elements: str
 phases:
-  description: The phases of the installation in order.
-  returned: when something was installed, also on failure
+  description: The phases of the installation, or of what was built, in order.
+  returned: when something was installed or built, also on failure
   type: list
   elements: dict
   contains:
@@ -178,6 +178,6 @@ failed_units:
   elements: str
 log_path:
   description: The log file, or null.
-  returned: when something was installed, also on failure
+  returned: when something was installed or built, also on failure
   type: str
 "#;

@@ -96,9 +96,9 @@ pub struct Options {
     /// The SSH port of the machine after a kexec.
     #[serde(default = "defaults::port")]
     pub post_kexec_port: u16,
-    /// More options for every C(ssh) that nixos-anywhere starts, such as V(Compression) or V(Ciphers), as C(ssh_config) names
-    /// them. What decides whom it speaks to and as whom is refused: other options of this module say it. This module's own logins
-    /// go without them.
+    /// How every C(ssh) that nixos-anywhere starts speaks, as C(ssh_config) names it: V(AddressFamily), V(BindAddress),
+    /// V(BindInterface), V(Ciphers), V(Compression), V(ConnectTimeout), V(ConnectionAttempts), V(HostKeyAlgorithms), V(IPQoS),
+    /// V(KexAlgorithms), V(MACs) or V(PubkeyAcceptedAlgorithms). This module's own logins go without them.
     #[serde(default)]
     pub ssh_options: BTreeMap<String, String>,
     /// Settings for every C(nix) command, as C(--option) takes them.
@@ -107,8 +107,6 @@ pub struct Options {
     /// Settings of the SSH store that the system is copied to, such as V(compress).
     #[serde(default)]
     pub ssh_store_settings: BTreeMap<String, String>,
-    /// The Nix store that what is installed is copied from, as C(nix copy --from) takes it. Without it the controller's.
-    pub from_store: Option<String>,
     /// Whether the machine fetches what it can from binary caches itself, instead of getting all
     /// from the controller.
     #[serde(default = "defaults::yes")]

@@ -152,6 +152,7 @@ fn nix_arguments(command: &[&str], options: &Options) -> Vec<OsString> {
     ];
     let mut arguments: Vec<OsString> = command.iter().chain(&fixed).map(OsString::from).collect();
     for (name, value) in &options.nix_options {
+        let value = boolean(value, "true", "false");
         arguments.extend(["--option", name, value].map(OsString::from));
     }
     arguments
@@ -201,16 +202,15 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
         add(&["--kexec-extra-flags", flags]);
     }
     for (name, value) in &options.ssh_options {
+        let value = boolean(value, "yes", "no");
         add(&["--ssh-option", &format!("{name}={value}")]);
     }
     for (name, value) in &options.nix_options {
-        add(&["--option", name, value]);
+        add(&["--option", name, boolean(value, "true", "false")]);
     }
     for (name, value) in &options.ssh_store_settings {
+        let value = boolean(value, "true", "false");
         add(&["--ssh-store-setting", name, value]);
-    }
-    if let Some(store) = &options.from_store {
-        add(&["--from", store]);
     }
     if options.copy_host_keys {
         add(&["--copy-host-keys"]);
@@ -299,11 +299,6 @@ pub(crate) fn check(options: &Options) -> Result<(), Failure> {
             return invalid(format!("{option}: {value:?} is not a {option} name"));
         }
     }
-    if let Some(name) = options.ssh_options.keys().find(|name| !may_be_given(name)) {
-        return invalid(format!(
-            "ssh_options: {name} cannot be given; host, port, user, private_key_file and host_keys say whom ssh speaks to, and as whom"
-        ));
-    }
     if options.phases.is_empty() {
         return invalid("phases: at least one is needed".into());
     }
@@ -317,39 +312,71 @@ pub(crate) fn check(options: &Options) -> Result<(), Failure> {
     options.extra_files.iter().try_for_each(check_extra_file)
 }
 
-/// Whether `ssh` may be given this option. The refused are what this module or nixos-anywhere sets before it, so that it would
-/// count for nothing, and what leads around the machine whose host key is known.
-fn may_be_given(name: &str) -> bool {
-    const REFUSED: [&str; 20] = [
-        "batchmode",
-        "checkhostip",
-        "globalknownhostsfile",
-        "host",
-        "hostkeyalias",
-        "hostname",
-        "identitiesonly",
-        "identityfile",
-        "knownhostscommand",
-        "match",
-        "port",
-        "proxycommand",
-        "proxyjump",
-        "serveralivecountmax",
-        "serveraliveinterval",
-        "stricthostkeychecking",
-        "updatehostkeys",
-        "user",
-        "userknownhostsfile",
-        "verifyhostkeydns",
-    ];
-    !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        && !REFUSED.contains(&name.to_ascii_lowercase().as_str())
+/// The options that `ssh` may be given: how it speaks, not to whom or as whom, which other options of this module say.
+const SSH_OPTIONS: [&str; 12] = [
+    "AddressFamily",
+    "BindAddress",
+    "BindInterface",
+    "Ciphers",
+    "Compression",
+    "ConnectTimeout",
+    "ConnectionAttempts",
+    "HostKeyAlgorithms",
+    "IPQoS",
+    "KexAlgorithms",
+    "MACs",
+    "PubkeyAcceptedAlgorithms",
+];
+
+/// Refuse settings for SSH that lead around the machine whose host key is known, and values that nixos-anywhere would hand on in
+/// pieces: it splits them at blanks (`NIX_SSHOPTS`), and writes those of the store into a URI.
+fn check_ssh(options: &Options) -> Result<(), Failure> {
+    let invalid = |msg: String| Err(Failure::new("invalid_option", msg));
+    for (name, value) in &options.ssh_options {
+        if !SSH_OPTIONS
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+        {
+            let known = SSH_OPTIONS.join(", ");
+            return invalid(format!("ssh_options: {name} cannot be given, but {known}"));
+        }
+        let plain = |c: char| c.is_ascii_graphic() && !"\"'\\".contains(c);
+        if value.is_empty() || !value.chars().all(plain) {
+            return invalid(format!(
+                "ssh_options: {name}: {value:?} is not one plain word"
+            ));
+        }
+    }
+    for (name, value) in &options.ssh_store_settings {
+        if ["base64-ssh-public-host-key", "remote-store", "ssh-key"].contains(&name.as_str()) {
+            return invalid(format!("ssh_store_settings: {name} cannot be given"));
+        }
+        let plain = |text: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-._/:".contains(c);
+            !text.is_empty() && text.chars().all(plain)
+        };
+        if !plain(name) || !plain(value) {
+            return invalid(format!(
+                "ssh_store_settings: {name}={value} is not of letters, digits and -._/: only"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// YAML's booleans come as Python's; `yes` and `no` are how the reader of the setting writes them.
+fn boolean<'a>(value: &'a str, yes: &'static str, no: &'static str) -> &'a str {
+    match value {
+        "True" => yes,
+        "False" => no,
+        other => other,
+    }
 }
 
 /// Refuse what cannot be built.
 pub(crate) fn check_source(options: &Options) -> Result<(), Failure> {
     let invalid = |msg: String| Err(Failure::new("invalid_option", msg));
+    check_ssh(options)?;
     if options.nixos_anywhere_flake.starts_with('-') {
         return invalid("nixos_anywhere_flake: this is no flake reference".into());
     }
@@ -360,7 +387,7 @@ pub(crate) fn check_source(options: &Options) -> Result<(), Failure> {
         if options.build_on != BuildOn::Local {
             return invalid("build_on: store_paths are built already".into());
         }
-        if options.disko_mode != DiskoMode::Disko || !options.disko_deps {
+        if options.disko_mode != DiskoMode::Disko {
             return invalid("disko_mode: store_paths.disko is the very script to run".into());
         }
         if options.generate_hardware_config.is_some() {
@@ -511,7 +538,7 @@ mod tests {
         let full = options(json!({
             "user": "nixos", "port": 2222, "copy_host_keys": true, "phases": ["disko", "reboot"],
             "nix_options": {"cores": "2"}, "post_kexec_port": 2222, "kexec": "/k.tar.gz", "show_trace": true,
-            "ssh_options": {"Compression": "yes"}, "ssh_store_settings": {"compress": "true"}, "from_store": "ssh://b",
+            "ssh_options": {"Compression": "True"}, "ssh_store_settings": {"compress": "True"},
             "extra_files": [{"path": "/a", "content": "x", "owner": "1000:100"}],
             "disk_encryption_keys": [{"remote": "/tmp/k", "local": "/secret/k"}],
         }));
@@ -519,7 +546,7 @@ mod tests {
             words(&full, &source).join(" "),
             "nixos@192.0.2.11 --phases disko,reboot --ssh-port 2222 --post-kexec-ssh-port 2222 \
              --kexec /k.tar.gz --ssh-option Compression=yes --option cores 2 --ssh-store-setting compress true \
-             --from ssh://b --copy-host-keys --show-trace --chown /a 1000:100 \
+             --copy-host-keys --show-trace --chown /a 1000:100 \
              --store-paths /nix/store/d /nix/store/s --build-on local \
              --disk-encryption-keys /tmp/k /secret/k -i /p/key --extra-files /p/files"
         );
@@ -550,7 +577,10 @@ mod tests {
             json!({"phases": []}),
             json!({"ssh_options": {"StrictHostKeyChecking": "no"}}),
             json!({"ssh_options": {"ProxyJump": "bastion"}}),
-            json!({"ssh_options": {"Port 23": "x"}}),
+            json!({"ssh_options": {"Ciphers": "a -oProxyCommand=x"}}),
+            json!({"ssh_options": {"Ciphers": ""}}),
+            json!({"ssh_store_settings": {"remote-store": "x"}}),
+            json!({"ssh_store_settings": {"compress": "true&ssh-key=/x"}}),
             json!({"user": "nixos", "phases": ["disko", "install"]}),
             json!({"flake": "web1"}),
             json!({"extra_files": [{"path": "etc/x", "content": "x"}]}),
@@ -565,10 +595,14 @@ mod tests {
             let failure = check(&options(more.clone())).unwrap_err();
             assert_eq!(failure.kind, "invalid_option", "{more}");
         }
-        check(&options(
+        for more in [
             json!({"extra_files": [{"path": "/etc/x", "content": "x"}]}),
-        ))
-        .unwrap();
+            json!({"ssh_options": {"ciphers": "aes128-gcm@openssh.com,aes256-gcm@openssh.com"}}),
+            // As the role hands on what was built with it.
+            json!({"flake": null, "store_paths": {"disko": "/d", "system": "/s"}, "disko_deps": false}),
+        ] {
+            check(&options(more)).unwrap();
+        }
     }
 
     #[test]

@@ -134,8 +134,8 @@ vmid:
   type: int
   sample: 101
 node:
-  description: The node the VM is on.
-  returned: when the VM exists
+  description: The node the VM is on, or would be created on in check mode.
+  returned: when the VM exists or would
   type: str
   sample: pve1
 name:

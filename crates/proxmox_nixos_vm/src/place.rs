@@ -1,7 +1,7 @@
 //! The node for a new VM.
 
 use ansible_module::Failure;
-use pve_module::Inventory;
+use pve_module::{Inventory, Seen};
 use serde::Deserialize;
 
 use crate::precheck::{self, Needs};
@@ -17,17 +17,21 @@ struct Load {
 }
 
 impl Load {
-    /// Bytes that are neither in use nor promised to a VM; below zero when more is promised than there is. A VM that does not
-    /// run counts too: otherwise all new VMs, which are made before they are started, would go to one node.
+    /// Bytes that are neither in use nor promised to a VM that does not take them yet; below zero when more is promised than there
+    /// is. A VM that does not run counts too: otherwise all new VMs, which are made before they are started, would go to one node.
     fn free(&self, inventory: &Inventory) -> i128 {
-        let here = inventory
-            .vms
-            .iter()
-            .filter(|seen| seen.node == self.node && !seen.vm.template);
-        let promised: u128 = here
-            .map(|seen| u128::from(seen.vm.maxmem.unwrap_or_default()))
-            .sum();
-        i128::from(self.maxmem) - promised.max(self.mem.into()) as i128
+        let promised = |seen: &&Seen| {
+            let (most, now) = (seen.vm.maxmem, seen.vm.mem);
+            i128::from(
+                most.unwrap_or_default()
+                    .saturating_sub(now.unwrap_or_default()),
+            )
+        };
+        let here = inventory.vms.iter();
+        let here = here.filter(|seen| seen.node == self.node && !seen.vm.template);
+        i128::from(self.maxmem)
+            - i128::from(self.mem)
+            - here.map(|seen| promised(&seen)).sum::<i128>()
     }
 }
 
@@ -103,7 +107,6 @@ pub fn known(online: &[String], offline: &[String], node: &str) -> Result<(), Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pve_module::Seen;
     use serde_json::json;
 
     #[test]
@@ -117,14 +120,14 @@ mod tests {
                 on("a", json!({"vmid": 101, "status": "stopped", "maxmem": 6})),
                 on(
                     "a",
-                    json!({"vmid": 102, "status": "running", "maxmem": "5"}),
+                    json!({"vmid": 102, "status": "running", "maxmem": "5", "mem": 3}),
                 ),
                 on("a", json!({"vmid": 103, "template": 1, "maxmem": 50})),
                 on("b", json!({"vmid": 104})),
             ],
             ..Inventory::default()
         };
-        for (node, mem, free) in [("a", 1, -1), ("a", 12, -2), ("b", 1, 9), ("c", 0, 10)] {
+        for (node, mem, free) in [("a", 3, -1), ("a", 12, -10), ("b", 1, 9), ("c", 0, 10)] {
             let load = Load {
                 node: node.into(),
                 mem,

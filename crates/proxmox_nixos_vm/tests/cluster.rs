@@ -80,7 +80,7 @@ fn the_node_with_the_most_free_memory_that_has_what_the_vm_needs() {
     assert_eq!(lab.ok(vm("a6", "shared"))["node"], "b");
     // What VMs have is not free, whether they run or not.
     free(&lab, [5, 5, 5], json!({}));
-    let large = |name| with(vm(name, "shared"), json!({"memory": 6144}));
+    let large = |name| with(vm(name, "shared"), json!({"memory": 1024}));
     let nodes = ["l1", "l2", "l3"].map(|name| lab.ok(large(name))["node"].clone());
     assert_eq!(
         nodes.iter().collect::<std::collections::HashSet<_>>().len(),
@@ -219,8 +219,9 @@ fn a_known_vm_costs_no_request_per_node() {
 #[test]
 fn no_vm_is_removed_by_a_name_that_another_has_been_given_a_moment_ago() {
     let lab = cluster();
-    lab.ok(vm("web1", "local"));
-    let other = lab.ok(vm("web2", "local"))["vmid"].as_u64().unwrap();
+    let on_pve = |name| with(vm(name, "local"), json!({"node": "pve"}));
+    lab.ok(on_pve("web1"));
+    let other = lab.ok(on_pve("web2"))["vmid"].as_u64().unwrap();
     known(&lab, "web2");
     lab.configure(other, "name", "web1");
     let refused = lab.fails(json!({"name": "web1", "state": "absent"}));

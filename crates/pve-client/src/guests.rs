@@ -42,6 +42,9 @@ pub struct Vm {
     /// The memory of its configuration in bytes, whether it runs or not.
     #[serde(default, deserialize_with = "number")]
     pub maxmem: Option<u64>,
+    /// The memory it takes now, in bytes.
+    #[serde(default, deserialize_with = "number")]
+    pub mem: Option<u64>,
 }
 
 /// What a VM does now.

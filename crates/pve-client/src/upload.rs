@@ -8,7 +8,6 @@
 //! arrived, which makes a second hash here pointless.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +17,8 @@ use bytes::Bytes;
 use deadline::Deadline;
 use futures_util::stream::{self, Stream, StreamExt};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use rustix::buffer::spare_capacity;
+use rustix::io::retry_on_intr;
 
 use crate::client::{RETRIES, backoff};
 use crate::params::{Params, encode};
@@ -435,7 +436,7 @@ fn steady<S: Stream<Item = Chunk> + Send>(
 }
 
 /// Read `size` bytes of `file` on a thread, which ends when the stream is dropped.
-fn chunks(mut file: File, size: u64) -> Result<impl Stream<Item = Chunk> + Send + use<>, Error> {
+fn chunks(file: File, size: u64) -> Result<impl Stream<Item = Chunk> + Send + use<>, Error> {
     let (sender, receiver) = tokio::sync::mpsc::channel::<Chunk>(QUEUE);
     let read = move || {
         let mut left = size;
@@ -443,13 +444,16 @@ fn chunks(mut file: File, size: u64) -> Result<impl Stream<Item = Chunk> + Send 
             let want = CHUNK.min(usize::try_from(left).unwrap_or(CHUNK));
             // Not `vec![0; want]`: what is read needs no zeros first.
             let mut buffer = Vec::with_capacity(want);
-            let chunk = match (&mut file).take(want as u64).read_to_end(&mut buffer) {
+            let read = retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut buffer)));
+            let chunk = match read {
                 Ok(0) => Err(ReadFailed(
                     std::io::ErrorKind::UnexpectedEof,
                     "it became shorter while it was uploaded".into(),
                 )),
-                Ok(read) => {
-                    left -= read as u64;
+                Ok(_) => {
+                    // A file that has grown may have filled more room than was asked for.
+                    buffer.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                    left -= buffer.len() as u64;
                     Ok(Bytes::from(buffer))
                 }
                 Err(error) => Err(ReadFailed(error.kind(), error.to_string())),

@@ -22,27 +22,52 @@ pub fn files() -> anyhow::Result<Vec<(String, String)>> {
 
 /// Keys that are not named are allowed: some are Ansible's own, and later versions add more.
 fn of_module(name: &str, returns: &Value) -> anyhow::Result<Value> {
-    let mut schema = object(returns)?;
-    schema["properties"]["schema_version"]["const"] = SCHEMA_VERSION.into();
+    let Value::Object(schema) = object(returns)? else {
+        bail!("no return values");
+    };
     let mut whole = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": format!("What {name} answers, version {SCHEMA_VERSION}"),
     });
-    if let (Some(whole), Value::Object(schema)) = (whole.as_object_mut(), schema) {
+    if let Some(whole) = whole.as_object_mut() {
         whole.extend(schema);
     }
+    let properties = &mut whole["properties"];
+    properties["schema_version"]["const"] = SCHEMA_VERSION.into();
+    properties["changed"] = json!({"type": "boolean"});
+    properties["failed"] = json!({"type": "boolean"});
+    let failed = json!({"required": ["failed"], "properties": {"failed": {"const": true}}});
+    whole["if"] = failed;
+    whole["then"] = json!({"required": ["changed", "error"]});
+    let mut succeeded = named(returns, &["success"]);
+    succeeded.push("changed".into());
+    whole["else"] = json!({"required": succeeded});
     Ok(whole)
 }
 
+/// The members that are said to be returned at these times.
+fn named(members: &Value, returned: &[&str]) -> Vec<Value> {
+    let members = members.as_object().into_iter().flatten();
+    let members = members.filter(|(_, value)| is_returned(value, returned));
+    members.map(|(name, _)| name.clone().into()).collect()
+}
+
+fn is_returned(value: &Value, times: &[&str]) -> bool {
+    value["returned"]
+        .as_str()
+        .is_some_and(|time| times.contains(&time))
+}
+
 fn object(members: &Value) -> anyhow::Result<Value> {
-    let (mut properties, mut required) = (Map::new(), Vec::new());
+    let mut properties = Map::new();
     for (name, value) in members.as_object().into_iter().flatten() {
         properties.insert(name.clone(), property(value).with_context(|| name.clone())?);
-        if value["returned"] == "always" {
-            required.push(Value::from(name.clone()));
-        }
     }
-    Ok(json!({"type": "object", "required": required, "properties": properties}))
+    Ok(json!({
+        "type": "object",
+        "required": named(members, &["always"]),
+        "properties": properties,
+    }))
 }
 
 fn property(value: &Value) -> anyhow::Result<Value> {
@@ -58,8 +83,8 @@ fn property(value: &Value) -> anyhow::Result<Value> {
         }
         kind => json!({"type": json_type(kind)?}),
     };
-    // What is not always there may be null as well.
-    if value["returned"] != "always" {
+    // What is there at times only may be null as well.
+    if !is_returned(value, &["always", "success", "failure"]) {
         schema["type"] = json!([schema["type"], "null"]);
     }
     let text = match &value["description"] {
