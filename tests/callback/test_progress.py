@@ -290,7 +290,8 @@ def test_the_role_tells_its_modules_where_only_when_it_is_on(lab, tmp_path):
         done = subprocess.run(
             ["ansible-playbook", "provision.yml", "-i", str(inventory), "-vvv", "--tags", "upload", "-D"],
             cwd=PROJECT,
-            env=environment(NIXOS_PROXMOX_DEMO_DIR=str(lab.path), NIXOS_VM_PROGRESS=mode),
+            # Ansible 2.21 shows the modules' options only when it is told to.
+            env=environment(NIXOS_PROXMOX_DEMO_DIR=str(lab.path), NIXOS_VM_PROGRESS=mode, ANSIBLE_INJECT_INVOCATION="1"),
             capture_output=True,
             text=True,
             timeout=180,
