@@ -60,7 +60,8 @@ fn of_role(specs: &Value) -> String {
     text
 }
 
-fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+/// The members of an object; none of anything else.
+pub(crate) fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flat_map(Map::iter)
 }
 
@@ -153,7 +154,7 @@ fn code(text: &str) -> String {
 }
 
 /// Ansible's marked-up text as Markdown, on one line: `O(name)` and the like are code, `B(...)` is bold.
-fn prose(value: &Value) -> String {
+pub(crate) fn prose(value: &Value) -> String {
     let text = match value {
         Value::Array(lines) => lines.iter().map(plain).collect::<Vec<_>>().join(" "),
         Value::Null => return String::new(),

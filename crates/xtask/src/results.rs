@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
 use crate::modules::all;
+use crate::reference::{self, prose};
 
 /// The generated files: path below the project's root, and text.
 pub fn files() -> anyhow::Result<Vec<(String, String)>> {
@@ -47,8 +48,7 @@ fn of_module(name: &str, returns: &Value) -> anyhow::Result<Value> {
 
 /// The members that are said to be returned at these times.
 fn named(members: &Value, returned: &[&str]) -> Vec<Value> {
-    let members = members.as_object().into_iter().flatten();
-    let members = members.filter(|(_, value)| is_returned(value, returned));
+    let members = reference::members(members).filter(|(_, value)| is_returned(value, returned));
     members.map(|(name, _)| name.clone().into()).collect()
 }
 
@@ -60,7 +60,7 @@ fn is_returned(value: &Value, times: &[&str]) -> bool {
 
 fn object(members: &Value) -> anyhow::Result<Value> {
     let mut properties = Map::new();
-    for (name, value) in members.as_object().into_iter().flatten() {
+    for (name, value) in reference::members(members) {
         properties.insert(name.clone(), property(value).with_context(|| name.clone())?);
     }
     Ok(json!({
@@ -87,15 +87,7 @@ fn property(value: &Value) -> anyhow::Result<Value> {
     if !is_returned(value, &["always", "success", "failure"]) {
         schema["type"] = json!([schema["type"], "null"]);
     }
-    let text = match &value["description"] {
-        Value::Array(lines) => lines
-            .iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(" "),
-        line => line.as_str().unwrap_or_default().to_owned(),
-    };
-    schema["description"] = text.split_whitespace().collect::<Vec<_>>().join(" ").into();
+    schema["description"] = prose(&value["description"]).into();
     Ok(schema)
 }
 
