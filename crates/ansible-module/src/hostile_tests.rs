@@ -206,22 +206,7 @@ fn answer(given: Map<String, Value>) -> String {
     text
 }
 
-fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(cases())
-    }
-}
-
-/// How many cases are tried: few, unless `PROPTEST_CASES` says more.
-fn cases() -> u32 {
-    let said = std::env::var("PROPTEST_CASES").ok();
-    said.and_then(|text| text.parse().ok()).unwrap_or(64)
-}
-
 proptest! {
-    #![proptest_config(config())]
-
     #[test]
     fn any_arguments_end_in_one_answer_without_secrets(given in arguments()) {
         let text = answer(given);

@@ -156,7 +156,8 @@ pub struct Options {
     pub user_data: Option<Data>,
 
     /// More keys for the meta-data (O(kind=nocloud)). C(instance-id) is computed from the content unless given here.
-    /// With O(layout=configdrive) it and C(local-hostname) are written as C(uuid) and C(hostname).
+    /// With O(layout=configdrive) it and C(local-hostname) are written as C(uuid) and C(hostname), which can be given
+    /// instead.
     pub meta_data: Option<Map<String, Value>>,
 
     /// The vendor-data (O(kind=nocloud)), which user-data wins over.

@@ -4,7 +4,7 @@ use ansible_module::Progress;
 use guest_ssh::OsRelease;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::log::Log;
@@ -55,16 +55,6 @@ async fn heard(bytes: &[u8]) -> (Watch, usize) {
     (watch, count)
 }
 
-/// Few cases, unless `PROPTEST_CASES` says more.
-fn config() -> Config {
-    let said = std::env::var("PROPTEST_CASES").ok();
-    Config {
-        cases: said.and_then(|text| text.parse().ok()).unwrap_or(64),
-        failure_persistence: None,
-        ..Config::default()
-    }
-}
-
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -75,7 +65,7 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn any_output_is_heard_and_little_of_it_kept() {
     let runtime = runtime();
-    TestRunner::new(config())
+    TestRunner::default()
         .run(&prop::collection::vec(piece(), 0..30), |pieces| {
             let bytes = pieces.concat();
             let (watch, count) = runtime.block_on(heard(&bytes));
@@ -94,7 +84,7 @@ fn any_os_release_is_read() {
         any::<String>(),
         "((ID|ID_LIKE|VARIANT_ID)=['\"]?(nixos|installer)?[\\\\'\"]{0,3}\n?){0,4}",
     ];
-    TestRunner::new(config())
+    TestRunner::default()
         .run(&texts, |text| {
             let release = OsRelease::parse(&text);
             let _ = (release.kind(), release.get("ID"));

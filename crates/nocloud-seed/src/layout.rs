@@ -58,19 +58,33 @@ impl Layout {
         }
     }
 
-    /// Refuses what a data source would read as a reference to files that this drive has not.
+    /// Refuses what a data source would read as a reference to files that this drive has not, and one
+    /// key under two names, of which only one value could be written.
     pub(crate) fn check_meta(self, meta: &Map<String, Value>) -> Result<(), Error> {
-        let refers = ["files", "network_config"];
-        match refers.into_iter().find(|key| meta.contains_key(*key)) {
-            Some(key) if self == Self::ConfigDrive => Err(Error::Text {
+        let refuse = |problem| {
+            Err(Error::Text {
                 what: "meta_data",
-                problem: format!(
-                    "has the key {key}, which names further files on a config drive; give write_files in user_data, \
-                     and network_config or ipconfig"
-                ),
-            }),
-            _ => Ok(()),
+                problem,
+            })
+        };
+        let refers = ["files", "network_config"];
+        if let Some(key) = refers.into_iter().find(|key| meta.contains_key(*key))
+            && self == Self::ConfigDrive
+        {
+            return refuse(format!(
+                "has the key {key}, which names further files on a config drive; give write_files in user_data, and \
+                 network_config or ipconfig"
+            ));
         }
+        for key in ["instance-id", "local-hostname"] {
+            let name = self.meta_key(key);
+            if name != key && meta.contains_key(key) && meta.contains_key(name) {
+                return refuse(format!(
+                    "has both {key} and {name}, which are one key on a config drive; give one of them"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The user's own network configuration.

@@ -244,7 +244,6 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
     /// Any files, in any directories, come back under their names, through Rock
     /// Ridge and through Joliet.

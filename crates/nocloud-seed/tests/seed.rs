@@ -434,4 +434,16 @@ fn a_config_drive_refuses_what_it_would_not_hand_on() {
         ..Input::default()
     };
     assert!(problem(refers).contains("the key files"));
+    for (key, name) in [("local-hostname", "hostname"), ("instance-id", "uuid")] {
+        let input = Input {
+            meta_data: dict(json!({key: "one", name: "another"})),
+            ..Input::default()
+        };
+        assert_eq!(
+            problem(input),
+            format!(
+                "meta_data has both {key} and {name}, which are one key on a config drive; give one of them"
+            )
+        );
+    }
 }

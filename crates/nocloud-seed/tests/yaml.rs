@@ -22,7 +22,6 @@ fn json_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     /// What is written is what is read.
     #[test]

@@ -21,12 +21,13 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-fn runner(cases: u32) -> TestRunner {
+/// Each case is some transfers.
+fn runner() -> TestRunner {
+    let usual = Config::default();
     TestRunner::new(Config {
-        cases,
-        failure_persistence: None,
+        cases: usual.cases.div_ceil(3),
         max_shrink_iters: 20,
-        ..Config::default()
+        ..usual
     })
 }
 
@@ -78,7 +79,7 @@ fn every_name_ends_up_as_proxmox_ve_makes_it() {
     let world = runtime.block_on(World::new());
     let client = world.client();
     let url = runtime.block_on(serve(b"downloaded"));
-    runner(24)
+    runner()
         .run(&name(), |raw| {
             let name = normalise_upload_name(&raw);
             runtime.block_on(async {
@@ -135,7 +136,7 @@ fn wherever_writes_end_the_same_file_arrives() {
     let runtime = runtime();
     let world = runtime.block_on(World::new());
     let client = world.client();
-    runner(24)
+    runner()
         .run(&proptest::collection::vec(piece(), 0..12), |pieces| {
             let whole = pieces.concat();
             let sha256 = pve_client::sha256_bytes(&whole);

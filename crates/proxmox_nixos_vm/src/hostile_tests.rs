@@ -9,16 +9,6 @@ use crate::nic::Nic;
 use crate::state::{self, State};
 use crate::{plan, wanted};
 
-/// Few cases, unless `PROPTEST_CASES` says more.
-fn cases() -> ProptestConfig {
-    let said = std::env::var("PROPTEST_CASES").ok();
-    ProptestConfig {
-        cases: said.and_then(|text| text.parse().ok()).unwrap_or(64),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 const KEYS: [&str; 22] = [
     "name",
     "memory",
@@ -86,8 +76,6 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(cases())]
-
     #[test]
     fn any_configuration_is_planned_for(
         raw in prop::collection::btree_map(select(&KEYS[..]), scalar(), 0..12),

@@ -220,8 +220,18 @@ fn name() -> String {
     format!("vm{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Each case is some runs of the module against a cluster.
+fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig {
+        cases: usual.cases.div_ceil(5),
+        max_shrink_iters: 60,
+        ..usual
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, max_shrink_iters: 60, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn what_was_made_from_a_description_is_as_described(wanted in description()) {

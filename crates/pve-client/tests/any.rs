@@ -10,12 +10,8 @@ use pve_client::property::{PropertyString, format_size, parse_size};
 use pve_client::{Client, Error, Params, Upid, Volid};
 use serde_json::{Value, json};
 
-/// Few cases, unless `PROPTEST_CASES` says more.
 fn config() -> Config {
-    let said = std::env::var("PROPTEST_CASES").ok();
     Config {
-        cases: said.and_then(|text| text.parse().ok()).unwrap_or(64),
-        failure_persistence: None,
         max_shrink_iters: 100,
         ..Config::default()
     }
