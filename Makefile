@@ -2,7 +2,7 @@
 # A Rust toolchain that setup.sh installs with rustup is in ~/.cargo/bin.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build demo demo-down test test-quick test-compat test-faults lint docs bench clean
+.PHONY: help build demo demo-down test test-quick test-compat test-faults fuzz lint docs bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ test-faults: ## the kill matrix: the play stopped at every point and run again (
 
 test-compat: ## the modules and the role with the oldest and the newest ansible-core
 	scripts/test-compat.sh
+
+fuzz: ## property tests from a new seed, and the fuzz targets (most of an hour)
+	scripts/fuzz.sh
 
 lint: ## formatting and linters
 	scripts/setup.sh build ansible test

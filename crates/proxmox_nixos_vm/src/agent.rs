@@ -49,13 +49,7 @@ pub async fn with_address(site: &Site<'_>, vm: &State) -> Result<Value, Failure>
         .hint("give it one with the option net")
     })?;
     if !vm.running() {
-        let msg = format!(
-            "{object} is {}, so its guest agent tells no address",
-            vm.status
-        );
-        return Err(Failure::new("no_address", msg)
-            .object(object)
-            .hint("start it first"));
+        return Err(not_running(vm));
     }
     if !is_configured(vm) {
         let msg = format!("{object} has no guest agent configured, so nothing tells its address");
@@ -80,6 +74,18 @@ pub async fn with_address(site: &Site<'_>, vm: &State) -> Result<Value, Failure>
             return Err(never_told(site, &object, &mac, since.elapsed(), &last));
         }
     }
+}
+
+/// What is said of a VM that has no address since it does not run.
+pub fn not_running(vm: &State) -> Failure {
+    let object = vm.object();
+    let msg = format!(
+        "{object} is {}, so its guest agent tells no address",
+        vm.status
+    );
+    Failure::new("no_address", msg)
+        .object(object)
+        .hint("start it, with state: started")
 }
 
 fn never_told(site: &Site<'_>, object: &str, mac: &str, waited: Duration, last: &str) -> Failure {

@@ -6,7 +6,6 @@ use pve_module::{Inventory, Seen};
 
 use crate::options::CloneOf;
 use crate::plan::{self, Plan};
-use crate::site::Site;
 use crate::state::State;
 use crate::wanted::Wanted;
 
@@ -46,22 +45,25 @@ pub fn source(inventory: &Inventory, of: &CloneOf) -> Result<Seen, Failure> {
 }
 
 /// What must still be done to a clone of the template.
-pub async fn plan(site: &Site<'_>, wanted: &Wanted, source: &Seen) -> Result<Plan, Failure> {
-    let mut have = State::of(site, source).await?.config;
+pub fn plan(wanted: &Wanted, template: &State) -> Plan {
+    let mut have = template.config.clone();
     have.retain(|key, _| key != "template" && !key.starts_with("unused"));
-    Ok(plan::update(wanted, &have, false, true))
+    plan::update(wanted, &have, false, true)
 }
 
 /// The parameters of the call that clones.
-pub fn params(of: &CloneOf, source: &Seen, name: &str, node: &str, pool: Option<&str>) -> Params {
+pub fn params(of: &CloneOf, template: &State, name: &str, node: &str, wanted: &Wanted) -> Params {
     let mut params = Params::new()
         .with("name", name)
         .with("full", u8::from(of.full));
+    let notes = template.config.get("description").map(String::as_str);
+    let notes = wanted.guard.with_clone_note(notes);
     for (key, value) in [
         ("storage", of.storage.as_deref()),
         ("format", of.format.as_deref()),
-        ("pool", pool),
-        ("target", Some(node).filter(|node| *node != source.node)),
+        ("pool", wanted.pool.as_deref()),
+        ("description", notes.as_deref()),
+        ("target", Some(node).filter(|node| *node != template.node)),
     ] {
         if let Some(value) = value {
             params.set(key, value);

@@ -5,11 +5,12 @@ use std::time::Duration;
 use ansible_module::Failure;
 use pve_client::property::PropertyString;
 use pve_client::{Error, Params};
-use pve_module::{Lock, Seen};
+use pve_module::Lock;
 use serde_json::{Map, Value};
 
 use crate::plan::Plan;
 use crate::site::{Site, failed};
+use crate::state::State;
 use crate::text;
 use crate::vmid::VmidRange;
 
@@ -37,7 +38,7 @@ pub enum Request<'a> {
     /// All that it is made of.
     New(&'a Plan),
     /// A clone of this template, with these parameters, `name` among them.
-    Clone(&'a Seen, Params),
+    Clone(&'a State, Params),
 }
 
 /// By what a VM is recognised as the one that was asked for.
@@ -73,7 +74,7 @@ impl<'a> Call<'a> {
                 })
             }
             Request::Clone(source, params) => Ok(Self {
-                path: format!("/nodes/{}/qemu/{}/clone", source.node, source.vm.vmid),
+                path: format!("/nodes/{}/qemu/{}/clone", source.node, source.vmid),
                 params: params.clone(),
                 id: "newid",
                 mark: Mark::Name(params.get("name").unwrap_or_default().to_owned()),

@@ -75,7 +75,11 @@ impl Guard {
     /// # Errors
     /// Kind `guarded`.
     pub fn check(&self, vm: &State) -> Result<(), Failure> {
-        let tags = vm.tags();
+        let mut tags = vm.tags();
+        let notes = vm.config.get("description").map(String::as_str);
+        if let (Some(own), Some(_)) = (&self.own, self.without_clone_note(notes)) {
+            tags.insert(own.clone());
+        }
         let object = vm.object();
         let Some(why) = self.against(&tags) else {
             return Ok(());
@@ -137,6 +141,35 @@ impl Guard {
             .map(|tag| format!("it has the tag {tag} (unless_tagged)"))
     }
 
+    /// The line in the notes of a clone that does not have its tags yet: PVE's call that clones takes a description and no
+    /// tags, and whoever is killed between that call and the next shall know the clone again.
+    fn clone_line(&self) -> Option<String> {
+        let own = self.own.as_ref()?;
+        Some(format!(
+            "nixos-proxmox: a clone that gets the tag {own} next"
+        ))
+    }
+
+    /// The notes of a new clone of a template with these notes; nothing without a guard tag.
+    pub fn with_clone_note(&self, notes: Option<&str>) -> Option<String> {
+        let line = self.clone_line()?;
+        let notes = notes.unwrap_or_default().trim_end_matches('\n');
+        Some(match notes {
+            "" => line,
+            notes => format!("{notes}\n{line}"),
+        })
+    }
+
+    /// The notes as the template has them, if they are those of a clone that does not have its tags yet.
+    pub fn without_clone_note(&self, notes: Option<&str>) -> Option<String> {
+        let line = self.clone_line()?;
+        let rest = notes?.trim_end_matches('\n').strip_suffix(&line)?;
+        match rest.strip_suffix('\n') {
+            Some(rest) => Some(rest.to_owned()),
+            None => rest.is_empty().then(String::new),
+        }
+    }
+
     /// The tag that every VM of the task has.
     pub fn own(&self) -> Option<&str> {
         self.own.as_deref()
@@ -147,6 +180,23 @@ impl Guard {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_note_of_a_clone_comes_and_goes() {
+        let ours = guard(json!({"guard_tag": "ours"})).unwrap();
+        let theirs = guard(json!({"guard_tag": "theirs"})).unwrap();
+        for notes in [None, Some("of the template"), Some("two\nlines\n")] {
+            // As PVE gives it back.
+            let with = ours.with_clone_note(notes).unwrap() + "\n";
+            let rest = notes.unwrap_or_default().trim_end_matches('\n');
+            assert_eq!(ours.without_clone_note(Some(&with)).as_deref(), Some(rest));
+            assert_eq!(theirs.without_clone_note(Some(&with)), None);
+            assert_eq!(ours.without_clone_note(notes), None);
+        }
+        assert_eq!(Guard::default().with_clone_note(None), None);
+        let mentioned = format!("see {}", ours.with_clone_note(None).unwrap());
+        assert_eq!(ours.without_clone_note(Some(&mentioned)), None);
+    }
 
     fn guard(mut options: Value) -> Result<Guard, String> {
         options["api_host"] = json!(["pve"]);

@@ -66,7 +66,7 @@ pub struct Options {
     /// VMs count). An existing VM is managed on the node where it is, unless O(migrate) is set.
     pub node: Option<String>,
 
-    /// Migrate an existing VM that is on another node than O(node), before anything else is done to it: online if it runs,
+    /// Migrate an existing VM that is on another node than O(node), which must be given, before anything else is done to it: online if it runs,
     /// with its disks on local storages. A VM that PVE would not migrate is refused: one with devices of its node, with an ISO of a
     /// local storage in a drive, or with a storage or bridge that O(node) lacks.
     #[serde(default)]
@@ -165,7 +165,8 @@ pub struct Options {
     pub tags: Option<Vec<String>>,
 
     /// A tag of the VMs that this task may touch. A VM that is found without it is refused, in every O(state) but
-    /// V(current). A VM that is made gets it, and O(tags), when given, always contain it.
+    /// V(current). A VM that is made gets it, and O(tags), when given, always contain it. PVE clones without tags, so a
+    /// O(clone) has a line in its notes that says as much until it has been given the tag.
     pub guard_tag: Option<String>,
 
     /// Tags that the VM must all have, or the task fails with RV(error.kind=guarded) and changes nothing, also when nothing would

@@ -140,6 +140,7 @@ pub fn update(wanted: &Wanted, have: &Config, running: bool, in_pool: bool) -> P
     let mut plan = Plan::default();
     plain(&mut plan, wanted, have);
     own_tag(&mut plan, wanted, have);
+    clone_note(&mut plan, wanted, have);
     drives(&mut plan, wanted, have);
     nics(&mut plan, wanted, have);
     removals(&mut plan, wanted, have, running);
@@ -181,6 +182,19 @@ fn own_tag(plan: &mut Plan, wanted: &Wanted, have: &Config) {
     if tags.insert(own.to_owned()) {
         let text = tags.into_iter().collect::<Vec<_>>().join(";");
         plan.sets("tags", current, text);
+    }
+}
+
+/// The notes of a clone become the template's again, together with its tags, unless they are described.
+fn clone_note(plan: &mut Plan, wanted: &Wanted, have: &Config) {
+    let notes = have.get("description").map(String::as_str);
+    let Some(rest) = wanted.guard.without_clone_note(notes) else {
+        return;
+    };
+    match notes {
+        Some(_) if wanted.plain.contains_key("description") => {}
+        Some(notes) if rest.is_empty() => plan.deletes("description", notes),
+        _ => plan.sets("description", notes, rest),
     }
 }
 

@@ -30,12 +30,6 @@ enum Power {
 pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
     let wanted = Wanted::from_options(&options)
         .map_err(|mistakes| Failure::new("invalid_option", mistakes))?;
-    if let Some(vmid) = options.vmid.filter(|vmid| *vmid < 100) {
-        return Err(Failure::new(
-            "invalid_option",
-            format!("vmid is {vmid}; PVE's VMIDs begin at 100"),
-        ));
-    }
     let range = options.vmid_range.as_deref().map(VmidRange::parse);
     let range = range
         .transpose()
@@ -255,17 +249,20 @@ impl Job<'_> {
         self.may_create()?;
         self.wanted.guard.check_missing(&self.described())?;
         let source = match &self.options.clone {
-            Some(of) => Some(clone::source(&inventory, of)?),
+            Some(of) => {
+                let template = clone::source(&inventory, of)?;
+                Some((of, State::of(self.site, &template).await?))
+            }
             None => None,
         };
         let plan = match &source {
-            Some(source) => clone::plan(self.site, self.wanted, source).await?,
+            Some((_, template)) => clone::plan(self.wanted, template),
             None => plan::create(self.wanted),
         };
         update::refuse(&plan, &self.described())?;
         rights::check(&plan, self.site.client.caller(), &self.described())?;
         let node = self.options.node.as_deref();
-        let node = node.or(source.as_ref().map(|source| source.node.as_str()));
+        let node = node.or(source.as_ref().map(|(_, template)| template.node.as_str()));
         let node = place::choose(self.site, &inventory, node, &Needs::of(&plan)).await?;
         let action = if source.is_some() { "clone" } else { "create" };
         if self.site.task.check_mode {
@@ -286,13 +283,12 @@ impl Job<'_> {
         if let Some(seen) = found {
             return self.settle(State::of(self.site, &seen).await?, None).await;
         }
-        let request = match (&source, &self.options.clone) {
-            (Some(source), Some(of)) => {
-                let name = self.options.name.as_deref().unwrap_or_default();
-                let pool = self.wanted.pool.as_deref();
-                Request::Clone(source, clone::params(of, source, name, &node, pool))
+        let request = match &source {
+            Some((of, template)) => {
+                let params = clone::params(of, template, name, &node, self.wanted);
+                Request::Clone(template, params)
             }
-            _ => Request::New(&plan),
+            None => Request::New(&plan),
         };
         let creation = Creation {
             node: &node,
@@ -327,6 +323,9 @@ impl Job<'_> {
                     "create it first with state: present, or describe its drives, network or memory here",
                 ))
             }
+            Asked::Present if self.options.wait_for_address => Err(missing(
+                "make it with state: started; with state: present it would be stopped, and wait_for_address in vain",
+            )),
             _ if self.options.name.is_none() => Err(missing("give it a name to create it")),
             _ => Ok(()),
         }
@@ -372,6 +371,9 @@ impl Job<'_> {
         let was = vm.status.clone();
         let mut plan = update::plan(self.site, self.wanted, &vm).await?;
         update::refuse(&plan, &vm.object())?;
+        if self.options.wait_for_address && self.options.state == Asked::Present && !vm.running() {
+            return Err(agent::not_running(&vm));
+        }
         rights::check(&plan, self.site.client.caller(), &vm.object())?;
         let mut actions = Vec::new();
         actions.extend(created.as_ref().map(|(action, _)| *action));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::drive::{self, Drive};
 use crate::guard::Guard;
 use crate::nic::{self, Nic};
-use crate::options::Options;
+use crate::options::{Options, State};
 use crate::{meaning, text};
 
 /// What the VM's configuration shall say. Only what is in here is managed.
@@ -69,6 +69,7 @@ impl Wanted {
         wanted.config(options);
         wanted.removals(options);
         wanted.clone_of(options);
+        wanted.contradictions(options);
         wanted.finish()
     }
 
@@ -254,6 +255,29 @@ impl Builder {
             } else {
                 self.wanted.remove.insert(key.clone());
             }
+        }
+    }
+
+    /// Options that mean nothing as they are, or not together.
+    fn contradictions(&mut self, options: &Options) {
+        if let Some(vmid) = options.vmid.filter(|vmid| *vmid < 100) {
+            self.mistakes
+                .push(format!("vmid is {vmid}; PVE's VMIDs begin at 100"));
+        }
+        if options.migrate && options.node.is_none() {
+            self.mistakes
+                .push("migrate needs node, the node that the VM shall be on".into());
+        }
+        let ends_as = match options.state {
+            State::Stopped => "stopped",
+            State::Template => "a template",
+            State::Absent => "absent",
+            State::Present | State::Started | State::Restarted | State::Current => return,
+        };
+        if options.wait_for_address {
+            self.mistakes.push(format!(
+                "wait_for_address is for a VM that runs, and with this state it will be {ends_as}"
+            ));
         }
     }
 

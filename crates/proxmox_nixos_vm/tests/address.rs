@@ -55,8 +55,20 @@ fn what_no_waiting_helps_is_said_at_once() {
         assert!(msg.contains(text), "{msg}");
     };
     refused(json!({}), "VM web1 does not exist, so it has no address");
+    refused(json!({"state": "present"}), "VM web1 does not exist");
+    assert_eq!(lab.writes(), [""; 0]);
     lab.ok(web1(json!({})));
     refused(json!({}), "VM 100 (web1) is stopped");
+    let writes = lab.writes();
+    refused(
+        json!({"state": "present", "memory": 512}),
+        "VM 100 (web1) is stopped",
+    );
+    refused(
+        json!({"state": "stopped"}),
+        "with this state it will be stopped",
+    );
+    assert_eq!(lab.writes(), writes);
     lab.ok(web1(json!({"state": "started"})));
     refused(json!({}), "VM 100 (web1) has no guest agent configured");
     // On until the VM's next start, which PVE knows better than its configuration.

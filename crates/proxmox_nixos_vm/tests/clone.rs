@@ -216,3 +216,41 @@ fn clones_at_once_and_without_an_answer_are_made_once() {
     }
     assert_eq!(lab.vms().len(), 9);
 }
+
+#[test]
+fn a_clone_whose_task_ended_before_its_tags_is_known_again() {
+    let lab = with_template();
+    for notes in ["", "the base\nof all"] {
+        let mut described = golden();
+        described["description"] = json!(notes);
+        lab.ok(described);
+        let web1 = clone_of_golden("web1", json!({"guard_tag": "ours"}));
+        lab.faults(
+            json!([{"method": "PUT", "path": "/nodes/pve/qemu/101/config", "action": "task-fail"}]),
+        );
+        let failed = lab.fails(web1.clone());
+        assert_eq!(failed["changed"], json!(true), "{failed:#}");
+        assert_eq!(lab.config(101)["tags"], "base");
+        lab.faults(json!([]));
+
+        let mut theirs = web1.clone();
+        theirs["guard_tag"] = json!("theirs");
+        assert_eq!(lab.fails(theirs)["error"]["kind"], "guarded");
+        let check = lab.check(web1.clone());
+        assert_eq!(check["actions"], json!(["change"]), "{check:#}");
+        let again = lab.ok(web1.clone());
+        assert_eq!(again["tags"], json!(["base", "ours"]), "{again:#}");
+        let kept = again["config"]["description"].as_str().unwrap_or_default();
+        assert_eq!(kept.trim_end(), notes);
+        assert_eq!(lab.ok(web1.clone())["changed"], json!(false));
+
+        lab.ok(with(web1, json!({"state": "absent"})));
+    }
+    // What was begun can be removed, too.
+    lab.faults(
+        json!([{"method": "PUT", "path": "/nodes/pve/qemu/101/config", "action": "task-fail"}]),
+    );
+    lab.fails(clone_of_golden("web1", json!({"guard_tag": "ours"})));
+    lab.ok(json!({"name": "web1", "state": "absent", "guard_tag": "ours"}));
+    assert_eq!(lab.vms().len(), 1);
+}

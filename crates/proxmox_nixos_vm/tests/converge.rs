@@ -438,6 +438,12 @@ fn mistakes_are_named_before_anything_is_made() {
             "DNS name",
         ),
         (json!({"bios": "uefi"}), "invalid_parameter", "bios"),
+        (json!({"vmid": 99}), "invalid_option", "VMIDs begin at 100"),
+        (
+            json!({"node": null, "migrate": true}),
+            "invalid_option",
+            "migrate needs node",
+        ),
     ] {
         let failed = lab.fails(with(web1(), change.clone()));
         assert_eq!(failed["error"]["kind"], kind, "{change}: {failed:#}");
