@@ -151,11 +151,14 @@ fn nix_arguments(command: &[&str], options: &Options) -> Vec<OsString> {
         "--no-write-lock-file",
     ];
     let mut arguments: Vec<OsString> = command.iter().chain(&fixed).map(OsString::from).collect();
-    for (name, value) in &options.nix_options {
-        let value = boolean(value, "true", "false");
-        arguments.extend(["--option", name, value].map(OsString::from));
-    }
+    arguments.extend(nix_options(options).flatten().map(OsString::from));
     arguments
+}
+
+/// The user's settings for Nix, as `nix` and nixos-anywhere both take them.
+fn nix_options(options: &Options) -> impl Iterator<Item = [&str; 3]> {
+    let settings = options.nix_options.iter();
+    settings.map(|(name, value)| ["--option", name.as_str(), boolean(value, "true", "false")])
 }
 
 /// What is to be installed.
@@ -205,9 +208,7 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
         let value = boolean(value, "yes", "no");
         add(&["--ssh-option", &format!("{name}={value}")]);
     }
-    for (name, value) in &options.nix_options {
-        add(&["--option", name, boolean(value, "true", "false")]);
-    }
+    nix_options(options).for_each(|setting| add(&setting));
     for (name, value) in &options.ssh_store_settings {
         let value = boolean(value, "true", "false");
         add(&["--ssh-store-setting", name, value]);
@@ -348,8 +349,16 @@ fn check_ssh(options: &Options) -> Result<(), Failure> {
         }
     }
     for (name, value) in &options.ssh_store_settings {
-        if ["base64-ssh-public-host-key", "remote-store", "ssh-key"].contains(&name.as_str()) {
-            return invalid(format!("ssh_store_settings: {name} cannot be given"));
+        let instead = match name.as_str() {
+            "base64-ssh-public-host-key" => Some("the machine's keys are in host_keys"),
+            "ssh-key" => Some("the key to log in with is private_key_file"),
+            "remote-store" => Some("what is installed goes to the machine's own store"),
+            _ => None,
+        };
+        if let Some(instead) = instead {
+            return invalid(format!(
+                "ssh_store_settings: {name} cannot be given; {instead}"
+            ));
         }
         let plain = |text: &str| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-._/:".contains(c);
@@ -603,6 +612,19 @@ mod tests {
         ] {
             check(&options(more)).unwrap();
         }
+    }
+
+    #[test]
+    fn the_documentation_names_the_options_for_ssh() {
+        let schema = schemars::schema_for!(Options).to_value();
+        let text = schema["properties"]["ssh_options"]["description"].as_str();
+        let named: Vec<&str> = text
+            .unwrap()
+            .split("V(")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+            .collect();
+        assert_eq!(named, SSH_OPTIONS);
     }
 
     #[test]
