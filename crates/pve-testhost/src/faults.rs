@@ -104,9 +104,10 @@ impl Faults {
         if changed != state.read {
             state.rules = match read(file) {
                 Ok(rules) => rules,
+                // A test whose faults do not come would pass for nothing.
                 Err(error) => {
-                    eprintln!("pve-testhost: faults file {}: {error}", file.display());
-                    Vec::new()
+                    let text = format!("the faults file {}: {error}", file.display());
+                    return Some(Action::Fail(text));
                 }
             };
             state.read = changed;
@@ -208,5 +209,14 @@ mod tests {
             faults.action("GET", "/version"),
             Some(Action::Answer(503))
         ));
+        let broken = dir.path().join("broken.json");
+        std::fs::write(&broken, r#"[{"path":"/none","action":"503"}]"#).expect("written");
+        let faults = Faults::new(Some(broken));
+        for _ in 0..2 {
+            assert!(matches!(
+                faults.action("GET", "/version"),
+                Some(Action::Fail(text)) if text.contains("unknown variant")
+            ));
+        }
     }
 }
