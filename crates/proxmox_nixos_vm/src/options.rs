@@ -63,7 +63,8 @@ pub struct Options {
     /// The node the VM is created on. Without it the online node that has the storages and bridges named
     /// and the most free memory is taken: neither in use nor configured for a VM there, running or not
     /// (how much a node has and uses is seen only with the privilege Sys.Audit on it; without it only the
-    /// VMs count). An existing VM is managed on the node where it is, unless O(migrate) is set.
+    /// VMs count). VMs that this controller makes at the same moment know of each other. An existing VM is managed on
+    /// the node where it is, unless O(migrate) is set.
     pub node: Option<String>,
 
     /// Migrate an existing VM that is on another node than O(node), which must be given, before anything else is done to it: online if it runs,

@@ -1,11 +1,38 @@
 //! The node for a new VM.
 
+use std::cmp::Reverse;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use ansible_module::Failure;
-use pve_module::{Inventory, Seen};
-use serde::Deserialize;
+use pve_module::{Inventory, Lock, Seen};
+use serde::{Deserialize, Serialize};
 
 use crate::precheck::{self, Needs};
 use crate::site::{Site, failed};
+
+/// The VM that a node is chosen for.
+pub struct Newcomer<'a> {
+    /// The cluster, for locks.
+    pub cluster: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its memory in bytes.
+    pub memory: u64,
+}
+
+/// For how many seconds a VM that no list shows yet counts on the node that was chosen for it.
+const COUNTS: u64 = 120;
+
+/// A node that a task of this controller has chosen for a VM. Hosts of one play look at the nodes at the same moment: without
+/// knowing of each other all of them would take the same one.
+#[derive(Debug, Serialize, Deserialize)]
+struct Chosen {
+    name: String,
+    node: String,
+    memory: u64,
+    /// Seconds since 1970.
+    at: u64,
+}
 
 #[derive(Deserialize)]
 struct Load {
@@ -19,7 +46,7 @@ struct Load {
 impl Load {
     /// Bytes that are neither in use nor promised to a VM that does not take them yet; below zero when more is promised than there
     /// is. A VM that does not run counts too: otherwise all new VMs, which are made before they are started, would go to one node.
-    fn free(&self, inventory: &Inventory) -> i128 {
+    fn free(&self, inventory: &Inventory, chosen: &[Chosen]) -> i128 {
         let promised = |seen: &&Seen| {
             let (most, now) = (seen.vm.maxmem, seen.vm.mem);
             i128::from(
@@ -29,9 +56,11 @@ impl Load {
         };
         let here = inventory.vms.iter();
         let here = here.filter(|seen| seen.node == self.node && !seen.vm.template);
+        let chosen = chosen.iter().filter(|chosen| chosen.node == self.node);
         i128::from(self.maxmem)
             - i128::from(self.mem)
             - here.map(|seen| promised(&seen)).sum::<i128>()
+            - chosen.map(|chosen| i128::from(chosen.memory)).sum::<i128>()
     }
 }
 
@@ -41,6 +70,7 @@ pub async fn choose(
     inventory: &Inventory,
     node: Option<&str>,
     needs: &Needs,
+    newcomer: &Newcomer<'_>,
 ) -> Result<String, Failure> {
     if let Some(node) = node {
         known(&inventory.online, &inventory.offline, node)?;
@@ -53,11 +83,10 @@ pub async fn choose(
         .await
         .map_err(|e| failed("list the nodes of", "the cluster", e))?;
     loads.retain(|load| inventory.online.contains(&load.node));
-    loads.sort_by_key(|load| std::cmp::Reverse(load.free(inventory)));
     let mut unfit = Vec::new();
-    for load in loads {
-        match precheck::check(site, &load.node, needs).await {
-            Ok(()) => return Ok(load.node),
+    while let Some(node) = take(site, inventory, &mut loads, newcomer).await? {
+        match precheck::check(site, &node, needs).await {
+            Ok(()) => return Ok(node),
             Err(failure) => unfit.push(failure),
         }
     }
@@ -79,6 +108,42 @@ pub async fn choose(
             )
         }
     })
+}
+
+/// Take the node with the most free memory out of `loads`, and let other tasks of this controller know.
+async fn take(
+    site: &Site<'_>,
+    inventory: &Inventory,
+    loads: &mut Vec<Load>,
+    newcomer: &Newcomer<'_>,
+) -> Result<Option<String>, Failure> {
+    let name = format!("placing {}", newcomer.cluster);
+    let mut lock = Lock::acquire(&name, site.deadline).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_secs();
+    let noted = lock.note().unwrap_or_default();
+    let mut chosen: Vec<Chosen> = serde_json::from_str(&noted).unwrap_or_default();
+    chosen.retain(|chosen| {
+        let is_there = !inventory.by_name(&chosen.name).is_empty();
+        let is_self = chosen.name.eq_ignore_ascii_case(newcomer.name);
+        chosen.at.abs_diff(now) < COUNTS && !is_there && !is_self
+    });
+    loads.sort_by_key(|load| Reverse(load.free(inventory, &chosen)));
+    if loads.is_empty() {
+        return Ok(None);
+    }
+    let node = loads.remove(0).node;
+    if !site.task.check_mode {
+        chosen.push(Chosen {
+            name: newcomer.name.to_owned(),
+            node: node.clone(),
+            memory: newcomer.memory,
+            at: now,
+        });
+        // Without the note the choice is as good as before.
+        let _ = lock.leave_note(&serde_json::json!(chosen).to_string());
+    }
+    Ok(Some(node))
 }
 
 /// Refuse a node that is down or does not exist.
@@ -127,13 +192,19 @@ mod tests {
             ],
             ..Inventory::default()
         };
-        for (node, mem, free) in [("a", 3, -1), ("a", 12, -10), ("b", 1, 9), ("c", 0, 10)] {
+        let chosen = [Chosen {
+            name: "x".into(),
+            node: "c".into(),
+            memory: 3,
+            at: 0,
+        }];
+        for (node, mem, free) in [("a", 3, -1), ("a", 12, -10), ("b", 1, 9), ("c", 0, 7)] {
             let load = Load {
                 node: node.into(),
                 mem,
                 maxmem: 10,
             };
-            assert_eq!(load.free(&inventory), free, "{node} {mem}");
+            assert_eq!(load.free(&inventory, &chosen), free, "{node} {mem}");
         }
     }
 

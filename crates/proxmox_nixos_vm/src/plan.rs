@@ -54,6 +54,16 @@ impl Plan {
             && self.pool.is_none()
     }
 
+    /// The memory that a new VM is given, in bytes.
+    pub fn memory(&self) -> u64 {
+        let text = self.set.get("memory").map(String::as_str);
+        let text = text.or(meaning::default("memory")).unwrap_or_default();
+        let mib = PropertyString::parse(text, Some("current"))
+            .ok()
+            .and_then(|memory| memory.get("current")?.parse::<u64>().ok());
+        mib.unwrap_or_default().saturating_mul(1 << 20)
+    }
+
     /// The names of the options that change, for messages.
     pub fn changed_names(&self) -> Vec<&str> {
         let mut names: BTreeSet<&str> = self

@@ -263,13 +263,19 @@ impl Job<'_> {
         rights::check(&plan, self.site.client.caller(), &self.described())?;
         let node = self.options.node.as_deref();
         let node = node.or(source.as_ref().map(|(_, template)| template.node.as_str()));
-        let node = place::choose(self.site, &inventory, node, &Needs::of(&plan)).await?;
+        let name = self.options.name.as_deref().unwrap_or_default();
+        let newcomer = place::Newcomer {
+            cluster: &self.cluster(),
+            name,
+            memory: plan.memory(),
+        };
+        let needs = Needs::of(&plan);
+        let node = place::choose(self.site, &inventory, node, &needs, &newcomer).await?;
         let action = if source.is_some() { "clone" } else { "create" };
         if self.site.task.check_mode {
             return Ok(self.would_create(action, &plan, &node));
         }
         // Two tasks of this controller that want the same VM must not make two.
-        let name = self.options.name.as_deref().unwrap_or_default();
         let lock = Lock::acquire(
             &format!("name {} {name}", self.cluster()),
             self.site.deadline,

@@ -418,3 +418,26 @@ fn what_pve_would_not_migrate_is_refused_with_the_reason() {
     let lab = lab.granted(role);
     assert_eq!(lab.ok(described(json!({"node": "c"})))["node"], "c");
 }
+
+#[test]
+fn vms_that_are_made_at_once_are_spread() {
+    let lab = cluster();
+    free(&lab, [5, 6, 4], json!({}));
+    let large = |n: usize| with(vm(&format!("m{n}"), "shared"), json!({"memory": 2048}));
+    let racing: Vec<_> = (0..5)
+        .map(|n| {
+            let mut command = lab.command(large(n), false);
+            command.stdout(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut nodes: Vec<String> = racing
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().unwrap();
+            let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+            made["node"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    nodes.sort();
+    assert_eq!(nodes, ["b", "b", "c", "pve", "pve"]);
+}

@@ -1,6 +1,7 @@
 //! One at a time on this controller.
 
 use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::paths;
 /// do twice; what must be right across controllers rests on the API itself.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -35,6 +36,7 @@ impl Lock {
         paths::make_private_dir(dir).map_err(|e| unusable(dir, &e))?;
         let path = dir.join(format!("{}.lock", paths::file_name(name)));
         let file = OpenOptions::new()
+            .read(true)
             .write(true)
             .create(true)
             .truncate(false)
@@ -45,7 +47,7 @@ impl Lock {
         let mut pause = Duration::from_millis(20);
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Self { file }),
                 Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(unusable(&path, &error.into())),
             }
@@ -58,6 +60,26 @@ impl Lock {
             }
             pause = pause.mul_f64(1.5).min(Duration::from_millis(250));
         }
+    }
+}
+
+impl Lock {
+    /// The note that somebody left who held the lock before, if it can be read.
+    pub fn note(&mut self) -> Option<String> {
+        let mut text = String::new();
+        self.file.rewind().ok()?;
+        self.file.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// Leave a note for who holds the lock next.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn leave_note(&mut self, text: &str) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())
     }
 }
 
@@ -89,5 +111,20 @@ mod tests {
             .unwrap();
         drop(held);
         Lock::acquire_in(dir.path(), "a/b", &soon()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn notes_are_for_who_comes_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let soon = Deadline::after(Duration::from_secs(60));
+        let mut found = Vec::new();
+        for text in ["a long note", "short"] {
+            let mut lock = Lock::acquire_in(dir.path(), "x", &soon).await.unwrap();
+            found.push(lock.note());
+            lock.leave_note(text).unwrap();
+            found.push(lock.note());
+        }
+        let expected = ["", "a long note", "a long note", "short"];
+        assert_eq!(found, expected.map(|text| Some(text.to_owned())));
     }
 }
