@@ -26,8 +26,8 @@ pub struct Plan {
     pub allocates: bool,
     /// Disks to move to these storages. That comes first, and what else there is to do is planned anew afterwards.
     pub moves: BTreeMap<String, String>,
-    /// Volumes to delete after their disk was detached.
-    pub volumes: BTreeSet<String>,
+    /// Whether the volumes of the disks in `delete` go too, in the same call (PVE's `force`), so that nothing can come between.
+    pub destroys: bool,
     /// Disks to grow, to this many bytes.
     pub grow: BTreeMap<String, u64>,
     /// The boot order to set after everything else, because PVE edits it with every CD-ROM.
@@ -284,11 +284,7 @@ fn removals(plan: &mut Plan, wanted: &Wanted, have: &Config, running: bool) {
         if drive.is_cdrom() && running && drive.source != Source::Empty {
             plan.eject.push(key.clone());
         }
-        if let (Source::Volume(volid), true) = (drive.source, wanted.delete_volumes)
-            && !key.starts_with("unused")
-        {
-            plan.volumes.insert(volid);
-        }
+        plan.destroys |= wanted.delete_volumes && matches!(drive.source, Source::Volume(_));
         plan.deletes(key, current);
     }
 }

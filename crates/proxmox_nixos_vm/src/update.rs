@@ -5,7 +5,6 @@ use std::time::Duration;
 use ansible_module::Failure;
 use pve_client::{Error, Params};
 
-use crate::drive::{Drive, Source};
 use crate::guard::Guard;
 use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
@@ -184,6 +183,9 @@ async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
         let mut params: Params = set.iter().map(|key| (*key, &plan.set[*key])).collect();
         if !delete.is_empty() {
             params.set("delete", delete.join(","));
+            if plan.destroys {
+                params.set("force", "1");
+            }
         }
         if plan.allocates {
             // Allocating may take longer than the 30 s after which PVE stops waiting for a PUT.
@@ -197,7 +199,6 @@ async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
                 .await?;
         }
     }
-    delete_volumes(site, vm, plan).await?;
     for (disk, bytes) in &plan.grow {
         site.says("resize", &object);
         let size = pve_client::property::format_size(*bytes);
@@ -220,41 +221,6 @@ async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
             .await?;
     }
     Ok(())
-}
-
-/// Delete the volumes of disks that were just detached. A disk that a running VM still holds is no unused volume yet.
-async fn delete_volumes(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
-    if plan.volumes.is_empty() {
-        return Ok(());
-    }
-    let raw = site
-        .client
-        .vm_config(&vm.node, vm.vmid, false, site.deadline)
-        .await?;
-    let config = crate::state::config(&raw);
-    let unused = |volid: &String| {
-        config.iter().find_map(|(key, text)| {
-            let is = key.starts_with("unused")
-                && matches!(Drive::from_text(text), Ok(Drive { source: Source::Volume(v), .. }) if v == *volid);
-            is.then_some(key.as_str())
-        })
-    };
-    let keys: Vec<&str> = plan.volumes.iter().filter_map(unused).collect();
-    if keys.len() < plan.volumes.len() {
-        site.task.warn(format!(
-            "{} still uses a disk that was removed; its volume becomes an unused one with the next stop and is then \
-             deleted by naming that (remove_disks: [unused0])",
-            vm.object()
-        ));
-    }
-    if keys.is_empty() {
-        return Ok(());
-    }
-    site.says("delete volumes", &vm.object());
-    let params = Params::new().with("delete", keys.join(","));
-    site.client
-        .vm_configure(&vm.node, vm.vmid, &params, site.deadline)
-        .await
 }
 
 async fn in_pool(site: &Site<'_>, pool: &str, vmid: u32) -> Result<bool, Failure> {

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
 
-use common::Lab;
+use common::{Lab, volume, with};
 use serde_json::{Value, json};
 
 fn small(name: &str) -> Value {
@@ -153,6 +153,39 @@ fn changes_without_an_answer_are_made_once() {
             "{fault}: {changed:#}"
         );
         assert_eq!(lab.ok(more)["changed"], json!(false), "{fault}");
+    }
+}
+
+#[test]
+fn a_disk_and_its_volume_go_together_or_not_at_all() {
+    for (running, fault) in [
+        (false, "drop-after"),
+        (false, "drop-before"),
+        (true, "596-after-effect"),
+    ] {
+        let lab = Lab::new();
+        let disks = json!({"scsi": {"scsi0": "local:0.0625", "scsi1": "local:0.0625"}, "boot": "order=scsi0"});
+        let mut made = with(small("web1"), disks);
+        if running {
+            made = with(made, json!({"state": "started", "hotplug": "0"}));
+        }
+        let vmid = lab.ok(made)["vmid"].as_u64().unwrap();
+        let gone = volume(&lab.config(vmid), "scsi1");
+        lab.faults(json!([{"method": "PUT", "path": "/nodes/pve/qemu/*/config", "nth": 1, "action": fault}]));
+        let remove = json!({"name": "web1", "remove_disks": ["scsi1"], "delete_disks": true});
+        let removed = lab.ok(remove.clone());
+        assert_eq!(removed["unused_disks"], json!({}), "{removed:#}");
+        if running {
+            // It goes with the next stop, which nobody has to wait for with another run.
+            assert_eq!(removed["restart_required"], json!(true), "{removed:#}");
+            lab.ok(json!({"name": "web1", "state": "restarted", "force": true}));
+        }
+        assert!(!lab.has_volume(&gone), "{fault}");
+        let again = lab.ok(remove);
+        assert_eq!(
+            (&again["changed"], &again["unused_disks"]),
+            (&json!(false), &json!({}))
+        );
     }
 }
 

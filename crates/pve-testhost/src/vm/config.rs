@@ -1,6 +1,6 @@
 //! A VM's configuration file, in PVE's own format.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -19,8 +19,8 @@ pub struct Config {
     pub current: BTreeMap<String, String>,
     /// Values waiting for the next stop or start.
     pub pending: BTreeMap<String, String>,
-    /// Options whose deletion waits.
-    pub delete: BTreeSet<String>,
+    /// Options whose deletion waits, each with whether a disk's volume goes with it.
+    pub delete: BTreeMap<String, bool>,
     /// Cloud-init options changed since the drive was written: what they were then, or none when they were not set.
     pub cloudinit: BTreeMap<String, Option<String>>,
     /// SHA-1 of the file.
@@ -92,12 +92,17 @@ impl Config {
                         config.current.insert(key, value);
                     }
                     "PENDING" if key == "delete" => {
-                        config.delete.extend(
-                            value
-                                .split(',')
-                                .filter(|name| !name.is_empty())
-                                .map(str::to_owned),
-                        );
+                        config
+                            .delete
+                            .extend(
+                                value
+                                    .split(',')
+                                    .filter(|name| !name.is_empty())
+                                    .map(|name| match name.strip_prefix('!') {
+                                        Some(name) => (name.to_owned(), true),
+                                        None => (name.to_owned(), false),
+                                    }),
+                            );
                     }
                     "PENDING" => {
                         config.pending.insert(key, value);
@@ -137,7 +142,11 @@ impl Config {
         if !self.pending.is_empty() || !self.delete.is_empty() {
             text += "\n[PENDING]\n";
             if !self.delete.is_empty() {
-                let names: Vec<&str> = self.delete.iter().map(String::as_str).collect();
+                let names: Vec<String> = self
+                    .delete
+                    .iter()
+                    .map(|(name, force)| format!("{}{name}", if *force { "!" } else { "" }))
+                    .collect();
                 text += &format!("delete: {}\n", names.join(","));
             }
             text += &section(&self.pending);
@@ -165,7 +174,7 @@ impl Config {
     /// What the options will be once the pending changes are applied.
     pub fn effective(&self) -> BTreeMap<String, String> {
         let mut effective = self.current.clone();
-        effective.retain(|key, _| !self.delete.contains(key));
+        effective.retain(|key, _| !self.delete.contains_key(key));
         effective.extend(self.pending.clone());
         effective
     }
@@ -199,7 +208,8 @@ mod tests {
             config.current.insert(key.into(), value.into());
         }
         config.pending.insert("memory".into(), "1024".into());
-        config.delete.insert("ide2".into());
+        config.delete.insert("ide2".into(), false);
+        config.delete.insert("scsi1".into(), true);
         config.cloudinit.insert("ciuser".into(), None);
         config
             .cloudinit
@@ -209,7 +219,7 @@ mod tests {
         read.digest = String::new();
         assert_eq!(read, config, "{text}");
         assert!(
-            text.contains("\n[PENDING]\ndelete: ide2\nmemory: 1024\n"),
+            text.contains("\n[PENDING]\ndelete: ide2,!scsi1\nmemory: 1024\n"),
             "{text}"
         );
     }

@@ -9,8 +9,8 @@ use crate::error::ApiError;
 use crate::host::Host;
 
 /// Put every pending change into force. The VM is stopped, or about to start.
-pub fn apply(host: &Host, vmid: u32, config: &mut Config, force: bool) {
-    for key in std::mem::take(&mut config.delete) {
+pub fn apply(host: &Host, vmid: u32, config: &mut Config) {
+    for (key, force) in std::mem::take(&mut config.delete) {
         remove(host, vmid, config, &key, force);
     }
     for (key, value) in std::mem::take(&mut config.pending) {
@@ -62,14 +62,9 @@ fn note(config: &mut Config, key: &str, old: Option<&str>, new: Option<&str>) {
 /// Hand the pending changes to a running VM, as far as it can take them; the rest waits.
 ///
 /// A change that fails leaves the others applied and itself pending, as in PVE.
-pub async fn hotplug(
-    host: &Host,
-    vmid: u32,
-    config: &mut Config,
-    force: bool,
-) -> Result<(), ApiError> {
+pub async fn hotplug(host: &Host, vmid: u32, config: &mut Config) -> Result<(), ApiError> {
     let mut errors = BTreeMap::new();
-    for key in config.delete.clone() {
+    for (key, force) in config.delete.clone() {
         match unplug(host, config, &key) {
             Ok(true) => {
                 config.delete.remove(&key);
@@ -203,8 +198,8 @@ pub fn list(config: &Config) -> serde_json::Value {
             if let Some(value) = config.pending.get(key) {
                 entry["pending"] = options::shown(key, value);
             }
-            if config.delete.contains(key) {
-                entry["delete"] = json!(1);
+            if let Some(force) = config.delete.get(key) {
+                entry["delete"] = json!(if *force { 2 } else { 1 });
             }
             entry
         })

@@ -55,7 +55,7 @@ pub fn start_task(host: &Arc<Host>, vmid: u32, who: &Identity, fail: Option<Stri
             if super::template::is_template(&config) {
                 return Err("you can't start a vm if it's a template".into());
             }
-            pending::apply(&worker, vmid, &mut config, false);
+            pending::apply(&worker, vmid, &mut config);
             config
                 .save(&worker, vmid)
                 .map_err(|error| error.to_string())?;
@@ -128,7 +128,7 @@ fn check_bridges(known: &[String], config: &BTreeMap<String, String>) -> Result<
 /// Put pending changes into force once a VM has been stopped by an API call.
 fn settle(host: &Host, vmid: u32) -> Result<(), String> {
     let mut config = Config::load(host, vmid).map_err(|error| error.message)?;
-    pending::apply(host, vmid, &mut config, false);
+    pending::apply(host, vmid, &mut config);
     config.save(host, vmid).map_err(|error| error.to_string())
 }
 

@@ -195,7 +195,7 @@ async fn apply(
             detach(host, vmid, &mut config, &value, change.force);
         }
         if config.current.contains_key(key) {
-            config.delete.insert(key.clone());
+            config.delete.insert(key.clone(), change.force);
         }
     }
     let mut made = Vec::new();
@@ -208,9 +208,9 @@ async fn apply(
     }
     config.save(host, vmid)?;
     if running {
-        pending::hotplug(host, vmid, &mut config, change.force).await
+        pending::hotplug(host, vmid, &mut config).await
     } else {
-        pending::apply(host, vmid, &mut config, change.force);
+        pending::apply(host, vmid, &mut config);
         config.save(host, vmid)?;
         Ok(())
     }
