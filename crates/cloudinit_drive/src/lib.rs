@@ -126,12 +126,15 @@ impl Run {
         let storage = options.storage.clone().unwrap_or_default();
         match options.kind {
             Kind::Nocloud => {
-                self.check_storage(&vm.node, &storage, "iso", "ISO images")
-                    .await?;
+                let isos = self.storages(&vm.node, "iso").await?;
+                if !isos.contains(&storage) {
+                    return Err(unusable(&storage, &vm.node, "ISO images", &isos));
+                }
                 let seed = content::seed(options, &vm)?;
                 let bytes = seed.iso();
                 let volid = Volid::iso(&storage, &seed.iso_name(vmid));
-                let seeds = state::seeds(client, &vm.node, vmid, &[storage], deadline).await?;
+                // On every storage: a run that was to move the seed may have ended before it removed the old one.
+                let seeds = state::seeds(client, &vm.node, vmid, &isos, deadline).await?;
                 let wanted = Wanted::Nocloud {
                     volid: volid.clone(),
                     size: bytes.len() as u64,
@@ -149,17 +152,20 @@ impl Run {
                 let content = content::native(options)?;
                 let has_drive = vm.next(&options.drive).map(|value| Vm::medium(value, vmid))
                     == Some(Medium::Native);
+                let isos = self.storages(&vm.node, "iso").await?;
                 let mut current = Current {
                     vm: None,
-                    seeds: Vec::new(),
+                    seeds: state::seeds(client, &vm.node, vmid, &isos, deadline).await?,
                     password_hash: None,
                     stale: Vec::new(),
                 };
                 if has_drive {
                     current.stale = state::stale(client, &vm.node, vmid, deadline).await?;
                 } else {
-                    self.check_storage(&vm.node, &storage, "images", "disk images")
-                        .await?;
+                    let images = self.storages(&vm.node, "images").await?;
+                    if !images.contains(&storage) {
+                        return Err(unusable(&storage, &vm.node, "disk images", &images));
+                    }
                 }
                 if content.password.is_some() && vm.next("cipassword").is_some() {
                     current.password_hash =
@@ -182,17 +188,15 @@ impl Run {
         let vmid = options.vmid;
         let vm = state::read_vm(client, &options.node, vmid, deadline).await?;
         let node = vm.as_ref().map_or(&options.node, |vm| &vm.node);
-        let usable = state::usable_storages(client, node, "iso", deadline).await?;
-        let names: Vec<String> = usable.into_iter().map(|storage| storage.storage).collect();
-        // The storage of a native drive holds no ISOs: then all are looked at.
-        let looked_at = match &options.storage {
-            Some(storage) if names.contains(storage) => vec![storage.clone()],
-            Some(storage) if options.kind == Kind::Nocloud => {
-                return Err(unusable(storage, node, "ISO images", &names));
-            }
-            _ => names,
-        };
-        let seeds = state::seeds(client, node, vmid, &looked_at, deadline).await?;
+        let isos = self.storages(node, "iso").await?;
+        // The storage of a native drive need not hold ISOs.
+        if let Some(storage) = &options.storage
+            && options.kind == Kind::Nocloud
+            && !isos.contains(storage)
+        {
+            return Err(unusable(storage, node, "ISO images", &isos));
+        }
+        let seeds = state::seeds(client, node, vmid, &isos, deadline).await?;
         let current = Current {
             vm,
             seeds,
@@ -202,20 +206,10 @@ impl Run {
         self.finish(Wanted::Absent, current, None).await
     }
 
-    /// Refuses a storage that cannot hold the drive, before anything is sent.
-    async fn check_storage(
-        &self,
-        node: &str,
-        storage: &str,
-        content: &str,
-        what: &str,
-    ) -> Result<(), Failure> {
+    /// The storages of the node that hold `content` and can be used now.
+    async fn storages(&self, node: &str, content: &str) -> Result<Vec<String>, Failure> {
         let usable = state::usable_storages(&self.client, node, content, &self.deadline).await?;
-        let names: Vec<String> = usable.into_iter().map(|storage| storage.storage).collect();
-        match names.iter().any(|name| name == storage) {
-            true => Ok(()),
-            false => Err(unusable(storage, node, what, &names)),
-        }
+        Ok(usable.into_iter().map(|storage| storage.storage).collect())
     }
 
     /// Plans, applies unless it is a check, and reports.

@@ -16,7 +16,7 @@ pub enum State {
     /// The VM has a cloud-init drive with this content, and no other one.
     #[default]
     Present,
-    /// The VM has no cloud-init drive of either kind, no seed ISO made for it is left on the storage, and none of
+    /// The VM has no cloud-init drive of either kind, no seed ISO made for it is left on any storage, and none of
     /// C(ciuser), C(cipassword), C(citype), C(cicustom), C(ciupgrade), C(sshkeys), C(nameserver), C(searchdomain) and
     /// C(ipconfigN) is left in its configuration. A VM that is gone is no error: its seed ISOs are removed.
     Absent,
@@ -144,8 +144,7 @@ pub struct Options {
 
     /// With O(kind=nocloud) the storage for the ISO, which must allow ISO images. With O(kind=native) the storage
     /// for the small volume that Proxmox VE makes, which must allow disk images; a native drive that is there
-    /// already stays where it is. With O(state=absent) seed ISOs are looked for on every storage for ISO images if it
-    /// is left out.
+    /// already stays where it is. Seed ISOs that were made for the VM before are removed wherever they are.
     pub storage: Option<String>,
 
     /// The user-data (O(kind=nocloud)). A dictionary is a C(#cloud-config), into which the host name, keys and host

@@ -125,6 +125,19 @@ fn one_kind_replaces_the_other() {
 }
 
 #[test]
+fn a_seed_that_an_interrupted_run_left_goes_with_the_next() {
+    let lab = Lab::new();
+    lab.ok(json!({"node": "pve", "vmid": 101, "storage": "local", "drive": "ide0", "hostname": "web1"}));
+    lab.faults(json!([{"method": "DELETE", "path": "*/content/*", "action": "status", "status": 500}]));
+    lab.fails(native());
+    assert_eq!(lab.seeds().len(), 1);
+    lab.faults(json!([]));
+    assert_eq!(lab.ok(native())["changed"], json!(true));
+    assert!(lab.seeds().is_empty());
+    lab.unchanged(native());
+}
+
+#[test]
 fn a_running_vm_gets_new_content() {
     let lab = Lab::new();
     lab.ok(native());
