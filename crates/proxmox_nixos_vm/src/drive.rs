@@ -6,7 +6,7 @@ use pve_client::property::{self, PropertyString};
 use serde_json::Value;
 
 use crate::size::{self, Fit};
-use crate::text;
+use crate::{limits, text};
 
 /// What is in a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +91,65 @@ const BOOLEANS: [&str; 10] = [
     "ssd",
 ];
 
+/// What a dict can have besides: PVE's drive options.
+const OPTIONS: [&str; 55] = [
+    "aio",
+    "backup",
+    "bps",
+    "bps_max_length",
+    "bps_rd",
+    "bps_rd_length",
+    "bps_rd_max_length",
+    "bps_wr",
+    "bps_wr_length",
+    "bps_wr_max_length",
+    "cache",
+    "detect_zeroes",
+    "discard",
+    "efitype",
+    "format",
+    "import-from",
+    "iops",
+    "iops_max",
+    "iops_max_length",
+    "iops_rd",
+    "iops_rd_length",
+    "iops_rd_max",
+    "iops_rd_max_length",
+    "iops_wr",
+    "iops_wr_length",
+    "iops_wr_max",
+    "iops_wr_max_length",
+    "iothread",
+    "mbps",
+    "mbps_max",
+    "mbps_rd",
+    "mbps_rd_max",
+    "mbps_wr",
+    "mbps_wr_max",
+    "media",
+    "model",
+    "ms-cert",
+    "pre-enrolled-keys",
+    "product",
+    "queues",
+    "replicate",
+    "rerror",
+    "ro",
+    "scsiblock",
+    "serial",
+    "shared",
+    "size",
+    "snapshot",
+    "ssd",
+    "vendor",
+    "version",
+    "volume",
+    "werror",
+    "wwn",
+    "file",
+];
+
 /// Whether `key` names a drive of a VM.
 pub fn is_key(key: &str) -> bool {
     let index = ["ide", "sata", "scsi", "virtio"]
@@ -144,7 +203,11 @@ impl Drive {
                 "import_from" | "pre_enrolled_keys" | "ms_cert" => {
                     fields.insert(name.replace('_', "-"), value);
                 }
+                "storage" | "iso" => {
+                    fields.insert(name.clone(), value);
+                }
                 _ => {
+                    limits::key(name, &OPTIONS)?;
                     fields.insert(name.clone(), value);
                 }
             }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use ansible_module::Failure;
 use serde_json::Value;
 
-use crate::meaning;
 use crate::options::Options;
 use crate::state::State;
+use crate::{limits, meaning};
 
 /// What the tags of a VM must be, as they were read together with the digest that guards the change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Guard {
         let mut one = |option: &str, tag: &str| {
             let tags: Vec<String> = meaning::tags(tag).into_iter().collect();
             match tags.as_slice() {
-                [tag] => Some(tag.clone()),
+                [tag] if limits::tag(tag).is_ok() => Some(tag.clone()),
                 _ => {
                     mistakes.push(format!("{option}: '{tag}' is not one tag"));
                     None

@@ -13,6 +13,7 @@ mod find;
 mod guard;
 #[cfg(test)]
 mod hostile_tests;
+mod limits;
 mod meaning;
 mod migrate;
 mod nic;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pve_client::property::{self, PropertyString};
 use serde_json::Value;
 
-use crate::text;
+use crate::{limits, text};
 
 /// A network card, described or existing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,20 @@ const MODELS: [&str; 14] = [
     "vmxnet3",
 ];
 
+/// A card's options.
+const OPTIONS: [&str; 10] = [
+    "model",
+    "macaddr",
+    "bridge",
+    "firewall",
+    "link_down",
+    "mtu",
+    "queues",
+    "rate",
+    "tag",
+    "trunks",
+];
+
 /// Whether `key` names a network card.
 pub fn is_key(key: &str) -> bool {
     key.strip_prefix("net").is_some_and(text::is_index)
@@ -45,6 +59,9 @@ impl Nic {
     /// Read what a user or PVE wrote for the card `key`.
     pub fn parse(key: &str, value: &Value) -> Result<Self, String> {
         let fields = match value {
+            Value::String(text) if text.is_empty() => {
+                return Err(format!("{key}: '' is no network card; null removes one"));
+            }
             Value::String(text) => PropertyString::parse(text, Some("model"))
                 .map_err(|e| format!("{key}: {e}"))?
                 .iter()
@@ -52,7 +69,9 @@ impl Nic {
                 .collect(),
             Value::Object(map) => {
                 let mut fields = BTreeMap::new();
+                let known: Vec<&str> = OPTIONS.into_iter().chain(MODELS).collect();
                 for (name, value) in map.iter().filter(|(_, v)| !v.is_null()) {
+                    limits::key(name, &known).map_err(|e| format!("{key}: {e}"))?;
                     let value = text::scalar(value).ok_or_else(|| {
                         format!("{key}: {name} is a text, number or boolean, not {value}")
                     })?;
@@ -66,7 +85,22 @@ impl Nic {
                 ));
             }
         };
-        Self::from_fields(fields).map_err(|problem| format!("{key}: {problem}"))
+        let nic = Self::from_fields(fields).map_err(|problem| format!("{key}: {problem}"))?;
+        nic.check().map_err(|problem| format!("{key}: {problem}"))?;
+        Ok(nic)
+    }
+
+    /// Refuse values that PVE would refuse.
+    fn check(&self) -> Result<(), String> {
+        if let Some(mac) = &self.mac {
+            limits::mac(mac)?;
+        }
+        match self.options.get("tag") {
+            Some(tag) if !tag.parse().is_ok_and(|tag| (1..=4094).contains(&tag)) => {
+                Err(format!("tag is {tag}, which is no VLAN from 1 to 4094"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn from_fields(mut fields: BTreeMap<String, String>) -> Result<Self, String> {

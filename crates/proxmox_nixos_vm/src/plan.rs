@@ -78,7 +78,9 @@ impl Plan {
                 .chain(self.moves.keys())
                 .map(String::as_str),
         );
-        names.extend(self.boot.as_ref().map(|_| "boot"));
+        // It is also set to what it is, after drives.
+        let boot = self.boot.is_some() && self.before.get("boot") != self.after.get("boot");
+        names.extend(boot.then_some("boot"));
         names.extend(self.pool.as_ref().map(|_| "pool"));
         names.into_iter().collect()
     }
@@ -212,6 +214,13 @@ fn drives(plan: &mut Plan, wanted: &Wanted, have: &Config) {
     for (key, want) in &wanted.drives {
         let Some(current) = have.get(key) else {
             plan.allocates |= matches!(want.source, Source::New { .. } | Source::CloudInit(_));
+            if let Source::Volume(volid) = &want.source {
+                let held = have
+                    .iter()
+                    .filter_map(|(other, text)| conflict(wanted, &want.source, other, text));
+                let held = held.map(|why| format!("{key}: {volid} {why}"));
+                plan.refusals.extend(held);
+            }
             plan.sets(key, None, want.to_text());
             continue;
         };
@@ -249,6 +258,21 @@ fn drives(plan: &mut Plan, wanted: &Wanted, have: &Config) {
     }
 }
 
+/// Why the volume cannot be attached again, when it is the drive `other`, which is `text`.
+fn conflict(wanted: &Wanted, volume: &Source, other: &str, text: &str) -> Option<String> {
+    let drive = Drive::from_text(text).ok()?;
+    if drive.source != *volume {
+        return None;
+    }
+    let goes = wanted.remove.contains(other);
+    if goes && wanted.delete_volumes {
+        return Some(format!("is {other}, whose volume delete_disks deletes"));
+    }
+    // As two disks of one VM its guest would ruin it.
+    let stays = drive::is_key(other) && !goes;
+    stays.then(|| format!("is the disk {other} of this VM already"))
+}
+
 fn nics(plan: &mut Plan, wanted: &Wanted, have: &Config) {
     for (key, want) in &wanted.nics {
         let current = have.get(key);
@@ -273,6 +297,18 @@ fn nics(plan: &mut Plan, wanted: &Wanted, have: &Config) {
 }
 
 fn removals(plan: &mut Plan, wanted: &Wanted, have: &Config, running: bool) {
+    let there: Vec<&str> = wanted
+        .remove
+        .iter()
+        .map(String::as_str)
+        .filter(|key| have.contains_key(*key))
+        .collect();
+    if !there.is_empty() && have.get("protection").is_some_and(|on| on == "1") {
+        plan.refusals.push(format!(
+            "{} cannot be removed from a protected VM; set protection: false first",
+            there.join(", ")
+        ));
+    }
     for key in &wanted.remove {
         let Some(current) = have.get(key) else {
             continue;

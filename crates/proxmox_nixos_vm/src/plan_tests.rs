@@ -213,6 +213,62 @@ fn a_volume_is_deleted_only_when_that_is_said() {
 }
 
 #[test]
+fn a_volume_is_one_disk() {
+    let have = config(&[
+        ("scsi0", "local:101/vm-101-disk-0.raw,size=1G"),
+        ("unused0", "local:101/vm-101-disk-9.raw"),
+    ]);
+    let refusals = |options: Value| update(&wanted(options), &have, false, true).refusals;
+    let (first, unused) = ("local:101/vm-101-disk-0.raw", "local:101/vm-101-disk-9.raw");
+    assert_eq!(
+        refusals(json!({"scsi": {"scsi1": first}})),
+        [format!(
+            "scsi1: {first} is the disk scsi0 of this VM already"
+        )]
+    );
+    // From one place to another, but not if it would be deleted on the way.
+    let moved = json!({"scsi": {"scsi1": first}, "remove_disks": ["scsi0"]});
+    assert_eq!(refusals(moved.clone()), [""; 0]);
+    assert_eq!(refusals(json!({"scsi": {"scsi1": unused}})), [""; 0]);
+    for (mut options, key, volid) in [
+        (moved, "scsi0", first),
+        (
+            json!({"scsi": {"scsi1": unused}, "remove_disks": ["unused0"]}),
+            "unused0",
+            unused,
+        ),
+    ] {
+        options["delete_disks"] = json!(true);
+        assert_eq!(
+            refusals(options),
+            [format!(
+                "scsi1: {volid} is {key}, whose volume delete_disks deletes"
+            )]
+        );
+    }
+}
+
+#[test]
+fn nothing_is_removed_from_a_protected_vm() {
+    let have = config(&[
+        ("scsi1", "local:101/vm-101-disk-1.raw,size=1G"),
+        ("protection", "1"),
+    ]);
+    let options = json!({"remove_disks": ["scsi1"], "protection": false});
+    let plan = update(&wanted(options), &have, false, true);
+    assert_eq!(
+        plan.refusals,
+        ["scsi1 cannot be removed from a protected VM; set protection: false first"]
+    );
+    let gone = json!({"remove_disks": ["scsi7"]});
+    assert!(
+        update(&wanted(gone), &have, false, true)
+            .refusals
+            .is_empty()
+    );
+}
+
+#[test]
 fn drives_that_are_not_described_stay() {
     let have = config(&[
         ("ide0", "local:101/vm-101-cloudinit.qcow2,media=cdrom"),

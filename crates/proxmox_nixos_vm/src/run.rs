@@ -127,6 +127,18 @@ impl Job<'_> {
         }
     }
 
+    /// Check mode cannot know whether a lock that a run would wait for will go.
+    fn warn_if_locked(&self, vm: &State) {
+        if let Some(lock) = vm.config.get("lock")
+            && self.site.task.check_mode
+        {
+            self.site.task.warn(format!(
+                "{} is locked ({lock}); a run waits for that to end",
+                vm.object()
+            ));
+        }
+    }
+
     /// Whether a VM on another node is to be migrated.
     fn migrates(&self) -> bool {
         self.options.migrate && !matches!(self.options.state, Asked::Absent | Asked::Current)
@@ -229,7 +241,13 @@ impl Job<'_> {
         if !self.site.task.check_mode {
             destroy::destroy(self.site, &vm).await?;
         }
-        let msg = format!("removed {} from {}", vm.object(), vm.node);
+        self.warn_if_locked(&vm);
+        let did = if self.site.task.check_mode {
+            "would remove"
+        } else {
+            "removed"
+        };
+        let msg = format!("{did} {} from {}", vm.object(), vm.node);
         let before = vm.values();
         let shown = json!({"vmid": vm.vmid, "name": vm.name(), "status": before["status"], "config": before["config"]});
         let diff = Diff::new(shown, json!({})).header(vm.object());
@@ -443,6 +461,9 @@ impl Job<'_> {
             None => was.as_str(),
         };
         let changed = !actions.is_empty();
+        if changed {
+            self.warn_if_locked(&vm);
+        }
         let msg = message(&vm, check, &actions, &plan, due.as_ref());
         let created = created.map(|(_, plan)| plan);
         if let Some(due) = due {

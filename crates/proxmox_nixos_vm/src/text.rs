@@ -4,7 +4,8 @@ use serde_json::Value;
 
 /// Whether `text` is the number at the end of a key such as `scsi0`.
 pub fn is_index(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit())
+    let plain = text == "0" || !text.starts_with('0');
+    plain && !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A scalar as PVE writes it: booleans are `1` and `0`. Nothing for lists, dicts and null.

@@ -8,7 +8,7 @@ use crate::drive::{self, Drive};
 use crate::guard::Guard;
 use crate::nic::{self, Nic};
 use crate::options::{Options, State};
-use crate::{meaning, text};
+use crate::{limits, meaning, text};
 
 /// What the VM's configuration shall say. Only what is in here is managed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -124,7 +124,8 @@ impl Builder {
         ];
         if let Some(name) = options.name.as_deref().filter(|name| !is_dns_name(name)) {
             self.mistakes.push(format!(
-                "name: '{name}' is no DNS name; letters, digits, hyphens and dots are allowed"
+                "name: '{name}' is no DNS name: parts of at most 63 letters, digits and hyphens, joined by dots, \
+                 253 in all"
             ));
         }
         for (name, value) in plain {
@@ -133,7 +134,15 @@ impl Builder {
             }
         }
         if let Some(tags) = &options.tags {
-            let tags: Vec<String> = tags.iter().flat_map(|t| meaning::tags(t)).collect();
+            // An item that holds several would set tags that nobody who checked the list has seen.
+            let given = tags.iter().filter(|tag| !tag.is_empty());
+            let (tags, others): (Vec<_>, Vec<_>) = given
+                .map(|given| given.to_lowercase())
+                .partition(|given| limits::tag(given).is_ok());
+            for other in others {
+                let mistake = limits::tag(&other).err().unwrap_or_default();
+                self.mistakes.push(format!("tags: {mistake}"));
+            }
             let own = self.wanted.guard.own().map(str::to_owned);
             let tags: BTreeSet<String> = tags.into_iter().chain(own).collect();
             let text = tags.into_iter().collect::<Vec<_>>().join(";");
@@ -141,6 +150,9 @@ impl Builder {
         }
         if let Some(boot) = &options.boot {
             self.boot(boot);
+        }
+        if options.pool.as_deref() == Some("") {
+            self.mistakes.push("pool is empty".into());
         }
         self.wanted.pool.clone_from(&options.pool);
     }
@@ -313,11 +325,14 @@ impl Builder {
                 }
                 None => value,
             };
+        let checked = limits::device(name).and_then(|()| limits::value(name, &value));
+        self.mistakes.extend(checked.err());
         let value = (!value.is_empty()).then_some(value);
         self.wanted.plain.insert(name.to_owned(), value);
     }
 
     fn drive(&mut self, key: &str, value: &Value) {
+        self.mistakes.extend(limits::device(key).err());
         match Drive::parse(key, value) {
             Ok(drive) => {
                 self.wanted.drives.insert(key.to_owned(), drive);
@@ -327,6 +342,7 @@ impl Builder {
     }
 
     fn nic(&mut self, key: &str, value: &Value) {
+        self.mistakes.extend(limits::device(key).err());
         if value.is_null() {
             self.wanted.nics.insert(key.to_owned(), None);
             return;
@@ -358,13 +374,15 @@ impl Builder {
 
 /// PVE's format `dns-name`, which names of VMs have (PVE::JSONSchema).
 fn is_dns_name(text: &str) -> bool {
-    text.split('.').all(|label| {
+    let label = |label: &str| {
         let word = |c: u8| c.is_ascii_alphanumeric();
         let bytes = label.as_bytes();
         bytes.first().copied().is_some_and(word)
             && bytes.last().copied().is_some_and(word)
             && bytes.iter().all(|&c| word(c) || c == b'-')
-    })
+            && bytes.len() <= 63
+    };
+    text.len() <= 253 && text.split('.').all(label)
 }
 
 /// `True`, `yes` and the like as PVE's `1`; anything else as it is.
@@ -432,7 +450,9 @@ mod tests {
         let error = wanted(json!({
             "name": "web_1", "memory": 1, "scsi": {"ide0": "a:1"}, "net": {"eth0": "virtio"}, "serial": {"s": "socket"},
             "config": {"memory": 2, "cipassword": "x", "ide2": null, "kvm": "maybe", "unused0": "x", "args": ["a"]},
-            "ide": {"ide1": "a:1"}, "remove_disks": ["ide1", "floppy", "unused3"],
+            "ide": {"ide1": "a:1"}, "remove_disks": ["ide1", "floppy", "unused3"], "cores": 0, "pool": "",
+            "tags": ["web", "x nixos-installing", "a;b", "", "ü"], "sata": {"sata6": {"storage": "a", "size": 1, "dicsard": true}},
+            "virtio": {"virtio16": "a:1"},
         }))
         .unwrap_err();
         for part in [
@@ -449,6 +469,13 @@ mod tests {
             "ide1 is described and in remove_disks",
             "'floppy' is no drive",
             "set delete_disks to delete its volume",
+            "cores is 0; 1 is the least",
+            "pool is empty",
+            "tags: 'x nixos-installing' is no tag",
+            "tags: 'a;b' is no tag",
+            "tags: 'ü' is no tag",
+            "sata6: dicsard is none of aio, ",
+            "virtio16 is none of virtio0 to virtio15",
         ] {
             assert!(error.contains(part), "{part} in: {error}");
         }

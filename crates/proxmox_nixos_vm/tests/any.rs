@@ -55,7 +55,7 @@ fn plain() -> impl Strategy<Value = Description> {
         ("startup", vec![json!("order=1,up=30"), json!("up=5")]),
         (
             "tags",
-            vec![json!([]), json!(["b", "A"]), json!(["x;y", "b"])],
+            vec![json!([]), json!(["b", "A"]), json!(["x", "y", "b"])],
         ),
         (
             "description",

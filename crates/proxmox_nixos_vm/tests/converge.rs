@@ -437,7 +437,12 @@ fn mistakes_are_named_before_anything_is_made() {
             "invalid_option",
             "DNS name",
         ),
-        (json!({"bios": "uefi"}), "invalid_parameter", "bios"),
+        (
+            json!({"bios": "uefi"}),
+            "invalid_option",
+            "none of seabios, ovmf",
+        ),
+        (json!({"ostype": "nixos"}), "invalid_parameter", "ostype"),
         (json!({"vmid": 99}), "invalid_option", "VMIDs begin at 100"),
         (
             json!({"node": null, "migrate": true}),

@@ -79,9 +79,11 @@ impl Client {
                 || host.contains('/')
                 || host.contains(char::is_whitespace)
                 || host.contains('@')
+                // Two colons and more are an IPv6 address.
+                || host.matches(':').count() == 1
             {
                 return Err(Error::Settings(format!(
-                    "'{host}' is no host name or address (no scheme, no path, no port)"
+                    "'{host}' is no host name or address (no scheme, no path, no port, which is an option of its own)"
                 )));
             }
         }

@@ -4,6 +4,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 /// `$XDG_CACHE_HOME/nixos-proxmox`, else `~/.cache/nixos-proxmox`.
 ///
 /// # Errors
@@ -37,9 +39,18 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
         .create(dir)
 }
 
-/// A file name made of `text`: what is not a letter, digit, `.`, `_` or `-` becomes `_`.
+/// A file name made of `text`: what is not a letter, digit, `.`, `_` or `-` becomes `_`. Of one that a file system would
+/// refuse as too long the end is a checksum.
 pub fn file_name(text: &str) -> String {
-    text.chars()
+    let (start, sum) = match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => (
+            &text[..end],
+            format!("_{}", &hex::encode(Sha256::digest(text))[..32]),
+        ),
+        None => (text, String::new()),
+    };
+    start
+        .chars()
         .map(|c| {
             if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
                 c
@@ -47,11 +58,28 @@ pub fn file_name(text: &str) -> String {
                 '_'
             }
         })
+        .chain(sum.chars())
         .collect()
 }
+
+/// The characters of a text that a file name has.
+const LONGEST: usize = 150;
 
 fn absolute(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable)
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_are_of_any_text_and_told_apart() {
+        assert_eq!(file_name("vmid pve1:8006/ü"), "vmid_pve1_8006__");
+        let long = |end: &str| file_name(&("ü/".repeat(500) + end));
+        assert_ne!(long("a"), long("b"));
+        assert_eq!(long("a").len(), LONGEST + 33);
+    }
 }

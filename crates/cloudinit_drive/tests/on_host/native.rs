@@ -128,7 +128,9 @@ fn one_kind_replaces_the_other() {
 fn a_seed_that_an_interrupted_run_left_goes_with_the_next() {
     let lab = Lab::new();
     lab.ok(json!({"node": "pve", "vmid": 101, "storage": "local", "drive": "ide0", "hostname": "web1"}));
-    lab.faults(json!([{"method": "DELETE", "path": "*/content/*", "action": "status", "status": 500}]));
+    lab.faults(
+        json!([{"method": "DELETE", "path": "*/content/*", "action": "status", "status": 500}]),
+    );
     lab.fails(native());
     assert_eq!(lab.seeds().len(), 1);
     lab.faults(json!([]));
