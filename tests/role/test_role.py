@@ -161,7 +161,23 @@ def test_an_installed_machine_whose_key_is_lost_says_what_to_do(play):
 
 def test_the_tags_of_the_role_are_its_own(play):
     code, output = play("-e", '{"nixos_vm_tags": ["web", "NixOS-Installed"]}')
-    assert code != 0 and "nixos_vm_tags must not contain" in output, output
+    assert code != 0 and "and must not contain nixos-installed" in output, output
+    # One item that would be two tags.
+    for tag in ("x nixos-installing", "x;nixos-provisioning", "x,nixos-installing"):
+        code, output = play("-e", f'{{"nixos_vm_tags": ["{tag}"]}}')
+        assert code != 0 and "nixos_vm_tags must be one tag each" in output, output
+    assert not play.lab.writes()
+
+
+def test_an_installed_machine_boots_from_the_disk_that_it_is_on(play):
+    play.vm(scsi={"scsi2": "local:1"}, boot="order=scsi2")
+    code, output = play("--tags", "provision", "-e", '{"nixos_vm_scsi": {"scsi2": "local:1", "scsi10": "local:1"}}')
+    config = play.vm(state="current")["config"]
+    assert code == 0 and config["boot"] == "order=scsi2" and "scsi10" in config, output
+    writes = play.lab.writes()
+    code, output = play("--tags", "provision", "-e", '{"nixos_vm_scsi": {"scsi2": "local:1", "scsi1": "local:1"}}')
+    assert code != 0 and "scsi1, which it would boot from" in output, output
+    assert play.lab.writes() == writes
 
 
 def test_two_hosts_are_never_one_machine(play):
@@ -169,6 +185,13 @@ def test_two_hosts_are_never_one_machine(play):
     code, output = play("--tags", "upload,provision")
     assert code != 0 and "Several hosts of this play would be one VM" in output, output
     assert not play.vm(state="current")["exists"]
+    # Whatever they are called, and wherever that is said.
+    playbook = play.inventory.parent / "own.yml"
+    names = "{{ inventory_hostname | replace('.', '-') }}", "web"
+    for name, made in zip(names, (True, False), strict=True):
+        playbook.write_text(f"- {{hosts: all, gather_facts: false, vars: {{nixos_vm_name: \"{name}\"}}, roles: [nixos_vm]}}\n")
+        code, output = play("--tags", "upload,provision", playbook=str(playbook))
+        assert (code == 0) == made and ("Several hosts of this play would be one VM" in output) != made, output
     play.hosts("web1")
 
 

@@ -60,7 +60,7 @@ fn only_differences_are_sent() {
     assert_eq!(
         changed["msg"],
         format!(
-            "VM {vmid} (web1) on pve: changed boot, description, memory, net0, numa, scsi0, scsi1, tags"
+            "VM {vmid} (web1) on pve: changed description, memory, net0, numa, scsi0, scsi1, tags"
         )
     );
     assert_eq!(config["memory"], "700");
