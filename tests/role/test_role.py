@@ -1,5 +1,6 @@
 """What the role does, and refuses to do, on the way: with simulated guests, which no login reaches."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -160,13 +161,42 @@ def test_an_installed_machine_whose_key_is_lost_says_what_to_do(play):
 
 
 def test_the_tags_of_the_role_are_its_own(play):
+    writes = play.lab.writes()
     code, output = play("-e", '{"nixos_vm_tags": ["web", "NixOS-Installed"]}')
     assert code != 0 and "and must not contain nixos-installed" in output, output
     # One item that would be two tags.
     for tag in ("x nixos-installing", "x;nixos-provisioning", "x,nixos-installing"):
         code, output = play("-e", f'{{"nixos_vm_tags": ["{tag}"]}}')
         assert code != 0 and "nixos_vm_tags must be one tag each" in output, output
-    assert not play.lab.writes()
+    assert play.lab.writes() == writes
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"nixos_vm_tags": "web,prod"}, "nixos_vm_tags must be a list"),
+    ({"nixos_vm_scsi": {}}, "nixos_vm_scsi must describe the disk"),
+    ({"nixos_vm_ip": "10.77.0.32"}, "nixos_vm_ip must be dhcp, or an IPv4 address"),
+    ({"nixos_vm_gateway": "fe80::1"}, "nixos_vm_gateway must be an IPv4 address"),
+    ({"nixos_vm_installer_drive": "sata2"}, "nixos_vm_installer_drive must be one of ide0 to ide3"),
+    ({"nixos_vm_installer_drive": "ide0"}, "must be two drives"),
+    ({"nixos_vm_scsi": {"scsi0": "local:400/vm-400-disk-0.raw"}}, "Whatever is on it would be overwritten"),
+    ({"nixos_vm_scsi": {"scsi0": {"volume": "local:400/vm-400-disk-0.raw"}}}, "Whatever is on it would be overwritten"),
+])
+def test_variables_that_cannot_be_used_are_said_before_anything_is_made(play, given, said):
+    writes = play.lab.writes()
+    for flags in ((), ("--check",)):
+        code, output = play(*flags, "-e", json.dumps(given))
+        assert code != 0 and said in re.sub(r"\s+", " ", output), output
+    assert play.lab.writes() == writes
+
+
+def test_a_protected_machine_is_not_destroyed_in_part(play):
+    assert play("--tags", "upload,provision")[0] == 0
+    play.vm(state="present", protection=True)
+    writes = play.lab.writes()
+    code, output = play("-e", "nixos_vm_confirm_destroy=web1", playbook="playbooks/destroy.yml")
+    assert code != 0 and "web1 is protected in Proxmox VE" in output, output
+    assert play.lab.writes() == writes
+    play.vm(state="present", protection=False)
 
 
 def test_an_installed_machine_boots_from_the_disk_that_it_is_on(play):

@@ -139,9 +139,13 @@ pub fn native(options: &Options) -> Result<Native, Failure> {
         card(key)?;
         keys.insert(key.clone(), Some(ip_config(key, value)?.to_string()));
     }
+    // The hash of an empty password would let anybody in.
+    if options.cipassword.as_ref().is_some_and(Secret::is_empty) {
+        keys.insert("cipassword".to_owned(), None);
+    }
     Ok(Native {
         keys,
-        password: options.cipassword.clone(),
+        password: options.cipassword.clone().filter(|given| !given.is_empty()),
     })
 }
 

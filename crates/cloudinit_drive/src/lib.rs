@@ -53,6 +53,13 @@ impl Module for CloudinitDrive {
     }
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+        // Refused below, but not shown for that.
+        let listed = options.ssh_authorized_keys.iter().flatten();
+        for given in listed.chain(&options.sshkeys) {
+            if given.contains("PRIVATE KEY") {
+                task.secret(given);
+            }
+        }
         if !state::is_drive(&options.drive) {
             return Err(Failure::new(
                 "invalid_option",

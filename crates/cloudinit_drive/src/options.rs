@@ -191,7 +191,7 @@ pub struct Options {
     pub ciuser: Option<String>,
 
     /// That user's password (O(kind=native)). It is hashed before it is sent; a value that is a SHA-256 or SHA-512 crypt
-    /// hash already is sent as it is.
+    /// hash already is sent as it is. An empty one means none.
     pub cipassword: Option<Secret>,
 
     /// Public keys that may log in as O(ciuser), one a line (O(kind=native)).

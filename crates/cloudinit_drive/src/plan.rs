@@ -132,6 +132,14 @@ impl Plan {
         }
         plan.detach.sort();
         plan.detach.dedup();
+        // Said before the medium is taken out, which Proxmox VE would still do.
+        if let (Some(drive), Some("1")) = (plan.detach.first(), vm.next("protection")) {
+            let msg =
+                format!("VM {vmid} is protected, so Proxmox VE does not remove its drive {drive}");
+            return Err(Failure::new("protected", msg)
+                .object(format!("VM {vmid}"))
+                .hint("set protection: false first (proxmox_nixos_vm)"));
+        }
         old_seeds.sort();
         old_seeds.dedup();
         plan.delete = old_seeds;

@@ -98,6 +98,13 @@ impl Seed {
             Some(Payload::Dict(dict)) => Some(config_text(dict.clone())),
             None => None,
         };
+        let is_none = |text: &&String| text.parse::<std::net::IpAddr>().is_err();
+        if let Some(text) = input.nameservers.iter().find(is_none) {
+            return Err(Error::Network {
+                what: format!("nameservers: {text:?}"),
+                problem: "is no IP address",
+            });
+        }
         let layout = input.layout;
         let network = match &input.network_config {
             Some(own) => Some(layout.own_network(own)?),

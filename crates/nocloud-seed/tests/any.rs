@@ -56,12 +56,16 @@ prop_compose! {
         authorized_keys in prop::collection::vec(prop_oneof![any::<String>(), "ssh-rsa [ -~é]{1,9}"], 0..3),
         ip in "(ip|gw|ip6|gw6|.)=(dhcp|auto|[0-9./:a-f]{0,12}|10\\.0\\.0\\.1/[0-9]{1,3})",
         mac in any::<String>(),
-        nameservers in prop::collection::vec(any::<String>(), 0..3),
+        nameservers in prop::collection::vec(prop_oneof![
+            20 => any::<std::net::IpAddr>().prop_map(|address| address.to_string()),
+            1 => any::<String>(),
+        ], 0..3),
+        search_domains in prop::collection::vec(any::<String>(), 0..3),
     ) -> Input {
         let nic = IpConfig::parse("ipconfig0", &ip).ok().map(|ip| Nic { name: "net0".into(), mac, ip });
         Input {
             layout, user_data, vendor_data, meta_data, network_config, hostname, authorized_keys,
-            nics: nic.into_iter().collect(), search_domains: nameservers.clone(), nameservers,
+            nics: nic.into_iter().collect(), search_domains, nameservers,
             host_keys: Vec::new(),
         }
     }

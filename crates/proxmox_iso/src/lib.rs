@@ -65,9 +65,11 @@ impl Module for ProxmoxIso {
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         let deadline = Deadline::after(Duration::from_secs(options.timeout));
-        if let Some(password) = options.url.as_deref().and_then(url_password) {
-            task.secret(password);
-        }
+        let api_url = options.github_release.as_ref();
+        let api_url = api_url.map(|release| release.api_url.as_str());
+        let urls = options.url.as_deref().into_iter().chain(api_url);
+        urls.filter_map(url_password)
+            .for_each(|password| task.secret(password));
         options.checksum()?;
         let client = options.connection.client()?;
         let source = match options.state {

@@ -158,6 +158,17 @@ pub fn is_key(key: &str) -> bool {
     is_state_disk(key) || index.is_some_and(text::is_index)
 }
 
+/// The VM that the volume of a drive's text belongs to, by PVE's names (`vm-100-disk-0`, `base-100-disk-0`).
+pub fn owner(key: &str, text: &str) -> Option<u32> {
+    let drive = is_key(key).then(|| Drive::from_text(text).ok())??;
+    let Source::Volume(volid) = drive.source else {
+        return None;
+    };
+    let name = volid.rsplit(['/', ':']).next()?;
+    let rest = name.strip_prefix("vm-").or(name.strip_prefix("base-"))?;
+    rest.split('-').next()?.parse().ok()
+}
+
 /// Whether `key` names a disk of the firmware's own, whose content is made once.
 pub fn is_state_disk(key: &str) -> bool {
     matches!(key, "efidisk0" | "tpmstate0")

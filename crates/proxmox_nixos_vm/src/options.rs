@@ -246,7 +246,8 @@ pub struct Options {
     pub delete_disks: bool,
 
     /// With O(state=stopped) and O(state=restarted): stop the VM hard if it does not shut down in time. With O(state=absent):
-    /// stop a running VM hard, then remove it. With O(vmid) and O(name): rename the VM that has this ID.
+    /// stop a running VM hard, then remove it. With O(vmid) and O(name): rename the VM that has this ID. Attach an existing
+    /// volume although its name says that it is a disk of another VM.
     #[serde(default)]
     pub force: bool,
 

@@ -8,6 +8,7 @@ use pve_module::{Inventory, Lock, Seen};
 use serde_json::{Map, Value, json};
 
 use crate::create::{self, Creation, Request};
+use crate::drive;
 use crate::find;
 use crate::options::{Options, State as Asked};
 use crate::plan::{self, Plan};
@@ -28,6 +29,14 @@ enum Power {
 
 /// Do the task.
 pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+    // Refused below, but not shown for that.
+    let misplaced = options
+        .config
+        .as_ref()
+        .and_then(|config| config.get("cipassword"));
+    if let Some(password) = misplaced.and_then(Value::as_str) {
+        task.secret(password);
+    }
     let wanted = Wanted::from_options(&options)
         .map_err(|mistakes| Failure::new("invalid_option", mistakes))?;
     let range = options.vmid_range.as_deref().map(VmidRange::parse);
@@ -125,6 +134,25 @@ impl Job<'_> {
                 "VM {vmid} is on node {is_on} and not on {node}; it is managed where it is"
             ));
         }
+    }
+
+    /// Refuse to attach a disk whose name says that it is another VM's, which may be running with it.
+    fn refuse_others_disks(&self, plan: &Plan, vm: Option<&State>) -> Result<(), Failure> {
+        let vmid = vm.map(|vm| vm.vmid).or(self.options.vmid);
+        let taken = plan.set.iter().find_map(|(key, text)| {
+            let is_there = vm.is_some_and(|vm| vm.config.contains_key(key));
+            let owner = drive::owner(key, text).filter(|owner| Some(*owner) != vmid && !is_there);
+            Some((key, text, owner?))
+        });
+        let Some((key, text, owner)) = taken.filter(|_| !self.options.force) else {
+            return Ok(());
+        };
+        let object = vm.map_or_else(|| self.described(), State::object);
+        let msg = format!("{key}: {text} is a disk of VM {owner}, not of {object}");
+        Err(Failure::new("refused", msg).object(object).hint(
+            "two VMs ruin a disk that they share; hand it over with qm disk move ... --target-vmid, begin with a copy of it \
+             (import_from), or set force: true",
+        ))
     }
 
     /// Check mode cannot know whether a lock that a run would wait for will go.
@@ -278,6 +306,7 @@ impl Job<'_> {
             None => plan::create(self.wanted),
         };
         update::refuse(&plan, &self.described())?;
+        self.refuse_others_disks(&plan, None)?;
         rights::check(&plan, self.site.client.caller(), &self.described())?;
         let node = self.options.node.as_deref();
         let node = node.or(source.as_ref().map(|(_, template)| template.node.as_str()));
@@ -395,6 +424,7 @@ impl Job<'_> {
         let was = vm.status.clone();
         let mut plan = update::plan(self.site, self.wanted, &vm).await?;
         update::refuse(&plan, &vm.object())?;
+        self.refuse_others_disks(&plan, Some(&vm))?;
         if self.options.wait_for_address && self.options.state == Asked::Present && !vm.running() {
             return Err(agent::not_running(&vm));
         }
@@ -557,6 +587,7 @@ fn message(
 }
 
 fn difference(vm: &State, created: Option<Plan>, plan: Plan, was: &str, will_be: &str) -> Diff {
+    let made = created.is_some();
     let (mut before, mut after) = match created {
         Some(made) => (
             Map::new(),
@@ -564,7 +595,7 @@ fn difference(vm: &State, created: Option<Plan>, plan: Plan, was: &str, will_be:
         ),
         None => (plan.before, plan.after),
     };
-    if !before.is_empty() || was != will_be {
+    if !made && (!before.is_empty() || was != will_be) {
         before.insert("status".into(), was.into());
     }
     after.insert("status".into(), will_be.into());

@@ -51,6 +51,7 @@ pub async fn apply(
     first: Plan,
 ) -> Result<State, Failure> {
     let (mut vm, mut plan) = (vm, first);
+    let mut changed = false;
     for attempt in 1.. {
         refuse(&plan, &vm.object())?;
         if plan.is_empty() {
@@ -59,9 +60,9 @@ pub async fn apply(
         precheck::check(site, &vm.node, &Needs::of(&plan)).await?;
         let moves = !plan.moves.is_empty();
         let done = if moves {
-            move_disks(site, wanted, &vm, &plan).await
+            move_disks(site, wanted, &vm, &plan, &mut changed).await
         } else {
-            steps(site, &vm, &plan).await
+            steps(site, &vm, &plan, &mut changed).await
         };
         let error = match done {
             Ok(()) if moves => None,
@@ -89,17 +90,32 @@ pub async fn apply(
         let unplugged = is_unplug_problem(&error);
         let unsettled = error.may_have_happened() || is_conflict(&error) || unplugged;
         if !unsettled || attempt >= ATTEMPTS || site.deadline.expired() {
-            return Err(failed("change", &vm.object(), error));
+            changed |= error.may_have_happened();
+            let failure = failed("change", &vm.object(), error);
+            return Err(after(changed, &vm, failure));
         }
         settle(site, &vm).await?;
         vm = State::read(site, &vm.node, vm.vmid).await?;
         check(guard, &vm, error.may_have_happened())?;
         plan = self::plan(site, wanted, &vm).await?;
         if unplugged && plan.set.keys().any(|key| key != "boot") {
-            return Err(failed("change", &vm.object(), error));
+            let failure = failed("change", &vm.object(), error);
+            return Err(after(changed, &vm, failure));
         }
     }
     Ok(vm)
+}
+
+/// A failure that says so when something had been changed before it.
+fn after(changed: bool, vm: &State, failure: Failure) -> Failure {
+    if changed {
+        failure
+            .with("changed", true)
+            .with("vmid", vm.vmid)
+            .with("node", &vm.node)
+    } else {
+        failure
+    }
 }
 
 /// Check the guard on a VM that was read again, `lost` when that was because of an answer that did not come.
@@ -122,6 +138,7 @@ async fn move_disks(
     wanted: &Wanted,
     vm: &State,
     plan: &Plan,
+    changed: &mut bool,
 ) -> Result<(), Error> {
     let path = format!("/nodes/{}/qemu/{}/move_disk", vm.node, vm.vmid);
     let mut digest = vm.digest.clone();
@@ -139,11 +156,13 @@ async fn move_disks(
         site.client
             .post_task(&path, &params, site.deadline, watch)
             .await?;
+        *changed = true;
     }
     Ok(())
 }
 
-async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
+/// Carry the plan out; `changed` says afterwards, also after an error, whether anything was.
+async fn steps(site: &Site<'_>, vm: &State, plan: &Plan, changed: &mut bool) -> Result<(), Error> {
     let object = vm.object();
     let config = format!("/nodes/{}/qemu/{}/config", vm.node, vm.vmid);
     let mut digest = vm.digest.clone();
@@ -169,6 +188,7 @@ async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
         site.client
             .put(&config, &guarded(params), site.deadline)
             .await?;
+        *changed = true;
     }
     let left = |key: &&str| plan.eject.is_empty() || *key != "tags";
     let delete: Vec<&str> = plan
@@ -198,6 +218,7 @@ async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
                 .put(&config, &guarded(params), site.deadline)
                 .await?;
         }
+        *changed = true;
     }
     for (disk, bytes) in &plan.grow {
         site.says("resize", &object);
@@ -210,9 +231,11 @@ async fn steps(site: &Site<'_>, vm: &State, plan: &Plan) -> Result<(), Error> {
                 .task(upid, site.deadline, site.watches("resize", &object))
                 .await?;
         }
+        *changed = true;
     }
     if let Some(pool) = &plan.pool {
         join_pool(site, pool, vm.vmid).await?;
+        *changed = true;
     }
     if let Some(boot) = &plan.boot {
         let params = guarded(Params::new().with("boot", boot));

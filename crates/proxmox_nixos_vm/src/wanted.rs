@@ -34,7 +34,7 @@ pub struct Wanted {
 }
 
 /// Names that the API takes beside a VM's configuration, and ones that other options or modules are for.
-const NOT_CONFIG: [(&str, &str); 19] = [
+const NOT_CONFIG: [(&str, &str); 21] = [
     ("archive", "restoring a backup is not done by this module"),
     ("background_delay", "it is not a part of the configuration"),
     ("bootdisk", "use boot"),
@@ -45,12 +45,14 @@ const NOT_CONFIG: [(&str, &str); 19] = [
     ("force", "use the option force"),
     ("lock", "only PVE sets it"),
     ("meta", "only PVE sets it"),
+    ("name", "use the option name"),
     ("node", "use the option node"),
     ("pool", "use the option pool"),
     ("revert", "it is not a part of the configuration"),
     ("skiplock", "it is not a part of the configuration"),
     ("sshkeys", "use the module cloudinit_drive"),
     ("start", "use state=started"),
+    ("tags", "use the option tags"),
     ("template", "use state=template"),
     ("unique", "it is not a part of the configuration"),
     ("vmid", "use the option vmid"),

@@ -462,6 +462,52 @@ fn mistakes_are_named_before_anything_is_made() {
 }
 
 #[test]
+fn a_disk_of_another_vm_is_not_attached() {
+    let lab = Lab::new();
+    let other = json!({"node": "pve", "name": "other", "scsi": {"scsi0": "local:0.0625"}, "state": "started"});
+    let vmid = lab.ok(other)["vmid"].as_u64().unwrap();
+    let volid = volume(&lab.config(vmid), "scsi0");
+    let writes = lab.writes();
+    let thief = json!({"node": "pve", "name": "thief", "scsi": {"scsi0": volid}});
+    let more = json!({"scsi": {"scsi0": "local:1", "scsi3": volid}});
+    for options in [thief.clone(), with(web1(), more)] {
+        let refused = lab.fails(options);
+        assert_eq!(refused["error"]["kind"], "refused");
+        let part = format!("is a disk of VM {vmid}, not of");
+        assert!(
+            refused["msg"].as_str().unwrap().contains(&part),
+            "{refused:#}"
+        );
+    }
+    assert_eq!(lab.writes(), writes);
+    let forced = lab.ok(with(thief, json!({"force": true})));
+    assert_eq!(volume(&forced["config"], "scsi0"), volid);
+}
+
+#[test]
+fn what_was_changed_before_a_failure_is_said() {
+    let lab = Lab::new();
+    let disks = json!({"name": "web1", "node": "pve", "scsi": {"scsi0": "local:0.0625"}});
+    let made = lab.ok(disks.clone());
+    assert_eq!(made["diff"]["before"], json!({}), "{made:#}");
+    let cores = with(disks, json!({"cores": 3, "scsi": {"scsi0": "local:0.125"}}));
+    lab.faults(json!([{"method": "PUT", "path": "*/resize", "action": "task-fail", "message": "no space"}]));
+    let failed = lab.fails(cores.clone());
+    assert_eq!(
+        (&failed["changed"], &failed["vmid"]),
+        (&json!(true), &made["vmid"]),
+        "{failed:#}"
+    );
+    // Nothing but that is left to do.
+    let failed = lab.fails(cores);
+    assert_eq!(
+        failed.get("changed").unwrap_or(&json!(false)),
+        &json!(false),
+        "{failed:#}"
+    );
+}
+
+#[test]
 fn without_a_node_one_is_chosen() {
     let lab = Lab::new();
     let made = lab.ok(json!({"name": "anywhere", "scsi": {"scsi0": "local:1"}}));
