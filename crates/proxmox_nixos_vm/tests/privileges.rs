@@ -44,12 +44,12 @@ fn the_documented_roles_are_enough_for_several_nodes() {
     lab.nodes(json!({"pve": {"maxmem": 8, "mem": 7}, "b": {"maxmem": 8, "mem": 1}}));
     let vm = |more: Value| {
         let vm = json!({
-            "name": "web1", "scsi": {"scsi0": "local-zfs:1"}, "state": "started", "migrate": true, "timeout": 60,
+            "name": "web1", "scsi": {"scsi0": "local-zfs:1"}, "state": "started", "timeout": 60,
         });
         common::with(vm, more)
     };
     assert_eq!(lab.ok(vm(json!({})))["node"], "b");
-    let moved = lab.ok(vm(json!({"node": "pve"})));
+    let moved = lab.ok(vm(json!({"node": "pve", "migrate": true})));
     assert_eq!(
         (&moved["node"], &moved["actions"]),
         (&json!("pve"), &json!(["migrate"]))
