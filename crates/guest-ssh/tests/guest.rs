@@ -6,14 +6,13 @@ mod sshd;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use deadline::Deadline;
 use guest_ssh::{
     Connection, Error, Identity, Kind, Label, Login, Patience, System, Target, wait_for,
 };
-use sshd::{INSTALLED, INSTALLER, OTHER, Sshd, keygen};
+use sshd::{INSTALLED, INSTALLER, OTHER, Sshd, keygen, locked_keygen};
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(60))
@@ -147,12 +146,7 @@ async fn a_refused_login_is_told_from_a_wrong_server() {
 async fn a_bad_key_file_is_noticed_before_connecting() {
     let sshd = Sshd::start(INSTALLER);
     let key = sshd.path("locked");
-    let status = Command::new("ssh-keygen")
-        .args(["-q", "-N", "secret", "-t", "ed25519", "-f"])
-        .arg(&key)
-        .status()
-        .unwrap();
-    assert!(status.success());
+    locked_keygen(&key, "ed25519", "secret");
     for (path, reason) in [
         (key, "passphrase"),
         (sshd.path("absent"), "No such file"),

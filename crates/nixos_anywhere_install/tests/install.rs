@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sshd::{INSTALLED, INSTALLER, OTHER, Sshd, executable, keygen};
+use sshd::{INSTALLED, INSTALLER, OTHER, Sshd, executable, keygen, locked_keygen};
 
 const SYSTEM: &str = "/nix/store/aaa-nixos-system-web1";
 
@@ -542,12 +542,7 @@ fn the_installed_system_is_verified() {
 fn a_user_key_with_a_passphrase_is_an_error_at_once() {
     let lab = Lab::new(INSTALLER);
     let key = lab.path("locked");
-    let status = Command::new("ssh-keygen")
-        .args(["-q", "-N", "secret", "-t", "ed25519", "-f"])
-        .arg(&key)
-        .status()
-        .unwrap();
-    assert!(status.success());
+    locked_keygen(&key, "ed25519", "secret");
     let result = lab.run(json!({"private_key_file": key}));
     assert_eq!(result["error"]["kind"], "identity", "{result}");
     assert!(text(&result, "/msg").contains("passphrase"), "{result}");

@@ -3,11 +3,12 @@
 mod common;
 
 use common::*;
+use pve_client::Params;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_vm_uses_is_not_deleted() {
-    let world = World::new().await;
+    let world = World::new();
     for name in ["nixos-1.iso", "nixos-2.iso", "nixos-3.iso", "other.iso"] {
         assert_changed(
             &world
@@ -53,7 +54,7 @@ async fn what_a_vm_uses_is_not_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_running_vm_uses_is_not_replaced() {
-    let world = World::new().await;
+    let world = World::new();
     assert_changed(
         &world.run(json!({"src": world.file("x.iso", b"old")})).await,
         true,
@@ -63,7 +64,9 @@ async fn what_a_running_vm_uses_is_not_replaced() {
     let refused = world.run(replace.clone()).await;
     assert_failed(&refused, "in_use", &["VM 101", "running", "another name"]);
     assert_eq!(std::fs::read(world.stored("x.iso")).unwrap(), b"old");
-    world.api("POST", "/nodes/pve/qemu/101/status/stop").await;
+    world
+        .task("/nodes/pve/qemu/101/status/stop", &Params::new())
+        .await;
     assert_changed(&world.run(replace).await, true);
     assert_eq!(
         std::fs::read(world.stored("x.iso")).unwrap(),
@@ -73,13 +76,16 @@ async fn what_a_running_vm_uses_is_not_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_not_see_vms_is_told_so() {
-    let world = World::new().await;
+    let world = World::new();
     assert_changed(
         &world.run(json!({"src": world.file("x.iso", b"x")})).await,
         true,
     );
-    let mut options =
-        world.grant(&[("/storage/local", &["Datastore.Allocate", "Datastore.Audit"])]);
+    world.grant(
+        "pveum role add Deleting --privs \"Datastore.Allocate Datastore.Audit\"\n\
+         pveum acl modify /storage/local --roles Deleting",
+    );
+    let mut options = world.with_token("empty");
     options["name"] = json!("x.iso");
     options["state"] = json!("absent");
     let result = world.run(options).await;

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploaded_once_then_unchanged_then_gone() {
-    let world = World::new().await;
+    let world = World::new();
     let content = vec![42; 300_000];
     let src = world.file("nix os.iso", &content);
-    let progress = world.dir.path().join("progress");
+    let progress = world.path("progress");
     let task = json!({"src": src, "checksum": sha256(&content), "progress_path": progress});
 
     let checked = world
@@ -77,7 +77,7 @@ async fn uploaded_once_then_unchanged_then_gone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn something_else_of_that_name_is_refused_or_replaced() {
-    let world = World::new().await;
+    let world = World::new();
     let (old, same_size, longer) = (vec![1; 1000], vec![2; 1000], vec![3; 2000]);
     let src = |content: &[u8]| world.file("x.iso", content);
     assert_changed(&world.run(json!({"src": src(&old)})).await, true);
@@ -105,7 +105,7 @@ async fn something_else_of_that_name_is_refused_or_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_checksum_leaves_the_old_iso() {
-    let world = World::new().await;
+    let world = World::new();
     assert_changed(
         &world.run(json!({"src": world.file("x.iso", b"old")})).await,
         true,
@@ -124,7 +124,7 @@ async fn a_wrong_checksum_leaves_the_old_iso() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn storages_and_nodes_are_checked_before_the_transfer() {
-    let world = World::new().await;
+    let world = World::new();
     let src = world.file("x.iso", b"content");
     let run = async |option: &str, value: &str| world.run(json!({"src": src, option: value})).await;
     assert_failed(
@@ -149,13 +149,13 @@ async fn storages_and_nodes_are_checked_before_the_transfer() {
     );
     let missing = world.run(json!({"src": "/does/not/exist.iso"})).await;
     assert_failed(&missing, "file", &["/does/not/exist.iso", "No such file"]);
-    let log = std::fs::read_to_string(world.dir.path().join("host/requests.jsonl")).unwrap();
+    let log = std::fs::read_to_string(world.path("pve/requests.jsonl")).unwrap();
     assert!(!log.contains("/upload"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_right_comes_with_the_command_that_grants_it() {
-    let world = World::new().await;
+    let world = World::new();
     let mut options = world.with_token("empty");
     options["src"] = json!(world.file("x.iso", b"content"));
     let result = world.run(options).await;
@@ -174,7 +174,7 @@ async fn a_missing_right_comes_with_the_command_that_grants_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_not_known_or_not_trusted_or_not_there_is_named() {
-    let world = World::new().await;
+    let world = World::new();
     let src = world.file("x.iso", b"content");
     let run = async |options: Value| {
         let mut all = options;
@@ -219,7 +219,7 @@ async fn who_is_not_known_or_not_trusted_or_not_there_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hosts_in_parallel_upload_once() {
-    let world = World::new().await;
+    let world = World::new();
     let content = vec![9; 5_000_000];
     let task = json!({"src": world.file("x.iso", &content), "checksum": sha256(&content)});
     let (a, b, c, d) = tokio::join!(
@@ -244,8 +244,7 @@ async fn an_upload_whose_answer_was_lost_is_settled_by_looking() {
     let upload = "/nodes/pve/storage/local/upload";
     let world = World::with_faults(
         json!([{"method": "POST", "path": upload, "nth": 1, "action": "drop-after"}]),
-    )
-    .await;
+    );
     let src = world.file("x.iso", b"content");
     assert_changed(&world.run(json!({"src": src})).await, true);
     assert_changed(&world.run(json!({"src": src})).await, false);
@@ -255,7 +254,7 @@ async fn an_upload_whose_answer_was_lost_is_settled_by_looking() {
 async fn a_task_that_fails_is_an_error_at_once() {
     let path = "/nodes/pve/storage/local/upload";
     let rule = json!([{"method": "POST", "path": path, "action": "task-fail", "message": "no space left on device"}]);
-    let world = World::with_faults(rule).await;
+    let world = World::with_faults(rule);
     let failed = world
         .run(json!({"src": world.file("x.iso", b"content")}))
         .await;
@@ -273,7 +272,7 @@ async fn a_task_that_fails_is_an_error_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_downloads() {
-    let world = World::new().await;
+    let world = World::new();
     let content = vec![5; 100_000];
     let url = serve(&content).await;
     let task = json!({"url": url, "checksum": sha256(&content)});
@@ -285,7 +284,7 @@ async fn the_node_downloads() {
     );
     assert_changed(&world.run(task.clone()).await, false);
     // Without a record PVE compares what is there.
-    std::fs::remove_dir_all(world.dir.path().join("home/.cache/nixos-proxmox/isos")).unwrap();
+    std::fs::remove_dir_all(world.path("home/.cache/nixos-proxmox/isos")).unwrap();
     assert_changed(&world.run(task).await, false);
     let other = world
         .run(json!({"url": url, "checksum": sha256(b"other")}))
@@ -308,7 +307,7 @@ async fn the_node_downloads() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn options_are_checked_by_name() {
-    let world = World::new().await;
+    let world = World::new();
     let both = world
         .run(json!({"src": "/a.iso", "url": "https://x.example/a.iso"}))
         .await;
@@ -330,5 +329,4 @@ async fn options_are_checked_by_name() {
         .run(json!({"src": "/a.iso", "checksum": "md5:1"}))
         .await;
     assert_failed(&checksum, "invalid_option", &["checksum 'md5:1'"]);
-    world.stop().await;
 }

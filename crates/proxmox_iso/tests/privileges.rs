@@ -15,17 +15,13 @@ fn documented(headings: &[&str]) -> String {
 
 /// Run with the token that has what `commands` grant, and nothing else.
 async fn run(world: &World, commands: &str, options: Value) -> Value {
-    pve_testhost::pveum::grant(&world.dir.path().join("host"), "pve", commands).unwrap();
-    let mut all = world.with_token("empty");
-    all.as_object_mut()
-        .unwrap()
-        .extend(options.as_object().unwrap().clone());
-    world.run(all).await
+    world.grant(commands);
+    world.run(with(world.with_token("empty"), options)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_documented_roles_are_enough() {
-    let world = World::new().await;
+    let world = World::new();
     let url = serve(b"content").await;
     let upload = json!({"src": world.file("x.iso", b"content")});
     assert_changed(&run(&world, &documented(&[UPLOADS]), upload).await, true);
@@ -49,7 +45,7 @@ async fn without_one_of_them_the_error_grants_it() {
         ("Datastore.AllocateTemplate", "/storage/local"),
         ("Datastore.Audit", "/storage/local"),
     ] {
-        let world = World::new().await;
+        let world = World::new();
         let commands = documented(&[UPLOADS]).replace(missing, "VM.Audit");
         let refused = run(&world, &commands, upload(&world)).await;
         let grant = format!("pveum acl modify {place}");
@@ -60,7 +56,7 @@ async fn without_one_of_them_the_error_grants_it() {
         );
         assert_eq!(world.count("POST", "/upload"), 0);
     }
-    let world = World::new().await;
+    let world = World::new();
     let url = serve(b"content").await;
     let refused = run(&world, &documented(&[UPLOADS]), json!({"url": url})).await;
     assert_failed(&refused, "permission_denied", &["Sys."]);

@@ -76,7 +76,7 @@ fn name() -> impl Strategy<Value = String> {
 #[test]
 fn every_name_ends_up_as_proxmox_ve_makes_it() {
     let runtime = runtime();
-    let world = runtime.block_on(World::new());
+    let world = World::new();
     let client = world.client();
     let url = runtime.block_on(serve(b"downloaded"));
     runner()
@@ -134,7 +134,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn wherever_writes_end_the_same_file_arrives() {
     let runtime = runtime();
-    let world = runtime.block_on(World::new());
+    let world = World::new();
     let client = world.client();
     runner()
         .run(&proptest::collection::vec(piece(), 0..12), |pieces| {

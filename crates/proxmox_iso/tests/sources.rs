@@ -14,11 +14,7 @@ fn content(size: usize) -> Vec<u8> {
 }
 
 fn controller(more: Value) -> Value {
-    let mut all = json!({"download_by": "controller"});
-    all.as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
-    all
+    with(json!({"download_by": "controller"}), more)
 }
 
 /// A release `v2` of `me/iso` with an image and its digest, and what is at its addresses.
@@ -44,7 +40,7 @@ fn release(web: &Web, body: &[u8], digest: Option<&str>, tag: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_flows_through_the_controller_into_the_upload() {
-    let world = World::new().await;
+    let world = World::new();
     let body = content(3_000_001);
     let url = serve(&body).await;
     let task = controller(json!({"url": url, "checksum": sha256(&body)}));
@@ -74,7 +70,7 @@ async fn a_download_flows_through_the_controller_into_the_upload() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_checksum_the_node_compares_what_arrived() {
-    let world = World::new().await;
+    let world = World::new();
     let body = content(500_000);
     let url = serve(&body).await;
     let first = world.run(controller(json!({"url": url}))).await;
@@ -85,10 +81,11 @@ async fn without_a_checksum_the_node_compares_what_arrived() {
     assert!(first.get("warnings").is_none(), "{first}");
     assert_changed(&world.run(controller(json!({"url": url}))).await, false);
     // Who may not ask the node for that is told what the content rests on.
-    let mut less = world.grant(&[(
-        "/storage/local",
-        &["Datastore.AllocateTemplate", "Datastore.Audit"],
-    )]);
+    world.grant(
+        "pveum role add Uploads --privs \"Datastore.AllocateTemplate Datastore.Audit\"\n\
+         pveum acl modify /storage/local --roles Uploads",
+    );
+    let mut less = world.with_token("empty");
     less["url"] = json!(url);
     less["name"] = json!("other.iso");
     let second = world.run(controller(less)).await;
@@ -103,7 +100,7 @@ async fn without_a_checksum_the_node_compares_what_arrived() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sources_that_break_off_or_hide_their_size_leave_nothing() {
-    let world = World::new().await;
+    let world = World::new();
     let web = Web::start().await;
     let body = content(2_000_000);
     let cut = web.put(
@@ -130,7 +127,7 @@ async fn sources_that_break_off_or_hide_their_size_leave_nothing() {
         &["does not tell its size", "cache_dir"],
     );
     // Downloaded first, it can be uploaded.
-    let cache = world.dir.path().join("cache");
+    let cache = world.path("cache");
     let result = world
         .run(controller(json!({"url": unsized_url, "cache_dir": cache})))
         .await;
@@ -140,7 +137,7 @@ async fn sources_that_break_off_or_hide_their_size_leave_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_stalls_for_longer_than_pve_waits_is_bridged() {
-    let world = World::new().await;
+    let world = World::new();
     let web = Web::start().await;
     let body = content(400_000);
     let url = web.put(
@@ -159,11 +156,11 @@ async fn a_source_that_stalls_for_longer_than_pve_waits_is_bridged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_downloaded_is_kept_only_where_asked() {
-    let world = World::new().await;
+    let world = World::new();
     let web = Web::start().await;
     let body = content(100_000);
     let url = web.put("/x.iso", Page::new(body.clone()));
-    let cache = world.dir.path().join("cache");
+    let cache = world.path("cache");
     let task = |name: &str| {
         controller(json!({"url": url, "name": name, "checksum": sha256(&body), "cache_dir": cache}))
     };
@@ -186,7 +183,7 @@ async fn what_was_downloaded_is_kept_only_where_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checksums_are_looked_up_in_files_of_checksums() {
-    let world = World::new().await;
+    let world = World::new();
     let web = Web::start().await;
     let body = content(10_000);
     let hex = pve_client::sha256_bytes(&body);
@@ -220,17 +217,14 @@ async fn checksums_are_looked_up_in_files_of_checksums() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn assets_of_releases() {
-    let world = World::new().await;
+    let world = World::new();
     let web = Web::start().await;
     let body = content(200_000);
     release(&web, &body, Some(&sha256(&body)), "latest");
     release(&web, &body, Some(&sha256(&body)), "tags/v2");
     let wanted = |more: Value| {
-        let mut all = json!({"repo": "me/iso", "asset": "*-x86_64.iso", "api_url": format!("{}/api", web.base)});
-        all.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        all
+        let all = json!({"repo": "me/iso", "asset": "*-x86_64.iso", "api_url": format!("{}/api", web.base)});
+        with(all, more)
     };
     let task = json!({"github_release": wanted(json!({}))});
     let first = world.run(task.clone()).await;
@@ -275,7 +269,7 @@ async fn assets_of_releases() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_that_is_not_what_its_digest_says_is_refused() {
-    let world = World::new().await;
+    let world = World::new();
     let web = Web::start().await;
     release(
         &web,
@@ -292,7 +286,7 @@ async fn a_release_that_is_not_what_its_digest_says_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_goes_to_the_api_and_nowhere_else() {
-    let world = World::new().await;
+    let world = World::new();
     let (web, elsewhere) = (Web::start().await, Web::start().await);
     let body = content(50_000);
     release(&web, &body, None, "latest");
@@ -331,7 +325,7 @@ async fn a_token_goes_to_the_api_and_nowhere_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_in_an_address_does_not_follow_a_redirect() {
-    let world = World::new().await;
+    let world = World::new();
     let (web, elsewhere) = (Web::start().await, Web::start().await);
     let stored = elsewhere.put("/blob", Page::new(content(1000)));
     let url = web
@@ -354,7 +348,7 @@ async fn a_password_in_an_address_does_not_follow_a_redirect() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redirect_from_tls_to_clear_text_is_not_followed() {
-    let world = World::new().await;
+    let world = World::new();
     let (secure, clear) = (Web::start_tls().await, Web::start().await);
     let authority = world.file("ca.pem", secure.certificate.as_ref().unwrap().as_bytes());
     let env = [
@@ -364,7 +358,7 @@ async fn a_redirect_from_tls_to_clear_text_is_not_followed() {
     let body = content(10_000);
     let there = clear.put("/x.iso", Page::new(body.clone()));
     let leads = secure.put("/x.iso", Page::redirect(&format!("{there}?sig=secret")));
-    let cache = world.dir.path().join("cache");
+    let cache = world.path("cache");
     let with_password = leads.replace("https://", "https://me:pass-word@");
     release(&secure, &body, None, "latest");
     secure.put(
@@ -402,7 +396,7 @@ async fn a_redirect_from_tls_to_clear_text_is_not_followed() {
 /// GitHub answers sixty questions an hour, and lets an answer be used for a minute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_hosts_ask_about_a_release_once() {
-    let world = World::new().await;
+    let world = World::new();
     let web = Web::start().await;
     let body = content(100_000);
     release(&web, &body, Some(&sha256(&body)), "latest");
@@ -427,9 +421,7 @@ async fn many_hosts_ask_about_a_release_once() {
     let env = [("GITHUB_TOKEN", "ghp_very_secret")];
     assert_changed(&world.run_in("home", &env, task.clone()).await, false);
     assert_eq!(web.asked("/api").len(), 2);
-    for file in
-        std::fs::read_dir(world.dir.path().join("home/.cache/nixos-proxmox/answers")).unwrap()
-    {
+    for file in std::fs::read_dir(world.path("home/.cache/nixos-proxmox/answers")).unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         assert!(!text.contains("ghp_very_secret"));
     }
@@ -444,7 +436,7 @@ async fn many_hosts_ask_about_a_release_once() {
 /// A server of images that never comes to an end: over when the task's time is, nothing left behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_drips_ends_with_the_time() {
-    let world = World::new().await;
+    let world = World::new();
     let web = Web::start().await;
     let drip = |body: Vec<u8>| Page {
         drip: Duration::from_millis(100),
@@ -455,7 +447,7 @@ async fn a_source_that_drips_ends_with_the_time() {
     let local = world.file("local.iso", &content(1000));
     for task in [
         controller(json!({"url": slow})),
-        controller(json!({"url": slow, "cache_dir": world.dir.path().join("cache")})),
+        controller(json!({"url": slow, "cache_dir": world.path("cache")})),
         json!({"src": local, "checksum": format!("sha256:{sums}")}),
     ] {
         let mut task = task;
@@ -469,7 +461,7 @@ async fn a_source_that_drips_ends_with_the_time() {
 /// What a server says of its bytes' number is not believed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_whose_length_lies_leaves_nothing() {
-    let world = World::new().await;
+    let world = World::new();
     let web = Web::start().await;
     let body = content(300_000);
     let lies = |length: usize| Page {

@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
+use module_lab::Host;
 use serde_json::{Value, json};
 
 const UPLOAD: &str = "/nodes/pve/storage/local/upload";
@@ -13,7 +14,7 @@ const UPLOAD: &str = "/nodes/pve/storage/local/upload";
 async fn a_slow_copy_is_waited_for_and_its_size_not_believed() {
     let rule =
         json!([{"method": "POST", "path": UPLOAD, "nth": 1, "action": "slow-copy", "seconds": 3}]);
-    let world = World::with_faults(rule).await;
+    let world = World::with_faults(rule);
     let body = vec![7; 1_000_000];
     let task = json!({"src": world.file("x.iso", &body), "checksum": sha256(&body)});
     // The second controller comes while the first one's file is listed and still grows.
@@ -34,7 +35,7 @@ async fn a_slow_copy_is_waited_for_and_its_size_not_believed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_controllers_at_once_end_with_one_good_file() {
     let rule = json!([{"method": "POST", "path": UPLOAD, "action": "slow-copy", "seconds": 1.5}]);
-    let world = World::with_faults(rule).await;
+    let world = World::with_faults(rule);
     let body = vec![7; 3_000_000];
     let task = json!({"src": world.file("x.iso", &body), "checksum": sha256(&body)});
     let (a, b) = tokio::join!(
@@ -52,7 +53,7 @@ async fn two_controllers_at_once_end_with_one_good_file() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_hosts_cause_one_transfer() {
-    let world = World::new().await;
+    let world = World::new();
     let body = vec![9; 2_000_000];
     let task = json!({"src": world.file("x.iso", &body), "checksum": sha256(&body)});
     let forks = tokio::sync::Semaphore::new(20);
@@ -76,7 +77,7 @@ async fn a_hundred_hosts_cause_one_transfer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_whose_answer_is_596_is_settled_by_its_task() {
     let rule = json!([{"method": "POST", "path": UPLOAD, "nth": 1, "action": "596-after-effect"}]);
-    let world = World::with_faults(rule).await;
+    let world = World::with_faults(rule);
     let src = world.file("x.iso", &vec![3; 100_000]);
     assert_changed(&world.run(json!({"src": src})).await, true);
     assert_eq!(world.count("POST", "/upload"), 1);
@@ -87,7 +88,7 @@ async fn an_upload_whose_answer_is_596_is_settled_by_its_task() {
 async fn a_node_that_vanishes_within_the_upload_changes_nothing() {
     let rule =
         json!([{"method": "POST", "path": UPLOAD, "nth": 1, "times": 2, "action": "drop-before"}]);
-    let world = World::with_faults(rule).await;
+    let world = World::with_faults(rule);
     let src = world.file("x.iso", &vec![3; 20_000_000]);
     let lost = world.run(json!({"src": src})).await;
     assert_failed(
@@ -107,7 +108,7 @@ async fn a_node_that_vanishes_within_the_upload_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_was_cut_short_is_sent_again() {
     let rule = json!([{"method": "POST", "path": UPLOAD, "nth": 1, "action": "drop-before"}]);
-    let world = World::with_faults(rule).await;
+    let world = World::with_faults(rule);
     let body = vec![3; 20_000_000];
     let result = world.run(json!({"src": world.file("x.iso", &body)})).await;
     assert_changed(&result, true);
@@ -119,7 +120,7 @@ async fn an_upload_that_did_not_happen_is_sent_again() {
     // It got all of it, lost it, and said that it may have done something.
     let rule =
         json!([{"method": "POST", "path": UPLOAD, "nth": 1, "action": "status", "status": 596}]);
-    let world = World::with_faults(rule).await;
+    let world = World::with_faults(rule);
     let src = world.file("x.iso", &vec![3; 100_000]);
     assert_changed(&world.run(json!({"src": src})).await, true);
     assert_eq!(world.count("POST", "/upload"), 2);
@@ -137,7 +138,7 @@ fn random(seed: u64, below: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_vanishes_at_any_byte_is_followed_by_the_next() {
     const SIZE: u64 = 3_000_000;
-    let world = World::new().await;
+    let world = World::new();
     let port = u16::try_from(world.endpoint["api_port"].as_u64().unwrap()).unwrap();
     let body: Vec<u8> = (0..SIZE).map(|i| (i * 31 / 8) as u8).collect();
     let url = serve(&body).await;
@@ -163,7 +164,7 @@ async fn a_host_that_vanishes_at_any_byte_is_followed_by_the_next() {
             "seed {seed}"
         );
     }
-    let tmp = world.dir.path().join("host/tmp");
+    let tmp = world.path("pve/tmp");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while std::fs::read_dir(&tmp).unwrap().count() > 0 {
         assert!(tokio::time::Instant::now() < deadline, "{tmp:?}");
@@ -174,7 +175,7 @@ async fn a_host_that_vanishes_at_any_byte_is_followed_by_the_next() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_host_that_vanishes_at_any_byte_leaves_nothing() {
     const SIZE: u64 = 3_000_000;
-    let world = World::new().await;
+    let world = World::new();
     let port = u16::try_from(world.endpoint["api_port"].as_u64().unwrap()).unwrap();
     let src = world.file("x.iso", &vec![5; SIZE as usize]);
     for seed in [10, 11] {
@@ -197,7 +198,7 @@ async fn tasks_that_fill_the_storage_or_are_killed_are_errors() {
     ] {
         let rule =
             json!([{"method": "POST", "path": UPLOAD, "action": "task-fail", "message": message}]);
-        let world = World::with_faults(rule).await;
+        let world = World::with_faults(rule);
         let result = world
             .run(json!({"src": world.file("x.iso", b"content")}))
             .await;
@@ -211,9 +212,9 @@ async fn tasks_that_fill_the_storage_or_are_killed_are_errors() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_storage_is_found_before_the_transfer() {
-    let world = World::new().await;
+    let world = World::new();
     // A file with a hole larger than any storage here.
-    let src = world.dir.path().join("huge.iso");
+    let src = world.path("huge.iso");
     std::fs::File::create(&src)
         .unwrap()
         .set_len(1 << 43)
@@ -227,7 +228,9 @@ async fn a_full_storage_is_found_before_the_transfer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_token_is_tried_once_however_slow_the_refusal() {
-    let world = World::with(json!([]), Duration::from_secs(3)).await;
+    let world = World::on(Host::start(|options| {
+        options.auth_delay = Duration::from_secs(3);
+    }));
     let secret = "00000000-0000-0000-0000-000000000000";
     let result = world
         .run(json!({"src": world.file("x.iso", b"x"), "api_token_secret": secret}))
@@ -243,7 +246,7 @@ async fn gateways_that_fail_are_asked_again() {
         {"method": "GET", "path": "/nodes/pve/storage", "nth": 1, "action": "status", "status": 596},
         {"method": "GET", "path": "/nodes/pve/storage/local/content", "nth": 1, "action": "drop-before"}
     ]);
-    let world = World::with_faults(rules).await;
+    let world = World::with_faults(rules);
     assert_changed(
         &world.run(json!({"src": world.file("x.iso", b"x")})).await,
         true,
@@ -252,7 +255,7 @@ async fn gateways_that_fail_are_asked_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_and_sizes_of_all_kinds_arrive_whole() {
-    let world = World::new().await;
+    let world = World::new();
     let names = [
         "a.iso",
         "x y ä;(1).ISO",

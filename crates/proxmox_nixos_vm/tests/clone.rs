@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::process::Stdio;
-
 use common::{Lab, volume, with};
 use serde_json::{Value, json};
 
@@ -195,8 +193,7 @@ fn clones_at_once_and_without_an_answer_are_made_once() {
     let racing: Vec<_> = (0..10)
         .map(|n| {
             let name = format!("web{}", n / 2);
-            let mut command = lab.command(clone_of_golden(&name, json!({"timeout": 500})), false);
-            command.stdout(Stdio::piped()).spawn().unwrap()
+            lab.start(clone_of_golden(&name, json!({"timeout": 500})))
         })
         .collect();
     for child in racing {

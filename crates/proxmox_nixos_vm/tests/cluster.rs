@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{Lab, with};
@@ -45,15 +44,15 @@ fn migrations(lab: &Lab) -> usize {
     ["pve", "b", "c"]
         .iter()
         .map(|node| {
-            let query = [("source", "all"), ("typefilter", "qmigrate")];
-            let tasks = lab.call("GET", &format!("/nodes/{node}/tasks"), &query);
+            let query = "source=all&typefilter=qmigrate";
+            let tasks = lab.get(&format!("/nodes/{node}/tasks?{query}"));
             tasks.as_array().unwrap().len()
         })
         .sum()
 }
 
 fn node_of(lab: &Lab, vmid: &Value) -> Value {
-    let all = lab.call("GET", "/cluster/resources", &[("type", "vm")]);
+    let all = lab.get("/cluster/resources?type=vm");
     let all = all.as_array().unwrap();
     let found: Vec<&Value> = all.iter().filter(|entry| entry["vmid"] == *vmid).collect();
     assert_eq!(found.len(), 1, "{all:?}");
@@ -111,11 +110,7 @@ fn a_vm_is_found_wherever_it_has_moved() {
     let lab = cluster();
     let made = lab.ok(with(vm("web1", "local"), json!({"node": "b"})));
     let vmid = made["vmid"].to_string();
-    lab.call(
-        "POST",
-        &format!("/nodes/b/qemu/{vmid}/migrate"),
-        &[("target", "c")],
-    );
+    lab.post(&format!("/nodes/b/qemu/{vmid}/migrate"), &[("target", "c")]);
     // Where it would be made now does not matter.
     free(&lab, [6, 5, 1], json!({}));
     let again = lab.ok(vm("web1", "local"));
@@ -135,7 +130,7 @@ fn a_vm_is_found_wherever_it_has_moved() {
     assert!(warned.contains("is on node c and not on b"), "{warned}");
     let gone = lab.ok(json!({"name": "web1", "state": "absent", "timeout": 100}));
     assert_eq!(gone["changed"], json!(true));
-    assert_eq!(lab.call("GET", "/nodes/c/qemu", &[]), json!([]));
+    assert_eq!(lab.get("/nodes/c/qemu"), json!([]));
 }
 
 #[test]
@@ -185,7 +180,7 @@ fn who_may_not_see_that_a_node_is_down_uses_the_others() {
 fn known(lab: &Lab, name: &str) {
     let limit = Instant::now() + Duration::from_secs(60);
     loop {
-        let all = lab.call("GET", "/cluster/resources", &[("type", "vm")]);
+        let all = lab.get("/cluster/resources?type=vm");
         if all
             .as_array()
             .unwrap()
@@ -332,11 +327,7 @@ fn a_migration_that_another_run_began_is_waited_for() {
     }]);
     lab.faults(rule);
     let to_b = with(described, json!({"node": "b"}));
-    let mut child = lab
-        .command(to_b.clone(), false)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = lab.start(to_b.clone());
     let limit = Instant::now() + Duration::from_secs(60);
     while migrations(&lab) == 0 {
         assert!(Instant::now() < limit, "no migration begins");
@@ -424,17 +415,11 @@ fn vms_that_are_made_at_once_are_spread() {
     let lab = cluster();
     free(&lab, [5, 6, 4], json!({}));
     let large = |n: usize| with(vm(&format!("m{n}"), "shared"), json!({"memory": 2048}));
-    let racing: Vec<_> = (0..5)
-        .map(|n| {
-            let mut command = lab.command(large(n), false);
-            command.stdout(Stdio::piped()).spawn().unwrap()
-        })
-        .collect();
+    let racing: Vec<_> = (0..5).map(|n| lab.start(large(n))).collect();
     let mut nodes: Vec<String> = racing
         .into_iter()
         .map(|child| {
-            let output = child.wait_with_output().unwrap();
-            let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let made = lab.answer(child.wait_with_output().unwrap());
             made["node"].as_str().unwrap().to_owned()
         })
         .collect();

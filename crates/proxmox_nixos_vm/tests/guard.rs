@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::process::Stdio;
-
 use common::{Lab, with};
 use serde_json::{Value, json};
 
@@ -119,27 +117,17 @@ fn of_several_that_move_a_vm_one_succeeds() {
         json!({"remove_disks": ["ide2"]}),
         json!({"scsi": {"scsi1": "local:0.1"}}),
     ] {
-        let mut options = vm(json!({"only_if_tagged": ["waiting"], "tags": ["installing"]}));
-        options
-            .as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
+        let moved = vm(json!({"only_if_tagged": ["waiting"], "tags": ["installing"]}));
+        let options = with(moved, more.clone());
         // All of them have read the VM before the first one writes.
         lab.faults(json!([
             {"method": "PUT", "path": "/nodes/pve/qemu/*/config", "nth": 1, "times": 6, "action": "delay", "seconds": 1},
             {"method": "POST", "path": "/nodes/pve/qemu/*/config", "nth": 1, "times": 6, "action": "delay", "seconds": 1},
         ]));
-        let racing: Vec<_> = (0..6)
-            .map(|_| {
-                lab.command(options.clone(), false)
-                    .stdout(Stdio::piped())
-                    .spawn()
-                    .unwrap()
-            })
-            .collect();
+        let racing: Vec<_> = (0..6).map(|_| lab.start(options.clone())).collect();
         let results: Vec<Value> = racing
             .into_iter()
-            .map(|child| serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap())
+            .map(|child| lab.answer(child.wait_with_output().unwrap()))
             .collect();
         let won = results
             .iter()

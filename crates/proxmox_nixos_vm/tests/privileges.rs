@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Lab;
+use common::{Lab, with};
 use serde_json::{Value, json};
 
 #[test]
@@ -11,16 +11,13 @@ fn the_documented_roles_are_enough() {
     let commands = pve_testhost::pveum::sections(text, &["## proxmox_nixos_vm"]);
     let lab = Lab::new().granted(&commands);
     let vm = |more: Value| {
-        let mut all = json!({
+        let all = json!({
             "node": "pve", "name": "web1", "memory": 256, "cores": 1, "agent": true, "serial": {"serial0": "socket"},
             "tags": ["nixos"], "description": "made by a test", "onboot": true, "scsihw": "virtio-scsi-single",
             "scsi": {"scsi0": "local-zfs:1"}, "ide": {"ide2": "local:iso/a.iso,media=cdrom"},
             "net": {"net0": {"model": "virtio", "bridge": "vmbr0"}}, "boot": "order=scsi0;ide2", "timeout": 60,
         });
-        all.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        all
+        with(all, more)
     };
     let made = lab.ok(vm(json!({"state": "started"})));
     assert_eq!(made["changed"], json!(true), "{made:#}");
@@ -44,12 +41,12 @@ fn the_documented_roles_are_enough_for_several_nodes() {
     lab.nodes(json!({"pve": {"maxmem": 8, "mem": 7}, "b": {"maxmem": 8, "mem": 1}}));
     let vm = |more: Value| {
         let vm = json!({
-            "name": "web1", "scsi": {"scsi0": "local-zfs:1"}, "state": "started", "migrate": true, "timeout": 60,
+            "name": "web1", "scsi": {"scsi0": "local-zfs:1"}, "state": "started", "timeout": 60,
         });
-        common::with(vm, more)
+        with(vm, more)
     };
     assert_eq!(lab.ok(vm(json!({})))["node"], "b");
-    let moved = lab.ok(vm(json!({"node": "pve"})));
+    let moved = lab.ok(vm(json!({"node": "pve", "migrate": true})));
     assert_eq!(
         (&moved["node"], &moved["actions"]),
         (&json!("pve"), &json!(["migrate"]))

@@ -3,7 +3,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use common::{Lab, volume, with};
 use serde_json::{Value, json};
@@ -19,17 +19,9 @@ fn patient(name: &str) -> Value {
     options
 }
 
-fn start(lab: &Lab, options: Value) -> Child {
-    lab.command(options, false)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-fn end(child: Child) -> Value {
-    let output = child.wait_with_output().unwrap();
-    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(output.status.success(), "{result:#}");
+fn end(lab: &Lab, child: Child) -> Value {
+    let result = lab.answer(child.wait_with_output().unwrap());
+    assert_eq!(result.get("failed"), None, "{result:#}");
     result
 }
 
@@ -37,13 +29,10 @@ fn end(child: Child) -> Value {
 fn a_hundred_at_once_without_a_vmid_are_a_hundred_vms() {
     let lab = Lab::new();
     let names: BTreeSet<String> = (0..100).map(|n| format!("vm{n}")).collect();
-    let running: Vec<Child> = names
-        .iter()
-        .map(|name| start(&lab, patient(name)))
-        .collect();
+    let running: Vec<Child> = names.iter().map(|name| lab.start(patient(name))).collect();
     let vmids: BTreeSet<u64> = running
         .into_iter()
-        .map(|child| end(child)["vmid"].as_u64().unwrap())
+        .map(|child| end(&lab, child)["vmid"].as_u64().unwrap())
         .collect();
     assert_eq!(vmids, (100..200).collect());
     let there = lab.vms();
@@ -70,11 +59,11 @@ fn a_range_of_vmids_is_filled_without_a_gap_and_not_left() {
         options
     };
     let running: Vec<Child> = (0..19)
-        .map(|n| start(&lab, ranged(&format!("vm{n}"))))
+        .map(|n| lab.start(ranged(&format!("vm{n}"))))
         .collect();
     let vmids: BTreeSet<u64> = running
         .into_iter()
-        .map(|child| end(child)["vmid"].as_u64().unwrap())
+        .map(|child| end(&lab, child)["vmid"].as_u64().unwrap())
         .collect();
     assert_eq!(vmids, (500..520).filter(|vmid| *vmid != 503).collect());
     let full = lab.fails(ranged("late"));
@@ -106,10 +95,10 @@ fn a_vmid_that_cannot_be_seen_is_left_out() {
 #[test]
 fn the_same_vm_asked_for_twice_at_once_is_made_once() {
     let lab = Lab::new();
-    let running: Vec<Child> = (0..4).map(|_| start(&lab, small("one"))).collect();
+    let running: Vec<Child> = (0..4).map(|_| lab.start(small("one"))).collect();
     let changed: Vec<bool> = running
         .into_iter()
-        .map(|child| end(child)["changed"].as_bool().unwrap())
+        .map(|child| end(&lab, child)["changed"].as_bool().unwrap())
         .collect();
     assert_eq!(changed.iter().filter(|changed| **changed).count(), 1);
     assert_eq!(lab.vms().len(), 1);
@@ -126,7 +115,7 @@ fn a_creation_without_an_answer_makes_one_vm() {
         assert_eq!(made["changed"], json!(true), "{fault}");
         assert_eq!(
             lab.vms(),
-            [(made["vmid"].as_u64().unwrap() as u32, "web1".to_owned())],
+            [(made["vmid"].as_u64().unwrap(), "web1".to_owned())],
             "{fault}"
         );
         assert_eq!(lab.ok(small("web1"))["changed"], json!(false), "{fault}");
@@ -268,7 +257,7 @@ fn a_task_that_was_killed_leaves_one_vm() {
     // The answer of the creation never comes, the VM is made: then the task is killed.
     lab.faults(json!([{"method": "POST", "path": "/nodes/pve/qemu", "nth": 1, "action": "drop-after"},
                       {"method": "GET", "path": "/nodes/pve/qemu/*/config", "action": "delay", "seconds": 30}]));
-    let mut child = start(&lab, small("web1"));
+    let mut child = lab.start(small("web1"));
     let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while lab.writes().is_empty() {
         assert!(
@@ -366,13 +355,14 @@ fn no_secret_is_in_any_answer() {
     let lab = Lab::new();
     let vmid = lab.ok(small("web1"))["vmid"].as_u64().unwrap();
     lab.configure(vmid, "cipassword", "hunter2hunter2");
+    let secret = lab.endpoint["api_token_secret"].as_str().unwrap();
     for answer in [
         lab.run(json!({"name": "web1", "state": "current"})),
         lab.run(json!({"name": "web1", "memory": "x"})),
     ] {
-        let text = answer.result.to_string();
+        let text = answer.to_string();
         assert!(
-            !text.contains("hunter2hunter2") && !text.contains(&lab.secret()),
+            !text.contains("hunter2hunter2") && !text.contains(secret),
             "{text}"
         );
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use deadline::Deadline;
+use module_lab::Host;
 use pve_client::{Client, Params};
 use pve_module::{Connection, Inventory, cdrom, node_of};
-use pve_testhost::{Options, Server};
 use serde_json::json;
 
 fn deadline() -> Deadline {
@@ -16,36 +16,27 @@ struct World {
     client: Client,
     /// Who has only what a test grants.
     other: Client,
-    dir: tempfile::TempDir,
+    host: Host,
 }
 
 impl World {
-    async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let server = Server::open(Options::simulated(dir.path().join("host")))
-            .await
-            .unwrap();
-        let endpoint = &server.endpoint;
-        let client = |who: &serde_json::Value| {
-            let connection: Connection = serde_json::from_value(json!({
-                "api_host": [endpoint["api_host"]],
-                "api_port": endpoint["api_port"],
-                "tls_fingerprint": [endpoint["tls_fingerprint"]],
-                "api_user": who["api_user"],
-                "api_token_id": who["api_token_id"],
-                "api_token_secret": who["api_token_secret"],
-            }))
-            .unwrap();
+    fn new() -> Self {
+        let host = Host::start(|_| ());
+        let client = |token| {
+            let mut options = host.connection(token);
+            for list in ["api_host", "tls_fingerprint"] {
+                options[list] = json!([options[list]]);
+            }
+            let connection: Connection = serde_json::from_value(options).unwrap();
             connection.client().unwrap()
         };
-        let (client, other) = (client(endpoint), client(&endpoint["empty"]));
-        tokio::spawn(server.run(std::future::pending()));
-        std::fs::write(
-            dir.path().join("host/storage/local/template/iso/x.iso"),
-            b"an iso",
-        )
-        .unwrap();
-        Self { client, other, dir }
+        let (client, other) = (client(None), client(Some("empty")));
+        std::fs::write(host.stored("x.iso"), b"an iso").unwrap();
+        Self {
+            client,
+            other,
+            host,
+        }
     }
 
     async fn create(&self, vmid: u32, name: &str) {
@@ -75,7 +66,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn vms_are_found_by_number_and_name() {
-    let world = World::new().await;
+    let world = World::new();
     world.create(101, "web").await;
     world.create(102, "db").await;
     world.create(103, "web").await;
@@ -106,7 +97,7 @@ async fn vms_are_found_by_number_and_name() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cdrom_comes_and_goes_without_touching_boot() {
-    let world = World::new().await;
+    let world = World::new();
     let client = &world.client;
     world.create(101, "web").await;
     cdrom::attach(client, "pve", 101, "ide0", "local:iso/x.iso", &deadline())
@@ -153,7 +144,7 @@ async fn a_cdrom_comes_and_goes_without_touching_boot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_vm_loses_its_medium_at_once() {
-    let world = World::new().await;
+    let world = World::new();
     let client = &world.client;
     world.create(101, "web").await;
     client
@@ -214,7 +205,7 @@ async fn a_running_vm_loses_its_medium_at_once() {
 /// docs/privileges.md says what is enough to ask the guest agent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_documented_role_may_ask_the_guest_agent() {
-    let world = World::new().await;
+    let world = World::new();
     world.create(101, "web").await;
     let questions = [
         ("network-get-interfaces", vec![], "VM.GuestAgent.Audit"),
@@ -236,7 +227,7 @@ async fn the_documented_role_may_ask_the_guest_agent() {
     }
     let text = include_str!("../../../docs/privileges.md");
     let commands = pve_testhost::pveum::sections(text, &["## The guest agent"]);
-    pve_testhost::pveum::grant(&world.dir.path().join("host"), "pve", &commands).unwrap();
+    world.host.grant(&commands);
     for (question, query, _) in &questions {
         let path = format!("/nodes/pve/qemu/101/agent/{question}");
         let answer = world.other.get(&path, query, &deadline()).await;

@@ -1,11 +1,9 @@
 //! Seeds of our own on a test host.
 
-use crate::lab::Lab;
+use crate::lab::{KEY, Lab};
+use module_lab::with;
 use nocloud_seed::iso;
 use serde_json::{Value, json};
-
-const KEY: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPz6nYYnhYSNxX9pOeX5vY5mBxrYQf0Cm6bcHkMcvmq8 me@here";
 
 fn seed() -> Value {
     json!({
@@ -17,14 +15,6 @@ fn seed() -> Value {
 
 fn absent() -> Value {
     json!({"node": "pve", "vmid": 101, "kind": "nocloud", "drive": "ide0", "storage": "local", "state": "absent"})
-}
-
-fn with(mut options: Value, more: Value) -> Value {
-    options
-        .as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
-    options
 }
 
 /// The one seed on the storage: its name and files.
@@ -296,8 +286,7 @@ fn a_missing_privilege_is_explained() {
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_sent() {
     let lab = Lab::new();
-    let before = lab.writes();
-    for (more, expected) in [
+    let cases = [
         (json!({"storage": "noiso"}), "noiso"),
         (json!({"storage": "off"}), "off"),
         (json!({"storage": "nope"}), "nope"),
@@ -328,15 +317,8 @@ fn what_cannot_be_is_refused_before_anything_is_sent() {
             json!({"ssh_host_keys": {"ed25519": {"private_file": "/nonexistent/key"}}}),
             "/nonexistent/key",
         ),
-    ] {
-        let failed = lab.fails(with(seed(), more.clone()));
-        assert!(
-            failed["msg"].as_str().unwrap().contains(expected),
-            "{more}: {failed:#}"
-        );
-        assert!(!failed.to_string().contains("correct-horse"), "{failed:#}");
-    }
-    assert_eq!(lab.writes(), before);
+    ];
+    lab.refuses(&seed(), &cases);
 }
 
 #[test]

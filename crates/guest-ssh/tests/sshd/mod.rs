@@ -133,8 +133,13 @@ impl Drop for Sshd {
 
 /// A key pair PATH, PATH.pub without a passphrase.
 pub fn keygen(path: &Path, type_: &str) {
+    locked_keygen(path, type_, "");
+}
+
+/// The same with a passphrase.
+pub fn locked_keygen(path: &Path, type_: &str, passphrase: &str) {
     let status = Command::new("ssh-keygen")
-        .args(["-q", "-N", "", "-C", "test", "-t", type_, "-f"])
+        .args(["-q", "-N", passphrase, "-C", "test", "-t", type_, "-f"])
         .arg(path)
         .status()
         .expect("ssh-keygen is needed: run scripts/setup.sh test");

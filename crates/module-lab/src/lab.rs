@@ -1,0 +1,116 @@
+//! A built module, run as Ansible runs it.
+
+use std::ops::Deref;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::{Host, with};
+
+/// A test host, and a module that is run against it.
+pub struct Lab {
+    host: Host,
+    module: &'static str,
+    /// Whose token the module uses; see [`Host::connection`].
+    token: Option<&'static str>,
+}
+
+impl Deref for Lab {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+impl Lab {
+    /// A lab for the program `module`: `env!("CARGO_BIN_EXE_NAME")` of the test's own crate. It uses root's token.
+    pub fn new(host: Host, module: &'static str) -> Self {
+        Self {
+            host,
+            module,
+            token: None,
+        }
+    }
+
+    /// The same lab whose module uses another token: `provisioner` or `empty`.
+    pub fn called_by(mut self, token: &'static str) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    /// The same lab whose module uses a token that has what these `pveum` commands grant, and nothing else.
+    pub fn granted(self, commands: &str) -> Self {
+        self.grant(commands);
+        self.called_by("empty")
+    }
+
+    /// The module as a command that has not been started: with these options besides the connection's, of which null
+    /// leaves one out, in a file, and with a `HOME` and `XDG_RUNTIME_DIR` of its own. Ansible's `_ansible_diff` is on.
+    pub fn command(&self, options: Value) -> Command {
+        let ansible = json!({"_ansible_check_mode": false, "_ansible_diff": true});
+        let connection = self.connection(self.token);
+        let mut arguments = with(with(connection.clone(), ansible), options);
+        let given = arguments.as_object_mut().unwrap();
+        given.retain(|key, value| !value.is_null() || connection.get(key).is_none());
+        let (_, file) = tempfile::NamedTempFile::new_in(self.path(""))
+            .unwrap()
+            .keep()
+            .unwrap();
+        std::fs::write(&file, arguments.to_string()).unwrap();
+        let mut command = Command::new(self.module);
+        command
+            .arg(file)
+            .env("XDG_RUNTIME_DIR", self.path(""))
+            .env("HOME", self.path(""));
+        command
+    }
+
+    /// Start the module; what it says is kept for [`Lab::answer`].
+    pub fn start(&self, options: Value) -> Child {
+        let mut command = self.command(options);
+        command.stdout(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// What the module said, which has no secret of the host in it, and agrees with how it ended.
+    pub fn answer(&self, output: Output) -> Value {
+        let text = String::from_utf8(output.stdout).unwrap();
+        let result: Value = serde_json::from_str(&text)
+            .unwrap_or_else(|e| panic!("{e}: {text}\n{}", String::from_utf8_lossy(&output.stderr)));
+        let failed = result["failed"] == json!(true);
+        assert_eq!(output.status.success(), !failed, "{result:#}");
+        for owner in [
+            &self.endpoint,
+            &self.endpoint["provisioner"],
+            &self.endpoint["empty"],
+        ] {
+            let secret = owner["api_token_secret"].as_str().unwrap();
+            assert!(!text.contains(secret), "{text}");
+        }
+        result
+    }
+
+    /// Run the module.
+    pub fn run(&self, options: Value) -> Value {
+        self.answer(self.command(options).output().unwrap())
+    }
+
+    /// Run the module and expect it to succeed.
+    pub fn ok(&self, options: Value) -> Value {
+        let result = self.run(options);
+        assert_ne!(result["failed"], json!(true), "{result:#}");
+        result
+    }
+
+    /// Run the module and expect it to fail.
+    pub fn fails(&self, options: Value) -> Value {
+        let result = self.run(options);
+        assert_eq!(result["failed"], json!(true), "{result:#}");
+        result
+    }
+
+    /// Run the module in check mode and expect it to succeed.
+    pub fn check(&self, options: Value) -> Value {
+        self.ok(with(options, json!({"_ansible_check_mode": true})))
+    }
+}
