@@ -8,5 +8,6 @@ lib.fileset.toSource {
     ../Cargo.toml
     ../clippy.toml
     ../crates
+    ../docs/privileges.md # tests hold the modules to it
   ];
 }

@@ -136,18 +136,20 @@ impl Job<'_> {
         }
     }
 
-    /// Refuse to attach a disk whose name says that it is another VM's, which may be running with it.
-    fn refuse_others_disks(&self, plan: &Plan, vm: Option<&State>) -> Result<(), Failure> {
-        let vmid = vm.map(|vm| vm.vmid).or(self.options.vmid);
-        let taken = plan.set.iter().find_map(|(key, text)| {
-            let is_there = vm.is_some_and(|vm| vm.config.contains_key(key));
-            let owner = drive::owner(key, text).filter(|owner| Some(*owner) != vmid && !is_there);
-            Some((key, text, owner?))
-        });
-        let Some((key, text, owner)) = taken.filter(|_| !self.options.force) else {
+    /// Refuse to attach a disk whose name says that it is another VM's, which may be running with it. `from` is the VM that is
+    /// changed or cloned.
+    fn refuse_others_disks(&self, plan: &Plan, from: Option<&State>) -> Result<(), Failure> {
+        let new = |key: &str| from.is_none_or(|vm| !vm.config.contains_key(key));
+        let own = from.map(|vm| vm.vmid).or(self.options.vmid);
+        let taken = plan.set.iter().filter(|(key, _)| new(key));
+        let mut taken = taken.filter_map(|(key, text)| Some((key, text, drive::owner(key, text)?)));
+        let Some((key, text, owner)) = taken.find(|(.., owner)| Some(*owner) != own) else {
             return Ok(());
         };
-        let object = vm.map_or_else(|| self.described(), State::object);
+        if self.options.force {
+            return Ok(());
+        }
+        let object = self.described();
         let msg = format!("{key}: {text} is a disk of VM {owner}, not of {object}");
         Err(Failure::new("refused", msg).object(object).hint(
             "two VMs ruin a disk that they share; hand it over with qm disk move ... --target-vmid, begin with a copy of it \
@@ -306,7 +308,7 @@ impl Job<'_> {
             None => plan::create(self.wanted),
         };
         update::refuse(&plan, &self.described())?;
-        self.refuse_others_disks(&plan, None)?;
+        self.refuse_others_disks(&plan, source.as_ref().map(|(_, template)| template))?;
         rights::check(&plan, self.site.client.caller(), &self.described())?;
         let node = self.options.node.as_deref();
         let node = node.or(source.as_ref().map(|(_, template)| template.node.as_str()));

@@ -179,6 +179,8 @@ fn instead(name: &str, wanted: &Description, had: &Description) -> Value {
     for place in had.keys().filter(|place| !wanted.contains_key(*place)) {
         if is_drive(key(place)) {
             remove.push(key(place));
+        } else if *place == "tags" {
+            options["tags"] = json!([]);
         } else {
             options["config"][key(place)] = Value::Null;
         }
