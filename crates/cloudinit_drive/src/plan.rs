@@ -63,7 +63,7 @@ impl Plan {
     /// Makes the plan for the VM with this ID and its drive.
     ///
     /// # Errors
-    /// `drive_in_use` when the drive holds something that is not ours.
+    /// `drive_in_use` when the drive holds something that is not ours, `protected` when a drive had to go from a protected VM.
     pub fn new(
         vmid: u32,
         drive: &str,

@@ -206,7 +206,7 @@ fn other_name(vmid: u32, name: &str, seen: &Seen, named: &[&Seen]) -> Failure {
     }
     Failure::new("name_differs", msg)
         .object(vmid.to_string())
-        .hint("correct vmid or name; to rename a VM give both with force: true")
+        .hint("correct vmid or name; to rename a VM give both with force: true and state: present")
 }
 
 #[cfg(test)]

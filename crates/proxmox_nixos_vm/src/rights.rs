@@ -41,7 +41,7 @@ pub fn check(plan: &Plan, caller: &str, object: &str) -> Result<(), Failure> {
     );
     Err(Failure::new("root_only", msg)
         .object(names)
-        .hint("use api_user: root@pam with api_password for this task; for PCI and USB devices a mapping (Datacenter, Resource Mappings) needs no root"))
+        .hint("use api_user: root@pam with api_password, and api_token_id: '' if a token is given elsewhere, for this task; for PCI and USB devices a mapping (Datacenter, Resource Mappings) needs no root"))
 }
 
 fn is_roots(key: &str, value: &str) -> bool {

@@ -32,7 +32,8 @@ pub struct Connection {
     #[schemars(extend("x-ansible" = {"env": ["PROXMOX_PASSWORD"]}))]
     pub api_password: Option<Secret>,
 
-    /// Name of an API token of O(api_user), or its full ID, such as V(ansible@pve!deploy).
+    /// Name of an API token of O(api_user), or its full ID, such as V(ansible@pve!deploy). An empty one stands
+    /// for none, so that O(api_password) counts although the environment or the play's defaults give a token.
     #[schemars(extend("x-ansible" = {"env": ["PROXMOX_TOKEN_ID"]}))]
     pub api_token_id: Option<String>,
 
@@ -123,8 +124,10 @@ impl Connection {
 
     fn credential(&self) -> Result<Credential, Failure> {
         let invalid = |msg: &str| Failure::new("invalid_option", msg);
+        // Empty where the environment or the play's defaults give a token and the task wants none.
+        let token_id = self.api_token_id.as_ref().filter(|id| !id.is_empty());
         match (
-            &self.api_token_id,
+            token_id,
             &self.api_token_secret,
             &self.api_user,
             &self.api_password,
@@ -180,6 +183,10 @@ mod tests {
         assert_eq!(full.credential().unwrap().caller(), "a@pve!t");
         let alone = connection(json!({"api_token_id": "t", "api_token_secret": "s"}));
         assert!(alone.credential().unwrap_err().msg.contains("api_user"));
+        let without = connection(
+            json!({"api_user": "root@pam", "api_password": "p", "api_token_id": "", "api_token_secret": "s"}),
+        );
+        assert_eq!(without.credential().unwrap().caller(), "root@pam");
     }
 
     #[test]
