@@ -174,6 +174,8 @@ def test_the_tags_of_the_role_are_its_own(play):
 @pytest.mark.parametrize(("given", "said"), [
     ({"nixos_vm_tags": "web,prod"}, "nixos_vm_tags must be a list"),
     ({"nixos_vm_scsi": {}}, "nixos_vm_scsi must describe the disk"),
+    ({"nixos_vm_scsi": {"virtio0": "local:1"}}, "nixos_vm_scsi must describe the disk"),
+    ({"nixos_vm_scsi": {"scsi0": {"storage": None, "volume": "local:100/vm-100-disk-9.raw"}}}, "would be overwritten"),
     ({"nixos_vm_ip": "10.77.0.32"}, "nixos_vm_ip must be dhcp, or an IPv4 address"),
     ({"nixos_vm_gateway": "fe80::1"}, "nixos_vm_gateway must be an IPv4 address"),
     ({"nixos_vm_installer_drive": "sata2"}, "nixos_vm_installer_drive must be one of ide0 to ide3"),
@@ -187,6 +189,15 @@ def test_variables_that_cannot_be_used_are_said_before_anything_is_made(play, gi
         code, output = play(*flags, "-e", json.dumps(given))
         assert code != 0 and said in re.sub(r"\s+", " ", output), output
     assert play.lab.writes() == writes
+
+
+def test_a_machine_under_way_is_not_protected_yet(play):
+    given = json.dumps({"nixos_vm_config": {"protection": True}, "nixos_vm_tags": ["web", ""]})
+    for _ in range(2):
+        code, output = play("--tags", "upload,provision", "-e", given)
+        assert code == 0, output
+    vm = play.vm(state="current")
+    assert "protection" not in vm["config"] and "web" in vm["tags"], vm
 
 
 def test_a_protected_machine_is_not_destroyed_in_part(play):

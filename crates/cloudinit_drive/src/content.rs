@@ -84,8 +84,8 @@ pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
         authorized_keys: options.ssh_authorized_keys.clone().unwrap_or_default(),
         host_keys: host_keys(options)?,
         nics: nics(options, vm)?,
-        nameservers: options.nameservers.clone().unwrap_or_default(),
-        search_domains: options.searchdomains.clone().unwrap_or_default(),
+        nameservers: trimmed(options.nameservers.as_ref()),
+        search_domains: trimmed(options.searchdomains.as_ref()),
     };
     if input.nics.is_empty() {
         for (name, list) in [
@@ -103,6 +103,12 @@ pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
         ));
     }
     Seed::new(&input).map_err(refused)
+}
+
+/// The items of a list, which Ansible may have split at commas.
+fn trimmed(list: Option<&Vec<String>>) -> Vec<String> {
+    let items = list.into_iter().flatten();
+    items.map(|item| item.trim().to_owned()).collect()
 }
 
 /// What a native drive shall hold.

@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use crate::apply::{Iso, Place, apply};
 use crate::options::{Kind, State};
 use crate::plan::{Plan, Wanted};
-use crate::state::{Current, Medium, Vm};
+use crate::state::{Current, Medium, SeedIso, Vm};
 
 pub use crate::options::Options;
 
@@ -141,7 +141,7 @@ impl Run {
                 let bytes = seed.iso();
                 let volid = Volid::iso(&storage, &seed.iso_name(vmid));
                 // On every storage: a run that was to move the seed may have ended before it removed the old one.
-                let seeds = state::seeds(client, &vm.node, vmid, &isos, deadline).await?;
+                let seeds = self.seeds(&vm.node, &isos).await?;
                 let wanted = Wanted::Nocloud {
                     volid: volid.clone(),
                     size: bytes.len() as u64,
@@ -162,7 +162,7 @@ impl Run {
                 let isos = self.storages(&vm.node, "iso").await?;
                 let mut current = Current {
                     vm: None,
-                    seeds: state::seeds(client, &vm.node, vmid, &isos, deadline).await?,
+                    seeds: self.seeds(&vm.node, &isos).await?,
                     password_hash: None,
                     stale: Vec::new(),
                 };
@@ -203,7 +203,7 @@ impl Run {
         {
             return Err(unusable(storage, node, "ISO images", &isos));
         }
-        let seeds = state::seeds(client, node, vmid, &isos, deadline).await?;
+        let seeds = self.seeds(node, &isos).await?;
         let current = Current {
             vm,
             seeds,
@@ -211,6 +211,31 @@ impl Run {
             stale: Vec::new(),
         };
         self.finish(Wanted::Absent, current, None).await
+    }
+
+    /// The seeds of the VM on these storages. One that cannot be listed is left out, unless it is the one that is named.
+    async fn seeds(&self, node: &str, isos: &[String]) -> Result<Vec<SeedIso>, Failure> {
+        let mut found = Vec::new();
+        for storage in isos {
+            let vmid = self.options.vmid;
+            match state::seeds(&self.client, node, vmid, storage, &self.deadline).await {
+                Ok(seeds) => found.extend(seeds),
+                Err(failure)
+                    if self
+                        .options
+                        .storage
+                        .as_ref()
+                        .is_none_or(|named| named == storage) =>
+                {
+                    return Err(failure);
+                }
+                Err(failure) => self.task.warn(format!(
+                    "seeds of VM {vmid} on {storage}, if there are any, are not removed: {}",
+                    failure.msg
+                )),
+            }
+        }
+        Ok(found)
     }
 
     /// The storages of the node that hold `content` and can be used now.

@@ -192,29 +192,26 @@ pub async fn usable_storages(
         .collect())
 }
 
-/// The seed ISOs made for this VMID on these storages.
+/// The seed ISOs made for this VMID on a storage.
 pub async fn seeds(
     client: &Client,
     node: &str,
     vmid: u32,
-    storages: &[String],
+    storage: &str,
     deadline: &Deadline,
 ) -> Result<Vec<SeedIso>, Failure> {
-    let mut seeds = Vec::new();
-    for storage in storages {
-        let content = client
-            .content(node, storage, Some("iso"), deadline)
-            .await
-            .map_err(doing(format!("list the ISO images on storage {storage}")))?;
-        seeds.extend(content.into_iter().filter_map(|entry| {
-            let volid: Volid = entry.volid.parse().ok()?;
-            is_seed(&volid, vmid).then_some(SeedIso {
-                volid,
-                size: entry.size,
-            })
-        }));
-    }
-    Ok(seeds)
+    let content = client
+        .content(node, storage, Some("iso"), deadline)
+        .await
+        .map_err(doing(format!("list the ISO images on storage {storage}")))?;
+    let seed = |entry: pve_client::StorageContent| {
+        let volid: Volid = entry.volid.parse().ok()?;
+        is_seed(&volid, vmid).then_some(SeedIso {
+            volid,
+            size: entry.size,
+        })
+    };
+    Ok(content.into_iter().filter_map(seed).collect())
 }
 
 /// The crypt hash in the user-data that Proxmox VE would write. The

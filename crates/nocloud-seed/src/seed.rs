@@ -98,7 +98,9 @@ impl Seed {
             Some(Payload::Dict(dict)) => Some(config_text(dict.clone())),
             None => None,
         };
-        let is_none = |text: &&String| text.parse::<std::net::IpAddr>().is_err();
+        // Of a link's own address with its zone the address is looked at.
+        let address = |text: &str| text.split('%').next().unwrap_or_default().to_owned();
+        let is_none = |text: &&String| address(text).parse::<std::net::IpAddr>().is_err();
         if let Some(text) = input.nameservers.iter().find(is_none) {
             return Err(Error::Network {
                 what: format!("nameservers: {text:?}"),

@@ -37,7 +37,7 @@ pub fn device(key: &str) -> Result<(), String> {
 /// Refuse a value that the option `name` cannot have.
 pub fn value(name: &str, value: &str) -> Result<(), String> {
     let least = match name {
-        "cores" | "sockets" | "vcpus" => 1,
+        "cores" | "sockets" => 1,
         "memory" => 16,
         _ => 0,
     };

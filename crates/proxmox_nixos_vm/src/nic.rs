@@ -85,13 +85,11 @@ impl Nic {
                 ));
             }
         };
-        let nic = Self::from_fields(fields).map_err(|problem| format!("{key}: {problem}"))?;
-        nic.check().map_err(|problem| format!("{key}: {problem}"))?;
-        Ok(nic)
+        Self::from_fields(fields).map_err(|problem| format!("{key}: {problem}"))
     }
 
-    /// Refuse values that PVE would refuse.
-    fn check(&self) -> Result<(), String> {
+    /// The card, unless PVE would refuse it.
+    pub fn checked(self) -> Result<Self, String> {
         if let Some(mac) = &self.mac {
             limits::mac(mac)?;
         }
@@ -99,7 +97,7 @@ impl Nic {
             Some(tag) if !tag.parse().is_ok_and(|tag| (1..=4094).contains(&tag)) => {
                 Err(format!("tag is {tag}, which is no VLAN from 1 to 4094"))
             }
-            _ => Ok(()),
+            _ => Ok(self),
         }
     }
 

@@ -162,7 +162,8 @@ pub struct Options {
     /// The order of starts and shutdowns, for example V(order=1,up=30).
     pub startup: Option<String>,
 
-    /// The VM's tags. The list is all tags that the VM shall have; V([]) removes every tag. PVE lower-cases and sorts them.
+    /// The VM's tags. The list is all tags that the VM shall have; V([]) removes every tag. Each item is one
+    /// tag. PVE lower-cases and sorts them.
     pub tags: Option<Vec<String>>,
 
     /// A tag of the VMs that this task may touch. A VM that is found without it is refused, in every O(state) but
@@ -241,7 +242,8 @@ pub struct Options {
     pub move_disks: bool,
 
     /// Delete the volumes of the disks that O(remove_disks) names, and what O(move_disks) leaves behind. This destroys their data. Unused volumes
-    /// can be named too (V(unused0)).
+    /// can be named too (V(unused0)). On a running VM that does not let go of a disk both go with its next stop. Refused for a VM with
+    /// snapshots, which may hold the disk.
     #[serde(default)]
     pub delete_disks: bool,
 

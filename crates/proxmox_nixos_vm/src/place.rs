@@ -56,7 +56,10 @@ impl Load {
         };
         let here = inventory.vms.iter();
         let here = here.filter(|seen| seen.node == self.node && !seen.vm.template);
-        let chosen = chosen.iter().filter(|chosen| chosen.node == self.node);
+        // Which others see is for each to say: their inventories are of other moments.
+        let chosen = chosen.iter().filter(|chosen| {
+            chosen.node == self.node && inventory.by_name(&chosen.name).is_empty()
+        });
         i128::from(self.maxmem)
             - i128::from(self.mem)
             - here.map(|seen| promised(&seen)).sum::<i128>()
@@ -124,9 +127,8 @@ async fn take(
     let noted = lock.note().unwrap_or_default();
     let mut chosen: Vec<Chosen> = serde_json::from_str(&noted).unwrap_or_default();
     chosen.retain(|chosen| {
-        let is_there = !inventory.by_name(&chosen.name).is_empty();
         let is_self = chosen.name.eq_ignore_ascii_case(newcomer.name);
-        chosen.at.abs_diff(now) < COUNTS && !is_there && !is_self
+        chosen.at.abs_diff(now) < COUNTS && !is_self
     });
     loads.sort_by_key(|load| Reverse(load.free(inventory, &chosen)));
     if loads.is_empty() {

@@ -320,7 +320,15 @@ fn removals(plan: &mut Plan, wanted: &Wanted, have: &Config, running: bool) {
         if drive.is_cdrom() && running && drive.source != Source::Empty {
             plan.eject.push(key.clone());
         }
-        plan.destroys |= wanted.delete_volumes && matches!(drive.source, Source::Volume(_));
+        let destroys = wanted.delete_volumes && matches!(drive.source, Source::Volume(_));
+        if let Some(snapshot) = have.get("parent").filter(|_| destroys) {
+            // PVE would take the disk from the guest, refuse to delete the volume, and try again with each start.
+            plan.refusals.push(format!(
+                "{key}: its volume cannot be deleted while the VM has snapshots (the last one is {snapshot}); remove them first, or \
+                 detach the disk only, without delete_disks"
+            ));
+        }
+        plan.destroys |= destroys;
         plan.deletes(key, current);
     }
 }

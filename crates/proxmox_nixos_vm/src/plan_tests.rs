@@ -213,6 +213,26 @@ fn a_volume_is_deleted_only_when_that_is_said() {
 }
 
 #[test]
+fn what_a_snapshot_holds_is_not_deleted() {
+    let have = config(&[
+        ("scsi1", "local:101/vm-101-disk-1.qcow2,size=1G"),
+        ("parent", "before"),
+    ]);
+    let mut options = json!({"remove_disks": ["scsi1"]});
+    assert!(
+        update(&wanted(options.clone()), &have, false, true)
+            .refusals
+            .is_empty()
+    );
+    options["delete_disks"] = json!(true);
+    let refusals = update(&wanted(options), &have, false, true).refusals;
+    assert!(
+        refusals[0].contains("has snapshots (the last one is before)"),
+        "{refusals:?}"
+    );
+}
+
+#[test]
 fn a_volume_is_one_disk() {
     let have = config(&[
         ("scsi0", "local:101/vm-101-disk-0.raw,size=1G"),

@@ -17,7 +17,7 @@ use crate::site::Site;
 use crate::state::{self, State};
 use crate::vmid::VmidRange;
 use crate::wanted::Wanted;
-use crate::{agent, clone, destroy, migrate, place, power, rights, template, update};
+use crate::{agent, clone, destroy, migrate, place, power, rights, template, text, update};
 
 /// What is done to a VM's power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         .config
         .as_ref()
         .and_then(|config| config.get("cipassword"));
-    if let Some(password) = misplaced.and_then(Value::as_str) {
-        task.secret(password);
+    if let Some(password) = misplaced.and_then(text::scalar) {
+        task.secret(&password);
     }
     let wanted = Wanted::from_options(&options)
         .map_err(|mistakes| Failure::new("invalid_option", mistakes))?;
@@ -136,11 +136,15 @@ impl Job<'_> {
         }
     }
 
-    /// Refuse to attach a disk whose name says that it is another VM's, which may be running with it. `from` is the VM that is
-    /// changed or cloned.
-    fn refuse_others_disks(&self, plan: &Plan, from: Option<&State>) -> Result<(), Failure> {
+    /// Refuse to attach a disk whose name says that it is another VM's, which may be running with it. `own` is the VMID if it is
+    /// known already, `from` the VM that is changed or cloned.
+    fn refuse_others_disks(
+        &self,
+        plan: &Plan,
+        own: Option<u32>,
+        from: Option<&State>,
+    ) -> Result<(), Failure> {
         let new = |key: &str| from.is_none_or(|vm| !vm.config.contains_key(key));
-        let own = from.map(|vm| vm.vmid).or(self.options.vmid);
         let taken = plan.set.iter().filter(|(key, _)| new(key));
         let mut taken = taken.filter_map(|(key, text)| Some((key, text, drive::owner(key, text)?)));
         let Some((key, text, owner)) = taken.find(|(.., owner)| Some(*owner) != own) else {
@@ -308,7 +312,8 @@ impl Job<'_> {
             None => plan::create(self.wanted),
         };
         update::refuse(&plan, &self.described())?;
-        self.refuse_others_disks(&plan, source.as_ref().map(|(_, template)| template))?;
+        let from = source.as_ref().map(|(_, template)| template);
+        self.refuse_others_disks(&plan, self.options.vmid, from)?;
         rights::check(&plan, self.site.client.caller(), &self.described())?;
         let node = self.options.node.as_deref();
         let node = node.or(source.as_ref().map(|(_, template)| template.node.as_str()));
@@ -378,9 +383,11 @@ impl Job<'_> {
                     "create it first with state: present, or describe its drives, network or memory here",
                 ))
             }
-            Asked::Present if self.options.wait_for_address => Err(missing(
-                "make it with state: started; with state: present it would be stopped, and wait_for_address in vain",
-            )),
+            Asked::Present if self.options.wait_for_address && !self.site.task.check_mode => {
+                Err(missing(
+                    "make it with state: started; with state: present it would be stopped, and wait_for_address in vain",
+                ))
+            }
             _ if self.options.name.is_none() => Err(missing("give it a name to create it")),
             _ => Ok(()),
         }
@@ -426,8 +433,13 @@ impl Job<'_> {
         let was = vm.status.clone();
         let mut plan = update::plan(self.site, self.wanted, &vm).await?;
         update::refuse(&plan, &vm.object())?;
-        self.refuse_others_disks(&plan, Some(&vm))?;
-        if self.options.wait_for_address && self.options.state == Asked::Present && !vm.running() {
+        self.refuse_others_disks(&plan, Some(vm.vmid), Some(&vm))?;
+        // A check cannot know whether an earlier task would have started it.
+        if self.options.wait_for_address
+            && self.options.state == Asked::Present
+            && !vm.running()
+            && !check
+        {
             return Err(agent::not_running(&vm));
         }
         rights::check(&plan, self.site.client.caller(), &vm.object())?;

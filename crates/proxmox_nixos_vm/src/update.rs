@@ -50,8 +50,28 @@ pub async fn apply(
     vm: State,
     first: Plan,
 ) -> Result<State, Failure> {
-    let (mut vm, mut plan) = (vm, first);
+    let (vmid, node) = (vm.vmid, vm.node.clone());
     let mut changed = false;
+    let done = carry_out(site, wanted, guard, vm, first, &mut changed).await;
+    done.map_err(|failure| match changed {
+        true => failure
+            .with("changed", true)
+            .with("vmid", vmid)
+            .with("node", node),
+        false => failure,
+    })
+}
+
+/// The same; `changed` says afterwards, also after a failure, whether anything was changed.
+async fn carry_out(
+    site: &Site<'_>,
+    wanted: &Wanted,
+    guard: Option<&Guard>,
+    vm: State,
+    first: Plan,
+    changed: &mut bool,
+) -> Result<State, Failure> {
+    let (mut vm, mut plan) = (vm, first);
     for attempt in 1.. {
         refuse(&plan, &vm.object())?;
         if plan.is_empty() {
@@ -60,9 +80,9 @@ pub async fn apply(
         precheck::check(site, &vm.node, &Needs::of(&plan)).await?;
         let moves = !plan.moves.is_empty();
         let done = if moves {
-            move_disks(site, wanted, &vm, &plan, &mut changed).await
+            move_disks(site, wanted, &vm, &plan, changed).await
         } else {
-            steps(site, &vm, &plan, &mut changed).await
+            steps(site, &vm, &plan, changed).await
         };
         let error = match done {
             Ok(()) if moves => None,
@@ -90,32 +110,18 @@ pub async fn apply(
         let unplugged = is_unplug_problem(&error);
         let unsettled = error.may_have_happened() || is_conflict(&error) || unplugged;
         if !unsettled || attempt >= ATTEMPTS || site.deadline.expired() {
-            changed |= error.may_have_happened();
-            let failure = failed("change", &vm.object(), error);
-            return Err(after(changed, &vm, failure));
+            *changed |= error.may_have_happened();
+            return Err(failed("change", &vm.object(), error));
         }
         settle(site, &vm).await?;
         vm = State::read(site, &vm.node, vm.vmid).await?;
         check(guard, &vm, error.may_have_happened())?;
         plan = self::plan(site, wanted, &vm).await?;
         if unplugged && plan.set.keys().any(|key| key != "boot") {
-            let failure = failed("change", &vm.object(), error);
-            return Err(after(changed, &vm, failure));
+            return Err(failed("change", &vm.object(), error));
         }
     }
     Ok(vm)
-}
-
-/// A failure that says so when something had been changed before it.
-fn after(changed: bool, vm: &State, failure: Failure) -> Failure {
-    if changed {
-        failure
-            .with("changed", true)
-            .with("vmid", vm.vmid)
-            .with("node", &vm.node)
-    } else {
-        failure
-    }
 }
 
 /// Check the guard on a VM that was read again, `lost` when that was because of an answer that did not come.

@@ -137,7 +137,8 @@ impl Builder {
         }
         if let Some(tags) = &options.tags {
             // An item that holds several would set tags that nobody who checked the list has seen.
-            let given = tags.iter().filter(|tag| !tag.is_empty());
+            let given = tags.iter().map(|tag| tag.trim());
+            let given = given.filter(|tag| !tag.is_empty());
             let (tags, others): (Vec<_>, Vec<_>) = given
                 .map(|given| given.to_lowercase())
                 .partition(|given| limits::tag(given).is_ok());
@@ -349,7 +350,8 @@ impl Builder {
             self.wanted.nics.insert(key.to_owned(), None);
             return;
         }
-        match Nic::parse(key, value) {
+        let parsed = Nic::parse(key, value);
+        match parsed.and_then(|nic| nic.checked().map_err(|problem| format!("{key}: {problem}"))) {
             Ok(nic) => {
                 self.wanted.nics.insert(key.to_owned(), Some(nic));
             }

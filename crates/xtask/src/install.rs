@@ -57,6 +57,14 @@ fn build(names: &[&str], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
         .current_dir(root())
         .args(["build", "--message-format=json-render-diagnostics"])
         .stdout(Stdio::piped());
+    // What `cargo run` says of this program is not said of what is built: ring's build script asks for it, so that ring and all
+    // that needs it would be compiled anew whenever this and a plain `cargo build` take turns.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     match profile {
         Profile::Debug => {}
         Profile::Release => {
