@@ -115,6 +115,17 @@ fn one_kind_replaces_the_other() {
 }
 
 #[test]
+fn an_empty_password_is_none() {
+    let lab = Lab::new();
+    lab.ok(native());
+    assert!(lab.config().get("cipassword").is_some());
+    let without = with(native(), json!({"cipassword": ""}));
+    assert_eq!(lab.ok(without.clone())["changed"], json!(true));
+    assert_eq!(lab.config().get("cipassword"), None);
+    lab.unchanged(without);
+}
+
+#[test]
 fn a_seed_that_an_interrupted_run_left_goes_with_the_next() {
     let lab = Lab::new();
     lab.ok(json!({"node": "pve", "vmid": 101, "storage": "local", "drive": "ide0", "hostname": "web1"}));
