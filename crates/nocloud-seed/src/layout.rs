@@ -67,10 +67,11 @@ impl Layout {
                 problem,
             })
         };
+        if self != Self::ConfigDrive {
+            return Ok(());
+        }
         let refers = ["files", "network_config"];
-        if let Some(key) = refers.into_iter().find(|key| meta.contains_key(*key))
-            && self == Self::ConfigDrive
-        {
+        if let Some(key) = refers.into_iter().find(|key| meta.contains_key(*key)) {
             return refuse(format!(
                 "has the key {key}, which names further files on a config drive; give write_files in user_data, and \
                  network_config or ipconfig"
@@ -78,7 +79,7 @@ impl Layout {
         }
         for key in ["instance-id", "local-hostname"] {
             let name = self.meta_key(key);
-            if name != key && meta.contains_key(key) && meta.contains_key(name) {
+            if meta.contains_key(key) && meta.contains_key(name) {
                 return refuse(format!(
                     "has both {key} and {name}, which are one key on a config drive; give one of them"
                 ));

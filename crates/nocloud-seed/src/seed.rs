@@ -99,8 +99,8 @@ impl Seed {
             None => None,
         };
         // Of a link's own address with its zone the address is looked at.
-        let address = |text: &str| text.split('%').next().unwrap_or_default().to_owned();
-        let is_none = |text: &&String| address(text).parse::<std::net::IpAddr>().is_err();
+        let address = |text: &str| text.split('%').next()?.parse::<std::net::IpAddr>().ok();
+        let is_none = |text: &&String| address(text).is_none();
         if let Some(text) = input.nameservers.iter().find(is_none) {
             return Err(Error::Network {
                 what: format!("nameservers: {text:?}"),

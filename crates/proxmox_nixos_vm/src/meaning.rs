@@ -1,6 +1,6 @@
 //! When two texts of one PVE option mean the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pve_client::property::{self, PropertyString};
 
@@ -140,6 +140,15 @@ pub fn same(name: &str, want: &str, have: Option<&str>) -> bool {
             None => number(want).is_some() && number(want) == number(have),
         },
     }
+}
+
+/// Whether the configuration says that PVE removes neither the VM nor a drive of it.
+pub fn is_protected(config: &BTreeMap<String, String>) -> bool {
+    same(
+        "protection",
+        "1",
+        config.get("protection").map(String::as_str),
+    )
 }
 
 /// The tags in a text, as PVE keeps them: split at `;`, `,` and blanks, lower-cased, sorted, each once.

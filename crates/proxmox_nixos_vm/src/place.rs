@@ -120,6 +120,9 @@ async fn take(
     loads: &mut Vec<Load>,
     newcomer: &Newcomer<'_>,
 ) -> Result<Option<String>, Failure> {
+    if loads.is_empty() {
+        return Ok(None);
+    }
     let name = format!("placing {}", newcomer.cluster);
     let mut lock = Lock::acquire(&name, site.deadline).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -131,9 +134,6 @@ async fn take(
         chosen.at.abs_diff(now) < COUNTS && !is_self
     });
     loads.sort_by_key(|load| Reverse(load.free(inventory, &chosen)));
-    if loads.is_empty() {
-        return Ok(None);
-    }
     let node = loads.remove(0).node;
     if !site.task.check_mode {
         chosen.push(Chosen {

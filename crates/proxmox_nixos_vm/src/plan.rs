@@ -199,14 +199,14 @@ fn own_tag(plan: &mut Plan, wanted: &Wanted, have: &Config) {
 
 /// The notes of a clone become the template's again, together with its tags, unless they are described.
 fn clone_note(plan: &mut Plan, wanted: &Wanted, have: &Config) {
-    let notes = have.get("description").map(String::as_str);
-    let Some(rest) = wanted.guard.without_clone_note(notes) else {
+    let Some(notes) = have.get("description") else {
         return;
     };
-    match notes {
+    match wanted.guard.without_clone_note(Some(notes)) {
         Some(_) if wanted.plain.contains_key("description") => {}
-        Some(notes) if rest.is_empty() => plan.deletes("description", notes),
-        _ => plan.sets("description", notes, rest),
+        Some(rest) if rest.is_empty() => plan.deletes("description", notes),
+        Some(rest) => plan.sets("description", Some(notes), rest),
+        None => {}
     }
 }
 
@@ -303,7 +303,7 @@ fn removals(plan: &mut Plan, wanted: &Wanted, have: &Config, running: bool) {
         .map(String::as_str)
         .filter(|key| have.contains_key(*key))
         .collect();
-    if !there.is_empty() && have.get("protection").is_some_and(|on| on == "1") {
+    if !there.is_empty() && meaning::is_protected(have) {
         plan.refusals.push(format!(
             "{} cannot be removed from a protected VM; set protection: false first",
             there.join(", ")

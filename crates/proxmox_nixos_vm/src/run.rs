@@ -13,7 +13,7 @@ use crate::find;
 use crate::options::{Options, State as Asked};
 use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
-use crate::site::Site;
+use crate::site::{Site, done, done_if};
 use crate::state::{self, State};
 use crate::vmid::VmidRange;
 use crate::wanted::Wanted;
@@ -627,23 +627,6 @@ fn outcome(changed: bool, msg: String, values: Map<String, Value>, actions: &[&s
     };
     outcome.values = values;
     outcome.with("actions", actions)
-}
-
-/// A failure after the VM was already made or changed.
-fn done(failure: Failure, vmid: u32, node: &str) -> Failure {
-    failure
-        .with("changed", true)
-        .with("vmid", vmid)
-        .with("node", node)
-}
-
-/// [`done`] when `changed`, else the failure as it is.
-fn done_if(changed: bool, failure: Failure, vmid: u32, node: &str) -> Failure {
-    if changed {
-        done(failure, vmid, node)
-    } else {
-        failure
-    }
 }
 
 #[cfg(test)]

@@ -44,3 +44,20 @@ pub fn failed(doing: &str, object: &str, error: Error) -> Failure {
     failure.object = Some(object.to_owned());
     failure
 }
+
+/// A failure after the VM was already made or changed.
+pub fn done(failure: Failure, vmid: u32, node: &str) -> Failure {
+    failure
+        .with("changed", true)
+        .with("vmid", vmid)
+        .with("node", node)
+}
+
+/// [`done`] when `changed`, else the failure as it is.
+pub fn done_if(changed: bool, failure: Failure, vmid: u32, node: &str) -> Failure {
+    if changed {
+        done(failure, vmid, node)
+    } else {
+        failure
+    }
+}

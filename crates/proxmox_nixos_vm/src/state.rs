@@ -101,11 +101,7 @@ impl State {
 
     /// Whether the protection is on.
     pub fn protected(&self) -> bool {
-        meaning::same(
-            "protection",
-            "1",
-            self.config.get("protection").map(String::as_str),
-        )
+        meaning::is_protected(&self.config)
     }
 
     /// Whether a configuration is this VM's, not one's that got its VMID later: PVE makes up a UUID and a generation ID

@@ -8,7 +8,7 @@ use pve_client::{Error, Params};
 use crate::guard::Guard;
 use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
-use crate::site::{Site, failed};
+use crate::site::{Site, done_if, failed};
 use crate::state::State;
 use crate::wanted::Wanted;
 
@@ -53,13 +53,7 @@ pub async fn apply(
     let (vmid, node) = (vm.vmid, vm.node.clone());
     let mut changed = false;
     let done = carry_out(site, wanted, guard, vm, first, &mut changed).await;
-    done.map_err(|failure| match changed {
-        true => failure
-            .with("changed", true)
-            .with("vmid", vmid)
-            .with("node", node),
-        false => failure,
-    })
+    done.map_err(|failure| done_if(changed, failure, vmid, &node))
 }
 
 /// The same; `changed` says afterwards, also after a failure, whether anything was changed.

@@ -137,18 +137,23 @@ impl Builder {
         }
         if let Some(tags) = &options.tags {
             // An item that holds several would set tags that nobody who checked the list has seen.
-            let given = tags.iter().map(|tag| tag.trim());
-            let given = given.filter(|tag| !tag.is_empty());
-            let (tags, others): (Vec<_>, Vec<_>) = given
-                .map(|given| given.to_lowercase())
-                .partition(|given| limits::tag(given).is_ok());
-            for other in others {
-                let mistake = limits::tag(&other).err().unwrap_or_default();
-                self.mistakes.push(format!("tags: {mistake}"));
+            let mut all: BTreeSet<String> = self
+                .wanted
+                .guard
+                .own()
+                .map(str::to_owned)
+                .into_iter()
+                .collect();
+            for given in tags.iter().map(|tag| tag.trim().to_lowercase()) {
+                match limits::tag(&given) {
+                    _ if given.is_empty() => {}
+                    Ok(()) => {
+                        all.insert(given);
+                    }
+                    Err(mistake) => self.mistakes.push(format!("tags: {mistake}")),
+                }
             }
-            let own = self.wanted.guard.own().map(str::to_owned);
-            let tags: BTreeSet<String> = tags.into_iter().chain(own).collect();
-            let text = tags.into_iter().collect::<Vec<_>>().join(";");
+            let text = all.into_iter().collect::<Vec<_>>().join(";");
             self.plain("tags", text);
         }
         if let Some(boot) = &options.boot {

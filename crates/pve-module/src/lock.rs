@@ -61,9 +61,7 @@ impl Lock {
             pause = pause.mul_f64(1.5).min(Duration::from_millis(250));
         }
     }
-}
 
-impl Lock {
     /// The note that somebody left who held the lock before, if it can be read.
     pub fn note(&mut self) -> Option<String> {
         let mut text = String::new();
