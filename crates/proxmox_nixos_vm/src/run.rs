@@ -11,6 +11,7 @@ use crate::create::{self, Creation, Request};
 use crate::drive;
 use crate::find;
 use crate::options::{Options, State as Asked};
+use crate::ownership::Ownership;
 use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
 use crate::site::{Site, done, done_if};
@@ -28,7 +29,11 @@ enum Power {
 }
 
 /// Do the task.
-pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+pub async fn run(
+    options: Options,
+    task: Task,
+    ownership: Ownership,
+) -> Result<Outcome, Failure> {
     // Refused below, but not shown for that.
     let misplaced = options
         .config
@@ -38,7 +43,8 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         task.secret(&password);
     }
     let wanted = Wanted::from_options(&options)
-        .map_err(|mistakes| Failure::new("invalid_option", mistakes))?;
+        .map_err(|mistakes| Failure::new("invalid_option", mistakes))?
+        .owned(ownership);
     let range = options.vmid_range.as_deref().map(VmidRange::parse);
     let range = range
         .transpose()
@@ -356,6 +362,7 @@ impl Job<'_> {
             range: self.range,
             request,
             cluster: &self.cluster(),
+            wanted: self.wanted,
         };
         let vmid = create::create(self.site, &creation).await?;
         drop(lock);
