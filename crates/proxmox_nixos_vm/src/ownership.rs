@@ -13,6 +13,8 @@ pub struct Ownership {
     pub expect: Option<Expect>,
     /// The record to write. Its VMID is filled in if it is 0: that of a new VM is known only when it is made.
     pub write: Option<Record>,
+    /// The VM must be a new one: one that exists already is refused, since it is somebody else's.
+    pub new: bool,
     /// Add the option `tags` to the tags that the VM has, instead of replacing them.
     pub add_tags: bool,
 }

@@ -297,9 +297,24 @@ impl Job<'_> {
 
     async fn converge(&self) -> Result<Outcome, Failure> {
         match self.locate().await? {
-            Located::There(vm) => self.settle(vm, None).await,
+            Located::There(vm) => {
+                self.refuse_existing(&vm)?;
+                self.settle(vm, None).await
+            }
             Located::Missing(inventory) => self.new_vm(inventory).await,
         }
+    }
+
+    /// Refuse a VM that appeared where only a new one is wanted.
+    fn refuse_existing(&self, vm: &State) -> Result<(), Failure> {
+        if !self.wanted.new {
+            return Ok(());
+        }
+        let object = vm.object();
+        let msg = format!("{object} appeared meanwhile, made by somebody else; nothing was done to it");
+        Err(Failure::new("exists", msg)
+            .object(object)
+            .hint("run the play again: it decides by what it finds"))
     }
 
     /// Create the VM, and go on with it as with any other.
@@ -347,7 +362,9 @@ impl Job<'_> {
         }
         drop(inventory);
         if let Some(seen) = found {
-            return self.settle(State::of(self.site, &seen).await?, None).await;
+            let vm = State::of(self.site, &seen).await?;
+            self.refuse_existing(&vm)?;
+            return self.settle(vm, None).await;
         }
         let request = match &source {
             Some((of, template)) => {

@@ -37,6 +37,8 @@ pub struct Wanted {
     pub record: Option<Record>,
     /// Whether the tags are added to those that there are.
     pub add_tags: bool,
+    /// Whether the VM must be a new one.
+    pub new: bool,
 }
 
 /// Names that the API takes beside a VM's configuration, and ones that other options or modules are for.
@@ -86,6 +88,7 @@ impl Wanted {
         self.guard = self.guard.with_record(ownership.expect);
         self.record = ownership.write;
         self.add_tags = ownership.add_tags;
+        self.new = ownership.new;
         self
     }
 

@@ -108,6 +108,10 @@ pub struct Record {
     pub disk: Option<String>,
     /// The installer ISO that this installation attached.
     pub installer: Option<String>,
+    /// The installer's public host key, `TYPE BASE64`: any controller can tell whether the installer of this installation answers.
+    pub installer_key: Option<String>,
+    /// The public host key of the installed system.
+    pub host_key: Option<String>,
 }
 
 /// What a record is worth on the VM that bears it.
@@ -160,6 +164,8 @@ impl Record {
             run: get("run")?,
             disk: get("disk"),
             installer: get("installer"),
+            installer_key: get("installer_key"),
+            host_key: get("host_key"),
         })
     }
 
@@ -200,6 +206,8 @@ impl fmt::Display for Record {
             ("run", &Some(self.run.clone())),
             ("disk", &self.disk),
             ("installer", &self.installer),
+            ("installer_key", &self.installer_key),
+            ("host_key", &self.host_key),
         ] {
             if let Some(value) = value {
                 write!(f, " {key}={}", plain(value))?;
@@ -273,6 +281,8 @@ mod tests {
             run: "1a2b3c4d".into(),
             disk: Some("local-lvm:vm-101-disk-0".into()),
             installer: Some("local:iso/nixos.iso".into()),
+            installer_key: Some("ssh-ed25519 AAAA+/=".into()),
+            host_key: None,
         }
     }
 
@@ -290,7 +300,7 @@ mod tests {
             text,
             "<!-- nixos-proxmox: v=1 installation=0123456789abcdef0123456789abcdef host=web1 vmid=101 \
              uuid=6cff0931-1cb7-4535-800e-09aaaede1e6d generation=1b1c8c0e-7a0f-4d3c-9b0a-000000000001 phase=installing \
-             run=1a2b3c4d disk=local-lvm:vm-101-disk-0 installer=local:iso/nixos.iso -->"
+             run=1a2b3c4d disk=local-lvm:vm-101-disk-0 installer=local:iso/nixos.iso installer_key=ssh-ed25519%20AAAA%2B/%3D -->"
         );
         let notes = with_record("ERP.\nCall Anna first.\n", Some(&text));
         assert_eq!(notes, format!("ERP.\nCall Anna first.\n\n{text}"));
