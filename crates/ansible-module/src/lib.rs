@@ -49,7 +49,7 @@ mod spec;
 mod task;
 mod validate;
 mod watch;
-mod yaml;
+pub mod yaml;
 
 pub use docs::{DocsError, docs};
 pub use documentation::Documentation;

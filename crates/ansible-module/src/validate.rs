@@ -50,7 +50,10 @@ impl Checked {
                 .replace(&format!(" found in {option}"), "")
                 .replace("argument '", &format!("argument '{prefix}"))
                 .replace("value of ", &format!("value of {prefix}"))
-                .replace("missing required arguments: ", &format!("missing required variables: {prefix}"))
+                .replace(
+                    "missing required arguments: ",
+                    &format!("missing required variables: {prefix}"),
+                )
         };
         let unknown = self.unsupported.iter().map(|(name, supported)| {
             let Some(name) = name.strip_prefix(&format!("{option}.")) else {

@@ -68,24 +68,15 @@ jobs:
   description: A private directory for the job that builds the configuration beside the other steps.
   returned: with O(step=decide)
   type: str
-build:
-  description: The options of M(nixos_anywhere_install) for that job.
+build_timeout:
+  description: The seconds that this job may take.
   returned: with O(step=decide)
-  type: dict
+  type: int
 mistakes:
   description: What is wrong with the variables, or missing, one sentence each.
   returned: when an installation is refused for it
   type: list
   elements: str
-vmid:
-  description: The VM's ID.
-  returned: when the VM exists
-  type: int
-  sample: 101
-node:
-  description: The node that it is on.
-  returned: when the VM exists
-  type: str
 status:
   description: V(running) or V(stopped).
   returned: for a finished machine
@@ -105,16 +96,7 @@ volid:
   type: str
 address:
   description: The machine's address.
-  returned: with O(step=boot) and O(step=finalize)
-  type: str
-host_keys:
-  description: The public host keys of the installed system.
-  returned: with O(step=finalize)
-  type: list
-  elements: str
-closure:
-  description: The store path of the installed system.
-  returned: with O(step=finalize)
+  returned: with O(step=boot)
   type: str
 phases:
   description: The phases of the installation, with the seconds that each took.

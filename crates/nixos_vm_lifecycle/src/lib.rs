@@ -39,10 +39,13 @@ impl Module for NixosVmLifecycle {
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         let context = Context::new(&options, &task)?;
+        if options.step == Step::Build {
+            return steps::install::build(&context).await;
+        }
         let world = World::read(&context).await?;
         let node = world.node(&context);
         match options.step {
-            Step::Decide => steps::decide::run(&context, world).await,
+            Step::Decide | Step::Build => steps::decide::run(&context, world).await,
             Step::Image => steps::image::run(&context, &node).await,
             Step::Upload => steps::upload::run(&context, &node).await,
             Step::Provision => steps::provision::run(&context, world).await,

@@ -19,6 +19,8 @@ pub const PREFIX: &str = "nixos_vm_";
 pub enum Step {
     /// Read the machine, check the variables and return the steps that are due. Changes nothing.
     Decide,
+    /// Build the configuration on the controller, beside the other steps. Changes nothing but the Nix store.
+    Build,
     /// Have the installer ISO at hand: build it, resolve the release, or find the file.
     Image,
     /// Put the installer ISO on the storage.
@@ -50,6 +52,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Decide => "decide",
+            Self::Build => "build",
             Self::Image => "image",
             Self::Upload => "upload",
             Self::Provision => "provision",

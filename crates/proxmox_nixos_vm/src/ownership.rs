@@ -70,13 +70,18 @@ impl Expect {
             // What is finished may be rolled back; what is not was when the identity changed under the run.
             Binding::RolledBack if !record.phase.unfinished() => {}
             Binding::RolledBack => {
-                let why = "it was rolled back to a snapshot or restored from a backup during this run";
+                let why =
+                    "it was rolled back to a snapshot or restored from a backup during this run";
                 return refuse("guarded", why, again);
             }
             Binding::Copied => return refuse("guarded", "its record is that of another VM", again),
         }
         if record.installation != self.installation {
-            return refuse("guarded", "its record is that of another installation", again);
+            return refuse(
+                "guarded",
+                "its record is that of another installation",
+                again,
+            );
         }
         if !self.runs.contains(&record.run) {
             return refuse(

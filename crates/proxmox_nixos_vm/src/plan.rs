@@ -214,7 +214,9 @@ fn notes(plan: &mut Plan, wanted: &Wanted, have: &Config) {
     match current {
         None if notes.is_empty() => {}
         Some(current) if notes.is_empty() => plan.deletes("description", current),
-        _ if meaning::same("description", &notes, current) => plan.shows("description", current, current),
+        _ if meaning::same("description", &notes, current) => {
+            plan.shows("description", current, current)
+        }
         _ => plan.sets("description", current, notes),
     }
 }

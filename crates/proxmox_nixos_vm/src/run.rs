@@ -29,11 +29,7 @@ enum Power {
 }
 
 /// Do the task.
-pub async fn run(
-    options: Options,
-    task: Task,
-    ownership: Ownership,
-) -> Result<Outcome, Failure> {
+pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<Outcome, Failure> {
     // Refused below, but not shown for that.
     let misplaced = options
         .config
@@ -311,7 +307,8 @@ impl Job<'_> {
             return Ok(());
         }
         let object = vm.object();
-        let msg = format!("{object} appeared meanwhile, made by somebody else; nothing was done to it");
+        let msg =
+            format!("{object} appeared meanwhile, made by somebody else; nothing was done to it");
         Err(Failure::new("exists", msg)
             .object(object)
             .hint("run the play again: it decides by what it finds"))

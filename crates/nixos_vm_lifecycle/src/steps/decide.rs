@@ -67,7 +67,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         .with("run", run)
         .with("facts", facts)
         .with("jobs", installation.path("jobs"))
-        .with("build", install::built_args(context.settings()));
+        .with("build_timeout", context.settings().install_timeout + 60);
     Ok(outcome)
 }
 
@@ -302,8 +302,8 @@ async fn preflight(
         .with("mistakes", mistakes))
 }
 
-/// A boot order that names the installer's drive wants the drive.
-fn without_installer(mut args: Args, settings: &Settings) -> Args {
+/// A new VM as a check sees it, before its installer is on the storage: a boot order that names the installer's drive wants the drive.
+pub fn without_installer(mut args: Args, settings: &Settings) -> Args {
     args.insert("boot".into(), settings.boot_order(Phase::Done).into());
     args
 }

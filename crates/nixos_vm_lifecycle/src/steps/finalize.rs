@@ -121,10 +121,9 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         "{}: runs its installed system, without installer and seed",
         vm.object
     );
-    Ok(summed(msg, &outcomes)
-        .with("address", address)
-        .with("host_keys", host_keys)
-        .with("closure", installation.read("closure")))
+    let closure = installation.read("closure");
+    let facts = super::decide::told(context, vmid, &node, Some(address), &host_keys, closure);
+    Ok(summed(msg, &outcomes).with("facts", facts))
 }
 
 /// Stop what runs: the installer at once, since it was proved to be ours; an installed system in its own time.

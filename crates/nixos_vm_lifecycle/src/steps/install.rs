@@ -133,8 +133,22 @@ pub fn built_args(settings: &Settings) -> Args {
     args
 }
 
-/// Start building beside the upload and the boot. Nobody waits for the result: Nix builds nothing twice, so the installation finds it
-/// in the store. A failure is read before the machine is started.
+/// Build the configuration beside the upload and the boot. Nobody waits for the result: Nix builds nothing twice, so the installation
+/// finds it in the store.
+///
+/// # Errors
+/// Those of `nixos_anywhere_install`.
+pub async fn build(context: &Context<'_>) -> Result<Outcome, Failure> {
+    let built = context
+        .install(built_args(context.settings()), context.task.check_mode)
+        .await?;
+    Ok(Outcome::unchanged(built.msg))
+}
+
+/// Refuse to go on when that build has failed already: it would fail again, after the machine was started.
+///
+/// # Errors
+/// That of the build.
 pub fn failed_build(world: &World) -> Result<(), Failure> {
     let Some(installation) = &world.installation else {
         return Ok(());

@@ -41,17 +41,12 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
     let run = this_run(context)?;
     let settings = context.settings();
     let node = world.node(context);
-    let installer = image::volid(context, &node).await?;
     if context.task.check_mode {
-        let outcome = context
-            .vm(
-                settings.vm(Phase::Provisioning, None),
-                Ownership::default(),
-                true,
-            )
-            .await?;
-        return Ok(outcome);
+        let args =
+            super::decide::without_installer(settings.vm(Phase::Provisioning, None), settings);
+        return context.vm(args, Ownership::default(), true).await;
     }
+    let installer = image::volid(context, &node).await?;
     for (installation, _) in &world.gone {
         // The VM is gone, and its keys are of no use to anybody.
         installation.forget()?;
@@ -217,6 +212,20 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
     Ok(sum)
 }
 
+/// What later plays are told of a machine that is not finished yet.
+fn facts(context: &Context<'_>, vmid: u32, node: &str, installation: &Installation) -> Args {
+    let address = context.settings().given_address();
+    let told = super::decide::told(
+        context,
+        vmid,
+        node,
+        address,
+        &keys::installed(installation),
+        None,
+    );
+    Args::from_iter([("facts".to_owned(), told)])
+}
+
 /// Whether a difference is one that the machine boots from or with: everything but notes, tags and the like.
 fn needs_stop(outcome: &Outcome) -> bool {
     const AT_ONCE: [&str; 8] = [
@@ -306,7 +315,7 @@ pub async fn finished(
     warn_of_extras(context, world);
     let values = outcomes[0].values.clone();
     let mut sum = summed(msg, &outcomes);
-    for key in ["vmid", "node", "status", "pending", "restart_required"] {
+    for key in ["status", "pending", "restart_required"] {
         sum.values
             .extend(values.get(key).map(|value| (key.to_owned(), value.clone())));
     }
