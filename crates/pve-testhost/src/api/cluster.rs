@@ -17,10 +17,10 @@ pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
         ])),
         ("GET", "/access/ticket") => Ok(Value::Null),
         ("POST", "/access/ticket") => context.host.access.login(&context.params),
-        ("GET", "/access/permissions") => Ok(context
+        ("GET", "/access/permissions") => context
             .host
             .access
-            .permissions(&context.who, context.get("path"))),
+            .permissions(&context.who, &context.params),
         ("GET", "/nodes") => Ok(context
             .host
             .nodes()
@@ -225,7 +225,7 @@ fn resources(context: &Context) -> Value {
 
 fn vms(context: &Context, found: &mut Vec<Value>) {
     let host = &context.host;
-    let pools = crate::vm::pools(host);
+    let pools = crate::vm::pools(&host.dir);
     let pool_of = |vmid: u32| {
         let holds = |(_, members): &(&String, &Vec<u32>)| members.contains(&vmid);
         pools.iter().find(holds).map(|(name, _)| name)
@@ -284,7 +284,7 @@ fn storages(context: &Context, node: &Host, found: &mut Vec<Value>) {
 }
 
 fn pools(context: &Context) -> ApiResult {
-    let pools = crate::vm::pools(&context.host);
+    let pools = crate::vm::pools(&context.host.dir);
     let may = |name: &str| context.may(&format!("/pool/{name}"), &["Pool.Audit"]);
     if let Some(wanted) = context.get("poolid")
         && !pools.contains_key(wanted)
@@ -311,7 +311,7 @@ fn pools(context: &Context) -> ApiResult {
 
 fn add_pool(context: &Context) -> ApiResult {
     let name = context.need("poolid")?;
-    let mut pools = crate::vm::pools(&context.host);
+    let mut pools = crate::vm::pools(&context.host.dir);
     if pools.contains_key(name) {
         return Err(ApiError::failed(format!(
             "create pool failed: pool '{name}' already exists"

@@ -94,7 +94,7 @@ pub async fn clone(context: Context) -> ApiResult {
     check_storages(&context, &config, &wanted)?;
     let pool = text("pool");
     if let Some(pool) = &pool
-        && !super::pools(&host).contains_key(pool)
+        && !super::pools(&host.dir).contains_key(pool)
     {
         return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
     }
@@ -106,7 +106,7 @@ pub async fn clone(context: Context) -> ApiResult {
     })?;
     let mut making = Making::new(host.clone(), newid);
     if let Some(pool) = pool {
-        let mut pools = super::pools(&host);
+        let mut pools = super::pools(&host.dir);
         pools.entry(pool).or_default().push(newid);
         super::save_pools(&host, &pools)?;
     }

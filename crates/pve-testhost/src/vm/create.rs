@@ -39,7 +39,7 @@ pub async fn create(context: Context) -> ApiResult {
     }
     let pool = context.get("pool").map(str::to_owned);
     if let Some(pool) = &pool {
-        if !super::pools(&host).contains_key(pool) {
+        if !super::pools(&host.dir).contains_key(pool) {
             return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
         }
         host.access
@@ -61,7 +61,7 @@ pub async fn create(context: Context) -> ApiResult {
     }
     reserve(&host, vmid, "create")?;
     if let Some(pool) = pool {
-        let mut pools = super::pools(&host);
+        let mut pools = super::pools(&host.dir);
         pools.entry(pool).or_default().push(vmid);
         super::save_pools(&host, &pools)?;
     }

@@ -92,7 +92,7 @@ pub fn free(host: &Host, vmid: u32, volid: &str) -> bool {
 
 /// A VM that is gone is in no pool.
 pub fn leave_pools(host: &Host, vmid: u32) {
-    let mut pools = super::pools(host);
+    let mut pools = super::pools(&host.dir);
     let before = pools.clone();
     pools
         .values_mut()
