@@ -888,7 +888,10 @@ async fn templates_and_clones() {
             "newid=102",
             "unable to create VM 102: config file already exists",
         ),
-        ("newid=104&storage=local", "Parameter verification failed."),
+        (
+            "newid=104&storage=local",
+            "parameter 'storage' not allowed for linked clones",
+        ),
         ("newid=104&pool=none", "pool 'none' does not exist"),
     ] {
         refused(&host, "POST", "/nodes/pve/qemu/101/clone", body, text).await;

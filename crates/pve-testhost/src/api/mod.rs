@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod cluster;
 pub mod guests;
+pub mod snapshot;
 pub mod storage;
 pub mod tasks;
 

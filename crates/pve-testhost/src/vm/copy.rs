@@ -26,6 +26,37 @@ struct Clone {
     format: Option<String>,
     name: Option<String>,
     description: Option<String>,
+    snapshot: Option<String>,
+}
+
+impl Clone {
+    /// The options that are cloned: those in force, or a snapshot's.
+    fn options<'a>(&self, config: &'a Config) -> Result<&'a BTreeMap<String, String>, String> {
+        match &self.snapshot {
+            None => Ok(&config.current),
+            Some(name) => config
+                .snapshots
+                .get(name)
+                .ok_or_else(|| super::snapshot::missing(name)),
+        }
+    }
+}
+
+/// Is this something that a snapshot says of itself, or that belongs to the source alone?
+fn stays_behind(key: &str) -> bool {
+    key.starts_with("unused")
+        || matches!(
+            key,
+            "template"
+                | "lock"
+                | "parent"
+                | "snaptime"
+                | "snapstate"
+                | "vmstate"
+                | "runningcpu"
+                | "runningmachine"
+                | "running-nets-host-mtu"
+        )
 }
 
 /// POST clone: linked from a template unless `full`, always full from a VM.
@@ -33,9 +64,6 @@ pub async fn clone(context: Context) -> ApiResult {
     let host = context.host.clone();
     let source = context.vmid()?;
     let text = |name: &str| context.get(name).map(str::to_owned);
-    if context.get("snapname").is_some() {
-        return Err(ApiError::failed("the test host has no snapshots"));
-    }
     let target = match context.get("target").filter(|name| **name != *host.node) {
         Some(name) => Some(
             host.peer(name)
@@ -45,14 +73,6 @@ pub async fn clone(context: Context) -> ApiResult {
     };
     let config = Config::load(&host, source)?;
     config.check_lock().map_err(ApiError::failed)?;
-    if let Some(target) = &target
-        && !is_shared(&host, &config)
-    {
-        return Err(ApiError::failed(format!(
-            "can't clone VM to node '{}' (VM uses local storage)",
-            target.node
-        )));
-    }
     let template = is_template(&config);
     let wanted = Clone {
         source,
@@ -69,29 +89,43 @@ pub async fn clone(context: Context) -> ApiResult {
         storage: text("storage"),
         format: text("format"),
         name: text("name"),
-        description: text("description"),
+        description: text("description").filter(|text| !text.is_empty()),
+        snapshot: text("snapname"),
     };
+    let options = wanted.options(&config).map_err(ApiError::failed)?;
+    if let Some(target) = &target
+        && !is_shared(&host, options)
+    {
+        return Err(ApiError::failed(format!(
+            "can't clone VM to node '{}' (VM uses local storage)",
+            target.node
+        )));
+    }
     if !wanted.full {
         for name in ["storage", "format"] {
             if context.get(name).is_some() {
-                return Err(ApiError::param(
-                    name,
-                    format!("parameter '{name}' not allowed for linked clones"),
-                ));
+                return Err(ApiError::failed(format!(
+                    "parameter '{name}' not allowed for linked clones"
+                )));
             }
         }
         if !template {
-            let disk = config
-                .current
+            let disk = options
                 .iter()
                 .find(|(key, value)| is_drive(key) && !Drive::parse(value).is_cdrom());
-            let name = disk.map_or("", |(key, _)| key);
-            return Err(ApiError::failed(format!(
-                "Linked clone feature is not supported for drive '{name}'"
-            )));
+            if let Some((key, value)) = disk {
+                let of = match wanted.snapshot {
+                    Some(_) => " a snapshot of",
+                    None => "",
+                };
+                let volid = Drive::parse(value).file;
+                return Err(ApiError::failed(format!(
+                    "Linked clone feature is not supported for{of} '{volid}' ({key})"
+                )));
+            }
         }
     }
-    check_storages(&context, &config, &wanted)?;
+    check_storages(&context, options, &wanted)?;
     let pool = text("pool");
     if let Some(pool) = &pool
         && !super::pools(&host.dir).contains_key(pool)
@@ -126,8 +160,8 @@ pub async fn clone(context: Context) -> ApiResult {
 }
 
 /// Whether every node sees all volumes of the VM, ISOs included.
-fn is_shared(host: &Host, config: &Config) -> bool {
-    let mut drives = config.current.iter().filter(|(key, _)| is_drive(key));
+pub fn is_shared(host: &Host, options: &BTreeMap<String, String>) -> bool {
+    let mut drives = options.iter().filter(|(key, _)| is_drive(key));
     drives.all(|(_, value)| {
         let drive = Drive::parse(value);
         let Some((storage, _)) = drive.volume().filter(|_| drive.has_medium()) else {
@@ -138,8 +172,12 @@ fn is_shared(host: &Host, config: &Config) -> bool {
 }
 
 /// The storages that the copies go to must be usable by the caller.
-fn check_storages(context: &Context, config: &Config, wanted: &Clone) -> Result<(), ApiError> {
-    for (_, value) in config.current.iter().filter(|(key, _)| is_drive(key)) {
+fn check_storages(
+    context: &Context,
+    options: &BTreeMap<String, String>,
+    wanted: &Clone,
+) -> Result<(), ApiError> {
+    for (_, value) in options.iter().filter(|(key, _)| is_drive(key)) {
         let drive = Drive::parse(value);
         let Some((own, _)) = drive.volume().filter(|_| !drive.is_cdrom()) else {
             continue;
@@ -164,9 +202,14 @@ fn check_storages(context: &Context, config: &Config, wanted: &Clone) -> Result<
 
 async fn build(host: &Host, wanted: &Clone, making: &mut Making, log: &Log) -> Result<(), String> {
     let source = Config::load(host, wanted.source).map_err(|error| error.message)?;
+    log.line(format!(
+        "creating a clone of VM {} with ID {}",
+        wanted.source, wanted.newid
+    ));
+    let options = wanted.options(&source)?;
     let mut made = BTreeMap::new();
-    for (key, value) in &source.current {
-        if key.starts_with("unused") || matches!(key.as_str(), "template" | "lock") {
+    for (key, value) in options {
+        if stays_behind(key) {
             continue;
         }
         let mut value = value.clone();
@@ -190,7 +233,7 @@ async fn build(host: &Host, wanted: &Clone, making: &mut Making, log: &Log) -> R
         made.insert(key.clone(), value);
     }
     let name = wanted.name.clone().unwrap_or_else(|| {
-        let of = source.current.get("name").cloned();
+        let of = options.get("name").cloned();
         format!(
             "Copy-of-VM-{}",
             of.unwrap_or_else(|| wanted.source.to_string())
@@ -212,7 +255,7 @@ async fn build(host: &Host, wanted: &Clone, making: &mut Making, log: &Log) -> R
             .collect::<Vec<_>>()
             .join(","),
     );
-    if made.contains_key("vmgenid") {
+    if made.get("vmgenid").is_some_and(|id| id != "0") {
         made.insert("vmgenid".into(), random_uuid());
     }
     let mut config = Config {
@@ -243,6 +286,7 @@ async fn copy_disk(
             storage,
             wanted.newid,
             wanted.format.as_deref(),
+            wanted.snapshot.as_deref(),
         )
         .await?;
         drive.file = volid;
@@ -280,6 +324,7 @@ async fn copy(
     storage: &Storage,
     vmid: u32,
     format: Option<&str>,
+    snapshot: Option<&str>,
 ) -> Result<(String, PathBuf), String> {
     storage.check_enabled()?;
     let from = host.volume_file(volid)?;
@@ -293,7 +338,10 @@ async fn copy(
     };
     let name = storage.image_name(vmid, &storage.free_disk(vmid), format);
     let file = storage.file(&name)?;
-    disk::import(&from, source_format, &file).await?;
+    match snapshot {
+        None => disk::import(&from, source_format, &file).await?,
+        Some(snapshot) => super::volume_snapshot::export(&from, snapshot, &file).await?,
+    }
     Ok((format!("{}:{name}", storage.id), file))
 }
 
@@ -379,7 +427,7 @@ async fn relocate(
     let old = drive.render();
     let storage = host.storage(target).map_err(|error| error.message)?;
     log.line(format!("create full clone of drive {key} ({})", drive.file));
-    let (volid, file) = copy(host, &drive.file, storage, vmid, format).await?;
+    let (volid, file) = copy(host, &drive.file, storage, vmid, format, None).await?;
     drive.file = volid;
     let size = disk::virtual_size(&file).unwrap_or_default();
     drive.set("size", &disk::format_size(size));

@@ -166,7 +166,8 @@ async fn build(
     wanted
         .entry("smbios1".into())
         .or_insert_with(|| format!("uuid={}", random_uuid()));
-    if wanted.get("vmgenid").is_none_or(|id| id == "1") {
+    // No generation on ARM.
+    if !wanted.contains_key("vmgenid") && wanted.get("arch").is_none_or(|arch| arch != "aarch64") {
         wanted.insert("vmgenid".into(), random_uuid());
     }
     wanted.insert(

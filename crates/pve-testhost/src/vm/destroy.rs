@@ -43,6 +43,11 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
                 free(&host, vmid, &Drive::parse(value).file);
             }
         }
+        for options in config.snapshots.values() {
+            if let Some(volid) = options.get("vmstate") {
+                free(&host, vmid, volid);
+            }
+        }
         if unreferenced {
             for storage in host.storages().iter().filter(|storage| storage.enabled) {
                 for volume in storage
@@ -77,6 +82,7 @@ pub fn free(host: &Host, vmid: u32, volid: &str) -> bool {
         Ok(parsed) if parsed.vmid == Some(vmid) => {
             let path = storage.path.join(parsed.file);
             let removed = std::fs::remove_file(&path).is_ok();
+            super::volume_snapshot::forget(&path);
             if let Some(dir) = path
                 .parent()
                 .filter(|_| storage.kind == crate::storage::Kind::Dir)

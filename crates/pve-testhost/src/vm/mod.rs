@@ -10,9 +10,11 @@ pub mod migrate;
 pub mod options;
 pub mod pending;
 pub mod power;
+pub mod snapshot;
 pub mod status;
 pub mod template;
 pub mod update;
+pub mod volume_snapshot;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -146,6 +146,8 @@ pub fn check_permission(
 pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
     Ok(match key {
         "tags" => tags(value),
+        // A new generation on request.
+        "vmgenid" if value == "1" => crate::host::random_uuid(),
         "sshkeys" => {
             check_keys(value)?;
             value

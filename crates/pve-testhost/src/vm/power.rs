@@ -105,7 +105,8 @@ fn volumes(
             }
             None => drive.file.clone().into(),
         };
-        if !file.exists() {
+        // A cloud-init drive is written (again) at every start.
+        if !file.exists() && !drive.is_cloudinit() {
             return Err(format!("volume '{}' does not exist", drive.file));
         }
         found.insert(key.clone(), file);
@@ -126,7 +127,7 @@ fn check_bridges(known: &[String], config: &BTreeMap<String, String>) -> Result<
 }
 
 /// Put pending changes into force once a VM has been stopped by an API call.
-fn settle(host: &Host, vmid: u32) -> Result<(), String> {
+pub fn settle(host: &Host, vmid: u32) -> Result<(), String> {
     let mut config = Config::load(host, vmid).map_err(|error| error.message)?;
     pending::apply(host, vmid, &mut config);
     config.save(host, vmid).map_err(|error| error.to_string())

@@ -168,7 +168,13 @@ async fn apply(
     for key in &change.delete {
         if key.starts_with("unused") {
             if let Some(value) = config.current.remove(key) {
-                super::destroy::free(host, vmid, &Drive::parse(&value).file);
+                let volid = Drive::parse(&value).file;
+                if super::snapshot::is_in_use(&config, &volid) {
+                    return Err(ApiError::failed(format!(
+                        "unable to delete '{volid}' - volume is still in use (snapshot?)"
+                    )));
+                }
+                super::destroy::free(host, vmid, &volid);
             }
             continue;
         }
