@@ -212,6 +212,11 @@ impl Config {
         effective
     }
 
+    /// Is it locked by this?
+    pub fn has_lock(&self, lock: &str) -> bool {
+        self.current.get("lock").is_some_and(|known| known == lock)
+    }
+
     /// Fail when it is locked, as PVE does.
     pub fn check_lock(&self) -> Result<(), String> {
         match self.current.get("lock") {

@@ -32,7 +32,7 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
     context.spawn("qmdestroy", &vmid.to_string(), move |log| async move {
         let _guard = host.lock_vm(vmid).await?;
         let config = Config::load(&host, vmid).map_err(|error| error.message)?;
-        if !skiplock {
+        if !skiplock && !config.has_lock("suspended") {
             config.check_lock()?;
         }
         if host.guests.power(vmid) != Power::Stopped {

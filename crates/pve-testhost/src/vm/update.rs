@@ -117,8 +117,10 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
             "checksum mismatch (file change by other user?)",
         ));
     }
-    let unlocks = context.flag("skiplock") || change.delete.iter().any(|key| key == "lock");
-    if !unlocks {
+    let skiplock = context.flag("skiplock");
+    // To give up what a suspended VM keeps of its memory is to unlock it.
+    let resets = config.has_lock("suspended") && change.delete.iter().any(|key| key == "vmstate");
+    if !skiplock && !resets {
         config.check_lock().map_err(ApiError::failed)?;
     }
     if wait {
@@ -345,7 +347,9 @@ pub async fn resize(context: Context) -> ApiResult {
             "checksum mismatch (file change by other user?)",
         ));
     }
-    config.check_lock().map_err(ApiError::failed)?;
+    if !context.flag("skiplock") {
+        config.check_lock().map_err(ApiError::failed)?;
+    }
     let Some(value) = config.current.get(&key).cloned() else {
         return Err(ApiError::failed(format!("disk '{key}' does not exist")));
     };
