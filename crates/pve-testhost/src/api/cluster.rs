@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::datacenter::Datacenter;
 use crate::error::{ApiError, ApiResult};
 use crate::host::Host;
 
@@ -27,18 +28,22 @@ pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
             .iter()
             .map(|host| node(context, host))
             .collect()),
-        ("GET", "/nodes/{node}") => {
-            Ok(["network", "qemu", "status", "storage", "tasks", "version"]
-                .map(|name| json!({"name": name}))
-                .into_iter()
-                .collect())
-        }
+        ("GET", "/nodes/{node}") => Ok([
+            "dns", "network", "qemu", "status", "storage", "tasks", "version",
+        ]
+        .map(|name| json!({"name": name}))
+        .into_iter()
+        .collect()),
         ("GET", "/nodes/{node}/status") => Ok(node_status(context)),
         ("GET", "/nodes/{node}/network") => Ok(network(context)),
+        ("GET", "/cluster/options") => Ok(cluster_options(context)),
+        ("PUT", "/cluster/options") => set_options(context),
+        ("GET", "/nodes/{node}/dns") => Ok(context.host.facts().dns.json()),
         ("GET", "/cluster/nextid") => next_id(context),
         ("GET", "/cluster/status") => Ok(cluster_status(context)),
         ("GET", "/cluster/resources") => Ok(resources(context)),
         ("GET", "/pools") => pools(context),
+        ("GET", "/pools/{poolid}") => pool(context),
         ("POST", "/pools") => add_pool(context),
         _ => Err(ApiError::not_implemented(method, template)),
     }
@@ -162,9 +167,30 @@ fn next_id(context: &Context) -> ApiResult {
         }
         return Ok(json!(vmid.to_string()));
     }
-    let free = (100..1_000_000_000).find(|vmid| !taken.contains(vmid));
-    free.map(|vmid| json!(vmid.to_string()))
-        .ok_or_else(|| ApiError::failed("unable to get any free VMID"))
+    let range = Datacenter::read(&context.host.dir).next_id();
+    let (lower, upper) = (range.start, range.end);
+    let free = range.into_iter().find(|vmid| !taken.contains(vmid));
+    free.map(|vmid| json!(vmid.to_string())).ok_or_else(|| {
+        ApiError::failed(format!(
+            "unable to get any free VMID in range [{lower}, {upper}]"
+        ))
+    })
+}
+
+/// Without Sys.Audit on / little more than the tags that the user may set.
+fn cluster_options(context: &Context) -> Value {
+    let all = context.may("/", &["Sys.Audit"]);
+    let mut shown = Datacenter::read(&context.host.dir).json(all);
+    let tags = crate::vm::tags::allowed_tags(&context.host, &context.who);
+    shown.insert("allowed-tags".into(), json!(tags));
+    shown.into()
+}
+
+fn set_options(context: &Context) -> ApiResult {
+    let mut set = context.params.clone();
+    let delete = set.remove("delete").unwrap_or_default();
+    Datacenter::change(&context.host.dir, &set, &crate::formats::list(&delete))?;
+    Ok(Value::Null)
 }
 
 fn cluster_status(context: &Context) -> Value {
@@ -307,6 +333,12 @@ fn pools(context: &Context) -> ApiResult {
             value
         })
         .collect())
+}
+
+/// GET /pools/ID, which the newer GET /pools?poolid=ID replaces.
+fn pool(context: &Context) -> ApiResult {
+    let found = pools(context)?;
+    Ok(json!({"members": found[0]["members"]}))
 }
 
 fn add_pool(context: &Context) -> ApiResult {

@@ -26,6 +26,8 @@ mod qemu;
 mod qmp;
 mod seed;
 mod simulation;
+
+pub(crate) use net::GATEWAY;
 #[cfg(test)]
 mod tests;
 

@@ -139,16 +139,12 @@ pub async fn clone(context: Context) -> ApiResult {
         ))
     })?;
     let mut making = Making::new(host.clone(), newid);
-    if let Some(pool) = pool {
-        let mut pools = super::pools(&host.dir);
-        pools.entry(pool).or_default().push(newid);
-        super::save_pools(&host, &pools)?;
-    }
     context.spawn("qmclone", &source.to_string(), move |log| async move {
         let _guard = host.lock_vm(source).await?;
         build(&host, &wanted, &mut making, &log)
             .await
             .map_err(|error| format!("clone failed: {error}"))?;
+        super::create::join_pool(&host, newid, pool)?;
         making.finish();
         match target {
             // Made here, and then given away.

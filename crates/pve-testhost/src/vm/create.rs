@@ -9,6 +9,9 @@ use serde_json::json;
 use super::config::Config;
 use super::drive::{self, Drive, is_drive};
 use super::options;
+use super::permission::Scope;
+use super::update::task_text;
+use crate::access::Identity;
 use crate::api::Context;
 use crate::disk;
 use crate::error::{ApiError, ApiResult};
@@ -38,42 +41,35 @@ pub async fn create(context: Context) -> ApiResult {
         return Err(ApiError::failed("the test host cannot restore archives"));
     }
     let pool = context.get("pool").map(str::to_owned);
-    if let Some(pool) = &pool {
-        if !super::pools(&host.dir).contains_key(pool) {
-            return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
-        }
-        host.access
-            .check(&context.who, &format!("/pool/{pool}"), &["VM.Allocate"])?;
-    } else {
-        host.access
-            .check(&context.who, &format!("/vms/{vmid}"), &["VM.Allocate"])?;
-    }
+    check_allocate(&context, vmid, pool.as_deref())?;
+    let scope = Scope {
+        context: &context,
+        vmid,
+        is_new: true,
+        pool: pool.as_deref(),
+    };
     let mut wanted = BTreeMap::new();
     for (key, value) in &context.params {
         if NOT_OPTIONS.contains(&key.as_str()) || key.starts_with("import-working") {
             continue;
         }
-        options::check_permission(&context, vmid, key, Some(value), None)?;
+        scope.check(key, Some(value), None)?;
         wanted.insert(key.clone(), options::normalize(key, value)?);
     }
     for (key, value) in wanted.iter().filter(|(key, _)| is_drive(key)) {
         check_storage(&context, vmid, key, &Drive::parse(value))?;
     }
     reserve(&host, vmid, "create")?;
-    if let Some(pool) = pool {
-        let mut pools = super::pools(&host.dir);
-        pools.entry(pool).or_default().push(vmid);
-        super::save_pools(&host, &pools)?;
-    }
     let start = context.flag("start");
     let who = context.who.clone();
     // Made before the worker: one that never gets to run leaves nothing either.
     let mut making = Making::new(host.clone(), vmid);
     context.spawn("qmcreate", &vmid.to_string(), move |log| async move {
         // No file lock: `lock: create` in the config keeps everybody else out.
-        build(&host, vmid, wanted, &mut making, &log)
+        build(&host, vmid, &who, wanted, &mut making, &log)
             .await
             .map_err(|error| format!("unable to create VM {vmid} - {error}"))?;
+        join_pool(&host, vmid, pool)?;
         making.finish();
         if start {
             log.line("Execute autostart");
@@ -82,6 +78,32 @@ pub async fn create(context: Context) -> ApiResult {
         }
         Ok(())
     })
+}
+
+/// VM.Allocate on the VM or on its pool; who has neither is not told where.
+fn check_allocate(context: &Context, vmid: u32, pool: Option<&str>) -> Result<(), ApiError> {
+    let (host, who) = (&context.host, &context.who);
+    if let Some(pool) = pool
+        && !super::pools(&host.dir).contains_key(pool)
+    {
+        return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
+    }
+    let may = |path: String| host.access.has(who, &path, "VM.Allocate");
+    let pool = pool.map(|pool| format!("/pool/{pool}"));
+    if may(format!("/vms/{vmid}")) || pool.is_some_and(may) {
+        return Ok(());
+    }
+    Err(ApiError::status(403, "Permission check failed"))
+}
+
+/// A new VM is in its pool once it is made.
+pub fn join_pool(host: &Host, vmid: u32, pool: Option<String>) -> Result<(), String> {
+    let Some(pool) = pool else {
+        return Ok(());
+    };
+    let mut pools = super::pools(&host.dir);
+    pools.entry(pool).or_default().push(vmid);
+    super::save_pools(host, &pools).map_err(|error| error.to_string())
 }
 
 /// What a create that fails (or is killed) leaves behind: nothing.
@@ -146,6 +168,7 @@ pub fn reserve(host: &Host, vmid: u32, lock: &str) -> Result<(), ApiError> {
 async fn build(
     host: &Host,
     vmid: u32,
+    who: &Identity,
     mut wanted: BTreeMap<String, String>,
     making: &mut Making,
     log: &Log,
@@ -169,6 +192,10 @@ async fn build(
     // No generation on ARM.
     if !wanted.contains_key("vmgenid") && wanted.get("arch").is_none_or(|arch| arch != "aarch64") {
         wanted.insert("vmgenid".into(), random_uuid());
+    }
+    if let Some(tags) = wanted.get("tags").cloned() {
+        super::tags::check_create(host, who, vmid, &tags).map_err(task_text)?;
+        wanted.insert("tags".into(), super::tags::unique(host, &tags));
     }
     wanted.insert(
         "meta".into(),

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::drive::{Drive, bus, is_drive, is_net};
-use crate::api::Context;
+use super::drive::{Drive, bus, is_net};
 use crate::error::ApiError;
 use crate::schema;
 
@@ -55,97 +54,9 @@ pub fn agent_enabled(config: &BTreeMap<String, String>) -> bool {
     })
 }
 
-/// The privilege an option needs, or none for options that are root's own.
-fn privilege(key: &str) -> Option<&'static [&'static str]> {
-    Some(match key {
-        "cores" | "sockets" | "cpu" | "cpulimit" | "cpuunits" | "numa" | "vcpus" | "affinity" => {
-            &["VM.Config.CPU"]
-        }
-        "memory" | "balloon" | "shares" | "hugepages" | "keephugepages" | "allow-ksm" => {
-            &["VM.Config.Memory"]
-        }
-        "acpi" | "hotplug" | "kvm" | "machine" | "scsihw" | "smbios1" | "tablet" | "vga"
-        | "watchdog" | "audio0" | "rng0" | "arch" => &["VM.Config.HWType"],
-        "agent" | "autostart" | "bios" | "description" | "keyboard" | "localtime"
-        | "migrate_downtime" | "migrate_speed" | "name" | "onboot" | "ostype" | "protection"
-        | "reboot" | "startdate" | "startup" | "tdf" | "template" | "tags" | "freeze"
-        | "spice_enhancements" | "vmgenid" => &["VM.Config.Options"],
-        "boot" | "bootdisk" | "vmstatestorage" => &["VM.Config.Disk"],
-        _ if is_cloudinit(key) => &["VM.Config.Cloudinit", "VM.Config.Network"],
-        _ if is_net(key) => &["VM.Config.Network"],
-        _ if key.starts_with("numa") => &["VM.Config.CPU"],
-        _ if key.starts_with("unused") || is_drive(key) => &["VM.Config.Disk"],
-        _ => return None,
-    })
-}
-
-/// May this user set (or delete, with no value) an option? `old` is what is there.
-pub fn check_permission(
-    context: &Context,
-    vmid: u32,
-    key: &str,
-    value: Option<&str>,
-    old: Option<&str>,
-) -> Result<(), ApiError> {
-    if context.who.is_root() {
-        return Ok(());
-    }
-    let path = format!("/vms/{vmid}");
-    let access = &context.host.access;
-    if is_drive(key) {
-        let cdrom = |value: &str| Drive::parse(value).is_cdrom();
-        let only_cdrom =
-            value.is_none_or(cdrom) && old.is_none_or(cdrom) && (value.is_some() || old.is_some());
-        // A cloud-init drive counts as one of both.
-        let cloudinit = [value, old]
-            .into_iter()
-            .flatten()
-            .any(|value| Drive::parse(value).is_cloudinit());
-        if cloudinit {
-            access.check(
-                &context.who,
-                &path,
-                &["VM.Config.Cloudinit", "VM.Config.CDROM"],
-            )?;
-        } else if only_cdrom {
-            access.check(&context.who, &path, &["VM.Config.CDROM"])?;
-        } else {
-            access.check(&context.who, &path, &["VM.Config.Disk"])?;
-        }
-        return Ok(());
-    }
-    if key.starts_with("serial") {
-        if value.or(old).is_some_and(|value| value != "socket") {
-            return Err(ApiError::failed(format!(
-                "only root can modify '{key}' config for real devices"
-            )));
-        }
-        return access.check(&context.who, &path, &["VM.Config.HWType"]);
-    }
-    match privilege(key) {
-        Some([one]) => access.check(&context.who, &path, &[one]),
-        Some(any) => access.check_any(&context.who, &path, any),
-        None => Err(ApiError::failed(format!(
-            "only root can set '{key}' config"
-        ))),
-    }?;
-    if is_net(key)
-        && let Some(bridge) =
-            value.and_then(|value| Drive::parse(value).get("bridge").map(str::to_owned))
-    {
-        access.check(
-            &context.who,
-            &format!("/sdn/zones/localnetwork/{bridge}"),
-            &["SDN.Use"],
-        )?;
-    }
-    Ok(())
-}
-
 /// An option's value as PVE stores it. `old` is the value in force, if any.
 pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
     Ok(match key {
-        "tags" => tags(value),
         // A new generation on request.
         "vmgenid" if value == "1" => crate::host::random_uuid(),
         "sshkeys" => {
@@ -173,17 +84,6 @@ pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
         }
         _ => value.to_owned(),
     })
-}
-
-/// Lower case, sorted, once each.
-fn tags(value: &str) -> String {
-    let mut tags: Vec<String> = crate::formats::list(value)
-        .into_iter()
-        .map(str::to_lowercase)
-        .collect();
-    tags.sort();
-    tags.dedup();
-    tags.join(";")
 }
 
 /// `virtio=MAC,bridge=...`: model and MAC first, the MAC upper-cased or made up.
@@ -292,8 +192,6 @@ mod tests {
     #[test]
     fn values_as_stored() {
         let stored = |key, value| normalize(key, value).expect("a good value");
-        assert_eq!(stored("tags", "b-tag;A-Tag;b-tag"), "a-tag;b-tag");
-        assert_eq!(stored("tags", "sp ace,ok"), "ace;ok;sp");
         assert_eq!(stored("ide2", "none"), "none,media=cdrom");
         assert_eq!(
             stored("ide0", "local:cloudinit"),

@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::config::Config;
 use super::create::{check_storage, provide};
 use super::drive::{self, Drive, bus, is_drive};
+use super::permission::Scope;
 use super::{options, pending};
+use crate::access::Identity;
 use crate::api::Context;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::list;
@@ -87,18 +89,18 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
     let known = Config::load(&host, vmid)
         .map(|config| config.current)
         .unwrap_or_default();
+    let scope = Scope {
+        context: &context,
+        vmid,
+        is_new: false,
+        pool: None,
+    };
     for key in change.delete.iter().chain(&change.revert) {
-        options::check_permission(
-            &context,
-            vmid,
-            key,
-            None,
-            known.get(key).map(String::as_str),
-        )?;
+        scope.check(key, None, known.get(key).map(String::as_str))?;
     }
     for (key, value) in &mut change.set {
         let old = known.get(key).map(String::as_str);
-        options::check_permission(&context, vmid, key, Some(value), old)?;
+        scope.check(key, Some(value), old)?;
         *value = options::normalize(key, value)?;
         if key == "cipassword" {
             *value = options::hash_password(value)?;
@@ -107,6 +109,7 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
             check_storage(&context, vmid, key, &Drive::parse(value))?;
         }
     }
+    let who = context.who.clone();
     let guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
     let config = Config::load(&host, vmid)?;
     if context
@@ -130,7 +133,7 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
         // A client that hangs up does not stop pvedaemon.
         let worker = tokio::spawn(async move {
             let _guard = guard;
-            apply(&host, vmid, config, change, None).await
+            apply(&host, vmid, &who, config, change, None).await
         });
         worker
             .await
@@ -140,14 +143,17 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
     let worker_host = host.clone();
     context.spawn("qmconfig", &vmid.to_string(), move |log| async move {
         let _guard = guard;
-        apply(&worker_host, vmid, config, change, Some(&log))
+        apply(&worker_host, vmid, &who, config, change, Some(&log))
             .await
             .map_err(task_text)
     })
 }
 
 /// An error as a task shows it.
-fn task_text(error: ApiError) -> String {
+pub fn task_text(error: ApiError) -> String {
+    if error.status == 403 {
+        return format!("403 {}", error.message);
+    }
     match error.errors.iter().next() {
         Some((key, text)) => format!("{}\n{key}: {text}", error.message),
         None => error.message,
@@ -157,10 +163,18 @@ fn task_text(error: ApiError) -> String {
 async fn apply(
     host: &Arc<Host>,
     vmid: u32,
+    who: &Identity,
     mut config: Config,
-    change: Change,
+    mut change: Change,
     log: Option<&Log>,
 ) -> Result<(), ApiError> {
+    let old = config.current.get("tags").map_or("", String::as_str);
+    if let Some(new) = change.set.get_mut("tags") {
+        super::tags::check_change(host, who, vmid, old, new)?;
+        *new = super::tags::unique(host, new);
+    } else if change.delete.iter().any(|key| key == "tags") && config.current.contains_key("tags") {
+        super::tags::check_change(host, who, vmid, old, "")?;
+    }
     let running = host.guests.power(vmid) != Power::Stopped;
     for key in &change.revert {
         revert(host, vmid, &mut config, key);
