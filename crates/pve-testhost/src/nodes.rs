@@ -97,16 +97,41 @@ impl Default for Facts {
 impl Facts {
     /// What `DIR/nodes.json` says of `node`; a file that cannot be read says nothing.
     pub fn read(dir: &Path, node: &str) -> Self {
-        let path = dir.join("nodes.json");
-        let Ok(text) = std::fs::read(&path) else {
-            return Self::default();
-        };
-        match serde_json::from_slice::<BTreeMap<String, Self>>(&text) {
-            Ok(mut all) => all.remove(node).unwrap_or_default(),
-            Err(error) => {
-                eprintln!("pve-testhost: {} says nothing: {error}", path.display());
-                Self::default()
-            }
+        facts_of(&dir.join("nodes.json"), node)
+    }
+}
+
+/// Of one guest, in `guests.json`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuestFacts {
+    /// Whether a system runs in it: without one it does not power off when it is asked to.
+    pub os: bool,
+}
+
+impl Default for GuestFacts {
+    fn default() -> Self {
+        Self { os: true }
+    }
+}
+
+impl GuestFacts {
+    /// What `DIR/guests.json` says of a VM.
+    pub fn read(dir: &Path, vmid: u32) -> Self {
+        facts_of(&dir.join("guests.json"), &vmid.to_string())
+    }
+}
+
+/// An entry of a file of facts; a file that cannot be read says nothing.
+fn facts_of<T: Default + for<'a> Deserialize<'a>>(path: &Path, name: &str) -> T {
+    let Ok(text) = std::fs::read(path) else {
+        return T::default();
+    };
+    match serde_json::from_slice::<BTreeMap<String, T>>(&text) {
+        Ok(mut all) => all.remove(name).unwrap_or_default(),
+        Err(error) => {
+            eprintln!("pve-testhost: {} says nothing: {error}", path.display());
+            T::default()
         }
     }
 }

@@ -13,7 +13,7 @@ pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
     match (method, template) {
         ("GET", "/version" | "/nodes/{node}/version") => Ok(version()),
         ("GET", "/access/domains") => Ok(json!([
-            {"realm": "pam", "type": "pam", "comment": "Linux PAM standard authentication", "default": 1},
+            {"realm": "pam", "type": "pam", "comment": "Linux PAM standard authentication"},
             {"realm": "pve", "type": "pve", "comment": "Proxmox VE authentication server"},
         ])),
         ("GET", "/access/ticket") => Ok(Value::Null),
@@ -224,7 +224,11 @@ pub fn broadcast(host: &Host) {
         let offline = node.facts().offline;
         for vmid in crate::vm::ids(&node) {
             let last = known.remove(&vmid).filter(|_| offline);
-            let value = last.or_else(|| crate::vm::status::summary(&node, vmid).ok());
+            let value = last.or_else(|| {
+                crate::vm::status::summary(&node, vmid)
+                    .ok()
+                    .map(of_broadcast)
+            });
             heard.extend(value.map(|value| (vmid, value)));
         }
     }
@@ -240,13 +244,44 @@ fn resources(context: &Context) -> Value {
     }
     for node in host.nodes() {
         if wanted.is_none_or(|kind| kind == "node") {
-            found.push(self::node(context, &node));
+            let mut entry = self::node(context, &node);
+            if let Some(entry) = entry.as_object_mut() {
+                entry.remove("ssl_fingerprint");
+                if entry["status"] == "online" {
+                    entry.insert("cgroup-mode".into(), json!(2));
+                }
+            }
+            found.push(entry);
         }
         if wanted.is_none_or(|kind| kind == "storage") {
             storages(context, &node, &mut found);
         }
     }
+    if wanted.is_none() && context.may("/sdn/zones/localnetwork", &["SDN.Audit"]) {
+        found.extend(host.nodes().iter().map(|node| {
+            json!({
+                "id": format!("network/{}/zone/localnetwork", node.node), "type": "network", "network-type": "zone",
+                "network": "localnetwork", "node": node.node, "status": "ok",
+            })
+        }));
+    }
     found.into()
+}
+
+/// What the node's broadcast tells of a VM: other names and other figures than the node's own list.
+fn of_broadcast(mut summary: Value) -> Value {
+    if let Some(entry) = summary.as_object_mut() {
+        for name in ["serial", "pid", "lock", "tags"] {
+            entry.remove(name);
+        }
+        if let Some(cpus) = entry.remove("cpus") {
+            entry.insert("maxcpu".into(), cpus);
+        }
+        for name in ["template", "diskread", "diskwrite"] {
+            entry.entry(name).or_insert(json!(0));
+        }
+    }
+    summary
 }
 
 fn vms(context: &Context, found: &mut Vec<Value>) {

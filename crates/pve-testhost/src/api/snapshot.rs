@@ -65,7 +65,7 @@ fn create(context: &Context, vmid: u32) -> ApiResult {
         name,
         description: context.get("description").map(str::to_owned),
         vmstate: context.flag("vmstate"),
-        slow: context.slow,
+        interrupt: context.interrupt,
     };
     let host = context.host.clone();
     context.spawn("qmsnapshot", &vmid.to_string(), move |log| async move {
@@ -75,9 +75,10 @@ fn create(context: &Context, vmid: u32) -> ApiResult {
 
 fn delete(context: &Context, vmid: u32) -> ApiResult {
     let name = context.need("snapname")?.to_owned();
-    let (force, slow, host) = (context.flag("force"), context.slow, context.host.clone());
+    let (force, interrupt) = (context.flag("force"), context.interrupt);
+    let host = context.host.clone();
     context.spawn("qmdelsnapshot", &vmid.to_string(), move |log| async move {
-        snapshot::delete(&host, vmid, &name, force, slow, &log).await
+        snapshot::delete(&host, vmid, &name, force, interrupt, &log).await
     })
 }
 
@@ -89,9 +90,9 @@ fn rollback(context: &Context, vmid: u32) -> ApiResult {
         let access = &context.host.access;
         access.check(&context.who, &path, &["VM.PowerMgmt"])?;
     }
-    let (host, who, slow) = (context.host.clone(), context.who.clone(), context.slow);
+    let (host, who, interrupt) = (context.host.clone(), context.who.clone(), context.interrupt);
     context.spawn("qmrollback", &vmid.to_string(), move |log| async move {
-        let with_memory = snapshot::rollback(&host, vmid, &name, slow, &log).await?;
+        let with_memory = snapshot::rollback(&host, vmid, &name, interrupt, &log).await?;
         if start || with_memory {
             log.line(power::start_task(&host, vmid, &who, None));
         }

@@ -54,14 +54,16 @@ fn with_resolver(host: &Host, config: &Config) -> BTreeMap<String, String> {
 }
 
 /// Write the drive's content, if there is a drive; afterwards nothing differs from it. The caller saves the config.
-pub async fn generate(host: &Host, vmid: u32, config: &mut Config) -> Result<(), String> {
-    if let Some(volid) = volume(config) {
+/// Returns whether there is one.
+pub async fn generate(host: &Host, vmid: u32, config: &mut Config) -> Result<bool, String> {
+    let volume = volume(config);
+    if let Some(volid) = &volume {
         let custom = custom(host, config)?;
         let drive = cloudinit::drive(vmid, &with_resolver(host, config), &custom)?;
-        crate::disk::write_cloudinit(&host.volume_file(&volid)?, &drive.image()).await?;
+        crate::disk::write_cloudinit(&host.volume_file(volid)?, &drive.image()).await?;
     }
     config.cloudinit.clear();
-    Ok(())
+    Ok(volume.is_some())
 }
 
 /// PUT cloudinit.
@@ -76,7 +78,7 @@ pub async fn regenerate(host: &Host, vmid: u32) -> Result<Value, ApiError> {
     Ok(Value::Null)
 }
 
-/// GET cloudinit: what is on the drive and what would be.
+/// GET cloudinit: what is on the drive and what would be. PVE goes through a list of options that has no `ipconfigN`.
 pub fn pending(host: &Host, vmid: u32) -> Result<Value, ApiError> {
     let config = Config::load(host, vmid)?;
     let mut keys: Vec<&String> = config
@@ -84,6 +86,7 @@ pub fn pending(host: &Host, vmid: u32) -> Result<Value, ApiError> {
         .keys()
         .filter(|key| options::is_cloudinit(key))
         .chain(config.cloudinit.keys())
+        .filter(|key| !key.starts_with("ipconfig") && *key != "name")
         .collect();
     keys.sort();
     keys.dedup();

@@ -112,6 +112,8 @@ impl Config {
             } else if let Some((key, value)) =
                 line.split_once(": ").or_else(|| line.split_once(':'))
             {
+                // PVE reads an empty value as one blank.
+                let value = if value.is_empty() { " " } else { value };
                 let (key, value) = (key.trim().to_owned(), value.to_owned());
                 match section {
                     "" => {
@@ -156,11 +158,8 @@ impl Config {
         let mut text = String::new();
         let section = |map: &BTreeMap<String, String>| -> String {
             let mut text = String::new();
-            for line in map
-                .get("description")
-                .iter()
-                .flat_map(|text| text.split('\n'))
-            {
+            let description = map.get("description").filter(|text| !text.is_empty());
+            for line in description.iter().flat_map(|text| text.split('\n')) {
                 text += &format!("#{}\n", utf8_percent_encode(line, COMMENT));
             }
             for (key, value) in map.iter().filter(|(key, _)| *key != "description") {

@@ -138,11 +138,18 @@ pub async fn clone(context: Context) -> ApiResult {
             "unable to create VM {newid}: config file already exists"
         ))
     })?;
+    let interrupt = context.interrupt;
     let mut making = Making::new(host.clone(), newid);
     context.spawn("qmclone", &source.to_string(), move |log| async move {
         let _guard = host.lock_vm(source).await?;
-        build(&host, &wanted, &mut making, &log)
-            .await
+        let built = build(&host, &wanted, &mut making, &log).await;
+        let mut config = built.map_err(|error| format!("clone failed: {error}"))?;
+        if let Err(killed) = interrupt.pass().await {
+            making.finish();
+            return Err(killed);
+        }
+        config
+            .save(&host, newid)
             .map_err(|error| format!("clone failed: {error}"))?;
         super::create::join_pool(&host, newid, pool)?;
         making.finish();
@@ -196,7 +203,13 @@ fn check_storages(
     Ok(())
 }
 
-async fn build(host: &Host, wanted: &Clone, making: &mut Making, log: &Log) -> Result<(), String> {
+/// Copy the disks; the configuration that comes of it is still to be saved.
+async fn build(
+    host: &Host,
+    wanted: &Clone,
+    making: &mut Making,
+    log: &Log,
+) -> Result<Config, String> {
     let source = Config::load(host, wanted.source).map_err(|error| error.message)?;
     log.line(format!(
         "creating a clone of VM {} with ID {}",
@@ -254,13 +267,10 @@ async fn build(host: &Host, wanted: &Clone, making: &mut Making, log: &Log) -> R
     if made.get("vmgenid").is_some_and(|id| id != "0") {
         made.insert("vmgenid".into(), random_uuid());
     }
-    let mut config = Config {
+    Ok(Config {
         current: made,
         ..Config::default()
-    };
-    config
-        .save(host, wanted.newid)
-        .map_err(|error| error.to_string())
+    })
 }
 
 /// One disk of a clone: its value and its file.
@@ -285,6 +295,7 @@ async fn copy_disk(
             wanted.snapshot.as_deref(),
         )
         .await?;
+        log_copy(&file, log);
         drive.file = volid;
         return Ok((drive.render(), file));
     }
@@ -311,6 +322,13 @@ async fn copy_disk(
     }
     drive.file = format!("{}:{base_name}/{name}", storage.id);
     Ok((drive.render(), file))
+}
+
+/// What the log of a copy shows.
+fn log_copy(file: &std::path::Path, log: &Log) {
+    let size = disk::virtual_size(file).unwrap_or_default();
+    log.line(super::create::formatting(file, disk::format_of(file), size));
+    super::create::transferred(log, size);
 }
 
 /// Copy a volume to a storage, as a new image of a VM. Returns its volume id and file.
@@ -425,6 +443,7 @@ async fn relocate(
     log.line(format!("create full clone of drive {key} ({})", drive.file));
     let (volid, file) = copy(host, &drive.file, storage, vmid, format, None).await?;
     drive.file = volid;
+    log_copy(&file, log);
     let size = disk::virtual_size(&file).unwrap_or_default();
     drive.set("size", &disk::format_size(size));
     config.current.insert(key.to_owned(), drive.render());

@@ -50,7 +50,10 @@ pub async fn create(context: Context) -> ApiResult {
     };
     let mut wanted = BTreeMap::new();
     for (key, value) in &context.params {
-        if NOT_OPTIONS.contains(&key.as_str()) || key.starts_with("import-working") {
+        if NOT_OPTIONS.contains(&key.as_str())
+            || key.starts_with("import-working")
+            || options::is_ignored(key, value)
+        {
             continue;
         }
         scope.check(key, Some(value), None)?;
@@ -61,10 +64,14 @@ pub async fn create(context: Context) -> ApiResult {
     }
     reserve(&host, vmid, "create")?;
     let start = context.flag("start");
-    let who = context.who.clone();
+    let (who, interrupt) = (context.who.clone(), context.interrupt);
     // Made before the worker: one that never gets to run leaves nothing either.
     let mut making = Making::new(host.clone(), vmid);
     context.spawn("qmcreate", &vmid.to_string(), move |log| async move {
+        if let Err(killed) = interrupt.pass().await {
+            making.finish();
+            return Err(killed);
+        }
         // No file lock: `lock: create` in the config keeps everybody else out.
         build(&host, vmid, &who, wanted, &mut making, &log)
             .await
@@ -161,7 +168,10 @@ pub fn reserve(host: &Host, vmid: u32, lock: &str) -> Result<(), ApiError> {
             owner.node
         )));
     }
-    let text = format!("lock: {lock}\n");
+    let text = match lock {
+        "clone" => "#qmclone temporary file\nlock: clone\n".to_owned(),
+        _ => format!("lock: {lock}\n"),
+    };
     Ok(std::fs::write(host.configs.join(name), text)?)
 }
 
@@ -176,6 +186,7 @@ async fn build(
     let keys: Vec<String> = wanted.keys().filter(|key| is_drive(key)).cloned().collect();
     for key in keys {
         let drive = Drive::parse(&wanted[&key]);
+        check_cloudinit(&wanted, &key, &drive)?;
         let (value, volume) = provide(host, vmid, &key, drive, log).await?;
         making.volumes.extend(volume);
         wanted.insert(key, value);
@@ -268,6 +279,29 @@ pub fn check_storage(
     Ok(())
 }
 
+/// A VM has one cloud-init drive.
+pub fn check_cloudinit(
+    options: &BTreeMap<String, String>,
+    key: &str,
+    drive: &Drive,
+) -> Result<(), String> {
+    let is_wish = |drive: &Drive| matches!(drive.volume(), Some((_, "cloudinit")));
+    if !is_wish(drive) {
+        return Ok(());
+    }
+    // Those that are asked for count once they are made, in their order.
+    let other = options.iter().find(|(other, value)| {
+        let known = Drive::parse(value);
+        *other != key && drive::bus(other).is_some() && known.is_cloudinit() && !is_wish(&known)
+    });
+    match other {
+        Some((other, _)) => Err(format!(
+            "{key} - cloud-init drive is already attached at '{other}'"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Make what a drive asks for: a new volume, a cloud-init drive, or just the volume it names. Returns the value to
 /// store and the file made.
 pub async fn provide(
@@ -296,6 +330,7 @@ pub async fn provide(
         let name = storage.image_name(vmid, &format!("vm-{vmid}-cloudinit"), &format);
         let path = storage.file(&name)?;
         disk::create(&path, &format, 4 << 20).await?;
+        log.line(formatting(&path, &format, 4 << 20));
         drive.file = format!("{storage_id}:{name}");
         drive.set("media", "cdrom");
         log.line(format!(
@@ -318,7 +353,7 @@ pub async fn provide(
             clippy::cast_sign_loss,
             reason = "a size in GiB, verified to be positive"
         )]
-        let asked = (gib * f64::from(1 << 20)) as u64 * 1024;
+        let asked = (gib * f64::from(1 << 20)).ceil() as u64 * 1024;
         let size = match key {
             // The variables of OVMF, whatever size was asked for.
             "efidisk0" if drive.get("efitype") == Some("4m") => 528 << 10,
@@ -328,7 +363,10 @@ pub async fn provide(
         };
         match source {
             Some(source) => import(host, &source, &path, log).await?,
-            None => disk::create(&path, &format, size).await?,
+            None => {
+                disk::create(&path, &format, size).await?;
+                log.line(formatting(&path, &format, size));
+            }
         }
         let size = disk::virtual_size(&path).unwrap_or(size);
         drive.file = format!("{storage_id}:{name}");
@@ -347,6 +385,32 @@ pub async fn provide(
         drive.set("size", &disk::format_size(size));
     }
     Ok((drive.render(), None))
+}
+
+/// What `qemu-img create` says.
+pub fn formatting(path: &std::path::Path, format: &str, size: u64) -> String {
+    let path = path.display();
+    match format {
+        "qcow2" => format!(
+            "Formatting '{path}', fmt=qcow2 cluster_size=65536 extended_l2=off preallocation=metadata \
+             compression_type=zlib size={size} lazy_refcounts=off refcount_bits=16"
+        ),
+        _ => format!("Formatting '{path}', fmt={format} size={size} preallocation=off"),
+    }
+}
+
+/// What `qemu-img convert -p` says while it copies, in one go and a step.
+pub fn transferred(log: &Log, size: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a size to show")]
+    let shown = |bytes: u64| match bytes {
+        0 => "0.0 B".to_owned(),
+        _ if bytes < 1 << 20 => format!("{:.1} KiB", bytes as f64 / f64::from(1 << 10)),
+        _ if bytes < 1 << 30 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    };
+    let all = shown(size);
+    log.line(format!("transferred 0.0 B of {all} (0.00%)"));
+    log.line(format!("transferred {all} of {all} (100.00%)"));
 }
 
 async fn import(

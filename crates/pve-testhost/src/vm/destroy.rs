@@ -25,7 +25,6 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
             "VM {vmid} is running - destroy failed"
         )));
     }
-    super::template::check_unused(&host, &config).map_err(ApiError::failed)?;
     let unreferenced = context.flag("destroy-unreferenced-disks");
     let purge = context.flag("purge");
     let skiplock = context.flag("skiplock");
@@ -38,6 +37,7 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
         if host.guests.power(vmid) != Power::Stopped {
             return Err(format!("VM {vmid} is running - destroy failed"));
         }
+        super::template::check_unused(&host, &config)?;
         for (key, value) in config.current.iter().chain(&config.pending) {
             if is_drive(key) || key.starts_with("unused") {
                 free(&host, vmid, &Drive::parse(value).file);

@@ -54,6 +54,27 @@ pub fn agent_enabled(config: &BTreeMap<String, String>) -> bool {
     })
 }
 
+/// Is this a value that PVE passes over, so that the old one stays?
+pub fn is_ignored(key: &str, value: &str) -> bool {
+    key == "sshkeys" && value.is_empty()
+}
+
+/// Fail unless a hook script is an executable snippet.
+pub fn check_hookscript(host: &crate::host::Host, volid: &str) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+    let file = host.volume_file(volid)?;
+    if !volid.contains(":snippets/") {
+        return Err(format!("'{volid}' is not in the snippets directory"));
+    }
+    let Ok(data) = std::fs::metadata(&file) else {
+        return Err(format!("script '{volid}' does not exist"));
+    };
+    if data.permissions().mode() & 0o111 == 0 {
+        return Err(format!("script '{volid}' is not executable"));
+    }
+    Ok(())
+}
+
 /// An option's value as PVE stores it. `old` is the value in force, if any.
 pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
     Ok(match key {
@@ -61,10 +82,7 @@ pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
         "vmgenid" if value == "1" => crate::host::random_uuid(),
         "sshkeys" => {
             check_keys(value)?;
-            value
-                .trim_end_matches("%0A")
-                .trim_end_matches("%0D")
-                .to_owned()
+            value.to_owned()
         }
         _ if is_net(key) => net(value),
         _ if bus(key).is_some() => {
@@ -102,7 +120,7 @@ fn net(value: &str) -> String {
     text
 }
 
-/// A card of a clone: the same with another address.
+/// A NIC of a clone: the same with another address.
 pub fn with_new_mac(value: &str) -> String {
     let mut parts = value.split(',');
     let first = parts.next().unwrap_or_default();
@@ -127,11 +145,8 @@ fn new_mac() -> String {
 fn check_keys(value: &str) -> Result<(), ApiError> {
     use base64::Engine as _;
     let text = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
-    let good = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (Some(kind), Some(blob)) = (words.next(), words.next()) else {
-            return false;
-        };
+    // The type and the key may come after options such as `no-pty`.
+    let is_key = |(kind, blob): (&str, &str)| {
         let Ok(blob) = base64::engine::general_purpose::STANDARD.decode(blob) else {
             return false;
         };
@@ -139,7 +154,11 @@ fn check_keys(value: &str) -> Result<(), ApiError> {
             .first_chunk::<4>()
             .map_or(0, |length| u32::from_be_bytes(*length) as usize);
         blob.get(4..4 + length)
-            .is_some_and(|name| name == kind.as_bytes())
+            .is_some_and(|name| !name.is_empty() && name == kind.as_bytes())
+    };
+    let good = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.windows(2).any(|pair| is_key((pair[0], pair[1])))
     };
     if text
         .lines()
@@ -163,10 +182,12 @@ pub fn hash_password(value: &str) -> Result<String, ApiError> {
     {
         return Ok(value.to_owned());
     }
-    let salt = crate::host::random_hex(6);
+    // Eight characters once they are encoded.
+    let salt = crate::host::random_hex(3);
     let hash =
         sha_crypt::ShaCrypt::SHA256.hash_password_with_salt(value.as_bytes(), salt.as_bytes());
-    hash.map(|hash| hash.as_str().to_owned())
+    // The number of rounds is the usual one, of which crypt(3) says nothing.
+    hash.map(|hash| hash.as_str().replace("$rounds=5000$", "$"))
         .map_err(|error| ApiError::failed(format!("cannot hash the password: {error}")))
 }
 
@@ -208,10 +229,10 @@ mod tests {
             "explicit 'media=cdrom' is required for iso images"
         );
         let key = "ssh-ed25519%20AAAAC3NzaC1lZDI1NTE5AAAAIE2d4iOGEtUFAKpYqCbP8z9ZfS4cW2S3Y3y3FKqxUaRG%20x";
-        assert_eq!(
-            stored("sshkeys", &format!("{key}%0A{key}%0A")),
-            format!("{key}%0A{key}")
-        );
+        let two = format!("{key}%0A{key}%0A");
+        assert_eq!(stored("sshkeys", &two), two);
+        let with_options = format!("no-pty%20{key}");
+        assert_eq!(stored("sshkeys", &with_options), with_options);
         for bad in ["hello%20world", &format!("{key}%0A%23%20comment")] {
             assert_eq!(
                 normalize("sshkeys", bad).expect_err("not a key").message,

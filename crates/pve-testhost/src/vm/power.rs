@@ -75,7 +75,16 @@ fn spawn_start(
                 .map_err(|error| error.to_string())?;
             let volumes = volumes(&worker, &config.current)?;
             check_bridges(&worker.facts().bridges, &config.current)?;
-            cloudinit::generate(&worker, vmid, &mut config).await?;
+            if cloudinit::generate(&worker, vmid, &mut config).await? {
+                log.line("generating cloud-init ISO");
+            }
+            let ovmf = config
+                .current
+                .get("bios")
+                .is_some_and(|bios| bios == "ovmf");
+            if ovmf && !config.current.contains_key("efidisk0") {
+                log.warn("no efidisk configured! Using temporary efivars disk.");
+            }
             config
                 .save(&worker, vmid)
                 .map_err(|error| error.to_string())?;
@@ -151,14 +160,14 @@ pub fn settle(host: &Host, vmid: u32) -> Result<(), String> {
 pub fn stop(context: &Context, vmid: u32) -> ApiResult {
     let host = context.host.clone();
     let skiplock = context.flag("skiplock");
-    if context.flag("overrule-shutdown") {
-        for task in host.tasks.list() {
-            if task.status.is_none() && task.kind == "qmshutdown" && task.id == vmid.to_string() {
-                host.tasks.cancel(&task.upid);
+    let overrule = context.flag("overrule-shutdown");
+    context.spawn("qmstop", &vmid.to_string(), move |log| async move {
+        if overrule {
+            let ended = host.tasks.cancel_all("qmshutdown", &vmid.to_string());
+            if !ended.is_empty() {
+                log.line(format!("overruled qmshutdown tasks: {}", ended.join(", ")));
             }
         }
-    }
-    context.spawn("qmstop", &vmid.to_string(), move |_| async move {
         let _guard = host.lock_vm(vmid).await?;
         if !running(&host, vmid) {
             return Ok(());
@@ -207,14 +216,18 @@ async fn down(host: &Host, vmid: u32, how: Down, log: &Log) -> Result<(), String
     }
     let deadline = Instant::now() + how.timeout;
     let agent = options::agent_enabled(&config.current);
-    if agent
+    if !host.guest_facts(vmid).os {
+        // Nothing in the guest listens to ACPI.
+    } else if agent
         && host
             .guests
             .agent(vmid, "guest-ping", json!({}))
             .await
             .is_err()
     {
-        log.line("QEMU Guest Agent is not running - VM shutdown falls back to ACPI");
+        log.line(format!(
+            "QEMU Guest Agent is not running - VM {vmid} qga command 'guest-ping' failed - got timeout"
+        ));
         host.guests.powerdown(vmid, false).await?;
     } else {
         host.guests.powerdown(vmid, agent).await?;
@@ -224,7 +237,7 @@ async fn down(host: &Host, vmid: u32, how: Down, log: &Log) -> Result<(), String
             if !how.force {
                 return Err("VM quit/powerdown failed - got timeout".into());
             }
-            log.line("VM quit/powerdown failed - terminating now with SIGTERM");
+            log.line("VM still running - terminating now with SIGTERM");
             host.guests.stop(vmid).await;
             break;
         }

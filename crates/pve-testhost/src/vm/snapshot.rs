@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::config::Config;
 use super::drive::{self, Drive, is_drive};
 use super::{options, power, template, update, volume_snapshot};
+use crate::faults::Interrupt;
 use crate::guest::Power;
 use crate::host::{Host, now, random_uuid};
 use crate::task::Log;
@@ -21,8 +21,8 @@ pub struct Wanted {
     pub description: Option<String>,
     /// Whether the memory of a running guest goes along.
     pub vmstate: bool,
-    /// How long it takes, at least.
-    pub slow: Duration,
+    /// What happens to the task in its middle.
+    pub interrupt: Interrupt,
 }
 
 /// The text for a snapshot that does not exist.
@@ -91,6 +91,7 @@ pub async fn create(host: &Arc<Host>, vmid: u32, wanted: Wanted, log: &Log) -> R
         let _guard = host.lock_vm(vmid).await?;
         prepare(host, vmid, &wanted)?
     };
+    wanted.interrupt.pass().await?;
     let mut done = Vec::new();
     let result = snapshot_disks(host, vmid, &wanted, &snapshot, &mut done, log).await;
     let _guard = host.lock_vm(vmid).await?;
@@ -192,7 +193,6 @@ async fn snapshot_disks(
             "skipping guest filesystem freeze - disabled in VM options"
         });
     }
-    tokio::time::sleep(wanted.slow).await;
     for (key, drive) in disks(snapshot) {
         log.line(format!("snapshotting 'drive-{key}' ({})", drive.file));
         volume_snapshot::create(host, vmid, &key, &drive.file, &wanted.name).await?;
@@ -208,7 +208,7 @@ pub async fn rollback(
     host: &Arc<Host>,
     vmid: u32,
     name: &str,
-    slow: Duration,
+    interrupt: Interrupt,
     log: &Log,
 ) -> Result<bool, String> {
     let snapshot = {
@@ -233,7 +233,7 @@ pub async fn rollback(
         save(host, vmid, &mut config)?;
         snapshot
     };
-    tokio::time::sleep(slow).await;
+    interrupt.pass().await?;
     // A disk that fails leaves the lock, as on PVE.
     for (_, drive) in disks(&snapshot) {
         volume_snapshot::rollback(host, &drive.file, name).await?;
@@ -312,7 +312,7 @@ pub async fn delete(
     vmid: u32,
     name: &str,
     force: bool,
-    slow: Duration,
+    interrupt: Interrupt,
     log: &Log,
 ) -> Result<(), String> {
     let snapshot = {
@@ -334,7 +334,7 @@ pub async fn delete(
         save(host, vmid, &mut config)?;
         snapshot
     };
-    tokio::time::sleep(slow).await;
+    interrupt.pass().await?;
     if let Some(state) = snapshot.get("vmstate") {
         super::destroy::free(host, vmid, state);
     }

@@ -89,7 +89,7 @@ pub fn check_unused(host: &Host, config: &Config) -> Result<(), String> {
             });
         if used {
             return Err(format!(
-                "base volume '{}' is still in use by linked cloned VMs",
+                "base volume '{}' is still in use by linked cloned",
                 drive.file
             ));
         }
