@@ -13,6 +13,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::mask::Secrets;
+use crate::reply::each_string;
+use crate::text::{printable, shortened};
+
+/// Keys whose values are the module's own words, which programs compare.
+const OWN: [&str; 5] = ["time", "event", "phase", "step", "host"];
+
+/// The most characters of one text in a line: more than a terminal shows of it.
+const LONGEST: usize = 2000;
 
 /// A writer of JSON lines. Cheap to clone. Writing never fails the task: a file that cannot be
 /// opened or written is as good as none.
@@ -58,7 +66,18 @@ impl Progress {
                 line.insert("event".into(), other);
             }
         }
-        let line = self.secrets.scrub(Value::Object(line));
+        let line: Map<String, Value> = line
+            .into_iter()
+            .map(|(key, value)| {
+                let value = match OWN.contains(&&*key) {
+                    true => self.secrets.scrub_own(value),
+                    false => self.secrets.scrub(value),
+                };
+                let shown = |text: String| shortened(printable(&text).into_owned(), LONGEST);
+                (key, each_string(value, &shown))
+            })
+            .collect();
+        let line = Value::Object(line);
         // One write with O_APPEND, so that the lines of parallel tasks do not mix.
         let _ = (&**file).write_all(format!("{line}\n").as_bytes());
     }
