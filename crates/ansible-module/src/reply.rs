@@ -122,12 +122,18 @@ impl Reply {
     /// Free text, as a person may see it: nobody's secrets, nothing that controls a terminal, and
     /// no more than can be read.
     fn text_of(&self, text: String) -> String {
-        as_text(self.secrets.scrub(Value::String(text)))
+        as_text(
+            self.secrets
+                .scrub(Value::String(shortened(text, LONGEST_SEEN))),
+        )
     }
 
     /// The module's own words: only what nobody says by chance is masked in them.
     fn own(&self, text: String) -> String {
-        as_text(self.secrets.scrub_own(Value::String(text)))
+        as_text(
+            self.secrets
+                .scrub_own(Value::String(shortened(text, LONGEST_SEEN))),
+        )
     }
 
     fn success(&self, outcome: Outcome, diff_mode: bool) -> Map<String, Value> {
@@ -192,6 +198,10 @@ impl Reply {
 /// The most characters of one text that are shown: the longest messages of our own, which list all
 /// options of a module or the last lines of a log, have a quarter of that.
 const LONGEST_TEXT: usize = 16_000;
+
+/// What is longer than this is cut before secrets are looked for, of which there may be thousands. It is so much more
+/// than what is shown that no secret that was cut in two is among that.
+const LONGEST_SEEN: usize = 20 * LONGEST_TEXT;
 
 /// The most warnings that are shown.
 const MOST_WARNINGS: usize = 100;

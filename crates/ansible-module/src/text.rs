@@ -44,7 +44,7 @@ fn controls(c: char) -> bool {
 }
 
 /// `text` in at most about `most` characters: of a longer one the beginning and the end, which
-/// say most, and how much was left out between them.
+/// say most.
 pub(crate) fn shortened(text: String, most: usize) -> String {
     // Characters are at most bytes.
     if text.len() <= most {
@@ -57,10 +57,7 @@ pub(crate) fn shortened(text: String, most: usize) -> String {
     let (first, last) = (most * 2 / 3, most / 3);
     let start: String = text.chars().take(first).collect();
     let end: String = text.chars().skip(length - last).collect();
-    format!(
-        "{start} [... {} characters left out ...] {end}",
-        length - first - last
-    )
+    format!("{start} [... left out ...] {end}")
 }
 
 #[cfg(test)]
@@ -101,10 +98,7 @@ mod tests {
         let text = format!("begin {} end", "x".repeat(100_000));
         let short = shortened(text, 900);
         assert!(short.len() < 1000 && short.starts_with("begin x") && short.ends_with("x end"));
-        assert!(
-            short.contains("[... 99110 characters left out ...]"),
-            "{short}"
-        );
+        assert!(short.contains("x [... left out ...] x"), "{short}");
         assert_eq!(shortened("é".repeat(900), 900).chars().count(), 900);
     }
 
