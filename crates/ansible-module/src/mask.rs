@@ -5,6 +5,7 @@
 //! programs repeat it, and facts that a module computes are left whole: a tag or a store path that
 //! happens to contain the word that is somebody's password must not be recorded as `********`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::coerce::{python_repr, python_str, to_dict};
 use crate::spec::{Kind, OptionSpec, Spec, Type};
+use crate::text::printable;
 
 /// What Ansible shows instead of a value that is a secret as a whole.
 const WHOLE: &str = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER";
@@ -249,12 +251,12 @@ impl Secrets {
         known.short.iter().map(warning).collect()
     }
 
-    /// Free text with every secret masked, in all strings of `value`.
+    /// Free text with every secret masked, in all strings of `value`, and [`printable`].
     pub fn scrub(&self, value: Value) -> Value {
         self.scrub_to(value, Reach::Word)
     }
 
-    /// What the module says itself, where only a secret is masked that can hardly be a part of it.
+    /// What the module says itself, [`printable`] too, where only a secret is masked that can hardly be a part of it.
     pub fn scrub_own(&self, value: Value) -> Value {
         self.scrub_to(value, Reach::Values)
     }
@@ -371,7 +373,7 @@ fn lines(text: &str) -> impl Iterator<Item = String> {
         .into_iter()
         .flatten()
         .filter(|line| line.len() >= SPELT && !line.starts_with("-----"))
-        .map(str::to_owned)
+        .map(|line| printable(line).into_owned())
 }
 
 /// `form` with as much of `most` as its length permits; none when it is too short to be masked.
@@ -411,10 +413,10 @@ fn looks_random(text: &str) -> bool {
 
 /// The forms in which a text may come back as one: as it is, escaped and encoded.
 fn spellings(value: &str) -> Vec<String> {
-    let mut found = vec![value.to_owned()];
+    let mut found = vec![value.to_owned(), printable(value).into_owned()];
     let trimmed = value.trim();
     if trimmed != value {
-        found.push(trimmed.to_owned());
+        found.push(printable(trimmed).into_owned());
     }
     if value.len() >= SPELT {
         found.extend(escapes(value));
@@ -473,6 +475,11 @@ fn is_one(text: &str, secrets: &[(&str, Reach)]) -> bool {
 }
 
 fn scrub_text(text: String, secrets: &[(&str, Reach)]) -> String {
+    // First, since what is left out of a text may have stood in the middle of a secret.
+    let text = match printable(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(shown) => shown,
+    };
     // What is masked already needs no look at every secret: there may be thousands of both.
     if text == WHOLE || is_one(&text, secrets) {
         return WHOLE.to_owned();
@@ -483,7 +490,7 @@ fn scrub_text(text: String, secrets: &[(&str, Reach)]) -> String {
 /// Keys are the module's own words as a rule: only what can hardly be one is masked.
 fn scrub_key(key: String, secrets: &[(&str, Reach)]) -> String {
     let long = secrets.iter().filter(|(_, reach)| *reach > Reach::Word);
-    hide(key, long.copied())
+    hide(printable(&key).into_owned(), long.copied())
 }
 
 /// `text` with each run of characters that belong to a secret replaced.
@@ -792,6 +799,18 @@ mod tests {
             holding(json!(["pin7"]), &public).scrub(json!("pin7")),
             json!(WHOLE)
         );
+    }
+
+    #[test]
+    fn a_secret_with_controls_or_colours_in_it_is_masked() {
+        for (secret, given) in [
+            ("hunter2-and-more", "<hun\u{1b}[1mter2-and\u{1b}[0m-more>"),
+            ("hun\u{7}ter22", "<hun\u{7}ter22>"),
+            ("line one\r\nline two", "<line one\r\nline two>"),
+            ("line one\r\nline two", "<line one\nline two>"),
+        ] {
+            assert_eq!(scrubbed(secret, json!(given)), "<********>", "{given:?}");
+        }
     }
 
     #[test]

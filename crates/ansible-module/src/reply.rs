@@ -1,6 +1,5 @@
 //! The one line of JSON that a module answers with.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::Arguments;
 use crate::mask::Secrets;
 use crate::task::Task;
-use crate::text::{printable, shortened};
+use crate::text::shortened;
 use crate::{Failure, Outcome};
 
 /// The version of the modules' answers: raised when a key is removed, or means something else. Keys that are added leave
@@ -100,7 +99,7 @@ impl Reply {
         }
         if let Some(invocation) = state.invocation.take() {
             let invocation = json!({"module_args": self.secrets.scrub(invocation)});
-            result.insert("invocation".into(), each_string(invocation, &shown_value));
+            result.insert("invocation".into(), invocation);
         }
         result.insert("schema_version".into(), SCHEMA_VERSION.into());
         Value::Object(result)
@@ -109,18 +108,16 @@ impl Reply {
     /// The module's return values: facts as they are, others without long secrets. Their keys are the
     /// module's own: without its `failed` a failure is a success for Ansible.
     fn values(&self, values: Map<String, Value>, facts: &BTreeSet<String>) -> Map<String, Value> {
-        let shown = |(key, value): (String, Value)| match facts.contains(&key) {
-            true => (key, value),
-            false => (
-                key,
-                each_string(self.secrets.scrub_own(value), &shown_value),
-            ),
-        };
+        let shown =
+            |(key, value): (String, Value)| match facts.contains(&key) || FACTS.contains(&&*key) {
+                true => (key, value),
+                false => (key, self.secrets.scrub_own(value)),
+            };
         values.into_iter().map(shown).collect()
     }
 
-    /// Free text, as a person may see it: nobody's secrets, nothing that controls a terminal, and
-    /// no more than can be read.
+    /// Free text, as a person may see it: no secrets, nothing that controls a terminal, and no more
+    /// than can be read.
     fn text_of(&self, text: String) -> String {
         as_text(
             self.secrets
@@ -142,7 +139,7 @@ impl Reply {
         result.insert("msg".into(), self.text_of(outcome.msg).into());
         if let (true, Some(diff)) = (diff_mode, outcome.diff) {
             let diff = self.secrets.scrub(json!(diff));
-            result.insert("diff".into(), each_string(diff, &shown_value));
+            result.insert("diff".into(), diff);
         }
         result
     }
@@ -206,31 +203,33 @@ const LONGEST_SEEN: usize = 20 * LONGEST_TEXT;
 /// The most warnings that are shown.
 const MOST_WARNINGS: usize = 100;
 
+/// Keys of return values that are facts ([`Outcome::fact`]) in every module.
+const FACTS: [&str; 19] = [
+    "checksum",
+    "closure",
+    "drive",
+    "exists",
+    "hardware_config",
+    "instance_id",
+    "log_path",
+    "name",
+    "node",
+    "path",
+    "phase",
+    "size",
+    "status",
+    "store_paths",
+    "tags",
+    "upid",
+    "vmid",
+    "vmids",
+    "volid",
+];
+
 fn as_text(text: Value) -> String {
     let text = match text {
         Value::String(text) => text,
         other => other.to_string(),
     };
-    shortened(printable(&text).into_owned(), LONGEST_TEXT)
-}
-
-/// A string within a value: it may be a whole file, so it is not cut.
-fn shown_value(text: String) -> String {
-    match printable(&text) {
-        Cow::Borrowed(_) => text,
-        Cow::Owned(text) => text,
-    }
-}
-
-/// `value` with each string in it, keys included, as `change` makes it.
-pub(crate) fn each_string(value: Value, change: &dyn Fn(String) -> String) -> Value {
-    match value {
-        Value::String(text) => Value::String(change(text)),
-        Value::Array(items) => items.into_iter().map(|v| each_string(v, change)).collect(),
-        Value::Object(map) => map
-            .into_iter()
-            .map(|(key, value)| (change(key), each_string(value, change)))
-            .collect(),
-        other => other,
-    }
+    shortened(text, LONGEST_TEXT)
 }

@@ -206,10 +206,11 @@ impl Reader<'_> {
             env: strings(extra.get("env")),
             no_log: extra.get("no_log") == Some(&Value::Bool(true)) || self.secret(property),
             document: extra.get("document") == Some(&Value::Bool(true))
-                || matches!(
-                    ty.kind,
-                    Kind::Raw | Kind::Struct(_) | Kind::Either(_) | Kind::Map(_)
-                ) && !self.secret(property),
+                || match ty.kind {
+                    Kind::Raw | Kind::Struct(_) | Kind::Either(_) => true,
+                    Kind::Map(_) => !self.secret(property),
+                    _ => false,
+                },
             ty,
         }
     }

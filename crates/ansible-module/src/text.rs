@@ -8,7 +8,8 @@ use std::fmt::Write;
 
 /// `text` with every character that controls a terminal, rather than being shown by it, as a
 /// visible escape: `\x1b`, `\x9b`, `\u{202e}`. Line ends and tabs stay (`\r\n` becomes `\n`), and
-/// so does everything that a script of any language needs.
+/// so does everything that a script of any language needs. Colours (`ESC [ ... m`), which change
+/// nothing but the look and which Nix and others print, are left out.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(controls) {
         return Cow::Borrowed(text);
@@ -17,6 +18,9 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {
         match c {
+            '\x1b' if colours(characters.clone()) => {
+                characters.by_ref().find(|c| *c == 'm');
+            }
             '\r' if characters.peek() == Some(&'\n') => {}
             c if !controls(c) => out.push(c),
             c if u32::from(c) < 0x100 => {
@@ -28,6 +32,11 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// Whether what follows an ESC is `[ ... m`, which sets colours and typefaces (SGR).
+fn colours(mut after: impl Iterator<Item = char>) -> bool {
+    after.next() == Some('[') && after.find(|c| !matches!(c, '0'..='9' | ';' | ':')) == Some('m')
 }
 
 /// C0 (but for line end and tab), DEL and C1; the characters that override the direction of text
@@ -68,7 +77,11 @@ mod tests {
     #[test]
     fn what_controls_a_terminal_is_escaped() {
         for (given, shown) in [
-            ("\x1b]0;pwn\x07\x1b[31mRED", "\\x1b]0;pwn\\x07\\x1b[31mRED"),
+            ("\x1b]0;pwn\x07\x1b[31mRED", "\\x1b]0;pwn\\x07RED"),
+            (
+                "\x1b[31;1merror:\x1b[0m a\x1b[38:5:1mb\x1b[2Jc\x1b[",
+                "error: ab\\x1b[2Jc\\x1b[",
+            ),
             ("a\u{9b}2Jb", "a\\x9b2Jb"),
             ("ok\rfatal", "ok\\x0dfatal"),
             ("one\r\ntwo\ttab\n", "one\ntwo\ttab\n"),
