@@ -39,10 +39,15 @@ fn task<M: Module>(reply: &Arc<Reply>) -> Result<Outcome, Failure> {
 /// The arguments, checked, as the module's own type.
 fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Options, Failure> {
     let spec = Spec::of::<M::Options>();
-    reply.secrets.add_options(&spec, &arguments.params);
+    arguments
+        .secrets
+        .iter()
+        .for_each(|secret| reply.secrets.add(secret));
+    let public = mask::Public::of(&spec, &arguments.params);
+    reply.secrets.add_options(&spec, &arguments.params, &public);
     let checked = validate(&spec, &M::rules(), &mut arguments.params);
     // As they are now: a text may have become a list, or a dict a text.
-    reply.secrets.add_options(&spec, &arguments.params);
+    reply.secrets.add_options(&spec, &arguments.params, &public);
     checked
         .secrets
         .iter()

@@ -19,8 +19,9 @@ use futures_util::stream::{self, Stream, StreamExt};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use rustix::buffer::spare_capacity;
 use rustix::io::retry_on_intr;
+use serde_json::Value;
 
-use crate::client::{RETRIES, backoff};
+use crate::client::{RETRIES, backoff, not_sent};
 use crate::params::{Params, encode};
 use crate::volid::{is_iso_name, normalise_upload_name};
 use crate::{Client, Error, Upid, sha256_bytes};
@@ -202,6 +203,15 @@ impl Client {
         let body = stream::once(async { Ok(head) })
             .chain(steady(data, KEEP_ALIVE))
             .chain(stream::once(async { Ok(tail) }));
+        // The connection takes it by itself, even when this task is no longer looked at.
+        let limit = *deadline;
+        let body = body.map(move |chunk| match limit.expired() {
+            true => Err(ReadFailed(
+                std::io::ErrorKind::TimedOut,
+                "the time was over".into(),
+            )),
+            false => chunk,
+        });
         let mut query = Params::new().with("content", upload.content);
         if let Some(sha256) = &upload.sha256 {
             query
@@ -225,8 +235,11 @@ impl Client {
                 .send()
                 .await
                 .map_err(|e| self.upload_failure(&action, e, upload, &sent, size))?;
-            self.read(response, &action, true).await
+            self.read::<Value>(response, &action, true).await
         };
+        if deadline.expired() {
+            return Err(not_sent(&action, deadline));
+        }
         let data = self
             .watch(answer, &action, &sent, size, deadline, on_progress)
             .await?;
@@ -245,12 +258,12 @@ impl Client {
         deadline: &Deadline,
         on_progress: &mut impl FnMut(u64, u64),
     ) -> Result<T, Error> {
-        let mut answer = std::pin::pin!(answer);
+        let mut answer = std::pin::pin!(deadline.guard(action, answer));
         let since = Instant::now();
         let (mut last, mut moved) = (0, Instant::now());
         loop {
             let tick = deadline.shorter(TICK);
-            if let Ok(result) = tick.run(action, &mut answer).await {
+            if let Ok(Ok(result)) = tick.run(action, &mut answer).await {
                 on_progress(sent.load(Ordering::Relaxed), size);
                 return result;
             }
