@@ -17,7 +17,7 @@ use ansible_module::{Diff, Documentation, Failure, Module, Outcome, Rule, Task};
 use deadline::Deadline;
 use nocloud_seed::Seed;
 use pve_client::{Client, Volid};
-use pve_module::{Connection, may_have_happened};
+use pve_module::{Connection, Guard, GuardedVm, may_have_happened};
 use serde_json::{Map, Value, json};
 
 use crate::apply::{Iso, Place, apply};
@@ -53,58 +53,71 @@ impl Module for CloudinitDrive {
     }
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
-        // Refused below, but not shown for that.
-        let listed = options.ssh_authorized_keys.iter().flatten();
-        for given in listed.chain(&options.sshkeys) {
-            if given.contains("PRIVATE KEY") {
-                task.secret(given);
-            }
-        }
-        if !state::is_drive(&options.drive) {
-            return Err(Failure::new(
-                "invalid_option",
-                format!(
-                    "drive {:?} is none of ide0 to ide3, sata0 to sata5 and scsi0 to scsi30",
-                    options.drive
-                ),
-            ));
-        }
-        let mut run = Run {
-            client: options.connection.client()?,
-            deadline: Deadline::after(Duration::from_secs(options.timeout)),
-            options,
-            task,
-            planned: OnceCell::new(),
-            lost: false,
-        };
-        let mut attempts = ATTEMPTS;
-        loop {
-            attempts -= 1;
-            let outcome = match run.options.state {
-                State::Present => run.present().await,
-                State::Absent => run.absent().await,
-            };
-            match outcome {
-                // Only looking tells whether a change was made whose answer was lost. What is missing is planned anew.
-                Err(failure)
-                    if may_have_happened(&failure)
-                        && attempts > 0
-                        && run.deadline.sleep(PAUSE).await =>
-                {
-                    run.lost = true;
-                }
-                settled => return settled,
-            }
-        }
+        run(options, task, None).await
     }
 }
 
+/// Do the task, also for another crate. Before every write the guard, if there is one, is asked with the VM's
+/// configuration, and the write carries the digest of what it accepted.
+///
+/// # Errors
+/// What the module fails with, and the guard's refusal.
+pub async fn run(
+    options: Options,
+    task: Task,
+    guard: Option<&Guard<'_>>,
+) -> Result<Outcome, Failure> {
+    // Refused below, but not shown for that.
+    let listed = options.ssh_authorized_keys.iter().flatten();
+    for given in listed.chain(&options.sshkeys) {
+        if given.contains("PRIVATE KEY") {
+            task.secret(given);
+        }
+    }
+    if !state::is_drive(&options.drive) {
+        return Err(Failure::new(
+            "invalid_option",
+            format!(
+                "drive {:?} is none of ide0 to ide3, sata0 to sata5 and scsi0 to scsi30",
+                options.drive
+            ),
+        ));
+    }
+    let mut run = Run {
+        client: options.connection.client()?,
+        deadline: Deadline::after(Duration::from_secs(options.timeout)),
+        options,
+        task,
+        planned: OnceCell::new(),
+        lost: false,
+        guard,
+    };
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        let outcome = match run.options.state {
+            State::Present => run.present().await,
+            State::Absent => run.absent().await,
+        };
+        match outcome {
+            // Only looking tells whether a change was made whose answer was lost. What is missing is planned anew.
+            Err(failure)
+                if may_have_happened(&failure)
+                    && attempts > 0
+                    && run.deadline.sleep(PAUSE).await =>
+            {
+                run.lost = true;
+            }
+            settled => return settled,
+        }
+    }
+}
 /// How often it is tried before a lost answer is an error.
 const ATTEMPTS: u32 = 3;
 /// The pause before what there is is looked at after a lost answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
-struct Run {
+struct Run<'a> {
     client: Client,
     deadline: Deadline,
     options: Options,
@@ -113,9 +126,11 @@ struct Run {
     planned: OnceCell<Diff>,
     /// Whether the answer to a change was lost.
     lost: bool,
+    /// What must hold for the VM's configuration before each write.
+    guard: Option<&'a Guard<'a>>,
 }
 
-impl Run {
+impl Run<'_> {
     async fn present(&self) -> Result<Outcome, Failure> {
         let Run {
             client,
@@ -130,7 +145,13 @@ impl Run {
                 .object(format!("VM {vmid}"))
                 .hint("create it first (proxmox_nixos_vm), or check vmid and that the API user has VM.Audit on it"));
         };
-        let storage = options.storage.clone().unwrap_or_default();
+        // Ansible's rules do not hold for other crates.
+        let Some(storage) = options.storage.clone() else {
+            return Err(Failure::new(
+                "invalid_option",
+                "storage: required with state=present",
+            ));
+        };
         match options.kind {
             Kind::Nocloud => {
                 let isos = self.storages(&vm.node, "iso").await?;
@@ -265,13 +286,15 @@ impl Run {
         let mut done = Vec::new();
         let mut restart_required = false;
         if changed && !self.task.check_mode {
-            let client = &self.client;
             let place = Place {
-                client,
-                node,
-                vmid: *vmid,
+                vm: GuardedVm {
+                    client: &self.client,
+                    node,
+                    vmid: *vmid,
+                    deadline: &self.deadline,
+                    guard: self.guard.filter(|_| current.vm.is_some()),
+                },
                 drive,
-                deadline: &self.deadline,
             };
             let password = match &wanted {
                 Wanted::Native { content, .. } => {

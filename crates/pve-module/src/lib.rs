@@ -5,10 +5,12 @@ pub mod cdrom;
 mod connection;
 mod failure;
 mod find;
+mod guard;
 mod lock;
 pub mod paths;
 
 pub use connection::Connection;
 pub use failure::{doing, failure, may_have_happened, permission_denied};
 pub use find::{Inventory, Seen, glance, node_of};
+pub use guard::{Guard, GuardedVm, WriteError};
 pub use lock::Lock;
