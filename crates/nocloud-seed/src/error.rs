@@ -29,7 +29,7 @@ pub enum Error {
     },
 
     /// A line that cannot stand in `authorized_keys`.
-    #[error("SSH key {number} of the authorized keys {problem}")]
+    #[error("ssh_authorized_keys: key {number} {problem}")]
     AuthorizedKey {
         /// Its position, counted from one.
         number: usize,
@@ -38,7 +38,7 @@ pub enum Error {
     },
 
     /// A host key that sshd would not take.
-    #[error("the {kind} SSH host key {problem}")]
+    #[error("ssh_host_keys.{kind}: {problem}")]
     HostKey {
         /// `ed25519`, `ecdsa` or `rsa`.
         kind: &'static str,

@@ -5,15 +5,18 @@
 //! Equal input gives equal bytes, an equal instance-id and an equal file name,
 //! so "has anything changed" is a comparison of names.
 
+mod der;
 mod error;
 mod host_key;
 pub mod iso;
 mod layout;
 mod name;
 mod network;
+mod public_key;
 mod seed;
 mod text;
 mod user_data;
+mod wire;
 pub mod yaml;
 
 pub use error::Error;
@@ -21,4 +24,5 @@ pub use host_key::{HostKey, KeyKind};
 pub use layout::Layout;
 pub use name::{iso_name, iso_prefix};
 pub use network::{Address4, Address6, IpConfig, Nic};
+pub use public_key::PublicKeyLine;
 pub use seed::{Input, Payload, Seed};

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Input};
+use crate::{Error, Input, PublicKeyLine};
 
 /// The `#cloud-config` dictionary for this input, `own` being the user's part.
 pub(crate) fn cloud_config(
@@ -142,23 +142,14 @@ fn users(own: Option<Vec<Value>>, keys: Vec<String>) -> Result<Option<Vec<Value>
 fn authorized_keys(lines: &[String]) -> Result<Vec<String>, Error> {
     let mut keys: Vec<String> = Vec::new();
     for (index, line) in lines.iter().enumerate() {
-        let wrong = |problem| Error::AuthorizedKey {
-            number: index + 1,
-            problem,
-        };
         let line = line.trim();
-        if line.contains("PRIVATE KEY") {
-            return Err(wrong("is a private key; give the public one"));
-        }
-        if line.contains(['\n', '\r']) {
-            return Err(wrong("has several lines; give one key an item"));
-        }
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        if line.split_ascii_whitespace().count() < 2 {
-            return Err(wrong("is no public key line (algorithm, base64, comment)"));
-        }
+        PublicKeyLine::parse(line).map_err(|problem| Error::AuthorizedKey {
+            number: index + 1,
+            problem,
+        })?;
         if !keys.iter().any(|known| known == line) {
             keys.push(line.to_owned());
         }
