@@ -11,7 +11,7 @@ pub enum Error {
     TextIsFixed(&'static str),
 
     /// The user's own user-data contradicts what the other options need.
-    #[error("user_data.{key} {problem}")]
+    #[error("user_data.{key}: {problem}")]
     UserData {
         /// The key in the user's dictionary.
         key: &'static str,
@@ -20,11 +20,20 @@ pub enum Error {
     },
 
     /// A text that cloud-init would not take.
-    #[error("{what} {problem}")]
+    #[error("{what}: {problem}")]
     Text {
         /// The option.
         what: &'static str,
         /// What is wrong with it, without a word of it.
+        problem: String,
+    },
+
+    /// A value of a configuration that cloud-init would not take, or not as meant.
+    #[error("{what}: {problem}")]
+    Config {
+        /// The option and where in it.
+        what: String,
+        /// What is wrong, and what to do.
         problem: String,
     },
 

@@ -500,7 +500,7 @@ fn a_config_drive_refuses_what_it_would_not_hand_on() {
     let error = problem(network(Payload::Text("version: hidden".into())));
     assert_eq!(
         error,
-        "network_config is no JSON dictionary: line 1, column 1"
+        "network_config: is not a JSON dictionary: line 1, column 1"
     );
     let refers = Input {
         meta_data: dict(json!({"files": [{"path": "/etc/x", "content_path": "/content/0001"}]})),
@@ -515,7 +515,7 @@ fn a_config_drive_refuses_what_it_would_not_hand_on() {
         assert_eq!(
             problem(input),
             format!(
-                "meta_data has both {key} and {name}, which are one key on a config drive; give one of them"
+                "meta_data: has both {key} and {name}, which are one key on a config drive; give one of them"
             )
         );
     }
