@@ -159,6 +159,9 @@ impl Run<'_> {
                     return Err(unusable(&storage, &vm.node, "ISO images", &isos));
                 }
                 let seed = content::seed(options, &vm)?;
+                for warning in seed.warnings() {
+                    self.task.warn(warning);
+                }
                 let bytes = seed.iso();
                 let volid = Volid::iso(&storage, &seed.iso_name(vmid));
                 // On every storage: a run that was to move the seed may have ended before it removed the old one.

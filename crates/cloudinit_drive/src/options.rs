@@ -88,7 +88,7 @@ pub struct HostKeys {
     pub rsa: Option<HostKeyOption>,
 }
 
-/// The addresses of a network card.
+/// The addresses of a NIC.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum IpOption {
@@ -177,8 +177,10 @@ pub struct Options {
     /// Public keys, one an item, that may log in: as root with O(kind=nocloud), as O(ciuser) with O(kind=native).
     pub ssh_authorized_keys: Option<Vec<String>>,
 
-    /// Addresses by card, V(ipconfig0) for V(net0) and so on. With O(kind=nocloud) they become a network-config of
-    /// version 2, or a C(network_data.json), that finds each card by the MAC address which the VM has for it.
+    /// Addresses by NIC, V(ipconfig0) for V(net0) and so on. With O(kind=nocloud) they become a network-config, or a
+    /// C(network_data.json), that finds each NIC by the MAC address which the VM has for it. The guest's names of its NICs
+    /// stay, except with a gateway outside of the NIC's network or with V(ip6=auto): then they are called C(eth0), C(eth1)
+    /// and so on, as with O(kind=native). An empty value removes the addresses of a NIC.
     pub ipconfig: Option<BTreeMap<String, IpOption>>,
 
     /// DNS servers. With O(kind=nocloud) they go with O(ipconfig).
@@ -190,8 +192,10 @@ pub struct Options {
     /// The user that cloud-init makes (O(kind=native)).
     pub ciuser: Option<String>,
 
-    /// That user's password (O(kind=native)). It is hashed before it is sent; a value that is a SHA-256 or SHA-512 crypt
-    /// hash already is sent as it is. An empty one means none.
+    /// That user's password (O(kind=native)). It is hashed before it is sent. A value that is an MD5, SHA-256, SHA-512 or
+    /// bcrypt (C($2a$), C($2y$)) crypt hash already is sent as it is. Other hashes, such as yescrypt (C($y$)) of
+    /// C(mkpasswd), are refused, because Proxmox VE would hash them once more; O(user_data) of O(kind=nocloud) takes them as
+    /// C(hashed_passwd). An empty one means none.
     pub cipassword: Option<Secret>,
 
     /// Public keys that may log in as O(ciuser), one a line (O(kind=native)).

@@ -302,11 +302,11 @@ fn what_cannot_be_is_refused_before_anything_is_sent() {
         (json!({"user_data": "#!/bin/sh\n"}), "user_data is a text"),
         (
             json!({"vendor_data": "packages: [correct-horse]\n"}),
-            "vendor_data begins with nothing that cloud-init knows",
+            "vendor_data: begins with nothing that cloud-init knows",
         ),
         (
             json!({"vendor_data": "#cloud-config\na: [correct-horse\n"}),
-            "vendor_data is no YAML: line",
+            "vendor_data: line 3: not valid YAML",
         ),
         (json!({"hostname": "web_1"}), "web_1"),
         (
