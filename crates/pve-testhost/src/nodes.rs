@@ -28,6 +28,8 @@ pub struct Facts {
     pub mem: Option<u64>,
     /// Its bridges.
     pub bridges: Vec<String>,
+    /// Its resolver: `dns1` to `dns3` and `search`.
+    pub dns: BTreeMap<String, String>,
 }
 
 impl Default for Facts {
@@ -39,6 +41,9 @@ impl Default for Facts {
             maxmem: None,
             mem: None,
             bridges: vec![BRIDGE.into()],
+            dns: [("dns1", "192.0.2.53"), ("search", "example.org")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
         }
     }
 }

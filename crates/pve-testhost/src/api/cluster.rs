@@ -27,13 +27,14 @@ pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
             .iter()
             .map(|host| node(context, host))
             .collect()),
-        ("GET", "/nodes/{node}") => {
-            Ok(["network", "qemu", "status", "storage", "tasks", "version"]
-                .map(|name| json!({"name": name}))
-                .into_iter()
-                .collect())
-        }
+        ("GET", "/nodes/{node}") => Ok([
+            "dns", "network", "qemu", "status", "storage", "tasks", "version",
+        ]
+        .map(|name| json!({"name": name}))
+        .into_iter()
+        .collect()),
         ("GET", "/nodes/{node}/status") => Ok(node_status(context)),
+        ("GET", "/nodes/{node}/dns") => Ok(json!(context.host.facts().dns)),
         ("GET", "/nodes/{node}/network") => Ok(network(context)),
         ("GET", "/cluster/nextid") => next_id(context),
         ("GET", "/cluster/status") => Ok(cluster_status(context)),
