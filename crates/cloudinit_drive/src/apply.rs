@@ -52,6 +52,7 @@ pub async fn apply(
         upload(vm, &volid, bytes).await?;
         done.push(format!("uploaded {volid}"));
     }
+    clear(vm, &plan, done).await?;
     for old in &plan.detach {
         cdrom::detach(vm, old).await.map_err(|error| {
             error.doing(format!("remove the cloud-init drive {old} of VM {vmid}"))
@@ -106,8 +107,21 @@ async fn upload(vm: &GuardedVm<'_>, volid: &Volid, bytes: Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// Sets and removes options. In two calls, because Proxmox VE takes no
-/// parameter both ways, and a stale secret should go even if a new value is refused.
+/// Removes options. On its own, because Proxmox VE takes no parameter both ways, and first of all: a stale secret goes even
+/// if a new value is refused, and while the native drive is there that tells the next run what an interrupted one left.
+async fn clear(vm: &GuardedVm<'_>, plan: &Plan, done: &mut Vec<String>) -> Result<(), Failure> {
+    if !plan.clear.is_empty() {
+        let keys = plan.clear.join(",");
+        let params = Params::new().with("delete", &keys);
+        vm.configure(&params).await.map_err(|error| {
+            error.doing(format!("change the cloud-init options of VM {}", vm.vmid))
+        })?;
+        done.push(format!("removed {}", plan.clear.join(", ")));
+    }
+    Ok(())
+}
+
+/// Sets options.
 async fn configure(
     vm: &GuardedVm<'_>,
     plan: &Plan,
@@ -115,14 +129,6 @@ async fn configure(
     done: &mut Vec<String>,
 ) -> Result<(), Failure> {
     let changing = format!("change the cloud-init options of VM {}", vm.vmid);
-    if !plan.clear.is_empty() {
-        let keys = plan.clear.join(",");
-        let params = Params::new().with("delete", &keys);
-        vm.configure(&params)
-            .await
-            .map_err(|error| error.doing(&changing))?;
-        done.push(format!("removed {}", plan.clear.join(", ")));
-    }
     let mut params: Params = plan
         .set
         .iter()

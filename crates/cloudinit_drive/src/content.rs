@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ansible_module::{Failure, Secret};
-use nocloud_seed::{HostKey, Input, IpConfig, KeyKind, Nic, Payload, PublicKeyLine, Seed};
+use nocloud_seed::{
+    Address4, Address6, HostKey, Input, IpConfig, KeyKind, Nic, Payload, PublicKeyLine, Seed,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pve_client::property::PropertyString;
 
 use crate::options::{Data, HostKeyOption, IpOption, Kind, Layout, Options};
 use crate::password;
-use crate::state::Vm;
+use crate::state::{Dns, Vm};
 
 /// What Proxmox VE leaves as it is in `sshkeys`: JavaScript's
 /// `encodeURIComponent`, which its own interface uses.
@@ -71,7 +73,13 @@ pub fn check_kind(options: &Options) -> Result<(), Failure> {
 }
 
 /// The seed for a VM, whose configuration says the MAC addresses.
-pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
+///
+/// `dns` are the DNS settings of the node, which count where none are given.
+pub fn seed(options: &Options, vm: &Vm, dns: Option<Dns>) -> Result<Seed, Failure> {
+    let dns = dns.unwrap_or_else(|| Dns {
+        servers: trimmed(options.nameservers.as_ref()),
+        search: trimmed(options.searchdomains.as_ref()),
+    });
     let input = Input {
         layout: match options.layout {
             Layout::Nocloud => nocloud_seed::Layout::Nocloud,
@@ -85,8 +93,8 @@ pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
         authorized_keys: options.ssh_authorized_keys.clone().unwrap_or_default(),
         host_keys: host_keys(options)?,
         nics: nics(options, vm)?,
-        nameservers: trimmed(options.nameservers.as_ref()),
-        search_domains: trimmed(options.searchdomains.as_ref()),
+        nameservers: dns.servers,
+        search_domains: dns.search,
     };
     if input.nics.is_empty() {
         for (name, list) in [
@@ -106,10 +114,34 @@ pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
     Seed::new(&input).map_err(refused)
 }
 
+/// Whether the guest has a fixed address and nothing that says which name servers it asks.
+pub fn lacks_dns(options: &Options) -> Result<bool, Failure> {
+    let named = [&options.nameservers, &options.searchdomains];
+    if named
+        .into_iter()
+        .any(|list| !trimmed(list.as_ref()).is_empty())
+    {
+        return Ok(false);
+    }
+    for (key, value) in options.ipconfig.iter().flatten() {
+        if is_empty(value) {
+            continue;
+        }
+        let ip = ip_config(key, value)?;
+        if matches!(ip.ip, Some(Address4::Static(..)))
+            || matches!(ip.ip6, Some(Address6::Static(..)))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The items of a list, which Ansible may have split at commas.
 fn trimmed(list: Option<&Vec<String>>) -> Vec<String> {
     let items = list.into_iter().flatten();
-    items.map(|item| item.trim().to_owned()).collect()
+    let items = items.map(|item| item.trim().to_owned());
+    items.filter(|item| !item.is_empty()).collect()
 }
 
 /// What a native drive shall hold.

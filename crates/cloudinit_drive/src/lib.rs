@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use crate::apply::{Iso, Place, apply};
 use crate::options::{Kind, State};
 use crate::plan::{Plan, Wanted};
-use crate::state::{Current, Medium, SeedIso, Vm};
+use crate::state::{Current, Dns, Medium, SeedIso, Vm};
 
 pub use crate::options::Options;
 
@@ -74,12 +74,15 @@ pub async fn run(
             task.secret(given);
         }
     }
-    if !state::is_drive(&options.drive) {
+    if let Some(drive) = options
+        .drive
+        .as_ref()
+        .filter(|drive| !state::is_drive(drive))
+    {
         return Err(Failure::new(
             "invalid_option",
             format!(
-                "drive {:?} is none of ide0 to ide3, sata0 to sata5 and scsi0 to scsi30",
-                options.drive
+                "drive: must be ide0 to ide3, sata0 to sata5 or scsi0 to scsi30 (got {drive:?})"
             ),
         ));
     }
@@ -152,13 +155,15 @@ impl Run<'_> {
                 "storage: required with state=present",
             ));
         };
+        let drive = state::drive(options.drive.as_deref(), Some(&vm), vmid)?;
         match options.kind {
             Kind::Nocloud => {
                 let isos = self.storages(&vm.node, "iso").await?;
                 if !isos.contains(&storage) {
                     return Err(unusable(&storage, &vm.node, "ISO images", &isos));
                 }
-                let seed = content::seed(options, &vm)?;
+                let dns = self.node_dns(&vm.node).await?;
+                let seed = content::seed(options, &vm, dns)?;
                 for warning in seed.warnings() {
                     self.task.warn(warning);
                 }
@@ -175,20 +180,22 @@ impl Run<'_> {
                     seeds,
                     password_hash: None,
                     stale: Vec::new(),
+                    held: BTreeMap::new(),
                 };
-                self.finish(wanted, current, Some((seed, Iso { volid, bytes })))
+                self.finish(&drive, wanted, current, Some((seed, Iso { volid, bytes })))
                     .await
             }
             Kind::Native => {
                 let content = content::native(options)?;
-                let has_drive = vm.next(&options.drive).map(|value| Vm::medium(value, vmid))
-                    == Some(Medium::Native);
+                let has_drive =
+                    vm.next(&drive).map(|value| Vm::medium(value, vmid)) == Some(Medium::Native);
                 let isos = self.storages(&vm.node, "iso").await?;
                 let mut current = Current {
                     vm: None,
                     seeds: self.seeds(&vm.node, &isos).await?,
                     password_hash: None,
                     stale: Vec::new(),
+                    held: BTreeMap::new(),
                 };
                 if has_drive {
                     current.stale = state::stale(client, &vm.node, vmid, deadline).await?;
@@ -203,7 +210,7 @@ impl Run<'_> {
                         state::password_hash(client, &vm.node, vmid, deadline).await?;
                 }
                 current.vm = Some(vm);
-                self.finish(Wanted::Native { storage, content }, current, None)
+                self.finish(&drive, Wanted::Native { storage, content }, current, None)
                     .await
             }
         }
@@ -218,6 +225,7 @@ impl Run<'_> {
         } = self;
         let vmid = options.vmid;
         let vm = state::read_vm(client, &options.node, vmid, deadline).await?;
+        let drive = state::drive(options.drive.as_deref(), vm.as_ref(), vmid)?;
         let node = vm.as_ref().map_or(&options.node, |vm| &vm.node);
         let isos = self.storages(node, "iso").await?;
         // The storage of a native drive need not hold ISOs.
@@ -233,8 +241,30 @@ impl Run<'_> {
             seeds,
             password_hash: None,
             stale: Vec::new(),
+            held: BTreeMap::new(),
         };
-        self.finish(Wanted::Absent, current, None).await
+        self.finish(&drive, Wanted::Absent, current, None).await
+    }
+
+    /// The node's DNS settings if the guest is to have them, as it has on a native drive: one with a fixed address that is
+    /// told of no name server would find no name at all.
+    async fn node_dns(&self, node: &str) -> Result<Option<Dns>, Failure> {
+        if self.options.network_config.is_some() || !content::lacks_dns(&self.options)? {
+            return Ok(None);
+        }
+        let vmid = self.options.vmid;
+        let problem = match state::dns(&self.client, node, &self.deadline).await {
+            Ok(dns) if !dns.servers.is_empty() => return Ok(Some(dns)),
+            Ok(_) => format!("node {node} has none that a guest can reach"),
+            // A lack of privileges is no reason to fail.
+            Err(failure) if failure.status.is_some() => failure.msg,
+            Err(failure) => return Err(failure),
+        };
+        self.task.warn(format!(
+            "nameservers: VM {vmid} has a fixed address and no name server: {problem}; set nameservers, or grant Sys.Audit \
+             on /nodes/{node} so that those of the node are taken"
+        ));
+        Ok(None)
     }
 
     /// The seeds of the VM on these storages. One that cannot be listed is left out, unless it is the one that is named.
@@ -271,12 +301,25 @@ impl Run<'_> {
     /// Plans, applies unless it is a check, and reports.
     async fn finish(
         &self,
+        drive: &str,
         wanted: Wanted,
         current: Current,
         iso: Option<(Seed, Iso)>,
     ) -> Result<Outcome, Failure> {
-        let Options { vmid, drive, .. } = &self.options;
-        let plan = Plan::new(*vmid, drive, &wanted, &current)?;
+        let vmid = &self.options.vmid;
+        let mut current = current;
+        let mut plan = Plan::new(*vmid, drive, &wanted, &current)?;
+        if !plan.delete.is_empty() {
+            current.held =
+                state::held_elsewhere(&self.client, *vmid, &plan.delete, &self.deadline).await?;
+            for (volid, other) in &current.held {
+                self.task.warn(format!(
+                    "{volid} stays on its storage, because VM {other} has it in a drive"
+                ));
+            }
+            plan = Plan::new(*vmid, drive, &wanted, &current)?;
+        }
+        let current = current;
         let (seed, iso) = iso.unzip();
         let planned = || diff(*vmid, drive, &plan, &current, seed.as_ref());
         let diff = self.planned.get_or_init(planned).clone();

@@ -28,7 +28,7 @@ pub use crypt::{check_hash, is_passed_on_by_pve, looks_hashed};
 pub use error::Error;
 pub use host_key::{HostKey, KeyKind};
 pub use layout::Layout;
-pub use name::{iso_name, iso_prefix};
+pub use name::{iso_name, iso_prefix, iso_vmid};
 pub use network::{Address4, Address6, IpConfig, Nic};
 pub use public_key::PublicKeyLine;
 pub use seed::{Input, Payload, Seed};
