@@ -115,7 +115,7 @@ impl Address {
         let kept: Vec<String> = pairs
             .iter()
             .filter(|(name, value)| {
-                !is_credential(name, value) && !(azure && AZURE.contains(&name.as_ref()))
+                !(is_credential(name, value) || azure && AZURE.contains(&name.as_ref()))
             })
             .map(|(name, value)| match is_secret(name, value) {
                 true => format!("{name}=sha256:{}", &sha256_bytes(value.as_bytes())[..16]),

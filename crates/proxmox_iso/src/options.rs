@@ -161,11 +161,16 @@ fn default_timeout() -> u64 {
 }
 
 impl Options {
-    /// Options as another crate has them, as JSON.
+    /// Options as another crate has them, as JSON. A list may be a single text.
     ///
     /// # Errors
     /// Kind `invalid_option` with the option's name.
-    pub fn from_json(value: serde_json::Value) -> Result<Self, Failure> {
+    pub fn from_json(mut value: serde_json::Value) -> Result<Self, Failure> {
+        for list in ["api_host", "tls_fingerprint"] {
+            if let Some(one) = value.get_mut(list).filter(|one| one.is_string()) {
+                *one = serde_json::Value::Array(vec![one.take()]);
+            }
+        }
         serde_path_to_error::deserialize(value).map_err(|e| {
             let path = e.path().to_string();
             Failure::new(

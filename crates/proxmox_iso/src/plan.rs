@@ -107,17 +107,16 @@ fn difference(desired: &Desired, found: &StorageContent, known: Option<&Record>)
     }
     let record = known.filter(|_| desired.checksum.is_none())?;
     if record.source != desired.source {
-        let before = record
-            .source
-            .as_deref()
-            .map_or("a local file".into(), shown);
         let now = desired
             .source
             .as_deref()
             .map_or("a local file".into(), shown);
-        return Some(match before == now {
-            true => format!("it was transferred from {now} with other parameters"),
-            false => format!("it was transferred from {before}, not from {now}"),
+        return Some(match record.source.as_deref().map(shown) {
+            None => format!("it was not transferred from {now}"),
+            Some(before) if before == now => {
+                format!("it was transferred from {now} with other parameters")
+            }
+            Some(before) => format!("it was transferred from {before}, not from {now}"),
         });
     }
     let now = desired.source.as_deref().map(shown).unwrap_or_default();
@@ -348,7 +347,7 @@ mod tests {
         assert!(
             decide(&url("https://a/x.iso", Some(5)), Some(5), local, false)
                 .unwrap_err()
-                .contains("a local file")
+                .contains("not transferred from https://a/x.iso")
         );
     }
 

@@ -6,6 +6,7 @@ use pve_client::{Client, Storage, StorageContent, Volid};
 use pve_module::Lock;
 
 use crate::absent::in_use;
+use crate::address::Address;
 use crate::apply::{Compared, Transfer};
 use crate::checksum::{Algorithm, Digest, Hasher};
 use crate::content;
@@ -97,7 +98,7 @@ impl Present {
             .await
             .map_err(|failure| self.source.explain(failure))?;
         let now = self.transfer().verify(arrived.size).await?;
-        self.remember(&arrived, &now);
+        self.remember(&arrived, &now, self.source.url().map(Address::identity));
         Ok(self.report().done(&look, &arrived, &now).await)
     }
 
@@ -159,7 +160,7 @@ impl Present {
         Ok(Desired {
             size: self.source.size.filter(|_| !packed),
             checksum: self.source.checksum.clone(),
-            source: self.source.url().map(|url| url.identity()),
+            source: self.source.url().map(Address::identity),
             facts: Facts {
                 size: self.source.size,
                 ..Facts::default()
@@ -286,7 +287,10 @@ impl Present {
             Origin::Url { .. } if transfers && self.by_node() => {
                 self.check_node_download(look).await
             }
-            Origin::Url { .. } if transfers && self.task.check_mode => {
+            // A check of a release asks its API only.
+            Origin::Url { .. }
+                if transfers && self.task.check_mode && self.options.github_release.is_none() =>
+            {
                 let Some((url, with)) = self.source.request() else {
                     return Ok(Facts::default());
                 };
@@ -376,7 +380,7 @@ impl Present {
             }
             if self.source.checksum.is_none() {
                 self.task.warn(format!(
-                    "{shown} was not looked at, as only the node reaches it: nothing tells that it is an ISO image; set checksum"
+                    "{shown} was not looked at, as the controller does not reach it: nothing tells that it is an ISO image; set checksum"
                 ));
             }
         }
@@ -453,13 +457,19 @@ impl Present {
         };
         match self.transfer().compare(&url, digest).await? {
             Compared::Same => {
+                let known = look.memory.valid();
                 let arrived = Arrived {
                     upid: None,
                     size: found.size,
                     digests,
-                    facts: look.desired.facts.clone(),
+                    facts: known.map(|record| record.facts.clone()).unwrap_or_default(),
                 };
-                self.remember(&arrived, found);
+                // It was not transferred now: what is known of where it came from stays.
+                self.remember(
+                    &arrived,
+                    found,
+                    known.and_then(|record| record.source.clone()),
+                );
                 Ok(self.report().compared(look, &arrived).await)
             }
             Compared::Differs(difference) => Err(exists(&volid, &difference)),
@@ -507,7 +517,7 @@ impl Present {
         }
     }
 
-    fn remember(&self, arrived: &Arrived, now: &StorageContent) {
+    fn remember(&self, arrived: &Arrived, now: &StorageContent, source: Option<String>) {
         let (Some(size), Some(ctime)) = (now.size, now.ctime) else {
             return;
         };
@@ -515,7 +525,7 @@ impl Present {
             size,
             ctime,
             digests: arrived.digests.clone(),
-            source: self.source.url().map(|url| url.identity()),
+            source,
             facts: arrived.facts.clone(),
         };
         if let Err(error) = self.record.write(&record) {

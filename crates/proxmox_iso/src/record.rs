@@ -25,7 +25,7 @@ pub struct Record {
     /// image's come first.
     #[serde(default)]
     pub digests: Vec<Digest>,
-    /// The address that it came from, without credentials; none if it was a local file.
+    /// The address that it came from, without credentials; none if it was a local file, or was there.
     #[serde(default)]
     pub source: Option<String>,
     /// What the address's server said of it.

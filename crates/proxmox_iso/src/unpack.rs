@@ -188,6 +188,8 @@ impl Read for Frames {
 pub struct Packed {
     source: Box<dyn Read + Send>,
     hasher: Arc<Mutex<Hasher>>,
+    /// Why the source could not be read: decoders wrap that in words of their own.
+    failed: Arc<Mutex<Option<String>>>,
 }
 
 impl Packed {
@@ -196,6 +198,7 @@ impl Packed {
         Self {
             source: Box::new(source),
             hasher: Arc::new(Mutex::new(Hasher::of(&[]))),
+            failed: Arc::default(),
         }
     }
 
@@ -218,7 +221,9 @@ impl Packed {
 
 impl Read for Packed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(buffer)?;
+        let read = self.source.read(buffer).inspect_err(|error| {
+            *lock(&self.failed) = Some(error.to_string());
+        })?;
         let mut hasher = self.hasher.lock().unwrap_or_else(PoisonError::into_inner);
         hasher.update(&buffer[..read]);
         Ok(read)
@@ -256,10 +261,16 @@ pub struct Measured {
     pub published: Vec<Digest>,
 }
 
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Why a compressed file cannot be used.
 #[derive(Debug)]
 pub enum Unusable {
-    /// It cannot be read or unpacked.
+    /// It cannot be read.
+    Unreadable(String),
+    /// It cannot be unpacked.
     Broken(io::Error),
     /// What is in it is not an ISO image but this.
     NotAnImage(Kind),
@@ -273,6 +284,9 @@ impl Unusable {
     /// The failure of the source that is called `shown`.
     pub fn failure(self, shown: &str, compression: Compression) -> Failure {
         match self {
+            Self::Unreadable(error) => {
+                Failure::new("download", format!("cannot read {shown}: {error}")).object(shown)
+            }
             Self::Broken(error) => Failure::new(
                 "not_an_image",
                 format!("{shown} cannot be unpacked ({}): {error}", compression.name()),
@@ -316,12 +330,17 @@ fn measure_now(
 ) -> Result<Measured, Unusable> {
     let hasher = Arc::new(Mutex::new(Hasher::new(also)));
     packed.hasher = hasher.clone();
-    let mut unpacked = compression.reader(packed).map_err(Unusable::Broken)?;
+    let failed = packed.failed.clone();
+    let broken = |error| match lock(&failed).take() {
+        Some(error) => Unusable::Unreadable(error),
+        None => Unusable::Broken(error),
+    };
+    let mut unpacked = compression.reader(packed).map_err(broken)?;
     let (mut image, mut size) = (Hasher::new(also), 0u64);
     let (mut head, mut says, mut known) = (Vec::new(), None, false);
     let mut buffer = vec![0; CHUNK];
     loop {
-        let read = unpacked.read(&mut buffer).map_err(Unusable::Broken)?;
+        let read = unpacked.read(&mut buffer).map_err(broken)?;
         image.update(&buffer[..read]);
         size += read as u64;
         if size > most {
