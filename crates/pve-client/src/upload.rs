@@ -40,7 +40,8 @@ const TICK: Duration = Duration::from_millis(500);
 pub struct Upload {
     content: &'static str,
     name: String,
-    sha256: Option<String>,
+    /// Algorithm, as PVE names it, and hex digits.
+    checksum: Option<(&'static str, String)>,
     source: Source,
 }
 
@@ -72,7 +73,7 @@ impl Upload {
         Self {
             content: "iso",
             name: normalise_upload_name(name),
-            sha256: Some(sha256.to_string()),
+            checksum: Some(("sha256", sha256.to_string())),
             source: Source::File(path.to_path_buf()),
         }
     }
@@ -84,7 +85,7 @@ impl Upload {
         Self {
             content: "iso",
             name: normalise_upload_name(name),
-            sha256: Some(sha256),
+            checksum: Some(("sha256", sha256)),
             source: Source::Bytes(bytes),
         }
     }
@@ -95,9 +96,16 @@ impl Upload {
         Self {
             content: "iso",
             name: normalise_upload_name(name),
-            sha256: sha256.map(str::to_string),
+            checksum: sha256.map(|hex| ("sha256", hex.to_string())),
             source: Source::Stream(size, Arc::new(Mutex::new(Some(stream)))),
         }
+    }
+
+    /// Have PVE compare this checksum instead: `sha256`, `sha384` or `sha512`, and hex digits.
+    #[must_use]
+    pub fn checksum(mut self, algorithm: &'static str, hex: &str) -> Self {
+        self.checksum = Some((algorithm, hex.to_string()));
+        self
     }
 
     /// Whether it can (still) be sent from its first byte on: a stream only once.
@@ -213,10 +221,10 @@ impl Client {
             false => chunk,
         });
         let mut query = Params::new().with("content", upload.content);
-        if let Some(sha256) = &upload.sha256 {
+        if let Some((algorithm, hex)) = &upload.checksum {
             query
-                .set("checksum-algorithm", "sha256")
-                .set("checksum", sha256);
+                .set("checksum-algorithm", *algorithm)
+                .set("checksum", hex);
         }
         let query = query.to_form();
         let request = self

@@ -66,6 +66,7 @@ WORDS = {
     "hash": "reading the image, to know its checksum",
     "download": "downloading",
     "upload": "uploading",
+    "unpack": "unpacking the image, to know its size and checksum",
     "node-download": "the node downloads",
     "compare": "the node compares the checksum",
     "verify": "looking at what arrived",
