@@ -9,6 +9,7 @@ mod options;
 mod plan;
 mod programs;
 mod release;
+mod stage;
 mod state;
 mod tools;
 mod watch;

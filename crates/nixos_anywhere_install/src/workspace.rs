@@ -12,9 +12,8 @@ use ansible_module::Failure;
 use guest_ssh::Target;
 use tempfile::TempDir;
 
-use crate::options::{ExtraFile, Options};
-use crate::plan::mode;
-use crate::tools;
+use crate::options::Options;
+use crate::{stage, tools};
 
 /// The name under which the known keys stand in our known_hosts file, whatever the machine's
 /// address and port are (a kexec changes the port).
@@ -69,7 +68,7 @@ impl Workspace {
         }
         if options.extra_files_dir.is_some() || !options.extra_files.is_empty() {
             let tree = workspace.path("files");
-            stage(options, &tree).map_err(|(path, error)| fail(&path, error))?;
+            stage::stage(options, &tree).map_err(|(path, error)| fail(&path, error))?;
             workspace.extra = Some(tree);
         }
         Ok(workspace)
@@ -207,78 +206,6 @@ fn copy_private(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
     copy.set_permissions(Permissions::from_mode(mode))
 }
 
-/// Make the tree for the installed system; errors name the path they happened at.
-fn stage(options: &Options, tree: &Path) -> Result<(), (String, io::Error)> {
-    fs::DirBuilder::new()
-        .mode(0o755)
-        .create(tree)
-        .map_err(|error| (tree.display().to_string(), error))?;
-    if let Some(directory) = &options.extra_files_dir {
-        copy_tree(directory, tree)?;
-    }
-    for file in &options.extra_files {
-        stage_file(file, tree).map_err(|error| (format!("the extra file {}", file.path), error))?;
-    }
-    Ok(())
-}
-
-/// Copy what is in `from` into `to`: directories, files and links, with their modes.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), (String, io::Error)> {
-    let at = |error| (from.display().to_string(), error);
-    for entry in fs::read_dir(from).map_err(at)? {
-        let entry = entry.map_err(at)?;
-        let (source, copy) = (entry.path(), to.join(entry.file_name()));
-        let at = |error| (source.display().to_string(), error);
-        let meta = fs::symlink_metadata(&source).map_err(at)?;
-        let mode = meta.permissions().mode();
-        if meta.is_dir() {
-            fs::create_dir(&copy).map_err(at)?;
-            copy_tree(&source, &copy)?;
-            fs::set_permissions(&copy, Permissions::from_mode(mode)).map_err(at)?;
-        } else if meta.is_symlink() {
-            let link = fs::read_link(&source).map_err(at)?;
-            symlink(link, &copy).map_err(at)?;
-        } else if meta.is_file() {
-            copy_private(&source, &copy, mode).map_err(at)?;
-        } else {
-            let error = io::Error::other("neither a file, a directory nor a link");
-            return Err(at(error));
-        }
-    }
-    Ok(())
-}
-
-fn stage_file(file: &ExtraFile, tree: &Path) -> io::Result<()> {
-    let path = tree.join(file.path.trim_start_matches('/'));
-    if let Some(parent) = path.parent() {
-        // The directories above take these modes on the installed system too; root's home is
-        // not for others to read.
-        let private = parent.starts_with(tree.join("root"));
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(if private { 0o700 } else { 0o755 })
-            .create(parent)?;
-    }
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mode = mode(&file.mode).unwrap_or(0o600);
-    match (&file.src, &file.content) {
-        (Some(source), _) => copy_private(source, &path, mode),
-        (None, content) => {
-            let mut made = fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
-            let text = content.as_ref().map_or("", |secret| secret.expose());
-            io::Write::write_all(&mut made, text.as_bytes())?;
-            made.set_permissions(Permissions::from_mode(mode))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -364,36 +291,5 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
-    }
-
-    #[test]
-    fn extra_files_are_staged_with_their_modes() {
-        let dir = tempfile::tempdir().unwrap();
-        let tree = dir.path().join("tree");
-        fs::create_dir_all(tree.join("etc/ssh")).unwrap();
-        fs::write(tree.join("etc/ssh/key"), "old").unwrap();
-        fs::write(tree.join("etc/run"), "x").unwrap();
-        fs::set_permissions(tree.join("etc/run"), Permissions::from_mode(0o755)).unwrap();
-        symlink("run", tree.join("etc/link")).unwrap();
-        fs::write(dir.path().join("src"), "from a file").unwrap();
-        let (workspace, _) = made(json!({
-            "extra_files_dir": tree,
-            "extra_files": [
-                {"path": "/etc/ssh/key", "content": "new"},
-                {"path": "/root/.ssh/id", "src": dir.path().join("src"), "mode": "0400"},
-            ],
-        }));
-        let staged = workspace.extra.clone().unwrap();
-        let read = |name: &str| fs::read_to_string(staged.join(name)).unwrap();
-        assert_eq!(read("etc/ssh/key"), "new");
-        assert_eq!(mode_of(&staged.join("etc/ssh/key")), 0o600);
-        assert_eq!(mode_of(&staged.join("etc/run")), 0o755);
-        assert_eq!(
-            fs::read_link(staged.join("etc/link")).unwrap(),
-            Path::new("run")
-        );
-        assert_eq!(read("root/.ssh/id"), "from a file");
-        assert_eq!(mode_of(&staged.join("root/.ssh/id")), 0o400);
-        assert_eq!(mode_of(&staged.join("root")), 0o700);
     }
 }
