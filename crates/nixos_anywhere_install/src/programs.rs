@@ -7,8 +7,9 @@ use ansible_module::Failure;
 use deadline::Deadline;
 
 use crate::child::{self, Ending, Program};
+use crate::flake::FlakeRef;
 use crate::options::Options;
-use crate::plan::{self, Files, FlakeRef, Source};
+use crate::plan::{self, Files, Source};
 use crate::tools::{self, Tools};
 use crate::watch::{BUILD, Watch};
 use crate::workspace::Workspace;
@@ -42,10 +43,11 @@ impl Programs<'_> {
             });
         }
         let text = self.options.flake.as_deref().unwrap_or_default();
+        let flake = FlakeRef::parse(text).map_err(invalid_flake)?;
         if !plan::built_here(self.options) {
-            return Ok(Source::Flake(text.to_owned()));
+            let flake = flake.for_nixos_anywhere().map_err(invalid_flake)?;
+            return Ok(Source::Flake(flake));
         }
-        let flake = FlakeRef::parse(text)?;
         self.watch.begin(BUILD);
         let [system, disko] = plan::installables(&flake, self.options);
         let system = self.build(&system).await?;
@@ -141,6 +143,11 @@ impl Programs<'_> {
             }
         }
     }
+}
+
+/// The failure for a flake reference that is none.
+pub(crate) fn invalid_flake(problem: String) -> Failure {
+    Failure::new("invalid_option", format!("flake: {problem}"))
 }
 
 /// What to do about a failure, by where it happened.

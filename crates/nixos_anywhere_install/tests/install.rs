@@ -936,3 +936,114 @@ fn the_hardware_configuration_is_written_and_returned() {
         fs::write(lab.sshd.path("os-release"), INSTALLER).unwrap();
     }
 }
+
+/// Also by `state: built`, which is the preflight of an installation, and without touching anything.
+#[test]
+fn mistakes_are_found_together_before_anything_is_done() {
+    let lab = Lab::new(INSTALLER);
+    let mistakes = json!({
+        "extra_files": [{"path": "/etc/x", "src": lab.path("gone")}],
+        "disk_encryption_keys": [{"remote": "/tmp/k", "local": lab.path("no-key")}],
+    });
+    for state in ["built", "installed"] {
+        for check in [true, false] {
+            let mut more = mistakes.clone();
+            more["state"] = json!(state);
+            more["_ansible_check_mode"] = json!(check);
+            let result = lab.run(more);
+            assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
+            let listed: Vec<&str> = result["mistakes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|mistake| mistake["option"].as_str().unwrap())
+                .collect();
+            assert_eq!(listed, ["extra_files", "disk_encryption_keys"], "{result}");
+            assert!(text(&result, "/msg").contains("no-key"), "{result}");
+        }
+    }
+    assert_eq!(lab.ran(), "");
+    let commands = lab.sshd.commands();
+    assert!(commands.lines().all(|line| line == "exec sh"), "{commands}");
+
+    // A machine that does not answer hides no mistake, and costs no wait.
+    let since = Instant::now();
+    let mut more = mistakes.clone();
+    more["port"] = json!(sshd::free_port());
+    let result = lab.run(more);
+    assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
+    assert!(since.elapsed() < Duration::from_secs(20));
+
+    // What is installed is left alone, whatever has become of the files since.
+    lab.sshd.set_os_release(INSTALLED);
+    let result = lab.run(mistakes);
+    assert_eq!(result["changed"], false, "{result}");
+}
+
+#[test]
+fn a_host_with_a_user_is_refused_at_once() {
+    let lab = Lab::new(INSTALLER);
+    for state in ["probed", "installed", "built"] {
+        let since = Instant::now();
+        let result = lab.run(json!({"host": "root@127.0.0.1", "state": state}));
+        let msg = text(&result, "/msg");
+        assert!(msg.contains("user: root and host: 127.0.0.1"), "{msg}");
+        assert!(since.elapsed() < Duration::from_secs(5));
+    }
+    assert_eq!(lab.sshd.commands(), "");
+}
+
+/// A link in extra_files_dir stays a link, and leads nothing out of the tree.
+#[test]
+fn the_controllers_own_files_are_safe_from_links() {
+    let lab = Lab::new(INSTALLER);
+    let (own, tree) = (lab.path("persist"), lab.path("tree"));
+    fs::create_dir(&own).unwrap();
+    fs::create_dir_all(tree.join("etc")).unwrap();
+    fs::write(own.join("ssh_host_ed25519_key"), "the controller's own").unwrap();
+    std::os::unix::fs::symlink(&own, tree.join("etc/ssh")).unwrap();
+    let keeps = "while [ $# -gt 0 ]; do case $1 in --extra-files) ls -l \"$2/etc\" >&2 ;; esac; shift; done\n";
+    let script = lab.installs("", SYSTEM);
+    lab.tool("nixos-anywhere", &format!("(\n{keeps}\n)\n{script}"));
+    let mut more = json!({
+        "extra_files_dir": tree,
+        "extra_files": [{"path": "/etc/ssh/ssh_host_ed25519_key", "content": "new"}],
+    });
+    let result = lab.run(more.clone());
+    assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
+    let msg = text(&result, "/msg");
+    assert!(msg.contains("/etc/ssh is a symbolic link"), "{msg}");
+    more.as_object_mut().unwrap().remove("extra_files");
+    let result = lab.run(more);
+    assert_eq!(result["changed"], true, "{result}");
+    assert!(lab.log().contains("ssh -> "), "{}", lab.log());
+    let kept = fs::read_to_string(own.join("ssh_host_ed25519_key")).unwrap();
+    assert_eq!(kept, "the controller's own");
+    assert_eq!(entries(&own), 1);
+}
+
+/// ansible-core 2.15 to 2.18 make data of a text that is JSON.
+#[test]
+fn data_as_content_is_installed_as_json() {
+    let lab = Lab::new(INSTALLER);
+    let shows = "(\nwhile [ $# -gt 0 ]; do case $1 in --extra-files) cat \"$2\"/etc/*.json >&2 ;; esac; shift; done\n)\n";
+    let script = format!("{shows}{}", lab.installs("", SYSTEM));
+    lab.tool("nixos-anywhere", &script);
+    let result = lab.run(json!({
+        "extra_files": [
+            {"path": "/etc/app.json", "content": {"listen": "0.0.0.0:80", "tls": true, "up": null}},
+        ],
+        "nix_options": {"extra-substituters": ["https://a", "https://b"], "sandbox": false},
+    }));
+    assert_eq!(result["changed"], true, "{result}");
+    let log = lab.log();
+    let json = r#"{"listen": "0.0.0.0:80", "tls": true, "up": null}"#;
+    assert!(log.contains(json), "{log}");
+    let ran = lab.ran();
+    for words in [
+        "--option extra-substituters https://a https://b",
+        "--option sandbox false",
+    ] {
+        assert_eq!(ran.matches(words).count(), 3, "{ran}");
+    }
+}
