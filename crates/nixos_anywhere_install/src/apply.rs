@@ -71,7 +71,7 @@ pub(crate) async fn install(
         programs: Programs {
             options,
             deadline,
-            private: workspace.root(),
+            private: workspace.private(),
             directories: &directories,
             tools: &tools,
             watch: Watch::new(log, progress.clone(), options.host.as_deref()),
@@ -168,9 +168,10 @@ impl Run<'_> {
     async fn all(&mut self, target: &Target, decision: &Decision) -> Result<Installed, Failure> {
         let (options, deadline) = (self.programs.options, self.programs.deadline);
         let source = self.programs.source().await?;
-        self.programs
-            .nixos_anywhere(self.workspace, &source)
-            .await?;
+        let ended = self.programs.nixos_anywhere(self.workspace, &source).await;
+        // What follows needs neither the login key's copy nor the new system's keys.
+        self.workspace.private().clear();
+        ended?;
         self.programs.watch.end();
         let built = match &source {
             Source::Paths { system, .. } => Some(system.display().to_string()),

@@ -9,6 +9,7 @@ use crate::log::Log;
 use crate::options::Options;
 use crate::plan::{self, Source};
 use crate::preflight::{preflight, refuse};
+use crate::private::Private;
 use crate::programs::{Programs, invalid_flake};
 use crate::tools::{self, Tools};
 use crate::watch::Watch;
@@ -42,7 +43,7 @@ pub(crate) async fn built(
         let msg = format!("would build {}", installables.join(" and "));
         return Ok(Outcome::unchanged(msg).with("installables", installables));
     }
-    let private = tempfile::tempdir().map_err(|error| {
+    let private = Private::create(None).map_err(|error| {
         let msg = format!("cannot make a private temporary directory: {error}");
         Failure::new("workspace", msg)
     })?;
@@ -51,7 +52,7 @@ pub(crate) async fn built(
     let mut programs = Programs {
         options,
         deadline,
-        private: private.path(),
+        private: &private,
         directories: &directories,
         tools: &tools,
         watch: Watch::new(log, progress, options.host.as_deref()),

@@ -1,9 +1,7 @@
 //! Run a program so that it never outlives this module.
 //!
-//! The program gets a process group of its own. A watcher, a small shell outside of that group,
-//! holds a pipe from this module: when the pipe closes without a word, this module is gone
-//! (finished, killed, even by SIGKILL), and the watcher ends the group and removes the private
-//! directory. Cancelling the future, a deadline and a crash all go the same way.
+//! The program gets a process group of its own, which the guard of the private directory ends should
+//! this module disappear. Cancelling the future, a deadline and a crash all go the same way.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,9 +12,11 @@ use std::time::Duration;
 use deadline::{Deadline, Expired};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::private::Private;
 
 /// Why a program is ended before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,8 @@ pub(crate) struct Program<'a> {
     pub(crate) arguments: &'a [OsString],
     /// Changes to the environment; none removes a variable.
     pub(crate) environment: &'a [(&'static str, Option<OsString>)],
-    /// A directory that the watcher removes when this module is gone.
-    pub(crate) private: &'a Path,
+    /// Its guard ends the program when this module is gone.
+    pub(crate) private: &'a Private,
 }
 
 /// How often a listener hears that the program still runs.
@@ -73,24 +73,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// The most of a line that is kept at once, in bytes.
 const LONGEST: u64 = 64 << 10;
 
-/// Waits for "go" before it becomes the program: should this module die before the watcher stands
-/// guard, then nothing was started.
+/// Waits for "go" before it becomes the program: should this module die before the guard knows of
+/// it, then nothing was started.
 const GATE: &str = r#"read -r word && [ "$word" = go ] && exec "$@" </dev/null"#;
-
-/// `$1` is the process group, `$2` the private directory.
-const WATCHER: &str = r#"
-trap '' HUP INT TERM
-read -r word
-[ "$word" = done ] && exit
-kill -s TERM -- "-$1" 2>/dev/null
-turns=0
-while [ $turns -lt 50 ] && kill -s 0 -- "-$1" 2>/dev/null; do
-  sleep 0.1 2>/dev/null || { sleep 1; turns=$((turns + 9)); }
-  turns=$((turns + 1))
-done
-kill -s KILL -- "-$1" 2>/dev/null
-rm -rf -- "$2"
-"#;
 
 /// Run `program` until it ends, `listener` ends it, or the deadline does.
 ///
@@ -103,7 +88,7 @@ pub(crate) async fn run(
     listener: &mut impl Listener,
 ) -> io::Result<Ending> {
     let since = Instant::now();
-    let (mut child, watcher) = start(program).await?;
+    let mut child = start(program).await?;
     let (sender, mut lines) = mpsc::channel(64);
     if let Some(stdout) = child.leader.stdout.take() {
         tokio::spawn(read(stdout, true, sender.clone()));
@@ -150,7 +135,7 @@ pub(crate) async fn run(
         }
     };
     let _ = timeout(DRAIN, drain).await;
-    watcher.dismiss().await;
+    program.private.release();
     // The end may be known before the last lines: what they say counts all the same.
     Ok(match (ending, stopped) {
         (Ending::Exited(_), Some(stop)) => Ending::Stopped(stop),
@@ -221,23 +206,7 @@ impl Group {
     }
 }
 
-/// The shell that ends the group should this module disappear.
-struct Watcher {
-    process: Child,
-    pipe: Option<ChildStdin>,
-}
-
-impl Watcher {
-    /// The group is gone; the watcher has nothing to do.
-    async fn dismiss(mut self) {
-        if let Some(mut pipe) = self.pipe.take() {
-            let _ = pipe.write_all(b"done\n").await;
-        }
-        let _ = self.process.wait().await;
-    }
-}
-
-async fn start(program: &Program<'_>) -> io::Result<(Group, Watcher)> {
+async fn start(program: &Program<'_>) -> io::Result<Group> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", GATE, "sh"]).arg(program.path);
     command.args(program.arguments);
@@ -254,24 +223,13 @@ async fn start(program: &Program<'_>) -> io::Result<(Group, Watcher)> {
         .stderr(Stdio::piped())
         .spawn()?;
     let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let number = id.map_or(0, |id| id.as_raw_nonzero().get());
-    let mut process = Command::new("/bin/sh")
-        .args(["-c", WATCHER, "sh", &number.to_string()])
-        .arg(program.private)
-        .current_dir("/")
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let watcher = Watcher {
-        pipe: process.stdin.take(),
-        process,
-    };
+    if let Some(id) = id {
+        program.private.guard(id)?;
+    }
     if let Some(mut gate) = leader.stdin.take() {
         gate.write_all(b"go\n").await?;
     }
-    Ok((Group { leader, id }, watcher))
+    Ok(Group { leader, id })
 }
 
 #[cfg(test)]

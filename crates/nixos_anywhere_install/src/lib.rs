@@ -11,6 +11,7 @@ mod log;
 mod options;
 mod plan;
 mod preflight;
+mod private;
 mod programs;
 mod release;
 mod settings;

@@ -10,6 +10,7 @@ use crate::child::{self, Ending, Program};
 use crate::flake::FlakeRef;
 use crate::options::Options;
 use crate::plan::{self, Files, Source};
+use crate::private::Private;
 use crate::tools::{self, Tools};
 use crate::watch::{BUILD, Watch};
 use crate::workspace::Workspace;
@@ -18,8 +19,8 @@ use crate::workspace::Workspace;
 pub(crate) struct Programs<'a> {
     pub(crate) options: &'a Options,
     pub(crate) deadline: &'a Deadline,
-    /// A directory that is removed with them should this module be killed.
-    pub(crate) private: &'a Path,
+    /// Its guard ends them should this module be killed.
+    pub(crate) private: &'a Private,
     /// For their PATH.
     pub(crate) directories: &'a [PathBuf],
     pub(crate) tools: &'a Tools,

@@ -38,6 +38,28 @@ pub(crate) fn below(path: &str) -> Option<PathBuf> {
     (!below.as_os_str().is_empty()).then_some(below)
 }
 
+/// About how much space the tree takes, in bytes.
+pub(crate) fn size(options: &Options) -> u64 {
+    fn of(path: &Path) -> u64 {
+        match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => fs::read_dir(path)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| of(&entry.path()))
+                .fold(4096, u64::saturating_add),
+            Ok(meta) => meta.len().saturating_add(4096),
+            Err(_) => 0,
+        }
+    }
+    let single = options
+        .extra_files
+        .iter()
+        .filter_map(|file| file.src.as_ref());
+    let paths = options.extra_files_dir.iter().chain(single);
+    paths.map(|path| of(path)).fold(0, u64::saturating_add)
+}
+
 /// Make the tree for the installed system at `tree`.
 pub(crate) fn stage(options: &Options, tree: &Path) -> Result<(), Error> {
     let at = |error: io::Error| (tree.display().to_string(), error);

@@ -10,18 +10,18 @@ use std::{env, os::unix::ffi::OsStrExt};
 
 use ansible_module::Failure;
 use guest_ssh::Target;
-use tempfile::TempDir;
 
 use crate::options::Options;
-use crate::{stage, tools};
+use crate::private::Private;
+use crate::{plan, stage, tools};
 
 /// The name under which the known keys stand in our known_hosts file, whatever the machine's
 /// address and port are (a kexec changes the port).
 const ALIAS: &str = "nixos-anywhere-target";
 
-/// A directory of mode 0700 that is removed when this is dropped.
+/// What nixos-anywhere is given. It is removed when this is dropped.
 pub(crate) struct Workspace {
-    dir: TempDir,
+    private: Private,
     /// The copy of the login key.
     pub(crate) key: Option<PathBuf>,
     /// The tree for the installed system.
@@ -43,13 +43,12 @@ impl Workspace {
         let fail = |what: &str, error: io::Error| {
             Failure::new("workspace", format!("cannot prepare {what}: {error}"))
         };
-        let dir = tempfile::Builder::new()
-            .prefix("nixos-anywhere-install.")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir()
+        // nixos-anywhere has its temporary directory there, in which Nix builds.
+        let builds = options.store_paths.is_none() && !plan::built_here(options);
+        let private = Private::create((!builds).then(|| stage::size(options)))
             .map_err(|error| fail("a private temporary directory", error))?;
         let mut workspace = Self {
-            dir,
+            private,
             key: None,
             extra: None,
             ssh,
@@ -74,13 +73,13 @@ impl Workspace {
         Ok(workspace)
     }
 
-    /// Where it is.
-    pub(crate) fn root(&self) -> &Path {
-        self.dir.path()
+    /// The directory that holds it.
+    pub(crate) fn private(&self) -> &Private {
+        &self.private
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.private.path().join(name)
     }
 
     fn directories(&self) -> io::Result<()> {
@@ -240,7 +239,7 @@ mod tests {
         fs::write(&key, "secret").unwrap();
         fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
         let (workspace, _) = made(json!({"private_key_file": key}));
-        let root = workspace.root().to_owned();
+        let root = workspace.private().path().to_owned();
         assert_eq!(mode_of(&root), 0o700);
         let copy = workspace.key.clone().unwrap();
         assert_eq!(mode_of(&copy), 0o600);

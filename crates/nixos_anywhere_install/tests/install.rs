@@ -1047,3 +1047,59 @@ fn data_as_content_is_installed_as_json() {
         assert_eq!(ran.matches(words).count(), 3, "{ran}");
     }
 }
+
+/// The private directory holds the login key's copy and the machine's own host key.
+#[test]
+fn no_key_outlives_a_module_that_is_killed_at_any_moment() {
+    let lab = Lab::new(INSTALLER);
+    // While the disks are released: the keys are gone already.
+    let waiting = lab.path("releasing");
+    lab.sshd.add_command(
+        "swapoff",
+        &format!("#!/bin/sh\ntouch {}\nsleep 60\n", waiting.display()),
+    );
+    let tree = lab.path("tree");
+    fs::create_dir_all(tree.join("etc")).unwrap();
+    fs::set_permissions(tree.join("etc"), fs::Permissions::from_mode(0o555)).unwrap();
+    let more = json!({
+        "extra_files_dir": tree,
+        "extra_files": [{"path": "/etc/ssh/ssh_host_ed25519_key", "content": "distinctive"}],
+    });
+    let mut module = lab.start(more.clone());
+    until("the disks are released", || waiting.exists());
+    let held = fs::read_dir(lab.path("tmp")).unwrap();
+    let held: Vec<PathBuf> = held.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(held.len(), 1);
+    assert_eq!(entries(&held[0]), 0);
+    module.kill().unwrap();
+    module.wait().unwrap();
+    until("the directory is gone", || entries(&lab.path("tmp")) == 0);
+
+    // Module and guard killed at once, as by a crash: the next run removes it.
+    let lab = Lab::new(INSTALLER);
+    lab.tool("nixos-anywhere", &stubborn(&lab));
+    let mut module = lab.start(more);
+    let pids = pids(&lab);
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", module.id())).unwrap();
+    for pid in [module.id().to_string().as_str()]
+        .into_iter()
+        .chain(children.split_whitespace())
+        .chain(pids.iter().map(String::as_str))
+    {
+        let _ = Command::new("kill").args(["-KILL", pid]).status();
+    }
+    module.wait().unwrap();
+    let left = fs::read_dir(lab.path("tmp"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    assert!(
+        left.path()
+            .join("files/etc/ssh/ssh_host_ed25519_key")
+            .exists()
+    );
+    lab.tool("nixos-anywhere", &lab.installs("", SYSTEM));
+    lab.run(json!({}));
+    assert!(!left.path().exists());
+}
