@@ -108,7 +108,7 @@ pub(crate) async fn install(
         }
         Err(failure) => Err(failure
             .object(options.host())
-            .with("changed", run.touched())
+            .with("changed", run.programs.watch.touched())
             .with("guest", guest)
             .with("phases", phases)
             .with("log_path", &options.log_path)),
@@ -158,13 +158,6 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Whether the machine is not what it was.
-    fn touched(&self) -> bool {
-        let watch = &self.programs.watch;
-        watch.reached("Switching system into kexec")
-            || watch.reached("Formatting hard drive with disko")
-    }
-
     async fn all(&mut self, target: &Target, decision: &Decision) -> Result<Installed, Failure> {
         let (options, deadline) = (self.programs.options, self.programs.deadline);
         let source = self.programs.source().await?;

@@ -34,10 +34,23 @@ pub(crate) trait Listener {
     /// A line, without its end, from standard output or standard error. An answer ends the
     /// program.
     fn line(&mut self, stdout: bool, line: &str) -> Option<Stop>;
-    /// The program still runs, for so long already; told regularly.
-    fn tick(&mut self, since: Duration);
+    /// Asked several times a second what else is known. An answer ends the program.
+    fn poll(&mut self) -> Option<Stop>;
+    /// The program has ended, and all of its output was heard. An answer makes it a failure.
+    fn ended(&mut self, success: bool) -> Option<Stop>;
+    /// The program still runs, for so long already, and what it has done; told regularly.
+    fn tick(&mut self, since: Duration, work: Work);
     /// When the program is to be ended unless something changes before, and why.
     fn limit(&self) -> Option<(Instant, Stop)>;
+}
+
+/// What the living processes of a program have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Bytes that they read and wrote.
+    pub(crate) bytes: u64,
+    /// Hundredths of a second that they computed.
+    pub(crate) time: u64,
 }
 
 /// How a program ended.
@@ -63,6 +76,8 @@ pub(crate) struct Program<'a> {
     pub(crate) private: &'a Private,
 }
 
+/// How often a listener is asked what else it knows.
+const POLL: Duration = Duration::from_millis(250);
 /// How often a listener hears that the program still runs.
 const TICK: Duration = Duration::from_secs(2);
 /// How long a group that got SIGTERM has before SIGKILL. nixos-anywhere's trap removes its files.
@@ -75,7 +90,13 @@ const LONGEST: u64 = 64 << 10;
 
 /// Waits for "go" before it becomes the program: should this module die before the guard knows of
 /// it, then nothing was started.
-const GATE: &str = r#"read -r word && [ "$word" = go ] && exec "$@" </dev/null"#;
+///
+/// Our own ssh knows its caller's standard output from others by the variable.
+const GATE: &str = r#"
+NIXOS_ANYWHERE_INSTALL_STDOUT=$(readlink "/proc/$$/fd/1")
+export NIXOS_ANYWHERE_INSTALL_STDOUT
+read -r word && [ "$word" = go ] && exec "$@" </dev/null
+"#;
 
 /// Run `program` until it ends, `listener` ends it, or the deadline does.
 ///
@@ -97,14 +118,20 @@ pub(crate) async fn run(
         tokio::spawn(read(stderr, false, sender));
     }
     let mut reading = true;
-    let mut tick = since + TICK;
+    let (mut tick, mut poll) = (since + TICK, since + POLL);
     let ending = loop {
         let end = Instant::now() + deadline.remaining();
         let limit = listener.limit();
         let next = limit.as_ref().map_or(end, |(limit, _)| end.min(*limit));
         if Instant::now() >= tick {
-            listener.tick(since.elapsed());
+            listener.tick(since.elapsed(), child.id.map(work).unwrap_or_default());
             tick = Instant::now() + TICK;
+        }
+        if Instant::now() >= poll {
+            if let Some(stop) = listener.poll() {
+                break Ending::Stopped(stop);
+            }
+            poll = Instant::now() + POLL;
         }
         tokio::select! {
             biased;
@@ -117,7 +144,7 @@ pub(crate) async fn run(
                 None => reading = false,
             },
             status = child.leader.wait() => break Ending::Exited(status?),
-            () = sleep_until(next.min(tick)) => match limit {
+            () = sleep_until(next.min(tick).min(poll)) => match limit {
                 _ if deadline.expired() => {
                     break Ending::Expired(deadline.expired_error(what, since.elapsed()));
                 }
@@ -137,10 +164,48 @@ pub(crate) async fn run(
     let _ = timeout(DRAIN, drain).await;
     program.private.release();
     // The end may be known before the last lines: what they say counts all the same.
+    if let Ending::Exited(status) = &ending {
+        stopped = stopped.or_else(|| listener.ended(status.success()));
+    }
     Ok(match (ending, stopped) {
         (Ending::Exited(_), Some(stop)) => Ending::Stopped(stop),
         (ending, _) => ending,
     })
+}
+
+/// What the processes of a group have done so far.
+fn work(group: Pid) -> Work {
+    let group = group.as_raw_nonzero().to_string();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
+        })
+        .filter_map(|entry| {
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // After the name, which may have blanks: state, parent, group ... user and system time.
+            let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+            if *fields.get(2)? != group {
+                return None;
+            }
+            let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+            let io = std::fs::read_to_string(entry.path().join("io")).unwrap_or_default();
+            let bytes = io
+                .lines()
+                .filter_map(|line| line.split_once(": "))
+                .filter(|(name, _)| matches!(*name, "rchar" | "wchar"))
+                .filter_map(|(_, value)| value.parse::<u64>().ok())
+                .sum();
+            Some(Work {
+                bytes,
+                time: number(11)? + number(12)?,
+            })
+        })
+        .fold(Work::default(), |sum, work| Work {
+            bytes: sum.bytes + work.bytes,
+            time: sum.time + work.time,
+        })
 }
 
 /// Send each line of `stream`; broken UTF-8 is replaced, and of a line that a progress meter
@@ -174,7 +239,7 @@ pub async fn hear(bytes: &[u8]) -> (usize, String) {
     let listen = async {
         while let Some((stdout, line)) = lines.recv().await {
             watch.line(stdout, &line);
-            watch.tick(Duration::ZERO);
+            watch.tick(Duration::ZERO, Work::default());
             let _ = watch.limit();
         }
     };

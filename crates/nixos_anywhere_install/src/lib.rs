@@ -2,6 +2,7 @@
 
 mod apply;
 mod built;
+mod channel;
 mod child;
 mod content;
 mod documentation;
@@ -17,6 +18,8 @@ mod release;
 mod settings;
 mod stage;
 mod state;
+mod step;
+mod text;
 mod tools;
 mod watch;
 mod workspace;

@@ -11,6 +11,7 @@ use std::{env, os::unix::ffi::OsStrExt};
 use ansible_module::Failure;
 use guest_ssh::Target;
 
+use crate::channel::Channel;
 use crate::options::Options;
 use crate::private::Private;
 use crate::{plan, stage, tools};
@@ -18,6 +19,9 @@ use crate::{plan, stage, tools};
 /// The name under which the known keys stand in our known_hosts file, whatever the machine's
 /// address and port are (a kexec changes the port).
 const ALIAS: &str = "nixos-anywhere-target";
+
+/// The file to which our `ssh` reports.
+const CHANNEL: &str = "ssh.log";
 
 /// What nixos-anywhere is given. It is removed when this is dropped.
 pub(crate) struct Workspace {
@@ -105,9 +109,19 @@ impl Workspace {
             let _ = writeln!(known, "{ALIAS} {key}");
         }
         fs::write(self.path("known_hosts"), known)?;
-        let script = wrapper(&self.ssh, &self.path("known_hosts"));
+        let script = wrapper(
+            &self.ssh,
+            &self.path("known_hosts"),
+            &self.path(CHANNEL),
+            &self.path("tmp"),
+        );
         fs::write(self.path("bin/ssh"), script)?;
         fs::set_permissions(self.path("bin/ssh"), Permissions::from_mode(0o700))
+    }
+
+    /// What our `ssh` reports.
+    pub(crate) fn channel(&self) -> Channel {
+        Channel::new(self.path(CHANNEL))
     }
 
     /// The environment for nixos-anywhere: names and their values; none removes a variable.
@@ -153,13 +167,13 @@ impl Workspace {
     }
 }
 
-fn wrapper(ssh: &Path, known_hosts: &Path) -> Vec<u8> {
-    let mut script = b"#!/bin/sh\nexec ".to_vec();
-    script.extend_from_slice(shell_word(ssh).as_bytes());
+/// The text of our `ssh`. What ssh itself says goes to `channel`. What the machine writes on standard
+/// output never reaches that of nixos-anywhere, where phases are read.
+fn wrapper(ssh: &Path, known_hosts: &Path, channel: &Path, scratch: &Path) -> Vec<u8> {
     let mut file = OsString::from("UserKnownHostsFile=\"");
     file.push(known_hosts);
     file.push("\"");
-    let options = [
+    let options: [OsString; 10] = [
         "StrictHostKeyChecking=yes".into(),
         file,
         "GlobalKnownHostsFile=/dev/null".into(),
@@ -172,13 +186,49 @@ fn wrapper(ssh: &Path, known_hosts: &Path) -> Vec<u8> {
         "ServerAliveInterval=30".into(),
         "ServerAliveCountMax=6".into(),
     ];
+    let mut script = b"#!/bin/sh\n".to_vec();
+    for (name, value) in [("ssh", ssh), ("channel", channel), ("scratch", scratch)] {
+        script.extend_from_slice(name.as_bytes());
+        script.push(b'=');
+        script.extend_from_slice(shell_word(value).as_bytes());
+        script.push(b'\n');
+    }
+    script.extend_from_slice(PROBE.as_bytes());
     for option in options {
         script.extend_from_slice(b" \\\n  -o ");
         script.extend_from_slice(shell_word(Path::new(&option)).as_bytes());
     }
     script.extend_from_slice(b" \\\n  \"$@\"\n");
+    script.extend_from_slice(CALL.as_bytes());
     script
 }
+
+const PROBE: &str = r#"probe=
+for word do
+  case $word in ControlPath=none) probe=1 ;; esac
+done
+set --"#;
+
+/// ssh-copy-id probes the login and reads what ssh says on standard error; that the login is refused
+/// is no verdict then.
+const CALL: &str = r#"if [ -n "$probe" ]; then
+  said=$(mktemp "$scratch/ssh.XXXXXX") || exit 255
+  "$ssh" -E "$said" "$@"
+  status=$?
+  grep -v -e 'Permission denied' -e '^debug' "$said" >>"$channel"
+  cat "$said" >&2
+  rm -f "$said"
+  exit "$status"
+fi
+echo '+ ssh' >>"$channel"
+# Only the debug lines tell a connection that was lost from a command that failed.
+set -- -o LogLevel=DEBUG1 "$@"
+own=$NIXOS_ANYWHERE_INSTALL_STDOUT
+if [ -n "$own" ] && [ "$(readlink "/proc/$$/fd/1")" = "$own" ]; then
+  exec "$ssh" -E "$channel" "$@" >&2
+fi
+exec "$ssh" -E "$channel" "$@"
+"#;
 
 /// A word that a POSIX shell reads as exactly this.
 fn shell_word(word: &Path) -> OsString {

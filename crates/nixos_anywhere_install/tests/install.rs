@@ -366,7 +366,10 @@ fn a_failed_phase_is_named() {
     let lab = Lab::new(INSTALLER);
     lab.tool(
         "nixos-anywhere",
-        "echo '### Formatting hard drive with disko ###'; echo 'no /dev/vda' >&2; exit 7",
+        &lab.installs(
+            "echo '### Formatting hard drive with disko ###'; echo 'no /dev/vda' >&2; exit 7",
+            SYSTEM,
+        ),
     );
     let result = lab.run(json!({}));
     let msg = text(&result, "/msg");
@@ -397,9 +400,11 @@ fn the_endless_login_loop_at_a_wrong_key_is_ended() {
 #[test]
 fn an_ssh_that_verifies_nothing_is_noticed() {
     let lab = Lab::new(INSTALLER);
-    let around = "/usr/bin/ssh -o BatchMode=yes -T -i \"$key\" -o UserKnownHostsFile=/dev/null \
-                  -o StrictHostKeyChecking=no -p \"$port\" \"$host\" exit; sleep 60";
-    lab.tool("nixos-anywhere", &lab.installs(around, SYSTEM));
+    // It is wrapped with an ssh of its own before those of PATH.
+    let script = lab.installs("echo '### Gathering machine facts ###'; sleep 60", SYSTEM);
+    let script =
+        format!("PATH=/usr/bin:$PATH\n{script}").replace("ssh -T", "ssh -o BatchMode=yes -T");
+    lab.tool("nixos-anywhere", &script);
     let result = lab.run(json!({}));
     assert_eq!(result["error"]["kind"], "endless", "{result}");
     assert!(
@@ -805,29 +810,105 @@ fn endless_logins_are_ended_with_their_reason() {
     let refused = lab
         .installs("", SYSTEM)
         .replace("port=$2", &format!("port={port}"));
-    // ssh-copy-id writes nothing, says so, and nixos-anywhere calls it again.
+    // ssh-copy-id adds nothing, the machine says why, and nixos-anywhere calls it again.
     let says = |line: &str| {
-        let line = format!("while :; do echo \"{line}\" >&2; sleep 0.1; done");
+        let line = format!("while :; do remote 'echo \"{line}\" >&2; false' || sleep 0.1; done");
         lab.installs(&line, SYSTEM)
     };
     let denied = "sh: line 1: .ssh/authorized_keys: Permission denied";
     let read_only = "sh: 1: cannot create .ssh/authorized_keys: Read-only file system";
-    let penalty = "Connection closed by 127.0.0.1 port 22";
+    let unknown = lab
+        .installs("", SYSTEM)
+        .replace("key=$2", &format!("key={}", lab.path("stranger").display()));
+    keygen(&lab.path("stranger"), "ed25519");
     for (script, reason) in [
         (refused, "refuses connections"),
-        (says(denied), "may not write its authorized_keys"),
-        (says(read_only), "read-only"),
-        (says(penalty), "closes connections before a login"),
-        (
-            says("root@h: Permission denied (publickey)."),
-            "refuses the login",
-        ),
+        (says(denied), denied),
+        (says(read_only), "Read-only file system"),
+        (unknown, "refuses the login"),
     ] {
         lab.tool("nixos-anywhere", &script);
         let result = lab.run(json!({}));
         assert_eq!(result["error"]["kind"], "endless", "{result}");
         assert!(text(&result, "/msg").contains(reason), "{result}");
         assert_eq!(result["changed"], false, "{result}");
+    }
+}
+
+/// What an activation script, a builder or a source for git prints is no verdict, on either stream.
+#[test]
+fn words_of_the_machine_end_no_installation() {
+    let lab = Lab::new(INSTALLER);
+    let noise = r####"
+echo "Warning: Permanently added 'git.example.org' (ED25519) to the list of known hosts." >&2
+echo 'root@h: Permission denied (publickey).' >&2
+remote 'for n in 1 2 3 4 5 6; do
+  echo "Host key verification failed."; echo "Host key verification failed." >&2
+  echo "ssh: connect to host h port 22: Connection refused" >&2
+  echo "root@h: Permission denied (publickey)." >&2
+done
+echo "### Installing NixOS ###"; echo "### Rebooting ###"; echo "### Done! ###"
+for n in $(seq 1 100); do echo "### fake $n ###"; done
+head -c 5000000 /dev/zero | tr "\0" x
+yes "{{ lookup(1) }} $(printf "\033[31m")" | head -30000
+printf "\377\376\000abc\n"; echo /nix/store/evil'
+"####;
+    lab.tool("nixos-anywhere", &lab.installs(noise, SYSTEM));
+    let result = lab.run(json!({}));
+    assert_eq!(result["changed"], true, "{result}");
+    assert_eq!(result["closure"], SYSTEM, "{result}");
+    let phases: Vec<&str> = result["phases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|phase| phase["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        phases,
+        [
+            "Building the configuration",
+            "Uploading install SSH keys",
+            "Formatting hard drive with disko",
+            "Installing NixOS",
+            "Verifying and releasing the disks"
+        ]
+    );
+    let log = lab.log();
+    assert!(log.contains("### fake 100 ###"));
+    assert!(!log.contains('\u{1b}') && !log.contains('\0'));
+}
+
+/// That the installation was done is no word of the machine either.
+#[test]
+fn a_success_that_is_only_said_is_a_failure() {
+    let lab = Lab::new(INSTALLER);
+    let says = "remote 'echo \"### Done! ###\"'; echo '### Done! ###'; exit 3";
+    lab.tool("nixos-anywhere", &lab.installs(says, SYSTEM));
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "tool_failed", "{result}");
+    assert_eq!(result["changed"], false, "{result}");
+}
+
+#[test]
+fn a_lost_connection_is_named() {
+    let lab = Lab::new(INSTALLER);
+    // The server's process for this connection goes away in the middle of a command.
+    let lost = "echo '### Formatting hard drive with disko ###'; remote 'kill -9 $PPID; sleep 5'";
+    lab.tool("nixos-anywhere", &lab.installs(lost, SYSTEM));
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "connection_lost", "{result}");
+    assert_eq!(result["changed"], true, "{result}");
+    assert!(text(&result, "/msg").contains("closed"), "{result}");
+
+    // A command that was killed, and one that failed like ssh itself, are no lost connections.
+    for command in ["kill -9 $$", "exit 255"] {
+        lab.tool(
+            "nixos-anywhere",
+            &lab.installs(&format!("remote '{command}'"), SYSTEM),
+        );
+        let result = lab.run(json!({}));
+        assert_eq!(result["error"]["kind"], "tool_failed", "{result}");
+        assert!(!lab.log().contains("debug1"), "{}", lab.log());
     }
 }
 
