@@ -135,7 +135,7 @@ class Busy:
         elif kind == "phase":
             self.begin(event["phase"])
         elif kind == "running" and event.get("phase"):
-            self.begin(event["phase"])
+            self.begin(step or event["phase"])
         elif kind == "phase_ended":
             self.begin(None)
         elif kind == "waiting":
