@@ -10,5 +10,5 @@ pub mod paths;
 
 pub use connection::Connection;
 pub use failure::{doing, failure, may_have_happened, permission_denied};
-pub use find::{Inventory, Seen, glance, node_of};
+pub use find::{Inventory, Load, Seen, node_of, node_vms, seen_on};
 pub use lock::Lock;
