@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::find::is_in_the_making;
 use crate::site::{Site, failed};
 
-/// For how long an answer is kept, in milliseconds: longer than tasks that could use it wait for each other.
+/// For how long a name is kept, in milliseconds: longer than tasks that could use it wait for each other.
 const KEPT: u64 = 600_000;
 /// How many VMs that were made here are remembered.
 const MOST_MADE: usize = 5000;
@@ -30,9 +30,6 @@ pub fn now() -> u64 {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Book {
-    /// Answers of the API, by path and query.
-    #[serde(default)]
-    answers: BTreeMap<String, Answer>,
     /// Names of VMs that no list has yet.
     #[serde(default)]
     names: BTreeMap<u32, Named>,
@@ -41,7 +38,8 @@ struct Book {
     made: BTreeMap<String, Made>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// An answer of the API.
+#[derive(Debug, Deserialize)]
 struct Answer {
     /// When it was asked for.
     began: u64,
@@ -66,7 +64,7 @@ struct Made {
 pub struct Notes {
     lock: String,
     /// When the task that uses them began.
-    began: u64,
+    pub began: u64,
 }
 
 /// What a look at the cluster found.
@@ -97,7 +95,6 @@ impl Notes {
         let mut book: Book = serde_json::from_str(&text).unwrap_or_default();
         let done = edit(&mut book).await?;
         let oldest = now().saturating_sub(KEPT);
-        book.answers.retain(|_, answer| answer.began >= oldest);
         book.names.retain(|_, named| named.at >= oldest);
         while book.made.len() > MOST_MADE {
             let first = book.made.iter().min_by_key(|(_, made)| made.at);
@@ -110,37 +107,29 @@ impl Notes {
         Ok(done)
     }
 
-    /// The answer that somebody got here since `since`, if there is one.
-    async fn known(
+    /// The answer that a task got here since `since`, or else the one that `ask` gets. Only one task asks at a time: whoever waits for
+    /// it has the same answer, if it was asked for late enough.
+    async fn answer<E>(
         &self,
         site: &Site<'_>,
         key: &str,
         since: u64,
-    ) -> Result<Option<Value>, Failure> {
-        self.edit(site, async |book| {
-            let answer = book.answers.get(key);
-            let fresh = answer.filter(|answer| (since..=now()).contains(&answer.began));
-            Ok(fresh.map(|answer| answer.value.clone()))
-        })
-        .await
-    }
-
-    async fn keep(
-        &self,
-        site: &Site<'_>,
-        key: &str,
-        began: u64,
-        value: &Value,
-    ) -> Result<(), Failure> {
-        self.edit(site, async |book| {
-            let answer = Answer {
-                began,
-                value: value.clone(),
-            };
-            book.answers.insert(key.to_owned(), answer);
-            Ok(())
-        })
-        .await
+        ask: impl AsyncFnOnce() -> Result<Value, E>,
+    ) -> Result<Result<Value, E>, Failure> {
+        let mut lock = Lock::acquire(&format!("{} {key}", self.lock), site.deadline).await?;
+        let text = lock.note().unwrap_or_default();
+        let known = serde_json::from_str(&text).ok();
+        let known = known.filter(|known: &Answer| (since..=now()).contains(&known.began));
+        if let Some(known) = known {
+            return Ok(Ok(known.value));
+        }
+        let began = now();
+        let answer = ask().await;
+        if let Ok(value) = &answer {
+            // Without the note the others ask for themselves.
+            let _ = lock.leave_note(&json!({"began": began, "value": value}).to_string());
+        }
+        Ok(answer)
     }
 
     /// GET, or the answer that another task got since this one began.
@@ -150,16 +139,10 @@ impl Notes {
         path: &str,
         query: &[(&str, String)],
     ) -> Result<Result<Value, Error>, Failure> {
-        let key = format!("{path} {query:?}");
-        if let Some(value) = self.known(site, &key, self.began).await? {
-            return Ok(Ok(value));
-        }
-        let began = now();
-        let answer = site.client.get(path, query, site.deadline).await;
-        if let Ok(value) = &answer {
-            self.keep(site, &key, began, value).await?;
-        }
-        Ok(answer)
+        let query_text: Vec<String> = query.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let key = format!("{path} {}", query_text.join("&"));
+        let ask = async || site.client.get(path, query, site.deadline).await;
+        self.answer(site, &key, self.began, ask).await
     }
 
     /// The VMs that there are, not older than `since`, with their names, not older than this task. `nodes` are the nodes that were
@@ -183,18 +166,16 @@ impl Notes {
             }
         }
         // After the nodes, so that whatever is in their lists only is gone since.
-        let key = "/cluster/resources";
-        let entries = match self.known(site, key, since).await? {
-            Some(entries) => entries,
-            None => {
-                let began = now();
-                let all = site.client.get(key, &[], site.deadline).await;
-                let all = all.map_err(doing("list the cluster's VMs"))?;
-                let entries = compact(all);
-                self.keep(site, key, began, &entries).await?;
-                entries
-            }
+        let ask = async || {
+            let all = site
+                .client
+                .get("/cluster/resources", &[], site.deadline)
+                .await;
+            all.map(compact).map_err(doing("list the cluster's VMs"))
         };
+        let entries = self
+            .answer(site, "/cluster/resources", since, ask)
+            .await??;
         let mut inventory = Inventory::of(match entries {
             Value::Array(entries) => entries,
             _ => Vec::new(),
@@ -237,18 +218,12 @@ impl Notes {
 
     /// The VMs of a node with their names, not older than this task; nothing when the node does not answer.
     async fn vms_of(&self, site: &Site<'_>, node: &str) -> Result<Option<Vec<Seen>>, Failure> {
-        let key = format!("/nodes/{node}/qemu");
-        let known = self.known(site, &key, self.began).await?;
-        let entries = match known {
-            Some(entries) => entries,
-            None => {
-                let began = now();
-                let entries = node_vms(site.client, node, site.deadline).await?;
-                let entries = compact(json!(entries));
-                self.keep(site, &key, began, &entries).await?;
-                entries
-            }
+        let ask = async || {
+            let entries = node_vms(site.client, node, site.deadline).await;
+            entries.map(|entries| compact(json!(entries)))
         };
+        let key = format!("/nodes/{node}/qemu");
+        let entries = self.answer(site, &key, self.began, ask).await??;
         match entries {
             Value::Array(entries) => seen_on(node, entries).map(Some),
             _ => Ok(None),

@@ -61,12 +61,16 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         wanted: &wanted,
         range,
     };
-    match options.state {
+    let done = match options.state {
         Asked::Current => job.look().await,
         Asked::Absent => job.remove().await,
         Asked::Present | Asked::Started | Asked::Stopped | Asked::Restarted | Asked::Template => {
             job.converge().await
         }
+    };
+    match done {
+        Err(failure) => Err(pve_module::explained(&client, &deadline, failure).await),
+        done => done,
     }
 }
 
@@ -108,6 +112,8 @@ struct Looks {
 
 /// For how long two VMs of one name, of which one is new, are given time to become one: two controllers have made it at once.
 const AMBIGUOUS: Duration = Duration::from_secs(30);
+/// How old the list may be, in milliseconds, in which a VM is looked for before it is made.
+const RECENT: u64 = 2000;
 /// The pause between two looks at the cluster.
 const LOOK: Duration = Duration::from_millis(500);
 /// How often a VMID that is taken is looked for before it is somebody else's.
@@ -345,7 +351,7 @@ impl Job<'_> {
             making: find::in_the_making(&listed),
             nodes: listed.online,
             cut_off: BTreeSet::new(),
-            since: notes::now(),
+            since: notes.began,
             migrated: false,
             patience: self.site.deadline.shorter(AMBIGUOUS),
         };
@@ -408,7 +414,8 @@ impl Job<'_> {
     ) -> Result<Next, Failure> {
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
         let turn = Lock::acquire(&create::turn(&self.cluster()), site.deadline).await?;
-        looks.since = looks.since.max(notes::now());
+        // What another controller makes meanwhile is found afterwards.
+        looks.since = looks.since.max(notes::now().saturating_sub(RECENT));
         let survey = notes.survey(site, &looks.nodes, looks.since, name).await?;
         let inventory = &survey.inventory;
         let found = match self.identify(inventory) {
@@ -434,8 +441,12 @@ impl Job<'_> {
                 return Ok(Next::LookAgain);
             }
             self.warn_if_elsewhere(seen.vm.vmid, &seen.node);
-            let vm = State::read(self.site, &seen.node, seen.vm.vmid).await?;
-            return Ok(Next::Settle(vm));
+            return match State::read(self.site, &seen.node, seen.vm.vmid).await {
+                Ok(vm) => Ok(Next::Settle(vm)),
+                // It has gone, or moved, since the list was made.
+                Err(failure) if failure.kind == "not_found" => Ok(Next::LookAgain),
+                Err(failure) => Err(failure),
+            };
         }
         inventory.refuse_if_offline(vmid, name)?;
         if inventory.vms.is_empty() {

@@ -9,6 +9,6 @@ mod lock;
 pub mod paths;
 
 pub use connection::Connection;
-pub use failure::{doing, failure, may_have_happened, permission_denied};
+pub use failure::{doing, explained, failure, may_have_happened, permission_denied};
 pub use find::{Inventory, Load, Seen, node_of, node_vms, seen_on};
 pub use lock::Lock;
