@@ -11,7 +11,7 @@ pub mod paths;
 pub mod record;
 
 pub use connection::Connection;
-pub use failure::{doing, failure, may_have_happened, permission_denied};
-pub use find::{Inventory, Seen, glance, node_of};
+pub use failure::{doing, explained, failure, may_have_happened, permission_denied};
+pub use find::{Inventory, Load, Seen, node_of, node_vms, seen_on};
 pub use guard::{Guard, GuardedVm, WriteError};
 pub use lock::Lock;
