@@ -77,8 +77,10 @@ class Behaviour:
     # Bytes that are added to the answer that tells the facts, and to the output of every command.
     flood_facts: int = 0
     flood: int = 0
-    # Called in the guest's thread before a phase of the installation: format, files, install.
+    # Called in a thread of its own before a phase of the installation: format, files, install, release.
     before: dict = field(default_factory=dict)
+    # Phases of the installation that fail.
+    fails: tuple = ()
 
 
 @dataclass
@@ -266,10 +268,15 @@ class Guests(threading.Thread):
         """Standard output, standard error and exit code of a command."""
         vm = self.world.vm(guest.vmid)
         words = command.split(" ")
+        phase = words[1] if words[0] == "simulated" else "release" if b"umount -Rv /mnt" in given else None
+        if phase in behaviour.before:
+            await asyncio.to_thread(behaviour.before[phase])
+            if self.running.get(guest.vmid) is not guest:
+                raise ConnectionResetError  # it was stopped meanwhile
+        if phase in behaviour.fails:
+            return b"", b"it failed, as the test asked for\n", 1
         if words[0] == "simulated":
-            if words[1] in behaviour.before:
-                await asyncio.to_thread(behaviour.before[words[1]])
-            getattr(self, f"phase_{words[1]}")(guest, vm, *words[2:], given=given)
+            getattr(self, f"phase_{phase}")(guest, vm, *words[2:], given=given)
             return b"", b"", 0
         if b"os-release:" in given:
             system = INSTALLER_SYSTEM if guest.boots == "installer" else vm.disk.system

@@ -1,6 +1,7 @@
 """The test host with its VMs, the controllers that run plays, and what a person does in between."""
 
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -26,6 +27,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 TOOLS = Path(__file__).resolve().with_name("tools")
 # PVE's own word for a cluster without a majority of its nodes.
 NO_QUORUM = "cluster not ready - no quorum?"
+WRITING = ("PUT", "POST", "DELETE")
 
 
 class Refused(Exception):
@@ -126,7 +128,8 @@ class Vm:
     def record(self):
         """The role's record in the notes, as a dict; empty without one."""
         found = re.search(r"<!-- nixos-proxmox: (.*) -->", self.notes)
-        return dict(pair.split("=", 1) for pair in found[1].split()) if found else {}
+        pairs = (pair.split("=", 1) for pair in found[1].split()) if found else ()
+        return {key: urllib.parse.unquote(value) for key, value in pairs}
 
     @property
     def running(self):
@@ -537,6 +540,15 @@ class World:
         files = [*self.pve.glob("qemu-server/*.conf"), *self.pve.glob("nodes/*/qemu-server/*.conf")]
         return [Vm(self, vmid) for vmid in sorted(int(file.stem) for file in files)]
 
+    def password_user(self, name, password):
+        """A user who may do everything and has no token."""
+        file = self.pve / "access.json"
+        access = json.loads(file.read_text())
+        access["users"][f"{name}@pve"] = {"password_sha256": hashlib.sha256(password.encode()).hexdigest()}
+        access["acl"].append({"path": "/", "ugid": f"{name}@pve", "role": "Administrator"})
+        file.write_text(json.dumps(access))
+        return f"{name}@pve"
+
     def create(self, name, **options):
         """A VM that a person makes in the GUI."""
         vmid = int(self.api("GET", "/cluster/nextid"))
@@ -545,8 +557,8 @@ class World:
         return Vm(self, vmid)
 
     def in_production(self, machine, **options):
-        """A VM of that name with a system that the role has not installed, at the machine's address. It runs."""
-        vm = self.create(machine.name, **options)
+        """A VM with a system that the role has not installed, of the machine's name and at its address. It runs."""
+        vm = self.create(**{"name": machine.name, **options})
         key = self.path / f"tenant_key{vm.vmid}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         tenant = Disk(system="/nix/store/tenant", host_keys=[key.read_text()], address=machine.inside, data="the tenant's data")
@@ -613,7 +625,15 @@ class World:
 
     def lose_quorum(self):
         """Reads are answered, writes are refused."""
-        self.faults(*({"method": method, "path": "/nodes/*", "action": "task-fail", "message": NO_QUORUM} for method in ("PUT", "POST", "DELETE")))
+        self.faults(*({"method": method, "path": "/nodes/*", "action": "task-fail", "message": NO_QUORUM} for method in WRITING))
+
+    @contextlib.contextmanager
+    def without_quorum(self):
+        """From the moment that the yielded function is called, to the end of the block."""
+        try:
+            yield self.lose_quorum
+        finally:
+            self.faults()
 
     @property
     def losses(self):

@@ -1,0 +1,140 @@
+"""Machines whose installation ended well, but whose run did not: whatever people do then, nothing is installed twice."""
+
+import pytest
+
+
+@pytest.fixture
+def cut_off(world):
+    """A machine whose nixos-anywhere ended well just as the cluster lost its quorum: no note of it could be made."""
+    web = world.machine()
+    with world.without_quorum() as lose_it:
+        web.behaves(before={"install": lose_it})
+        web.play().refused()
+    web.behaves()
+    assert web.vm.disk.formats == 1 and web.vm.disk.system and web.vm.boots == ["installer"]
+    return web
+
+
+def assert_finished(web, formats=1):
+    """Installed once, with nothing left of the installer."""
+    assert web.vm.disk.formats == formats and web.vm.record["phase"] == "done"
+    assert "media=cdrom" not in web.vm.text and web.vm.running
+    assert web.vm.boots[-1] == "installed"
+
+
+def test_it_is_finished_when_nobody_did_anything(cut_off):
+    cut_off.play().succeeded()
+    assert_finished(cut_off)
+    assert cut_off.play().succeeded().changed == 0
+
+
+def test_a_machine_that_a_person_finished_is_never_installed_again(world, cut_off):
+    """Installer and seed detached, started from the disk, and used for weeks."""
+    cut_off.vm.finish_by_hand()
+    cut_off.vm.store("three weeks of production")
+    boots = cut_off.vm.boots
+    cut_off.play().succeeded()
+    assert_finished(cut_off)
+    assert cut_off.vm.boots == boots and cut_off.vm.disk.data == "three weeks of production"
+
+
+def test_a_machine_that_was_only_told_to_boot_from_its_disk(world, cut_off):
+    """Installer and seed are attached still; the host key shows that the machine is installed."""
+    cut_off.vm.stop()
+    cut_off.vm.set(boot="order=scsi0")
+    cut_off.vm.start()
+    cut_off.vm.await_listening()
+    cut_off.vm.store("three weeks of production")
+    cut_off.play().succeeded()
+    assert_finished(cut_off)
+    assert cut_off.vm.disk.data == "three weeks of production"
+
+
+def test_a_machine_that_a_person_detached_and_left_stopped(cut_off):
+    cut_off.vm.stop()
+    cut_off.vm.detach("ide0", "ide2")
+    cut_off.vm.set(boot="order=scsi0")
+    cut_off.play().succeeded()
+    assert_finished(cut_off)
+
+
+def test_another_controller_cannot_know_and_refuses(world, cut_off):
+    """It has neither the keys nor the word of nixos-anywhere."""
+    cut_off.vm.finish_by_hand()
+    cut_off.vm.store("three weeks of production")
+    with world.untouched(cut_off.vm), world.unchanged():
+        play = cut_off.play(controller=world.controller_named("second"))
+        play.refused(cut_off.name, str(cut_off.vm.vmid))
+
+
+def test_a_machine_that_runs_another_system_than_was_built_is_reported_only(world):
+    """A guest that says so, or an update that came first."""
+    web = world.machine()
+    web.behaves(running_system="/nix/store/other-system")
+    web.play()
+    web.behaves()
+    web.vm.finish_by_hand()
+    web.vm.store("three weeks of production")
+    web.play()
+    assert web.vm.disk.formats == 1 and web.vm.disk.data and web.vm.running
+
+
+def test_a_half_written_disk_is_installed_again(world):
+    """Nothing was touched since, so this needs nobody's help."""
+    web = world.machine()
+    web.behaves(fails=("install",))
+    web.play().refused()
+    assert web.vm.record["phase"] == "installing" and web.vm.disk.formats == 1
+    web.behaves()
+    web.play().succeeded()
+    assert_finished(web, formats=2)
+
+
+@pytest.mark.parametrize("edit", ["detached", "boot order", "other disk", "seed only"])
+def test_a_half_written_disk_is_left_alone_when_somebody_was_at_it(world, edit):
+    """What changed the VM may have changed its disk: refused with both ways out."""
+    web = world.machine()
+    web.behaves(fails=("install",))
+    web.play().refused()
+    web.behaves()
+    vm = web.vm
+    vm.stop()
+    if edit == "detached":
+        vm.detach("ide0", "ide2")
+        vm.set(boot="order=scsi0")
+    elif edit == "boot order":
+        vm.set(boot="order=scsi0;ide2")
+    elif edit == "other disk":
+        # The disk that the installation made is kept as unused, another one stands in its place.
+        vm.set(scsi0="local:1")
+        vm.store("restored by hand")
+    else:
+        vm.detach("ide0")
+    with world.untouched(vm), world.unchanged():
+        web.play().refused(web.name, str(vm.vmid))
+
+
+def test_an_installation_goes_on_on_what_answers_as_its_installer_only(world):
+    """Another key at the address: somebody else's machine, or another installer."""
+    web, other = world.machine(), world.machine()
+    other.play().succeeded()
+    web.behaves(fails=("install",))
+    web.play().refused()
+    web.behaves(host_keys=other.vm.disk.host_keys)
+    vm = web.vm
+    vm.stop()
+    vm.start()
+    vm.await_listening()
+    with world.untouched(vm), world.unchanged():
+        web.play(nixos_vm_boot_timeout=10).refused(web.name)
+
+
+def test_a_record_that_is_lost_in_the_middle_stops_the_run_and_comes_back(world):
+    """Formerly a machine without its tag counted as finished, with installer and keys attached for ever."""
+    web = world.machine()
+    web.behaves(before={"format": lambda: web.vm.set(description="notes of a colleague")})
+    web.play().refused(web.name)
+    web.behaves()
+    web.play().succeeded()
+    assert_finished(web, formats=web.vm.disk.formats)
+    assert web.vm.notes.startswith("notes of a colleague")
