@@ -1,6 +1,9 @@
 """Two hosts never become one machine, and a machine never gets an address that is in use."""
 
 
+STOCK = {"provisioned": 1}
+
+
 def test_two_hosts_that_claim_one_thing_are_both_refused(world):
     """Name, VMID, address or MAC, whatever the spelling; the others of the play are not held up by it."""
     names, spelt, numbers, addresses, inside, nics = ([world.machine(), world.machine()] for _ in range(6))
@@ -41,12 +44,9 @@ def test_an_address_that_answers_already_is_found_before_the_boot(world):
     assert [vm for vm in squatter.vms if vm.running] == []
 
 
-def test_another_key_at_the_address_of_a_machine_under_way(world):
+def test_another_key_at_the_address_of_a_machine_under_way(world, provisioned):
     """Its own installer is stopped; something else took the address meanwhile."""
-    web = world.machine()
-    web.behaves(silence="refuse")
-    web.play(nixos_vm_boot_timeout=3).refused()
-    web.behaves()
+    web = provisioned
     web.vm.stop()
     squatter = world.in_production(web, name=f"squatter{web.number}")
     with world.untouched(squatter):

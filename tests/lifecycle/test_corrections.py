@@ -7,12 +7,12 @@ import pytest
 from simulation.guests import seed_of
 
 
-def test_a_corrected_machine_is_started_again_with_what_was_corrected(world, tmp_path):
+STOCK = {"provisioned": 2, "finished": 1}
+
+
+def test_a_corrected_machine_is_started_again_with_what_was_corrected(world, provisioned, tmp_path):
     """Formerly the new values waited as pending changes for a restart that nobody made."""
-    web = world.machine()
-    web.behaves(silence="refuse")
-    web.play(nixos_vm_boot_timeout=3).refused()
-    web.behaves()
+    web = provisioned
     image = tmp_path / "corrected.iso"
     image.write_bytes(bytes(32768) + b"\x01CD001\x01" + bytes(65536))
     web.play(nixos_vm_memory=768, nixos_vm_installer_iso=str(image), nixos_vm_config={"machine": "q35"}).succeeded()
@@ -21,12 +21,8 @@ def test_a_corrected_machine_is_started_again_with_what_was_corrected(world, tmp
     assert "[pending]" not in web.vm.file.read_text() and "PENDING" not in web.vm.file.read_text()
 
 
-def test_an_uncorrected_machine_goes_on_without_another_boot(world):
-    web = world.machine()
-    web.behaves(silence="refuse")
-    web.play(nixos_vm_boot_timeout=3).refused()
-    vm = web.vm
-    web.behaves()
+def test_an_uncorrected_machine_goes_on_without_another_boot(world, provisioned):
+    web, vm = provisioned, provisioned.vm
     vm.stop()
     vm.start()
     vm.await_listening()
@@ -82,11 +78,9 @@ def test_an_installer_without_name_servers_gets_the_node_s(world):
     assert re.search(r"nameservers|dns", network) or "nixos_vm_nameservers" in play.output, network
 
 
-def test_a_finished_machine_converges_what_is_described(world):
+def test_a_finished_machine_converges_what_is_described(world, finished):
     """A pending change is reported; the machine is not restarted for it."""
-    web = world.machine()
-    web.play().succeeded()
-    vm, boots = web.vm, web.vm.boots
+    web, vm, boots = finished, finished.vm, finished.vm.boots
     play = web.play(nixos_vm_memory=768).succeeded()
     assert play.changed > 0 and vm.boots == boots
     assert "restart" in play.output.lower()

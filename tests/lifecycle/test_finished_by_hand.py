@@ -2,17 +2,7 @@
 
 import pytest
 
-
-@pytest.fixture
-def cut_off(world):
-    """A machine whose nixos-anywhere ended well just as the cluster lost its quorum: no note of it could be made."""
-    web = world.machine()
-    with world.without_quorum() as lose_it:
-        web.behaves(before={"install": lose_it})
-        web.play().refused()
-    web.behaves()
-    assert web.vm.disk.formats == 1 and web.vm.disk.system and web.vm.boots == ["installer"]
-    return web
+STOCK = {"cut_off": 5, "half_written": 6}
 
 
 def assert_finished(web, formats=1):
@@ -22,7 +12,7 @@ def assert_finished(web, formats=1):
     assert web.vm.boots[-1] == "installed"
 
 
-def test_it_is_finished_when_nobody_did_anything(cut_off):
+def test_it_is_finished_when_nobody_did_anything(world, cut_off):
     cut_off.play().succeeded()
     assert_finished(cut_off)
     assert cut_off.play().succeeded().changed == 0
@@ -50,7 +40,7 @@ def test_a_machine_that_was_only_told_to_boot_from_its_disk(world, cut_off):
     assert cut_off.vm.disk.data == "three weeks of production"
 
 
-def test_a_machine_that_a_person_detached_and_left_stopped(cut_off):
+def test_a_machine_that_a_person_detached_and_left_stopped(world, cut_off):
     cut_off.vm.stop()
     cut_off.vm.detach("ide0", "ide2")
     cut_off.vm.set(boot="order=scsi0")
@@ -79,25 +69,17 @@ def test_a_machine_that_runs_another_system_than_was_built_is_reported_only(worl
     assert web.vm.disk.formats == 1 and web.vm.disk.data and web.vm.running
 
 
-def test_a_half_written_disk_is_installed_again(world):
+def test_a_half_written_disk_is_installed_again(world, half_written):
     """Nothing was touched since, so this needs nobody's help."""
-    web = world.machine()
-    web.behaves(fails=("install",))
-    web.play().refused()
-    assert web.vm.record["phase"] == "installing" and web.vm.disk.formats == 1
-    web.behaves()
-    web.play().succeeded()
-    assert_finished(web, formats=2)
+    assert half_written.vm.disk.formats == 1
+    half_written.play().succeeded()
+    assert_finished(half_written, formats=2)
 
 
 @pytest.mark.parametrize("edit", ["detached", "boot order", "other disk", "seed only"])
-def test_a_half_written_disk_is_left_alone_when_somebody_was_at_it(world, edit):
+def test_a_half_written_disk_is_left_alone_when_somebody_was_at_it(world, half_written, edit):
     """What changed the VM may have changed its disk: refused with both ways out."""
-    web = world.machine()
-    web.behaves(fails=("install",))
-    web.play().refused()
-    web.behaves()
-    vm = web.vm
+    vm = half_written.vm
     vm.stop()
     if edit == "detached":
         vm.detach("ide0", "ide2")
@@ -111,22 +93,15 @@ def test_a_half_written_disk_is_left_alone_when_somebody_was_at_it(world, edit):
     else:
         vm.detach("ide0")
     with world.untouched(vm), world.unchanged():
-        web.play().refused(web.name, str(vm.vmid))
+        half_written.play().refused(half_written.name, str(vm.vmid))
 
 
-def test_an_installation_goes_on_on_what_answers_as_its_installer_only(world):
+def test_an_installation_goes_on_on_what_answers_as_its_installer_only(world, half_written):
     """Another key at the address: somebody else's machine, or another installer."""
-    web, other = world.machine(), world.machine()
-    other.play().succeeded()
-    web.behaves(fails=("install",))
-    web.play().refused()
-    web.behaves(host_keys=other.vm.disk.host_keys)
-    vm = web.vm
-    vm.stop()
-    vm.start()
-    vm.await_listening()
+    half_written.behaves(host_keys=[world.login_key.read_text()])
+    vm = half_written.vm
     with world.untouched(vm), world.unchanged():
-        web.play(nixos_vm_boot_timeout=10).refused(web.name)
+        half_written.play(nixos_vm_boot_timeout=10).refused(half_written.name)
 
 
 def test_a_record_that_is_lost_in_the_middle_stops_the_run_and_comes_back(world):

@@ -2,8 +2,6 @@
 
 import resource
 
-import pytest
-
 ESCAPES = "\x1b]0;owned\x07\x1b[31mRED\x1b[0m"
 NOISE = {
     "git-fails": """echo "### Installing NixOS ###"; echo "Host key verification failed." >&2; echo "Activation script snippet dotfiles failed (128)" >&2""",
@@ -30,52 +28,50 @@ def test_words_of_the_installation_do_not_end_it(world, tmp_path):
         assert log.stat().st_size < 20_000_000, name
 
 
-@pytest.mark.parametrize("how", ["facts", "every command", "os-release"])
-def test_a_flood_is_refused_with_little_memory(world, how):
-    floods = {"facts": {"flood_facts": 200_000_000}, "every command": {"flood": 300_000_000}}
-    web = world.machine()
-    web.behaves(**floods.get(how, {"os_release": 'ID=nixos\nVARIANT_ID=installer\nPRETTY_NAME="' + "x" * 10_000_000 + '"\n'}))
-    play = web.play(nixos_vm_boot_timeout=20).refused(web.address)
+def test_a_flood_is_refused_with_little_memory(world):
+    long_name = 'ID=nixos\nVARIANT_ID=installer\nPRETTY_NAME="' + "x" * 10_000_000 + '"\n'
+    floods = [{"flood_facts": 100_000_000}, {"flood": 200_000_000}, {"os_release": long_name}]
+    hosts = [world.machine() for _ in floods]
+    for host, flood in zip(hosts, floods, strict=True):
+        host.behaves(**flood)
+    play = world.controller.play(hosts, nixos_vm_boot_timeout=20).refused(*(host.address for host in hosts))
     assert len(play.output) < 100_000
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    assert peak < 400, f"the largest process of the play took {peak} MiB"
-    assert web.vm.disk.formats == 0
+    assert peak < 300, f"the largest process of the play took {peak} MiB"
+    assert [host.vm.disk.formats for host in hosts] == [0, 0, 0]
 
 
-@pytest.mark.parametrize(
-    "behaviour",
-    [
+def test_terminal_escapes_and_templates_stay_text(world):
+    behaviours = [
         {"hostname": ESCAPES},
         {"os_release": f'ID=debian\nPRETTY_NAME="{ESCAPES}"\n'},
         {"os_release": 'ID=nixos\nPRETTY_NAME="{{ 7*7 }}"\n_ansible_no_log=1\nansible_facts=1\n', "hostname": '{{ lookup("pipe", "id") }}'},
         {"release_error": f"umount: /mnt: {ESCAPES} is busy\n"},
         {"failed_units": f"unit{ESCAPES}.service loaded failed failed\n"},
-    ],
-    ids=["hostname", "other-system", "jinja", "release", "units"],
-)
-def test_terminal_escapes_and_templates_stay_text(world, behaviour):
-    web = world.machine()
-    web.behaves(**behaviour)
-    play = web.play("-v", nixos_vm_boot_timeout=10)
+    ]
+    hosts = [world.machine() for _ in behaviours]
+    for host, behaviour in zip(hosts, behaviours, strict=True):
+        host.behaves(**behaviour)
+    play = world.controller.play(hosts, "-v", nixos_vm_boot_timeout=10)
     assert "\x1b" not in play.output and "\x07" not in play.output
     assert "uid=0" not in play.output
 
 
-@pytest.mark.parametrize("silence", ["refuse", "hang", "stall"])
-def test_an_installer_that_does_not_answer_ends_with_the_timeout(world, silence):
-    web = world.machine()
-    web.behaves(silence=silence)
-    play = web.play(nixos_vm_boot_timeout=4).refused(web.address)
-    assert play.seconds < 40, play.seconds
-    assert web.vm.disk.formats == 0 and web.vm.record["phase"] == "provisioning"
-    web.behaves()
-    web.play().succeeded()
+def test_an_installer_that_does_not_answer_ends_with_the_timeout(world):
+    hosts = [world.machine() for _ in range(3)]
+    for host, silence in zip(hosts, ("refuse", "hang", "stall"), strict=True):
+        host.behaves(silence=silence)
+    play = world.controller.play(hosts, nixos_vm_boot_timeout=5).refused(*(host.address for host in hosts))
+    assert play.seconds < 60, play.seconds
+    for host in hosts:
+        assert host.vm.disk.formats == 0 and host.vm.record["phase"] == "provisioning"
+        host.behaves()
+    world.controller.play(hosts).succeeded()
 
 
 def test_a_key_that_nobody_handed_in_is_refused(world):
     """Nothing is sent to what answers first."""
-    web, other = world.machine(), world.machine()
-    other.play().succeeded()
-    web.behaves(host_keys=other.vm.disk.host_keys)
+    web = world.machine()
+    web.behaves(host_keys=[world.login_key.read_text()])
     web.play(nixos_vm_boot_timeout=5).refused(web.address)
     assert web.vm.disk.formats == 0 and web.runs() == [0, 0]

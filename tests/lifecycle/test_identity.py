@@ -4,18 +4,12 @@ import pytest
 from simulation import World
 
 
-def provisioned_only(web):
-    """A run that ended because the installer did not come up."""
-    web.behaves(silence="refuse")
-    web.play(nixos_vm_boot_timeout=3).refused()
-    web.behaves()
-    return web.vm
+STOCK = {"provisioned": 2, "finished": 2}
 
 
-def test_a_new_name_in_the_inventory_makes_no_second_machine(world):
+def test_a_new_name_in_the_inventory_makes_no_second_machine(world, provisioned):
     """Else two VMs would have one address and one host key, and the installation went onto the old one."""
-    web = world.machine()
-    vm = provisioned_only(web)
+    web, vm = provisioned, provisioned.vm
     renamed = web.with_variables(nixos_vm_name=f"{web.name}-prod")
     with world.untouched(vm), world.unchanged():
         renamed.play().refused(str(vm.vmid), f"nixos_vm_vmid: {vm.vmid}")
@@ -25,20 +19,17 @@ def test_a_new_name_in_the_inventory_makes_no_second_machine(world):
     assert vm.config["name"] == f"{web.name}-prod" and vm.disk.formats == 1 and vm.record["phase"] == "done"
 
 
-def test_a_vm_that_a_person_renamed_is_found_again(world):
-    web = world.machine()
-    web.play().succeeded()
-    vm = web.vm
+def test_a_vm_that_a_person_renamed_is_found_again(world, finished):
+    vm = finished.vm
     vm.set(name="renamed-in-the-gui")
     with world.untouched(vm), world.unchanged():
-        web.play().refused(str(vm.vmid), "renamed-in-the-gui", f"nixos_vm_vmid: {vm.vmid}")
-    assert web.vms == []
+        finished.play().refused(str(vm.vmid), "renamed-in-the-gui", f"nixos_vm_vmid: {vm.vmid}")
+    assert finished.vms == []
 
 
-def test_a_machine_that_is_gone_is_made_anew(world):
+def test_a_machine_that_is_gone_is_made_anew(world, finished):
     """The controller's record of a VM that does not exist any more keeps nobody from it."""
-    web = world.machine()
-    web.play().succeeded()
+    web = finished
     web.vm.destroy()
     web.play().succeeded()
     assert web.vm.record["phase"] == "done" and web.vm.disk.formats == 1
@@ -71,12 +62,11 @@ def test_two_inventories_with_one_host_name_share_one_state_directory(world, sec
         assert production.play(**shared).succeeded().changed == 0
 
 
-def test_two_inventories_under_way_do_not_take_each_other_s_keys(world, second_site):
-    staging = world.machine("twin")
+def test_two_inventories_under_way_do_not_take_each_other_s_keys(world, second_site, provisioned):
+    staging = provisioned
     production = second_site.machine("twin")
     production.name = staging.name
     shared = {"nixos_vm_state_root": str(world.controller.state)}
-    provisioned_only(staging)
     production.play(**shared).succeeded()
     staging.play().succeeded()
     assert staging.vm.disk.host_keys != production.vm.disk.host_keys

@@ -8,6 +8,9 @@ import pytest
 from simulation.world import PROJECT
 
 
+STOCK = {"finished": 3}
+
+
 def login(machine, known_hosts):
     """Log in as users do, strictly."""
     command = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known_hosts}"]
@@ -35,9 +38,8 @@ def test_many_machines_share_one_file(world):
     assert login(hosts[0], file).returncode == 0
 
 
-def test_a_machine_with_a_new_address_is_known_there(world):
-    web, elsewhere = world.machine(), world.machine()
-    web.play().succeeded()
+def test_a_machine_with_a_new_address_is_known_there(world, finished):
+    web, elsewhere = finished, world.machine()
     disk = web.vm.disk
     disk.address = elsewhere.inside
     web.vm.disk = disk
@@ -50,9 +52,8 @@ def test_a_machine_with_a_new_address_is_known_there(world):
     assert login(moved, web.state() / "known_hosts").returncode == 0
 
 
-def test_another_controller_knows_a_machine_whose_key_it_is_given(world):
-    web = world.machine()
-    web.play().succeeded()
+def test_another_controller_knows_a_machine_whose_key_it_is_given(world, finished):
+    web = finished
     public = next(web.state().rglob("host_key.pub")).read_text().strip()
     second = world.controller_named("second")
     given = web.with_variables(nixos_vm_ssh_host_key={"public": public})
@@ -60,10 +61,9 @@ def test_another_controller_knows_a_machine_whose_key_it_is_given(world):
     assert login(web, web.state(second) / "known_hosts").returncode == 0
 
 
-def test_nothing_is_left_but_what_is_needed(world):
+def test_nothing_is_left_but_what_is_needed(world, finished):
     """Private keys are gone, and what stays is nobody else's to read."""
-    web = world.machine()
-    web.play().succeeded()
+    web = finished
     files = {path.name for path in web.state().rglob("*") if path.is_file()}
     assert files == {"known_hosts", "record.json", "host_key.pub", "closure", "install.log"}, files
     for path in (web.state(), *web.state().rglob("*")):

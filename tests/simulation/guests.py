@@ -96,6 +96,8 @@ class Guest:
     host_keys: list = field(default_factory=list)
     files: bytes = b""
     server: object = None
+    # The behaviour that the server was started with.
+    listens_as: tuple = ()
 
 
 class Guests(threading.Thread):
@@ -150,6 +152,9 @@ class Guests(threading.Thread):
                 await self.power(request)
             if time.monotonic() < look_until:
                 await self.compare()
+            for guest in list(self.running.values()):
+                if guest.listens_as and guest.listens_as != self.listens_as(guest):
+                    await self.listen(guest)
             await asyncio.sleep(0.05)
         for vmid in list(self.running):
             await self.end(vmid)
@@ -171,29 +176,37 @@ class Guests(threading.Thread):
         states = await asyncio.to_thread(self.world.power_states)
         if states is None:
             return
+        boots = []
         for vmid, running in states.items():
             if not running:
                 self.leaving.discard(vmid)
             if running and vmid not in self.running and vmid not in self.leaving:
-                await self.boot(vmid)
+                vm = self.world.vm(vmid)
+                guest = Guest(vmid, vm.config.get("name", ""), boots_from(vm, vm.config))
+                self.running[vmid] = guest
+                self.log(vmid, "boot", guest.boots)
+                boots.append(self.boot(guest, vm, vm.config))
             if not running:
                 await self.end(vmid)
         for vmid in set(self.running) - set(states):
             await self.end(vmid)
+        # Those that start at once boot at once.
+        await asyncio.gather(*boots)
 
     async def end(self, vmid):
         guest = self.running.pop(vmid, None)
-        if guest and guest.server:
+        if guest:
+            await self.close(guest)
+
+    async def close(self, guest):
+        if guest.server:
             guest.server.close()
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(guest.server.wait_closed(), 0.5)
+            guest.server = None
 
-    async def boot(self, vmid):
-        vm = self.world.vm(vmid)
-        config = vm.config
-        guest = Guest(vmid, config.get("name", ""), boots_from(vm, config))
-        self.running[vmid] = guest
-        self.log(vmid, "boot", guest.boots)
+    async def boot(self, guest, vm, config):
+        vmid = guest.vmid
         await asyncio.sleep(BOOT_SECONDS)
         if guest.boots == "installer":
             seed = await asyncio.to_thread(seed_of, vm, config)
@@ -209,8 +222,15 @@ class Guests(threading.Thread):
         if guest.address and guest.host_keys:
             await self.listen(guest)
 
+    def listens_as(self, guest):
+        """What has to be another server when it changes."""
+        behaviour = self.behaviour(guest)
+        return behaviour.silence in ("refuse", "hang") and behaviour.silence, behaviour.host_keys
+
     async def listen(self, guest):
         behaviour = self.behaviour(guest)
+        guest.listens_as = self.listens_as(guest)
+        await self.close(guest)
         if behaviour.silence == "refuse":
             return
         host = self.world.outside(guest.address)

@@ -15,15 +15,14 @@ def world(tmp_path_factory):
     world.end()
 
 
-def ssh(machine, command, **environment):
+def ssh(machine, command, timeout=30):
     options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=2"]
     return subprocess.run(
         ["ssh", *options, "-i", machine.world.login_key, "-p", str(machine.world.ssh_port), f"root@{machine.address}", command],
         input="os-release:\n",
-        env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=timeout,
         check=False,
     )
 
@@ -75,10 +74,12 @@ def test_a_guest_may_be_silent(world, silence):
     if silence == "stall":
         vm.await_listening()
         with pytest.raises(subprocess.TimeoutExpired):
-            subprocess.run(["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-i", world.login_key]
-                           + ["-p", str(world.ssh_port), f"root@{web.address}", "exec sh"], stdin=subprocess.DEVNULL, capture_output=True, timeout=2, check=False)
+            ssh(web, "exec sh", timeout=2)
     else:
         assert ssh(web, "exec sh").returncode == 255
+    web.behaves()
+    world.wait_until(lambda: ssh(web, "exec sh").returncode == 0, "the guest to answer")
+    assert vm.boots == ["installed"]
 
 
 def test_a_cluster_without_quorum_refuses_writes_only(world):

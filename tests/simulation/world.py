@@ -549,9 +549,9 @@ class World:
         file.write_text(json.dumps(access))
         return f"{name}@pve"
 
-    def create(self, name, **options):
+    def create(self, name, vmid=None, **options):
         """A VM that a person makes in the GUI."""
-        vmid = int(self.api("GET", "/cluster/nextid"))
+        vmid = vmid or int(self.api("GET", "/cluster/nextid"))
         usual = {"memory": 256, "scsi0": "local:1", "net0": "virtio,bridge=vmbr0", "boot": "order=scsi0"}
         self.finish(self.api("POST", f"/nodes/{self.node}/qemu", vmid=vmid, name=name, **{**usual, **options}))
         return Vm(self, vmid)
