@@ -27,6 +27,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 TOOLS = Path(__file__).resolve().with_name("tools")
 # PVE's own word for a cluster without a majority of its nodes.
 NO_QUORUM = "cluster not ready - no quorum?"
+# What `cut` counts. The list of a node's VMs is not among it: the guests look at it themselves.
+CALLS = r"^/(version|access/.*|cluster/.*|nodes/[^/]+/(qemu/\d+|storage|network)(/.*)?)$"
 WRITING = ("PUT", "POST", "DELETE")
 
 
@@ -368,6 +370,28 @@ class Controller:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def cut(self, machines, call, after_effect):
+        """Run the play, and kill it with SIGKILL at its `call`-th call of the API, before or after its effect.
+
+        Polls of tasks are not counted, since their number varies. Call 0 is the VM's creation. False: the play ended
+        before it had such a call.
+        """
+        if call == 0:
+            rules = [{"method": "POST", "path": "/nodes/*/qemu", "nth": 1, "action": "drop-after" if after_effect else "drop-before"}]
+        else:
+            rules = [{"path": CALLS, "nth": call + int(after_effect), "times": 10**9, "action": "drop-before"}]
+            if after_effect:
+                rules.insert(0, {"path": CALLS, "nth": call, "action": "drop-after"})
+        begin = len(self.world.requests())
+        self.world.faults(*rules)
+        try:
+            with self.playing(machines) as play:
+                met = lambda: any(request["status"] is None for request in self.world.requests()[begin:])  # noqa: E731
+                self.world.wait_until(lambda: play.poll() is not None or met(), "the call to be made", 200)
+        finally:
+            self.world.faults()
+        return met()
 
     def destroy(self, *machines):
         confirmed = json.dumps({"nixos_vm_confirm_destroy": [machine.name for machine in machines]})
