@@ -151,6 +151,22 @@ def test_the_same_controller_twice_at_once(world):
     assert len(web.vms) == 1 and web.vm.disk.system
 
 
+@pytest.mark.parametrize("path", ["/nodes/*/qemu", "/nodes/*/storage/*/upload", "/nodes/*/qemu/*/config", "/nodes/*/qemu/*/status/start"])
+def test_two_controllers_at_a_new_machine_make_one(world, path):
+    """Both find none; while the first is held up at a write, the second overtakes it."""
+    web = world.machine()
+    second = world.controller_named("second")
+    world.faults({"path": path, "nth": 1, "action": "delay", "seconds": 6}, {"path": path, "nth": 2, "action": "delay", "seconds": 0})
+    with world.controller.playing([web]) as play:
+        other = web.play(controller=second)
+        world.wait_until(lambda: play.poll() is not None, "the first run", 200)
+        outputs = f"{play.log.read_text()}\n{other.output}"
+        assert (play.returncode == 0) + (other.code == 0) == 1, outputs
+    assert len(web.vms) == 1 and web.vm.record["phase"] == "done" and web.vm.disk.formats == 1
+    images = [path.name for path in world.pve.glob("storage/local/template/iso/*")]
+    assert images == ["installer.iso"], images
+
+
 def test_a_cluster_that_loses_its_quorum_at_any_time(world):
     """Nothing is half done that the next run does not finish."""
     for phase in ("format", "files", "install", "release"):

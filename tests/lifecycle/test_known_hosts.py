@@ -54,7 +54,7 @@ def test_a_machine_with_a_new_address_is_known_there(world, finished):
 
 def test_another_controller_knows_a_machine_whose_key_it_is_given(world, finished):
     web = finished
-    public = next(web.state().rglob("host_key.pub")).read_text().strip()
+    public = next(web.state().rglob("host_key_ed25519.pub")).read_text().strip()
     second = world.controller_named("second")
     given = web.with_variables(nixos_vm_ssh_host_key={"public": public})
     given.play(controller=second).succeeded()
@@ -65,7 +65,7 @@ def test_nothing_is_left_but_what_is_needed(world, finished):
     """Private keys are gone, and what stays is nobody else's to read."""
     web = finished
     files = {path.name for path in web.state().rglob("*") if path.is_file()}
-    assert files == {"known_hosts", "record.json", "host_key.pub", "closure", "install.log"}, files
+    assert files == {"known_hosts", "record.json", "host_key_ed25519.pub", "closure", "install.log"}, files
     for path in (web.state(), *web.state().rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode & 0o077 == 0 or path.suffix == ".pub" or path.name == "known_hosts", (path, oct(mode))
