@@ -49,7 +49,7 @@ mod spec;
 mod task;
 mod validate;
 mod watch;
-mod yaml;
+pub mod yaml;
 
 pub use docs::{DocsError, docs};
 pub use documentation::Documentation;
@@ -75,6 +75,10 @@ pub trait Module: 'static {
 
     /// What the options do not say: descriptions, notes, examples, return values.
     fn documentation() -> Documentation;
+
+    /// The option whose suboptions are the variables of a role, and their prefix there. All mistakes in them are reported at once, by
+    /// the names of the variables.
+    const VARIABLES: Option<(&'static str, &'static str)> = None;
 
     /// Rules between options, checked as Ansible checks them.
     fn rules() -> Vec<Rule> {

@@ -48,7 +48,10 @@ fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Opt
         .iter()
         .for_each(|secret| reply.secrets.add(secret));
     let name = arguments.module_name.as_deref().unwrap_or(M::NAME);
-    let error = checked.error(name, arguments.ignore_unknown);
+    let error = match M::VARIABLES {
+        Some((option, prefix)) => checked.variables(option, prefix),
+        None => checked.error(name, arguments.ignore_unknown),
+    };
     let shown = mask::invocation(&spec, &arguments.params);
     reply.asked(arguments, shown, checked.warnings);
     if let Some(error) = error {
@@ -64,6 +67,27 @@ fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Opt
             _ => format!("invalid value of {path}: {reason}"),
         })
         .object(path)
+    })
+}
+
+/// The options of the module `M` that another module calls as a library. Their secrets are masked like its own.
+pub fn options_of<M: Module>(
+    task: &Task,
+    mut params: serde_json::Map<String, Value>,
+) -> Result<M::Options, Failure> {
+    let spec = Spec::of::<M::Options>();
+    task.mask_options(&spec, &params);
+    let checked = validate(&spec, &M::rules(), &mut params);
+    if let Some(error) = checked.error(M::NAME, false) {
+        return Err(invalid(error));
+    }
+    for warning in checked.warnings {
+        task.warn(warning);
+    }
+    prune(&mut params, &spec);
+    serde_path_to_error::deserialize(Value::Object(params)).map_err(|e| {
+        let path = e.path().to_string();
+        invalid(format!("invalid value of {path}: {}", e.into_inner())).object(path)
     })
 }
 

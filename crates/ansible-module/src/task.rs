@@ -50,6 +50,33 @@ impl Task {
         Progress::open(path, self.secrets.clone())
     }
 
+    /// The options of the module `M`, which this module calls as a library.
+    ///
+    /// # Errors
+    /// Kind `invalid_option`, as that module itself would refuse them.
+    pub fn options_of<M: crate::Module>(
+        &self,
+        params: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<M::Options, crate::Failure> {
+        crate::run::options_of::<M>(self, params)
+    }
+
+    pub(crate) fn mask_options(
+        &self,
+        spec: &crate::spec::Spec,
+        params: &serde_json::Map<String, serde_json::Value>,
+    ) {
+        self.secrets.add_options(spec, params);
+    }
+
+    /// The same task, only looking.
+    pub fn checking(&self) -> Self {
+        Self {
+            check_mode: true,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.warnings
             .lock()

@@ -41,6 +41,58 @@ impl Checked {
     }
 }
 
+impl Checked {
+    /// Every error, where the suboptions of `option` are the variables of a role: by their names there, which have a prefix.
+    pub fn variables(&self, option: &str, prefix: &str) -> Option<String> {
+        let renamed = |error: &String| {
+            error
+                .replace(&format!(" found in '{option}'."), "")
+                .replace(&format!(" found in {option}"), "")
+                .replace("argument '", &format!("argument '{prefix}"))
+                .replace("value of ", &format!("value of {prefix}"))
+                .replace(
+                    "missing required arguments: ",
+                    &format!("missing required variables: {prefix}"),
+                )
+        };
+        let unknown = self.unsupported.iter().map(|(name, supported)| {
+            let Some(name) = name.strip_prefix(&format!("{option}.")) else {
+                return format!("{name}: is not an option of this module");
+            };
+            let names = supported.split([',', ' ', '(', ')']).filter(|name| !name.is_empty());
+            let near = names
+                .map(|known| (distance(name, known), known))
+                .filter(|(distance, _)| *distance <= 2 + name.len() / 8)
+                .min();
+            match near {
+                Some((_, known)) => format!("{prefix}{name}: is not a variable of the role; did you mean {prefix}{known}?"),
+                None => format!(
+                    "{prefix}{name}: is not a variable of the role (`ansible-doc -t role -r roles nixos_vm` lists them); give a \
+                     variable of your own another prefix"
+                ),
+            }
+        });
+        let all: Vec<String> = self.errors.iter().map(renamed).chain(unknown).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
+/// How many letters must be changed, added or removed to make one word the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut above = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = above + usize::from(x != *y);
+            above = row[j + 1];
+            row[j + 1] = cost.min(above + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
 /// Check `params` against `spec` and `rules`, and convert them in place.
 pub fn validate(spec: &Spec, rules: &[Rule], params: &mut Map<String, Value>) -> Checked {
     let mut checked = Checked::default();

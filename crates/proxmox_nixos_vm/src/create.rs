@@ -6,6 +6,7 @@ use ansible_module::Failure;
 use pve_client::property::PropertyString;
 use pve_client::{Error, Params};
 use pve_module::Lock;
+use pve_module::record::with_record;
 use serde_json::{Map, Value};
 
 use crate::plan::Plan;
@@ -13,6 +14,7 @@ use crate::site::{Site, failed};
 use crate::state::State;
 use crate::text;
 use crate::vmid::VmidRange;
+use crate::wanted::Wanted;
 
 /// The pause between two looks at a VM whose creation was not answered.
 const LOOK: Duration = Duration::from_millis(500);
@@ -31,6 +33,8 @@ pub struct Creation<'a> {
     pub request: Request<'a>,
     /// The cluster, for locks.
     pub cluster: &'a str,
+    /// What is wanted, for the record in the notes, which names the VMID.
+    pub wanted: &'a Wanted,
 }
 
 /// What makes the VM.
@@ -126,6 +130,11 @@ pub async fn create(site: &Site<'_>, creation: &Creation<'_>) -> Result<u32, Fai
             },
         };
         call.params.set(call.id, vmid);
+        if let Some(record) = creation.wanted.record_for(vmid) {
+            let notes = creation.wanted.plain.get("description").cloned().flatten();
+            let notes = with_record(&notes.unwrap_or_default(), Some(&record.to_string()));
+            call.params.set("description", notes);
+        }
         let object = format!("VM {vmid}");
         // Tells other tasks of this controller that somebody looks after this VM while it has no name yet.
         let _creating = Lock::acquire(&creating(creation.cluster, vmid), site.deadline).await?;

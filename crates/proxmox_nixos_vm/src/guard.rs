@@ -6,6 +6,7 @@ use ansible_module::Failure;
 use serde_json::Value;
 
 use crate::options::Options;
+use crate::ownership::Expect;
 use crate::state::State;
 use crate::{limits, meaning};
 
@@ -18,6 +19,8 @@ pub struct Guard {
     required: BTreeSet<String>,
     /// Tags that it must not have.
     excluded: BTreeSet<String>,
+    /// What its record must say.
+    record: Option<Expect>,
 }
 
 impl Guard {
@@ -49,6 +52,7 @@ impl Guard {
                 .iter()
                 .filter_map(|tag| one("unless_tagged", tag))
                 .collect(),
+            record: None,
         };
         let both: Vec<&str> = guard
             .required
@@ -70,11 +74,19 @@ impl Guard {
         }
     }
 
-    /// Refuse a VM that has other tags than the guard wants.
+    /// The same guard, for VMs with such a record only.
+    pub fn with_record(self, record: Option<Expect>) -> Self {
+        Self { record, ..self }
+    }
+
+    /// Refuse a VM that has other tags, or another record, than the guard wants.
     ///
     /// # Errors
-    /// Kind `guarded`.
+    /// Kind `guarded`, and `taken_over` when another run is at work.
     pub fn check(&self, vm: &State) -> Result<(), Failure> {
+        if let Some(record) = &self.record {
+            record.check(vm)?;
+        }
         let mut tags = vm.tags();
         let notes = vm.config.get("description").map(String::as_str);
         if let (Some(own), Some(_)) = (&self.own, self.without_clone_note(notes)) {
@@ -111,6 +123,12 @@ impl Guard {
     /// # Errors
     /// Kind `guarded`.
     pub fn check_missing(&self, described: &str) -> Result<(), Failure> {
+        if self.record.is_some() {
+            let msg = format!("{described} does not exist any more");
+            return Err(Failure::new("guarded", msg)
+                .object(described)
+                .hint("run the play again: it decides by what it finds"));
+        }
         if self.required.is_empty() {
             return Ok(());
         }

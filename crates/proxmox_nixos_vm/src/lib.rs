@@ -18,6 +18,7 @@ mod meaning;
 mod migrate;
 mod nic;
 pub mod options;
+pub mod ownership;
 mod place;
 mod plan;
 mod power;
@@ -35,6 +36,8 @@ mod wanted;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use pve_module::Connection;
+
+use crate::ownership::Ownership;
 
 /// The module.
 pub struct ProxmoxNixosVm;
@@ -54,6 +57,26 @@ impl Module for ProxmoxNixosVm {
     }
 
     async fn run(options: Self::Options, task: Task) -> Result<Outcome, Failure> {
-        run::run(options, task).await
+        run::run(options, task, Ownership::default()).await
     }
+}
+
+/// Do the task on a VM with such a record, or make one that has it.
+///
+/// # Errors
+/// The module's own; kinds `guarded` and `taken_over` when the record says something else than expected.
+pub async fn run_owned(
+    options: options::Options,
+    task: Task,
+    ownership: Ownership,
+) -> Result<Outcome, Failure> {
+    run::run(options, task, ownership).await
+}
+
+/// What is wrong with the options by themselves, before anything is read. The text names every mistake.
+///
+/// # Errors
+/// Those mistakes.
+pub fn check(options: &options::Options) -> Result<(), String> {
+    wanted::Wanted::from_options(options).map(drop)
 }

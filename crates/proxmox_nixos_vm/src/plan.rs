@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pve_client::property::{self, PropertyString};
+use pve_module::record;
 use serde_json::{Map, Value};
 
 use crate::drive::{self, Difference, Drive, Source};
@@ -151,6 +152,7 @@ pub fn create(wanted: &Wanted) -> Plan {
 pub fn update(wanted: &Wanted, have: &Config, running: bool, in_pool: bool) -> Plan {
     let mut plan = Plan::default();
     plain(&mut plan, wanted, have);
+    notes(&mut plan, wanted, have);
     own_tag(&mut plan, wanted, have);
     clone_note(&mut plan, wanted, have);
     drives(&mut plan, wanted, have);
@@ -169,6 +171,17 @@ fn plain(plan: &mut Plan, wanted: &Wanted, have: &Config) {
     for (name, want) in &wanted.plain {
         let current = have.get(name).map(String::as_str);
         match want {
+            _ if name == "description" => {}
+            Some(want) if name == "tags" && wanted.add_tags => {
+                let mut tags = meaning::tags(current.unwrap_or_default());
+                tags.extend(meaning::tags(want));
+                let all = tags.into_iter().collect::<Vec<_>>().join(";");
+                match meaning::same(name, &all, current) {
+                    true => plan.shows(name, current, current),
+                    false => plan.sets(name, current, all),
+                }
+            }
+            None if name == "tags" && wanted.add_tags => {}
             None => {
                 if let Some(current) = current {
                     plan.deletes(name, current);
@@ -178,6 +191,33 @@ fn plain(plan: &mut Plan, wanted: &Wanted, have: &Config) {
             Some(want) if name == "smbios1" => plan.sets(name, current, keep_uuid(want, current)),
             Some(want) => plan.sets(name, current, want.clone()),
         }
+    }
+}
+
+/// The notes: the text that is described, or else the one that there is, and the record. A record that is not to be
+/// replaced stays, whatever is described: without it the lifecycle would not know its own machine.
+fn notes(plan: &mut Plan, wanted: &Wanted, have: &Config) {
+    let current = have.get("description").map(String::as_str);
+    let described = wanted.plain.get("description");
+    if described.is_none() && wanted.record.is_none() {
+        return;
+    }
+    let text = match described {
+        Some(text) => text.clone().unwrap_or_default(),
+        None => current.unwrap_or_default().to_owned(),
+    };
+    let line = match &wanted.record {
+        Some(record) => Some(record.to_string()),
+        None => record::record_lines(current.unwrap_or_default()),
+    };
+    let notes = record::with_record(&text, line.as_deref());
+    match current {
+        None if notes.is_empty() => {}
+        Some(current) if notes.is_empty() => plan.deletes("description", current),
+        _ if meaning::same("description", &notes, current) => {
+            plan.shows("description", current, current)
+        }
+        _ => plan.sets("description", current, notes),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::create::{self, Creation, Request};
 use crate::drive;
 use crate::find;
 use crate::options::{Options, State as Asked};
+use crate::ownership::Ownership;
 use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
 use crate::site::{Site, done, done_if};
@@ -28,7 +29,7 @@ enum Power {
 }
 
 /// Do the task.
-pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<Outcome, Failure> {
     // Refused below, but not shown for that.
     let misplaced = options
         .config
@@ -38,7 +39,8 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         task.secret(&password);
     }
     let wanted = Wanted::from_options(&options)
-        .map_err(|mistakes| Failure::new("invalid_option", mistakes))?;
+        .map_err(|mistakes| Failure::new("invalid_option", mistakes))?
+        .owned(ownership);
     let range = options.vmid_range.as_deref().map(VmidRange::parse);
     let range = range
         .transpose()
@@ -291,9 +293,25 @@ impl Job<'_> {
 
     async fn converge(&self) -> Result<Outcome, Failure> {
         match self.locate().await? {
-            Located::There(vm) => self.settle(vm, None).await,
+            Located::There(vm) => {
+                self.refuse_existing(&vm)?;
+                self.settle(vm, None).await
+            }
             Located::Missing(inventory) => self.new_vm(inventory).await,
         }
+    }
+
+    /// Refuse a VM that appeared where only a new one is wanted.
+    fn refuse_existing(&self, vm: &State) -> Result<(), Failure> {
+        if !self.wanted.new {
+            return Ok(());
+        }
+        let object = vm.object();
+        let msg =
+            format!("{object} appeared meanwhile, made by somebody else; nothing was done to it");
+        Err(Failure::new("exists", msg)
+            .object(object)
+            .hint("run the play again: it decides by what it finds"))
     }
 
     /// Create the VM, and go on with it as with any other.
@@ -341,7 +359,9 @@ impl Job<'_> {
         }
         drop(inventory);
         if let Some(seen) = found {
-            return self.settle(State::of(self.site, &seen).await?, None).await;
+            let vm = State::of(self.site, &seen).await?;
+            self.refuse_existing(&vm)?;
+            return self.settle(vm, None).await;
         }
         let request = match &source {
             Some((of, template)) => {
@@ -356,6 +376,7 @@ impl Job<'_> {
             range: self.range,
             request,
             cluster: &self.cluster(),
+            wanted: self.wanted,
         };
         let vmid = create::create(self.site, &creation).await?;
         drop(lock);

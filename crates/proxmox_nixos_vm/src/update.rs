@@ -23,7 +23,9 @@ pub async fn plan(site: &Site<'_>, wanted: &Wanted, vm: &State) -> Result<Plan, 
         Some(pool) => in_pool(site, pool, vm.vmid).await?,
         None => true,
     };
-    Ok(plan::update(wanted, &vm.config, vm.running(), in_pool))
+    let mut wanted = wanted.clone();
+    wanted.record = wanted.record_for(vm.vmid);
+    Ok(plan::update(&wanted, &vm.config, vm.running(), in_pool))
 }
 
 /// Refuse what the plan refuses.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pve_module::record::Record;
 use serde_json::Value;
 
 use crate::drive::{self, Drive};
 use crate::guard::Guard;
 use crate::nic::{self, Nic};
 use crate::options::{Options, State};
+use crate::ownership::Ownership;
 use crate::{limits, meaning, text};
 
 /// What the VM's configuration shall say. Only what is in here is managed.
@@ -29,8 +31,14 @@ pub struct Wanted {
     pub delete_volumes: bool,
     /// Whether disks on other storages are moved.
     pub move_disks: bool,
-    /// What the tags of the VM must be, so that it is touched.
+    /// What the tags and the record of the VM must be, so that it is touched.
     pub guard: Guard,
+    /// The record to write into the notes. Its VMID is 0 until that of a new VM is known.
+    pub record: Option<Record>,
+    /// Whether the tags are added to those that there are.
+    pub add_tags: bool,
+    /// Whether the VM must be a new one.
+    pub new: bool,
 }
 
 /// Names that the API takes beside a VM's configuration, and ones that other options or modules are for.
@@ -73,6 +81,24 @@ impl Wanted {
         wanted.clone_of(options);
         wanted.contradictions(options);
         wanted.finish()
+    }
+
+    /// The same, with what the lifecycle of an installation asks for.
+    pub fn owned(mut self, ownership: Ownership) -> Self {
+        self.guard = self.guard.with_record(ownership.expect);
+        self.record = ownership.write;
+        self.add_tags = ownership.add_tags;
+        self.new = ownership.new;
+        self
+    }
+
+    /// The record to write for the VM with this number.
+    pub fn record_for(&self, vmid: u32) -> Option<Record> {
+        let mut record = self.record.clone()?;
+        if record.vmid == 0 {
+            record.vmid = vmid;
+        }
+        Some(record)
     }
 
     /// Whether hardware is described, so that a VM made of it would be meant.

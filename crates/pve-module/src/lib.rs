@@ -7,6 +7,7 @@ mod failure;
 mod find;
 mod lock;
 pub mod paths;
+pub mod record;
 
 pub use connection::Connection;
 pub use failure::{doing, failure, may_have_happened, permission_denied};

@@ -6,6 +6,7 @@ mod install;
 mod modules;
 mod reference;
 mod results;
+mod role;
 
 use std::path::PathBuf;
 

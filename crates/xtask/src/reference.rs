@@ -1,13 +1,11 @@
 //! `docs/reference/*.md`: what `library/NAME.yml` and the role's argument specs say, for people.
 
 use std::fmt::Write as _;
-use std::fs;
 
-use anyhow::Context;
 use serde_json::{Map, Value};
 
 use crate::modules::all;
-use crate::root;
+use crate::role;
 
 /// The generated files: path below the project's root, and text.
 pub fn files() -> anyhow::Result<Vec<(String, String)>> {
@@ -16,9 +14,7 @@ pub fn files() -> anyhow::Result<Vec<(String, String)>> {
         let docs: Value = serde_yaml_ng::from_str(&(module.docs)()?)?;
         made.push((path(module.name), of_module(module.name, &docs)));
     }
-    let specs = fs::read_to_string(root().join("roles/nixos_vm/meta/argument_specs.yml"))?;
-    let specs: Value = serde_yaml_ng::from_str(&specs).context("the role's argument specs")?;
-    made.push((path("nixos_vm"), of_role(&specs["argument_specs"])));
+    made.push((path("nixos_vm"), of_role(&role::specs()?["argument_specs"])));
     Ok(made)
 }
 

@@ -1,0 +1,116 @@
+//! What answers at a machine's address, told by its host key alone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use deadline::Deadline;
+use guest_ssh::{Connection, Error, Identity, Label, Login, PublicKey, System, Target};
+
+use crate::decide::Answer;
+
+/// How long one question may take. An emulated guest needs seconds of CPU for a key exchange.
+const LIMIT: Duration = Duration::from_secs(30);
+/// The pause between two questions to a guest that boots.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whom to ask, and by which keys the answer is told.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// Host name or address.
+    pub host: String,
+    /// Port of SSH.
+    pub port: u16,
+    /// The installer's host key.
+    pub installer: Vec<String>,
+    /// The login to the installer, if this controller has it.
+    pub installer_login: Option<PathBuf>,
+    /// The installed system's host keys.
+    pub installed: Vec<String>,
+    /// Who logs in to the installed system.
+    pub user: String,
+    /// With this key.
+    pub login: Option<PathBuf>,
+}
+
+impl Question {
+    fn target(&self, label: Label) -> Option<Target> {
+        let (keys, user, file) = match label {
+            Label::Installer => (&self.installer, "root", &self.installer_login),
+            Label::Installed => (&self.installed, self.user.as_str(), &self.login),
+        };
+        let keys: Vec<PublicKey> = keys.iter().filter_map(|key| key.parse().ok()).collect();
+        // A key that cannot be used must not keep us from learning who answers; the login then fails, after the host key is verified.
+        let usable = |file: &PathBuf| Identity::File(file.clone()).check().is_ok();
+        let identity = match file.as_ref().filter(|file| usable(file)) {
+            Some(file) => Identity::File(file.clone()),
+            None => Identity::Agent,
+        };
+        (!keys.is_empty()).then(|| Target {
+            host: self.host.clone(),
+            port: self.port,
+            systems: vec![System {
+                label,
+                keys,
+                login: Login {
+                    user: user.to_owned(),
+                    identity,
+                },
+            }],
+        })
+    }
+
+    /// Ask once.
+    pub async fn ask(&self, deadline: &Deadline) -> Answer {
+        let deadline = deadline.shorter(LIMIT);
+        let mut foreign = None;
+        for label in [Label::Installer, Label::Installed] {
+            let Some(target) = self.target(label) else {
+                continue;
+            };
+            match Connection::open(&target, &deadline).await {
+                // The host key was verified before the login was tried.
+                Ok(_) | Err(Error::Login { .. } | Error::Agent { .. }) => {
+                    return match label {
+                        Label::Installer => Answer::Installer,
+                        Label::Installed => Answer::Installed,
+                    };
+                }
+                Err(Error::WrongKey { offered, .. }) => foreign = Some(offered),
+                // A server that has no key of our types is another one.
+                Err(Error::Handshake { reason, .. }) if reason.contains("no common algorithm") => {
+                    foreign = Some(reason);
+                }
+                Err(error) => return Answer::Silent(error.to_string()),
+            }
+        }
+        match foreign {
+            Some(offered) => Answer::Foreign(format!("{}: {offered}", self.host)),
+            None => Answer::Silent("no host key is known to tell it by".into()),
+        }
+    }
+
+    /// Ask until something answers or the deadline passes.
+    pub async fn wait(&self, deadline: &Deadline, mut on_silence: impl FnMut(&str)) -> Answer {
+        loop {
+            match self.ask(deadline).await {
+                Answer::Silent(why) => {
+                    on_silence(&why);
+                    if !deadline.sleep(PAUSE).await {
+                        return Answer::Silent(why);
+                    }
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Whether anything accepts connections at the address, within a moment. For an address that nothing should have yet.
+    pub async fn occupied(&self) -> bool {
+        let address = (self.host.clone(), self.port);
+        let connect = tokio::net::TcpStream::connect(address);
+        matches!(
+            tokio::time::timeout(Duration::from_millis(1500), connect).await,
+            Ok(Ok(_))
+        )
+    }
+}

@@ -1,0 +1,244 @@
+//! What every step of a task has: the variables, the clock, and the other modules as functions.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ansible_module::{Failure, Module, Outcome, Task};
+use cloudinit_drive::CloudinitDrive;
+use deadline::Deadline;
+use nixos_anywhere_install::NixosAnywhereInstall;
+use proxmox_iso::ProxmoxIso;
+use proxmox_nixos_vm::ProxmoxNixosVm;
+use proxmox_nixos_vm::ownership::Ownership;
+use pve_client::Client;
+use serde_json::{Value, json};
+
+use crate::machine::Args;
+use crate::options::{Options, Settings};
+use crate::store::Store;
+
+/// One task at one machine.
+pub struct Context<'a> {
+    /// The options.
+    pub options: &'a Options,
+    /// The Ansible task.
+    pub task: &'a Task,
+    /// The API.
+    pub client: Client,
+    /// What this controller keeps of the host.
+    pub store: Store,
+}
+
+impl<'a> Context<'a> {
+    /// The context of a task.
+    ///
+    /// # Errors
+    /// Connection options that make no sense.
+    pub fn new(options: &'a Options, task: &'a Task) -> Result<Self, Failure> {
+        let settings = &options.settings;
+        let dir = match &settings.state_dir {
+            Some(dir) => dir.clone(),
+            None => settings.state_root.join(options.host.replace('/', "_")),
+        };
+        Ok(Self {
+            options,
+            task,
+            client: settings.connection.client().map_err(renamed)?,
+            store: Store::new(absolute(dir)),
+        })
+    }
+
+    /// The variables.
+    pub fn settings(&self) -> &'a Settings {
+        &self.options.settings
+    }
+
+    /// The file of the machine's host key.
+    pub fn known_hosts(&self) -> PathBuf {
+        match &self.settings().known_hosts {
+            Some(path) => absolute(path.clone()),
+            None => self.store.dir().join("known_hosts"),
+        }
+    }
+
+    /// What the machine is called before there is a VM.
+    pub fn name(&self) -> String {
+        match (&self.settings().name, self.settings().vmid) {
+            (Some(name), _) if !name.is_empty() => format!("VM {name}"),
+            (_, Some(vmid)) => format!("VM {vmid}"),
+            _ => format!("the VM of {}", self.options.host),
+        }
+    }
+
+    /// How long a boot may take.
+    pub fn boot_deadline(&self) -> Deadline {
+        Deadline::after(Duration::from_secs(self.settings().boot_timeout))
+    }
+
+    fn progress(&self, args: &mut Args) {
+        if let Some(path) = &self.options.progress_path {
+            args.entry("progress_path").or_insert(json!(path));
+        }
+    }
+
+    /// Call `proxmox_nixos_vm`.
+    ///
+    /// # Errors
+    /// Its own, in the names of the role's variables.
+    pub async fn vm(
+        &self,
+        mut args: Args,
+        ownership: Ownership,
+        check: bool,
+    ) -> Result<Outcome, Failure> {
+        args.insert("api_host".into(), json!([""]));
+        args.insert("api_password".into(), "".into());
+        args.insert("api_user".into(), "".into());
+        self.progress(&mut args);
+        let mut options = self
+            .task
+            .options_of::<ProxmoxNixosVm>(args)
+            .map_err(renamed)?;
+        options.connection = self.settings().connection.clone();
+        let task = if check {
+            self.task.checking()
+        } else {
+            self.task.clone()
+        };
+        proxmox_nixos_vm::run_owned(options, task, ownership)
+            .await
+            .map_err(renamed)
+    }
+
+    /// Call `cloudinit_drive`, for the VM with this number on this node.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn drive(
+        &self,
+        mut args: Args,
+        vmid: u32,
+        node: &str,
+        check: bool,
+    ) -> Result<Outcome, Failure> {
+        args.insert("vmid".into(), vmid.into());
+        args.insert("node".into(), node.into());
+        args.insert("api_host".into(), json!([""]));
+        args.insert("api_password".into(), "".into());
+        args.insert("api_user".into(), "".into());
+        let mut options = self
+            .task
+            .options_of::<CloudinitDrive>(args)
+            .map_err(renamed)?;
+        options.connection = self.settings().connection.clone();
+        let task = if check {
+            self.task.checking()
+        } else {
+            self.task.clone()
+        };
+        CloudinitDrive::run(options, task).await.map_err(renamed)
+    }
+
+    /// Call `proxmox_iso`.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn iso(&self, mut args: Args, check: bool) -> Result<Outcome, Failure> {
+        args.insert("api_host".into(), json!([""]));
+        args.insert("api_password".into(), "".into());
+        args.insert("api_user".into(), "".into());
+        self.progress(&mut args);
+        let mut options = self.task.options_of::<ProxmoxIso>(args).map_err(renamed)?;
+        options.connection = self.settings().connection.clone();
+        let task = if check {
+            self.task.checking()
+        } else {
+            self.task.clone()
+        };
+        ProxmoxIso::run(options, task).await.map_err(renamed)
+    }
+
+    /// Call `nixos_anywhere_install`.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn install(&self, mut args: Args, check: bool) -> Result<Outcome, Failure> {
+        self.progress(&mut args);
+        let options = self
+            .task
+            .options_of::<NixosAnywhereInstall>(args)
+            .map_err(renamed)?;
+        let task = if check {
+            self.task.checking()
+        } else {
+            self.task.clone()
+        };
+        NixosAnywhereInstall::run(options, task)
+            .await
+            .map_err(renamed)
+    }
+}
+
+/// A path as it is from everywhere: `~` is the home directory, and a relative one counts from where the play runs.
+pub fn absolute(path: PathBuf) -> PathBuf {
+    let home = || std::env::var_os("HOME").map(PathBuf::from);
+    if let Ok(rest) = path.strip_prefix("~")
+        && let Some(home) = home()
+    {
+        return home.join(rest);
+    }
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// The names of the modules' options that a user knows as variables.
+const OPTIONS: [&str; 10] = [
+    "tls_fingerprint",
+    "api_host",
+    "api_port",
+    "api_user",
+    "api_password",
+    "api_token_id",
+    "api_token_secret",
+    "ca_path",
+    "validate_certs",
+    "api_timeout",
+];
+
+/// A failure of another module, its hint in the names of the role's variables.
+fn renamed(mut failure: Failure) -> Failure {
+    let rename = |text: String| {
+        let mut text = text;
+        for option in OPTIONS {
+            let mut result = String::new();
+            let mut rest = text.as_str();
+            while let Some(at) = rest.find(option) {
+                let before = rest[..at].chars().next_back();
+                let after = rest[at + option.len()..].chars().next();
+                let word =
+                    |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+                result.push_str(&rest[..at]);
+                if !word(before) && !word(after) {
+                    result.push_str(crate::options::PREFIX);
+                }
+                result.push_str(option);
+                rest = &rest[at + option.len()..];
+            }
+            result.push_str(rest);
+            text = result;
+        }
+        text
+    };
+    failure.msg = rename(failure.msg);
+    failure.hint = failure.hint.map(rename);
+    failure
+}
+
+/// A value of an outcome as a text.
+pub fn text(outcome: &Outcome, key: &str) -> String {
+    outcome
+        .values
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}

@@ -1,0 +1,870 @@
+//! The decision: a table of what is found and what follows, and histories of crashes, people and controllers.
+
+use proptest::prelude::*;
+use pve_module::record::{Phase, Record};
+
+use crate::decide::{
+    Answer, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
+};
+use crate::options::Step;
+
+fn record(phase: Phase) -> Record {
+    Record {
+        installation: "0123456789abcdef0123456789abcdef".into(),
+        host: "web1".into(),
+        vmid: 101,
+        uuid: "u1".into(),
+        generation: Some("g1".into()),
+        phase,
+        run: "1a2b3c4d".into(),
+        disk: Some("lvm:vm-101-disk-0".into()),
+        installer: Some("local:iso/nixos.iso".into()),
+        installer_key: Some("ssh-ed25519 I".into()),
+        host_key: Some("ssh-ed25519 H".into()),
+    }
+}
+
+fn layout(phase: Phase) -> Layout {
+    Layout {
+        disk: Some("lvm:vm-101-disk-0".into()),
+        installer: Some("local:iso/nixos.iso".into()),
+        seed: Seed::Ours,
+        first: match phase {
+            Phase::Installing => First::Installer,
+            _ => First::Disk,
+        },
+    }
+}
+
+fn facts(phase: Phase) -> Facts {
+    Facts {
+        host: "web1".into(),
+        name: "VM web1".into(),
+        adopt: false,
+        vm: Some(Vm {
+            object: "VM 101 (web1)".into(),
+            vmid: 101,
+            running: true,
+            template: false,
+            record: Recorded::Ours(record(phase)),
+            layout: layout(phase),
+        }),
+        elsewhere: None,
+        ended: false,
+        answer: Answer::NotAsked,
+    }
+}
+
+fn vm(facts: &mut Facts) -> &mut Vm {
+    facts.vm.as_mut().unwrap()
+}
+
+/// A decision, in a word.
+fn said(facts: &Facts) -> &'static str {
+    match decide(facts) {
+        Ok(Decision::Ask) => "ask",
+        Ok(Decision::Create) => "create",
+        Ok(Decision::Install(_)) => "install",
+        Ok(Decision::Finalize(_)) => "finalize",
+        Ok(Decision::Converge(_)) => "converge",
+        Ok(Decision::Adopt) => "adopt",
+        Err(failure) => failure.kind,
+    }
+}
+
+/// A change to the facts.
+type Change = fn(&mut Facts);
+
+#[test]
+fn what_follows_from_what_is_found() {
+    use Phase::{Adopted, Creating, Done, Installed, Installing, Provisioning};
+    let table: &[(Phase, &str, Change, &str)] = &[
+        (Done, "no VM", |f| f.vm = None, "create"),
+        (
+            Done,
+            "a machine under another name",
+            |f| {
+                f.vm = None;
+                f.elsewhere = Some(Elsewhere::Named {
+                    vmid: 101,
+                    name: "old".into(),
+                });
+            },
+            "not_ours",
+        ),
+        (
+            Done,
+            "a machine that the token may not see",
+            |f| {
+                f.vm = None;
+                f.elsewhere = Some(Elsewhere::Hidden { vmid: 101 });
+            },
+            "hidden",
+        ),
+        (Done, "a template", |f| vm(f).template = true, "refused"),
+        (
+            Done,
+            "no record",
+            |f| vm(f).record = Recorded::None,
+            "not_ours",
+        ),
+        (
+            Done,
+            "no record, adopted",
+            |f| {
+                vm(f).record = Recorded::None;
+                f.adopt = true
+            },
+            "adopt",
+        ),
+        (
+            Installing,
+            "a clone",
+            |f| vm(f).record = Recorded::Copied(record(Installing)),
+            "not_ours",
+        ),
+        (
+            Installing,
+            "a clone, adopted",
+            |f| {
+                vm(f).record = Recorded::Copied(record(Installing));
+                f.adopt = true
+            },
+            "adopt",
+        ),
+        (
+            Done,
+            "a clone of a finished machine",
+            |f| vm(f).record = Recorded::Copied(record(Done)),
+            "not_ours",
+        ),
+        (
+            Done,
+            "another host's",
+            |f| f.host = "web2".into(),
+            "not_ours",
+        ),
+        (
+            Done,
+            "another host's, adopted",
+            |f| {
+                f.host = "web2".into();
+                f.adopt = true
+            },
+            "adopt",
+        ),
+        (
+            Installing,
+            "another host's under way, adopted",
+            |f| {
+                f.host = "web2".into();
+                f.adopt = true
+            },
+            "not_ours",
+        ),
+        (
+            Provisioning,
+            "rolled back",
+            |f| vm(f).record = Recorded::RolledBack(record(Provisioning)),
+            "not_as_left",
+        ),
+        (
+            Installing,
+            "rolled back",
+            |f| vm(f).record = Recorded::RolledBack(record(Installing)),
+            "not_as_left",
+        ),
+        (
+            Installed,
+            "rolled back",
+            |f| vm(f).record = Recorded::RolledBack(record(Installed)),
+            "not_as_left",
+        ),
+        (
+            Done,
+            "rolled back",
+            |f| vm(f).record = Recorded::RolledBack(record(Done)),
+            "converge",
+        ),
+        (Done, "as it is", |_| {}, "converge"),
+        (Adopted, "as it is", |_| {}, "converge"),
+        (Creating, "stopped", |f| vm(f).running = false, "install"),
+        (Provisioning, "running", |_| {}, "ask"),
+        (
+            Provisioning,
+            "the installer answers",
+            |f| f.answer = Answer::Installer,
+            "install",
+        ),
+        (
+            Provisioning,
+            "silent",
+            |f| f.answer = Answer::Silent("boots".into()),
+            "install",
+        ),
+        (
+            Provisioning,
+            "a foreign key answers",
+            |f| f.answer = Answer::Foreign("k".into()),
+            "not_as_left",
+        ),
+        (
+            Provisioning,
+            "an installed system answers",
+            |f| f.answer = Answer::Installed,
+            "not_as_left",
+        ),
+        (
+            Provisioning,
+            "another disk",
+            |f| vm(f).layout.disk = Some("lvm:vm-7-disk-0".into()),
+            "not_as_left",
+        ),
+        (
+            Provisioning,
+            "no disk",
+            |f| vm(f).layout.disk = None,
+            "not_as_left",
+        ),
+        (
+            Provisioning,
+            "another ISO",
+            |f| vm(f).layout.installer = Some("local:iso/debian.iso".into()),
+            "not_as_left",
+        ),
+        (
+            Provisioning,
+            "another thing in the seed's drive",
+            |f| vm(f).layout.seed = Seed::Other("x".into()),
+            "not_as_left",
+        ),
+        (
+            Provisioning,
+            "boots from the network",
+            |f| vm(f).layout.first = First::Other("order=net0".into()),
+            "not_as_left",
+        ),
+        (
+            Provisioning,
+            "no drives yet",
+            |f| {
+                vm(f).running = false;
+                vm(f).layout.installer = None;
+                vm(f).layout.seed = Seed::None
+            },
+            "install",
+        ),
+        (Installing, "running", |_| {}, "ask"),
+        (Installing, "stopped", |f| vm(f).running = false, "install"),
+        (
+            Installing,
+            "the installer answers",
+            |f| f.answer = Answer::Installer,
+            "install",
+        ),
+        (
+            Installing,
+            "silent",
+            |f| f.answer = Answer::Silent("timeout".into()),
+            "not_as_left",
+        ),
+        (
+            Installing,
+            "a foreign key answers",
+            |f| f.answer = Answer::Foreign("k".into()),
+            "not_as_left",
+        ),
+        (
+            Installing,
+            "the installed system answers",
+            |f| f.answer = Answer::Installed,
+            "finalize",
+        ),
+        (
+            Installing,
+            "ended and stopped",
+            |f| {
+                vm(f).running = false;
+                f.ended = true
+            },
+            "finalize",
+        ),
+        (
+            Installing,
+            "ended and the installer answers",
+            |f| {
+                f.answer = Answer::Installer;
+                f.ended = true
+            },
+            "finalize",
+        ),
+        (
+            Installing,
+            "ended and another disk",
+            |f| {
+                f.ended = true;
+                vm(f).layout.disk = Some("x".into())
+            },
+            "not_as_left",
+        ),
+        (
+            Installing,
+            "stopped, installer detached",
+            |f| {
+                vm(f).running = false;
+                vm(f).layout.installer = None
+            },
+            "not_as_left",
+        ),
+        (
+            Installing,
+            "stopped, seed detached",
+            |f| {
+                vm(f).running = false;
+                vm(f).layout.seed = Seed::None
+            },
+            "not_as_left",
+        ),
+        (
+            Installing,
+            "stopped, disk first",
+            |f| {
+                vm(f).running = false;
+                vm(f).layout.first = First::Disk
+            },
+            "not_as_left",
+        ),
+        (
+            Installing,
+            "stopped, another disk",
+            |f| {
+                vm(f).running = false;
+                vm(f).layout.disk = Some("x".into())
+            },
+            "not_as_left",
+        ),
+        (Installed, "running", |_| {}, "ask"),
+        (Installed, "stopped", |f| vm(f).running = false, "finalize"),
+        (
+            Installed,
+            "the installed system answers",
+            |f| f.answer = Answer::Installed,
+            "finalize",
+        ),
+        (
+            Installed,
+            "a foreign key answers",
+            |f| f.answer = Answer::Foreign("k".into()),
+            "not_as_left",
+        ),
+        (
+            Installed,
+            "another disk",
+            |f| vm(f).layout.disk = None,
+            "not_as_left",
+        ),
+    ];
+    for (phase, what, change, expected) in table {
+        let mut found = facts(*phase);
+        change(&mut found);
+        assert_eq!(said(&found), *expected, "{phase}: {what}");
+    }
+}
+
+#[test]
+fn a_refusal_says_what_was_found_and_how_to_go_on() {
+    let mut found = facts(Phase::Installing);
+    found.answer = Answer::Foreign("192.0.2.11: ssh-ed25519 SHA256:abc".into());
+    let refused = decide(&found).unwrap_err();
+    assert_eq!(
+        refused.msg,
+        "VM 101 (web1): its address belongs to a system with a host key that is not this installation's (192.0.2.11: ssh-ed25519 \
+         SHA256:abc); nothing was done to it"
+    );
+    let hint = refused.hint.unwrap();
+    assert!(
+        hint.contains("finish by hand") && hint.contains("nixos_vm_confirm_destroy=web1"),
+        "{hint}"
+    );
+}
+
+#[test]
+fn due_steps() {
+    assert_eq!(Decision::Create.due(), Step::SIX);
+    assert_eq!(
+        Decision::Finalize(record(Phase::Installed)).due(),
+        [Step::Finalize]
+    );
+    assert_eq!(Decision::Converge(record(Phase::Done)).due(), []);
+}
+
+// --- histories -------------------------------------------------------------------------------------
+
+/// What is on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Blank,
+    Half,
+    /// A system that this installation put there.
+    Ours,
+    /// What somebody else put there.
+    Theirs,
+}
+
+/// A disk; `ours` if this installation made it, `booted` if a system on it ever ran.
+#[derive(Clone, Copy, Debug)]
+struct Disk {
+    id: u8,
+    ours: bool,
+    content: Content,
+    booted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    Nothing,
+    /// The installer, with the key that this controller put into the seed.
+    Installer(u8),
+    System,
+    Theirs,
+}
+
+/// A VM with what a person can change of it.
+#[derive(Clone, Debug)]
+struct Machine {
+    vmid: u32,
+    uuid: u8,
+    generation: u32,
+    notes: Option<Record>,
+    runs: Runs,
+    disk: Disk,
+    installer: Option<&'static str>,
+    seed: Option<u8>,
+    first: First,
+}
+
+/// What a controller keeps.
+#[derive(Clone, Debug, Default)]
+struct Controller {
+    record: Option<Record>,
+    ended: bool,
+}
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A run by a controller that ends after so many writes.
+    Play(usize, u8),
+    DetachDrives,
+    AttachOtherIso,
+    DiskFirst,
+    Start,
+    Stop,
+    PowerLoss,
+    OtherDisk,
+    InstallByHand,
+    EraseNotes,
+    Snapshot,
+    Rollback,
+    Clone,
+    Quorum,
+}
+
+struct History {
+    machine: Option<Machine>,
+    controllers: [Controller; 2],
+    snapshot: Option<Machine>,
+    next: u32,
+    /// Disks that were formatted although they must not be.
+    lost: Vec<Disk>,
+}
+
+impl History {
+    fn new() -> Self {
+        Self {
+            machine: None,
+            controllers: [Controller::default(), Controller::default()],
+            snapshot: None,
+            next: 1,
+            lost: Vec::new(),
+        }
+    }
+
+    fn fresh(&mut self) -> u32 {
+        self.next += 1;
+        self.next
+    }
+
+    fn facts(&self, who: usize) -> Facts {
+        let mine = &self.controllers[who];
+        let mut facts = facts(Phase::Done);
+        facts.answer = Answer::NotAsked;
+        let Some(machine) = &self.machine else {
+            facts.vm = None;
+            return facts;
+        };
+        let matches = |record: &Record| {
+            record.vmid == machine.vmid && record.uuid == machine.uuid.to_string()
+        };
+        let record = machine
+            .notes
+            .clone()
+            .or_else(|| mine.record.clone().filter(|record| matches(record)));
+        facts.ended = mine.ended && record.is_some();
+        let generation = machine.generation.to_string();
+        *vm(&mut facts) = Vm {
+            object: "VM".into(),
+            vmid: machine.vmid,
+            running: machine.runs != Runs::Nothing,
+            template: false,
+            record: match record {
+                None => Recorded::None,
+                Some(record) if !matches(&record) => Recorded::Copied(record),
+                Some(record) if record.generation.as_ref() != Some(&generation) => {
+                    Recorded::RolledBack(record)
+                }
+                Some(record) => Recorded::Ours(record),
+            },
+            layout: Layout {
+                disk: Some(machine.disk.id.to_string()),
+                installer: machine.installer.map(str::to_owned),
+                seed: match machine.seed {
+                    Some(_) => Seed::Ours,
+                    None => Seed::None,
+                },
+                first: machine.first.clone(),
+            },
+        };
+        facts
+    }
+
+    /// What answers, told by the keys in the record, as every controller can.
+    fn answer(&self, facts: &Facts) -> Answer {
+        let record = match &facts.vm.as_ref().unwrap().record {
+            Recorded::Ours(record) | Recorded::RolledBack(record) => record,
+            Recorded::None | Recorded::Copied(_) => return Answer::NotAsked,
+        };
+        match self.machine.as_ref().unwrap().runs {
+            Runs::Nothing => Answer::Silent("off".into()),
+            Runs::Installer(key) if record.installer_key == Some(key.to_string()) => {
+                Answer::Installer
+            }
+            Runs::System => Answer::Installed,
+            Runs::Installer(_) | Runs::Theirs => Answer::Foreign("k".into()),
+        }
+    }
+
+    fn start(&mut self) {
+        let Some(machine) = &mut self.machine else {
+            return;
+        };
+        if machine.runs != Runs::Nothing {
+            return;
+        }
+        let disk = match machine.disk.content {
+            Content::Ours => Some(Runs::System),
+            Content::Theirs => Some(Runs::Theirs),
+            Content::Blank | Content::Half => None,
+        };
+        let installer = match (machine.installer, machine.seed) {
+            (Some("nixos"), Some(key)) => Some(Runs::Installer(key)),
+            (Some(_), _) => Some(Runs::Theirs),
+            (None, _) => None,
+        };
+        let (one, two) = match machine.first {
+            First::Installer => (installer, disk),
+            _ => (disk, installer),
+        };
+        machine.runs = one.or(two).unwrap_or(Runs::Nothing);
+        if machine.runs == disk.unwrap_or(Runs::Nothing) && machine.runs != Runs::Nothing {
+            machine.disk.booted = true;
+        }
+    }
+
+    /// A run of the play: it decides, and does what is due until it is cut off.
+    fn play(&mut self, who: usize, writes: u8, quorum: bool) {
+        let mut left = writes;
+        let mut step = move || {
+            left = left.saturating_sub(1);
+            left > 0
+        };
+        for _ in 0..4 {
+            let mut facts = self.facts(who);
+            let mut decision = decide(&facts);
+            if decision.as_ref().ok() == Some(&Decision::Ask) {
+                facts.answer = self.answer(&facts);
+                decision = decide(&facts);
+            }
+            match decision {
+                Ok(Decision::Create) => self.create(who),
+                Ok(Decision::Install(found)) => {
+                    if !self.install(
+                        who,
+                        found,
+                        facts.answer == Answer::Installer,
+                        quorum,
+                        &mut step,
+                    ) {
+                        return;
+                    }
+                }
+                Ok(Decision::Finalize(found)) => {
+                    self.finalize(found, quorum, &mut step);
+                    return;
+                }
+                // Converging starts it.
+                Ok(Decision::Converge(_)) => return self.start(),
+                Ok(Decision::Ask | Decision::Adopt) | Err(_) => return,
+            }
+            if !step() {
+                return;
+            }
+        }
+    }
+
+    fn create(&mut self, who: usize) {
+        let uuid = self.fresh() as u8;
+        let generation = self.fresh();
+        let disk = self.fresh() as u8;
+        let vmid = 100 + self.fresh();
+        let record = Record {
+            vmid,
+            uuid: uuid.to_string(),
+            generation: Some(generation.to_string()),
+            disk: Some(disk.to_string()),
+            installer: Some("nixos".into()),
+            installer_key: Some(who.to_string()),
+            ..record(Phase::Provisioning)
+        };
+        self.controllers[who] = Controller {
+            record: Some(record.clone()),
+            ended: false,
+        };
+        self.machine = Some(Machine {
+            vmid,
+            uuid,
+            generation,
+            notes: Some(record),
+            runs: Runs::Nothing,
+            disk: Disk {
+                id: disk,
+                ours: true,
+                content: Content::Blank,
+                booted: false,
+            },
+            installer: Some("nixos"),
+            seed: None,
+            first: First::Disk,
+        });
+    }
+
+    /// Whether the run goes on.
+    fn install(
+        &mut self,
+        who: usize,
+        found: Record,
+        answered: bool,
+        quorum: bool,
+        step: &mut impl FnMut() -> bool,
+    ) -> bool {
+        if !quorum {
+            return false;
+        }
+        let machine = self.machine.as_mut().unwrap();
+        if machine.runs != Runs::Nothing
+            && (found.phase == Phase::Installing || !answered || machine.seed != Some(who as u8))
+        {
+            machine.runs = Runs::Nothing;
+        }
+        let mut record = Record {
+            installer_key: Some(who.to_string()),
+            installer: Some("nixos".into()),
+            ..found
+        };
+        machine.notes = Some(record.clone());
+        machine.installer = Some("nixos");
+        machine.seed = Some(who as u8);
+        machine.first = if record.phase == Phase::Installing {
+            First::Installer
+        } else {
+            First::Disk
+        };
+        if !step() {
+            return false;
+        }
+        self.start();
+        let machine = self.machine.as_mut().unwrap();
+        if machine.runs != Runs::Installer(who as u8) || !step() {
+            return false;
+        }
+        self.controllers[who].ended = false;
+        record.phase = Phase::Installing;
+        machine.notes = Some(record.clone());
+        machine.first = First::Installer;
+        self.controllers[who].record = Some(record.clone());
+        if !step() {
+            return false;
+        }
+        // disko formats the disk.
+        if !machine.disk.ours
+            || machine.disk.booted
+            || matches!(machine.disk.content, Content::Theirs)
+        {
+            self.lost.push(machine.disk);
+        }
+        machine.disk.content = Content::Half;
+        if !step() {
+            return false;
+        }
+        // The end of nixos-anywhere, and the note of it on the controller, which nothing but a kill in between can part.
+        machine.disk.content = Content::Ours;
+        self.controllers[who].ended = true;
+        if !step() {
+            return false;
+        }
+        record.phase = Phase::Installed;
+        machine.notes = Some(record.clone());
+        self.controllers[who].record = Some(record);
+        true
+    }
+
+    fn finalize(&mut self, mut record: Record, quorum: bool, step: &mut impl FnMut() -> bool) {
+        if !quorum {
+            return;
+        }
+        let machine = self.machine.as_mut().unwrap();
+        record.phase = Phase::Installed;
+        machine.notes = Some(record.clone());
+        if !step() {
+            return;
+        }
+        machine.runs = Runs::Nothing;
+        machine.installer = None;
+        machine.seed = None;
+        machine.first = First::Disk;
+        if !step() {
+            return;
+        }
+        self.start();
+        let machine = self.machine.as_mut().unwrap();
+        if machine.runs == Runs::System && step() {
+            record.phase = Phase::Done;
+            machine.notes = Some(record);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Event::Play(who, writes) = event {
+            return self.play(who % 2, writes, true);
+        }
+        if matches!(event, Event::Quorum) {
+            return self.play(0, 200, false);
+        }
+        if matches!(event, Event::Start) {
+            return self.start();
+        }
+        let (uuid, generation, vmid) = (self.fresh() as u8, self.fresh(), 100 + self.fresh());
+        let disk = self.fresh() as u8;
+        let Some(machine) = &mut self.machine else {
+            return;
+        };
+        match event {
+            Event::DetachDrives => {
+                machine.installer = None;
+                machine.seed = None;
+            }
+            Event::AttachOtherIso => machine.installer = Some("debian"),
+            Event::DiskFirst => machine.first = First::Disk,
+            Event::Stop | Event::PowerLoss => machine.runs = Runs::Nothing,
+            Event::OtherDisk => {
+                machine.disk = Disk {
+                    id: disk,
+                    ours: false,
+                    content: Content::Theirs,
+                    booted: true,
+                };
+            }
+            Event::InstallByHand => {
+                if machine.runs == Runs::Theirs && machine.installer == Some("debian") {
+                    machine.disk.content = Content::Theirs;
+                }
+            }
+            Event::EraseNotes => machine.notes = None,
+            Event::Snapshot => self.snapshot = Some(machine.clone()),
+            Event::Rollback => {
+                if let Some(old) = self.snapshot.clone().filter(|old| old.uuid == machine.uuid) {
+                    // Everything of then, but the notes of now, and a new vmgenid. A disk that was in production stays one for us.
+                    let booted = machine.disk.booted;
+                    *machine = Machine {
+                        notes: machine.notes.clone(),
+                        generation,
+                        runs: Runs::Nothing,
+                        ..old
+                    };
+                    machine.disk.booted |= booted;
+                }
+            }
+            Event::Clone => {
+                machine.uuid = uuid;
+                machine.generation = generation;
+                machine.vmid = vmid;
+                machine.runs = Runs::Nothing;
+                machine.disk.id = disk;
+                machine.disk.ours = false;
+            }
+            Event::Play(..) | Event::Start | Event::Quorum => {}
+        }
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0..2_usize, 1..14_u8).prop_map(|(who, writes)| Event::Play(who, writes)),
+        3 => Just(Event::Start),
+        2 => Just(Event::Stop),
+        1 => Just(Event::PowerLoss),
+        2 => Just(Event::DetachDrives),
+        1 => Just(Event::AttachOtherIso),
+        2 => Just(Event::DiskFirst),
+        1 => Just(Event::OtherDisk),
+        1 => Just(Event::InstallByHand),
+        2 => Just(Event::EraseNotes),
+        2 => Just(Event::Snapshot),
+        2 => Just(Event::Rollback),
+        1 => Just(Event::Clone),
+        1 => Just(Event::Quorum),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_history_loses_a_disk(events in prop::collection::vec(event(), 1..24)) {
+        let mut history = History::new();
+        for event in &events {
+            history.happen(*event);
+            prop_assert!(history.lost.is_empty(), "{:?} was formatted", history.lost);
+        }
+    }
+
+    /// Whatever cut off the runs before, one that is not cut off finishes, if nobody else touched the machine.
+    #[test]
+    fn crashes_alone_never_need_a_person(
+        cuts in prop::collection::vec((0..2_usize, 1..14_u8, any::<bool>()), 0..8), last in 0..2_usize
+    ) {
+        let mut history = History::new();
+        for (who, writes, power) in cuts {
+            history.play(who, writes, true);
+            if power {
+                history.happen(Event::PowerLoss);
+            }
+        }
+        history.play(last, 200, true);
+        history.play(last, 200, true);
+        let machine = history.machine.as_ref().unwrap();
+        prop_assert_eq!(machine.notes.as_ref().unwrap().phase, Phase::Done);
+        prop_assert_eq!(machine.runs, Runs::System);
+        prop_assert!(history.lost.is_empty());
+    }
+}

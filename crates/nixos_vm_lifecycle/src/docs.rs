@@ -1,0 +1,112 @@
+//! What the module's documentation says beyond its options.
+
+use ansible_module::Documentation;
+
+pub fn documentation() -> Documentation {
+    Documentation {
+        short_description: "One step of a NixOS machine's life on Proxmox VE",
+        description: &[
+            "What the role C(nixos_vm) does, a step a task. Each step reads the machine, decides by what it finds, and calls the other \
+             modules of this collection.",
+            "Whose VM it is and how far its installation has come stands in a record, one line of the VM's notes, which names the VM by \
+             values that no clone and no rolled back snapshot has. Without that record nothing is changed, unless \
+             O(settings.adopt) says so; and nothing is ever installed onto such a VM.",
+        ],
+        notes: &[
+            "Runs on the controller: delegate it to V(localhost).",
+            "Supports check mode and diff mode.",
+        ],
+        requirements: &[
+            "ssh-keygen (OpenSSH)",
+            "nix and nixos-anywhere, for the installation",
+        ],
+        seealso: &[
+            "proxmox_iso",
+            "proxmox_nixos_vm",
+            "cloudinit_drive",
+            "nixos_anywhere_install",
+        ],
+        examples: r#"
+- name: Read the machine and decide what it needs
+  nixos_vm_lifecycle:
+    step: decide
+    host: "{{ inventory_hostname }}"
+    settings:
+      api_host: pve1.example.org
+      api_user: ansible@pve
+      api_token_id: deploy
+      api_token_secret: "{{ vault_pve_token }}"
+      name: web1
+      node: pve1
+      ip: 192.0.2.11/24
+      flake: github:me/infra#web1
+      installer_iso: /srv/iso/nixos-installer.iso
+  delegate_to: localhost
+  register: plan
+"#,
+        returns: r#"
+phase:
+  description: How far the machine has come; V(absent) if there is none.
+  returned: with O(step=decide)
+  type: str
+  sample: done
+due:
+  description: The steps that are due.
+  returned: with O(step=decide)
+  type: list
+  elements: str
+  sample: [image, upload, provision, boot, install, finalize]
+run:
+  description: This run, for the other steps of this play.
+  returned: with O(step=decide)
+  type: dict
+facts:
+  description: What later plays are told of the machine.
+  returned: with O(step=decide), O(step=provision) and O(step=finalize)
+  type: dict
+jobs:
+  description: A private directory for the job that builds the configuration beside the other steps.
+  returned: with O(step=decide)
+  type: str
+build_timeout:
+  description: The seconds that this job may take.
+  returned: with O(step=decide)
+  type: int
+mistakes:
+  description: What is wrong with the variables, or missing, one sentence each.
+  returned: when an installation is refused for it
+  type: list
+  elements: str
+status:
+  description: V(running) or V(stopped).
+  returned: for a finished machine
+  type: str
+pending:
+  description: Changes that wait for the next stop and start.
+  returned: for a finished machine
+  type: list
+  elements: dict
+restart_required:
+  description: Whether there are such changes.
+  returned: for a finished machine
+  type: bool
+volid:
+  description: The installer ISO on the storage.
+  returned: with O(step=upload)
+  type: str
+address:
+  description: The machine's address.
+  returned: with O(step=boot)
+  type: str
+phases:
+  description: The phases of the installation, with the seconds that each took.
+  returned: with O(step=install)
+  type: list
+  elements: dict
+log_path:
+  description: The log of the installation.
+  returned: with O(step=install)
+  type: str
+"#,
+    }
+}

@@ -1,0 +1,371 @@
+//! The SSH keys of one installation. They are made and checked by `ssh-keygen`, as the guests' own OpenSSH reads them.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use ansible_module::Failure;
+
+use crate::options::{KeyType, Settings};
+use crate::store::Installation;
+
+/// The key that logs in to the installer as root.
+pub const CLIENT: &str = "installer_client_key";
+/// The installer's host key.
+pub const INSTALLER: &str = "installer_host_key";
+
+/// The name of a host key of the installed system.
+pub fn host_key(key: KeyType) -> String {
+    format!("host_key_{}", key.name())
+}
+
+/// The files of private keys, and of public ones that are not needed once the machine is finished.
+pub fn temporary() -> Vec<String> {
+    let installer = [CLIENT, INSTALLER]
+        .into_iter()
+        .flat_map(|name| [name.to_owned(), format!("{name}.pub")]);
+    installer
+        .chain(KeyType::ALL.into_iter().map(host_key))
+        .collect()
+}
+
+/// A host key that the user brings.
+#[derive(Debug)]
+pub struct Given {
+    /// Where the user wrote it: a variable, with the path of the file.
+    pub origin: String,
+    /// The private key.
+    pub private: String,
+    /// The kind that its place says it is.
+    pub key: Option<KeyType>,
+}
+
+/// The host keys that the user brings: `nixos_vm_ssh_host_key`, and those among the extra files.
+///
+/// # Errors
+/// Every file that cannot be read, and every kind that is given twice.
+pub fn given(settings: &Settings) -> Result<Vec<Given>, Vec<String>> {
+    let mut found: Vec<Given> = Vec::new();
+    let mut mistakes = Vec::new();
+    let private = settings
+        .ssh_host_key
+        .as_ref()
+        .and_then(|key| key.private.as_ref());
+    if let Some(private) = private.filter(|private| !private.expose().trim().is_empty()) {
+        found.push(Given {
+            origin: "nixos_vm_ssh_host_key.private".into(),
+            private: private.expose().to_owned(),
+            key: None,
+        });
+    }
+    for key in KeyType::ALL {
+        let path = path_in_system(settings, key);
+        let mut read = |origin: String, file: &Path| match fs::read_to_string(file) {
+            Ok(private) => found.push(Given {
+                origin,
+                private,
+                key: Some(key),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                mistakes.push(format!("{origin}: cannot read {}: {error}", file.display()))
+            }
+        };
+        let single = settings
+            .extra_files
+            .iter()
+            .find(|file| clean(&file.path) == clean(&path));
+        if let Some(file) = single {
+            let origin = format!("nixos_vm_extra_files: {path}");
+            match (&file.src, &file.content) {
+                (Some(source), _) => read(origin, source),
+                (None, Some(content)) => found.push(Given {
+                    origin,
+                    private: content.as_str().unwrap_or_default().to_owned(),
+                    key: Some(key),
+                }),
+                (None, None) => {}
+            }
+        } else if let Some(tree) = &settings.extra_files_dir {
+            let file = tree.join(path.trim_start_matches('/'));
+            read(format!("nixos_vm_extra_files_dir: {path}"), &file);
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(found)
+    } else {
+        Err(mistakes)
+    }
+}
+
+/// Where the installed system has its host key of this kind.
+pub fn path_in_system(settings: &Settings, key: KeyType) -> String {
+    format!(
+        "{}/etc/ssh/ssh_host_{}_key",
+        settings.persist.trim_end_matches('/'),
+        key.name()
+    )
+}
+
+fn clean(path: &str) -> String {
+    path.split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+/// Make the keys that are missing, and take over those that the user brings. Keys that exist stay, so that an interrupted
+/// installation goes on with its own. Returns the names of what was made.
+///
+/// # Errors
+/// Kind `keys`: a key of the user's that OpenSSH cannot use, or no `ssh-keygen`.
+pub fn make(
+    installation: &Installation,
+    host: &str,
+    settings: &Settings,
+) -> Result<Vec<String>, Failure> {
+    installation.make()?;
+    let given = given(settings).map_err(|mistakes| Failure::new("keys", mistakes.join("; ")))?;
+    let mut made = Vec::new();
+    for (name, comment) in [
+        (CLIENT, format!("nixos-proxmox installer client of {host}")),
+        (INSTALLER, format!("nixos-proxmox installer of {host}")),
+    ] {
+        make_one(installation, name, KeyType::Ed25519, &comment, &mut made)?;
+    }
+    let mut brought = Vec::new();
+    for key in &given {
+        brought.push(adopt(installation, key, &mut made)?);
+    }
+    if given.is_empty() {
+        for key in &settings.ssh_host_key_types {
+            make_one(installation, &host_key(*key), *key, host, &mut made)?;
+        }
+    } else {
+        // Of another kind than the user's, from a run before they were given.
+        let others: Vec<String> = KeyType::ALL
+            .into_iter()
+            .filter(|key| !brought.contains(key))
+            .flat_map(|key| [host_key(key), format!("{}.pub", host_key(key))])
+            .collect();
+        installation.remove(&others)?;
+    }
+    Ok(made)
+}
+
+fn make_one(
+    installation: &Installation,
+    name: &str,
+    key: KeyType,
+    comment: &str,
+    made: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let public = format!("{name}.pub");
+    // The public half is the last to appear: where it is, the private one belongs to it.
+    if installation.read(name).is_some() && installation.read(&public).is_some() {
+        return Ok(());
+    }
+    let scratch = scratch(installation)?;
+    let file = scratch.path().join("key");
+    let bits: &[&str] = match key {
+        KeyType::Rsa => &["-b", "4096"],
+        _ => &[],
+    };
+    let mut command = Command::new("ssh-keygen");
+    command
+        .args(["-q", "-t", key.name(), "-N", "", "-C", comment])
+        .args(bits)
+        .arg("-f")
+        .arg(&file);
+    run(command, &format!("make {name}"))?;
+    put(installation, &file, name)?;
+    made.push(name.to_owned());
+    Ok(())
+}
+
+/// Take over a host key of the user's; returns its kind.
+fn adopt(
+    installation: &Installation,
+    given: &Given,
+    made: &mut Vec<String>,
+) -> Result<KeyType, Failure> {
+    let (text, public, key) = checked(installation, given)?;
+    let name = host_key(key);
+    if installation.read(&format!("{name}.pub")).as_deref() == Some(public.trim())
+        && installation.read(&name).is_some()
+    {
+        return Ok(key);
+    }
+    // What was installed has another host key.
+    installation.remove(&["closure".to_owned()])?;
+    let scratch = scratch(installation)?;
+    let file = scratch.path().join("key");
+    private_file(&file, &text)?;
+    private_file(&scratch.path().join("key.pub"), &public)?;
+    put(installation, &file, &name)?;
+    made.push(name);
+    Ok(key)
+}
+
+/// The key as OpenSSH reads it, its public half, and its kind.
+fn checked(
+    installation: &Installation,
+    given: &Given,
+) -> Result<(String, String, KeyType), Failure> {
+    let refuse = |why: &str| {
+        Failure::new("keys", format!("{}: {why}", given.origin))
+            .object(&given.origin)
+            .hint("give a private key in OpenSSH's format without a passphrase (ssh-keygen -t ed25519 -N '')")
+    };
+    // Text from a vault may have other line ends, and may have lost the last one.
+    let text = given.private.replace("\r\n", "\n");
+    let text = format!("{}\n", text.trim());
+    let scratch = scratch(installation)?;
+    let file = scratch.path().join("key");
+    private_file(&file, &text)?;
+    let mut command = Command::new("ssh-keygen");
+    command.args(["-y", "-P", "", "-f"]).arg(&file);
+    let public = run(command, "read the key")
+        .map_err(|_| refuse("is not a private key that OpenSSH can use"))?;
+    let key = match public.split_whitespace().next().unwrap_or_default() {
+        "ssh-ed25519" => KeyType::Ed25519,
+        "ssh-rsa" => KeyType::Rsa,
+        kind if kind.starts_with("ecdsa-sha2-") => KeyType::Ecdsa,
+        kind => {
+            return Err(refuse(&format!(
+                "a key of the type {kind} cannot be a host key here"
+            )));
+        }
+    };
+    match given.key {
+        Some(expected) if expected != key => Err(refuse(&format!(
+            "is a key of the type {}, and its name says {}",
+            key.name(),
+            expected.name()
+        ))),
+        _ => Ok((text, public, key)),
+    }
+}
+
+/// Check the host keys that the user brings, without keeping anything.
+pub fn check(settings: &Settings) -> Vec<String> {
+    let given = match given(settings) {
+        Ok(given) => given,
+        Err(mistakes) => return mistakes,
+    };
+    let Ok(dir) = tempfile::tempdir() else {
+        return Vec::new();
+    };
+    let nowhere = crate::store::Store::new(dir.path().to_owned()).installation("check");
+    let mut kinds: Vec<(KeyType, &str)> = Vec::new();
+    let mut mistakes = Vec::new();
+    for key in &given {
+        let checked = nowhere.make().and_then(|()| checked(&nowhere, key));
+        match checked {
+            Ok((.., kind)) => match kinds.iter().find(|(other, _)| *other == kind) {
+                Some((_, first)) => mistakes.push(format!(
+                    "{}: the {} host key is given by {first} too; give it once",
+                    key.origin,
+                    kind.name()
+                )),
+                None => kinds.push((kind, &key.origin)),
+            },
+            Err(failure) => mistakes.push(match failure.hint {
+                Some(hint) => format!("{}; {hint}", failure.msg),
+                None => failure.msg,
+            }),
+        }
+    }
+    mistakes
+}
+
+/// The public host keys of the installed system, `TYPE BASE64`.
+pub fn installed(installation: &Installation) -> Vec<String> {
+    KeyType::ALL
+        .into_iter()
+        .filter_map(|key| public(installation, &host_key(key)))
+        .collect()
+}
+
+/// The public half of a key, `TYPE BASE64` without its comment.
+pub fn public(installation: &Installation, name: &str) -> Option<String> {
+    let text = installation.read(&format!("{name}.pub"))?;
+    Some(without_comment(&text))
+}
+
+/// `TYPE BASE64` of a public key.
+pub fn without_comment(key: &str) -> String {
+    key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn scratch(installation: &Installation) -> Result<tempfile::TempDir, Failure> {
+    remove_stale(installation);
+    tempfile::Builder::new()
+        .prefix("making.")
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(installation.dir())
+        .map_err(|error| crate::store::failed("make a directory in", installation.dir(), &error))
+}
+
+/// What a killed run left.
+fn remove_stale(installation: &Installation) {
+    let entries = fs::read_dir(installation.dir())
+        .into_iter()
+        .flatten()
+        .flatten();
+    for entry in entries {
+        if entry.file_name().to_string_lossy().starts_with("making.") {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn private_file(path: &Path, text: &str) -> Result<(), Failure> {
+    let write = || {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        io::Write::write_all(&mut file, text.as_bytes())
+    };
+    write().map_err(|error: io::Error| crate::store::failed("write", path, &error))
+}
+
+/// Move a key pair into place, the public half last.
+fn put(installation: &Installation, file: &Path, name: &str) -> Result<(), Failure> {
+    let public = format!("{name}.pub");
+    installation.remove(std::slice::from_ref(&public))?;
+    for (from, to) in [
+        (file.to_owned(), name),
+        (file.with_extension("pub"), public.as_str()),
+    ] {
+        let to = installation.path(to);
+        fs::rename(&from, &to).map_err(|error| crate::store::failed("write", &to, &error))?;
+    }
+    Ok(())
+}
+
+fn run(mut command: Command, what: &str) -> Result<String, Failure> {
+    let output = command
+        .stdin(Stdio::null())
+        .env("SSH_ASKPASS_REQUIRE", "never")
+        .output()
+        .map_err(|error| {
+            Failure::new(
+                "tool_missing",
+                format!("ssh-keygen: cannot {what}: {error}"),
+            )
+            .hint("install OpenSSH's client on the controller")
+        })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Failure::new(
+            "keys",
+            format!("ssh-keygen: cannot {what}: {said}"),
+        ));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

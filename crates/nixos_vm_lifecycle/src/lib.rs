@@ -1,0 +1,58 @@
+//! The Ansible module `nixos_vm_lifecycle`: what the role `nixos_vm` does with a machine, decided here.
+//!
+//! `options` are the role's variables, `world` reads what is, `decide` (pure) says what to do, `steps/` does it by calling the other
+//! modules as libraries. `store`, `keys`, `known_hosts` and `claims` are what the controller keeps.
+
+mod answer;
+mod claims;
+mod context;
+mod decide;
+#[cfg(test)]
+mod decide_tests;
+mod docs;
+mod keys;
+mod known_hosts;
+mod machine;
+pub mod options;
+mod permissions;
+mod steps;
+mod store;
+mod world;
+
+use ansible_module::{Documentation, Failure, Module, Outcome, Task};
+
+use crate::context::Context;
+use crate::options::{Options, Step};
+use crate::world::World;
+
+/// The module.
+pub struct NixosVmLifecycle;
+
+impl Module for NixosVmLifecycle {
+    const NAME: &'static str = "nixos_vm_lifecycle";
+    const VARIABLES: Option<(&'static str, &'static str)> = Some(("settings", options::PREFIX));
+    type Options = Options;
+
+    fn documentation() -> Documentation {
+        docs::documentation()
+    }
+
+    async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+        let context = Context::new(&options, &task)?;
+        if options.step == Step::Build {
+            return steps::install::build(&context).await;
+        }
+        let world = World::read(&context).await?;
+        let node = world.node(&context);
+        match options.step {
+            Step::Decide | Step::Build => steps::decide::run(&context, world).await,
+            Step::Image => steps::image::run(&context, &node).await,
+            Step::Upload => steps::upload::run(&context, &node).await,
+            Step::Provision => steps::provision::run(&context, world).await,
+            Step::Boot => steps::boot::run(&context, world).await,
+            Step::Install => steps::install::run(&context, world).await,
+            Step::Finalize => steps::finalize::run(&context, world).await,
+            Step::Destroy => steps::destroy::run(&context, world).await,
+        }
+    }
+}

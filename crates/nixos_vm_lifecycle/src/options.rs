@@ -1,0 +1,505 @@
+//! The options of the module. The suboptions of `settings` are the variables of the role `nixos_vm`, without their prefix; their doc
+//! comments are the documentation of both.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ansible_module::Secret;
+use pve_module::Connection;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The prefix of the role's variables.
+pub const PREFIX: &str = "nixos_vm_";
+
+/// What a task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Read the machine, check the variables and return the steps that are due. Changes nothing.
+    Decide,
+    /// Build the configuration on the controller, beside the other steps. Changes nothing but the Nix store.
+    Build,
+    /// Have the installer ISO at hand: build it, resolve the release, or find the file.
+    Image,
+    /// Put the installer ISO on the storage.
+    Upload,
+    /// Create the VM or converge it, with its seed.
+    Provision,
+    /// Start the VM and wait until its installer answers with the known host key.
+    Boot,
+    /// Install the flake with nixos-anywhere.
+    Install,
+    /// Detach installer and seed, start the installed system and verify it.
+    Finalize,
+    /// Remove the VM with its disks, and what the controller keeps of it.
+    Destroy,
+}
+
+impl Step {
+    /// The six steps, in their order.
+    pub const SIX: [Self; 6] = [
+        Self::Image,
+        Self::Upload,
+        Self::Provision,
+        Self::Boot,
+        Self::Install,
+        Self::Finalize,
+    ];
+
+    /// The step's name, which is its tag in the role.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Decide => "decide",
+            Self::Build => "build",
+            Self::Image => "image",
+            Self::Upload => "upload",
+            Self::Provision => "provision",
+            Self::Boot => "boot",
+            Self::Install => "install",
+            Self::Finalize => "finalize",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
+/// The options of the module.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Options {
+    /// What to do.
+    pub step: Step,
+
+    /// The inventory host whose machine it is: C(inventory_hostname).
+    pub host: String,
+
+    /// The variables of the role, without C(nixos_vm_).
+    pub settings: Settings,
+
+    /// What C(step=decide) returned as RV(run) in this play. The other steps need it, so that a run whose machine was taken over stops.
+    pub run: Option<Run>,
+
+    /// A file to which progress is written as JSON lines.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub progress_path: Option<PathBuf>,
+}
+
+/// One run of the play at one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct Run {
+    /// The installation.
+    pub installation: String,
+    /// This run.
+    pub id: String,
+    /// The run that was found at work, which this one takes the machine over from.
+    pub found: Option<String>,
+}
+
+/// Where the installer ISO comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InstallerSource {
+    /// A file on the controller.
+    #[default]
+    Path,
+    /// An address, which the node downloads.
+    Url,
+    /// Nix on the controller builds it.
+    Build,
+    /// A file of a release on GitHub, through the controller and straight onto the storage.
+    Release,
+}
+
+/// What an installed machine shall be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Power {
+    /// It runs.
+    #[default]
+    Started,
+    /// It is shut down.
+    Stopped,
+}
+
+/// When a finished machine is restarted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// Never: changes that need it are reported as pending.
+    #[default]
+    Never,
+    /// When Proxmox VE holds changes back until then.
+    IfNeeded,
+}
+
+/// What becomes of the cloud-init drive after the installation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Cloudinit {
+    /// It is removed, with all that Proxmox VE keeps for it.
+    #[default]
+    Remove,
+    /// The system keeps a drive of Proxmox VE's own kind, with its addresses and O(settings.authorized_keys), and without the
+    /// installer's keys.
+    Keep,
+}
+
+/// An SSH host key of the installed system.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct SshHostKey {
+    /// The private key in OpenSSH's format, without a passphrase.
+    pub private: Option<Secret>,
+    /// The public key. Needed only to finish an installation whose record does not have it.
+    pub public: Option<String>,
+}
+
+/// A kind of SSH host key.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyType {
+    /// Ed25519.
+    Ed25519,
+    /// RSA with 4096 bits.
+    Rsa,
+    /// ECDSA on the curve P-256.
+    Ecdsa,
+}
+
+impl KeyType {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ed25519, Self::Rsa, Self::Ecdsa];
+
+    /// The name that `ssh-keygen -t` and the names of host key files have.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "ed25519",
+            Self::Rsa => "rsa",
+            Self::Ecdsa => "ecdsa",
+        }
+    }
+}
+
+/// A file for the installed system.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct ExtraFile {
+    /// Absolute path in the new system.
+    pub path: String,
+    /// Its content, which is a secret. A dict or list is written as JSON.
+    #[schemars(extend("x-ansible" = {"no_log": true}))]
+    pub content: Option<Value>,
+    /// A file on the controller to copy.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub src: Option<PathBuf>,
+    /// Its mode, in octal and quoted.
+    pub mode: Option<String>,
+    /// Its owner there, best in numbers. Default is root.
+    pub owner: Option<String>,
+}
+
+/// A key for disk encryption.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+pub struct DiskKey {
+    /// Where disko expects it on the installer.
+    pub remote: String,
+    /// The file on the controller.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub local: PathBuf,
+}
+
+/// The variables of the role.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Settings {
+    /// Where the API is and who asks.
+    #[serde(flatten)]
+    pub connection: Connection,
+
+    // --- The machine ---
+    /// The VM's name, a DNS name. The role's default is the short name of the inventory host.
+    pub name: Option<String>,
+    /// The VM's ID. Without it the VM is found by its name, and a new one gets the next free ID.
+    pub vmid: Option<u32>,
+    /// The VMIDs from which a new VM gets its ID, for example V(200-299).
+    pub vmid_range: Option<String>,
+    /// Node on which a new VM is created.
+    pub node: Option<String>,
+    /// The pool of the VM.
+    pub pool: Option<String>,
+    /// What an installed machine shall be.
+    #[serde(default)]
+    pub state: Power,
+    /// When a finished machine is restarted.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Manage a VM that this role did not make, or that another inventory host made: converge the options that are set, add tags and
+    /// notes. Nothing is ever installed onto it.
+    #[serde(default)]
+    pub adopt: bool,
+    /// Memory in MiB. A new VM gets V(2048) if it is not set.
+    pub memory: Option<u64>,
+    /// Memory in MiB while the machine is being installed; given back afterwards. Default is O(settings.memory).
+    pub install_memory: Option<u64>,
+    /// Cores per socket. A new VM gets V(2).
+    pub cores: Option<u32>,
+    /// CPU sockets.
+    pub sockets: Option<u32>,
+    /// CPU type with its flags. A new VM gets V(x86-64-v2-AES).
+    pub cpu: Option<String>,
+    /// Firmware, V(seabios) or V(ovmf). A new VM gets V(seabios).
+    pub bios: Option<String>,
+    /// Machine type, such as V(q35).
+    pub machine: Option<String>,
+    /// The disk of the EFI variables. A new VM with V(ovmf) gets one on O(settings.disks_storage).
+    pub efidisk0: Option<Value>,
+    /// The disk of the TPM's state.
+    pub tpmstate0: Option<Value>,
+    /// The guest agent. A new VM gets V(enabled=1).
+    pub agent: Option<String>,
+    /// Serial ports. A new VM gets V({serial0: socket}).
+    pub serial: Option<BTreeMap<String, String>>,
+    /// SCSI controller. A new VM gets V(virtio-scsi-single).
+    pub scsihw: Option<String>,
+    /// Storage of the disk of a new VM.
+    #[serde(default = "default_disks_storage")]
+    pub disks_storage: String,
+    /// Size in GiB of the disk of a new VM. A larger value grows the disk.
+    pub disk_size: Option<u64>,
+    /// SCSI disks, as M(proxmox_nixos_vm) takes them. A new VM gets V(scsi0) of O(settings.disk_size) if no disk is described.
+    pub scsi: Option<BTreeMap<String, Value>>,
+    /// VirtIO block disks.
+    pub virtio: Option<BTreeMap<String, Value>>,
+    /// SATA disks.
+    pub sata: Option<BTreeMap<String, Value>>,
+    /// The disk that NixOS is installed onto and boots from. It must be a new one. Default is the one with the lowest number of
+    /// O(settings.scsi), then O(settings.virtio), then O(settings.sata).
+    pub boot_disk: Option<String>,
+    /// Drives and disks to remove from a finished machine. They are kept as unused volumes.
+    #[serde(default)]
+    pub remove_disks: Vec<String>,
+    /// NICs, as M(proxmox_nixos_vm) takes them. A new VM gets V({net0: "virtio,bridge=vmbr0"}).
+    pub net: Option<BTreeMap<String, Value>>,
+    /// Whether the VM is started with its node. A new VM gets V(true).
+    pub onboot: Option<bool>,
+    /// Tags that the VM shall have, one an item. Other tags are left alone.
+    pub tags: Option<Vec<String>>,
+    /// Notes of the VM. If they are not set, the notes that there are stay.
+    pub description: Option<String>,
+    /// Any other option of a Proxmox VE VM.
+    pub config: Option<BTreeMap<String, Value>>,
+    /// More options of M(proxmox_nixos_vm).
+    pub vm_options: Option<Map<String, Value>>,
+    /// The same for one host, merged over O(settings.vm_options).
+    pub host_vm_options: Option<Map<String, Value>>,
+
+    // --- Its network, while the installer runs ---
+    /// Address and prefix length of the first NIC, or V(dhcp). Required to install a machine.
+    pub ip: Option<String>,
+    /// Default gateway of the installer.
+    pub gateway: Option<String>,
+    /// Name servers of the installer.
+    pub nameservers: Option<Vec<String>>,
+    /// Search domains of the installer.
+    pub searchdomains: Option<Vec<String>>,
+    /// Addresses of the other NICs, V(ipconfig1) and so on, as M(cloudinit_drive) takes them.
+    pub ipconfig: Option<BTreeMap<String, Value>>,
+    /// More user-data for the installer, a dict that is merged with what the role needs.
+    #[schemars(extend("x-ansible" = {"no_log": true}))]
+    pub user_data: Option<Map<String, Value>>,
+    /// Where the controller reaches the machine by SSH. Default is C(ansible_host), or the address of O(settings.ip).
+    pub address: Option<String>,
+    /// What the guest agent told; set by the role.
+    pub guest_address: Option<String>,
+    /// Port of SSH at that address.
+    #[serde(default = "default_ssh_port")]
+    pub ssh_port: u16,
+    /// More options of M(cloudinit_drive) for the installer's seed.
+    pub seed_options: Option<Map<String, Value>>,
+    /// The same for one host, merged over O(settings.seed_options).
+    pub host_seed_options: Option<Map<String, Value>>,
+    /// What becomes of the cloud-init drive after the installation.
+    #[serde(default)]
+    pub cloudinit: Cloudinit,
+
+    // --- The installer ISO ---
+    /// Where the installer ISO comes from.
+    #[serde(default)]
+    pub installer_source: InstallerSource,
+    /// Path of the ISO on the controller, or its URL.
+    pub installer_iso: Option<String>,
+    /// Flake reference of the ISO, for V(build).
+    #[serde(default = "default_installer_flake")]
+    pub installer_flake: String,
+    /// Machines that may build it, as Nix's setting C(builders) takes them.
+    #[serde(default)]
+    pub installer_builders: String,
+    /// Repository of the release, C(OWNER/NAME).
+    #[serde(default = "default_installer_repo")]
+    pub installer_repo: String,
+    /// Tag of the release.
+    #[serde(default = "default_installer_tag")]
+    pub installer_tag: String,
+    /// Pattern that the name of one file of the release fits.
+    #[serde(default = "default_installer_asset")]
+    pub installer_asset: String,
+    /// Address of GitHub's API, of GitHub Enterprise or of a mirror.
+    #[serde(default = "default_installer_api_url")]
+    pub installer_api_url: String,
+    /// Token for a private repository or a higher rate limit.
+    pub installer_token: Option<Secret>,
+    /// Checksum of the ISO, C(sha256:HEX).
+    pub installer_checksum: Option<String>,
+    /// Name of the ISO on the storage. Default is the source's own.
+    pub installer_name: Option<String>,
+    /// Storage for the installer ISO and the seed ISO.
+    #[serde(default = "default_iso_storage")]
+    pub iso_storage: String,
+    /// Drive that the seed ISO is attached to.
+    #[serde(default = "default_seed_drive")]
+    pub seed_drive: String,
+    /// Drive that the installer ISO is attached to.
+    #[serde(default = "default_installer_drive")]
+    pub installer_drive: String,
+    /// More options of M(proxmox_iso).
+    pub iso_options: Option<Map<String, Value>>,
+    /// The same for one host, merged over O(settings.iso_options).
+    pub host_iso_options: Option<Map<String, Value>>,
+
+    // --- What is installed ---
+    /// A flake reference and the name of its NixOS configuration. Required to install a machine.
+    pub flake: Option<String>,
+    /// Where the system is built: V(auto), V(local) or V(remote).
+    #[serde(default = "default_build_on")]
+    pub build_on: String,
+    /// Tree that is copied to the root of the new system.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub extra_files_dir: Option<PathBuf>,
+    /// Single files for the new system, over those of the tree.
+    #[serde(default)]
+    pub extra_files: Vec<ExtraFile>,
+    /// Directory that outlives the new system's root file system, such as V(/persist). The host key is put below it.
+    #[serde(default)]
+    pub persist: String,
+    /// Files that the disk layout needs.
+    #[serde(default)]
+    pub disk_encryption_keys: Vec<DiskKey>,
+    /// More options of M(nixos_anywhere_install).
+    pub install_options: Option<Map<String, Value>>,
+    /// The same for one host, merged over O(settings.install_options).
+    pub host_install_options: Option<Map<String, Value>>,
+    /// Directory searched first for C(nix) and C(nixos-anywhere).
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub tools_path: Option<PathBuf>,
+    /// Seconds that the installation may take.
+    #[serde(default = "default_install_timeout")]
+    pub install_timeout: u64,
+    /// Seconds that each boot may take.
+    #[serde(default = "default_boot_timeout")]
+    pub boot_timeout: u64,
+    /// How many machines are installed at the same time; V(0) for as many as Ansible has forks.
+    #[serde(default)]
+    pub parallel_installs: u64,
+
+    // --- Identity ---
+    /// An SSH host key of the installed system. Without it, keys of O(settings.ssh_host_key_types) are made.
+    pub ssh_host_key: Option<SshHostKey>,
+    /// The kinds of host keys to make.
+    #[serde(default = "default_key_types")]
+    pub ssh_host_key_types: Vec<KeyType>,
+    /// Public keys that may log in to the installer as root, beside the role's own short-lived one.
+    #[serde(default)]
+    pub authorized_keys: Vec<String>,
+    /// Who logs in to the installed system to verify it.
+    #[serde(default = "default_ssh_user")]
+    pub ssh_user: String,
+    /// Private key for that login. Without any, an SSH agent's keys are tried.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub ssh_private_key_file: Option<PathBuf>,
+    /// The same as a text, for example from a vault.
+    pub ssh_private_key: Option<Secret>,
+
+    // --- On the controller ---
+    /// Directory of the hosts' state directories.
+    #[serde(default = "default_state_root")]
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub state_root: PathBuf,
+    /// Directory of this host: keys while they are needed, the known host key, logs. Default is a directory below
+    /// O(settings.state_root) with the host's name.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub state_dir: Option<PathBuf>,
+    /// File that the machine's host key is written to. Default is C(known_hosts) in O(settings.state_dir).
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub known_hosts: Option<PathBuf>,
+
+    // --- Removal, and what the role returns ---
+    /// The inventory host's name or the VMID again, or a list of them. Nothing is destroyed without it.
+    pub confirm_destroy: Option<Value>,
+    /// Set by the role for later plays: the installed system's public host keys.
+    pub host_keys: Option<Value>,
+    /// Set by the role for later plays: the store path of the installed system.
+    pub closure: Option<Value>,
+}
+
+fn default_disks_storage() -> String {
+    "local-lvm".into()
+}
+
+fn default_ssh_port() -> u16 {
+    22
+}
+
+fn default_installer_flake() -> String {
+    "github:nixos-proxmox/nixos-proxmox#installer-iso".into()
+}
+
+fn default_installer_repo() -> String {
+    "AnarchoBooleanism/nixos-cloud-init-installer".into()
+}
+
+fn default_installer_tag() -> String {
+    "latest".into()
+}
+
+fn default_installer_asset() -> String {
+    "nixos-cloud-init-installer-*-x86_64.iso".into()
+}
+
+fn default_installer_api_url() -> String {
+    "https://api.github.com".into()
+}
+
+fn default_iso_storage() -> String {
+    "local".into()
+}
+
+fn default_seed_drive() -> String {
+    "ide0".into()
+}
+
+fn default_installer_drive() -> String {
+    "ide2".into()
+}
+
+fn default_build_on() -> String {
+    "local".into()
+}
+
+fn default_install_timeout() -> u64 {
+    3600
+}
+
+fn default_boot_timeout() -> u64 {
+    600
+}
+
+fn default_key_types() -> Vec<KeyType> {
+    vec![KeyType::Ed25519]
+}
+
+fn default_ssh_user() -> String {
+    "root".into()
+}
+
+fn default_state_root() -> PathBuf {
+    "~/.local/state/nixos-proxmox".into()
+}

@@ -1,0 +1,142 @@
+//! The privileges that later steps need, compared with those that the caller has.
+
+use deadline::Deadline;
+use pve_client::Client;
+use serde_json::{Map, Value};
+
+use crate::options::Settings;
+
+/// What a VM needs on `/vms` (or its pool) from its creation to its end.
+const VM: [&str; 11] = [
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.Config.CDROM",
+    "VM.Config.CPU",
+    "VM.Config.Cloudinit",
+    "VM.Config.Disk",
+    "VM.Config.HWType",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+    "VM.PowerMgmt",
+];
+
+/// What is missing, one sentence each. Nothing if the caller's privileges cannot be read.
+pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) -> Vec<String> {
+    let Ok(answer) = client.get("/access/permissions", &[], deadline).await else {
+        return Vec::new();
+    };
+    let Some(permissions) = answer.as_object() else {
+        return Vec::new();
+    };
+    let mut lacking: Vec<String> = Vec::new();
+    let vms = match (&settings.pool, settings.vmid) {
+        (Some(pool), _) => format!("/pool/{pool}"),
+        (None, Some(vmid)) => format!("/vms/{vmid}"),
+        (None, None) => "/vms".into(),
+    };
+    let mut need = |path: &str, any_of: &[&str], what: &str| {
+        let has = any_of.iter().any(|privilege| {
+            permits(permissions, path, privilege)
+                || (path.starts_with("/pool/") && permits(permissions, "/vms", privilege))
+        });
+        if !has {
+            lacking.push(format!("{} on {path} ({what})", any_of.join(" or ")));
+        }
+    };
+    for privilege in VM {
+        need(&vms, &[privilege], "to make and start the VM");
+    }
+    if settings.asks_for_address() {
+        need(
+            &vms,
+            &["VM.GuestAgent.Audit", "VM.Monitor"],
+            "nixos_vm_ip: dhcp asks the guest agent",
+        );
+    }
+    let iso = format!("/storage/{}", settings.iso_storage);
+    need(
+        &iso,
+        &["Datastore.AllocateTemplate"],
+        "nixos_vm_iso_storage: to upload the installer and the seed",
+    );
+    need(
+        &iso,
+        &["Datastore.Allocate"],
+        "nixos_vm_iso_storage: to delete the seed",
+    );
+    if settings.scsi.is_none() && settings.virtio.is_none() && settings.sata.is_none() {
+        let disks = format!("/storage/{}", settings.disks_storage);
+        need(
+            &disks,
+            &["Datastore.AllocateSpace", "Datastore.Allocate"],
+            "nixos_vm_disks_storage: to make the disk",
+        );
+    }
+    if lacking.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "{} lacks privileges: {}; docs/privileges.md has the roles and the commands that grant them",
+        client.caller(),
+        lacking.join(", ")
+    )]
+}
+
+/// Whether the caller has a privilege on a path. The nearest path above that has permissions of its own counts, and only what
+/// propagates from there (PVE::AccessControl).
+fn permits(permissions: &Map<String, Value>, path: &str, privilege: &str) -> bool {
+    let mut at = path;
+    loop {
+        if let Some(own) = permissions.get(at).and_then(Value::as_object) {
+            return match own.get(privilege) {
+                None => false,
+                Some(_) if at == path => true,
+                Some(propagates) => {
+                    propagates.as_u64() == Some(1) || propagates.as_bool() == Some(true)
+                }
+            };
+        }
+        if at == "/" {
+            return false;
+        }
+        at = match at.rsplit_once('/') {
+            Some(("", _)) | None => "/",
+            Some((above, _)) => above,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_path_counts() {
+        let permissions = json!({
+            "/": {"Sys.Audit": 1}, "/vms": {"VM.Audit": 1, "VM.Allocate": 0}, "/vms/100": {"VM.PowerMgmt": 1},
+            "/storage": {"Datastore.Audit": 1},
+        });
+        let permissions = permissions.as_object().unwrap();
+        for (path, privilege, expected) in [
+            ("/vms", "VM.Audit", true),
+            ("/vms/101", "VM.Audit", true),
+            ("/vms/101", "VM.Allocate", false),
+            ("/vms", "VM.Allocate", true),
+            // An entry on a deeper path replaces what comes from above.
+            ("/vms/100", "VM.Audit", false),
+            ("/vms/100", "VM.PowerMgmt", true),
+            ("/nodes/pve", "Sys.Audit", true),
+            ("/storage/local", "Datastore.Audit", true),
+            ("/storage/local", "Datastore.Allocate", false),
+        ] {
+            assert_eq!(
+                permits(permissions, path, privilege),
+                expected,
+                "{path} {privilege}"
+            );
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Step 4: the VM runs the installer, which answers with the host key that this installation gave it.
+
+use std::time::Duration;
+
+use ansible_module::{Failure, Outcome};
+use pve_module::record::Phase;
+use serde_json::json;
+
+use super::{change, out_of_turn, summed};
+use crate::context::Context;
+use crate::keys;
+use crate::machine::Args;
+use crate::world::{World, address};
+
+/// Start it and wait.
+///
+/// # Errors
+/// Kind `occupied` when the address answers before the VM runs, and those of the modules that are called.
+pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
+    let settings = context.settings();
+    if context.task.check_mode && world.vm.is_none() {
+        return Ok(Outcome::changed("would start the installer"));
+    }
+    super::install::failed_build(&world)?;
+    let (vmid, running) = (
+        world.vmid(),
+        world.facts.vm.as_ref().is_some_and(|vm| vm.running),
+    );
+    let decision = world.decide(context).await?;
+    let Some(record) = decision
+        .record()
+        .filter(|record| record.phase.unfinished() && record.phase != Phase::Installed)
+        .cloned()
+    else {
+        return Err(out_of_turn(
+            &world,
+            &decision,
+            "the installer was to be started",
+        ));
+    };
+    let phases = [Phase::Creating, Phase::Provisioning, Phase::Installing];
+    if !running && !context.task.check_mode {
+        unoccupied(context, &world).await?;
+    }
+    let mut start = Args::new();
+    start.insert("state".into(), "started".into());
+    start.insert("timeout".into(), settings.boot_timeout.into());
+    let started = change(context, vmid, start, &phases, None).await?;
+    if context.task.check_mode {
+        return Ok(started);
+    }
+    let installation = context.store.installation(&record.installation);
+    let deadline = context.boot_deadline();
+    let address = address(context, vmid, &deadline).await?;
+    let mut args = installer_login(context, &installation, &address);
+    args.insert("state".into(), "probed".into());
+    args.insert("expect".into(), "installer".into());
+    let left = deadline.remaining().max(Duration::from_secs(5)).as_secs();
+    args.insert("timeout".into(), left.into());
+    let probed = context.install(args, false).await?;
+    let msg = format!("{}; {}", started.msg, probed.msg);
+    Ok(summed(msg, &[started]).with("address", address))
+}
+
+/// How the installer is logged in to.
+pub fn installer_login(
+    context: &Context<'_>,
+    installation: &crate::store::Installation,
+    address: &str,
+) -> Args {
+    let settings = context.settings();
+    let mut args = Args::new();
+    args.insert("host".into(), address.into());
+    args.insert("port".into(), settings.ssh_port.into());
+    args.insert("user".into(), "root".into());
+    args.insert(
+        "private_key_file".into(),
+        json!(installation.path(keys::CLIENT)),
+    );
+    let key = keys::public(installation, keys::INSTALLER).unwrap_or_default();
+    args.insert("host_keys".into(), json!([key]));
+    args
+}
+
+/// Refuse an address that answers although the VM does not run: it is another machine's.
+async fn unoccupied(context: &Context<'_>, world: &World) -> Result<(), Failure> {
+    let Some(address) = context.settings().given_address() else {
+        return Ok(());
+    };
+    let question = world.question(context, address.clone());
+    if !question.occupied().await {
+        return Ok(());
+    }
+    // A port that is forwarded to the machine is open without it; only what speaks SSH is a machine.
+    let deadline = deadline::Deadline::after(Duration::from_secs(5));
+    match question.ask(&deadline).await {
+        crate::decide::Answer::Foreign(what) => Err(Failure::new(
+            "occupied",
+            format!(
+                "{address} port {}: answers although {} does not run, so the address belongs to another machine ({what})",
+                question.port, world.facts.name
+            ),
+        )
+        .object(address)
+        .hint("correct nixos_vm_ip (and ansible_host), or stop that machine")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,438 @@
+//! The step before all others: read the machine, say which steps are due, and name every mistake that can be known beforehand.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use ansible_module::{Failure, Outcome, Secret};
+use deadline::Deadline;
+use guest_ssh::{Identity, PublicKey};
+use proxmox_nixos_vm::ownership::Ownership;
+use pve_module::record::Phase;
+use serde_json::{Value, json};
+
+use super::{image, install, provision};
+use crate::answer::Question;
+use crate::claims::{self, Claim};
+use crate::context::Context;
+use crate::decide::Decision;
+use crate::keys;
+use crate::machine::{Args, bus_of};
+use crate::options::{InstallerSource, Run, Settings, Step};
+use crate::permissions;
+use crate::store::Installation;
+use crate::world::World;
+
+/// Decide.
+///
+/// # Errors
+/// Every mistake in the variables, a refusal of [`crate::decide::decide`], or what the installation would fail at later.
+pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
+    claims::claim(&context.options.host, &claimed(context, &world.cluster))?;
+    let decision = world.decide(context).await?;
+    if matches!(decision, Decision::Create | Decision::Install(_)) {
+        preflight(context, &world, &decision).await?;
+    }
+    let run = new_run(&decision)?;
+    let mut due: Vec<&str> = decision.due().into_iter().map(Step::name).collect();
+    let mut outcome = match &decision {
+        Decision::Converge(record) => {
+            let converged = provision::finished(context, &world, record, true).await?;
+            if converged.changed {
+                due.push(Step::Provision.name());
+            }
+            let mut outcome = Outcome::unchanged(converged.msg);
+            outcome.values = converged.values;
+            outcome
+        }
+        Decision::Adopt => Outcome::unchanged(format!("{}: is adopted as it is", world.facts.name)),
+        Decision::Create => Outcome::unchanged(format!("{}: does not exist yet", world.facts.name)),
+        Decision::Install(record) | Decision::Finalize(record) => {
+            let object = world
+                .facts
+                .vm
+                .as_ref()
+                .map_or(&world.facts.name, |vm| &vm.object);
+            Outcome::unchanged(format!("{object}: its phase is '{}'", record.phase))
+        }
+        Decision::Ask => Outcome::unchanged("undecided"),
+    };
+    let phase = decision
+        .record()
+        .map_or("absent", |record| record.phase.name());
+    let installation = context.store.installation(&run.installation);
+    let facts = facts(context, &world, &decision, &installation).await?;
+    outcome = outcome
+        .with("phase", phase)
+        .with("due", due)
+        .with("run", run)
+        .with("facts", facts)
+        .with("jobs", installation.path("jobs"))
+        .with("build_timeout", context.settings().install_timeout + 60);
+    Ok(outcome)
+}
+
+/// A run of this play at the machine.
+fn new_run(decision: &Decision) -> Result<Run, Failure> {
+    let random = |bytes: usize| {
+        let mut buffer = vec![0_u8; bytes];
+        getrandom::fill(&mut buffer).map_err(|error| {
+            Failure::new(
+                "random",
+                format!("the system gives no random numbers: {error}"),
+            )
+        })?;
+        Ok::<_, Failure>(hex::encode(buffer))
+    };
+    let record = decision.record();
+    Ok(Run {
+        installation: match record {
+            Some(record) => record.installation.clone(),
+            None => random(16)?,
+        },
+        id: random(4)?,
+        found: record.map(|record| record.run.clone()),
+    })
+}
+
+/// What later plays are told of the machine.
+async fn facts(
+    context: &Context<'_>,
+    world: &World,
+    decision: &Decision,
+    installation: &Installation,
+) -> Result<Value, Failure> {
+    let Some(record) = decision.record() else {
+        return Ok(json!({}));
+    };
+    let address = match decision {
+        Decision::Converge(_) => provision::address_of(context, world).await?,
+        _ => context.settings().given_address(),
+    };
+    let mut host_keys = keys::installed(installation);
+    if host_keys.is_empty() {
+        host_keys.extend(record.host_key.clone());
+    }
+    Ok(told(
+        context,
+        world.vmid(),
+        &world.node(context),
+        address,
+        &host_keys,
+        installation.read("closure"),
+    ))
+}
+
+/// The facts that the role sets, by the names of its variables.
+pub fn told(
+    context: &Context<'_>,
+    vmid: u32,
+    node: &str,
+    address: Option<String>,
+    host_keys: &[String],
+    closure: Option<String>,
+) -> Value {
+    let dhcp = context.settings().asks_for_address();
+    json!({
+        "vmid": vmid, "node": node, "address": address, "host_keys": host_keys, "closure": closure.unwrap_or_default(),
+        "guest_address": if dhcp { address.clone() } else { None },
+    })
+}
+
+/// What no other host of the play may claim.
+fn claimed(context: &Context<'_>, cluster: &str) -> Vec<Claim> {
+    let settings = context.settings();
+    let mut claims = Vec::new();
+    let mut claim = |what: String, key: String, variable: &str| {
+        claims.push(Claim {
+            host: context.options.host.clone(),
+            what,
+            key: key.to_lowercase(),
+            variable: format!("nixos_vm_{variable}"),
+        });
+    };
+    if let Some(vmid) = settings.vmid {
+        claim(
+            format!("the VMID {vmid}"),
+            format!("vmid {cluster} {vmid}"),
+            "vmid",
+        );
+    }
+    if let Some(name) = settings.name.as_deref().filter(|name| !name.is_empty()) {
+        claim(
+            format!("the VM name {name}"),
+            format!("name {cluster} {name}"),
+            "name",
+        );
+    }
+    let ip = settings.ip.as_deref().unwrap_or_default();
+    let ip = ip.split('/').next().unwrap_or_default();
+    if ip.parse::<IpAddr>().is_ok() {
+        claim(
+            format!("the address {ip}"),
+            format!("ip {cluster} {ip}"),
+            "ip",
+        );
+    }
+    if let Some(address) = settings.given_address() {
+        let port = settings.ssh_port;
+        claim(
+            format!("the address {address} port {port}"),
+            format!("ssh {address} {port}"),
+            "address",
+        );
+    }
+    for (card, value) in settings.net.iter().flatten() {
+        if let Some(mac) = mac(value) {
+            claim(
+                format!("the MAC {mac} ({card})"),
+                format!("mac {cluster} {mac}"),
+                "net",
+            );
+        }
+    }
+    claims
+}
+
+/// The MAC address that a NIC is given.
+fn mac(value: &Value) -> Option<String> {
+    let is_mac = |text: &str| {
+        let parts: Vec<&str> = text.split(':').collect();
+        parts.len() == 6
+            && parts
+                .iter()
+                .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    match value {
+        Value::String(text) => text
+            .split([',', '='])
+            .map(str::trim)
+            .find(|part| is_mac(part))
+            .map(str::to_uppercase),
+        Value::Object(nic) => nic
+            .values()
+            .filter_map(Value::as_str)
+            .find(|text| is_mac(text))
+            .map(str::to_uppercase),
+        _ => None,
+    }
+}
+
+/// Everything that an installation would fail at later, named at once.
+async fn preflight(
+    context: &Context<'_>,
+    world: &World,
+    decision: &Decision,
+) -> Result<(), Failure> {
+    let settings = context.settings();
+    let mut mistakes = variables(settings);
+    mistakes.extend(keys::check(settings));
+    let mut add = |failure: Failure| {
+        let text = match failure.hint {
+            Some(hint) => format!("{}; {hint}", failure.msg),
+            None => failure.msg,
+        };
+        if !mistakes.contains(&text) {
+            mistakes.push(text);
+        }
+    };
+    if settings
+        .flake
+        .as_deref()
+        .is_some_and(|flake| !flake.is_empty())
+        && let Err(failure) = context.install(install::built_args(settings), true).await
+    {
+        add(failure);
+    }
+    if settings.installer_source == InstallerSource::Path
+        && settings
+            .installer_iso
+            .as_deref()
+            .is_some_and(|path| !path.is_empty())
+        && let Err(failure) = image::args(context, &world.node(context)).await
+    {
+        add(failure);
+    }
+    if !settings.boot_disk_is_new() {
+        add(install::not_new(settings));
+    }
+    if decision == &Decision::Create {
+        // Storages, bridges, the node, values: what Proxmox VE would refuse.
+        let args = settings.vm(Phase::Provisioning, None);
+        let mut args = without_installer(args, settings);
+        args.insert("state".into(), "present".into());
+        if let Err(failure) = context
+            .vm(
+                args,
+                Ownership {
+                    new: true,
+                    ..Ownership::default()
+                },
+                true,
+            )
+            .await
+        {
+            add(failure);
+        }
+        if let Some(address) = settings.given_address() {
+            let question = Question {
+                host: address.clone(),
+                port: settings.ssh_port,
+                ..Question::default()
+            };
+            if question.occupied().await {
+                mistakes.push(format!(
+                    "nixos_vm_ip: {address} port {} answers already, so the address belongs to another machine",
+                    settings.ssh_port
+                ));
+            }
+        }
+    }
+    let deadline = Deadline::after(std::time::Duration::from_secs(60));
+    mistakes.extend(permissions::missing(&context.client, settings, &deadline).await);
+    if mistakes.is_empty() {
+        return Ok(());
+    }
+    let msg = format!(
+        "{}: cannot be installed like this, and nothing was done:\n- {}",
+        context.options.host,
+        mistakes.join("\n- ")
+    );
+    Err(Failure::new("preflight", msg)
+        .object(&context.options.host)
+        .with("mistakes", mistakes))
+}
+
+/// A new VM as a check sees it, before its installer is on the storage: a boot order that names the installer's drive wants the drive.
+pub fn without_installer(mut args: Args, settings: &Settings) -> Args {
+    args.insert("boot".into(), settings.boot_order(Phase::Done).into());
+    args
+}
+
+/// What is wrong with the variables beyond what their types say.
+fn variables(settings: &Settings) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    let empty = |text: &Option<String>| text.as_deref().is_none_or(|text| text.trim().is_empty());
+    if empty(&settings.node) {
+        mistakes.push("nixos_vm_node: is required; name the node that the VM is made on".into());
+    }
+    if empty(&settings.flake) {
+        mistakes.push(
+            "nixos_vm_flake: is required; write URI#NAME, for example github:me/infra#web1".into(),
+        );
+    }
+    match settings.ip.as_deref().unwrap_or_default() {
+        "" => mistakes.push("nixos_vm_ip: is required; write dhcp, or an address with the length of its prefix, such as 192.0.2.11/24".into()),
+        "dhcp" => {}
+        ip => {
+            let valid = ip.split_once('/').is_some_and(|(address, prefix)| {
+                address.parse::<std::net::Ipv4Addr>().is_ok() && prefix.parse::<u8>().is_ok_and(|prefix| (1..=32).contains(&prefix))
+            });
+            if !valid {
+                mistakes.push(format!(
+                    "nixos_vm_ip: must be dhcp, or an IPv4 address with the length of its prefix, such as 192.0.2.11/24 (got {ip})"
+                ));
+            }
+        }
+    }
+    if let Some(gateway) = settings
+        .gateway
+        .as_deref()
+        .filter(|gateway| !gateway.is_empty())
+        && gateway.parse::<std::net::Ipv4Addr>().is_err()
+    {
+        mistakes.push(format!(
+            "nixos_vm_gateway: must be an IPv4 address (got {gateway})"
+        ));
+    }
+    let source_needs = matches!(
+        settings.installer_source,
+        InstallerSource::Path | InstallerSource::Url
+    );
+    if source_needs && empty(&settings.installer_iso) {
+        mistakes.push(
+            "nixos_vm_installer_iso: is required; give the path or URL of the installer ISO, or set nixos_vm_installer_source to build \
+             or release"
+                .into(),
+        );
+    }
+    for (variable, drive) in [
+        ("nixos_vm_installer_drive", &settings.installer_drive),
+        ("nixos_vm_seed_drive", &settings.seed_drive),
+    ] {
+        let bus = bus_of(drive);
+        let number = drive
+            .strip_prefix(bus)
+            .and_then(|number| number.parse::<u8>().ok());
+        let limit = match bus {
+            "ide" => Some(3),
+            "sata" => Some(5),
+            "scsi" => Some(30),
+            _ => None,
+        };
+        if !matches!((number, limit), (Some(number), Some(limit)) if number <= limit) {
+            mistakes.push(format!("{variable}: must be one of ide0 to ide3, sata0 to sata5, scsi0 to scsi30 (got {drive})"));
+        }
+    }
+    if settings.installer_drive == settings.seed_drive {
+        mistakes.push(
+            "nixos_vm_seed_drive: must be another drive than nixos_vm_installer_drive".into(),
+        );
+    }
+    for key in &settings.authorized_keys {
+        if key.contains("PRIVATE KEY") {
+            mistakes.push("nixos_vm_authorized_keys: holds a private key; give public ones".into());
+        }
+    }
+    if let Some(key) = settings
+        .ssh_host_key
+        .as_ref()
+        .and_then(|key| key.public.as_deref())
+        .filter(|key| !key.trim().is_empty())
+        && let Err(error) = key.parse::<PublicKey>()
+    {
+        mistakes.push(format!("nixos_vm_ssh_host_key.public: {error}"));
+    }
+    if let Some(file) = settings
+        .ssh_private_key_file
+        .as_ref()
+        .filter(|file| !file.as_os_str().is_empty())
+        && let Err(error) = Identity::File(file.clone()).check()
+    {
+        mistakes.push(format!("nixos_vm_ssh_private_key_file: {error}"));
+    }
+    if let Some(key) = settings
+        .ssh_private_key
+        .as_ref()
+        .filter(|key| !key.is_empty())
+    {
+        let usable =
+            key_file(key).map(|file| Identity::File(file.path().to_owned()).check().is_ok());
+        if !usable.unwrap_or(false) {
+            mistakes
+                .push("nixos_vm_ssh_private_key: is not a private key without a passphrase".into());
+        }
+    }
+    mistakes
+}
+
+/// A login key that is given as a text, as a file of mode 0600 for as long as it is needed.
+///
+/// # Errors
+/// The system's.
+pub fn key_file(key: &Secret) -> Result<tempfile::NamedTempFile, Failure> {
+    let write = || {
+        let mut file = tempfile::Builder::new()
+            .prefix("nixos-proxmox-login.")
+            .tempfile()?;
+        file.write_all(key.expose().trim().as_bytes())?;
+        file.write_all(b"\n")?;
+        file.flush()?;
+        Ok(file)
+    };
+    write().map_err(|error: std::io::Error| {
+        Failure::new(
+            "file",
+            format!("nixos_vm_ssh_private_key: cannot be written for ssh: {error}"),
+        )
+    })
+}

@@ -1,0 +1,219 @@
+//! Removal of a machine with all of its data. Only of one that is this host's, and only for who names the host again.
+
+use ansible_module::{Failure, Outcome};
+use deadline::Deadline;
+use proxmox_nixos_vm::ownership::Ownership;
+use pve_client::property::parse_bool;
+use pve_module::record::Record;
+use serde_json::Value;
+
+use super::summed;
+use crate::context::Context;
+use crate::decide::Recorded;
+use crate::keys;
+use crate::known_hosts;
+use crate::machine::Args;
+use crate::options::Run;
+use crate::store::Installation;
+use crate::world::World;
+
+/// Destroy it.
+///
+/// # Errors
+/// Kind `unconfirmed` without the host's name or the VMID; `not_ours` for a VM of somebody else's; `protected`.
+pub async fn run(context: &Context<'_>, world: World) -> Result<Outcome, Failure> {
+    let host = &context.options.host;
+    let vmid = world.facts.vm.as_ref().map(|vm| vm.vmid);
+    confirmed(context, vmid)?;
+    if let Some(elsewhere) = &world.facts.elsewhere {
+        let crate::decide::Elsewhere::Named { vmid, name } = elsewhere else {
+            return Err(crate::decide::decide(&world.facts).expect_err("a hidden VM is refused"));
+        };
+        return Err(Failure::new(
+            "not_ours",
+            format!("{}: does not exist; the machine of {host} is VM {vmid}, whose name is {name}; nothing was done", world.facts.name),
+        )
+        .object(&world.facts.name)
+        .hint(format!("set nixos_vm_name: {name}, or nixos_vm_vmid: {vmid}")));
+    }
+    let Some(vm) = &world.facts.vm else {
+        return gone(context, &world).await;
+    };
+    let record = match &vm.record {
+        Recorded::Ours(record) | Recorded::RolledBack(record) if record.host == *host => {
+            record.clone()
+        }
+        other => return Err(foreign(vm.object.clone(), other, host)),
+    };
+    protected(&world, &vm.object)?;
+    let check = context.task.check_mode;
+    let settings = context.settings();
+    let mut seed = Args::new();
+    seed.insert("kind".into(), "nocloud".into());
+    seed.insert("drive".into(), settings.seed_drive.clone().into());
+    seed.insert("storage".into(), settings.iso_storage.clone().into());
+    seed.insert("state".into(), "absent".into());
+    let mut outcomes = vec![
+        context
+            .drive(seed, vm.vmid, &world.node(context), check)
+            .await?,
+    ];
+    let mut args = Args::new();
+    args.insert("vmid".into(), vm.vmid.into());
+    args.insert("state".into(), "absent".into());
+    args.insert("force".into(), true.into());
+    let noted = world
+        .vm
+        .as_ref()
+        .and_then(|vm| vm.get("config")?.get("description")?.as_str());
+    let expect = Record::find(noted.unwrap_or_default()).map(|record| {
+        let run = Run {
+            installation: record.installation.clone(),
+            id: record.run.clone(),
+            found: None,
+        };
+        super::expect(&run, &[record.phase])
+    });
+    let ownership = Ownership {
+        expect: expect.filter(|_| matches!(vm.record, Recorded::Ours(_))),
+        ..Ownership::default()
+    };
+    outcomes.push(context.vm(args, ownership, check).await?);
+    let removed = outcomes
+        .last()
+        .map(|outcome| outcome.msg.clone())
+        .unwrap_or_default();
+    let installation = context.store.installation(&record.installation);
+    if !check {
+        forget(context, &installation, record.host_key.as_ref()).await?;
+    }
+    Ok(summed(removed, &outcomes))
+}
+
+fn confirmed(context: &Context<'_>, vmid: Option<u32>) -> Result<(), Failure> {
+    let host = &context.options.host;
+    let list = match &context.settings().confirm_destroy {
+        Some(Value::Array(list)) => list.clone(),
+        Some(Value::Null) | None => Vec::new(),
+        Some(one) => vec![one.clone()],
+    };
+    let said = |word: &Value| match word {
+        Value::String(text) => text.split(',').any(|part| {
+            let part = part.trim();
+            part == host || vmid.is_some_and(|vmid| part == vmid.to_string())
+        }),
+        Value::Number(number) => vmid.is_some_and(|vmid| number.as_u64() == Some(vmid.into())),
+        _ => false,
+    };
+    if list.iter().any(said) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "unconfirmed",
+        format!("{host}: would be destroyed with all of its data; nothing was done"),
+    )
+    .object(host)
+    .hint(format!(
+        "repeat the inventory host's name to confirm: -e nixos_vm_confirm_destroy={host}"
+    )))
+}
+
+fn foreign(object: String, record: &Recorded, host: &str) -> Failure {
+    let (why, hint) = match record {
+        Recorded::None => (
+            "this role did not make it".to_owned(),
+            "remove it by hand, or adopt it first (nixos_vm_adopt: true)".to_owned(),
+        ),
+        Recorded::Copied(record) => (
+            format!("it is a clone or a restored backup of VM {}", record.vmid),
+            "remove it by hand, or adopt it first (nixos_vm_adopt: true)".to_owned(),
+        ),
+        Recorded::Ours(record) | Recorded::RolledBack(record) => (
+            format!(
+                "it is the machine of the inventory host {}, not of {host}",
+                record.host
+            ),
+            format!(
+                "destroy it as that host: -e nixos_vm_confirm_destroy={0} --limit {0}",
+                record.host
+            ),
+        ),
+    };
+    Failure::new(
+        "not_ours",
+        format!("{object}: {why}; nothing was done to it"),
+    )
+    .object(object)
+    .hint(hint)
+}
+
+fn protected(world: &World, object: &str) -> Result<(), Failure> {
+    let protection = world
+        .vm
+        .as_ref()
+        .and_then(|vm| vm.get("config")?.get("protection")?.as_str());
+    if protection.and_then(parse_bool) != Some(true) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "protected",
+        format!("{object}: is protected in Proxmox VE; nothing was done to it"),
+    )
+    .object(object)
+    .hint("set its protection to false first"))
+}
+
+/// The VM is gone already: what is left of it goes too.
+async fn gone(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> {
+    let mut outcomes = Vec::new();
+    for (installation, known) in &world.gone {
+        let record = &known.record;
+        if record.vmid != 0 {
+            let settings = context.settings();
+            let mut seed = Args::new();
+            seed.insert("kind".into(), "nocloud".into());
+            seed.insert("drive".into(), settings.seed_drive.clone().into());
+            seed.insert("storage".into(), settings.iso_storage.clone().into());
+            seed.insert("state".into(), "absent".into());
+            outcomes.push(
+                context
+                    .drive(
+                        seed,
+                        record.vmid,
+                        &world.node(context),
+                        context.task.check_mode,
+                    )
+                    .await?,
+            );
+        }
+        if !context.task.check_mode {
+            forget(context, installation, record.host_key.as_ref()).await?;
+        }
+        outcomes.push(Outcome::changed(""));
+    }
+    Ok(summed(
+        format!("{} does not exist", world.facts.name),
+        &outcomes,
+    ))
+}
+
+async fn forget(
+    context: &Context<'_>,
+    installation: &Installation,
+    host_key: Option<&String>,
+) -> Result<(), Failure> {
+    let mut keys = keys::installed(installation);
+    keys.extend(host_key.cloned());
+    let path = context.known_hosts();
+    if path.exists() && !keys.is_empty() {
+        let deadline = Deadline::after(std::time::Duration::from_secs(60));
+        known_hosts::edit(&path, &deadline, |text| known_hosts::without(text, &keys)).await?;
+    }
+    if path.starts_with(context.store.dir())
+        && std::fs::metadata(&path).is_ok_and(|meta| meta.len() == 0)
+    {
+        let _ = std::fs::remove_file(&path);
+    }
+    installation.forget()?;
+    context.store.remove_if_empty().map(drop)
+}

@@ -1,0 +1,233 @@
+//! Step 6: installer and seed are detached, memory lent for the installation is given back, and the installed system answers with its
+//! own host key and runs the closure that was installed.
+
+use ansible_module::{Failure, Outcome};
+use pve_module::record::{Phase, Record};
+use serde_json::{Value, json};
+
+use super::{change, keep, out_of_turn, provision, summed};
+use crate::context::Context;
+use crate::decide::{Answer, Decision, Seed};
+use crate::keys;
+use crate::known_hosts;
+use crate::machine::{Args, protection};
+use crate::options::Power;
+use crate::store::Installation;
+use crate::world::{World, address};
+
+/// Finish the machine.
+///
+/// # Errors
+/// A decision against it, and those of the modules that are called.
+pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
+    if context.task.check_mode {
+        return Ok(Outcome::changed(
+            "would detach the installer and the seed, start the installed system and verify it",
+        ));
+    }
+    let settings = context.settings();
+    let decision = world.decide(context).await?;
+    let Decision::Finalize(found) = &decision else {
+        return Err(out_of_turn(&world, &decision, "it was to be finished"));
+    };
+    let run = super::run(context)?;
+    let (vmid, node) = (world.vmid(), world.node(context));
+    let installation = context.store.installation(&found.installation);
+    let host_keys = host_keys(context, &world, found, &installation)?;
+    let record = Record {
+        phase: Phase::Installed,
+        run: run.id.clone(),
+        host_key: host_keys.first().cloned(),
+        ..found.clone()
+    };
+    let phases = [found.phase, Phase::Installed];
+    let mut outcomes =
+        vec![change(context, vmid, Args::new(), &phases, Some(record.clone())).await?];
+    keep(&world, &installation, &record)?;
+    let phases = [Phase::Installed];
+    let Some(vm) = world.facts.vm.clone() else {
+        return Err(out_of_turn(&world, &decision, "it was to be finished"));
+    };
+    let attached = vm.layout.installer.is_some() || vm.layout.seed != Seed::None;
+    // The installer's root file system is the ISO: it can only be taken from a stopped machine.
+    if vm.running && attached {
+        outcomes.push(stop(context, &world, &phases).await?);
+    }
+    let mut absent = Args::new();
+    absent.insert("kind".into(), "nocloud".into());
+    absent.insert("drive".into(), settings.seed_drive.clone().into());
+    absent.insert("storage".into(), settings.iso_storage.clone().into());
+    absent.insert("state".into(), "absent".into());
+    let kept = settings.kept_drive();
+    if attached || kept.is_none() {
+        outcomes.push(context.drive(absent, vmid, &node, false).await?);
+    }
+    // Everything that the description says, now that nothing is pending: memory, boot order, drives.
+    let mut args = settings.vm(Phase::Installed, None);
+    args.insert("memory".into(), settings.memory().into());
+    args.insert("remove_disks".into(), json!([settings.installer_drive]));
+    outcomes.push(change(context, vmid, args, &phases, None).await?);
+    if let Some(drive) = kept {
+        outcomes.push(context.drive(drive, vmid, &node, false).await?);
+    }
+    let mut start = Args::new();
+    start.insert("state".into(), "started".into());
+    outcomes.push(change(context, vmid, start, &phases, None).await?);
+    let deadline = context.boot_deadline();
+    let address = address(context, vmid, &deadline).await?;
+    outcomes.push(
+        verify(
+            context,
+            &installation,
+            &address,
+            &host_keys,
+            deadline.remaining().as_secs().max(5),
+        )
+        .await?,
+    );
+    if let Some(names) = provision::names(context, Some(address.clone())) {
+        known_hosts::edit(&context.known_hosts(), &context.boot_deadline(), |text| {
+            known_hosts::with(text, &names, &host_keys)
+        })
+        .await?;
+    }
+    let mut files = keys::temporary();
+    files.push("jobs".into());
+    installation.remove(&files)?;
+    // Last of all: from here on nothing is installed onto this machine any more.
+    let record = Record {
+        phase: Phase::Done,
+        ..record
+    };
+    let mut end = Args::new();
+    if settings.state == Power::Stopped {
+        end.insert("state".into(), "stopped".into());
+    }
+    if let Some(protection) = protection(settings) {
+        end.insert("protection".into(), protection);
+    }
+    outcomes.push(
+        change(
+            context,
+            vmid,
+            end,
+            &[Phase::Installed, Phase::Done],
+            Some(record.clone()),
+        )
+        .await?,
+    );
+    keep(&world, &installation, &record)?;
+    let msg = format!(
+        "{}: runs its installed system, without installer and seed",
+        vm.object
+    );
+    let closure = installation.read("closure");
+    let facts = super::decide::told(context, vmid, &node, Some(address), &host_keys, closure);
+    Ok(summed(msg, &outcomes).with("facts", facts))
+}
+
+/// Stop what runs: the installer at once, since it was proved to be ours; an installed system in its own time.
+async fn stop(context: &Context<'_>, world: &World, phases: &[Phase]) -> Result<Outcome, Failure> {
+    let mut stop = Args::new();
+    stop.insert("state".into(), "stopped".into());
+    stop.insert("timeout".into(), context.settings().boot_timeout.into());
+    stop.insert(
+        "force".into(),
+        (world.facts.answer == Answer::Installer).into(),
+    );
+    change(context, world.vmid(), stop, phases, None).await.map_err(|failure| {
+        match world.facts.answer {
+            Answer::Installer => failure,
+            _ => failure.hint(
+                "what runs is not known to be the installer, so it is not stopped hard; stop the VM by hand and run the play again",
+            ),
+        }
+    })
+}
+
+/// The installed system's host keys: of this controller, of the record, or of the user.
+fn host_keys(
+    context: &Context<'_>,
+    world: &World,
+    record: &Record,
+    installation: &Installation,
+) -> Result<Vec<String>, Failure> {
+    let mut keys = keys::installed(installation);
+    if keys.is_empty() {
+        keys.extend(record.host_key.clone());
+    }
+    if keys.is_empty() {
+        let given = context
+            .settings()
+            .ssh_host_key
+            .as_ref()
+            .and_then(|key| key.public.clone());
+        keys.extend(
+            given
+                .filter(|key| !key.trim().is_empty())
+                .map(|key| keys::without_comment(&key)),
+        );
+    }
+    if keys.is_empty() {
+        let object = world
+            .facts
+            .vm
+            .as_ref()
+            .map_or(&world.facts.name, |vm| &vm.object);
+        return Err(Failure::new(
+            "host_key",
+            format!(
+                "{object}: is installed but not verified yet, and its host key is not known here"
+            ),
+        )
+        .object(object)
+        .hint(
+            "go on from the controller that installed it, or read the key at its console (cat \
+                 /etc/ssh/ssh_host_ed25519_key.pub) and give it as nixos_vm_ssh_host_key.public",
+        ));
+    }
+    Ok(keys)
+}
+
+async fn verify(
+    context: &Context<'_>,
+    installation: &Installation,
+    address: &str,
+    host_keys: &[String],
+    timeout: u64,
+) -> Result<Outcome, Failure> {
+    let settings = context.settings();
+    let mut args = Args::new();
+    args.insert("state".into(), "verified".into());
+    args.insert("host".into(), address.into());
+    args.insert("port".into(), settings.ssh_port.into());
+    args.insert("user".into(), settings.ssh_user.clone().into());
+    args.insert("installed_host_keys".into(), json!(host_keys));
+    args.insert("timeout".into(), timeout.into());
+    args.extend(
+        installation
+            .read("closure")
+            .map(|closure| ("closure".to_owned(), Value::from(closure))),
+    );
+    // A login key that is a text is a file for as long as it is needed.
+    let mut _file = None;
+    if let Some(key) = settings
+        .ssh_private_key
+        .as_ref()
+        .filter(|key| !key.is_empty())
+    {
+        let file = super::decide::key_file(key)?;
+        args.insert("private_key_file".into(), json!(file.path()));
+        _file = Some(file);
+    } else if let Some(key) = settings
+        .ssh_private_key_file
+        .as_ref()
+        .filter(|key| !key.as_os_str().is_empty())
+    {
+        args.insert("private_key_file".into(), json!(key));
+    }
+    let mut outcome = context.install(args, false).await?;
+    outcome.changed = false;
+    outcome.diff = None;
+    Ok(outcome)
+}

@@ -1,0 +1,150 @@
+//! Step 1: the installer ISO is at hand, and its name on the storage is known.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use ansible_module::{Failure, Outcome};
+use deadline::Deadline;
+use tokio::process::Command;
+
+use crate::context::{Context, absolute, text};
+use crate::machine::Args;
+use crate::options::InstallerSource;
+
+/// How long a build of the installer ISO may take.
+const BUILD: Duration = Duration::from_secs(4 * 3600);
+
+/// Have the ISO at hand.
+///
+/// # Errors
+/// What is missing, in the names of the role's variables.
+pub async fn run(context: &Context<'_>, node: &str) -> Result<Outcome, Failure> {
+    let iso = args(context, node).await?;
+    let source = context.settings().installer_source;
+    let msg = match source {
+        InstallerSource::Path => format!("the installer ISO is {}", shown(&iso, "src")),
+        InstallerSource::Url => format!("the installer ISO is {}", shown(&iso, "url")),
+        InstallerSource::Build => format!("Nix built the installer ISO {}", shown(&iso, "src")),
+        InstallerSource::Release => {
+            let found = context.iso(iso, true).await?;
+            return Ok(Outcome::unchanged(format!(
+                "the installer ISO is {}",
+                text(&found, "volid")
+            )));
+        }
+    };
+    Ok(Outcome::unchanged(msg))
+}
+
+fn shown(args: &Args, key: &str) -> String {
+    args.get(key)
+        .and_then(|value| value.as_str())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// The volume that the ISO is, or will be, on the storage.
+///
+/// # Errors
+/// As [`run`], and those of `proxmox_iso`.
+pub async fn volid(context: &Context<'_>, node: &str) -> Result<String, Failure> {
+    let found = context.iso(args(context, node).await?, true).await?;
+    Ok(text(&found, "volid"))
+}
+
+/// The options of `proxmox_iso`; builds the ISO if Nix makes it, which is quick when it is built.
+///
+/// # Errors
+/// As [`run`].
+pub async fn args(context: &Context<'_>, node: &str) -> Result<Args, Failure> {
+    let settings = context.settings();
+    let built = match settings.installer_source {
+        InstallerSource::Build => Some(build(context).await?),
+        InstallerSource::Path => {
+            check_path(context)?;
+            None
+        }
+        InstallerSource::Url | InstallerSource::Release => None,
+    };
+    Ok(settings.iso(node, built.as_deref()))
+}
+
+fn check_path(context: &Context<'_>) -> Result<(), Failure> {
+    let given = context.settings().installer_iso.clone().unwrap_or_default();
+    let path = absolute(PathBuf::from(&given));
+    if path.is_file() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "file",
+        format!(
+            "nixos_vm_installer_iso: there is no file {} on the controller",
+            path.display()
+        ),
+    )
+    .object(given)
+    .hint("have it built (nixos_vm_installer_source: build) or downloaded (url or release)"))
+}
+
+async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
+    let settings = context.settings();
+    let fail = |why: String| {
+        Failure::new("build", format!("nixos_vm_installer_flake: {} was not built: {why}", settings.installer_flake))
+            .object(&settings.installer_flake)
+            .hint(
+                "without Nix on the controller give an image with nixos_vm_installer_source: path, url or release; for another \
+                 architecture name a machine that builds it in nixos_vm_installer_builders",
+            )
+    };
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(tools) = &settings.tools_path {
+        let mut all = tools.clone().into_os_string();
+        all.push(":");
+        all.push(path);
+        path = all;
+    }
+    let mut command = Command::new("nix");
+    command.env("PATH", path).args([
+        "--extra-experimental-features",
+        "nix-command flakes",
+        "build",
+        "--no-link",
+        "--print-out-paths",
+    ]);
+    if !settings.installer_builders.is_empty() {
+        command.args(["--builders", &settings.installer_builders]);
+    }
+    command
+        .arg(&settings.installer_flake)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let deadline = Deadline::after(BUILD);
+    let output = deadline
+        .run("Nix to build the installer ISO", command.output())
+        .await?;
+    let output = output.map_err(|error| fail(format!("nix: {error}")))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let end: Vec<&str> = said.lines().rev().take(20).collect();
+        return Err(fail(end.into_iter().rev().collect::<Vec<_>>().join("\n")));
+    }
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let out = PathBuf::from(printed.lines().last().unwrap_or_default());
+    let images = std::fs::read_dir(out.join("iso"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let images: Vec<PathBuf> = images
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "iso"))
+        .collect();
+    match images.as_slice() {
+        [image] => Ok(image.clone()),
+        _ => Err(fail(format!(
+            "{} holds {} ISO images in iso/ instead of one",
+            out.display(),
+            images.len()
+        ))),
+    }
+}

@@ -1,0 +1,229 @@
+//! Step 5: the user's flake is installed on the VM's disk.
+
+use ansible_module::{Failure, Outcome};
+use pve_module::record::{Phase, Record};
+use serde_json::{Value, json};
+
+use super::{change, keep, out_of_turn};
+use crate::answer::Question;
+use crate::context::{Context, text};
+use crate::decide::{Answer, Decision};
+use crate::keys;
+use crate::machine::Args;
+use crate::options::{KeyType, Settings};
+use crate::store::Installation;
+use crate::world::{World, address};
+
+/// Install.
+///
+/// # Errors
+/// A decision against it, and those of `nixos_anywhere_install`. Nothing is written to the disk before the record says so.
+pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
+    let settings = context.settings();
+    if context.task.check_mode {
+        let flake = settings.flake.as_deref().unwrap_or_default();
+        return Ok(Outcome::changed(format!(
+            "would install {flake} with nixos-anywhere"
+        )));
+    }
+    // What cannot be built, and programs that are missing, cost nothing yet.
+    let built = context.install(built_args(settings), false).await?;
+    let store_paths = built
+        .values
+        .get("store_paths")
+        .filter(|paths| !paths.is_null())
+        .cloned();
+    let decision = world.decide(context).await?;
+    let found = match &decision {
+        Decision::Install(record) if record.phase != Phase::Creating => record.clone(),
+        Decision::Finalize(record) => {
+            return end(context, &world, record.clone(), Vec::new()).await;
+        }
+        _ => return Err(out_of_turn(&world, &decision, "it was to be installed")),
+    };
+    if !settings.boot_disk_is_new() {
+        return Err(not_new(settings));
+    }
+    let vmid = world.vmid();
+    let installation = context.store.installation(&found.installation);
+    let address = address(context, vmid, &context.boot_deadline()).await?;
+    let question = Question {
+        installed: Vec::new(),
+        ..world.question(context, address.clone())
+    };
+    match question.ask(&context.boot_deadline()).await {
+        Answer::Installer => {}
+        answer => return Err(no_installer(&world, &answer)),
+    }
+    installation.remove(&["closure".to_owned()])?;
+    // From here on the disk may be half written. The record says so first, and should the machine lose its power now, it boots the
+    // installer again rather than such a disk.
+    let run = super::run(context)?;
+    let record = Record {
+        phase: Phase::Installing,
+        run: run.id.clone(),
+        ..found.clone()
+    };
+    let mut order = Args::new();
+    order.insert("boot".into(), settings.boot_order(Phase::Installing).into());
+    let phases = [found.phase, Phase::Installing];
+    change(context, vmid, order, &phases, Some(record.clone())).await?;
+    keep(&world, &installation, &record)?;
+    let mut args = settings.install(store_paths.as_ref());
+    args.extend(super::boot::installer_login(
+        context,
+        &installation,
+        &address,
+    ));
+    args.insert("log_path".into(), json!(installation.path("install.log")));
+    let mut files = args
+        .get("extra_files")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    files.extend(host_key_files(settings, &installation));
+    args.insert("extra_files".into(), files.into());
+    let installed = context.install(args, false).await?;
+    installation.write("closure", &text(&installed, "closure"))?;
+    let phases = installed.values.get("phases").cloned();
+    let mut outcome = end(context, &world, record, vec![installed.msg]).await?;
+    outcome
+        .values
+        .extend(phases.map(|phases| ("phases".to_owned(), phases)));
+    Ok(outcome.with("log_path", installation.path("install.log")))
+}
+
+/// Note that the installation ended, unless another run has taken the machine over.
+async fn end(
+    context: &Context<'_>,
+    world: &World,
+    found: Record,
+    mut said: Vec<String>,
+) -> Result<Outcome, Failure> {
+    let installation = context.store.installation(&found.installation);
+    let record = Record {
+        phase: Phase::Installed,
+        run: super::run(context)?.id.clone(),
+        ..found.clone()
+    };
+    let phases = [found.phase, Phase::Installed];
+    change(
+        context,
+        world.vmid(),
+        Args::new(),
+        &phases,
+        Some(record.clone()),
+    )
+    .await?;
+    keep(world, &installation, &record)?;
+    if said.is_empty() {
+        said.push("an earlier run had finished the installation".into());
+    }
+    Ok(Outcome::changed(said.join("; ")))
+}
+
+/// What builds the configuration on the controller, if it is built there.
+pub fn built_args(settings: &Settings) -> Args {
+    let mut args = settings.install(None);
+    args.insert("state".into(), "built".into());
+    // Not of a build, and checked by the installation itself.
+    for key in ["debug", "ssh_options"] {
+        args.shift_remove(key);
+    }
+    args
+}
+
+/// Build the configuration beside the upload and the boot. Nobody waits for the result: Nix builds nothing twice, so the installation
+/// finds it in the store.
+///
+/// # Errors
+/// Those of `nixos_anywhere_install`.
+pub async fn build(context: &Context<'_>) -> Result<Outcome, Failure> {
+    let built = context
+        .install(built_args(context.settings()), context.task.check_mode)
+        .await?;
+    Ok(Outcome::unchanged(built.msg))
+}
+
+/// Refuse to go on when that build has failed already: it would fail again, after the machine was started.
+///
+/// # Errors
+/// That of the build.
+pub fn failed_build(world: &World) -> Result<(), Failure> {
+    let Some(installation) = &world.installation else {
+        return Ok(());
+    };
+    let jobs = std::fs::read_dir(installation.path("jobs"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut jobs: Vec<std::path::PathBuf> = jobs
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
+    jobs.sort_by_key(|path| {
+        std::fs::metadata(path)
+            .and_then(|meta| meta.modified())
+            .ok()
+    });
+    let Some(job) = jobs.last() else {
+        return Ok(());
+    };
+    let Some(result) = std::fs::read(job)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+    else {
+        return Ok(());
+    };
+    if result.get("failed") != Some(&Value::Bool(true)) {
+        return Ok(());
+    }
+    let msg = result
+        .get("msg")
+        .and_then(Value::as_str)
+        .unwrap_or("the build failed");
+    Err(Failure::new("build", msg)
+        .object(&world.facts.name)
+        .with("changed", false))
+}
+
+fn host_key_files(settings: &Settings, installation: &Installation) -> Vec<Value> {
+    let mut files = Vec::new();
+    for key in KeyType::ALL {
+        let name = keys::host_key(key);
+        if installation.read(&name).is_none() {
+            continue;
+        }
+        let path = keys::path_in_system(settings, key);
+        files.push(json!({"path": path, "src": installation.path(&name), "mode": "0600"}));
+        let public = installation.path(&format!("{name}.pub"));
+        files.push(json!({"path": format!("{path}.pub"), "src": public, "mode": "0644"}));
+    }
+    files
+}
+
+/// The refusal of a boot disk that exists already.
+pub fn not_new(settings: &Settings) -> Failure {
+    let disk = settings.boot_disk();
+    Failure::new(
+        "refused",
+        format!("{disk}: NixOS is installed onto it, and it is described as a volume that exists or is imported; whatever is on it would be overwritten"),
+    )
+    .object(disk)
+    .hint("describe a new disk, STORAGE:GIB or a dict with storage and size")
+}
+
+fn no_installer(world: &World, answer: &Answer) -> Failure {
+    let what = match answer {
+        Answer::Installed => "the installed system answers".to_owned(),
+        Answer::Foreign(what) => format!("another system answers ({what})"),
+        Answer::Silent(why) => format!("it does not answer ({why})"),
+        Answer::NotAsked | Answer::Installer => "it was not asked".to_owned(),
+    };
+    Failure::new(
+        "not_as_left",
+        format!("{}: the installer of this installation is not at its address: {what}; nothing was done to it", world.facts.name),
+    )
+    .object(&world.facts.name)
+    .hint("run the play again: it decides by what it finds")
+}

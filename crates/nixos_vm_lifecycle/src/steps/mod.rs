@@ -1,0 +1,134 @@
+//! The steps, one file each.
+
+pub mod boot;
+pub mod decide;
+pub mod destroy;
+pub mod finalize;
+pub mod image;
+pub mod install;
+pub mod provision;
+pub mod upload;
+
+use ansible_module::{Failure, Outcome};
+use proxmox_nixos_vm::ownership::{Expect, Ownership};
+use pve_module::record::{Phase, Record};
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::decide::Decision;
+use crate::machine::Args;
+use crate::options::Run;
+use crate::store::{Installation, Known};
+use crate::world::World;
+
+/// The run of this play, which `decide` began.
+///
+/// # Errors
+/// Kind `invalid_option` when the task does not say it.
+pub fn run<'a>(context: &Context<'a>) -> Result<&'a Run, Failure> {
+    context.options.run.as_ref().ok_or_else(|| {
+        Failure::new(
+            "invalid_option",
+            "run: is required; give what the step 'decide' returned in this play",
+        )
+    })
+}
+
+/// The guard of a write: the record as it was found or as this run writes it.
+pub fn expect(run: &Run, phases: &[Phase]) -> Expect {
+    let mut runs = vec![run.id.clone()];
+    runs.extend(run.found.clone());
+    Expect {
+        installation: run.installation.clone(),
+        runs,
+        phases: phases.to_vec(),
+    }
+}
+
+/// Change the VM with this number, whose record must be as `phases` say, and which gets `record` in its place.
+///
+/// # Errors
+/// Kind `taken_over` when another run is at work, and those of `proxmox_nixos_vm`.
+pub async fn change(
+    context: &Context<'_>,
+    vmid: u32,
+    mut args: Args,
+    phases: &[Phase],
+    record: Option<Record>,
+) -> Result<Outcome, Failure> {
+    args.insert("vmid".into(), vmid.into());
+    args.entry("state").or_insert("present".into());
+    let ownership = Ownership {
+        expect: Some(expect(run(context)?, phases)),
+        write: record,
+        new: false,
+        add_tags: true,
+    };
+    context.vm(args, ownership, context.task.check_mode).await
+}
+
+/// Keep a copy of the record on the controller.
+///
+/// # Errors
+/// Kind `state_dir`.
+pub fn keep(world: &World, installation: &Installation, record: &Record) -> Result<(), Failure> {
+    installation.keep(&Known {
+        cluster: world.cluster.clone(),
+        record: record.clone(),
+    })
+}
+
+/// Refuse a step whose turn it is not.
+pub fn out_of_turn(world: &World, decision: &Decision, what: &str) -> Failure {
+    let stands = match decision.record() {
+        Some(record) => format!("its phase is '{}'", record.phase),
+        None => "it does not exist yet".into(),
+    };
+    let name = world
+        .facts
+        .vm
+        .as_ref()
+        .map_or(&world.facts.name, |vm| &vm.object);
+    Failure::new(
+        "out_of_turn",
+        format!("{name}: {what}, but {stands}; nothing was done to it"),
+    )
+    .object(name)
+    .hint("run the play without --tags: it does what is missing")
+}
+
+/// An outcome of this module with those of the modules that it called.
+pub fn summed(msg: String, outcomes: &[Outcome]) -> Outcome {
+    let changed = outcomes.iter().any(|outcome| outcome.changed);
+    let mut sum = if changed {
+        Outcome::changed(msg)
+    } else {
+        Outcome::unchanged(msg)
+    };
+    let diffs: Vec<&ansible_module::Diff> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.diff.as_ref())
+        .collect();
+    // One task has one difference: the last of one header counts for `after`, the first for `before`.
+    if let (Some(first), Some(last)) = (diffs.first(), diffs.last()) {
+        let mut diff = (*first).clone();
+        if diffs.len() > 1 {
+            let both = |side: fn(&ansible_module::Diff) -> &Value| {
+                let mut all = Args::new();
+                for diff in &diffs {
+                    if let Some(map) = side(diff).as_object() {
+                        for (key, value) in map {
+                            all.insert(key.clone(), value.clone());
+                        }
+                    }
+                }
+                Value::Object(all)
+            };
+            diff.before = both(|diff| &diff.before);
+            diff.after = both(|diff| &diff.after);
+            diff.after_header.clone_from(&last.after_header);
+        }
+        sum.diff = Some(diff);
+    }
+    sum
+}

@@ -1,0 +1,565 @@
+//! Step 3: the VM is as described. Before the end of the installation it has its installer and its seed; afterwards only what the user
+//! set is converged.
+
+use ansible_module::{Failure, Outcome};
+use proxmox_nixos_vm::ownership::Ownership;
+use pve_module::record::{Identity, Phase, Record};
+use serde_json::{Value, json};
+
+use super::{change, image, keep, out_of_turn, run as this_run, summed};
+use crate::context::Context;
+use crate::decide::Decision;
+use crate::keys;
+use crate::known_hosts;
+use crate::machine::Args;
+use crate::options::Run;
+use crate::store::Installation;
+use crate::world::{World, address, number};
+
+/// Converge the machine.
+///
+/// # Errors
+/// A decision against it, and those of the modules that are called.
+pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
+    let decision = world.decide(context).await?;
+    match &decision {
+        Decision::Create => create(context, &world).await,
+        Decision::Install(record) => again(context, &world, record).await,
+        Decision::Converge(record) => {
+            finished(context, &world, record, context.task.check_mode).await
+        }
+        Decision::Adopt => adopt(context, &world, context.task.check_mode).await,
+        Decision::Finalize(_) => Ok(Outcome::unchanged(
+            "the installation has ended; the step finalize converges the VM",
+        )),
+        Decision::Ask => Err(out_of_turn(&world, &decision, "it was to be converged")),
+    }
+}
+
+/// A new VM: the controller knows of it before Proxmox VE does, so that nothing is lost whenever this ends.
+async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> {
+    let run = this_run(context)?;
+    let settings = context.settings();
+    let node = world.node(context);
+    if context.task.check_mode {
+        let args =
+            super::decide::without_installer(settings.vm(Phase::Provisioning, None), settings);
+        return context.vm(args, Ownership::default(), true).await;
+    }
+    let installer = image::volid(context, &node).await?;
+    for (installation, _) in &world.gone {
+        // The VM is gone, and its keys are of no use to anybody.
+        installation.forget()?;
+    }
+    let installation = context.store.installation(&run.installation);
+    keys::make(&installation, &context.options.host, settings)?;
+    let mut record = Record {
+        installation: run.installation.clone(),
+        host: context.options.host.clone(),
+        vmid: settings.vmid.unwrap_or_default(),
+        uuid: uuid()?,
+        generation: Some(uuid()?),
+        phase: Phase::Creating,
+        run: run.id.clone(),
+        disk: None,
+        installer: Some(installer.clone()),
+        installer_key: keys::public(&installation, keys::INSTALLER),
+        host_key: keys::installed(&installation).into_iter().next(),
+    };
+    keep(world, &installation, &record)?;
+    let mut args = settings.vm(Phase::Provisioning, Some(&installer));
+    identify(&mut args, &mut record);
+    let ownership = Ownership {
+        expect: None,
+        write: Some(Record {
+            vmid: 0,
+            ..record.clone()
+        }),
+        new: true,
+        add_tags: false,
+    };
+    args.insert("state".into(), "present".into());
+    let made = context.vm(args, ownership, false).await?;
+    record.vmid = number(&made.values, "vmid");
+    let node = made
+        .values
+        .get("node")
+        .and_then(Value::as_str)
+        .unwrap_or(&node)
+        .to_owned();
+    // Now the disk has a volume, and the VM an identity that PVE may have completed.
+    let config = |key: &str| made.values.get("config")?.get(key)?.as_str();
+    let identity = Identity::of(config("smbios1"), config("vmgenid"));
+    record.generation = identity.generation.clone();
+    if identity.uuid.as_deref() != Some(record.uuid.as_str()) {
+        return Err(Failure::new(
+            "not_ours",
+            format!("VM {}: appeared while it was being made, and is not the one that was asked for; nothing was done to it", record.vmid),
+        )
+        .object(format!("VM {}", record.vmid))
+        .hint("run the play again: it decides by what it finds"));
+    }
+    let disk =
+        config(&settings.boot_disk()).map(|text| text.split(',').next().unwrap_or(text).to_owned());
+    record.disk = disk;
+    record.phase = Phase::Provisioning;
+    keep(world, &installation, &record)?;
+    let recorded = change(
+        context,
+        record.vmid,
+        Args::new(),
+        &[Phase::Creating, Phase::Provisioning],
+        Some(record.clone()),
+    )
+    .await?;
+    let seed = attach_seed(context, &installation, record.vmid, &node, false).await?;
+    let vmid = record.vmid;
+    let msg = format!("{}; {}", made.msg, seed.msg);
+    let mut sum = summed(msg, &[made, recorded, seed]);
+    sum.values = json!({"vmid": vmid, "node": node})
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    Ok(sum)
+}
+
+/// A machine whose installation begins, or begins again. It is stopped if it has to boot something else than it did.
+async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<Outcome, Failure> {
+    let run = this_run(context)?;
+    let settings = context.settings();
+    let check = context.task.check_mode;
+    let (vmid, node) = (world.vmid(), world.node(context));
+    let installer = image::volid(context, &node).await?;
+    let installation = context.store.installation(&found.installation);
+    if !check {
+        keys::make(&installation, &context.options.host, settings)?;
+    }
+    let phase = match found.phase {
+        Phase::Installing => Phase::Installing,
+        _ => Phase::Provisioning,
+    };
+    let phases = [found.phase, phase];
+    let disk = world
+        .facts
+        .vm
+        .as_ref()
+        .and_then(|vm| vm.layout.disk.clone());
+    let record = Record {
+        phase,
+        run: run.id.clone(),
+        disk: found.disk.clone().or(disk),
+        ..found.clone()
+    };
+    // First of all the machine is this run's: any other run stops at its next write.
+    let mut outcomes =
+        vec![change(context, vmid, Args::new(), &phases, Some(record.clone())).await?];
+    let record = Record {
+        installer: Some(installer.clone()),
+        installer_key: keys::public(&installation, keys::INSTALLER).or(found.installer_key.clone()),
+        host_key: keys::installed(&installation)
+            .into_iter()
+            .next()
+            .or(found.host_key.clone()),
+        ..record
+    };
+    let args = settings.vm(phase, Some(&installer));
+    let seed_known = installation.read(keys::CLIENT).is_some() || !check;
+    if world.facts.vm.as_ref().is_some_and(|vm| vm.running) {
+        let hardware = context
+            .vm(
+                args.clone(),
+                Ownership {
+                    add_tags: true,
+                    ..Ownership::default()
+                },
+                true,
+            )
+            .await?;
+        let boots_anew = hardware.diff.is_some() && needs_stop(&hardware);
+        let seed = match seed_known {
+            true => attach_seed(context, &installation, vmid, &node, true).await?,
+            false => Outcome::changed("the seed would be made anew"),
+        };
+        // What another run was installing is stopped in any case, lest two of them write to the disk.
+        if phase == Phase::Installing || boots_anew || seed.changed {
+            let mut stop = Args::new();
+            stop.insert("state".into(), "stopped".into());
+            stop.insert("force".into(), true.into());
+            outcomes.push(change(context, vmid, stop, &phases, None).await?);
+        }
+    }
+    outcomes.push(change(context, vmid, args, &phases, Some(record.clone())).await?);
+    if !check {
+        keep(world, &installation, &record)?;
+    }
+    if seed_known {
+        outcomes.push(attach_seed(context, &installation, vmid, &node, check).await?);
+    }
+    let said: Vec<&str> = outcomes
+        .iter()
+        .filter(|o| o.changed)
+        .map(|o| o.msg.as_str())
+        .collect();
+    let msg = match said.is_empty() {
+        true => format!("VM {vmid} is as described, with its installer and its seed"),
+        false => said.join("; "),
+    };
+    let mut sum = summed(msg, &outcomes);
+    sum.values = json!({"vmid": vmid, "node": node})
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    Ok(sum)
+}
+
+/// What later plays are told of a machine that is not finished yet.
+fn facts(context: &Context<'_>, vmid: u32, node: &str, installation: &Installation) -> Args {
+    let address = context.settings().given_address();
+    let told = super::decide::told(
+        context,
+        vmid,
+        node,
+        address,
+        &keys::installed(installation),
+        None,
+    );
+    Args::from_iter([("facts".to_owned(), told)])
+}
+
+/// Whether a difference is one that the machine boots from or with: everything but notes, tags and the like.
+fn needs_stop(outcome: &Outcome) -> bool {
+    const AT_ONCE: [&str; 8] = [
+        "description",
+        "tags",
+        "onboot",
+        "startup",
+        "protection",
+        "hookscript",
+        "pool",
+        "status",
+    ];
+    let Some(diff) = &outcome.diff else {
+        return false;
+    };
+    let empty = Args::new();
+    let before = diff.before.as_object().unwrap_or(&empty);
+    let after = diff.after.as_object().unwrap_or(&empty);
+    before
+        .keys()
+        .chain(after.keys())
+        .any(|key| !AT_ONCE.contains(&key.as_str()) && before.get(key) != after.get(key))
+}
+
+/// The seed of this installation, on the VM with this number.
+async fn attach_seed(
+    context: &Context<'_>,
+    installation: &Installation,
+    vmid: u32,
+    node: &str,
+    check: bool,
+) -> Result<Outcome, Failure> {
+    let settings = context.settings();
+    let client = installation
+        .read(&format!("{}.pub", keys::CLIENT))
+        .unwrap_or_default();
+    let mut keys = settings.authorized_keys.clone();
+    keys.push(client);
+    let args = settings.seed(&keys, &installation.path(keys::INSTALLER));
+    context.drive(args, vmid, node, check).await
+}
+
+/// A finished machine.
+///
+/// # Errors
+/// Those of `proxmox_nixos_vm` and `cloudinit_drive`.
+pub async fn finished(
+    context: &Context<'_>,
+    world: &World,
+    record: &Record,
+    check: bool,
+) -> Result<Outcome, Failure> {
+    let settings = context.settings();
+    let vmid = world.vmid();
+    let mut args = settings.finished();
+    args.insert("vmid".into(), vmid.into());
+    rename(&mut args, world);
+    let run = Run {
+        installation: record.installation.clone(),
+        id: record.run.clone(),
+        found: None,
+    };
+    let ownership = Ownership {
+        expect: Record::find(&notes(world)).map(|_| super::expect(&run, &[record.phase])),
+        // The same record, which somebody may have removed from the notes.
+        write: Some(record.clone()),
+        new: false,
+        add_tags: true,
+    };
+    let mut outcomes = vec![context.vm(args, ownership, check).await?];
+    if record.phase == Phase::Done
+        && let Some(drive) = settings.kept_drive()
+    {
+        outcomes.push(
+            context
+                .drive(drive, vmid, &world.node(context), check)
+                .await?,
+        );
+    }
+    let known = record_host_key(context, world, record, check).await?;
+    let mut msg = outcomes[0].msg.clone();
+    if known {
+        msg.push_str("; its host key is recorded in ");
+        msg.push_str(&context.known_hosts().display().to_string());
+        outcomes.push(Outcome::changed(""));
+    }
+    warn_of_extras(context, world);
+    let values = outcomes[0].values.clone();
+    let mut sum = summed(msg, &outcomes);
+    for key in ["status", "pending", "restart_required"] {
+        sum.values
+            .extend(values.get(key).map(|value| (key.to_owned(), value.clone())));
+    }
+    Ok(sum)
+}
+
+fn notes(world: &World) -> String {
+    let notes = world
+        .vm
+        .as_ref()
+        .and_then(|vm| vm.get("config")?.get("description")?.as_str());
+    notes.unwrap_or_default().to_owned()
+}
+
+/// A VM of ours that has another name is renamed: its number and its record say that it is meant.
+fn rename(args: &mut Args, world: &World) {
+    let now = world
+        .vm
+        .as_ref()
+        .and_then(|vm| vm.get("name")?.as_str())
+        .unwrap_or_default();
+    let wanted = args
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or(now)
+        .to_owned();
+    if wanted.eq_ignore_ascii_case(now) {
+        return;
+    }
+    args.insert("force".into(), true.into());
+}
+
+/// The names under which `ssh` looks the machine up, and whether the file lacks a line for one.
+async fn record_host_key(
+    context: &Context<'_>,
+    world: &World,
+    record: &Record,
+    check: bool,
+) -> Result<bool, Failure> {
+    let mut keys: Vec<String> = record.host_key.clone().into_iter().collect();
+    keys.extend(world.installation.iter().flat_map(keys::installed));
+    keys.sort();
+    keys.dedup();
+    let Some(names) = names(context, context.settings().given_address()) else {
+        return Ok(false);
+    };
+    if keys.is_empty() || !known_hosts::lacks(&context.known_hosts(), &names, &keys) {
+        return Ok(false);
+    }
+    if !check {
+        known_hosts::edit(&context.known_hosts(), &context.boot_deadline(), |text| {
+            known_hosts::with(text, &names, &keys)
+        })
+        .await?;
+    }
+    Ok(true)
+}
+
+/// The names of the machine in `known_hosts`. An address from DHCP may change; ssh finds the key by the inventory's name too, as
+/// `HostKeyAlias`.
+pub fn names(context: &Context<'_>, address: Option<String>) -> Option<Vec<String>> {
+    let settings = context.settings();
+    let mut names = vec![known_hosts::name(&address?, settings.ssh_port)];
+    if settings.ip.as_deref() == Some("dhcp") {
+        names.push(context.options.host.clone());
+    }
+    Some(names)
+}
+
+/// Disks and NICs that the VM has and the description has not.
+fn warn_of_extras(context: &Context<'_>, world: &World) {
+    let settings = context.settings();
+    let Some(config) = world
+        .vm
+        .as_ref()
+        .and_then(|vm| vm.get("config")?.as_object().cloned())
+    else {
+        return;
+    };
+    let described = settings.vm(Phase::Done, None);
+    let mut extras: Vec<String> = Vec::new();
+    for (bus, given) in [
+        ("scsi", settings.scsi.is_some()),
+        ("virtio", settings.virtio.is_some()),
+        ("sata", settings.sata.is_some()),
+        ("net", settings.net.is_some()),
+    ] {
+        let known = described.get(bus).and_then(Value::as_object);
+        for key in config.keys() {
+            let of_bus = key
+                .strip_prefix(bus)
+                .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+            let cdrom = config[key]
+                .as_str()
+                .is_some_and(|text| text.contains("media=cdrom"));
+            if given
+                && of_bus
+                && !cdrom
+                && !known.is_some_and(|known| known.contains_key(key))
+                && !settings.remove_disks.contains(key)
+            {
+                extras.push(key.clone());
+            }
+        }
+    }
+    if !extras.is_empty() {
+        context.task.warn(format!(
+            "{}: has {}, which the inventory does not describe; it is left alone (nixos_vm_remove_disks detaches disks, null in \
+             nixos_vm_net removes a NIC)",
+            world.facts.vm.as_ref().map_or("", |vm| vm.object.as_str()),
+            extras.join(", ")
+        ));
+    }
+}
+
+/// A VM that somebody else made, and the user asked to manage: what the user set is converged, notes and tags are added to, and a
+/// record is written, so that nothing is ever installed onto it.
+pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<Outcome, Failure> {
+    let run = this_run(context)?;
+    let vmid = world.vmid();
+    let config = |key: &str| world.vm.as_ref()?.get("config")?.get(key)?.as_str();
+    let identity = Identity::of(config("smbios1"), config("vmgenid"));
+    let Some(uuid) = identity.uuid else {
+        return Err(Failure::new(
+            "not_ours",
+            format!("VM {vmid}: has no SMBIOS UUID, so it cannot be told from a clone"),
+        )
+        .object(format!("VM {vmid}"))
+        .hint(format!(
+            "give it one: qm set {vmid} --smbios1 uuid=$(uuidgen)"
+        )));
+    };
+    let record = Record {
+        installation: run.installation.clone(),
+        host: context.options.host.clone(),
+        vmid,
+        uuid,
+        generation: identity.generation,
+        phase: Phase::Adopted,
+        run: run.id.clone(),
+        disk: None,
+        installer: None,
+        installer_key: None,
+        host_key: None,
+    };
+    let mut args = context.settings().finished();
+    args.insert("vmid".into(), vmid.into());
+    args.shift_remove("name");
+    // Notes are added to, once.
+    if let Some(given) = args
+        .get("description")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+    {
+        let there = pve_module::record::without_record(&notes(world));
+        let text = match there.contains(given.trim()) {
+            true => there,
+            false => format!("{there}\n\n{given}").trim().to_owned(),
+        };
+        args.insert("description".into(), text.into());
+    }
+    let ownership = Ownership {
+        expect: None,
+        write: Some(record),
+        new: false,
+        add_tags: true,
+    };
+    context.vm(args, ownership, check).await
+}
+
+/// Give a new VM the identity that its record names, beside what the user set there.
+fn identify(args: &mut Args, record: &mut Record) {
+    let config = args.entry("config").or_insert_with(|| json!({}));
+    let Some(config) = config.as_object_mut() else {
+        return;
+    };
+    let given = config
+        .get("smbios1")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    let own = Identity::of(Some(&given), config.get("vmgenid").and_then(Value::as_str));
+    match own.uuid {
+        Some(uuid) => record.uuid = uuid,
+        None => {
+            let rest = if given.is_empty() {
+                String::new()
+            } else {
+                format!(",{given}")
+            };
+            config.insert(
+                "smbios1".into(),
+                format!("uuid={}{rest}", record.uuid).into(),
+            );
+        }
+    }
+    let x86 = args
+        .get("arch")
+        .and_then(Value::as_str)
+        .is_none_or(|arch| arch == "x86_64");
+    let Some(config) = args.get_mut("config").and_then(Value::as_object_mut) else {
+        return;
+    };
+    match (&record.generation, config.contains_key("vmgenid"), x86) {
+        (Some(generation), false, true) => {
+            config.insert("vmgenid".into(), generation.clone().into());
+        }
+        // The user's, or none: what the VM has is read when it is made.
+        _ => record.generation = own.generation,
+    }
+}
+
+/// A random UUID (version 4).
+fn uuid() -> Result<String, Failure> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new(
+            "random",
+            format!("the system gives no random numbers: {error}"),
+        )
+    })?;
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let text = hex::encode(bytes);
+    Ok(format!(
+        "{}-{}-{}-{}-{}",
+        &text[..8],
+        &text[8..12],
+        &text[12..16],
+        &text[16..20],
+        &text[20..]
+    ))
+}
+
+/// The address of a finished machine that runs, if it can be told.
+///
+/// # Errors
+/// Those of `wait_for_address`.
+pub async fn address_of(context: &Context<'_>, world: &World) -> Result<Option<String>, Failure> {
+    let running = world.facts.vm.as_ref().is_some_and(|vm| vm.running);
+    if context.settings().asks_for_address() && !running {
+        return Ok(None);
+    }
+    address(context, world.vmid(), &context.boot_deadline())
+        .await
+        .map(Some)
+}

@@ -1,0 +1,18 @@
+//! Step 2: the installer ISO is on the storage.
+
+use ansible_module::{Failure, Outcome};
+
+use super::image;
+use crate::context::Context;
+
+/// Put it there.
+///
+/// # Errors
+/// Those of the image step and of `proxmox_iso`.
+pub async fn run(context: &Context<'_>, node: &str) -> Result<Outcome, Failure> {
+    let args = image::args(context, node).await?;
+    let mut outcome = context.iso(args, context.task.check_mode).await?;
+    let volid = outcome.values.swap_remove("volid");
+    outcome.values.clear();
+    Ok(outcome.with("volid", volid))
+}

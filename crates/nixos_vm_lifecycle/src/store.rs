@@ -1,0 +1,216 @@
+//! What the controller keeps of its installations: one private directory for each, below the host's state directory.
+//!
+//! ```text
+//! STATE_DIR/known_hosts
+//! STATE_DIR/INSTALLATION/record.json            a copy of the VM's record
+//! STATE_DIR/INSTALLATION/installer_client_key   and .pub: the login to the installer, until the machine is finished
+//! STATE_DIR/INSTALLATION/installer_host_key     and .pub: the installer's identity, likewise
+//! STATE_DIR/INSTALLATION/host_key_TYPE          and .pub: the installed system's identity; the public half stays
+//! STATE_DIR/INSTALLATION/closure                the store path that was installed
+//! STATE_DIR/INSTALLATION/install.log            the output of Nix and nixos-anywhere
+//! ```
+//!
+//! The keys belong to an installation, not to a name: two inventories with a host of one name share nothing but `known_hosts`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use ansible_module::Failure;
+use pve_module::paths::make_private_dir;
+use pve_module::record::Record;
+use serde::{Deserialize, Serialize};
+
+/// The state directory of an inventory host.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// The copy of a record, and on which cluster its VM is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// What tells the cluster from others.
+    pub cluster: String,
+    /// The record.
+    pub record: Record,
+}
+
+/// The directory of one installation.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// The store in this directory, which need not exist.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The directory of the installation with this ID.
+    pub fn installation(&self, id: &str) -> Installation {
+        Installation {
+            dir: self.dir.join(id),
+        }
+    }
+
+    /// All installations whose records can be read.
+    pub fn all(&self) -> Vec<(Installation, Known)> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut found: Vec<_> = entries
+            .filter(|entry| is_id(&entry.file_name().to_string_lossy()))
+            .filter_map(|entry| {
+                let installation = Installation { dir: entry.path() };
+                let known = installation.known()?;
+                Some((installation, known))
+            })
+            .collect();
+        found.sort_by(|a, b| a.1.record.installation.cmp(&b.1.record.installation));
+        found
+    }
+
+    /// Remove the directory, unless something else is in it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove_if_empty(&self) -> Result<bool, Failure> {
+        match fs::remove_dir(&self.dir) {
+            Ok(()) => Ok(true),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(failed("remove", &self.dir, &error)),
+        }
+    }
+}
+
+/// Whether a name is an installation's ID.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+impl Installation {
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The path of a file in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Make the directory, for its owner only.
+    ///
+    /// # Errors
+    /// Kind `state_dir`.
+    pub fn make(&self) -> Result<(), Failure> {
+        let private = || {
+            make_private_dir(&self.dir)?;
+            fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))
+        };
+        private().map_err(|error| failed("make", &self.dir, &error))
+    }
+
+    /// The copy of the record.
+    pub fn known(&self) -> Option<Known> {
+        serde_json::from_slice(&fs::read(self.path("record.json")).ok()?).ok()
+    }
+
+    /// Keep a copy of the record.
+    ///
+    /// # Errors
+    /// Kind `state_dir`.
+    pub fn keep(&self, known: &Known) -> Result<(), Failure> {
+        self.make()?;
+        let text = serde_json::to_string_pretty(known).unwrap_or_default();
+        self.write("record.json", &text)
+    }
+
+    /// A text file in it, trimmed; none if it is missing or empty.
+    pub fn read(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path(name)).ok()?;
+        let text = text.trim();
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    /// Write a text file for its owner only, whole or not at all.
+    ///
+    /// # Errors
+    /// Kind `state_dir`.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+        let path = self.path(name);
+        write_private(&path, text).map_err(|error| failed("write", &path, &error))
+    }
+
+    /// Remove files, whether they exist or not. Returns whether any did.
+    ///
+    /// # Errors
+    /// Kind `state_dir`.
+    pub fn remove(&self, names: &[String]) -> Result<bool, Failure> {
+        let mut any = false;
+        for name in names {
+            let path = self.path(name);
+            let gone = match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(error) => Err(error),
+            };
+            match gone {
+                Ok(()) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("remove", &path, &error)),
+            }
+        }
+        Ok(any)
+    }
+
+    /// Forget the whole installation.
+    ///
+    /// # Errors
+    /// Kind `state_dir`.
+    pub fn forget(&self) -> Result<(), Failure> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &self.dir, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Write a file of mode 0600, whole or not at all.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+/// A failure at a file of the state directory.
+pub fn failed(doing: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        "state_dir",
+        format!("{}: cannot {doing} it: {error}", path.display()),
+    )
+    .object(path.display().to_string())
+    .hint("nixos_vm_state_root must be a directory that you may write to")
+}

@@ -1,0 +1,400 @@
+//! What is: the VM, its record, what this controller keeps, and what answers at the address.
+
+use std::time::Duration;
+
+use ansible_module::Failure;
+use deadline::Deadline;
+use proxmox_nixos_vm::ownership::Ownership;
+use pve_module::record::{Binding, Identity, Phase, Record};
+use serde_json::{Map, Value, json};
+
+use crate::answer::Question;
+use crate::context::Context;
+use crate::decide::{
+    Answer, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
+};
+use crate::keys;
+use crate::machine::Args;
+use crate::store::{Installation, Known};
+
+/// How long an address that is known now may take to be told.
+const PROMPT: Duration = Duration::from_secs(5);
+/// How long the reads of one step may take.
+const READ: Duration = Duration::from_secs(120);
+
+/// A machine as it is.
+pub struct World {
+    /// What the decision goes by.
+    pub facts: Facts,
+    /// The VM's values, as `proxmox_nixos_vm` returns them; none if there is no VM.
+    pub vm: Option<Map<String, Value>>,
+    /// The directory of the installation that the VM's record names.
+    pub installation: Option<Installation>,
+    /// The installations of this host whose VMs are gone.
+    pub gone: Vec<(Installation, Known)>,
+    /// What tells the cluster from others.
+    pub cluster: String,
+}
+
+impl World {
+    /// Read it. With `vmid`, which an earlier step of this play found, the VM is known by that.
+    ///
+    /// # Errors
+    /// Those of the API.
+    pub async fn read(context: &Context<'_>) -> Result<Self, Failure> {
+        let deadline = Deadline::after(READ);
+        let cluster = cluster(context, &deadline).await?;
+        let settings = context.settings();
+        let by = match settings.vmid {
+            Some(vmid) => json!({"vmid": vmid}),
+            None => json!({"name": settings.name}),
+        };
+        let found = look(context, by, settings.node.as_deref()).await?;
+        let mut world = Self {
+            facts: Facts {
+                host: context.options.host.clone(),
+                name: context.name(),
+                adopt: settings.adopt,
+                vm: None,
+                elsewhere: None,
+                ended: false,
+                answer: Answer::NotAsked,
+            },
+            vm: None,
+            installation: None,
+            gone: Vec::new(),
+            cluster,
+        };
+        match found {
+            Some(vm) => world.there(context, vm)?,
+            None => world.missing(context, &deadline).await?,
+        }
+        Ok(world)
+    }
+
+    fn there(&mut self, context: &Context<'_>, vm: Map<String, Value>) -> Result<(), Failure> {
+        let vmid = number(&vm, "vmid");
+        let config = |key: &str| vm.get("config")?.get(key)?.as_str().map(str::to_owned);
+        let identity = Identity::of(config("smbios1").as_deref(), config("vmgenid").as_deref());
+        let notes = config("description").unwrap_or_default();
+        // Notes that somebody wrote anew get their record back from the controller that made the VM.
+        let record = Record::find(&notes).or_else(|| {
+            let known = context
+                .store
+                .all()
+                .into_iter()
+                .map(|(_, known)| known.record);
+            known
+                .into_iter()
+                .find(|record| record.binding(vmid, &identity) != Binding::Copied)
+        });
+        let name = vm.get("name").and_then(Value::as_str).unwrap_or_default();
+        let object = format!("VM {vmid} ({name})");
+        if let (Some(wanted), Some(_)) = (&context.settings().name, context.settings().vmid)
+            && !wanted.is_empty()
+            && !wanted.eq_ignore_ascii_case(name)
+        {
+            let ours = record.as_ref().is_some_and(|record| {
+                record.host == context.options.host
+                    && record.binding(vmid, &identity) != Binding::Copied
+            });
+            if !ours {
+                return Err(Failure::new(
+                    "name_differs",
+                    format!("{object}: has that name, and not {wanted}"),
+                )
+                .object(object)
+                .hint("correct nixos_vm_vmid or nixos_vm_name"));
+            }
+        }
+        let recorded = match record {
+            None => Recorded::None,
+            Some(record) => {
+                let installation = context.store.installation(&record.installation);
+                self.facts.ended = installation.read("closure").is_some();
+                self.installation = Some(installation);
+                match record.binding(vmid, &identity) {
+                    Binding::Ours => Recorded::Ours(record),
+                    Binding::RolledBack => Recorded::RolledBack(record),
+                    Binding::Copied => Recorded::Copied(record),
+                }
+            }
+        };
+        self.facts.vm = Some(Vm {
+            object,
+            vmid,
+            running: vm.get("status").and_then(Value::as_str) == Some("running"),
+            template: vm.get("template") == Some(&Value::Bool(true)),
+            record: recorded,
+            layout: layout(context, vmid, &config),
+        });
+        self.vm = Some(vm);
+        Ok(())
+    }
+
+    /// No such VM: perhaps this controller knows the machine under another name.
+    async fn missing(&mut self, context: &Context<'_>, deadline: &Deadline) -> Result<(), Failure> {
+        for (installation, known) in context.store.all() {
+            let record = &known.record;
+            if known.cluster != self.cluster || record.host != context.options.host {
+                continue;
+            }
+            let vmid = record.vmid;
+            if vmid == 0 {
+                // Its run ended before Proxmox VE was asked for the VM.
+                self.gone.push((installation, known));
+                continue;
+            }
+            if let Some(vm) = look(context, json!({"vmid": vmid}), None).await? {
+                let config = |key: &str| vm.get("config")?.get(key)?.as_str();
+                let identity = Identity::of(config("smbios1"), config("vmgenid"));
+                if record.binding(vmid, &identity) != Binding::Copied {
+                    let name = vm
+                        .get("name")
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                        .to_owned();
+                    self.facts.elsewhere = Some(Elsewhere::Named { vmid, name });
+                    return Ok(());
+                }
+            } else if is_taken(context, vmid, deadline).await? {
+                self.facts.elsewhere = Some(Elsewhere::Hidden { vmid });
+                return Ok(());
+            }
+            self.gone.push((installation, known));
+        }
+        Ok(())
+    }
+
+    /// The VM's number.
+    pub fn vmid(&self) -> u32 {
+        self.facts.vm.as_ref().map_or(0, |vm| vm.vmid)
+    }
+
+    /// The node that it is on.
+    pub fn node(&self, context: &Context<'_>) -> String {
+        let on = self.vm.as_ref().and_then(|vm| vm.get("node")?.as_str());
+        on.or(context.settings().node.as_deref())
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// What to ask the machine, by what its record and this controller know.
+    pub fn question(&self, context: &Context<'_>, address: String) -> Question {
+        let settings = context.settings();
+        let record = self.facts.vm.as_ref().and_then(|vm| match &vm.record {
+            Recorded::Ours(record) | Recorded::RolledBack(record) => Some(record),
+            Recorded::None | Recorded::Copied(_) => None,
+        });
+        let local = |name: &str| {
+            let installation = self.installation.as_ref()?;
+            keys::public(installation, name)
+        };
+        let mut installed: Vec<String> = record
+            .and_then(|record| record.host_key.clone())
+            .into_iter()
+            .collect();
+        installed.extend(self.installation.iter().flat_map(keys::installed));
+        let given = settings
+            .ssh_host_key
+            .as_ref()
+            .and_then(|key| key.public.clone());
+        installed.extend(
+            given
+                .filter(|key| !key.trim().is_empty())
+                .map(|key| keys::without_comment(&key)),
+        );
+        installed.sort();
+        installed.dedup();
+        let installer = local(keys::INSTALLER).or_else(|| record?.installer_key.clone());
+        Question {
+            host: address,
+            port: settings.ssh_port,
+            installer: installer.into_iter().collect(),
+            installer_login: self
+                .installation
+                .as_ref()
+                .map(|installation| installation.path(keys::CLIENT)),
+            installed,
+            user: settings.ssh_user.clone(),
+            login: settings.ssh_private_key_file.clone(),
+        }
+    }
+
+    /// Decide, asking what answers at the address if that matters.
+    ///
+    /// # Errors
+    /// The refusals of [`decide`].
+    pub async fn decide(&mut self, context: &Context<'_>) -> Result<Decision, Failure> {
+        let mut decision = decide(&self.facts)?;
+        if decision == Decision::Ask {
+            self.facts.answer = self.ask(context).await;
+            decision = decide(&self.facts)?;
+        }
+        Ok(decision)
+    }
+
+    async fn ask(&self, context: &Context<'_>) -> Answer {
+        let Some(vm) = &self.facts.vm else {
+            return Answer::NotAsked;
+        };
+        let installing =
+            matches!(&vm.record, Recorded::Ours(record) if record.phase == Phase::Installing);
+        let deadline = context.boot_deadline();
+        let soon = deadline.shorter(PROMPT);
+        let address =
+            match address(context, vm.vmid, if installing { &deadline } else { &soon }).await {
+                Ok(address) => address,
+                Err(failure) => return Answer::Silent(failure.msg),
+            };
+        let question = self.question(context, address);
+        let progress = context
+            .task
+            .progress(context.options.progress_path.as_deref());
+        // An installer that boots right now, since the run that started it was cut off, is waited for.
+        if installing && !context.task.check_mode {
+            return question
+                .wait(&deadline, |reason| {
+                    progress.emit(
+                        &json!({"event": "waiting", "host": question.host, "reason": reason}),
+                    );
+                })
+                .await;
+        }
+        question.ask(&deadline).await
+    }
+}
+
+/// The address of the machine: the one that is given, or what its guest agent tells.
+///
+/// # Errors
+/// Those of `wait_for_address`.
+pub async fn address(
+    context: &Context<'_>,
+    vmid: u32,
+    deadline: &Deadline,
+) -> Result<String, Failure> {
+    if let Some(address) = context.settings().given_address() {
+        return Ok(address);
+    }
+    let mut args = Args::new();
+    args.insert("vmid".into(), vmid.into());
+    args.insert("state".into(), "current".into());
+    args.insert("wait_for_address".into(), true.into());
+    args.insert(
+        "timeout".into(),
+        deadline.remaining().as_secs().max(1).into(),
+    );
+    let outcome = context.vm(args, Ownership::default(), false).await?;
+    let address = outcome
+        .values
+        .get("guest_agent")
+        .and_then(|agent| agent.get("address")?.as_str());
+    Ok(address.unwrap_or_default().to_owned())
+}
+
+/// Look for a VM; none if there is no such one.
+async fn look(
+    context: &Context<'_>,
+    by: Value,
+    node: Option<&str>,
+) -> Result<Option<Map<String, Value>>, Failure> {
+    let mut args = Args::new();
+    args.extend(by.as_object().cloned().unwrap_or_default());
+    args.insert("state".into(), "current".into());
+    args.insert("timeout".into(), READ.as_secs().into());
+    if let Some(node) = node.filter(|node| !node.is_empty()) {
+        args.insert("node".into(), node.into());
+    }
+    let outcome = context.vm(args, Ownership::default(), true).await?;
+    let exists = outcome.values.get("exists") == Some(&Value::Bool(true));
+    Ok(exists.then_some(outcome.values))
+}
+
+/// Whether a guest with this number exists, which PVE also says of one that the caller may not see.
+async fn is_taken(context: &Context<'_>, vmid: u32, deadline: &Deadline) -> Result<bool, Failure> {
+    let query = [("vmid", vmid.to_string())];
+    match context
+        .client
+        .get("/cluster/nextid", &query, deadline)
+        .await
+    {
+        Ok(_) => Ok(false),
+        Err(error) if error.status() == Some(400) => Ok(true),
+        Err(error) => Err(pve_module::doing(format!("ask whether VM {vmid} exists"))(
+            error,
+        )),
+    }
+}
+
+/// What tells the cluster from others: the fingerprint of its own certificate authority, which every user may read
+/// (PVE::API2::Certificates). Where there is none, the addresses of the API.
+async fn cluster(context: &Context<'_>, deadline: &Deadline) -> Result<String, Failure> {
+    let answer = context
+        .client
+        .get("/nodes/localhost/certificates/info", &[], deadline)
+        .await;
+    let list = answer.ok();
+    let root = list.as_ref().and_then(Value::as_array).and_then(|list| {
+        let is_root = |entry: &&Value| {
+            entry.get("filename").and_then(Value::as_str) == Some("pve-root-ca.pem")
+        };
+        list.iter().find(is_root)?.get("fingerprint")?.as_str()
+    });
+    let connection = &context.settings().connection;
+    Ok(match root {
+        Some(fingerprint) => fingerprint.to_owned(),
+        None => format!("{}:{}", connection.api_host.join(","), connection.api_port),
+    })
+}
+
+fn layout(context: &Context<'_>, vmid: u32, config: &impl Fn(&str) -> Option<String>) -> Layout {
+    let settings = context.settings();
+    let volume = |key: &str| {
+        let text = config(key)?;
+        let volume = text
+            .split(',')
+            .next()?
+            .trim_start_matches("file=")
+            .to_owned();
+        (volume != "none").then_some(volume)
+    };
+    let disk_key = settings.boot_disk();
+    let seed = match volume(&settings.seed_drive) {
+        None => Seed::None,
+        Some(volume) if is_seed_of(&volume, vmid) => Seed::Ours,
+        Some(volume) => Seed::Other(volume),
+    };
+    let boot = config("boot").unwrap_or_default();
+    let first = boot
+        .trim_start_matches("order=")
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    let first = match first {
+        first if first == disk_key => First::Disk,
+        first if first == settings.installer_drive => First::Installer,
+        _ => First::Other(boot),
+    };
+    Layout {
+        disk: volume(&disk_key),
+        installer: volume(&settings.installer_drive),
+        seed,
+        first,
+    }
+}
+
+/// Whether a volume is a seed ISO that `cloudinit_drive` made for this VM.
+fn is_seed_of(volume: &str, vmid: u32) -> bool {
+    let name = volume.rsplit(['/', ':']).next().unwrap_or_default();
+    name.starts_with(&format!("nixos-proxmox-seed-{vmid}-"))
+}
+
+/// A number among a VM's values.
+pub fn number(values: &Map<String, Value>, key: &str) -> u32 {
+    values
+        .get(key)
+        .and_then(Value::as_u64)
+        .and_then(|n| u32::try_from(n).ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,362 @@
+//! The record of an installation, kept in the notes of its VM: whose VM it is, and how far the installation has come.
+//!
+//! The record is one line, an HTML comment, which PVE keeps and its web interface does not show:
+//!
+//! ```text
+//! <!-- nixos-proxmox: v=1 installation=… host=web1 vmid=101 uuid=… generation=… phase=installing run=… disk=… installer=… -->
+//! ```
+//!
+//! Notes can be copied, so the record names the VM that it belongs to by three values that PVE gives to no other VM:
+//!
+//! | event | VMID | `smbios1` uuid | `vmgenid` | notes |
+//! | --- | --- | --- | --- | --- |
+//! | full or linked clone | new | new | new | copied |
+//! | rollback to a snapshot | kept | kept | new | stay as they are |
+//! | restored backup | kept or new | kept or new | new | of the backup |
+//!
+//! So a clone never counts as installed by us, and a phase in which a disk may be written counts only while the VM was neither
+//! rolled back nor restored.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pve_client::property::PropertyString;
+use serde::{Deserialize, Serialize};
+
+/// What a record begins and ends with.
+const START: &str = "<!-- nixos-proxmox: ";
+const END: &str = " -->";
+
+/// Bytes that stand in a value as they are.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b':')
+    .remove(b'/');
+
+/// How far an installation has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The VM was asked for; its boot disk is not recorded yet.
+    Creating,
+    /// The VM exists. Nothing was written to its disk.
+    Provisioning,
+    /// The disk may be half written.
+    Installing,
+    /// The installation succeeded. Detaching the installer and verifying the system are outstanding.
+    Installed,
+    /// The machine is finished.
+    Done,
+    /// The VM was made by somebody else, and the user asked the role to manage it. Nothing is ever installed onto it.
+    Adopted,
+}
+
+impl Phase {
+    const ALL: [Self; 6] = [
+        Self::Creating,
+        Self::Provisioning,
+        Self::Installing,
+        Self::Installed,
+        Self::Done,
+        Self::Adopted,
+    ];
+
+    /// The word in the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Provisioning => "provisioning",
+            Self::Installing => "installing",
+            Self::Installed => "installed",
+            Self::Done => "done",
+            Self::Adopted => "adopted",
+        }
+    }
+
+    /// Whether steps of the installation are outstanding.
+    pub fn unfinished(self) -> bool {
+        !matches!(self, Self::Done | Self::Adopted)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The installation's ID: 32 hexadecimal digits that nobody can guess.
+    pub installation: String,
+    /// The inventory host whose machine it is.
+    pub host: String,
+    /// The VM's number.
+    pub vmid: u32,
+    /// The UUID in the VM's `smbios1`.
+    pub uuid: String,
+    /// The VM's `vmgenid`. PVE gives none to a VM of another architecture than x86_64.
+    pub generation: Option<String>,
+    /// How far the installation has come.
+    pub phase: Phase,
+    /// The run that is at work, or was last: 8 hexadecimal digits.
+    pub run: String,
+    /// The volume of the disk that NixOS is installed onto, once it is known.
+    pub disk: Option<String>,
+    /// The installer ISO that this installation attached.
+    pub installer: Option<String>,
+    /// The installer's public host key, `TYPE BASE64`: any controller can tell whether the installer of this installation answers.
+    pub installer_key: Option<String>,
+    /// The public host key of the installed system.
+    pub host_key: Option<String>,
+}
+
+/// What a record is worth on the VM that bears it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// It was written for this VM.
+    Ours,
+    /// It was written for this VM, which was rolled back or restored since.
+    RolledBack,
+    /// It was written for another VM, and copied.
+    Copied,
+}
+
+impl Record {
+    /// The record in a VM's notes. Several are none: nobody can tell which one counts.
+    pub fn find(notes: &str) -> Option<Self> {
+        let mut lines = notes.lines().filter(|line| is_record(line));
+        let line = lines.next()?;
+        match lines.next() {
+            None => Self::parse(line),
+            Some(_) => None,
+        }
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let inner = line.trim().strip_prefix(START)?.strip_suffix(END)?;
+        let get = |key: &str| {
+            let mut words = inner
+                .split(' ')
+                .filter_map(|word| word.split_once('='))
+                .filter(|(name, _)| *name == key);
+            let (_, value) = words.next()?;
+            if words.next().is_some() {
+                return None;
+            }
+            let text = percent_decode_str(value).decode_utf8().ok()?;
+            (!text.is_empty()).then(|| text.into_owned())
+        };
+        if get("v")? != "1" {
+            return None;
+        }
+        let phase = get("phase")?;
+        Some(Self {
+            installation: get("installation")?,
+            host: get("host")?,
+            vmid: get("vmid")?.parse().ok()?,
+            uuid: get("uuid")?.to_lowercase(),
+            generation: get("generation").map(|text| text.to_lowercase()),
+            phase: Phase::ALL.into_iter().find(|p| p.name() == phase)?,
+            run: get("run")?,
+            disk: get("disk"),
+            installer: get("installer"),
+            installer_key: get("installer_key"),
+            host_key: get("host_key"),
+        })
+    }
+
+    /// What the record is worth on a VM with this number and these values of its configuration.
+    pub fn binding(&self, vmid: u32, identity: &Identity) -> Binding {
+        let uuid = identity.uuid.as_deref().unwrap_or_default();
+        if self.vmid != vmid || !self.uuid.eq_ignore_ascii_case(uuid) {
+            return Binding::Copied;
+        }
+        let same = |a: &Option<String>, b: &Option<String>| match (a, b) {
+            (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
+            (None, None) => true,
+            _ => false,
+        };
+        if same(&self.generation, &identity.generation) {
+            Binding::Ours
+        } else {
+            Binding::RolledBack
+        }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |text: &str| utf8_percent_encode(text, PLAIN).to_string();
+        write!(
+            f,
+            "{START}v=1 installation={} host={} vmid={} uuid={}",
+            plain(&self.installation),
+            plain(&self.host),
+            self.vmid,
+            plain(&self.uuid)
+        )?;
+        let phase = Some(self.phase.name().to_owned());
+        for (key, value) in [
+            ("generation", &self.generation),
+            ("phase", &phase),
+            ("run", &Some(self.run.clone())),
+            ("disk", &self.disk),
+            ("installer", &self.installer),
+            ("installer_key", &self.installer_key),
+            ("host_key", &self.host_key),
+        ] {
+            if let Some(value) = value {
+                write!(f, " {key}={}", plain(value))?;
+            }
+        }
+        f.write_str(END)
+    }
+}
+
+/// What tells a VM from every other, by its configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The UUID in `smbios1`, in lower case.
+    pub uuid: Option<String>,
+    /// `vmgenid`, in lower case.
+    pub generation: Option<String>,
+}
+
+impl Identity {
+    /// The identity of the VM whose configuration has these texts for `smbios1` and `vmgenid`.
+    pub fn of(smbios1: Option<&str>, vmgenid: Option<&str>) -> Self {
+        let parts = smbios1.and_then(|text| PropertyString::parse(text, None).ok());
+        Self {
+            uuid: parts.and_then(|parts| Some(parts.get("uuid")?.to_lowercase())),
+            generation: vmgenid.map(str::to_lowercase),
+        }
+    }
+}
+
+fn is_record(line: &str) -> bool {
+    line.trim_start().starts_with(START.trim_end())
+}
+
+/// The notes without records, and without line ends at their end.
+pub fn without_record(notes: &str) -> String {
+    let lines: Vec<&str> = notes.lines().filter(|line| !is_record(line)).collect();
+    lines.join("\n").trim_end_matches('\n').to_owned()
+}
+
+/// The lines of the notes that are records, as they are.
+pub fn record_lines(notes: &str) -> Option<String> {
+    let lines: Vec<&str> = notes.lines().filter(|line| is_record(line)).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// Notes with a record (a text of [`Record`]'s `Display`) as their last line, in place of the one that they have.
+pub fn with_record(notes: &str, record: Option<&str>) -> String {
+    let text = without_record(notes);
+    match (text.is_empty(), record) {
+        (_, None) => text,
+        (true, Some(record)) => record.to_owned(),
+        // An empty line keeps Markdown from joining the comment to the text before it.
+        (false, Some(record)) => format!("{text}\n\n{record}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            installation: "0123456789abcdef0123456789abcdef".into(),
+            host: "web1".into(),
+            vmid: 101,
+            uuid: "6cff0931-1cb7-4535-800e-09aaaede1e6d".into(),
+            generation: Some("1b1c8c0e-7a0f-4d3c-9b0a-000000000001".into()),
+            phase: Phase::Installing,
+            run: "1a2b3c4d".into(),
+            disk: Some("local-lvm:vm-101-disk-0".into()),
+            installer: Some("local:iso/nixos.iso".into()),
+            installer_key: Some("ssh-ed25519 AAAA+/=".into()),
+            host_key: None,
+        }
+    }
+
+    fn identity() -> Identity {
+        Identity::of(
+            Some("serial=x,uuid=6CFF0931-1cb7-4535-800e-09aaaede1e6d"),
+            Some("1b1c8c0e-7a0f-4d3c-9b0a-000000000001"),
+        )
+    }
+
+    #[test]
+    fn a_record_is_one_line_of_the_notes() {
+        let text = record().to_string();
+        assert_eq!(
+            text,
+            "<!-- nixos-proxmox: v=1 installation=0123456789abcdef0123456789abcdef host=web1 vmid=101 \
+             uuid=6cff0931-1cb7-4535-800e-09aaaede1e6d generation=1b1c8c0e-7a0f-4d3c-9b0a-000000000001 phase=installing \
+             run=1a2b3c4d disk=local-lvm:vm-101-disk-0 installer=local:iso/nixos.iso installer_key=ssh-ed25519%20AAAA%2B/%3D -->"
+        );
+        let notes = with_record("ERP.\nCall Anna first.\n", Some(&text));
+        assert_eq!(notes, format!("ERP.\nCall Anna first.\n\n{text}"));
+        assert_eq!(Record::find(&notes), Some(record()));
+        assert_eq!(without_record(&notes), "ERP.\nCall Anna first.");
+        assert_eq!(record_lines(&notes), Some(text));
+    }
+
+    #[test]
+    fn a_record_counts_on_its_own_vm_only() {
+        let clone = Identity {
+            uuid: Some("00000000-0000-4000-8000-000000000000".into()),
+            ..identity()
+        };
+        let rolled_back = Identity {
+            generation: Some("00000000-0000-4000-8000-000000000000".into()),
+            ..identity()
+        };
+        for (vmid, identity, expected) in [
+            (101, identity(), Binding::Ours),
+            (102, identity(), Binding::Copied),
+            (101, clone, Binding::Copied),
+            (101, Identity::default(), Binding::Copied),
+            (101, rolled_back, Binding::RolledBack),
+        ] {
+            assert_eq!(record().binding(vmid, &identity), expected, "{identity:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_whole_record_is_none() {
+        let text = record().to_string();
+        for broken in [
+            String::new(),
+            "<!-- a comment -->".into(),
+            text.replace("phase=installing", "phase=ready"),
+            text.replace("v=1", "v=2"),
+            text.replace("run=1a2b3c4d", ""),
+            text.replace("vmid=101", "vmid=101 vmid=102"),
+            text.replace(" -->", ""),
+            format!("{text}\n{text}"),
+        ] {
+            assert_eq!(Record::find(&broken), None, "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_survives_the_notes(host in "\\PC{1,40}", notes in "\\PC{0,80}", run in "[0-9a-f]{8}") {
+            let record = Record { host, run, ..record() };
+            let text = record.to_string();
+            prop_assert!(!text.contains('\n') && text.matches("-->").count() == 1);
+            prop_assume!(!notes.contains("<!-- nixos-proxmox:"));
+            let with = with_record(&notes, Some(&text));
+            prop_assert_eq!(Record::find(&with), Some(record));
+            prop_assert_eq!(with_record(&with, None), without_record(&notes));
+        }
+    }
+}
