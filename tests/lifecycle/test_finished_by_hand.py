@@ -2,7 +2,7 @@
 
 import pytest
 
-STOCK = {"cut_off": 5, "half_written": 6}
+STOCK = {"cut_off": 6, "half_written": 6}
 
 
 def assert_finished(web, formats=1):
@@ -48,13 +48,24 @@ def test_a_machine_that_a_person_detached_and_left_stopped(world, cut_off):
     assert_finished(cut_off)
 
 
-def test_another_controller_cannot_know_and_refuses(world, cut_off):
-    """It has neither the keys nor the word of nixos-anywhere."""
+def test_another_controller_knows_the_machine_by_its_host_key(world, cut_off):
+    """It has neither the keys nor the word of nixos-anywhere, but the record names the key that the system was given."""
     cut_off.vm.finish_by_hand()
     cut_off.vm.store("three weeks of production")
+    boots = cut_off.vm.boots
+    cut_off.play(controller=world.controller_named("second")).succeeded()
+    assert_finished(cut_off)
+    assert cut_off.vm.boots == boots and cut_off.vm.disk.data == "three weeks of production"
+
+
+def test_another_controller_does_not_install_onto_what_it_cannot_ask(world, cut_off):
+    """The machine is stopped, so nothing says that it is installed; nor does this controller know how its installation ended."""
+    cut_off.vm.stop()
+    cut_off.vm.detach("ide0", "ide2")
+    cut_off.vm.set(boot="order=scsi0")
+    cut_off.vm.store("three weeks of production")
     with world.untouched(cut_off.vm), world.unchanged():
-        play = cut_off.play(controller=world.controller_named("second"))
-        play.refused(cut_off.name, str(cut_off.vm.vmid))
+        cut_off.play(controller=world.controller_named("second")).refused(cut_off.name, str(cut_off.vm.vmid))
 
 
 def test_a_machine_that_runs_another_system_than_was_built_is_reported_only(world):

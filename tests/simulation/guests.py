@@ -166,11 +166,13 @@ class Guests(threading.Thread):
             return
         vmid, action = int(found[1]), found[2]
         self.log(vmid, "power", action)
+        if action == "start":
+            # Its guest may have been seen running before this line was written.
+            self.leaving.discard(vmid)
+            return
         await self.end(vmid)
         if action in ("stop", "shutdown"):
             self.leaving.add(vmid)
-        else:
-            self.leaving.discard(vmid)
 
     async def compare(self):
         states = await asyncio.to_thread(self.world.power_states)

@@ -215,7 +215,9 @@ class Vm:
         """Detach installer and seed, boot from the disk, start."""
         if self.running:
             self.stop()
-        self.detach(*(drives or [key for key, value in self.config.items() if "media=cdrom" in value]))
+        drives = drives or [key for key, value in self.config.items() if "media=cdrom" in value]
+        if drives:
+            self.detach(*drives)
         self.set(boot=f"order={self.boot_device}")
         self.start()
         self.await_listening()
@@ -573,16 +575,16 @@ class World:
         file.write_text(json.dumps(access))
         return f"{name}@pve"
 
-    def create(self, name, vmid=None, **options):
+    def create(self, name, /, vmid=None, **options):
         """A VM that a person makes in the GUI."""
         vmid = vmid or int(self.api("GET", "/cluster/nextid"))
         usual = {"memory": 256, "scsi0": "local:1", "net0": "virtio,bridge=vmbr0", "boot": "order=scsi0"}
         self.finish(self.api("POST", f"/nodes/{self.node}/qemu", vmid=vmid, name=name, **{**usual, **options}))
         return Vm(self, vmid)
 
-    def in_production(self, machine, **options):
+    def in_production(self, machine, /, **options):
         """A VM with a system that the role has not installed, of the machine's name and at its address. It runs."""
-        vm = self.create(**{"name": machine.name, **options})
+        vm = self.create(options.pop("name", machine.name), **options)
         key = self.path / f"tenant_key{vm.vmid}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         tenant = Disk(system="/nix/store/tenant", host_keys=[key.read_text()], address=machine.inside, data="the tenant's data")
