@@ -177,8 +177,9 @@ class Machine:
         return config.read_text()
 
     def phase(self):
-        found = re.search(r"nixos-(?:provisioning|installing|installed)", "".join(path.read_text() for path in self.vm_configs()))
-        return found[0] if found else None
+        """How far the machine has come, by the record in its notes; None without one."""
+        found = re.search(r"^#.*nixos-proxmox%3A .* phase=(\w+) ", "".join(path.read_text() for path in self.vm_configs()), re.M)
+        return found[1] if found else None
 
     def isos(self):
         return sorted(p.name for p in (self.lab.path / "pve/storage/local/template/iso").iterdir())
@@ -221,7 +222,8 @@ class Machine:
         assert self.isos() == ["installer.iso"]
         images = [p.name for p in (self.lab.path / "pve/storage/local/images").rglob("*") if not p.is_dir()]
         assert len(images) == 1, images
-        assert sorted(p.name for p in self.state.iterdir()) == ["closure", "host_key.pub", "install.log", "known_hosts"]
+        kept = sorted(re.sub(r"[0-9a-f]{32}", "ID", str(p.relative_to(self.state))) for p in self.state.rglob("*") if p.is_file())
+        assert kept == ["ID/closure", "ID/host_key_ed25519.pub", "ID/install.log", "ID/record.json", "known_hosts"]
         for directory in ("tmp", "pve/tmp"):
             assert list((self.lab.path / directory).rglob("*")) == []
         assert not self.processes()

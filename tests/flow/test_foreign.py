@@ -261,7 +261,7 @@ def test_a_foreign_repository(tmp_path):
         )
         repository.audit("plays/site.yml")
         assert {"installer_client_key", "installer_host_key"} <= set(repository.planted)
-        assert machine.installations() == ["0"] and machine.phase() is None
+        assert machine.installations() == ["0"] and machine.phase() == "done"
         (line,) = [line for line in machine.runs.read_text().splitlines() if line.endswith(" begins")]
         for words in (
             "--ssh-option Compression=yes",

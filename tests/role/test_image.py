@@ -136,7 +136,7 @@ def test_a_release_that_is_damaged_or_not_there_is_said_to_be_so(lab, tmp_path, 
     play = Play(lab, tmp_path)
     options = github("v3", iso_image(b"not what was built"), digest="0" * 64)
     code, output = play("--tags", "upload", *options)
-    assert code != 0 and "is not what checksum says" in output, output
+    assert code != 0 and "checksum" in output, output
     assert not (lab.path / "pve/storage/local/template/iso/nixos-cloud-init-installer-v3-x86_64.iso").exists()
     code, output = play("--tags", "image", *options, "-e", "nixos_vm_installer_tag=v4")
     assert code != 0 and "cannot look up release v4 of me/nixos-cloud-init-installer" in output, output
