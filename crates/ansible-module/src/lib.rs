@@ -83,6 +83,12 @@ pub trait Module: 'static {
     /// the names of the variables.
     const VARIABLES: Option<(&'static str, &'static str)> = None;
 
+    /// What else is wrong with the arguments as they were given, beside what their types say. For modules with [`Self::VARIABLES`], so that
+    /// a user learns of everything at once.
+    fn mistakes(_arguments: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Rules between options, checked as Ansible checks them.
     fn rules() -> Vec<Rule> {
         Vec::new()

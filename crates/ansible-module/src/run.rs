@@ -45,6 +45,7 @@ fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Opt
         .for_each(|secret| reply.secrets.add(secret));
     let public = mask::Public::of(&spec, &arguments.params);
     reply.secrets.add_options(&spec, &arguments.params, &public);
+    let mistakes = M::mistakes(&arguments.params);
     let checked = validate(&spec, &M::rules(), &mut arguments.params);
     // As they are now: a text may have become a list, or a dict a text.
     reply.secrets.add_options(&spec, &arguments.params, &public);
@@ -54,7 +55,9 @@ fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Opt
         .for_each(|secret| reply.secrets.add(secret));
     let name = arguments.module_name.as_deref().unwrap_or(M::NAME);
     let error = match M::VARIABLES {
-        Some((option, prefix)) => checked.variables(option, prefix),
+        Some((option, prefix)) => checked
+            .variables(option, prefix)
+            .map(|error| [vec![error], mistakes].concat().join("; ")),
         None => checked.error(name, arguments.ignore_unknown),
     };
     let shown = mask::invocation(&spec, &arguments.params);
