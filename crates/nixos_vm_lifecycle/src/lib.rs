@@ -52,6 +52,12 @@ impl Module for NixosVmLifecycle {
         }
         let world = World::read(&context).await?;
         let node = world.node(&context);
+        if matches!(
+            options.step,
+            Step::Provision | Step::Boot | Step::Install | Step::Finalize
+        ) {
+            world.restore(&context).await?;
+        }
         match options.step {
             Step::Decide | Step::Build => steps::decide::run(&context, world).await,
             Step::Image => steps::image::run(&context, &node).await,

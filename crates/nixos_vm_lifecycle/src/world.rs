@@ -22,6 +22,16 @@ const PROMPT: Duration = Duration::from_secs(5);
 /// How long the reads of one step may take.
 const READ: Duration = Duration::from_secs(120);
 
+/// An installation whose VM is gone.
+pub struct Gone {
+    /// Its directory.
+    pub installation: Installation,
+    /// What the controller knows of it.
+    pub known: Known,
+    /// Whether no other guest has its VMID by now.
+    pub free: bool,
+}
+
 /// A machine as it is.
 pub struct World {
     /// What the decision goes by.
@@ -31,7 +41,9 @@ pub struct World {
     /// The directory of the installation that the VM's record names.
     pub installation: Option<Installation>,
     /// The installations of this host whose VMs are gone.
-    pub gone: Vec<(Installation, Known)>,
+    pub gone: Vec<Gone>,
+    /// The record that the notes have lost, and that the controller knows.
+    pub lost: Option<Record>,
     /// What tells the cluster from others.
     pub cluster: String,
 }
@@ -63,6 +75,7 @@ impl World {
             vm: None,
             installation: None,
             gone: Vec::new(),
+            lost: None,
             cluster,
         };
         match found {
@@ -78,16 +91,18 @@ impl World {
         let identity = Identity::of(config("smbios1").as_deref(), config("vmgenid").as_deref());
         let notes = config("description").unwrap_or_default();
         // Notes that somebody wrote anew get their record back from the controller that made the VM.
-        let record = Record::find(&notes).or_else(|| {
-            let known = context
+        let noted = Record::find(&notes);
+        let record = noted.clone().or_else(|| {
+            let mut known = context
                 .store
                 .all()
                 .into_iter()
                 .map(|(_, known)| known.record);
-            known
-                .into_iter()
-                .find(|record| record.binding(vmid, &identity) != Binding::Copied)
+            known.find(|record| record.binding(vmid, &identity) == Binding::Ours)
         });
+        if noted.is_none() {
+            self.lost = record.clone();
+        }
         let name = vm.get("name").and_then(Value::as_str).unwrap_or_default();
         let object = format!("VM {vmid} ({name})");
         if let (Some(wanted), Some(_)) = (&context.settings().name, context.settings().vmid)
@@ -140,30 +155,55 @@ impl World {
                 continue;
             }
             let vmid = record.vmid;
-            if vmid == 0 {
-                // Its run ended before Proxmox VE was asked for the VM.
-                self.gone.push((installation, known));
-                continue;
-            }
-            if let Some(vm) = look(context, json!({"vmid": vmid}), None).await? {
-                let config = |key: &str| vm.get("config")?.get(key)?.as_str();
-                let identity = Identity::of(config("smbios1"), config("vmgenid"));
-                if record.binding(vmid, &identity) != Binding::Copied {
-                    let name = vm
-                        .get("name")
-                        .and_then(Value::as_str)
-                        .unwrap_or_default()
-                        .to_owned();
-                    self.facts.elsewhere = Some(Elsewhere::Named { vmid, name });
+            let mut free = true;
+            // Without a number its run ended before Proxmox VE was asked for the VM.
+            if vmid != 0 {
+                if let Some(vm) = look(context, json!({"vmid": vmid}), None).await? {
+                    let config = |key: &str| vm.get("config")?.get(key)?.as_str();
+                    let identity = Identity::of(config("smbios1"), config("vmgenid"));
+                    if record.binding(vmid, &identity) != Binding::Copied {
+                        let name = vm.get("name").and_then(Value::as_str).unwrap_or_default();
+                        self.facts.elsewhere = Some(Elsewhere::Named {
+                            vmid,
+                            name: name.to_owned(),
+                        });
+                        return Ok(());
+                    }
+                    free = false;
+                } else if is_taken(context, vmid, deadline).await? {
+                    self.facts.elsewhere = Some(Elsewhere::Hidden { vmid });
                     return Ok(());
                 }
-            } else if is_taken(context, vmid, deadline).await? {
-                self.facts.elsewhere = Some(Elsewhere::Hidden { vmid });
-                return Ok(());
             }
-            self.gone.push((installation, known));
+            self.gone.push(Gone {
+                installation,
+                known,
+                free,
+            });
         }
         Ok(())
+    }
+
+    /// Give the notes the record back that somebody removed. What it says of the VM was compared with the VM.
+    ///
+    /// # Errors
+    /// Those of `proxmox_nixos_vm`.
+    pub async fn restore(&self, context: &Context<'_>) -> Result<(), Failure> {
+        let Some(record) = self.lost.clone().filter(|_| !context.task.check_mode) else {
+            return Ok(());
+        };
+        context.task.warn(format!(
+            "{}: its notes had lost the record of its installation, which this controller wrote back",
+            self.facts.vm.as_ref().map_or("", |vm| vm.object.as_str())
+        ));
+        let mut args = Args::new();
+        args.insert("vmid".into(), record.vmid.into());
+        args.insert("state".into(), "present".into());
+        let ownership = Ownership {
+            write: Some(record),
+            ..Ownership::default()
+        };
+        context.vm(args, ownership, false).await.map(drop)
     }
 
     /// The VM's number.

@@ -167,9 +167,10 @@ fn protected(world: &World, object: &str) -> Result<(), Failure> {
 /// The VM is gone already: what is left of it goes too.
 async fn gone(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> {
     let mut outcomes = Vec::new();
-    for (installation, known) in &world.gone {
-        let record = &known.record;
-        if record.vmid != 0 {
+    for gone in &world.gone {
+        let record = &gone.known.record;
+        // Another guest that has the number by now keeps its drives.
+        if record.vmid != 0 && gone.free {
             let settings = context.settings();
             let mut seed = Args::new();
             seed.insert("kind".into(), "nocloud".into());
@@ -189,7 +190,7 @@ async fn gone(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> 
             );
         }
         if !context.task.check_mode {
-            forget(context, installation, record.host_key.as_ref()).await?;
+            forget(context, &gone.installation, record.host_key.as_ref()).await?;
         }
         outcomes.push(Outcome::changed(""));
     }

@@ -47,9 +47,9 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
         return context.vm(args, Ownership::default(), true).await;
     }
     let installer = image::volid(context, &node).await?;
-    for (installation, _) in &world.gone {
+    for gone in &world.gone {
         // The VM is gone, and its keys are of no use to anybody.
-        installation.forget()?;
+        gone.installation.forget()?;
     }
     let installation = context.store.installation(&run.installation);
     keys::make(&installation, &context.options.host, settings)?;
@@ -310,6 +310,7 @@ pub async fn finished(
         outcomes.push(Outcome::changed(""));
     }
     warn_of_extras(context, world);
+    warn_of_pending(context, world, &outcomes[0]);
     let values = outcomes[0].values.clone();
     let mut sum = summed(msg, &outcomes);
     for key in ["status", "pending", "restart_required"] {
@@ -380,6 +381,23 @@ pub fn names(context: &Context<'_>, address: Option<String>) -> Option<Vec<Strin
         names.push(context.options.host.clone());
     }
     Some(names)
+}
+
+/// Changes that Proxmox VE holds back until the machine is stopped and started.
+fn warn_of_pending(context: &Context<'_>, world: &World, outcome: &Outcome) {
+    let pending = outcome.values.get("pending").and_then(Value::as_array);
+    let keys: Vec<&str> = pending
+        .into_iter()
+        .flatten()
+        .filter_map(|change| change.get("key")?.as_str())
+        .collect();
+    if !keys.is_empty() {
+        context.task.warn(format!(
+            "{}: {} wait for a restart of the VM; set nixos_vm_restart: if_needed to have it restarted",
+            world.facts.vm.as_ref().map_or("", |vm| vm.object.as_str()),
+            keys.join(", ")
+        ));
+    }
 }
 
 /// Disks and NICs that the VM has and the description has not.

@@ -39,6 +39,11 @@ pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
         ("GET", "/cluster/options") => Ok(cluster_options(context)),
         ("PUT", "/cluster/options") => set_options(context),
         ("GET", "/nodes/{node}/dns") => Ok(context.host.facts().dns.json()),
+        // The host has one certificate, which stands for the cluster's authority too.
+        ("GET", "/nodes/{node}/certificates/info") => Ok(json!([
+            {"filename": "pve-root-ca.pem", "fingerprint": context.host.fingerprint},
+            {"filename": "pve-ssl.pem", "fingerprint": context.host.fingerprint},
+        ])),
         ("GET", "/cluster/nextid") => next_id(context),
         ("GET", "/cluster/status") => Ok(cluster_status(context)),
         ("GET", "/cluster/resources") => Ok(resources(context)),
