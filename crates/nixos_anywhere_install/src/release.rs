@@ -63,7 +63,15 @@ exit 1
 /// Processes of an installation: nixos-install, or a script of disko, as a command or run by a shell.
 const INSTALLING: &str = r#"
 command -v pgrep >/dev/null 2>&1 || exit 1
-pgrep -f '^(([^ ]*/)?(ba)?sh( -[a-z]+)* )?([^ ]*/)?(nixos-install|[a-z0-9]{32}-disko(-[a-z]+)*)( |$)'
+found=1
+for pid in $(pgrep -f '^(([^ ]*/)?(ba)?sh( -[a-z]+)* )?([^ ]*/)?(nixos-install|[a-z0-9]{32}-disko(-[a-z]+)*)( |$)'); do
+  # One that has ended and was not waited for has no command line any more.
+  if [ -n "$(tr -d '\000' <"/proc/$pid/cmdline" 2>/dev/null)" ]; then
+    echo "$pid"
+    found=0
+  fi
+done
+exit $found
 "#;
 
 /// How long an installation that still runs on the machine is waited for.

@@ -1255,7 +1255,7 @@ fn an_installation_that_still_runs_is_waited_for() {
     fs::write(&busy, "").unwrap();
     lab.sshd.add_command(
         "pgrep",
-        &format!("#!/bin/sh\n[ -e {} ] && echo 4711\n", busy.display()),
+        &format!("#!/bin/sh\n[ -e {} ] && echo 1\n", busy.display()),
     );
     let mut module = lab.start(json!({}));
     lab.waits("another installation still runs on it");
@@ -1267,7 +1267,7 @@ fn an_installation_that_still_runs_is_waited_for() {
     fs::write(&busy, "").unwrap();
     let result = lab.run(json!({"timeout": 8}));
     assert_eq!(result["error"]["kind"], "busy", "{result}");
-    assert!(text(&result, "/msg").contains("4711"), "{result}");
+    assert!(text(&result, "/msg").contains("(processes 1)"), "{result}");
     fs::remove_file(&busy).unwrap();
 
     // The real pgrep finds it by its command, and nothing that only names it.
