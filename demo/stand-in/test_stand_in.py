@@ -123,6 +123,14 @@ def test_nix_tells_its_settings_and_attributes(lab):
         (["h", "--flake", "/x"], 1, "Please specify the name of the NixOS configuration"),
         (["h", "--store-paths", "/nope", "/nope"], 1, "aborted: /nope and /nope must be existing store-paths"),
         (["h", "--store-paths", "/", "/", "--disko-mode", "mount"], 1, "--disko-mode cannot be used if --store-paths is used"),
+        (["h", "--store-paths", "/", "/", "--disko-mode", "disko"], 1, "--disko-mode cannot be used if --store-paths is used"),
+        (["h", "--flake", "x#y", "--phases", "disko,,install"], 1, "aborted: Unknown phase: "),
+        (
+            ["h", "--flake", "x#y", "--build-on-remote", "--build-on", "local"],
+            1,
+            "Conflicting flags: --build-on local and --build-on-remote used.",
+        ),
+        (["h", "--generate-hardware-config"], 1, "Missing arguments for --generate-hardware-config <backend> <path>"),
         (["h", "--build-on", "moon"], 1, "Supported values for --build-on are auto, local and remote. Unknown mode : moon"),
     ],
 )

@@ -55,12 +55,18 @@ pub(crate) async fn install(
     refuse(&mistakes)?;
     let tools = Tools::find(options, &directories)?;
     release::may_be_root(&connection, deadline).await?;
+    if decision == Decision::Install {
+        release::ready(&connection, options, deadline).await?;
+    }
     if task.check_mode {
         return Ok(
             Outcome::changed(format!("would install on {}", target.address()))
                 .diff(difference(options, &guest, None))
                 .with("guest", guest),
         );
+    }
+    if decision == Decision::Install {
+        release::quiet(&connection, &progress, options.host(), deadline).await?;
     }
     // A kexec ends the connection, and an installation needs none of ours.
     drop(connection);
@@ -93,7 +99,7 @@ pub(crate) async fn install(
             }
             let hardware = hardware_config(options, task);
             let closure = installed.closure;
-            let msg = format!("installed on {}", target.address());
+            let msg = format!("{} {}", plan::done(options), target.address());
             let mut outcome = Outcome::changed(msg);
             if let Some(hardware) = hardware {
                 outcome = outcome.with("hardware_config", hardware);
@@ -133,11 +139,11 @@ fn difference(options: &Options, guest: &Guest, closure: Option<&str>) -> Diff {
         (None, Some(paths)) => paths.system.display().to_string(),
         (None, None) => String::new(),
     };
-    Diff::new(
-        json!({"kind": guest.kind, "system": guest.system}),
-        json!({"kind": "installed", "from": source, "system": closure}),
-    )
-    .header(options.host())
+    let after = match options.phases.contains(&Phase::Install) {
+        true => json!({"kind": "installed", "from": source, "system": closure}),
+        false => json!({"kind": guest.kind, "system": guest.system, "done": plan::done(options)}),
+    };
+    Diff::new(json!({"kind": guest.kind, "system": guest.system}), after).header(options.host())
 }
 
 /// What an installation came to.
@@ -170,9 +176,11 @@ impl Run<'_> {
             Source::Paths { system, .. } => Some(system.display().to_string()),
             Source::Flake(_) => None,
         };
-        if options.phases.contains(&Phase::Reboot) {
+        // Without the phase install what is mounted is left for it, and nothing was installed.
+        let installs = options.phases.contains(&Phase::Install);
+        if options.phases.contains(&Phase::Reboot) || !installs {
             return Ok(Installed {
-                closure: built,
+                closure: built.filter(|_| installs),
                 released: false,
                 held: None,
             });
@@ -185,12 +193,9 @@ impl Run<'_> {
             state::reach_now(&target, self.task, &self.progress, deadline)
                 .await
                 .map_err(state::ssh_failure)?;
-        let closure = match options.phases.contains(&Phase::Install) {
-            true => Some(release::closure(&connection, deadline).await?),
-            false => None,
-        };
-        if let (Some(built), Some(found)) = (&built, &closure)
-            && built != found
+        let found = release::closure(&connection, deadline).await?;
+        if let Some(built) = &built
+            && *built != found
         {
             return Err(Failure::new(
                 "wrong_system",
@@ -199,7 +204,7 @@ impl Run<'_> {
         }
         let held = release::release(&connection, deadline).await.err();
         Ok(Installed {
-            closure,
+            closure: Some(found),
             released: true,
             held,
         })

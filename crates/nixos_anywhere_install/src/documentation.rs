@@ -22,6 +22,8 @@ pub(crate) fn documentation() -> Documentation {
             "Private keys are handed over as files, never as arguments. Do not put access tokens \
              into O(nix_options); Nix reads them from its own configuration.",
             "In check mode the machine is asked what it runs, without waiting for it.",
+            "Mistakes in the options, missing files and programs are reported together before anything is \
+             built or touched, also in check mode. A machine that is installed already is left alone all the same.",
         ],
         requirements: &[
             "nix 2.20 or newer",
@@ -167,6 +169,20 @@ hardware_config:
   description: The content of the file that O(generate_hardware_config) names.
   returned: when something was installed, with O(generate_hardware_config)
   type: str
+mistakes:
+  description: Every mistake that was found in the options, and in the files and programs of the controller.
+  returned: when there is any
+  type: list
+  elements: dict
+  contains:
+    option:
+      description: The name of the option.
+      type: str
+      returned: always
+    problem:
+      description: What is wrong with it.
+      type: str
+      returned: always
 released:
   description: Whether the installed system was unmounted on the installer.
   returned: when something was installed

@@ -62,7 +62,8 @@ pub struct Options {
     /// revision whose behaviour this module is written for. Empty: nixos-anywhere has to be installed.
     #[serde(default = "defaults::nixos_anywhere_flake")]
     pub nixos_anywhere_flake: String,
-    /// The phases of nixos-anywhere to run. V(reboot) is not among the defaults, because a machine
+    /// The phases of nixos-anywhere to run. V(install) without V(disko) needs a file system mounted at
+    /// C(/mnt) on the installer; it is left mounted unless V(install) runs. V(reboot) is not among the defaults, because a machine
     /// whose ISO is still attached may boot the installer again.
     #[serde(default = "defaults::phases")]
     pub phases: Vec<Phase>,
@@ -147,12 +148,13 @@ pub struct Options {
     #[serde(default)]
     pub fail_on_failed_units: bool,
     /// A file for the whole output of C(nix) and C(nixos-anywhere). It is made anew, with mode
-    /// 0600. A task that is given the same file while another one writes it fails and does nothing.
+    /// 0600, and keeps at most 64 MiB of output. A task that is given the same file while another one writes it fails and does nothing.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub log_path: Option<PathBuf>,
     /// A file that gets JSON lines while it happens, each with its C(time), C(event) and C(host): a
     /// V(phase) begins (C(phase)) and ends (V(phase_ended), C(seconds)); a program is V(running),
-    /// every two seconds (C(phase), C(seconds)); the machine is waited for (V(waiting), C(reason)).
+    /// every two seconds (C(phase), C(seconds), C(step)); Nix does something else (V(step), C(step)); the
+    /// machine is waited for (V(waiting), C(reason)).
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub progress_path: Option<PathBuf>,
     /// How long the whole task may take, in seconds.
@@ -174,7 +176,8 @@ pub enum State {
     /// The machine is reachable, and said what it is. Changes nothing.
     Probed,
     /// The configuration is built on the controller, and all programs that its installation needs
-    /// are there. No machine is asked; what the result has as C(store_paths) may be installed later
+    /// are there. All options of an installation that are given are checked, with the files that they
+    /// name. No machine is asked; what the result has as C(store_paths) may be installed later
     /// with O(store_paths). Changes nothing but the Nix store.
     Built,
     /// The configuration is installed. A machine that is installed already is left alone.

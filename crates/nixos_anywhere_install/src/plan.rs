@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::flake::FlakeRef;
 use crate::host::bracketless;
-use crate::options::{BuildOn, Options, Phase};
+use crate::options::{BuildOn, DiskoMode, Options, Phase};
 use crate::preflight::{absolute, ssh_option};
 use crate::settings::{self, NIX};
 
@@ -55,6 +55,19 @@ pub(crate) fn decide(guest: &Guest, options: &Options) -> Result<Decision, Failu
             ),
             "add kexec to phases",
         ),
+        Kind::Installed | Kind::Other
+            if options.phases.contains(&Phase::Install)
+                && !options.phases.contains(&Phase::Disko) =>
+        {
+            refuse(
+                format!(
+                    "{} does not run an installer: after a kexec nothing is mounted at /mnt, to which the \
+                     phase install would install; nothing was done to it",
+                    options.host()
+                ),
+                "add disko to phases",
+            )
+        }
         Kind::Installed | Kind::Other => Ok(Decision::KexecThenInstall),
     }
 }
@@ -174,8 +187,14 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
         add(&["--option", name, &value]);
     }
     for (name, value) in nix_settings(&options.ssh_store_settings) {
-        // It becomes part of a URI.
-        add(&["--ssh-store-setting", name, &value.replace(' ', "%20")]);
+        // It becomes part of a URI. nixos-anywhere 1.13.0 drops the argument that follows, and later
+        // ones ignore this one.
+        add(&[
+            "--ssh-store-setting",
+            name,
+            &value.replace(' ', "%20"),
+            "-t",
+        ]);
     }
     if options.copy_host_keys {
         add(&["--copy-host-keys"]);
@@ -248,6 +267,18 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
     arguments
 }
 
+/// What the phases do to a machine, for messages: `installed on`, `formatted the disks of` ...
+pub(crate) fn done(options: &Options) -> &'static str {
+    let has = |phase| options.phases.contains(&phase);
+    match options.disko_mode {
+        _ if has(Phase::Install) => "installed on",
+        DiskoMode::Mount if has(Phase::Disko) => "mounted the disks of",
+        _ if has(Phase::Disko) => "formatted the disks of",
+        _ if has(Phase::Reboot) => "rebooted",
+        _ => "booted the installer on",
+    }
+}
+
 /// An octal mode with its leading zero: YAML turns an unquoted 0600 into 384.
 pub(crate) fn mode(text: &str) -> Option<u32> {
     let digits = text.strip_prefix('0').filter(|digits| digits.len() >= 3)?;
@@ -303,11 +334,32 @@ mod tests {
                 forced_no_kexec,
                 [Ok(Install), Err("refused"), Err("refused")],
             ),
+            (
+                json!({"force": true, "allow_kexec": true, "phases": ["kexec", "install"]}),
+                [Ok(Install), Err("refused"), Err("refused")],
+            ),
         ];
         for (more, expected) in cases {
             let got = [Kind::Installer, Kind::Installed, Kind::Other]
                 .map(|kind| decide(&guest(kind), &options(more.clone())).map_err(|f| f.kind));
             assert_eq!(got, expected, "{more}");
+        }
+    }
+
+    #[test]
+    fn what_was_done_is_what_the_phases_do() {
+        for (more, expected) in [
+            (json!({}), "installed on"),
+            (json!({"phases": ["install"]}), "installed on"),
+            (json!({"phases": ["disko"]}), "formatted the disks of"),
+            (
+                json!({"phases": ["kexec", "disko"], "disko_mode": "mount"}),
+                "mounted the disks of",
+            ),
+            (json!({"phases": ["reboot"]}), "rebooted"),
+            (json!({"phases": ["kexec"]}), "booted the installer on"),
+        ] {
+            assert_eq!(done(&options(more)), expected);
         }
     }
 
@@ -346,8 +398,8 @@ mod tests {
             words(&full, &source).join(" "),
             "nixos@192.0.2.11 --phases disko,reboot --ssh-port 2222 --post-kexec-ssh-port 2222 \
              --kexec /k.tar.gz --ssh-option Ciphers=a,b --ssh-option Compression=yes --option cores 2 \
-             --option extra-substituters https://a https://b --ssh-store-setting compress true \
-             --ssh-store-setting system-features kvm%20big \
+             --option extra-substituters https://a https://b --ssh-store-setting compress true -t \
+             --ssh-store-setting system-features kvm%20big -t \
              --copy-host-keys --show-trace --chown /a 1000:100 \
              --store-paths /nix/store/d /nix/store/s --build-on local \
              --disk-encryption-keys /tmp/k /secret/k -i /p/key --extra-files /p/files"

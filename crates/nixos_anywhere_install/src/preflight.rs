@@ -563,6 +563,19 @@ fn programs(options: &Options, found: &mut Found) {
             true,
         );
     }
+    // What is built already is copied and installed by older ones too.
+    if options.store_paths.is_none()
+        && let Ok(nix) = tools::find(Path::new("nix"), &directories)
+        && let Some(version) = tools::nix_version(&nix)
+        && version < tools::OLDEST_NIX
+    {
+        let ((major, minor), (oldest_major, oldest_minor)) = (version, tools::OLDEST_NIX);
+        let problem = format!(
+            "{} is nix {major}.{minor}, but {oldest_major}.{oldest_minor} or newer is needed",
+            nix.display()
+        );
+        found.add("tools_path", problem, "tool_version", true);
+    }
 }
 
 /// What is wrong with a local file that is to be read.

@@ -1,10 +1,18 @@
-//! After the installation: read what was installed, and let go of its disks.
+//! What is asked of the installer: before the installation whether it is ready, after it what was
+//! installed, and to let go of the disks.
 
-use ansible_module::Failure;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ansible_module::{Failure, Progress};
 use deadline::Deadline;
 use guest_ssh::{Connection, Output};
+use serde_json::json;
+use tokio::time::sleep;
 
+use crate::options::{Options, Phase};
 use crate::state::ssh_failure;
+use crate::text::printable;
 
 /// Follow the links of the new system's profile as they will lead once it runs: an absolute target
 /// counts from the new root, not from the installer's.
@@ -40,6 +48,162 @@ fi
 [ -z "$failed" ]
 "#;
 
+/// Whether something is mounted at /mnt.
+const MOUNTED: &str = r#"
+if command -v mountpoint >/dev/null 2>&1; then
+  mountpoint -q /mnt
+  exit
+fi
+while read -r _ point _; do
+  [ "$point" != /mnt ] || exit 0
+done </proc/mounts
+exit 1
+"#;
+
+/// Processes of an installation: nixos-install, or a script of disko, as a command or run by a shell.
+const INSTALLING: &str = r#"
+command -v pgrep >/dev/null 2>&1 || exit 1
+found=1
+for pid in $(pgrep -f '^(([^ ]*/)?(ba)?sh( -[a-z]+)* )?([^ ]*/)?(nixos-install|[a-z0-9]{32}-disko(-[a-z]+)*)( |$)'); do
+  # One that has ended and was not waited for has no command line any more.
+  if [ -n "$(tr -d '\000' <"/proc/$pid/cmdline" 2>/dev/null)" ]; then
+    echo "$pid"
+    found=0
+  fi
+done
+exit $found
+"#;
+
+/// How long an installation that still runs on the machine is waited for.
+const RUNNING_LIMIT: Duration = Duration::from_secs(900);
+
+/// How often that is looked at.
+const RUNNING_PAUSE: Duration = Duration::from_secs(3);
+
+/// What would stop the installation late, found on the installer before anything is done to it.
+///
+/// # Errors
+/// Nothing is mounted for an installation without the phase disko, or the installer does not know
+/// the owner of a file.
+pub(crate) async fn ready(
+    connection: &Connection,
+    options: &Options,
+    deadline: &Deadline,
+) -> Result<(), Failure> {
+    let has = |phase| options.phases.contains(&phase);
+    if has(Phase::Install) && !has(Phase::Disko) {
+        let output = as_root(
+            connection,
+            "the question what is mounted",
+            MOUNTED,
+            deadline,
+        )
+        .await?;
+        if !output.ok() {
+            let msg = format!(
+                "nothing is mounted at /mnt on {}, to which the phase install would install; \
+                 nothing was done to it",
+                connection.address()
+            );
+            return Err(Failure::new("refused", msg)
+                .object(options.host())
+                .hint("add disko to phases, with disko_mode: mount to keep what is on the disks"));
+        }
+    }
+    if has(Phase::Install) {
+        owners(connection, options, deadline).await?;
+    }
+    Ok(())
+}
+
+/// Whether the installer knows the owners of the extra files, which its `chown` sets.
+async fn owners(
+    connection: &Connection,
+    options: &Options,
+    deadline: &Deadline,
+) -> Result<(), Failure> {
+    let name = |name: &&str| !name.is_empty() && !name.bytes().all(|byte| byte.is_ascii_digit());
+    let mut script = String::new();
+    let owners: BTreeSet<&str> = options
+        .extra_files
+        .iter()
+        .filter_map(|file| file.owner.as_deref())
+        .collect();
+    for owner in owners {
+        let (user, group) = owner.split_once(':').unwrap_or((owner, ""));
+        for (what, database, name) in [("user", "passwd", user), ("group", "group", group)]
+            .into_iter()
+            .filter(|(_, _, found)| name(found))
+        {
+            // Names are of letters, digits and ._-$ only.
+            script += &format!(
+                "getent {database} '{name}' >/dev/null 2>&1 || grep -q '^{name}:' /etc/{database} || \
+                 echo '{what} {name}'\n"
+            );
+        }
+    }
+    if script.is_empty() {
+        return Ok(());
+    }
+    let output = as_root(connection, "the question for owners", &script, deadline).await?;
+    let text = output.text();
+    let missing: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let msg = format!(
+        "extra_files: the installer on {} does not know the {}; nothing was done to it",
+        connection.address(),
+        printable(&missing.join(", "))
+    );
+    Err(Failure::new("invalid_option", msg)
+        .object("extra_files")
+        .hint("give the owner in numbers, as UID:GID, that it has on the installed system"))
+}
+
+/// Wait until no installation runs on the machine any more: nixos-install goes on when the controller
+/// that started it was killed, and disko beside it would format what it writes to.
+///
+/// # Errors
+/// Kind `busy` when it does not end.
+pub(crate) async fn quiet(
+    connection: &Connection,
+    progress: &Progress,
+    host: &str,
+    deadline: &Deadline,
+) -> Result<(), Failure> {
+    let limit = deadline.shorter(RUNNING_LIMIT);
+    let what = "the question for another installation";
+    loop {
+        let output = as_root(connection, what, INSTALLING, deadline).await?;
+        if !output.ok() {
+            return Ok(());
+        }
+        if limit.remaining() <= RUNNING_PAUSE {
+            let pids = output
+                .text()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(", ");
+            let msg = format!(
+                "another installation runs on {} (processes {}); nothing was done to it",
+                connection.address(),
+                printable(&pids)
+            );
+            return Err(Failure::new("busy", msg).object(host).hint(
+                "wait until it has ended; if it hangs, restart the machine from its installer",
+            ));
+        }
+        let reason = "another installation still runs on it";
+        progress.emit(&json!({"event": "waiting", "host": host, "reason": reason}));
+        sleep(RUNNING_PAUSE).await;
+    }
+}
+
 /// Whether the user is root, or may become root without a password, as nixos-anywhere needs it too.
 ///
 /// # Errors
@@ -59,7 +223,7 @@ pub(crate) async fn may_be_root(
     if output.ok() {
         return Ok(());
     }
-    let reason = output.failure();
+    let reason = printable(&output.failure());
     Err(Failure::new(
         "become",
         format!(
@@ -90,7 +254,7 @@ pub(crate) async fn closure(
             format!(
                 "nixos-anywhere reported success, but {} has no installed system under /mnt ({})",
                 connection.address(),
-                output.failure()
+                printable(&output.failure())
             ),
         )),
     }
@@ -104,7 +268,7 @@ pub(crate) async fn release(connection: &Connection, deadline: &Deadline) -> Res
         .map_err(|failure| failure.msg)?;
     match output.ok() {
         true => Ok(()),
-        false => Err(output.failure()),
+        false => Err(printable(&output.failure())),
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use ansible_module::Failure;
 
@@ -109,6 +112,48 @@ pub(crate) fn find(program: &Path, directories: &[PathBuf]) -> Result<PathBuf, F
     })
 }
 
+/// The oldest Nix that nixos-anywhere works with (`nix config show`).
+pub(crate) const OLDEST_NIX: (u32, u32) = (2, 20);
+
+/// How long a program may take to print its version. One that does not is not judged by it.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
+
+/// The version of this `nix`, if it prints one.
+pub(crate) fn nix_version(nix: &Path) -> Option<(u32, u32)> {
+    let mut child = Command::new(nix)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let since = Instant::now();
+    while child.try_wait().ok()?.is_none() {
+        if since.elapsed() > VERSION_LIMIT {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut text = String::new();
+    child.stdout?.take(4096).read_to_string(&mut text).ok()?;
+    version(&text)
+}
+
+/// The version in `nix (Nix) 2.28.3`, or as Lix and Determinate Nix print theirs.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let line = text.lines().find(|line| line.starts_with("nix ("))?;
+    let mut numbers = line.split_whitespace().last()?.split('.');
+    let major = numbers.next()?.parse().ok()?;
+    let minor: String = numbers
+        .next()?
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    Some((major, minor.parse().ok()?))
+}
+
 fn executable(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
@@ -129,6 +174,22 @@ mod tests {
             find(Path::new("/bin/sh"), &[]).unwrap(),
             Path::new("/bin/sh")
         );
+    }
+
+    #[test]
+    fn versions_are_read_as_they_are_printed() {
+        for (text, expected) in [
+            ("nix (Nix) 2.8.0\n", Some((2, 8))),
+            ("nix (Nix) 2.34.8", Some((2, 34))),
+            ("nix (Nix) 2.26pre20250101_abc", Some((2, 26))),
+            ("nix (Lix, like Nix) 2.91.0", Some((2, 91))),
+            ("nix (Determinate Nix 3.6.2) 2.29.0", Some((2, 29))),
+            ("warning: x\nnix (Nix) 2.20.1", Some((2, 20))),
+            ("a stand-in", None),
+            ("", None),
+        ] {
+            assert_eq!(version(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl Lab {
     fn tool(&self, name: &str, script: &str) {
         let ran = self.path("ran");
         let text = format!(
-            "#!/bin/bash\nset -e\necho {name} \"$@\" >>{}\n{script}\n",
+            "#!/bin/bash\nset -e\n[ \"$1\" != --version ] || {{ echo 'nix (Nix) 2.28.3'; exit; }}\n\
+             echo {name} \"$@\" >>{}\n{script}\n",
             ran.display()
         );
         executable(&self.path("tools").join(name), &text);
@@ -749,8 +750,8 @@ fn another_user_becomes_root_through_sudo() {
         .filter(|line| line.starts_with("sudo "))
         .collect();
     assert_eq!(of_root[0], "sudo -n true", "{commands}");
-    // What was installed is read, and let go of, as root.
-    assert_eq!(of_root.len(), 1 + 1 + 2, "{commands}");
+    // Another installation is looked for, what was installed is read, and let go of, as root.
+    assert_eq!(of_root.len(), 1 + 1 + 1 + 2, "{commands}");
     assert!(
         of_root[2..]
             .iter()
@@ -1183,4 +1184,142 @@ fn no_key_outlives_a_module_that_is_killed_at_any_moment() {
     lab.tool("nixos-anywhere", &lab.installs("", SYSTEM));
     lab.run(json!({}));
     assert!(!left.path().exists());
+}
+
+/// It reads what ssh says on standard error, which our ssh must not keep from it.
+#[test]
+fn the_real_ssh_copy_id_works_with_our_ssh() {
+    let lab = Lab::new(INSTALLER);
+    let adds = r#"
+cp "$key" "$TMPDIR/k"; ssh-keygen -y -f "$TMPDIR/k" >"$TMPDIR/k.pub"
+ssh-copy-id -i "$TMPDIR/k.pub" -o IdentitiesOnly=no -o ConnectTimeout=10 -o UserKnownHostsFile=/dev/null \
+  -o StrictHostKeyChecking=no -p "$port" "$host"
+"#;
+    lab.tool("nixos-anywhere", &lab.installs(adds, SYSTEM));
+    let result = lab.run(json!({}));
+    assert_eq!(result["changed"], true, "{result}");
+    let log = lab.log();
+    assert!(log.contains("already exist on the remote system"), "{log}");
+
+    // With a key that the machine does not know, the probe's refusal is no verdict yet.
+    let stranger = lab.path("stranger");
+    keygen(&stranger, "ed25519");
+    let probes = format!(
+        "cp {0} \"$TMPDIR/k\"; cp {0}.pub \"$TMPDIR/k.pub\"\n\
+         for n in 1 2 3; do ssh-copy-id -n -i \"$TMPDIR/k.pub\" -p \"$port\" \"$host\"; done",
+        stranger.display()
+    );
+    lab.tool("nixos-anywhere", &lab.installs(&probes, SYSTEM));
+    let result = lab.run(json!({}));
+    assert_eq!(result["changed"], true, "{result}");
+    assert!(lab.log().contains("Would have added"), "{}", lab.log());
+}
+
+#[test]
+fn phases_on_their_own_say_what_they_did() {
+    let lab = Lab::new(INSTALLER);
+    let result = lab.run(json!({"phases": ["disko"]}));
+    let msg = text(&result, "/msg");
+    assert!(msg.starts_with("formatted the disks of 127.0.0.1"), "{msg}");
+    assert_eq!(
+        (&result["changed"], &result["released"], &result["closure"]),
+        (&json!(true), &json!(false), &Value::Null),
+        "{result}"
+    );
+    // What is mounted is left for the phase install.
+    assert!(!lab.sshd.path("released").exists());
+
+    // Which is refused where nothing is mounted, in a check too.
+    fs::remove_file(lab.path("ran")).unwrap();
+    lab.sshd.add_command("mountpoint", "#!/bin/sh\nexit 32\n");
+    for check in [true, false] {
+        let result = lab.run(json!({"phases": ["install"], "_ansible_check_mode": check}));
+        assert_eq!(result["error"]["kind"], "refused", "{result}");
+        assert!(text(&result, "/msg").contains("/mnt"), "{result}");
+    }
+    assert_eq!(lab.ran(), "");
+    lab.sshd.add_command("mountpoint", "#!/bin/sh\n");
+    let result = lab.run(json!({"phases": ["install"]}));
+    assert!(
+        text(&result, "/msg").starts_with("installed on"),
+        "{result}"
+    );
+    assert_eq!(result["released"], true, "{result}");
+}
+
+/// nixos-install goes on when the controller that started it was killed.
+#[test]
+fn an_installation_that_still_runs_is_waited_for() {
+    let lab = Lab::new(INSTALLER);
+    let busy = lab.path("busy");
+    fs::write(&busy, "").unwrap();
+    lab.sshd.add_command(
+        "pgrep",
+        &format!("#!/bin/sh\n[ -e {} ] && echo 1\n", busy.display()),
+    );
+    let mut module = lab.start(json!({}));
+    lab.waits("another installation still runs on it");
+    assert_eq!(lab.ran(), "");
+    fs::remove_file(&busy).unwrap();
+    assert!(module.wait().unwrap().success());
+    assert!(lab.ran().contains("nixos-anywhere"));
+
+    fs::write(&busy, "").unwrap();
+    let result = lab.run(json!({"timeout": 8}));
+    assert_eq!(result["error"]["kind"], "busy", "{result}");
+    assert!(text(&result, "/msg").contains("(processes 1)"), "{result}");
+    fs::remove_file(&busy).unwrap();
+
+    // The real pgrep finds it by its command, and nothing that only names it.
+    fs::remove_file(lab.sshd.path("bin/pgrep")).unwrap();
+    let install = lab.path("nixos-install");
+    executable(&install, "#!/bin/sh\nsleep 4\n:\n");
+    let mut running = Command::new(&install).arg("--system").spawn().unwrap();
+    let mut naming = Command::new("sh")
+        .args(["-c", "read -r _; :", "sh", "nixos-install --system"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let result = lab.run(json!({}));
+    assert_eq!(result["changed"], true, "{result}");
+    assert!(running.try_wait().unwrap().is_some());
+    naming.kill().unwrap();
+    naming.wait().unwrap();
+}
+
+#[test]
+fn an_owner_that_the_installer_does_not_know_is_found_before() {
+    let lab = Lab::new(INSTALLER);
+    let owned =
+        |owner: &str| json!({"extra_files": [{"path": "/etc/x", "content": "x", "owner": owner}]});
+    let result = lab.run(owned("no-such-user:no-such-group"));
+    assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
+    let msg = text(&result, "/msg");
+    assert!(
+        msg.contains("user no-such-user, group no-such-group"),
+        "{msg}"
+    );
+    assert_eq!(lab.ran(), "");
+    for owner in ["root:root", "1000:100", "root"] {
+        assert_eq!(lab.run(owned(owner))["changed"], true);
+    }
+}
+
+#[test]
+fn a_nix_that_is_too_old_is_named() {
+    let lab = Lab::new(INSTALLER);
+    executable(
+        &lab.path("tools/nix"),
+        "#!/bin/sh\necho 'nix (Nix) 2.8.0'\n",
+    );
+    for state in ["built", "installed"] {
+        let result = lab.run(json!({"state": state}));
+        assert_eq!(result["error"]["kind"], "tool_version", "{result}");
+        let msg = text(&result, "/msg");
+        assert!(msg.contains("is nix 2.8, but 2.20"), "{msg}");
+    }
+    // What is built already needs no newer one.
+    let paths = json!({"disko": "/", "system": "/"});
+    let result = lab.run(json!({"flake": null, "store_paths": paths}));
+    assert_ne!(result["error"]["kind"], "tool_version", "{result}");
 }
