@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Number, Value};
 
+use crate::literal;
+
 /// Python's name of the type of a JSON value.
 pub fn type_name(value: &Value) -> &'static str {
     match value {
@@ -208,12 +210,14 @@ pub fn to_list(value: &Value) -> Result<Vec<Value>, String> {
     }
 }
 
-/// `check_type_dict`, except that Python literals are not understood where JSON is expected.
+/// `check_type_dict`.
 pub fn to_dict(value: &Value) -> Result<Map<String, Value>, String> {
     match value {
         Value::Object(map) => Ok(map.clone()),
         Value::String(text) if text.starts_with('{') => serde_json::from_str(text)
-            .map_err(|_| "unable to evaluate string as dictionary".to_owned()),
+            .ok()
+            .or_else(|| literal::dict(text))
+            .ok_or_else(|| "unable to evaluate string as dictionary".to_owned()),
         Value::String(text) if text.contains('=') => key_values(text).ok_or_else(|| {
             "unable to evaluate string in the \"key=value\" format as dictionary".to_owned()
         }),

@@ -38,6 +38,7 @@ mod arguments;
 mod coerce;
 mod docs;
 mod documentation;
+mod literal;
 mod mask;
 mod outcome;
 mod panics;
@@ -92,6 +93,11 @@ pub trait Module: 'static {
     /// Rules between options, checked as Ansible checks them.
     fn rules() -> Vec<Rule> {
         Vec::new()
+    }
+
+    /// What to write instead of an option that the module does not have, if that is known.
+    fn instead(_option: &str) -> Option<&'static str> {
+        None
     }
 
     /// Do the task.

@@ -61,9 +61,18 @@ fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Opt
         None => checked.error(name, arguments.ignore_unknown),
     };
     let shown = mask::invocation(&spec, &arguments.params);
+    let hints = checked.unsupported().filter_map(|name| {
+        let instead = M::instead(name)?;
+        Some(format!("instead of {name}: {instead}"))
+    });
+    let hints: Vec<String> = hints.collect();
     reply.asked(arguments, shown, checked.warnings);
     if let Some(error) = error {
-        return Err(invalid(error));
+        let failure = invalid(error);
+        return Err(match hints.is_empty() {
+            true => failure,
+            false => failure.hint(hints.join("; ")),
+        });
     }
     let mut params = std::mem::take(&mut arguments.params);
     prune(&mut params, &spec);

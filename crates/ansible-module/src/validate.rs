@@ -25,6 +25,12 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// The options that are unknown, if that is the error.
+    pub fn unsupported(&self) -> impl Iterator<Item = &str> {
+        let names = self.unsupported.keys().map(String::as_str);
+        names.filter(|_| self.errors.is_empty())
+    }
+
     /// The first error, as a Python module called `module` would report it.
     pub fn error(&self, module: &str, ignore_unknown: bool) -> Option<String> {
         if let Some(first) = self.errors.first() {

@@ -210,6 +210,12 @@ impl Drive {
             };
             match name.as_str() {
                 "media" => media = Some(value),
+                // YAML reads `version: 2.0` as a number, and PVE writes v2.0.
+                "version"
+                    if key == "tpmstate0" && value.starts_with(|c: char| c.is_ascii_digit()) =>
+                {
+                    fields.insert(name.clone(), format!("v{value}"));
+                }
                 "size" => size = Some(value),
                 "import_from" | "pre_enrolled_keys" | "ms_cert" => {
                     fields.insert(name.replace('_', "-"), value);
@@ -574,6 +580,11 @@ mod tests {
         );
         assert_eq!(drive(json!("none")).to_text(), "none,media=cdrom");
         assert_eq!(drive(json!("zfs:cloudinit")).to_text(), "zfs:cloudinit");
+        let tpm = json!({"storage": "zfs", "version": 2.0});
+        assert_eq!(
+            Drive::parse("tpmstate0", &tpm).unwrap().to_text(),
+            "zfs:1,version=v2.0"
+        );
         let efi = json!({"storage": "zfs", "efitype": "4m", "pre_enrolled_keys": false});
         assert_eq!(
             Drive::parse("efidisk0", &efi).unwrap().to_text(),

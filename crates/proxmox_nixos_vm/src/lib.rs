@@ -17,6 +17,7 @@ mod hostile_tests;
 mod limits;
 mod meaning;
 mod migrate;
+mod moving;
 mod nic;
 mod notes;
 pub mod options;
@@ -58,6 +59,10 @@ impl Module for ProxmoxNixosVm {
         let mut rules = Connection::rules();
         rules.push(Rule::RequiredOneOf(&["name", "vmid"]));
         rules
+    }
+
+    fn instead(option: &str) -> Option<&'static str> {
+        moving::instead(option)
     }
 
     async fn run(options: Self::Options, task: Task) -> Result<Outcome, Failure> {

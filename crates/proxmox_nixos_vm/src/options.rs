@@ -49,6 +49,32 @@ pub struct CloneOf {
     pub format: Option<String>,
 }
 
+/// The template that a new VM is a clone of: its name, or more.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Clone {
+    /// Its name.
+    Name(String),
+    /// Which it is, and how it is cloned.
+    Of(CloneOf),
+}
+
+impl Clone {
+    /// The template, and how it is cloned.
+    pub fn of(&self) -> CloneOf {
+        match self {
+            Self::Name(name) => CloneOf {
+                name: Some(name.clone()),
+                vmid: None,
+                full: false,
+                storage: None,
+                format: None,
+            },
+            Self::Of(of) => of.clone(),
+        }
+    }
+}
+
 /// The options of the module.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Options {
@@ -86,8 +112,8 @@ pub struct Options {
 
     /// Begin a VM that does not exist as a clone of this template, on the template's node unless O(node) is another one.
     /// Then it becomes as described: disks that the template has are grown if need be, others are added. Network cards get new
-    /// MAC addresses. An existing VM is not cloned again.
-    pub clone: Option<CloneOf>,
+    /// MAC addresses. An existing VM is not cloned again. A text is the template's name, for a linked clone.
+    pub clone: Option<Clone>,
 
     /// Memory in MiB.
     pub memory: Option<u64>,

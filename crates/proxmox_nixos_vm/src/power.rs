@@ -10,6 +10,9 @@ use crate::state::State;
 
 /// With force, the longest that a guest gets to shut down by itself.
 const GRACE: Duration = Duration::from_secs(180);
+/// With force, the longest that a guest gets which has written nothing since it was started: it runs no system that has anything
+/// to lose, and one without a system never reacts.
+const GRACE_WITHOUT_WRITES: Duration = Duration::from_secs(10);
 /// What is left of the deadline for the stop after a shutdown that failed, and for reading the result.
 const RESERVE: Duration = Duration::from_secs(3);
 /// The pause between two looks at a VM's status.
@@ -33,7 +36,11 @@ pub async fn start(site: &Site<'_>, vm: &State) -> Result<(), Failure> {
 /// Shut the VM down. With `force` it is stopped hard when the guest does not react.
 pub async fn shutdown(site: &Site<'_>, vm: &State, force: bool) -> Result<(), Failure> {
     let left = site.deadline.remaining().saturating_sub(RESERVE);
-    let grace = if force { GRACE.min(left / 2) } else { left };
+    let grace = match force {
+        true if has_written(site, vm).await => GRACE.min(left / 2),
+        true => GRACE_WITHOUT_WRITES.min(left / 2),
+        false => left,
+    };
     let mut params = Params::new().with("timeout", grace.as_secs().max(1));
     if force {
         params.set("forceStop", 1);
@@ -43,6 +50,25 @@ pub async fn shutdown(site: &Site<'_>, vm: &State, force: bool) -> Result<(), Fa
         Err(error) if is_deaf(&error) => Err(deaf(vm, grace, &error)),
         Err(error) => Err(failed("shut down", &vm.object(), error)),
     }
+}
+
+/// Whether the guest may have written anything since it was started. PVE counts what goes through its drives, so a guest with other
+/// devices, or one whose count is not known, counts as one that has.
+async fn has_written(site: &Site<'_>, vm: &State) -> bool {
+    let is_other = |key: &str| {
+        ["hostpci", "usb", "virtiofs"]
+            .iter()
+            .any(|stem| key.starts_with(stem))
+    };
+    if vm.config.keys().any(|key| is_other(key)) || vm.config.contains_key("args") {
+        return true;
+    }
+    let path = format!("/nodes/{}/qemu/{}/status/current", vm.node, vm.vmid);
+    let status = site.client.get(&path, &[], site.deadline).await;
+    let written = status
+        .ok()
+        .and_then(|status| status.get("diskwrite")?.as_u64());
+    written != Some(0)
 }
 
 /// Stop the VM as pulling the plug does.

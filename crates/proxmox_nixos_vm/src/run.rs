@@ -12,14 +12,14 @@ use crate::create::{self, Created, Creation, Request};
 use crate::drive;
 use crate::find;
 use crate::notes::{self, Notes, Survey};
-use crate::options::{Options, State as Asked};
+use crate::options::{Clone, Options, State as Asked};
 use crate::ownership::Ownership;
 use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
 use crate::site::{Site, done, done_if, failed};
 use crate::state::{self, State};
 use crate::vmid::{self, VmidRange};
-use crate::wanted::Wanted;
+use crate::wanted::{self, Wanted};
 use crate::{agent, clone, destroy, migrate, place, power, rights, rival, template, text, update};
 
 /// What is done to a VM's power.
@@ -211,6 +211,44 @@ impl Job<'_> {
             "two VMs ruin a disk that they share; hand it over with qm disk move ... --target-vmid, begin with a copy of it \
              (import_from), or set force: true",
         ))
+    }
+
+    /// Refuse IDE drives that the machine does not have, and warn about firmware that forgets its settings.
+    fn refuse_or_warn_about_hardware(
+        &self,
+        plan: &Plan,
+        vm: Option<&State>,
+    ) -> Result<(), Failure> {
+        let have = vm.map(|vm| &vm.config);
+        let value = |key: &str| {
+            let before = have.and_then(|have| have.get(key));
+            let before = before.filter(|_| !plan.delete.contains(key));
+            plan.set.get(key).or(before).map(String::as_str)
+        };
+        let kept = have.into_iter().flat_map(|have| have.keys());
+        let drives = plan
+            .set
+            .keys()
+            .chain(kept)
+            .filter(|key| !plan.delete.contains(*key));
+        let changes = |key: &str| plan.set.contains_key(key);
+        for key in drives.filter(|key| changes(key) || changes("machine") || changes("arch")) {
+            if let Some(why) = wanted::missing_ide(key, value("machine"), value("arch")) {
+                let object = self.described();
+                return Err(
+                    Failure::new("refused", format!("{object}: {key}: {why}")).object(object)
+                );
+            }
+        }
+        let forgets = value("bios") == Some("ovmf") && value("efidisk0").is_none();
+        if forgets && (vm.is_none() || changes("bios") || plan.delete.contains("efidisk0")) {
+            self.site.task.warn(format!(
+                "{} has the firmware ovmf and no efidisk0: it forgets its boot entries with every stop; set for example \
+                 efidisk0: {{storage: STORAGE, efitype: 4m}}",
+                self.described()
+            ));
+        }
+        Ok(())
     }
 
     /// Check mode cannot know whether a lock that a run would wait for will go.
@@ -566,9 +604,9 @@ impl Job<'_> {
         inventory: &Inventory,
         turn: Lock,
     ) -> Result<Next, Failure> {
-        let source = match &self.options.clone {
+        let source = match self.options.clone.as_ref().map(Clone::of) {
             Some(of) => {
-                let template = clone::source(inventory, of)?;
+                let template = clone::source(inventory, &of)?;
                 let (node, vmid) = (&template.node, template.vm.vmid);
                 Some((of, State::read_stopped(site, node, vmid).await?))
             }
@@ -578,6 +616,7 @@ impl Job<'_> {
             Some((_, template)) => clone::plan(self.wanted, template),
             None => plan::create(self.wanted),
         };
+        self.refuse_or_warn_about_hardware(&plan, None)?;
         update::refuse(&plan, &self.described())?;
         let from = source.as_ref().map(|(_, template)| template);
         self.refuse_others_disks(&plan, self.options.vmid, from)?;
@@ -733,6 +772,9 @@ impl Job<'_> {
         }
         let was = vm.status.clone();
         let mut plan = update::plan(self.site, self.wanted, &vm).await?;
+        if created.is_none() {
+            self.refuse_or_warn_about_hardware(&plan, Some(&vm))?;
+        }
         update::refuse(&plan, &vm.object())?;
         self.refuse_others_disks(&plan, Some(vm.vmid), Some(&vm))?;
         // A check cannot know whether an earlier task would have started it.
@@ -886,8 +928,16 @@ fn message(
     due: Option<&migrate::Move>,
 ) -> String {
     let object = format!("{} on {}", vm.object(), vm.node);
+    let waiting: Vec<&str> = vm.pending.iter().map(|line| line.key.as_str()).collect();
+    let waiting = match waiting.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; {} will take effect at its next stop and start (restart: true does that)",
+            waiting.join(", ")
+        ),
+    };
     if actions.is_empty() {
-        return format!("{object} is as described");
+        return format!("{object} is as described{waiting}");
     }
     let said: Vec<String> = actions
         .iter()
@@ -902,8 +952,10 @@ fn message(
             (verb, false) => format!("{}ed", verb.trim_end_matches('e')),
         })
         .collect();
+    // In a check it is what waits already, and may be brought into effect by what would be done.
+    let waiting = if check { "" } else { &waiting };
     format!(
-        "{object}: {}{}",
+        "{object}: {}{}{waiting}",
         if check { "would " } else { "" },
         said.join("; ")
     )

@@ -253,8 +253,17 @@ async fn in_pool(site: &Site<'_>, pool: &str, vmid: u32) -> Result<bool, Failure
     let query: Vec<(&str, String)> = query.map(|pool| ("poolid", pool)).into_iter().collect();
     let answer = site.client.get(&path, &query, site.deadline).await;
     let answer = answer.map_err(|e| {
-        failed("read the pool", pool, e)
-            .hint("make the pool first: pvesh create /pools --poolid NAME")
+        // Whoever may not see the pool is told so, and not that there is none.
+        let missing = e
+            .pve_message()
+            .is_some_and(|text| text.contains("does not exist"));
+        let failure = failed("read the pool", pool, e);
+        match missing {
+            true => failure.hint(format!(
+                "make the pool first: pvesh create /pools --poolid {pool}"
+            )),
+            false => failure,
+        }
     })?;
     // Asked for by parameter, the pool comes in a list.
     let members = answer

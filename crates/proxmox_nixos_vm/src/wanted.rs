@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::drive::{self, Drive};
 use crate::guard::Guard;
 use crate::nic::{self, Nic};
-use crate::options::{Options, State};
+use crate::options::{Clone, Options, State};
 use crate::ownership::Ownership;
 use crate::{device, limits, meaning, schema, text};
 
@@ -361,7 +361,9 @@ impl Builder {
     }
 
     fn clone_of(&mut self, options: &Options) {
-        let Some(clone) = &options.clone else { return };
+        let Some(clone) = options.clone.as_ref().map(Clone::of) else {
+            return;
+        };
         if clone.name.is_some() == clone.vmid.is_some() {
             self.mistakes
                 .push("clone: give either the name or the vmid of the template".into());
@@ -490,27 +492,34 @@ impl Builder {
                 .and_then(Option::as_deref)
                 .unwrap_or_default()
         };
-        let is_arm = plain("arch") == "aarch64"
-            || meaning::machine_type(plain("machine")).starts_with("virt");
-        let is_q35 = meaning::machine_type(plain("machine")).contains("q35");
-        let ide: Vec<String> = self
+        let (machine, arch) = (plain("machine"), plain("arch"));
+        let mistakes: Vec<String> = self
             .wanted
             .drives
             .keys()
-            .filter(|key| key.starts_with("ide"))
-            .cloned()
+            .filter_map(|key| {
+                Some(format!(
+                    "{key}: {}",
+                    missing_ide(key, Some(machine), Some(arch))?
+                ))
+            })
             .collect();
-        for key in ide {
-            if is_arm {
-                self.mistakes.push(format!(
-                    "{key}: an aarch64 machine (virt) has no IDE; use scsi, for example scsi1"
-                ));
-            } else if is_q35 && !["ide0", "ide2"].contains(&key.as_str()) {
-                self.mistakes.push(format!(
-                    "{key}: a q35 machine has ide0 and ide2 only; use one of these, or sata or scsi"
-                ));
-            }
-        }
+        self.mistakes.extend(mistakes);
+    }
+}
+
+/// Why a machine does not have the drive `key`, if it does not.
+pub fn missing_ide(key: &str, machine: Option<&str>, arch: Option<&str>) -> Option<&'static str> {
+    if !key.strip_prefix("ide").is_some_and(text::is_index) {
+        return None;
+    }
+    let machine = meaning::machine_type(machine.unwrap_or_default());
+    if arch == Some("aarch64") || machine.starts_with("virt") {
+        Some("an aarch64 machine (virt) has no IDE; use scsi, for example scsi1")
+    } else if machine.contains("q35") && !["ide0", "ide2"].contains(&key) {
+        Some("a q35 machine has ide0 and ide2 only; use one of these, or sata or scsi")
+    } else {
+        None
     }
 }
 
