@@ -12,7 +12,7 @@ import sys
 from cloudinit import distros, handlers, helpers, util
 from cloudinit.config import schema
 from cloudinit.handlers import jinja_template
-from cloudinit.net import network_state, networkd
+from cloudinit.net import eni, network_manager, network_state, networkd
 from cloudinit.sources import DataSourceConfigDrive, DataSourceNoCloud
 
 MAC = "bc:24:11:00:00:0b"
@@ -75,6 +75,18 @@ def units(config, work):
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
+def rendered(config, work):
+    """The files of ifupdown and NetworkManager for a network configuration."""
+    if config is None:
+        return None
+    texts = {}
+    for name, renderer in (("ifupdown", eni.Renderer({"eni_path": "interfaces", "netrules_path": "rules"})), ("NetworkManager", network_manager.Renderer())):
+        target = work / name
+        renderer.render_network_state(network_state.parse_net_config_data(config), target=str(target))
+        texts[name] = "\n".join(path.read_text() for path in sorted(target.rglob("*")) if path.is_file())
+    return texts
+
+
 def main(image, folder):
     work = pathlib.Path(folder).with_name("work")
     (work / "run").mkdir(parents=True)
@@ -92,6 +104,7 @@ def main(image, folder):
         "vendor_data": list(parts(found.get_vendordata(), instance_data)),
         "network": found.network_config,
         "units": units(found.network_config, work),
+        "rendered": rendered(found.network_config, work),
     }
     json.dump(answer, sys.stdout, default=str)
 

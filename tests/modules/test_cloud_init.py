@@ -177,6 +177,45 @@ def test_a_config_drives_network_of_ones_own(guest, tmp_path):
     assert "DHCP=ipv4" in unit, unit
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_gateway_outside_of_the_network(guest, tmp_path, layout):
+    """networkd sets no route over a gateway that it cannot reach, so that one comes first; ifupdown and NetworkManager need none."""
+    addresses = {"ip": "203.0.113.9/32", "gw": "198.51.100.1", "ip6": "2001:db8::9/128", "gw6": "2001:db8:1::1"}
+    _, image = drive(guest, layout=layout, ipconfig={"ipconfig0": addresses}, nameservers=["198.51.100.53"])
+    seen = read(image, tmp_path)
+    (unit,) = seen["units"].values()
+    routes = [set(part.split()) for part in unit.split("[Route]")[1:]]
+    for gateway, to_it, any_network in (("198.51.100.1", "Destination=198.51.100.1/32", "0.0.0.0"), ("2001:db8:1::1", "Destination=2001:db8:1::1/128", "::")):
+        assert any({to_it, f"Gateway={any_network}"} <= route for route in routes), unit
+        assert any(f"Gateway={gateway}" in route for route in routes), unit
+    assert "DNS=198.51.100.53" in unit
+    if layout == "nocloud":
+        ifupdown = [line.strip() for line in seen["rendered"]["ifupdown"].splitlines()]
+        assert {"gateway 198.51.100.1", "gateway 2001:db8:1::1", "dns-nameservers 198.51.100.53"} <= set(ifupdown), ifupdown
+        manager = seen["rendered"]["NetworkManager"].splitlines()
+        assert {"gateway=198.51.100.1", "gateway=2001:db8:1::1"} <= set(manager), manager
+        assert any(line.startswith("dns=198.51.100.53") for line in manager), manager
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_router_advertisements(guest, tmp_path, layout):
+    _, image = drive(guest, layout=layout, ipconfig={"ipconfig0": "ip=10.77.0.11/24,gw=10.77.0.1,ip6=auto"}, nameservers=["10.77.0.1"])
+    seen = read(image, tmp_path)
+    assert "iface eth0 inet6 auto" in seen["rendered"]["ifupdown"]
+    assert "[ipv6]\nmethod=auto" in seen["rendered"]["NetworkManager"]
+    (unit,) = seen["units"].values()
+    assert "Gateway=10.77.0.1" in unit and "IPv6AcceptRA=no" not in unit
+
+
+def test_both_spellings_of_a_users_keys(guest, tmp_path):
+    """cloud-init makes one of them, and would keep the last."""
+    other = KEY.replace("me@here", "two")
+    users = [{"name": "root", "ssh-authorized-keys": [other]}]
+    _, image = drive(guest, user_data={"users": users}, ssh_authorized_keys=[KEY])
+    (config,) = (part["config"] for part in read(image, tmp_path)["user_data"])
+    assert config["users"] == [{"name": "root", "ssh_authorized_keys": [other, KEY]}]
+
+
 def test_the_drive_that_proxmox_makes(guest, tmp_path):
     """The options of a native drive mean the same to a guest."""
     options = {"kind": "native", "citype": "nocloud", "ciuser": "admin", "sshkeys": f"# mine\n{KEY}\n", "ipconfig": FIXED}

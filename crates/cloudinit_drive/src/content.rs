@@ -102,7 +102,7 @@ pub fn seed(options: &Options, vm: &Vm, dns: Option<Dns>) -> Result<Seed, Failur
             ("searchdomains", &input.search_domains),
         ] {
             if !list.is_empty() {
-                return Err(invalid(format!("{name} needs ipconfig, which says for which network card"))
+                return Err(invalid(format!("{name}: needs ipconfig, which says for which NIC"))
                     .hint("give ipconfig, for example {ipconfig0: 'ip=dhcp'}, or put it into network_config"));
             }
         }
@@ -258,7 +258,7 @@ fn card(key: &str) -> Result<String, Failure> {
         .map(|n| format!("net{n}"))
         .ok_or_else(|| {
             invalid(format!(
-                "ipconfig: {key:?} is none of ipconfig0 to ipconfig31"
+                "ipconfig: must be ipconfig0 to ipconfig31 (got {key:?})"
             ))
         })
 }
@@ -304,7 +304,7 @@ fn nics(options: &Options, vm: &Vm) -> Result<Vec<Nic>, Failure> {
                 options.vmid
             ))
             .hint(format!(
-                "give the VM a network card {name}, or name the card that it has"
+                "give the VM a NIC {name}, or name the NIC that it has"
             )));
         };
         let mac = mac(net).ok_or_else(|| {

@@ -262,30 +262,37 @@ pub async fn seeds(
     Ok(content.into_iter().filter_map(seed).collect())
 }
 
-/// Those of these volumes that another VM has in a drive, each with that VM. A VM that the caller may not see, or that is
-/// gone meanwhile, has none.
+/// Those of these volumes that another VM has in a drive, each with that VM. A VM that the caller may not see, that is
+/// gone meanwhile, or whose node is down and cannot be asked, counts as having none.
 pub async fn held_elsewhere(
     client: &Client,
     vmid: u32,
     volids: &[Volid],
     deadline: &Deadline,
 ) -> Result<BTreeMap<String, u32>, Failure> {
-    let query = [("type", "vm".to_owned())];
-    let entries = client
-        .get("/cluster/resources", &query, deadline)
+    // Not only the VMs: the nodes among the rest tell which of them are down.
+    let entries: Vec<Value> = client
+        .read_as("/cluster/resources", &[], deadline)
         .await
         .map_err(doing("list the cluster's VMs"))?;
+    fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
+        entry.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+    let down: Vec<&str> = entries
+        .iter()
+        .filter(|entry| text(entry, "type") == "node" && text(entry, "status") == "offline")
+        .map(|entry| text(entry, "node"))
+        .collect();
     let other = |entry: &Value| {
         let number = u32::try_from(entry.get("vmid")?.as_u64()?).ok()?;
-        let is_vm = entry.get("type")?.as_str()? == "qemu" && number != vmid;
-        is_vm.then_some((entry.get("node")?.as_str()?.to_owned(), number))
+        let node = text(entry, "node");
+        let asked = text(entry, "type") == "qemu"
+            && text(entry, "status") != "unknown"
+            && !down.contains(&node)
+            && number != vmid;
+        asked.then(|| (node.to_owned(), number))
     };
-    let others: Vec<(String, u32)> = entries
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(other)
-        .collect();
+    let others: Vec<(String, u32)> = entries.iter().filter_map(other).collect();
     let configs = others.iter().map(|(node, number)| async move {
         let config = client.vm_config(node, *number, true, deadline).await;
         (*number, config)

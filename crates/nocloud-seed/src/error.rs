@@ -66,7 +66,7 @@ pub enum Error {
 
     /// A host name that cannot be one.
     #[error(
-        "{0:?} is no host name (letters, digits and dashes, parts of at most 63 characters joined by dots)"
+        "hostname: must be letters, digits and dashes, in parts of at most 63 characters joined by dots (got {0:?})"
     )]
     Hostname(String),
 }

@@ -150,6 +150,10 @@ impl Node {
         }
     }
 
+    pub fn is_list(&self) -> bool {
+        matches!(self.data, Data::List(_))
+    }
+
     pub fn is_map(&self) -> bool {
         matches!(self.data, Data::Map(_))
     }
@@ -224,11 +228,10 @@ fn other_grammar(text: &str, line: usize) -> Result<Option<Rc<Node>>, Fault> {
         return fault(line, TAB);
     }
     let value: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).unwrap_or_default();
-    match serde_json::to_value(&value) {
-        Ok(json @ (Value::Object(_) | Value::Null)) => Ok(Some(Rc::new(Node::plain(&json)))),
-        _ if value.is_mapping() => Ok(None),
-        _ => fault(line, "is not a YAML mapping (lines of `key: value`)"),
-    }
+    // Keys that are no texts are all that JSON does not hold.
+    Ok(serde_json::to_value(&value)
+        .ok()
+        .map(|json| Rc::new(Node::plain(&json))))
 }
 
 /// PyYAML refuses a text with other characters anywhere (`Reader.NON_PRINTABLE`).

@@ -16,6 +16,7 @@ const BEGINNINGS: [&str; 5] = [
 ];
 const TEMPLATE: &str = "## template: jinja";
 const CLOUD_CONFIG: &str = "#cloud-config";
+const ARCHIVE: &str = "#cloud-config-archive";
 /// cloud-init looks for the MIME header in so many characters (cloudinit/user_data.py, `convert_string`).
 const MIME_WITHIN: usize = 4096;
 
@@ -24,6 +25,27 @@ const MIME_WITHIN: usize = 4096;
 /// Returns the cloud-config if it is one.
 pub(crate) fn user_data(what: &'static str, text: &str) -> Result<Option<Rc<Node>>, Error> {
     let lower = text.trim_start().to_lowercase();
+    if lower.starts_with("#!") && first_line(text).ends_with('\r') {
+        return Err(Error::Text {
+            what,
+            problem: "line 1: ends with CR LF, so the guest would look for an interpreter with a CR in its name; save the \
+                      script with LF line ends"
+                .into(),
+        });
+    }
+    if lower.starts_with(ARCHIVE) {
+        let root = pyyaml::read(text).map_err(|fault| Error::Text {
+            what,
+            problem: format!("line {}: {}", fault.line, fault.problem),
+        })?;
+        return match root {
+            Some(root) if root.is_list() => Ok(None),
+            _ => Err(Error::Text {
+                what,
+                problem: "is not a list of parts, which #cloud-config-archive must be".into(),
+            }),
+        };
+    }
     let head: String = lower.chars().take(MIME_WITHIN).collect();
     let known = |text: &str| BEGINNINGS.iter().any(|known| text.starts_with(known));
     if lower.is_empty() || head.contains("mime-version:") || known(&lower) {
@@ -50,6 +72,10 @@ pub(crate) fn user_data(what: &'static str, text: &str) -> Result<Option<Rc<Node
         what,
         problem: unknown_beginning(text, &lower).into(),
     })
+}
+
+fn first_line(text: &str) -> &str {
+    text.trim_start().split('\n').next().unwrap_or_default()
 }
 
 /// Why a guest would ignore a text.
@@ -127,6 +153,12 @@ mod tests {
             ("---\npackages: [a]\n", "begins with ---"),
             ("\u{feff}#cloud-config\n", "byte order mark"),
             ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "Ansible Vault"),
+            ("#!/bin/sh\r\necho secret\r\n", "CR LF"),
+            (
+                "#cloud-config-archive\na: secret\n",
+                "is not a list of parts",
+            ),
+            ("#cloud-config-archive\n- {{ secret }}\n", "line 2: braces"),
             ("#cloud-config\na: [secret\n", "line 3: not valid YAML"),
             ("#cloud-config\n- secret\n", "line 2: is not a YAML mapping"),
             (

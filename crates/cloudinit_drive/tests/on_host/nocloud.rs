@@ -298,7 +298,7 @@ fn what_cannot_be_is_refused_before_anything_is_sent() {
             json!({"ipconfig": {"ipconfig0": "ip=10.77.0.11"}}),
             "10.77.0.11",
         ),
-        (json!({"ipconfig": null}), "nameservers needs ipconfig"),
+        (json!({"ipconfig": null}), "nameservers: needs ipconfig"),
         (json!({"user_data": "#!/bin/sh\n"}), "user_data is a text"),
         (
             json!({"vendor_data": "packages: [correct-horse]\n"}),
