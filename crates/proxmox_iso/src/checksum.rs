@@ -159,6 +159,27 @@ pub fn given(text: &str) -> Result<Given, Failure> {
     {
         return Ok(Given::Digest(digest));
     }
+    // The right form with digits of another length: of another algorithm, or not copied as a whole.
+    if let Some((algorithm, digits)) = read(':')
+        && !digits.is_empty()
+        && digits.bytes().all(|b| b.is_ascii_hexdigit())
+    {
+        let failure = Failure::new(
+            "invalid_option",
+            format!(
+                "checksum: {}: needs {} hex digits (got {})",
+                algorithm.name(),
+                2 * algorithm.bytes(),
+                digits.len()
+            ),
+        );
+        return Err(match Algorithm::of_digits(digits) {
+            Some(other) => {
+                failure.hint(format!("write {}: if it is such a checksum", other.name()))
+            }
+            None => failure,
+        });
+    }
     let hint = match Algorithm::of_digits(trimmed) {
         Some(algorithm) => format!("write {}:{trimmed}", algorithm.name()),
         None => "give sha256:HEX, sha384:HEX, sha512:HEX, or sha256:URL of a file of checksums; MD5 and SHA-1 are not accepted"
@@ -252,6 +273,9 @@ mod tests {
         ] {
             assert_eq!(given(text).unwrap_err().kind, "invalid_option", "{text}");
         }
+        let short = given(&format!("sha512:{hex256}")).unwrap_err();
+        assert_eq!(short.msg, "checksum: sha512: needs 128 hex digits (got 64)");
+        assert!(short.hint.unwrap().contains("sha256:"));
         let bare = given(&hex256).unwrap_err();
         assert_eq!(bare.hint.unwrap(), format!("write sha256:{hex256}"));
         let secret = given("sha256:ftp://me:pass-word@x.example/y?sig=abc").unwrap_err();

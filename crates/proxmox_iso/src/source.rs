@@ -282,7 +282,13 @@ impl Source {
         deadline: &Deadline,
     ) -> Result<(Digest, Option<String>), Failure> {
         let fetch = Fetch::new()?;
-        let text = fetch.text(sums.as_str(), With::default(), deadline).await?;
+        let text = fetch
+            .text(sums.as_str(), With::default(), deadline)
+            .await
+            .map_err(|failed| Failure {
+                msg: format!("checksum: {}", failed.msg),
+                ..failed
+            })?;
         let path = self.url().map(Address::path).unwrap_or_default();
         let mut names = Vec::new();
         let mut add = |name: &str| {
