@@ -11,6 +11,7 @@ mod error;
 mod faults;
 mod formats;
 pub mod guest;
+mod ha;
 mod host;
 mod http;
 mod multipart;

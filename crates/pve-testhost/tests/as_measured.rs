@@ -215,32 +215,6 @@ async fn the_hash_of_a_password_has_an_eight_character_salt_and_no_rounds() {
 }
 
 #[tokio::test]
-async fn storages_are_listed_configured_and_summed_up_as_pve_does() {
-    let host = Host::start().await;
-    let names = |list: &Value| -> Vec<String> {
-        let list = list.as_array().expect("a list");
-        list.iter()
-            .map(|entry| entry["storage"].as_str().unwrap_or_default().to_owned())
-            .collect()
-    };
-    // A disabled storage is not among those that take a kind of content.
-    let isos = host.good("GET", "/nodes/pve/storage", "content=iso").await;
-    assert_eq!(names(&isos), ["local"]);
-    let all = host.good("GET", "/nodes/pve/storage", "").await;
-    assert!(names(&all).contains(&"off".to_owned()));
-    let configured = host.good("GET", "/storage", "").await;
-    assert_eq!(names(&configured).len(), 4);
-    assert_eq!(host.good("GET", "/storage/off", "").await["disable"], 1);
-    assert_eq!(host.call("GET", "/storage/nope", "").await.status, 500);
-    let status = host
-        .good("GET", "/nodes/pve/storage/local/status", "")
-        .await;
-    assert!(status["used_fraction"].is_null() && status["avail"].is_number());
-    let domains = host.good("GET", "/access/domains", "").await;
-    assert!(domains[0].get("default").is_none());
-}
-
-#[tokio::test]
 async fn resources_of_a_vm_have_maxcpu_template_diskread_and_of_a_node_cgroup_mode() {
     let host = Host::start().await;
     host.create(101, "cores=2&serial0=socket&tags=a").await;
@@ -436,16 +410,6 @@ async fn refusals_name_the_parameters_that_pve_names() {
 }
 
 #[tokio::test]
-async fn fractional_gib_round_up() {
-    let host = Host::start().await;
-    host.create(101, "scsi0=local:0.1").await;
-    assert_eq!(
-        host.config(101).await["scsi0"],
-        "local:101/vm-101-disk-0.raw,size=104858K"
-    );
-}
-
-#[tokio::test]
 async fn a_missing_disk_and_a_template_in_use_fail_in_the_task() {
     let host = Host::start().await;
     host.create(101, "scsi0=local:0.0625").await;
@@ -460,34 +424,6 @@ async fn a_missing_disk_and_a_template_in_use_fail_in_the_task() {
     assert_eq!(
         host.run("DELETE", "/nodes/pve/qemu/101", "").await,
         "base volume 'local:101/base-101-disk-0.raw' is still in use by linked cloned"
-    );
-}
-
-#[tokio::test]
-async fn deleting_logs_removed_volume_even_of_a_missing_iso_and_the_last_one_removes_the_directory()
-{
-    let host = Host::start().await;
-    host.iso("x.iso", 512);
-    for _ in 0..2 {
-        let upid = host
-            .good(
-                "DELETE",
-                "/nodes/pve/storage/local/content/local:iso/x.iso",
-                "",
-            )
-            .await;
-        assert_eq!(host.task(&upid).await, "OK");
-        assert!(
-            host.log(&upid)
-                .await
-                .contains(&"Removed volume 'local:iso/x.iso'".to_owned())
-        );
-    }
-    assert!(!host.storage("local/template/iso").exists());
-    assert_eq!(
-        host.good("GET", "/nodes/pve/storage/local/content", "content=iso")
-            .await,
-        json!([])
     );
 }
 

@@ -326,6 +326,10 @@ async fn uploads() {
             .any(|line| line.starts_with("target file: ") && line.ends_with("/na_me____1_.iso")),
         "{log:?}"
     );
+    assert!(
+        log.contains(&"calculating checksum...OK, checksum verified".to_owned()),
+        "{log:?}"
+    );
     let list = host
         .good("GET", "/nodes/pve/storage/local/content", "content=iso")
         .await;

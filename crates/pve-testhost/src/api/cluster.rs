@@ -296,6 +296,7 @@ fn vms(context: &Context, found: &mut Vec<Value>) {
         let holds = |(_, members): &(&String, &Vec<u32>)| members.contains(&vmid);
         pools.iter().find(holds).map(|(name, _)| name)
     };
+    let ha = crate::ha::Ha::read(&host.dir);
     let known = host
         .broadcast
         .lock()
@@ -318,6 +319,12 @@ fn vms(context: &Context, found: &mut Vec<Value>) {
         value["id"] = json!(format!("qemu/{vmid}"));
         value["type"] = json!("qemu");
         value["node"] = json!(node.node);
+        if let Some(resource) = ha.resources.get(&crate::ha::sid(vmid)) {
+            value["hastate"] = match &resource["state"] {
+                Value::Null => json!("started"),
+                state => state.clone(),
+            };
+        }
         if let Ok(config) = crate::vm::config::Config::load(&node, vmid) {
             for name in ["tags", "lock"] {
                 if let Some(text) = config.current.get(name) {

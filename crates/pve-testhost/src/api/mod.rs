@@ -2,7 +2,9 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod download;
 pub mod guests;
+pub mod ha;
 pub mod snapshot;
 pub mod storage;
 pub mod tasks;
@@ -361,7 +363,11 @@ async fn handle(
         ("GET", "/storage") => storage::configurations(&context).map(Reply::Data),
         ("GET", "/storage/{storage}") => storage::configuration(&context).map(Reply::Data),
         ("GET", "/nodes/{node}/query-url-metadata") => {
-            storage::url_metadata(&context).await.map(Reply::Data)
+            download::url_metadata(&context).await.map(Reply::Data)
+        }
+        (_, template) if template.starts_with("/cluster/ha/") => {
+            ha::handle(method, template.trim_start_matches("/cluster/ha"), &context)
+                .map(Reply::Data)
         }
         (_, template) if template.contains("/tasks") => tasks::handle(method, template, &context),
         _ => cluster::handle(method, template, &context).map(Reply::Data),

@@ -48,6 +48,10 @@ pub async fn create(context: Context) -> ApiResult {
         is_new: true,
         pool: pool.as_deref(),
     };
+    let ha_managed = context.flag("ha-managed");
+    if ha_managed {
+        host.access.check(&context.who, "/", &["Sys.Console"])?;
+    }
     let mut wanted = BTreeMap::new();
     for (key, value) in &context.params {
         if NOT_OPTIONS.contains(&key.as_str())
@@ -78,6 +82,16 @@ pub async fn create(context: Context) -> ApiResult {
             .map_err(|error| format!("unable to create VM {vmid} - {error}"))?;
         join_pool(&host, vmid, pool)?;
         making.finish();
+        if ha_managed {
+            log.line("Add as HA resource");
+        }
+        // As was seen: a VM that the create does not start is not added.
+        if ha_managed && start {
+            let mut ha = crate::ha::Ha::read(&host.dir);
+            let resource = json!({"type": "vm", "state": "started"});
+            ha.resources.insert(crate::ha::sid(vmid), resource);
+            ha.save(&host.dir).map_err(|error| error.to_string())?;
+        }
         if start {
             log.line("Execute autostart");
             let upid = super::power::start_task(&host, vmid, &who, None);

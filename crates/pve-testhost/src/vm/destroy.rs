@@ -5,6 +5,7 @@ use super::drive::{Drive, is_drive};
 use crate::api::Context;
 use crate::error::{ApiError, ApiResult};
 use crate::guest::Power;
+use crate::ha::{self, Ha};
 use crate::host::Host;
 
 /// DELETE /nodes/N/qemu/ID.
@@ -23,6 +24,11 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
     if host.guests.power(vmid) != Power::Stopped {
         return Err(ApiError::failed(format!(
             "VM {vmid} is running - destroy failed"
+        )));
+    }
+    if Ha::read(&host.dir).resources.contains_key(&ha::sid(vmid)) && !context.flag("purge") {
+        return Err(ApiError::failed(format!(
+            "unable to remove VM {vmid} - used in HA resources and purge parameter not set."
         )));
     }
     let unreferenced = context.flag("destroy-unreferenced-disks");
@@ -62,6 +68,14 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
         }
         if purge {
             log.line(format!("purging VM {vmid} from related configurations.."));
+            let mut ha = Ha::read(&host.dir);
+            if ha.resources.contains_key(&ha::sid(vmid)) {
+                ha.remove(&ha::sid(vmid), true);
+                ha.save(&host.dir).map_err(|error| error.to_string())?;
+                log.line(format!(
+                    "NOTE: removed VM {vmid} from HA resource configuration."
+                ));
+            }
         }
         leave_pools(&host, vmid);
         host.guests.forget(vmid);

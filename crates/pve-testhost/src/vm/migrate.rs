@@ -150,7 +150,7 @@ pub fn migrate(context: &Context, vmid: u32) -> ApiResult {
         slow: context.interrupt.slow,
     };
     let id = vmid.to_string();
-    if !host.facts().ha {
+    if !host.facts().ha && !crate::ha::Ha::read(&host.dir).manages(vmid) {
         let work = move |log| carry_out(host, target, wish, log);
         return context.spawn("qmigrate", &id, work);
     }

@@ -13,6 +13,7 @@ use crate::access::Identity;
 use crate::api::Context;
 use crate::error::{ApiError, ApiResult};
 use crate::guest::{Power, VmSpec};
+use crate::ha::Ha;
 use crate::host::Host;
 use crate::task::Log;
 
@@ -29,10 +30,72 @@ fn running(host: &Host, vmid: u32) -> bool {
 
 /// POST status/start.
 pub fn start(context: &Context, vmid: u32) -> ApiResult {
+    if let Some(upid) = ask_ha(context, vmid, "start", None) {
+        return upid;
+    }
     let skiplock = context.flag("skiplock");
     let fail = context.fail.clone();
     let upid = spawn_start(&context.host, vmid, &context.who, fail, skiplock);
     Ok(json!(upid))
+}
+
+/// What passes until HA's manager does what it was asked for.
+const HA_ROUND: Duration = Duration::from_secs(1);
+
+/// Leave it to HA, if it manages the VM: a task that only asks, and a moment later root's own that does it.
+fn ask_ha(
+    context: &Context,
+    vmid: u32,
+    what: &'static str,
+    timeout: Option<u64>,
+) -> Option<ApiResult> {
+    let host = context.host.clone();
+    if !Ha::read(&host.dir).manages(vmid) {
+        return None;
+    }
+    let kind = if what == "start" { "hastart" } else { "hastop" };
+    Some(
+        context.spawn(kind, &vmid.to_string(), move |log| async move {
+            log.line(format!("Requesting HA {what} for VM {vmid}"));
+            let mut ha = Ha::read(&host.dir);
+            ha.set_state(
+                vmid,
+                if what == "start" {
+                    "started"
+                } else {
+                    "stopped"
+                },
+            );
+            ha.save(&host.dir).map_err(|error| error.to_string())?;
+            tokio::spawn(async move {
+                tokio::time::sleep(HA_ROUND).await;
+                let root = Identity {
+                    user: "root@pam".into(),
+                    token: None,
+                };
+                if what == "start" {
+                    start_task(&host, vmid, &root, None);
+                    return;
+                }
+                let worker = host.clone();
+                let id = vmid.to_string();
+                host.tasks
+                    .spawn("qmshutdown", &id, &root, None, move |log| async move {
+                        let _guard = worker.lock_vm(vmid).await?;
+                        if !running(&worker, vmid) {
+                            return Ok(());
+                        }
+                        let how = Down {
+                            timeout: Duration::from_secs(timeout.unwrap_or(SHUTDOWN)),
+                            force: true,
+                            skiplock: false,
+                        };
+                        down(&worker, vmid, how, &log).await
+                    });
+            });
+            Ok(())
+        }),
+    )
 }
 
 /// The task that starts a VM.
@@ -158,6 +221,15 @@ pub fn settle(host: &Host, vmid: u32) -> Result<(), String> {
 
 /// POST status/stop.
 pub fn stop(context: &Context, vmid: u32) -> ApiResult {
+    if context.flag("overrule-shutdown") && Ha::read(&context.host.dir).manages(vmid) {
+        return Err(ApiError::param(
+            "overrule-shutdown",
+            "Not applicable for HA resources.",
+        ));
+    }
+    if let Some(upid) = ask_ha(context, vmid, "stop", Some(0)) {
+        return upid;
+    }
     let host = context.host.clone();
     let skiplock = context.flag("skiplock");
     let overrule = context.flag("overrule-shutdown");
@@ -183,6 +255,9 @@ pub fn stop(context: &Context, vmid: u32) -> ApiResult {
 
 /// POST status/shutdown.
 pub fn shutdown(context: &Context, vmid: u32) -> ApiResult {
+    if let Some(upid) = ask_ha(context, vmid, "stop", context.number("timeout")) {
+        return upid;
+    }
     let host = context.host.clone();
     let timeout = context.number("timeout").unwrap_or(SHUTDOWN);
     let force = context.flag("forceStop");

@@ -53,7 +53,8 @@ pub fn summary(host: &Host, vmid: u32) -> Result<Value, ApiError> {
 pub fn current(host: &Host, vmid: u32) -> Result<Value, ApiError> {
     let config = Config::load(host, vmid)?;
     let mut value = summary(host, vmid)?;
-    value["ha"] = json!({"managed": u8::from(host.facts().ha)});
+    let managed = host.facts().ha || crate::ha::Ha::read(&host.dir).manages(vmid);
+    value["ha"] = json!({"managed": u8::from(managed)});
     value["qmpstatus"] = json!("stopped");
     if super::options::agent_enabled(&config.current) {
         // Configured, not alive.
