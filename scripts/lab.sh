@@ -28,6 +28,15 @@ user_files() {
   echo "Put here by nixos-anywhere's --extra-files." >"$lab/extra-files/etc/nixos-proxmox-demo"
 }
 
+# What is an ISO 9660 image by its volume descriptors, and has nothing in it.
+smallest_iso() {
+  head -c 32768 /dev/zero
+  printf '\001CD001\001'
+  head -c 2041 /dev/zero
+  printf '\377CD001\001'
+  head -c 30713 /dev/zero
+}
+
 up() {
   local image=$1 accel=${LAB_ACCEL:-auto} port=${LAB_PORT:-0} iso server tries=0
   if [ -d "$lab" ] && ! ours && [ -n "$(ls -A "$lab")" ]; then
@@ -38,7 +47,7 @@ up() {
   chmod 700 "$lab"
   user_files
   case $image in
-    none) accel=none; head -c 65536 /dev/zero >"$lab/installer.iso" ;;
+    none) accel=none; smallest_iso >"$lab/installer.iso" ;;
     tiny | debian) iso=$(demo/images/build.sh "$image"); ln -sfn "$iso" "$lab/installer.iso" ;;
     /*) ln -sfn "$image" "$lab/installer.iso" ;;
     *) die "image: tiny, debian, none or an absolute path, not $image" ;;

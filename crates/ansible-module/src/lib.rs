@@ -28,7 +28,8 @@
 //! | `#[serde(flatten)]` | the inner struct's options, at this level |
 //!
 //! More is said with `#[schemars(extend("x-ansible" = {...}))]`: `type`, `elements` (both an Ansible
-//! type's name), `no_log` (bool), `aliases` (list), `env` (list of environment variables that
+//! type's name), `no_log` (bool), `document` (bool: a [`Secret`] that is a text with secrets in it, such
+//! as a file's content, rather than a credential), `aliases` (list), `env` (list of environment variables that
 //! supply the value when the option is absent).
 //!
 //! An option given as null is an absent one, as in Ansible.
@@ -47,6 +48,7 @@ mod run;
 mod secret;
 mod spec;
 mod task;
+mod text;
 mod validate;
 mod watch;
 pub mod yaml;
@@ -62,6 +64,7 @@ pub use run::arguments;
 pub use run::main;
 pub use secret::Secret;
 pub use task::Task;
+pub use text::printable;
 
 use std::future::Future;
 
@@ -79,6 +82,12 @@ pub trait Module: 'static {
     /// The option whose suboptions are the variables of a role, and their prefix there. All mistakes in them are reported at once, by
     /// the names of the variables.
     const VARIABLES: Option<(&'static str, &'static str)> = None;
+
+    /// What else is wrong with the arguments as they were given, beside what their types say. For modules with [`Self::VARIABLES`], so that
+    /// a user learns of everything at once.
+    fn mistakes(_arguments: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Rules between options, checked as Ansible checks them.
     fn rules() -> Vec<Rule> {

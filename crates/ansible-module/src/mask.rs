@@ -1,5 +1,12 @@
 //! Keeping secrets out of everything that is written.
+//!
+//! The rules are those of Ansible's own masker (ansible-core 2.22) where it has one, by the length of
+//! a secret: see [`Reach`]. Beyond it, a secret is found in the spellings in which servers and
+//! programs repeat it, and facts that a module computes are left whole: a tag or a store path that
+//! happens to contain the word that is somebody's password must not be recorded as `********`.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,19 +15,43 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::{Map, Value};
 
 use crate::coerce::{python_repr, python_str, to_dict};
-use crate::spec::{Kind, Spec, Type};
+use crate::spec::{Kind, OptionSpec, Spec, Type};
+use crate::text::printable;
 
 /// What Ansible shows instead of a value that is a secret as a whole.
 const WHOLE: &str = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER";
 /// What Ansible shows instead of a secret within a text.
 const PART: &str = "********";
-/// Below this length other spellings of a secret, and its lines, are not looked for: they would
-/// mask ordinary words.
-const SHORTEST: usize = 6;
+/// A shorter secret is not masked in texts: there would be nothing left to read (ansible-core 2.22).
+const SHORTEST: usize = 4;
+/// A shorter secret is masked only where it is a word of its own (ansible-core 2.22).
+const LONG: usize = 7;
+/// Below this length other spellings of a secret, its lines, and the short words of a secret
+/// document are not looked for.
+const SPELT: usize = 6;
+
+/// Where a secret is masked. Each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// In texts, where it is a word of its own.
+    Word,
+    /// In texts, within other words too.
+    Text,
+    /// In the module's return values too.
+    Values,
+}
 
 /// The strings to mask, shared by everything that writes.
 #[derive(Clone, Default)]
-pub struct Secrets(Arc<Mutex<Vec<String>>>);
+pub struct Secrets(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// Longer first.
+    spellings: Vec<(String, Reach)>,
+    /// Options whose values are too short to be masked everywhere, with their lengths.
+    short: BTreeMap<String, usize>,
+}
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,35 +59,137 @@ impl fmt::Debug for Secrets {
     }
 }
 
+/// What nobody wants to hide: the fragments of a secret document that also stand here are masked
+/// nowhere, so that a message can say `#cloud-config` although user-data begins with it.
+#[derive(Debug, Default)]
+pub struct Public {
+    /// Values of options that are not secret.
+    values: std::collections::HashSet<String>,
+    /// What the module's documentation says.
+    documentation: String,
+}
+
+/// First lines and words that tell cloud-init what a document is; messages about documents name them.
+const FORMATS: [&str; 12] = [
+    "#cloud-config",
+    "#cloud-config-archive",
+    "#cloud-config-jsonp",
+    "#cloud-boothook",
+    "#part-handler",
+    "#include",
+    "#include-once",
+    "#upstart-job",
+    "## template: jinja",
+    "Content-Type: multipart/mixed",
+    "MIME-Version: 1.0",
+    "preserve_hostname",
+];
+
+impl Public {
+    /// Everything that `params` give in the open, and that the options' documentation says.
+    pub fn of(spec: &Spec, params: &Map<String, Value>) -> Self {
+        let mut public = Self::default();
+        public.documented(spec);
+        public.open(spec, params);
+        public
+    }
+
+    fn documented(&mut self, spec: &Spec) {
+        for option in &spec.options {
+            for line in &option.description {
+                self.documentation.push_str(line);
+                self.documentation.push('\n');
+            }
+            self.documented_type(&option.ty);
+        }
+    }
+
+    fn documented_type(&mut self, ty: &Type) {
+        match &ty.kind {
+            Kind::Struct(spec) => self.documented(spec),
+            Kind::List(inner) | Kind::Map(inner) => self.documented_type(inner),
+            Kind::Either(types) => types.iter().for_each(|ty| self.documented_type(ty)),
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, spec: &Spec, params: &Map<String, Value>) {
+        for (name, value) in params {
+            match spec.option(name).or_else(|| spec.option_by_alias(name)) {
+                Some(option) if !option.no_log => self.open_within(&option.ty, value),
+                // A secret, or perhaps one whose option is misspelt.
+                _ => {}
+            }
+        }
+    }
+
+    fn open_within(&mut self, ty: &Type, value: &Value) {
+        if !has_secrets(ty) {
+            return self.open_value(value);
+        }
+        match (&ty.kind, value) {
+            (Kind::Struct(spec), Value::Object(params)) => self.open(spec, params),
+            (Kind::List(element), Value::Array(items)) => {
+                items.iter().for_each(|v| self.open_within(element, v));
+            }
+            (Kind::Map(element), Value::Object(map)) => {
+                map.values().for_each(|v| self.open_within(element, v));
+            }
+            _ => {}
+        }
+    }
+
+    fn open_value(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => {
+                self.values.insert(text.trim().to_owned());
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.open_value(item)),
+            Value::Object(map) => map.values().for_each(|item| self.open_value(item)),
+            _ => {}
+        }
+    }
+
+    fn has(&self, fragment: &str) -> bool {
+        let fragment = fragment.trim();
+        FORMATS.contains(&fragment)
+            || fragment.starts_with("#!")
+            || self.values.contains(fragment)
+            || self.documentation.contains(fragment)
+    }
+}
+
 impl Secrets {
-    /// Mask `value` from now on, in every spelling that it may come back in.
+    /// Mask the credential `value` from now on, in every spelling that it may come back in.
     pub fn add(&self, value: &str) {
-        self.add_all(spellings(value));
-    }
-
-    fn add_all(&self, spellings: Vec<String>) {
-        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        secrets.extend(spellings);
-        // Longer first, so that a secret within another does not leave the other's rest behind.
-        secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        secrets.dedup();
-    }
-
-    /// Mask every scalar within `value` from now on. Short ones within a dictionary are left out:
-    /// a whole document may be a secret (user-data), but its every `root` and `1` is not.
-    pub fn add_value(&self, value: &Value) {
         let mut found = Vec::new();
-        scalars(value, 1, &mut found);
+        credential(value, &mut found);
         self.add_all(found);
     }
 
+    fn add_all(&self, found: Vec<(String, Reach)>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.spellings.extend(found);
+        // Longer first, so that a text that is a secret as a whole is found at once; of equal ones
+        // the one that reaches further.
+        known
+            .spellings
+            .sort_by(|a, b| (b.0.len(), &a.0, b.1).cmp(&(a.0.len(), &b.0, a.1)));
+        known.spellings.dedup_by(|b, a| a.0 == b.0);
+    }
+
     /// Mask the values of all `no_log` options among `params`.
-    pub fn add_options(&self, spec: &Spec, params: &Map<String, Value>) {
+    pub fn add_options(&self, spec: &Spec, params: &Map<String, Value>, public: &Public) {
+        self.add_level(spec, params, public, "");
+    }
+
+    fn add_level(&self, spec: &Spec, params: &Map<String, Value>, public: &Public, prefix: &str) {
         for (name, value) in params {
             let option = spec.option(name).or_else(|| spec.option_by_alias(name));
+            let name = format!("{prefix}{name}");
             match option {
-                Some(option) if option.no_log => self.add_value(value),
-                Some(option) => self.add_within(&option.ty, value),
+                Some(option) if option.no_log => self.add_option(option, &name, value, public),
+                Some(option) => self.add_within(&option.ty, &name, value, public),
                 // Perhaps a secret whose option is misspelt; its value is masked in
                 // `invocation`, but too little is known to mask it everywhere.
                 None => {}
@@ -64,71 +197,232 @@ impl Secrets {
         }
     }
 
-    fn add_within(&self, ty: &Type, value: &Value) {
+    fn add_option(&self, option: &OptionSpec, name: &str, value: &Value, public: &Public) {
+        let mut found = Vec::new();
+        if option.document {
+            document(value, SHORTEST, public, &mut found);
+        } else {
+            credentials(value, &mut found);
+            let length = python_str(value).trim().chars().count();
+            if length > 0 && length < LONG && !value.is_array() && !value.is_object() {
+                let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if !value.is_null() && !value.is_boolean() {
+                    known.short.insert(name.to_owned(), length);
+                }
+            }
+        }
+        self.add_all(found);
+    }
+
+    fn add_within(&self, ty: &Type, name: &str, value: &Value, public: &Public) {
         match (&ty.kind, value) {
             (Kind::Struct(spec), value) => {
                 if let Ok(params) = to_dict(value) {
-                    self.add_options(spec, &params);
+                    self.add_level(spec, &params, public, &format!("{name}."));
                 }
             }
             (Kind::List(element), Value::Array(items)) => {
-                items.iter().for_each(|item| self.add_within(element, item));
+                let each = items.iter();
+                each.for_each(|item| self.add_within(element, name, item, public));
             }
             (Kind::Map(element), Value::Object(map)) => {
-                map.values().for_each(|item| self.add_within(element, item));
+                let each = map.values();
+                each.for_each(|item| self.add_within(element, name, item, public));
             }
             (Kind::Either(types), value) => {
-                types.iter().for_each(|ty| self.add_within(ty, value));
+                let each = types.iter();
+                each.for_each(|ty| self.add_within(ty, name, value, public));
             }
             _ => {}
         }
     }
 
-    /// `value` with every secret masked, in keys too.
+    /// What to say about secrets that are too short to be kept out of every text.
+    pub fn warnings(&self) -> Vec<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let warning = |(name, length): (&String, &usize)| match *length < SHORTEST {
+            true => format!(
+                "{name}: a value of fewer than {SHORTEST} characters is not masked in messages; use a longer one"
+            ),
+            false => format!(
+                "{name}: a value of fewer than {LONG} characters is not masked inside other words; use a longer one"
+            ),
+        };
+        known.short.iter().map(warning).collect()
+    }
+
+    /// Free text with every secret masked, in all strings of `value`, and [`printable`].
     pub fn scrub(&self, value: Value) -> Value {
-        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        scrub(value, &secrets)
+        self.scrub_to(value, Reach::Word)
+    }
+
+    /// What the module says itself, [`printable`] too, where only a secret is masked that can hardly be a part of it.
+    pub fn scrub_own(&self, value: Value) -> Value {
+        self.scrub_to(value, Reach::Values)
+    }
+
+    fn scrub_to(&self, value: Value, least: Reach) -> Value {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let spellings: Vec<(&str, Reach)> = known
+            .spellings
+            .iter()
+            .filter(|(_, reach)| *reach >= least)
+            .map(|(text, reach)| (text.as_str(), *reach))
+            .collect();
+        scrub(value, &spellings)
     }
 }
 
-/// All spellings of the scalars within `value` that have at least `shortest` bytes.
-fn scalars(value: &Value, shortest: usize, found: &mut Vec<String>) {
+/// Every credential within `value`: a scalar, or a list or dict of them.
+fn credentials(value: &Value, found: &mut Vec<(String, Reach)>) {
     match value {
         Value::Null | Value::Bool(_) => {}
-        Value::Array(items) => items.iter().for_each(|item| scalars(item, shortest, found)),
-        Value::Object(map) => map.values().for_each(|item| scalars(item, SHORTEST, found)),
+        Value::Array(items) => items.iter().for_each(|item| credentials(item, found)),
+        Value::Object(map) => map.values().for_each(|item| {
+            let mut within = Vec::new();
+            credentials(item, &mut within);
+            within.retain(|(text, _)| text.len() >= SPELT);
+            found.append(&mut within);
+        }),
+        scalar => credential(&python_str(scalar), found),
+    }
+}
+
+/// The forms in which a credential may come back: as it is, escaped, encoded, and line by line.
+fn credential(value: &str, found: &mut Vec<(String, Reach)>) {
+    let forms = spellings(value);
+    let reach = match is_guessable(value) {
+        true => Reach::Text,
+        false => Reach::Values,
+    };
+    found.extend(forms.into_iter().filter_map(|form| reaching(form, reach)));
+    for line in lines(value) {
+        let reach = match is_guessable(&line) {
+            true => Reach::Text,
+            false => Reach::Values,
+        };
+        found.extend(reaching(line, reach));
+    }
+}
+
+/// What of a secret document must not be shown: all of it as one, and each line or scalar that is
+/// not public. Return values are spared unless a fragment looks like a key. Short words within a
+/// dictionary are left out: a whole document may be a secret, but its every `root` and `yes` is not.
+fn document(value: &Value, shortest: usize, public: &Public, found: &mut Vec<(String, Reach)>) {
+    let reach = |text: &str| match looks_random(text) {
+        true => Reach::Values,
+        false => Reach::Text,
+    };
+    match value {
+        Value::Null | Value::Bool(_) => {}
+        Value::Array(items) => {
+            let each = items.iter();
+            each.for_each(|item| document(item, shortest, public, found));
+        }
+        Value::Object(map) => {
+            for (name, item) in map {
+                match names_a_secret(name) {
+                    true => credentials(
+                        &Value::Object(Map::from_iter([(name.clone(), item.clone())])),
+                        found,
+                    ),
+                    false => document(item, SPELT, public, found),
+                }
+            }
+        }
         scalar => {
             let text = python_str(scalar);
-            if text.len() >= shortest {
-                found.extend(spellings(&text));
+            if text.len() < shortest || public.has(&text) {
+                return;
+            }
+            let whole = reach(text.trim());
+            let forms = spellings(&text).into_iter();
+            found.extend(forms.filter_map(|form| reaching(form, whole)));
+            for line in lines(&text).filter(|line| !public.has(line)) {
+                if let Some(value) = assigned(&line) {
+                    credential(value, found);
+                }
+                let reach = reach(&line);
+                found.extend(reaching(line, reach));
             }
         }
     }
 }
 
-/// The forms in which a text may come back: as it is, escaped, encoded, and line by line.
+/// Whether a key of a document is usually that of a secret.
+fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let parts = ["pass", "secret", "token", "private"];
+    parts.iter().any(|part| name.contains(part)) || name.ends_with("key")
+}
+
+/// The secret in a line such as `password: hunter22`.
+fn assigned(line: &str) -> Option<&str> {
+    let (name, value) = line.split_once([':', '='])?;
+    let value = value.trim().trim_matches(['"', '\'']);
+    (names_a_secret(name.trim()) && value.len() >= SPELT).then_some(value)
+}
+
+/// The lines of a text of several. A key is often shown or quoted line by line; its markers are no secret.
+fn lines(text: &str) -> impl Iterator<Item = String> {
+    let lines = text
+        .trim()
+        .contains('\n')
+        .then(|| text.lines().map(str::trim));
+    lines
+        .into_iter()
+        .flatten()
+        .filter(|line| line.len() >= SPELT && !line.starts_with("-----"))
+        .map(|line| printable(line).into_owned())
+}
+
+/// `form` with as much of `most` as its length permits; none when it is too short to be masked.
+fn reaching(form: String, most: Reach) -> Option<(String, Reach)> {
+    match form.chars().count() {
+        0..SHORTEST => None,
+        SHORTEST..LONG => Some((form, Reach::Word)),
+        _ => Some((form, most)),
+    }
+}
+
+/// Whether `text` may well be a part of a fact although nobody took it from there: it is short, or
+/// consists of words, as names of systems, storages and tags do.
+fn is_guessable(text: &str) -> bool {
+    let text = text.trim();
+    text.chars().count() < LONG
+        || text
+            .chars()
+            .all(|c| c.is_alphabetic() || "-_./:@+".contains(c))
+}
+
+/// Whether `text` looks generated, like a key, a hash or a token.
+fn looks_random(text: &str) -> bool {
+    let count = |is: fn(&char) -> bool| text.chars().filter(is).count();
+    let (digits, letters) = (
+        count(char::is_ascii_digit),
+        count(char::is_ascii_alphabetic),
+    );
+    let cases = text.contains(|c: char| c.is_ascii_lowercase())
+        && text.contains(|c: char| c.is_ascii_uppercase());
+    !text.contains(char::is_whitespace)
+        && digits + letters >= 16
+        && digits > 0
+        && letters > 0
+        && (cases || digits * 4 >= digits + letters)
+}
+
+/// The forms in which a text may come back as one: as it is, escaped and encoded.
 fn spellings(value: &str) -> Vec<String> {
-    if value.is_empty() {
-        return Vec::new();
-    }
-    let mut found = vec![value.to_owned()];
-    if value.len() < SHORTEST {
-        return found;
-    }
-    found.extend(escapes(value));
+    let mut found = vec![value.to_owned(), printable(value).into_owned()];
     let trimmed = value.trim();
-    if trimmed != value && trimmed.len() >= SHORTEST {
-        found.push(trimmed.to_owned());
-        found.extend(escapes(trimmed));
+    if trimmed != value {
+        found.push(printable(trimmed).into_owned());
     }
-    if value.trim().contains('\n') {
-        // A key is often shown or quoted line by line; its markers are no secret.
-        let lines = value.lines().map(str::trim);
-        found.extend(
-            lines
-                .filter(|line| line.len() >= SHORTEST && !line.starts_with("-----"))
-                .map(str::to_owned),
-        );
+    if value.len() >= SPELT {
+        found.extend(escapes(value));
+    }
+    if trimmed != value && trimmed.len() >= SPELT {
+        found.extend(escapes(trimmed));
     }
     found
 }
@@ -162,7 +456,7 @@ fn percent(value: &str, capitals: bool) -> String {
         .collect()
 }
 
-fn scrub(value: Value, secrets: &[String]) -> Value {
+fn scrub(value: Value, secrets: &[(&str, Reach)]) -> Value {
     match value {
         Value::String(text) => Value::String(scrub_text(text, secrets)),
         Value::Array(items) => items.into_iter().map(|v| scrub(v, secrets)).collect(),
@@ -170,33 +464,74 @@ fn scrub(value: Value, secrets: &[String]) -> Value {
             .into_iter()
             .map(|(key, value)| (scrub_key(key, secrets), scrub(value, secrets)))
             .collect(),
-        // Unlike Ansible we leave a number that merely contains a secret: with the secret "1"
-        // there would be no VMID left.
-        Value::Number(n) if secrets.contains(&n.to_string()) => Value::from(WHOLE),
+        // Unlike Ansible we leave a number that merely contains a secret.
+        Value::Number(n) if is_one(&n.to_string(), secrets) => Value::from(WHOLE),
         other => other,
     }
 }
 
-fn scrub_text(text: String, secrets: &[String]) -> String {
+fn is_one(text: &str, secrets: &[(&str, Reach)]) -> bool {
+    secrets.iter().any(|(secret, _)| *secret == text)
+}
+
+fn scrub_text(text: String, secrets: &[(&str, Reach)]) -> String {
+    // First, since what is left out of a text may have stood in the middle of a secret.
+    let text = match printable(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(shown) => shown,
+    };
     // What is masked already needs no look at every secret: there may be thousands of both.
-    if text == WHOLE || secrets.contains(&text) {
+    if text == WHOLE || is_one(&text, secrets) {
         return WHOLE.to_owned();
     }
-    secrets.iter().fold(text, |text, secret| {
-        if text.contains(secret.as_str()) {
-            text.replace(secret.as_str(), PART)
-        } else {
-            text
-        }
-    })
+    hide(text, secrets.iter().copied())
 }
 
 /// Keys are the module's own words as a rule: only what can hardly be one is masked.
-fn scrub_key(key: String, secrets: &[String]) -> String {
-    secrets
-        .iter()
-        .filter(|secret| secret.len() >= SHORTEST)
-        .fold(key, |key, secret| key.replace(secret.as_str(), PART))
+fn scrub_key(key: String, secrets: &[(&str, Reach)]) -> String {
+    let long = secrets.iter().filter(|(_, reach)| *reach > Reach::Word);
+    hide(printable(&key).into_owned(), long.copied())
+}
+
+/// `text` with each run of characters that belong to a secret replaced.
+fn hide<'a>(text: String, secrets: impl Iterator<Item = (&'a str, Reach)>) -> String {
+    let mut spans = Vec::new();
+    for (secret, reach) in secrets {
+        let mut from = 0;
+        while let Some(at) = text[from..].find(secret) {
+            let (start, end) = (from + at, from + at + secret.len());
+            if reach > Reach::Word || is_word(&text, start, end) {
+                spans.push((start, end));
+            }
+            // Occurrences may overlap each other.
+            from = start + text[start..].chars().next().map_or(1, char::len_utf8);
+        }
+    }
+    if spans.is_empty() {
+        return text;
+    }
+    spans.sort_unstable();
+    let mut out = String::with_capacity(text.len());
+    let mut shown = 0;
+    for (start, end) in spans {
+        if end <= shown {
+            continue;
+        }
+        if start >= shown {
+            out.push_str(&text[shown..start]);
+            out.push_str(PART);
+        }
+        shown = end;
+    }
+    out.push_str(&text[shown..]);
+    out
+}
+
+/// Whether neither neighbour of `text[start..end]` belongs to the same word.
+fn is_word(text: &str, start: usize, end: usize) -> bool {
+    let before = text[..start].chars().next_back();
+    let after = text[end..].chars().next();
+    !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
 }
 
 /// `params` as they may be shown: secret options, and what is under an unknown name (perhaps
@@ -273,6 +608,14 @@ mod tests {
         secrets.scrub(value)
     }
 
+    fn holding(document_: Value, public: &Public) -> Secrets {
+        let secrets = Secrets::default();
+        let mut found = Vec::new();
+        document(&document_, SHORTEST, public, &mut found);
+        secrets.add_all(found);
+        secrets
+    }
+
     #[test]
     fn every_spelling_is_masked() {
         let secret = "pa ss/\"wörd\"";
@@ -309,8 +652,9 @@ mod tests {
 
     #[test]
     fn numbers_and_keys() {
-        assert_eq!(scrubbed("1", json!({"vmid": 101})), json!({"vmid": 101}));
-        assert_eq!(scrubbed("1", json!({"n": 1})), json!({"n": WHOLE}));
+        assert_eq!(scrubbed("1234", json!({"n": 12345})), json!({"n": 12345}));
+        assert_eq!(scrubbed("1234", json!({"n": 1234})), json!({"n": WHOLE}));
+        assert_eq!(scrubbed("1", json!({"n": 1})), json!({"n": 1}));
         assert_eq!(scrubbed("msg", json!({"msg": "a"})), json!({"msg": "a"}));
         assert_eq!(
             scrubbed("long-secret", json!({"x long-secret": 1})),
@@ -318,23 +662,155 @@ mod tests {
         );
     }
 
+    /// As ansible-core 2.22 has it.
     #[test]
-    fn a_secret_within_another_leaves_nothing_behind() {
-        let secrets = Secrets::default();
-        secrets.add("abc");
-        secrets.add("abcdef");
-        assert_eq!(secrets.scrub(json!("<abcdef>")), json!("<********>"));
+    fn a_short_secret_is_masked_where_it_is_a_word() {
+        for (secret, given, shown) in [
+            ("abc", "<abc>", "<abc>"),
+            (
+                "nixos",
+                "nixos-installed nixosx xnixos",
+                "********-installed nixosx xnixos",
+            ),
+            (
+                "local",
+                "storage 'local', local-zfs, locally",
+                "storage '********', ********-zfs, locally",
+            ),
+            ("install", "preinstalled", "pre********ed"),
+            ("nixos", "nixos", WHOLE),
+        ] {
+            assert_eq!(scrubbed(secret, json!(given)), json!(shown));
+        }
     }
 
     #[test]
-    fn short_words_of_a_secret_document_stay_readable() {
+    fn secrets_within_each_other_leave_nothing_behind() {
         let secrets = Secrets::default();
-        secrets.add_value(&json!({"users": [{"name": "nixos"}], "n": 1, "password": "hunter22"}));
-        secrets.add_value(&json!(["pin7"]));
+        for secret in ["password", "passwords-all", "all-that-is"] {
+            secrets.add(secret);
+        }
+        for text in ["passwords-all-that-is", "passwordpassword", "passwords-all"] {
+            let shown = secrets.scrub(json!(format!("<{text}>")));
+            assert!(
+                ["<********>", "<****************>"]
+                    .iter()
+                    .any(|s| shown == *s),
+                "{shown}"
+            );
+        }
         assert_eq!(
-            secrets.scrub(json!("nixos-proxmox 101 hunter22 pin7")),
-            json!("nixos-proxmox 101 ******** ********")
+            scrubbed("aabaabaa", json!("<aabaabaabaa>")),
+            json!("<********>")
         );
+    }
+
+    #[test]
+    fn what_a_module_computes_is_left_whole() {
+        let facts = json!({
+            "closure": "/nix/store/0c5b8vw40d1178xlpddw65q9gf1h2186-nixos-system-web-server",
+            "tags": ["nixos-proxmox", "nixos-installed", "local", "install"],
+            "volid": "local:iso/nixos-installer.iso",
+            "vmid": 1234567,
+        });
+        let words = [
+            "nixos",
+            "install",
+            "local",
+            "proxmox",
+            "nixos-installed",
+            "web-server",
+            "server",
+            "iso",
+            "1",
+            "1234567",
+            "installed",
+            "nixos-system",
+            "local:iso",
+            "/nix/store",
+            "linux",
+            "system",
+        ];
+        for word in words {
+            let secrets = Secrets::default();
+            secrets.add(word);
+            assert_eq!(
+                secrets.scrub_own(facts.clone())["closure"],
+                facts["closure"],
+                "{word}"
+            );
+            assert_eq!(
+                secrets.scrub_own(facts.clone())["tags"],
+                facts["tags"],
+                "{word}"
+            );
+            assert_eq!(
+                secrets.scrub_own(facts.clone())["volid"],
+                facts["volid"],
+                "{word}"
+            );
+        }
+        for text in [
+            "web-server\n",
+            "# hosts\nweb-server\nlocalhost\n",
+            "nixos-2605",
+            "local:iso/nixos-installer.iso",
+        ] {
+            let secrets = holding(json!(text), &Public::default());
+            assert_eq!(secrets.scrub_own(facts.clone()), facts, "{text}");
+        }
+        for secret in [
+            "hunter22",
+            "hunter2-",
+            "correct horse",
+            "0b5a7c1e-93f1-4a3c-8f0e-2d3b4c5d6e7f",
+        ] {
+            let secrets = Secrets::default();
+            secrets.add(secret);
+            let shown = secrets.scrub_own(json!({"said": format!("<{secret}>")}));
+            assert_eq!(shown["said"], "<********>");
+        }
+        let key = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW";
+        let secrets = holding(
+            json!({"write_files": [{"content": format!("a\n{key}\n")}]}),
+            &Public::default(),
+        );
+        assert_eq!(secrets.scrub_own(json!(format!("<{key}>"))), "<********>");
+    }
+
+    #[test]
+    fn a_document_hides_what_is_not_public() {
+        let mut public = Public::default();
+        public.open_value(&json!({"name": "web1-prod"}));
+        let text = "# made by Ansible\n#cloud-config\nhostname: web1\npassword: hunter22\nweb1-prod\n#!/bin/sh\n";
+        let secrets = holding(json!(text), &public);
+        assert_eq!(
+            secrets.scrub(json!("begin with #cloud-config or #!/bin/sh, not '# made by Ansible' (web1-prod, hunter22)")),
+            "begin with #cloud-config or #!/bin/sh, not '********' (web1-prod, ********)"
+        );
+        assert_eq!(secrets.scrub(json!(text)), json!(WHOLE));
+        let document = json!({"hostname": "web1-prod", "users": [{"name": "nixos", "passwd": "default"}], "n": 1});
+        let secrets = holding(document, &public);
+        assert_eq!(
+            secrets.scrub(json!("web1-prod nixos 101 default")),
+            json!("web1-prod nixos 101 ********")
+        );
+        assert_eq!(
+            holding(json!(["pin7"]), &public).scrub(json!("pin7")),
+            json!(WHOLE)
+        );
+    }
+
+    #[test]
+    fn a_secret_with_controls_or_colours_in_it_is_masked() {
+        for (secret, given) in [
+            ("hunter2-and-more", "<hun\u{1b}[1mter2-and\u{1b}[0m-more>"),
+            ("hun\u{7}ter22", "<hun\u{7}ter22>"),
+            ("line one\r\nline two", "<line one\r\nline two>"),
+            ("line one\r\nline two", "<line one\nline two>"),
+        ] {
+            assert_eq!(scrubbed(secret, json!(given)), "<********>", "{given:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How a task ends.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -14,6 +16,8 @@ pub struct Outcome {
     pub diff: Option<Diff>,
     /// The module's own return values.
     pub values: Map<String, Value>,
+    /// Which of the values are facts, see [`Outcome::fact`].
+    pub facts: BTreeSet<String>,
 }
 
 impl Outcome {
@@ -33,9 +37,20 @@ impl Outcome {
         }
     }
 
-    /// Return `value` as `key` too.
+    /// Return `value` as `key` too. A long secret within it is masked, and what controls a terminal
+    /// is escaped.
     pub fn with(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         self.values.insert(key.into(), to_value(value));
+        self
+    }
+
+    /// Return `value`, which the module computed or recorded, as `key` too: an identifier, a tag, a
+    /// store path, a file to be saved. It is returned byte by byte: a later task works with it, and
+    /// somebody's password that happens to be a part of it must not change it.
+    pub fn fact(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
+        let key = key.into();
+        self.values.insert(key.clone(), to_value(value));
+        self.facts.insert(key);
         self
     }
 
@@ -98,6 +113,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// What was already done before it failed. `changed` may be among it.
     pub values: Map<String, Value>,
+    /// Which of the values are facts, see [`Outcome::fact`].
+    pub facts: BTreeSet<String>,
 }
 
 impl Failure {
@@ -137,6 +154,14 @@ impl Failure {
     /// Return `value` as `key` too: something that was already done, or `changed`.
     pub fn with(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         self.values.insert(key.into(), to_value(value));
+        self
+    }
+
+    /// Return `value` as `key` too, as [`Outcome::fact`] does.
+    pub fn fact(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
+        let key = key.into();
+        self.values.insert(key.clone(), to_value(value));
+        self.facts.insert(key);
         self
     }
 }

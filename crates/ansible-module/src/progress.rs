@@ -13,6 +13,13 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::mask::Secrets;
+use crate::text::shortened;
+
+/// Keys whose values are the module's own words, which programs compare.
+const OWN: [&str; 5] = ["time", "event", "phase", "step", "host"];
+
+/// The most characters of one text in a line: more than a terminal shows of it.
+const LONGEST: usize = 2000;
 
 /// A writer of JSON lines. Cheap to clone. Writing never fails the task: a file that cannot be
 /// opened or written is as good as none.
@@ -58,9 +65,27 @@ impl Progress {
                 line.insert("event".into(), other);
             }
         }
-        let line = self.secrets.scrub(Value::Object(line));
+        let shown = |(key, value): (String, Value)| {
+            let value = match OWN.contains(&&*key) {
+                true => self.secrets.scrub_own(value),
+                false => self.secrets.scrub(value),
+            };
+            (key, cut(value))
+        };
+        let line: Map<String, Value> = line.into_iter().map(shown).collect();
+        let line = Value::Object(line);
         // One write with O_APPEND, so that the lines of parallel tasks do not mix.
         let _ = (&**file).write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+/// `value` with the strings in it no longer than [`LONGEST`].
+fn cut(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(shortened(text, LONGEST)),
+        Value::Array(items) => items.into_iter().map(cut).collect(),
+        Value::Object(map) => map.into_iter().map(|(key, v)| (key, cut(v))).collect(),
+        other => other,
     }
 }
 
@@ -95,6 +120,29 @@ mod tests {
         assert_eq!(lines[1]["event"], "done");
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_a_guest_says_is_shown_and_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("progress");
+        let secrets = Secrets::default();
+        secrets.add("install");
+        let reason = format!("\x1b]0;pwn\x07 by install {}", "x".repeat(100_000));
+        Progress::open(Some(&path), secrets)
+            .emit(&json!({"event": "installing", "phase": "install", "reason": reason}));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.len() < 3000, "{text}");
+        let line: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&line["event"], &line["phase"]),
+            (&json!("installing"), &json!("install"))
+        );
+        let reason = line["reason"].as_str().unwrap();
+        assert!(
+            reason.starts_with("\\x1b]0;pwn\\x07 by ******** xxx"),
+            "{reason}"
+        );
     }
 
     #[test]

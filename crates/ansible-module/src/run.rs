@@ -39,17 +39,25 @@ fn task<M: Module>(reply: &Arc<Reply>) -> Result<Outcome, Failure> {
 /// The arguments, checked, as the module's own type.
 fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Options, Failure> {
     let spec = Spec::of::<M::Options>();
-    reply.secrets.add_options(&spec, &arguments.params);
+    arguments
+        .secrets
+        .iter()
+        .for_each(|secret| reply.secrets.add(secret));
+    let public = mask::Public::of(&spec, &arguments.params);
+    reply.secrets.add_options(&spec, &arguments.params, &public);
+    let mistakes = M::mistakes(&arguments.params);
     let checked = validate(&spec, &M::rules(), &mut arguments.params);
     // As they are now: a text may have become a list, or a dict a text.
-    reply.secrets.add_options(&spec, &arguments.params);
+    reply.secrets.add_options(&spec, &arguments.params, &public);
     checked
         .secrets
         .iter()
         .for_each(|secret| reply.secrets.add(secret));
     let name = arguments.module_name.as_deref().unwrap_or(M::NAME);
     let error = match M::VARIABLES {
-        Some((option, prefix)) => checked.variables(option, prefix),
+        Some((option, prefix)) => checked
+            .variables(option, prefix)
+            .map(|error| [vec![error], mistakes].concat().join("; ")),
         None => checked.error(name, arguments.ignore_unknown),
     };
     let shown = mask::invocation(&spec, &arguments.params);

@@ -28,6 +28,9 @@ pub struct OptionSpec {
     pub env: Vec<String>,
     /// Whether its value must never be shown.
     pub no_log: bool,
+    /// Whether a value that must not be shown is a document, of which most is no secret, rather
+    /// than a credential. See [`crate::mask`].
+    pub document: bool,
     /// What it holds.
     pub ty: Type,
 }
@@ -202,6 +205,12 @@ impl Reader<'_> {
             aliases: strings(extra.get("aliases")),
             env: strings(extra.get("env")),
             no_log: extra.get("no_log") == Some(&Value::Bool(true)) || self.secret(property),
+            document: extra.get("document") == Some(&Value::Bool(true))
+                || match ty.kind {
+                    Kind::Raw | Kind::Struct(_) | Kind::Either(_) => true,
+                    Kind::Map(_) => !self.secret(property),
+                    _ => false,
+                },
             ty,
         }
     }

@@ -66,7 +66,8 @@ impl Task {
         spec: &crate::spec::Spec,
         params: &serde_json::Map<String, serde_json::Value>,
     ) {
-        self.secrets.add_options(spec, params);
+        let public = crate::mask::Public::of(spec, params);
+        self.secrets.add_options(spec, params, &public);
     }
 
     /// The same task, only looking.

@@ -97,6 +97,111 @@ fn its_documentation_is_shown() {
     assert_eq!(shown["probe"]["return"]["login"]["type"], "str");
 }
 
+/// Whatever Ansible left in its temporary directories that has the secret in it.
+fn with_the_secret(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![
+        folder.join("remote"),
+        folder.join("local"),
+        folder.join("async"),
+    ];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if fs::read(&path).is_ok_and(|bytes| bytes.windows(7).any(|b| b == b"hunter2")) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_argument_file_is_gone_once_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let play = r#"
+- hosts: localhost
+  gather_facts: false
+  vars: {secret: SECRET}
+  tasks:
+    - probe: {token: "{{ secret }}", behaviour: keep}
+      loop: [1, 2]
+    - probe: {token: "{{ secret }}", behaviour: keep}
+      check_mode: true
+    - probe: {token: "{{ secret }}", behaviour: fail}
+      register: failed
+      until: false
+      retries: 1
+      delay: 0
+      ignore_errors: true
+    - probe: {token: "{{ secret }}", behaviour: keep}
+      async: 30
+      poll: 1
+    - probe: {token: "{{ secret }}", behaviour: keep}
+      async: 30
+      poll: 0
+      register: job
+    - async_status: {jid: "{{ job.ansible_job_id }}"}
+      register: result
+      until: result is finished
+      retries: 100
+      delay: 0.2
+    - probe: {token: "{{ secret }}", behaviour: wait, marker: MARKER}
+"#;
+    let marker = folder.path().join("marker");
+    let play = play
+        .replace("SECRET", &serde_json::json!(SECRET).to_string())
+        .replace("MARKER", &marker.display().to_string());
+    fs::write(folder.path().join("play.yml"), play).unwrap();
+    let Some(mut command) = ansible("ansible-playbook", folder.path()) else {
+        return;
+    };
+    let python = command
+        .get_program()
+        .to_str()
+        .unwrap()
+        .replace("ansible-playbook", "python");
+    command
+        .env("ANSIBLE_ASYNC_DIR", folder.path().join("async"))
+        .args([
+            "-vvvv",
+            "-e",
+            &format!("ansible_python_interpreter={python}"),
+            "play.yml",
+        ]);
+    let mut ansible = start(&mut command);
+    let module = marked(&marker);
+    assert_eq!(with_the_secret(folder.path()), Vec::<PathBuf>::new());
+    // Nobody cleans up after this one.
+    ansible.kill().unwrap();
+    let output = ansible.wait_with_output().unwrap();
+    gone(module);
+    assert_eq!(with_the_secret(folder.path()), Vec::<PathBuf>::new());
+    let text = printed(&output);
+    assert_no_secret(&text);
+    // Ansible's own cleanup does not miss it.
+    for trouble in ["Error deleting", "No such file", "Traceback"] {
+        assert!(!text.contains(trouble), "{text}");
+    }
+}
+
+#[test]
+fn the_argument_file_is_kept_when_ansible_keeps_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut command) = ansible("ansible", folder.path()) else {
+        return;
+    };
+    command
+        .env("ANSIBLE_KEEP_REMOTE_FILES", "1")
+        .args(["-M", "library", "localhost", "-m", "probe"])
+        .args(["-a", "behaviour=keep token=hunter2-and-more"]);
+    let output = start(&mut command).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", printed(&output));
+    assert_eq!(with_the_secret(folder.path()).len(), 1);
+}
+
 #[test]
 fn it_does_not_outlive_a_killed_ansible() {
     let folder = tempfile::tempdir().unwrap();

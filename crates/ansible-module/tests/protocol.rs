@@ -50,11 +50,67 @@ fn a_change() {
     );
 }
 
-/// A secret that is a part of it masks everything but it.
 #[test]
-fn the_version_of_the_keys_is_never_masked() {
+fn a_short_secret_leaves_facts_whole_and_is_warned_of() {
     let (result, _) = run(json!({"token": "1"}));
     assert_eq!(result["schema_version"], 1, "{result}");
+    assert_eq!(result["echo"], "<1>");
+    assert_eq!(
+        result["warnings"],
+        json!([
+            "a warning with 1",
+            "token: a value of fewer than 4 characters is not masked in messages; use a longer one",
+        ])
+    );
+    let (result, _) = run(json!({"login": {"user": "me", "password": "nixos"}}));
+    assert_eq!(result["echo"], "<nixos>");
+    assert_eq!(
+        result["warnings"],
+        json!([
+            "a warning with ********",
+            "login.password: a value of fewer than 7 characters is not masked inside other words; \
+             use a longer one",
+        ])
+    );
+}
+
+/// No string within `value` holds what controls a terminal.
+fn assert_shown(value: &Value) {
+    match value {
+        Value::String(text) => {
+            let controls = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+            assert!(!text.contains(controls), "{text:?}");
+        }
+        Value::Array(items) => items.iter().for_each(assert_shown),
+        Value::Object(map) => map.values().for_each(assert_shown),
+        _ => {}
+    }
+}
+
+/// Whoever else had a hand in it: a guest, a server, a program.
+#[test]
+fn nothing_in_a_result_controls_the_terminal() {
+    let hostile = "x\u{1b}]0;pwn\u{7}\u{9b}31m\r\u{202e}y";
+    for given in [
+        json!({"behaviour": "fail", "login": {"user": hostile, "password": "p"}, "number": hostile}),
+        json!({"behaviour": "change", "login": {"user": hostile}, "_ansible_diff": true}),
+        json!({"behaviour": "panic", "marker": format!("/nowhere/{hostile}")}),
+        json!({"behaviour": hostile}),
+        json!({hostile: hostile}),
+    ] {
+        let (result, _) = run(given);
+        assert_shown(&result);
+        assert!(result.to_string().contains("pwn"), "{result}");
+    }
+}
+
+/// A secret that Ansible names itself.
+#[test]
+fn secrets_that_ansible_hands_over_are_masked() {
+    let (result, _) = run(json!({
+        "login": {"user": SECRET}, "_ansible_new_secrets": [SECRET], "_ansible_version": "2.22.0",
+    }));
+    assert_eq!(result["login"], "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER");
 }
 
 #[test]

@@ -1,25 +1,26 @@
 //! Doing what the plan says.
 
 use ansible_module::Failure;
-use deadline::Deadline;
-use pve_client::{Client, Params, Upload, Volid};
-use pve_module::{cdrom, doing};
+use pve_client::{Params, Upload, Volid};
+use pve_module::{GuardedVm, cdrom, doing};
 
 use crate::password;
 use crate::plan::Plan;
 
 /// Where the plan is carried out.
 pub struct Place<'a> {
-    /// The API.
-    pub client: &'a Client,
-    /// The node to ask.
-    pub node: &'a str,
-    /// The VM.
-    pub vmid: u32,
+    /// The VM. One that is gone has no guard.
+    pub vm: GuardedVm<'a>,
     /// The drive.
     pub drive: &'a str,
-    /// The limit for everything.
-    pub deadline: &'a Deadline,
+}
+
+impl Place<'_> {
+    /// Asks the guard before a write that is not one of the VM's configuration.
+    async fn check(&self, what: &str) -> Result<(), Failure> {
+        let checked = self.vm.check().await;
+        checked.map(|_| ()).map_err(|error| error.doing(what))
+    }
 }
 
 /// A seed ISO to upload.
@@ -38,33 +39,35 @@ pub async fn apply(
     password: Option<&str>,
     done: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let Place {
+    let Place { vm, drive } = place;
+    let GuardedVm {
         client,
         node,
         vmid,
-        drive,
         deadline,
-    } = *place;
+        ..
+    } = *vm;
     if let Some(Iso { volid, bytes }) = iso.filter(|_| plan.upload) {
-        upload(place, &volid, bytes).await?;
+        place.check("upload the seed").await?;
+        upload(vm, &volid, bytes).await?;
         done.push(format!("uploaded {volid}"));
     }
+    clear(vm, &plan, done).await?;
     for old in &plan.detach {
-        cdrom::detach(client, node, vmid, old, deadline)
-            .await
-            .map_err(doing(format!(
-                "remove the cloud-init drive {old} of VM {vmid}"
-            )))?;
+        cdrom::detach(vm, old).await.map_err(|error| {
+            error.doing(format!("remove the cloud-init drive {old} of VM {vmid}"))
+        })?;
         done.push(format!("removed {old}"));
     }
     if let Some(medium) = &plan.attach {
-        cdrom::attach(client, node, vmid, drive, medium, deadline)
+        cdrom::attach(vm, drive, medium)
             .await
-            .map_err(doing(format!("attach {medium} to {drive} of VM {vmid}")))?;
+            .map_err(|error| error.doing(format!("attach {medium} to {drive} of VM {vmid}")))?;
         done.push(format!("attached {medium} as {drive}"));
     }
-    configure(place, &plan, password, done).await?;
+    configure(vm, &plan, password, done).await?;
     if plan.regenerate {
+        place.check("write the cloud-init drive anew").await?;
         client
             .put(
                 &format!("/nodes/{node}/qemu/{vmid}/cloudinit"),
@@ -78,6 +81,7 @@ pub async fn apply(
         done.push("wrote the cloud-init drive anew".to_owned());
     }
     for volid in &plan.delete {
+        place.check("delete the seed").await?;
         client
             .delete_volume(node, volid, deadline)
             .await
@@ -88,53 +92,43 @@ pub async fn apply(
 }
 
 /// Uploads the ISO and waits until it is in place; Proxmox VE compares its checksum.
-async fn upload(place: &Place<'_>, volid: &Volid, bytes: Vec<u8>) -> Result<(), Failure> {
+async fn upload(vm: &GuardedVm<'_>, volid: &Volid, bytes: Vec<u8>) -> Result<(), Failure> {
     let uploading = || doing(format!("upload the seed {volid}"));
     let upload = Upload::iso_bytes(volid.file_name(), bytes);
-    let task = place
+    let task = vm
         .client
-        .upload(
-            place.node,
-            &volid.storage,
-            &upload,
-            place.deadline,
-            |_, _| (),
-        )
+        .upload(vm.node, &volid.storage, &upload, vm.deadline, |_, _| ())
         .await
         .map_err(uploading())?;
-    place
-        .client
-        .task(&task, place.deadline, |_| ())
+    vm.client
+        .task(&task, vm.deadline, |_| ())
         .await
         .map_err(uploading())?;
     Ok(())
 }
 
-/// Sets and removes options. In two calls, because Proxmox VE takes no
-/// parameter both ways, and a stale secret should go even if a new value is refused.
+/// Removes options. On its own, because Proxmox VE takes no parameter both ways, and first of all: a stale secret goes even
+/// if a new value is refused, and while the native drive is there that tells the next run what an interrupted one left.
+async fn clear(vm: &GuardedVm<'_>, plan: &Plan, done: &mut Vec<String>) -> Result<(), Failure> {
+    if !plan.clear.is_empty() {
+        let keys = plan.clear.join(",");
+        let params = Params::new().with("delete", &keys);
+        vm.configure(&params).await.map_err(|error| {
+            error.doing(format!("change the cloud-init options of VM {}", vm.vmid))
+        })?;
+        done.push(format!("removed {}", plan.clear.join(", ")));
+    }
+    Ok(())
+}
+
+/// Sets options.
 async fn configure(
-    place: &Place<'_>,
+    vm: &GuardedVm<'_>,
     plan: &Plan,
     password: Option<&str>,
     done: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let Place {
-        client,
-        node,
-        vmid,
-        deadline,
-        ..
-    } = *place;
-    let changing = || doing(format!("change the cloud-init options of VM {vmid}"));
-    if !plan.clear.is_empty() {
-        let keys = plan.clear.join(",");
-        let params = Params::new().with("delete", &keys);
-        client
-            .vm_configure(node, vmid, &params, deadline)
-            .await
-            .map_err(changing())?;
-        done.push(format!("removed {}", plan.clear.join(", ")));
-    }
+    let changing = format!("change the cloud-init options of VM {}", vm.vmid);
     let mut params: Params = plan
         .set
         .iter()
@@ -146,10 +140,9 @@ async fn configure(
     if !params.is_empty() {
         let keys: Vec<&str> = params.iter().map(|(key, _)| key).collect();
         let set = format!("set {}", keys.join(", "));
-        client
-            .vm_configure(node, vmid, &params, deadline)
+        vm.configure(&params)
             .await
-            .map_err(changing())?;
+            .map_err(|error| error.doing(&changing))?;
         done.push(set);
     }
     Ok(())

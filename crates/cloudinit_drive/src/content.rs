@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ansible_module::{Failure, Secret};
-use nocloud_seed::{HostKey, Input, IpConfig, KeyKind, Nic, Payload, Seed};
+use nocloud_seed::{
+    Address4, Address6, HostKey, Input, IpConfig, KeyKind, Nic, Payload, PublicKeyLine, Seed,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pve_client::property::PropertyString;
 
 use crate::options::{Data, HostKeyOption, IpOption, Kind, Layout, Options};
-use crate::state::Vm;
+use crate::password;
+use crate::state::{Dns, Vm};
 
 /// What Proxmox VE leaves as it is in `sshkeys`: JavaScript's
 /// `encodeURIComponent`, which its own interface uses.
@@ -70,7 +73,13 @@ pub fn check_kind(options: &Options) -> Result<(), Failure> {
 }
 
 /// The seed for a VM, whose configuration says the MAC addresses.
-pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
+///
+/// `dns` are the DNS settings of the node, which count where none are given.
+pub fn seed(options: &Options, vm: &Vm, dns: Option<Dns>) -> Result<Seed, Failure> {
+    let dns = dns.unwrap_or_else(|| Dns {
+        servers: trimmed(options.nameservers.as_ref()),
+        search: trimmed(options.searchdomains.as_ref()),
+    });
     let input = Input {
         layout: match options.layout {
             Layout::Nocloud => nocloud_seed::Layout::Nocloud,
@@ -84,8 +93,8 @@ pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
         authorized_keys: options.ssh_authorized_keys.clone().unwrap_or_default(),
         host_keys: host_keys(options)?,
         nics: nics(options, vm)?,
-        nameservers: trimmed(options.nameservers.as_ref()),
-        search_domains: trimmed(options.searchdomains.as_ref()),
+        nameservers: dns.servers,
+        search_domains: dns.search,
     };
     if input.nics.is_empty() {
         for (name, list) in [
@@ -105,10 +114,34 @@ pub fn seed(options: &Options, vm: &Vm) -> Result<Seed, Failure> {
     Seed::new(&input).map_err(refused)
 }
 
+/// Whether the guest has a fixed address and nothing that says which name servers it asks.
+pub fn lacks_dns(options: &Options) -> Result<bool, Failure> {
+    let named = [&options.nameservers, &options.searchdomains];
+    if named
+        .into_iter()
+        .any(|list| !trimmed(list.as_ref()).is_empty())
+    {
+        return Ok(false);
+    }
+    for (key, value) in options.ipconfig.iter().flatten() {
+        if is_empty(value) {
+            continue;
+        }
+        let ip = ip_config(key, value)?;
+        if matches!(ip.ip, Some(Address4::Static(..)))
+            || matches!(ip.ip6, Some(Address6::Static(..)))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The items of a list, which Ansible may have split at commas.
 fn trimmed(list: Option<&Vec<String>>) -> Vec<String> {
     let items = list.into_iter().flatten();
-    items.map(|item| item.trim().to_owned()).collect()
+    let items = items.map(|item| item.trim().to_owned());
+    items.filter(|item| !item.is_empty()).collect()
 }
 
 /// What a native drive shall hold.
@@ -128,6 +161,20 @@ pub fn native(options: &Options) -> Result<Native, Failure> {
             keys.insert(key.to_owned(), text(&list.join(" ")));
         }
     }
+    let is_address = |word: &str| word.parse::<std::net::IpAddr>().is_ok();
+    let words = options
+        .nameservers
+        .iter()
+        .flatten()
+        .flat_map(|item| item.split([' ', ',', ';']));
+    if let Some(word) = words
+        .filter(|word| !word.is_empty())
+        .find(|word| !is_address(word))
+    {
+        return Err(invalid(format!(
+            "nameservers: {word:?} is not an IP address"
+        )));
+    }
     keys.insert(
         "ciupgrade".to_owned(),
         Some(u8::from(options.ciupgrade).to_string()),
@@ -139,11 +186,20 @@ pub fn native(options: &Options) -> Result<Native, Failure> {
             .flatten()
             .map(String::as_str);
         let lines = options.sshkeys.iter().flat_map(|text| text.lines());
-        keys.insert("sshkeys".to_owned(), encode_sshkeys(lines.chain(listed))?);
+        check_keys("sshkeys", lines.clone())?;
+        check_keys("ssh_authorized_keys", listed.clone())?;
+        keys.insert("sshkeys".to_owned(), encode_sshkeys(lines.chain(listed)));
     }
     for (key, value) in options.ipconfig.iter().flatten() {
         card(key)?;
-        keys.insert(key.clone(), Some(ip_config(key, value)?.to_string()));
+        let value = match is_empty(value) {
+            true => None,
+            false => Some(ip_config(key, value)?.to_string()),
+        };
+        keys.insert(key.clone(), value);
+    }
+    if let Some(password) = &options.cipassword {
+        password::check(password.expose())?;
     }
     // The hash of an empty password would let anybody in.
     if options.cipassword.as_ref().is_some_and(Secret::is_empty) {
@@ -155,20 +211,41 @@ pub fn native(options: &Options) -> Result<Native, Failure> {
     })
 }
 
+/// Refuses what is not a public key, by its line.
+fn check_keys<'a>(
+    option: &str,
+    lines: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), Failure> {
+    // However its lines were counted.
+    if lines.clone().any(|line| line.contains("PRIVATE KEY")) {
+        return Err(invalid(format!(
+            "{option}: holds a private key; give the public one"
+        )));
+    }
+    let what = if option == "sshkeys" { "line" } else { "key" };
+    let mut numbered = lines.map(str::trim).enumerate();
+    numbered.try_for_each(|(index, line)| {
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(());
+        }
+        match PublicKeyLine::parse(line) {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(invalid(format!("{option}: {what} {} {problem}", index + 1))),
+        }
+    })
+}
+
 /// Public keys as the option `sshkeys` holds them. Comment and empty lines are
 /// left out, since Proxmox VE refuses the former.
-fn encode_sshkeys<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Option<String>, Failure> {
+fn encode_sshkeys<'a>(lines: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut keys: Vec<&str> = Vec::new();
     for line in lines.map(str::trim) {
-        if line.contains("PRIVATE KEY") {
-            return Err(invalid("sshkeys holds a private key; give the public one"));
-        }
         if !line.is_empty() && !line.starts_with('#') && !keys.contains(&line) {
             keys.push(line);
         }
     }
     let text = keys.join("\n");
-    Ok((!text.is_empty()).then(|| utf8_percent_encode(&text, SSHKEYS).to_string()))
+    (!text.is_empty()).then(|| utf8_percent_encode(&text, SSHKEYS).to_string())
 }
 
 /// `net0` for `ipconfig0`.
@@ -200,10 +277,26 @@ fn ip_config(key: &str, value: &IpOption) -> Result<IpConfig, Failure> {
     .map_err(refused)
 }
 
+/// Whether an address is taken away.
+fn is_empty(value: &IpOption) -> bool {
+    match value {
+        IpOption::Text(text) => text.trim().is_empty(),
+        IpOption::Parts(parts) => {
+            let given = [&parts.ip, &parts.gw, &parts.ip6, &parts.gw6];
+            given
+                .iter()
+                .all(|part| part.as_ref().is_none_or(|text| text.trim().is_empty()))
+        }
+    }
+}
+
 fn nics(options: &Options, vm: &Vm) -> Result<Vec<Nic>, Failure> {
     let mut nics = Vec::new();
     for (key, value) in options.ipconfig.iter().flatten() {
         let name = card(key)?;
+        if is_empty(value) {
+            continue;
+        }
         let ip = ip_config(key, value)?;
         let Some(net) = vm.next(&name) else {
             return Err(invalid(format!(
@@ -306,12 +399,12 @@ mod tests {
     #[test]
     fn sshkeys_are_encoded_as_proxmox_wants_them() {
         let text = "ssh-ed25519 AAAA+b/c= me+x@host\n\n# a comment\r\nssh-rsa BBBB (it's~me!*)\n";
-        let encoded = encode_sshkeys(text.lines()).unwrap().unwrap();
+        let encoded = encode_sshkeys(text.lines()).unwrap();
         assert_eq!(
             encoded,
             "ssh-ed25519%20AAAA%2Bb%2Fc%3D%20me%2Bx%40host%0Assh-rsa%20BBBB%20(it's~me!*)"
         );
-        assert_eq!(encode_sshkeys("\n".lines()).unwrap(), None);
+        assert_eq!(encode_sshkeys("\n".lines()), None);
     }
 
     #[test]

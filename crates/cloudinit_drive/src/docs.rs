@@ -13,7 +13,8 @@ pub fn documentation() -> Documentation {
              C(instance-id) come from its content, so the same options change nothing, and cloud-init runs again exactly \
              when something did change. An older seed of the same VM is replaced. With O(layout=configdrive) the same \
              content goes in as an OpenStack config drive.",
-            "With O(kind=native) the drive is Proxmox VE's own, made from the VM's C(ci*) options.",
+            "With O(kind=native) the drive is Proxmox VE's own, made from the VM's C(ci*) options. When a seed takes its place, \
+             these options are removed.",
             "Keys and host keys of O(kind=nocloud) go in as C(users) and C(write_files), which cloud-init applies before \
              sshd starts, rather than as C(ssh_authorized_keys) and C(ssh_keys), which it applies beside a running sshd.",
             "The VM's boot order stays as it is.",
@@ -21,10 +22,17 @@ pub fn documentation() -> Documentation {
         notes: &[
             "Privileges: VM.Audit, VM.Config.CDROM and VM.Config.Disk on the VM, Datastore.Audit and \
              Datastore.AllocateTemplate on O(storage), and Datastore.Allocate on it to delete an ISO. A native drive needs \
-             VM.Config.Cloudinit, VM.Config.Network and Datastore.AllocateSpace instead of those of the ISO.",
+             VM.Config.Cloudinit, VM.Config.Network and Datastore.AllocateSpace instead of those of the ISO. Sys.Audit on the node \
+             lets guests with a fixed address have the node's name servers.",
             "Whoever may read the storage's files can read the seed. Remove it with O(state=absent) when the guest no longer \
              needs it.",
-            "Options of a native drive that are left out stay as they are, except O(ciupgrade).",
+            "Options of a native drive that are left out stay as they are, except O(ciupgrade). An empty value removes one.",
+            "A native drive does not use O(ciuser), O(cipassword) and O(sshkeys) if the VM's C(cicustom) has C(user=), nor \
+             addresses and name servers if it has C(network=): these are refused together.",
+            "A clone holds the seed of the VM that it was made from. It is replaced or detached, and its ISO is deleted only when \
+             no VM has it in a drive any more.",
+            "O(user_data), O(vendor_data) and O(network_config) are checked as cloud-init reads them: YAML 1.1, its modules' types, \
+             its network parser. What it would drop or read as something else is refused, in a text by its line.",
             "Supports check mode and diff mode. Diffs show hashes instead of user-data.",
         ],
         requirements: &[],
@@ -53,7 +61,7 @@ pub fn documentation() -> Documentation {
     node: pve1
     vmid: 101
     storage: local
-    ssh_authorized_keys: ["ssh-ed25519 AAAAC3Nz... me"]
+    ssh_authorized_keys: "{{ lookup('ansible.builtin.file', '~/.ssh/authorized_keys').splitlines() }}"
     user_data:
       timezone: Europe/Vienna
       write_files:

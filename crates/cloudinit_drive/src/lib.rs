@@ -17,13 +17,13 @@ use ansible_module::{Diff, Documentation, Failure, Module, Outcome, Rule, Task};
 use deadline::Deadline;
 use nocloud_seed::Seed;
 use pve_client::{Client, Volid};
-use pve_module::{Connection, may_have_happened};
+use pve_module::{Connection, Guard, GuardedVm, may_have_happened};
 use serde_json::{Map, Value, json};
 
 use crate::apply::{Iso, Place, apply};
 use crate::options::{Kind, State};
 use crate::plan::{Plan, Wanted};
-use crate::state::{Current, Medium, SeedIso, Vm};
+use crate::state::{Current, Dns, Medium, SeedIso, Vm};
 
 pub use crate::options::Options;
 
@@ -53,58 +53,74 @@ impl Module for CloudinitDrive {
     }
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
-        // Refused below, but not shown for that.
-        let listed = options.ssh_authorized_keys.iter().flatten();
-        for given in listed.chain(&options.sshkeys) {
-            if given.contains("PRIVATE KEY") {
-                task.secret(given);
-            }
-        }
-        if !state::is_drive(&options.drive) {
-            return Err(Failure::new(
-                "invalid_option",
-                format!(
-                    "drive {:?} is none of ide0 to ide3, sata0 to sata5 and scsi0 to scsi30",
-                    options.drive
-                ),
-            ));
-        }
-        let mut run = Run {
-            client: options.connection.client()?,
-            deadline: Deadline::after(Duration::from_secs(options.timeout)),
-            options,
-            task,
-            planned: OnceCell::new(),
-            lost: false,
-        };
-        let mut attempts = ATTEMPTS;
-        loop {
-            attempts -= 1;
-            let outcome = match run.options.state {
-                State::Present => run.present().await,
-                State::Absent => run.absent().await,
-            };
-            match outcome {
-                // Only looking tells whether a change was made whose answer was lost. What is missing is planned anew.
-                Err(failure)
-                    if may_have_happened(&failure)
-                        && attempts > 0
-                        && run.deadline.sleep(PAUSE).await =>
-                {
-                    run.lost = true;
-                }
-                settled => return settled,
-            }
-        }
+        run(options, task, None).await
     }
 }
 
+/// Do the task, also for another crate. Before every write the guard, if there is one, is asked with the VM's
+/// configuration, and the write carries the digest of what it accepted.
+///
+/// # Errors
+/// What the module fails with, and the guard's refusal.
+pub async fn run(
+    options: Options,
+    task: Task,
+    guard: Option<&Guard<'_>>,
+) -> Result<Outcome, Failure> {
+    // Refused below, but not shown for that.
+    let listed = options.ssh_authorized_keys.iter().flatten();
+    for given in listed.chain(&options.sshkeys) {
+        if given.contains("PRIVATE KEY") {
+            task.secret(given);
+        }
+    }
+    if let Some(drive) = options
+        .drive
+        .as_ref()
+        .filter(|drive| !state::is_drive(drive))
+    {
+        return Err(Failure::new(
+            "invalid_option",
+            format!(
+                "drive: must be ide0 to ide3, sata0 to sata5 or scsi0 to scsi30 (got {drive:?})"
+            ),
+        ));
+    }
+    let mut run = Run {
+        client: options.connection.client()?,
+        deadline: Deadline::after(Duration::from_secs(options.timeout)),
+        options,
+        task,
+        planned: OnceCell::new(),
+        lost: false,
+        guard,
+    };
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        let outcome = match run.options.state {
+            State::Present => run.present().await,
+            State::Absent => run.absent().await,
+        };
+        match outcome {
+            // Only looking tells whether a change was made whose answer was lost. What is missing is planned anew.
+            Err(failure)
+                if may_have_happened(&failure)
+                    && attempts > 0
+                    && run.deadline.sleep(PAUSE).await =>
+            {
+                run.lost = true;
+            }
+            settled => return settled,
+        }
+    }
+}
 /// How often it is tried before a lost answer is an error.
 const ATTEMPTS: u32 = 3;
 /// The pause before what there is is looked at after a lost answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
-struct Run {
+struct Run<'a> {
     client: Client,
     deadline: Deadline,
     options: Options,
@@ -113,9 +129,11 @@ struct Run {
     planned: OnceCell<Diff>,
     /// Whether the answer to a change was lost.
     lost: bool,
+    /// What must hold for the VM's configuration before each write.
+    guard: Option<&'a Guard<'a>>,
 }
 
-impl Run {
+impl Run<'_> {
     async fn present(&self) -> Result<Outcome, Failure> {
         let Run {
             client,
@@ -130,14 +148,25 @@ impl Run {
                 .object(format!("VM {vmid}"))
                 .hint("create it first (proxmox_nixos_vm), or check vmid and that the API user has VM.Audit on it"));
         };
-        let storage = options.storage.clone().unwrap_or_default();
+        // Ansible's rules do not hold for other crates.
+        let Some(storage) = options.storage.clone() else {
+            return Err(Failure::new(
+                "invalid_option",
+                "storage: required with state=present",
+            ));
+        };
+        let drive = state::drive(options.drive.as_deref(), Some(&vm), vmid)?;
         match options.kind {
             Kind::Nocloud => {
                 let isos = self.storages(&vm.node, "iso").await?;
                 if !isos.contains(&storage) {
                     return Err(unusable(&storage, &vm.node, "ISO images", &isos));
                 }
-                let seed = content::seed(options, &vm)?;
+                let dns = self.node_dns(&vm.node).await?;
+                let seed = content::seed(options, &vm, dns)?;
+                for warning in seed.warnings() {
+                    self.task.warn(warning);
+                }
                 let bytes = seed.iso();
                 let volid = Volid::iso(&storage, &seed.iso_name(vmid));
                 // On every storage: a run that was to move the seed may have ended before it removed the old one.
@@ -151,20 +180,22 @@ impl Run {
                     seeds,
                     password_hash: None,
                     stale: Vec::new(),
+                    held: BTreeMap::new(),
                 };
-                self.finish(wanted, current, Some((seed, Iso { volid, bytes })))
+                self.finish(&drive, wanted, current, Some((seed, Iso { volid, bytes })))
                     .await
             }
             Kind::Native => {
                 let content = content::native(options)?;
-                let has_drive = vm.next(&options.drive).map(|value| Vm::medium(value, vmid))
-                    == Some(Medium::Native);
+                let has_drive =
+                    vm.next(&drive).map(|value| Vm::medium(value, vmid)) == Some(Medium::Native);
                 let isos = self.storages(&vm.node, "iso").await?;
                 let mut current = Current {
                     vm: None,
                     seeds: self.seeds(&vm.node, &isos).await?,
                     password_hash: None,
                     stale: Vec::new(),
+                    held: BTreeMap::new(),
                 };
                 if has_drive {
                     current.stale = state::stale(client, &vm.node, vmid, deadline).await?;
@@ -179,7 +210,7 @@ impl Run {
                         state::password_hash(client, &vm.node, vmid, deadline).await?;
                 }
                 current.vm = Some(vm);
-                self.finish(Wanted::Native { storage, content }, current, None)
+                self.finish(&drive, Wanted::Native { storage, content }, current, None)
                     .await
             }
         }
@@ -194,6 +225,7 @@ impl Run {
         } = self;
         let vmid = options.vmid;
         let vm = state::read_vm(client, &options.node, vmid, deadline).await?;
+        let drive = state::drive(options.drive.as_deref(), vm.as_ref(), vmid)?;
         let node = vm.as_ref().map_or(&options.node, |vm| &vm.node);
         let isos = self.storages(node, "iso").await?;
         // The storage of a native drive need not hold ISOs.
@@ -209,8 +241,30 @@ impl Run {
             seeds,
             password_hash: None,
             stale: Vec::new(),
+            held: BTreeMap::new(),
         };
-        self.finish(Wanted::Absent, current, None).await
+        self.finish(&drive, Wanted::Absent, current, None).await
+    }
+
+    /// The node's DNS settings if the guest is to have them, as it has on a native drive: one with a fixed address that is
+    /// told of no name server would find no name at all.
+    async fn node_dns(&self, node: &str) -> Result<Option<Dns>, Failure> {
+        if self.options.network_config.is_some() || !content::lacks_dns(&self.options)? {
+            return Ok(None);
+        }
+        let vmid = self.options.vmid;
+        let problem = match state::dns(&self.client, node, &self.deadline).await {
+            Ok(dns) if !dns.servers.is_empty() => return Ok(Some(dns)),
+            Ok(_) => format!("node {node} has none that a guest can reach"),
+            // A lack of privileges is no reason to fail.
+            Err(failure) if failure.status.is_some() => failure.msg,
+            Err(failure) => return Err(failure),
+        };
+        self.task.warn(format!(
+            "nameservers: VM {vmid} has a fixed address and no name server: {problem}; set nameservers, or grant Sys.Audit \
+             on /nodes/{node} so that those of the node are taken"
+        ));
+        Ok(None)
     }
 
     /// The seeds of the VM on these storages. One that cannot be listed is left out, unless it is the one that is named.
@@ -247,12 +301,25 @@ impl Run {
     /// Plans, applies unless it is a check, and reports.
     async fn finish(
         &self,
+        drive: &str,
         wanted: Wanted,
         current: Current,
         iso: Option<(Seed, Iso)>,
     ) -> Result<Outcome, Failure> {
-        let Options { vmid, drive, .. } = &self.options;
-        let plan = Plan::new(*vmid, drive, &wanted, &current)?;
+        let vmid = &self.options.vmid;
+        let mut current = current;
+        let mut plan = Plan::new(*vmid, drive, &wanted, &current)?;
+        if !plan.delete.is_empty() {
+            current.held =
+                state::held_elsewhere(&self.client, *vmid, &plan.delete, &self.deadline).await?;
+            for (volid, other) in &current.held {
+                self.task.warn(format!(
+                    "{volid} stays on its storage, because VM {other} has it in a drive"
+                ));
+            }
+            plan = Plan::new(*vmid, drive, &wanted, &current)?;
+        }
+        let current = current;
         let (seed, iso) = iso.unzip();
         let planned = || diff(*vmid, drive, &plan, &current, seed.as_ref());
         let diff = self.planned.get_or_init(planned).clone();
@@ -265,13 +332,15 @@ impl Run {
         let mut done = Vec::new();
         let mut restart_required = false;
         if changed && !self.task.check_mode {
-            let client = &self.client;
             let place = Place {
-                client,
-                node,
-                vmid: *vmid,
+                vm: GuardedVm {
+                    client: &self.client,
+                    node,
+                    vmid: *vmid,
+                    deadline: &self.deadline,
+                    guard: self.guard.filter(|_| current.vm.is_some()),
+                },
                 drive,
-                deadline: &self.deadline,
             };
             let password = match &wanted {
                 Wanted::Native { content, .. } => {

@@ -65,12 +65,13 @@ impl std::fmt::Debug for Data {
 /// An SSH host key of the guest.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct HostKeyOption {
-    /// The private key, as text.
+    /// The private key, as text: OpenSSH's format, or PEM of RSA or ECDSA. Lines that were joined or indented on the way are
+    /// written anew.
     pub private: Option<Secret>,
     /// A file on the controller with the private key.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub private_file: Option<PathBuf>,
-    /// The public key: one line. May be left out when the private key is in OpenSSH's format.
+    /// The public key: one line. May be left out.
     pub public: Option<String>,
     /// A file on the controller with the public key.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
@@ -88,7 +89,7 @@ pub struct HostKeys {
     pub rsa: Option<HostKeyOption>,
 }
 
-/// The addresses of a network card.
+/// The addresses of a NIC.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum IpOption {
@@ -139,8 +140,10 @@ pub struct Options {
 
     /// The drive, V(ide0) to V(ide3), V(sata0) to V(sata5) or V(scsi0) to V(scsi30). On a running VM a new IDE or SATA
     /// drive appears with its next stop and start; new content in a drive that is there appears at once.
-    #[serde(default = "default_drive")]
-    pub drive: String,
+    ///
+    /// Without it the drive is V(ide0). On an aarch64 machine, which has no IDE, it is the SCSI drive that holds the VM's
+    /// cloud-init drive, or the first that is free from V(scsi1) on.
+    pub drive: Option<String>,
 
     /// With O(kind=nocloud) the storage for the ISO, which must allow ISO images. With O(kind=native) the storage
     /// for the small volume that Proxmox VE makes, which must allow disk images; a native drive that is there
@@ -167,7 +170,8 @@ pub struct Options {
     /// OpenStack C(network_data.json). O(ipconfig) is the simple way.
     pub network_config: Option<Data>,
 
-    /// The guest's host name, with or without its domain (O(kind=nocloud)). A native drive takes the VM's name.
+    /// The guest's host name, with or without its domain (O(kind=nocloud)). A name in O(user_data) or O(meta_data) wins over
+    /// it. A native drive takes the VM's name.
     pub hostname: Option<String>,
 
     /// The guest's SSH host keys (O(kind=nocloud)). They are in place before sshd starts, so the very first connection
@@ -177,11 +181,15 @@ pub struct Options {
     /// Public keys, one an item, that may log in: as root with O(kind=nocloud), as O(ciuser) with O(kind=native).
     pub ssh_authorized_keys: Option<Vec<String>>,
 
-    /// Addresses by card, V(ipconfig0) for V(net0) and so on. With O(kind=nocloud) they become a network-config of
-    /// version 2, or a C(network_data.json), that finds each card by the MAC address which the VM has for it.
+    /// Addresses by NIC, V(ipconfig0) for V(net0) and so on. With O(kind=nocloud) they become a network-config, or a
+    /// C(network_data.json), that finds each NIC by the MAC address which the VM has for it. The guest's names of its NICs
+    /// stay, except with a gateway outside of the NIC's network or with V(ip6=auto): then they are called C(eth0), C(eth1)
+    /// and so on, as with O(kind=native). An empty value removes the addresses of a NIC.
     pub ipconfig: Option<BTreeMap<String, IpOption>>,
 
-    /// DNS servers. With O(kind=nocloud) they go with O(ipconfig).
+    /// DNS servers. With O(kind=nocloud) they go with O(ipconfig). A guest with a fixed address for which neither they nor
+    /// O(searchdomains) are given has those of the node, as Proxmox VE gives them to a native drive. To read them the API
+    /// user needs Sys.Audit on the node; without it the guest has none, and the task warns.
     pub nameservers: Option<Vec<String>>,
 
     /// DNS search domains. With O(kind=nocloud) they go with O(ipconfig).
@@ -190,8 +198,10 @@ pub struct Options {
     /// The user that cloud-init makes (O(kind=native)).
     pub ciuser: Option<String>,
 
-    /// That user's password (O(kind=native)). It is hashed before it is sent; a value that is a SHA-256 or SHA-512 crypt
-    /// hash already is sent as it is. An empty one means none.
+    /// That user's password (O(kind=native)). It is hashed before it is sent. A value that is an MD5, SHA-256, SHA-512 or
+    /// bcrypt (C($2a$), C($2y$)) crypt hash already is sent as it is. Other hashes, such as yescrypt (C($y$)) of
+    /// C(mkpasswd), are refused, because Proxmox VE would hash them once more; O(user_data) of O(kind=nocloud) takes them as
+    /// C(hashed_passwd). An empty one means none.
     pub cipassword: Option<Secret>,
 
     /// Public keys that may log in as O(ciuser), one a line (O(kind=native)).
@@ -208,10 +218,6 @@ pub struct Options {
     /// Seconds for the whole task.
     #[serde(default = "default_timeout")]
     pub timeout: u64,
-}
-
-fn default_drive() -> String {
-    "ide0".to_owned()
 }
 
 fn default_timeout() -> u64 {

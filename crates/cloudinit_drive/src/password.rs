@@ -1,25 +1,39 @@
 //! Passwords as the guest's `/etc/shadow` holds them.
 
 use ansible_module::Failure;
+use nocloud_seed::{check_hash, is_passed_on_by_pve, looks_hashed};
 use sha_crypt::{PasswordHasher, PasswordVerifier, ShaCrypt};
 
 /// Bytes of salt: 16 characters once encoded. crypt(3) takes no more than
 /// that, and would not recognise a hash made with a longer one.
 const SALT: usize = 12;
 
-/// Whether this is a crypt hash already, as Proxmox VE decides it
-/// (`encrypt_pw` is left out for these).
-pub fn is_hash(text: &str) -> bool {
-    let mut parts = text.split('$');
-    parts.next() == Some("")
-        && matches!(parts.next(), Some("5" | "6" | "2a" | "2y"))
-        && parts.next().is_some_and(|part| !part.is_empty())
-        && parts.next().is_some_and(|part| !part.is_empty())
+/// Refuses a hash that Proxmox VE would take for the password and hash once more, and one that is damaged.
+///
+/// # Errors
+/// The failure, which does not show the value.
+pub fn check(password: &str) -> Result<(), Failure> {
+    let refuse = |problem: &str| {
+        Err(Failure::new(
+            "invalid_option",
+            format!("cipassword: {problem}"),
+        ))
+    };
+    if !looks_hashed(password) {
+        return Ok(());
+    }
+    if !is_passed_on_by_pve(password) {
+        return refuse(
+            "is a hash of a scheme that Proxmox VE hashes once more, so the password would never be accepted; give a \
+             SHA-512 hash (mkpasswd -m sha-512) or the password itself, or hashed_passwd in user_data with kind=nocloud",
+        );
+    }
+    check_hash(password).or_else(refuse)
 }
 
 /// The SHA-512 crypt hash of a password with a fresh salt; a hash stays as it is.
 pub fn hash(password: &str) -> Result<String, Failure> {
-    if is_hash(password) {
+    if is_passed_on_by_pve(password) {
         return Ok(password.to_owned());
     }
     let failed = |why: String| Failure::new("internal", format!("cannot hash the password: {why}"));
@@ -34,7 +48,7 @@ pub fn hash(password: &str) -> Result<String, Failure> {
 /// Whether `hash` is the password's.
 pub fn matches(password: &str, hash: &str) -> bool {
     password == hash
-        || (!is_hash(password)
+        || (!is_passed_on_by_pve(password)
             && ShaCrypt::SHA512
                 .verify_password(password.as_bytes(), hash)
                 .is_ok())
@@ -48,7 +62,7 @@ mod tests {
     fn hashes_are_salted_and_recognised() {
         let (a, b) = (hash("geheim").unwrap(), hash("geheim").unwrap());
         assert_ne!(a, b);
-        assert!(is_hash(&a) && matches("geheim", &a) && !matches("falsch", &a));
+        assert!(is_passed_on_by_pve(&a) && matches("geheim", &a) && !matches("falsch", &a));
         assert_eq!(
             a.split('$').nth(3).unwrap().len(),
             16,
@@ -64,22 +78,35 @@ mod tests {
             "$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7xA3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1",
             "$5$saltsalt$cKRA0A5uaKu0/NNi2WMrB.mMOAVMowckrDNQ4fKUJ06",
         ] {
-            assert!(is_hash(made) && matches("geheim", made) && !matches("falsch", made));
+            assert!(
+                is_passed_on_by_pve(made) && matches("geheim", made) && !matches("falsch", made)
+            );
         }
     }
 
     #[test]
-    fn what_is_no_hash_is_a_password() {
-        for text in [
-            "",
-            "x",
-            "$6$",
-            "$6$salt",
-            "$1$salt$hash",
-            "6$salt$hash",
-            "$6$$hash",
+    fn hashes_that_proxmox_would_hash_again_are_refused() {
+        for hash in [
+            "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7",
+            "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
+            "$7$CU..../....salt$hash",
+            "$gy$j9T$salt$hash",
+            "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA",
+            "$6$saltsalt$short",
         ] {
-            assert!(!is_hash(text), "{text}");
+            let refused = check(hash).unwrap_err();
+            assert!(refused.msg.starts_with("cipassword: "), "{}", refused.msg);
+            assert!(!refused.msg.contains(hash));
+        }
+        for taken in [
+            "geheim",
+            "",
+            "$ecret",
+            "pa$$word",
+            "$1$saltsalt$qjXMvbEw8oaL.CzflDtaK/",
+            "$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7xA3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1",
+        ] {
+            assert!(check(taken).is_ok(), "{taken}");
         }
     }
 }

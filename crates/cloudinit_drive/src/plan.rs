@@ -6,7 +6,7 @@ use ansible_module::Failure;
 use nocloud_seed::IpConfig;
 use percent_encoding::percent_decode_str;
 use pve_client::Volid;
-use pve_client::property::parse_bool;
+use pve_client::property::{PropertyString, parse_bool};
 
 use crate::content::Native;
 use crate::password;
@@ -77,6 +77,7 @@ impl Plan {
             .map(|seed| seed.volid.clone())
             .collect();
         let Some(vm) = &current.vm else {
+            old_seeds.retain(|old| !current.held.contains_key(&old.to_string()));
             plan.delete = old_seeds;
             return Ok(plan);
         };
@@ -84,7 +85,10 @@ impl Plan {
         for (key, medium) in vm.drives(vmid) {
             if key == drive {
                 slot.push(medium.clone());
-            } else if matches!(medium, Medium::Native | Medium::Seed(_)) {
+            } else if matches!(
+                medium,
+                Medium::Native | Medium::Seed(_) | Medium::ForeignSeed(_)
+            ) {
                 plan.detach.push(key.to_owned());
             }
             if let Medium::Seed(volid) = medium {
@@ -97,17 +101,12 @@ impl Plan {
         }
         match wanted {
             Wanted::Absent => {
-                let ours = |medium: &Medium| matches!(medium, Medium::Native | Medium::Seed(_));
+                let ours = |medium: &Medium| !matches!(medium, Medium::Empty | Medium::Other);
                 // An empty drive is what an interrupted run of this module leaves.
                 if slot.iter().any(ours) || held == Some(Medium::Empty) {
                     plan.detach.push(drive.to_owned());
                 }
-                plan.clear = vm
-                    .config
-                    .iter()
-                    .filter(|(key, line)| line.next.is_some() && is_cloudinit_option(key))
-                    .map(|(key, _)| key.clone())
-                    .collect();
+                plan.clear = cloudinit_options(vm);
             }
             Wanted::Nocloud { volid, size } => {
                 let complete = |seed: &&crate::state::SeedIso| {
@@ -118,12 +117,17 @@ impl Plan {
                     // Detached first, so that Proxmox VE removes its volume.
                     plan.detach.push(drive.to_owned());
                 }
+                if vm.drives(vmid).any(|(_, medium)| medium == Medium::Native) {
+                    // The password and keys of that drive.
+                    plan.clear = cloudinit_options(vm);
+                }
                 if held != Some(Medium::Seed(volid.clone())) {
                     plan.attach = Some(volid.to_string());
                 }
                 old_seeds.retain(|old| old != volid);
             }
             Wanted::Native { storage, content } => {
+                refuse_custom(vmid, vm, content)?;
                 if held != Some(Medium::Native) {
                     plan.attach = Some(format!("{storage}:cloudinit"));
                 }
@@ -142,6 +146,8 @@ impl Plan {
         }
         old_seeds.sort();
         old_seeds.dedup();
+        // A clone would not start without it.
+        old_seeds.retain(|old| !current.held.contains_key(&old.to_string()));
         plan.delete = old_seeds;
         Ok(plan)
     }
@@ -168,6 +174,54 @@ impl Plan {
             || self.set_password
             || current.stale.iter().any(ours);
     }
+}
+
+/// The options in the VM's configuration that cloud-init's content comes from.
+fn cloudinit_options(vm: &Vm) -> Vec<String> {
+    let is_set = |(key, line): &(&String, &crate::state::Line)| {
+        line.next.is_some() && is_cloudinit_option(key)
+    };
+    vm.config
+        .iter()
+        .filter(is_set)
+        .map(|(key, _)| key.clone())
+        .collect()
+}
+
+/// Refuses options that Proxmox VE does not use, since the VM's `cicustom` has a file in their place
+/// (PVE::QemuServer::Cloudinit, `get_custom_cloudinit_files`).
+fn refuse_custom(vmid: u32, vm: &Vm, content: &Native) -> Result<(), Failure> {
+    let Some(custom) = vm.next("cicustom") else {
+        return Ok(());
+    };
+    let parsed = PropertyString::parse(custom, None).ok();
+    let given = |key: &str| content.keys.get(key).is_some_and(Option::is_some);
+    let user = ["ciuser", "sshkeys"].into_iter().filter(|key| given(key));
+    let user = user.chain(content.password.as_ref().map(|_| "cipassword"));
+    let addresses = content
+        .keys
+        .iter()
+        .filter(|(key, value)| key.starts_with("ipconfig") && value.is_some());
+    let names = ["nameserver", "searchdomain"]
+        .into_iter()
+        .filter(|key| given(key));
+    let network = addresses.map(|(key, _)| key.as_str()).chain(names);
+    for (part, what, unused) in [
+        ("user", "user-data", user.collect::<Vec<_>>()),
+        ("network", "network-config", network.collect()),
+    ] {
+        let file = parsed.as_ref().and_then(|parsed| parsed.get(part));
+        if let (Some(file), false) = (file, unused.is_empty()) {
+            let unused = unused.join(", ");
+            return Err(Failure::new(
+                "cicustom",
+                format!("VM {vmid}: cicustom has a {what} of its own ({part}={file}), so Proxmox VE does not use {unused}"),
+            )
+            .object(format!("VM {vmid} cicustom"))
+            .hint(format!("remove cicustom (config in proxmox_nixos_vm; state: absent here removes it too), or leave {unused} out")));
+        }
+    }
+    Ok(())
 }
 
 fn in_use(vmid: u32, drive: &str, value: &str) -> Failure {
@@ -253,6 +307,7 @@ mod tests {
             seeds: Vec::new(),
             password_hash: None,
             stale: Vec::new(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -372,7 +427,7 @@ mod tests {
             "local:iso/nixos.iso,media=cdrom",
             "local:101/vm-101-disk-0.raw",
             "cdrom",
-            "local:iso/nixos-proxmox-seed-1011-aaaaaaaaaaaa.iso",
+            "local:iso/nixos-proxmox-seed-1011-mine.iso",
         ] {
             let current = vm(&[("ide0", held)]);
             for wanted in [nocloud(), native(&[])] {
@@ -381,6 +436,101 @@ mod tests {
             }
             assert!(plan(&Wanted::Absent, &current).is_empty(), "{held}");
         }
+    }
+
+    #[test]
+    fn a_clone_gets_a_seed_of_its_own() {
+        const TEMPLATES: &str = "local:iso/nixos-proxmox-seed-9-aaaaaaaaaaaa.iso";
+        for drive in ["ide0", "ide3"] {
+            let current = vm(&[(drive, &format!("{TEMPLATES},media=cdrom,size=52K"))]);
+            let detach: Vec<String> = (drive != "ide0")
+                .then(|| drive.into())
+                .into_iter()
+                .collect();
+            let made = plan(&nocloud(), &current);
+            assert_eq!(
+                (&made.attach, &made.detach, made.delete.len()),
+                (&Some(SEED.into()), &detach, 0)
+            );
+            let made = plan(&native(&[]), &current);
+            assert_eq!((made.detach, made.delete.len()), (detach, 0));
+            assert!(made.attach.is_some());
+            let gone = plan(&Wanted::Absent, &current);
+            assert_eq!(
+                (gone.detach, gone.delete.len()),
+                (vec![drive.to_owned()], 0)
+            );
+        }
+    }
+
+    #[test]
+    fn a_seed_that_another_vm_has_stays() {
+        let mut current = with_seeds(vm(&[("ide0", OLD)]), &[(OLD, 900)]);
+        current.held.insert(OLD.into(), 102);
+        assert!(plan(&nocloud(), &current).delete.is_empty());
+        assert!(plan(&Wanted::Absent, &current).delete.is_empty());
+        current.vm = None;
+        assert!(plan(&Wanted::Absent, &current).is_empty());
+    }
+
+    #[test]
+    fn options_that_cicustom_makes_void_are_refused() {
+        let refused = |custom: &str, keys: &[(&str, Option<&str>)]| {
+            let current = vm(&[("cicustom", custom), ("ide0", "zfs:vm-101-cloudinit")]);
+            Plan::new(101, "ide0", &native(keys), &current)
+                .map(|_| ())
+                .map_err(|failure| failure.msg)
+        };
+        let user = [
+            ("ciuser", Some("root")),
+            ("sshkeys", Some("x")),
+            ("ciupgrade", Some("0")),
+        ];
+        let network = [
+            ("ipconfig0", Some("ip=dhcp")),
+            ("nameserver", Some("192.0.2.1")),
+        ];
+        let msg = refused("user=local:snippets/u.yaml", &user).unwrap_err();
+        assert!(
+            msg.contains("user=local:snippets/u.yaml") && msg.ends_with("ciuser, sshkeys"),
+            "{msg}"
+        );
+        let msg = refused("meta=local:snippets/m,network=local:snippets/n", &network).unwrap_err();
+        assert!(msg.ends_with("ipconfig0, nameserver"), "{msg}");
+        for (custom, keys) in [
+            ("vendor=local:snippets/v.yaml", &user[..]),
+            ("user=local:snippets/u.yaml", &network[..]),
+            (
+                "user=local:snippets/u.yaml",
+                &[("ciuser", None), ("ciupgrade", Some("0"))][..],
+            ),
+        ] {
+            assert_eq!(refused(custom, keys), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_native_drive_leaves_no_option_behind() {
+        let current = vm(&[
+            ("ide2", "zfs:vm-101-cloudinit,media=cdrom"),
+            ("cipassword", "**********"),
+            ("ipconfig1", "ip=dhcp"),
+            ("memory", "512"),
+        ]);
+        let made = plan(&nocloud(), &current);
+        assert_eq!(
+            (made.detach, made.clear),
+            (
+                vec!["ide2".to_owned()],
+                vec!["cipassword".to_owned(), "ipconfig1".to_owned()]
+            )
+        );
+        // Without one they are somebody else's.
+        assert!(
+            plan(&nocloud(), &vm(&[("ciuser", "root")]))
+                .clear
+                .is_empty()
+        );
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ansible_module::Failure;
 use deadline::Deadline;
-use nocloud_seed::iso_prefix;
+use futures_util::StreamExt;
+use nocloud_seed::{iso_prefix, iso_vmid};
 use pve_client::{Client, Pending, Storage, Volid};
 use pve_module::{doing, node_of};
 use serde_json::Value;
@@ -25,6 +26,8 @@ pub enum Medium {
     Native,
     /// A seed ISO that this module made for this VM.
     Seed(Volid),
+    /// A seed ISO that this module made for another VM, whose configuration was copied with it into a clone.
+    ForeignSeed(Volid),
     /// An empty CD-ROM drive.
     Empty,
     /// Anything else, which is not ours to touch.
@@ -60,6 +63,8 @@ pub struct Current {
     pub password_hash: Option<String>,
     /// The cloud-init options whose change is not yet in the native drive.
     pub stale: Vec<String>,
+    /// The seed ISOs that another VM has in a drive, each with that VM.
+    pub held: BTreeMap<String, u32>,
 }
 
 impl Vm {
@@ -80,6 +85,9 @@ impl Vm {
         };
         if is_seed(&volid, vmid) {
             return Medium::Seed(volid);
+        }
+        if volid.name.starts_with("iso/") && iso_vmid(volid.file_name()).is_some() {
+            return Medium::ForeignSeed(volid);
         }
         // As PVE::QemuServer::Drive::drive_is_cloudinit: vm-101-cloudinit, on a
         // directory storage with a suffix.
@@ -126,6 +134,46 @@ pub fn is_drive(key: &str) -> bool {
         })
     };
     number("ide", 3) || number("sata", 5) || number("scsi", 30)
+}
+
+/// The drive that is meant: the one that is named, or else `ide0`, and on a machine without IDE the SCSI drive that holds a
+/// cloud-init drive, or the first that is free after `scsi0`.
+///
+/// # Errors
+/// `invalid_option` when the VM has no such bus, or none is free.
+pub fn drive(named: Option<&str>, vm: Option<&Vm>, vmid: u32) -> Result<String, Failure> {
+    const DEFAULT: &str = "ide0";
+    // Proxmox VE runs these as QEMU's machine `virt`, on which a drive of IDE ends the start: "Bus 'ide.0' not found".
+    let without_ide = vm.is_some_and(|vm| vm.next("arch") == Some("aarch64"));
+    if !without_ide {
+        return Ok(named.unwrap_or(DEFAULT).to_owned());
+    }
+    let invalid =
+        |msg: String| Failure::new("invalid_option", msg).object(format!("VM {vmid} drive"));
+    match (named, vm) {
+        (Some(drive), _) if drive.starts_with("ide") => Err(invalid(format!(
+            "drive: VM {vmid} is an aarch64 machine, which has no IDE (got {drive})"
+        ))
+        .hint("set drive: scsi1, or leave it out")),
+        (Some(drive), _) => Ok(drive.to_owned()),
+        (None, None) => Ok(DEFAULT.to_owned()),
+        (None, Some(vm)) => {
+            let is_ours = |(key, medium): &(&str, Medium)| {
+                key.starts_with("scsi") && !matches!(medium, Medium::Other | Medium::Empty)
+            };
+            if let Some((key, _)) = vm.drives(vmid).find(is_ours) {
+                return Ok(key.to_owned());
+            }
+            let mut slots = (1..=30).map(|n| format!("scsi{n}"));
+            slots
+                .find(|slot| {
+                    vm.config
+                        .get(slot)
+                        .is_none_or(|line| line.next.is_none() && line.now.is_none())
+                })
+                .ok_or_else(|| invalid(format!("drive: VM {vmid} has no free SCSI drive")))
+        }
+    }
 }
 
 fn is_seed(volid: &Volid, vmid: u32) -> bool {
@@ -214,6 +262,97 @@ pub async fn seeds(
     Ok(content.into_iter().filter_map(seed).collect())
 }
 
+/// Those of these volumes that another VM has in a drive, each with that VM. A VM that the caller may not see, or that is
+/// gone meanwhile, has none.
+pub async fn held_elsewhere(
+    client: &Client,
+    vmid: u32,
+    volids: &[Volid],
+    deadline: &Deadline,
+) -> Result<BTreeMap<String, u32>, Failure> {
+    let query = [("type", "vm".to_owned())];
+    let entries = client
+        .get("/cluster/resources", &query, deadline)
+        .await
+        .map_err(doing("list the cluster's VMs"))?;
+    let other = |entry: &Value| {
+        let number = u32::try_from(entry.get("vmid")?.as_u64()?).ok()?;
+        let is_vm = entry.get("type")?.as_str()? == "qemu" && number != vmid;
+        is_vm.then_some((entry.get("node")?.as_str()?.to_owned(), number))
+    };
+    let others: Vec<(String, u32)> = entries
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(other)
+        .collect();
+    let configs = others.iter().map(|(node, number)| async move {
+        let config = client.vm_config(node, *number, true, deadline).await;
+        (*number, config)
+    });
+    let mut configs = futures_util::stream::iter(configs).buffer_unordered(READS_AT_ONCE);
+    let mut held = BTreeMap::new();
+    while let Some((number, config)) = configs.next().await {
+        let config = match config {
+            Ok(config) => config,
+            Err(error) if error.not_found() || error.status() == Some(403) => continue,
+            Err(error) => {
+                return Err(doing(format!("read the configuration of VM {number}"))(
+                    error,
+                ));
+            }
+        };
+        let values = config.iter().filter(|(key, _)| is_drive(key));
+        for value in values.filter_map(|(_, value)| value.as_str()) {
+            let volume = value.split(',').next().unwrap_or_default();
+            let volume = volume.strip_prefix("file=").unwrap_or(volume);
+            if volids.iter().any(|volid| volid.to_string() == volume) {
+                held.insert(volume.to_owned(), number);
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// How many configurations are asked for at the same time.
+const READS_AT_ONCE: usize = 8;
+
+/// The DNS settings of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses of name servers.
+    pub servers: Vec<String>,
+    /// Search domains.
+    pub search: Vec<String>,
+}
+
+/// Reads the DNS settings of a node. A resolver of its own, at a loopback address, is no name server for a guest.
+pub async fn dns(client: &Client, node: &str, deadline: &Deadline) -> Result<Dns, Failure> {
+    let settings = client
+        .get(&format!("/nodes/{node}/dns"), &[], deadline)
+        .await
+        .map_err(doing(format!("read the DNS settings of node {node}")))?;
+    let text = |key: &str| settings.get(key).and_then(Value::as_str).map(str::trim);
+    let usable = |address: &&str| {
+        address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| !address.is_loopback() && !address.is_unspecified())
+    };
+    Ok(Dns {
+        servers: ["dns1", "dns2", "dns3"]
+            .into_iter()
+            .filter_map(text)
+            .filter(usable)
+            .map(str::to_owned)
+            .collect(),
+        search: text("search")
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .map(str::to_owned)
+            .collect(),
+    })
+}
+
 /// The crypt hash in the user-data that Proxmox VE would write. The
 /// configuration itself shows a password only as stars.
 pub async fn password_hash(
@@ -289,9 +428,15 @@ mod tests {
             medium(&format!("{seed},media=cdrom,size=58K")),
             Medium::Seed(seed.parse().unwrap())
         );
+        let foreign = "local:iso/nixos-proxmox-seed-10-0f3a5c7e9b1d.iso";
+        assert_eq!(
+            medium(&format!("{foreign},media=cdrom")),
+            Medium::ForeignSeed(foreign.parse().unwrap())
+        );
         for other in [
             "local:iso/nixos.iso,media=cdrom",
-            "local:iso/nixos-proxmox-seed-10-0f3a5c7e9b1d.iso",
+            "local:iso/nixos-proxmox-seed-010-0f3a5c7e9b1d.iso",
+            "local:iso/nixos-proxmox-seed-10-mine.iso",
             "local:101/vm-101-disk-0.raw",
             "local:iso/vm-101-cloudinit.iso",
             "cdrom",
@@ -299,6 +444,51 @@ mod tests {
             "",
         ] {
             assert_eq!(medium(other), Medium::Other, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_machine_without_ide_has_its_drive_on_scsi() {
+        let vm = |config: &[(&str, &str)]| {
+            let line = |value: &str| Line {
+                now: Some(value.to_owned()),
+                next: Some(value.to_owned()),
+            };
+            let config = config
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), line(value)));
+            Vm {
+                node: "pve".into(),
+                config: config.collect(),
+            }
+        };
+        let arm = ("arch", "aarch64");
+        let seed = "local:iso/nixos-proxmox-seed-101-0f3a5c7e9b1d.iso";
+        for (config, expected) in [
+            (vm(&[("scsi0", "zfs:vm-101-disk-0")]), "ide0"),
+            (vm(&[("arch", "x86_64")]), "ide0"),
+            (vm(&[arm, ("scsi0", "zfs:vm-101-disk-0")]), "scsi1"),
+            (vm(&[arm]), "scsi1"),
+            (
+                vm(&[arm, ("scsi1", "local:iso/nixos.iso,media=cdrom")]),
+                "scsi2",
+            ),
+            (vm(&[arm, ("scsi4", seed)]), "scsi4"),
+            (
+                vm(&[
+                    arm,
+                    ("scsi3", "local:iso/nixos-proxmox-seed-9-0f3a5c7e9b1d.iso"),
+                ]),
+                "scsi3",
+            ),
+        ] {
+            assert_eq!(drive(None, Some(&config), 101).unwrap(), expected);
+        }
+        assert_eq!(drive(None, None, 101).unwrap(), "ide0");
+        let refused = drive(Some("ide2"), Some(&vm(&[arm])), 101).unwrap_err();
+        assert!(refused.msg.contains("aarch64") && refused.hint.unwrap().contains("scsi1"));
+        for named in ["scsi5", "sata0"] {
+            assert_eq!(drive(Some(named), Some(&vm(&[arm])), 101).unwrap(), named);
         }
     }
 

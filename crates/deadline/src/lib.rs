@@ -3,16 +3,25 @@
 //! A [`Deadline`] is made once, when a task begins, and handed down to everything that waits, so
 //! that the waits share one limit instead of adding up. When it passes, the error says what was
 //! being waited for and since when.
+//!
+//! Time that passes while the process is stopped (`SIGSTOP`) or the machine sleeps counts too. The
+//! clock behind [`Instant`] is `CLOCK_MONOTONIC`, which goes on for a stopped process but stands
+//! still while the machine sleeps; `CLOCK_BOOTTIME` tells how long that was. A change that was due
+//! before the sleep may be wrong after it: [`Deadline::guard`] sends none.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// The moment at which a task must have ended. Cheap to copy; covers everything the task does.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     end: Instant,
+    /// How long the machine had slept when the deadline was made.
+    slept_before: Duration,
     limit: Duration,
 }
 
@@ -37,13 +46,19 @@ impl Deadline {
         let limit = limit.min(LONGEST);
         Self {
             end: Instant::now() + limit,
+            slept_before: slept(),
             limit,
         }
     }
 
     /// The time that is left; zero when it is over.
     pub fn remaining(&self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
+        self.remaining_at(Instant::now(), slept())
+    }
+
+    fn remaining_at(&self, now: Instant, slept: Duration) -> Duration {
+        let left = self.end.saturating_duration_since(now);
+        left.saturating_sub(slept.saturating_sub(self.slept_before))
     }
 
     /// Whether the time is over.
@@ -77,9 +92,40 @@ impl Deadline {
         future: impl Future<Output = T>,
     ) -> Result<T, Expired> {
         let since = Instant::now();
-        match tokio::time::timeout_at(self.end, future).await {
-            Ok(value) => Ok(value),
-            Err(_) => Err(self.expired_error(what, since.elapsed())),
+        let mut future = pin!(future);
+        loop {
+            // Timers stand still while the machine sleeps; the slices notice that time passed.
+            let slice = self.remaining().min(SLICE);
+            if let Ok(value) = tokio::time::timeout(slice, &mut future).await {
+                return Ok(value);
+            }
+            if self.expired() {
+                return Err(self.expired_error(what, since.elapsed()));
+            }
+        }
+    }
+
+    /// Await `future`, which changes something elsewhere, and never let it take a step after the
+    /// deadline: a process that was stopped or a machine that slept goes on in the middle of
+    /// anything, and what it was about to send may no longer be wanted.
+    ///
+    /// # Errors
+    /// [`Expired`] when the deadline has passed or comes first; the future is dropped then. Unlike
+    /// in [`Deadline::run`], a future that is ready does not win over a deadline that has passed.
+    pub async fn guard<T>(
+        &self,
+        what: impl Into<String>,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Expired> {
+        let mut future = pin!(future);
+        let steps = std::future::poll_fn(|context| match self.expired() {
+            true => std::task::Poll::Ready(None),
+            false => future.as_mut().poll(context).map(Some),
+        });
+        let (what, since) = (what.into(), Instant::now());
+        match self.run(what.clone(), steps).await? {
+            Some(value) => Ok(value),
+            None => Err(self.expired_error(what, since.elapsed())),
         }
     }
 
@@ -89,7 +135,7 @@ impl Deadline {
     pub async fn sleep(&self, duration: Duration) -> bool {
         let left = self.remaining();
         tokio::time::sleep(duration.min(left)).await;
-        duration < left
+        duration < left && !self.expired()
     }
 
     /// The error for a wait of `waited` for `what` that this deadline ended, for loops that poll
@@ -101,6 +147,21 @@ impl Deadline {
             limit: self.limit,
         }
     }
+}
+
+/// How long at most a wait goes on before it looks at the clock again.
+const SLICE: Duration = Duration::from_secs(5);
+
+/// How long the machine has slept since it booted, to the second: the two clocks cannot be read at
+/// the same moment.
+fn slept() -> Duration {
+    let clock = |id| {
+        let now = clock_gettime(id);
+        Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+    };
+    let awake = clock(ClockId::Monotonic);
+    let slept = clock(ClockId::Boottime).saturating_sub(awake);
+    Duration::from_secs(slept.as_secs_f64().round() as u64)
 }
 
 /// `30 s`, `1.5 s`: whole seconds from ten on, a tenth below.
@@ -176,6 +237,39 @@ mod tests {
     async fn an_absurd_limit_is_no_limit() {
         let deadline = Deadline::after(Duration::MAX);
         assert!(!deadline.expired());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleep_of_the_machine_counts() {
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let left = |slept: u64| {
+            let slept = deadline.slept_before + Duration::from_secs(slept);
+            deadline.remaining_at(Instant::now(), slept)
+        };
+        assert_eq!(left(0), Duration::from_secs(30));
+        assert_eq!(left(20), Duration::from_secs(10));
+        assert_eq!(left(3600), Duration::ZERO);
+    }
+
+    /// Like a process that is stopped while it connects, and continued when its time is over.
+    #[tokio::test]
+    async fn a_guarded_future_takes_no_step_after_the_deadline() {
+        let deadline = Deadline::after(Duration::from_millis(200));
+        let mut sent = false;
+        let late = async {
+            tokio::task::yield_now().await;
+            std::thread::sleep(Duration::from_millis(300));
+            tokio::task::yield_now().await;
+            sent = true;
+        };
+        let error = deadline.guard("the change", late).await.unwrap_err();
+        assert_eq!(error.what, "the change");
+        assert!(!sent);
+        let ready = async { sent = true };
+        assert!(deadline.guard("the change", ready).await.is_err());
+        assert!(!sent);
+        let soon = Deadline::after(Duration::from_secs(30));
+        assert_eq!(soon.guard("the change", async { 1 }).await, Ok(1));
     }
 
     #[test]

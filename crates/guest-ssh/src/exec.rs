@@ -32,19 +32,28 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Status and standard error in one line, for messages.
+    /// Status and the beginning of standard error in one line, for messages.
     pub fn failure(&self) -> String {
         let status = match self.status {
             Some(status) => format!("exit status {status}"),
             None => "no exit status".to_owned(),
         };
         let stderr = String::from_utf8_lossy(&self.stderr);
-        match stderr.trim() {
+        let stderr: String = stderr.trim().chars().take(SHOWN).collect();
+        match stderr.as_str() {
             "" => status,
             text => format!("{status}: {text}"),
         }
     }
 }
+
+/// The most bytes that a command may send on each of its outputs. The commands that are run here answer
+/// with lines; a guest that sends more than this is broken or hostile, and would fill the
+/// controller's memory at the speed of the network (785 MiB in 15 s, measured).
+pub const MOST_OUTPUT: usize = 4 << 20;
+
+/// The most characters of a guest's words in a message.
+pub(crate) const SHOWN: usize = 2000;
 
 /// libssh2's LIBSSH2_ERROR_EAGAIN.
 const AGAIN: ErrorCode = ErrorCode::Session(-37);
@@ -57,9 +66,23 @@ impl Connection {
     /// errors. A status other than 0 is no error here; the caller judges [`Output`].
     ///
     /// # Errors
-    /// [`Error::Exec`] when the connection breaks, [`Error::Expired`] at the deadline.
+    /// [`Error::Exec`] when the connection breaks or the command sends more than [`MOST_OUTPUT`],
+    /// [`Error::Expired`] at the deadline.
     pub async fn exec(
         &self,
+        what: &str,
+        command: &str,
+        stdin: &[u8],
+        deadline: &Deadline,
+    ) -> Result<Output, Error> {
+        self.exec_within(MOST_OUTPUT, what, command, stdin, deadline)
+            .await
+    }
+
+    /// [`Connection::exec`] of a command that sends at most `most` bytes on each of its outputs.
+    pub(crate) async fn exec_within(
+        &self,
+        most: usize,
         what: &str,
         command: &str,
         stdin: &[u8],
@@ -69,14 +92,15 @@ impl Connection {
         let (stdin, deadline) = (stdin.to_vec(), *deadline);
         let described = format!("{what} on {}", self.address());
         crate::connection::on_a_thread(&described, &deadline, move || {
-            connection.exec_blocking(&what, &command, &stdin, &deadline)
+            connection.exec_blocking(most, &what, &command, &stdin, &deadline)
         })
         .await
     }
 
-    /// [`Connection::exec`] on the calling thread.
+    /// [`Connection::exec_within`] on the calling thread.
     pub(crate) fn exec_blocking(
         &self,
+        most: usize,
         what: &str,
         command: &str,
         stdin: &[u8],
@@ -94,13 +118,24 @@ impl Connection {
         let mut channel = session
             .channel_session()
             .map_err(|error| fail(error.message().to_owned()))?;
+        if deadline.expired() {
+            // This process may have been stopped meanwhile; what it asked for may not be wanted any more.
+            let what = format!("{what} on {} to begin", self.address());
+            return Err(deadline.expired_error(what, since.elapsed()).into());
+        }
         channel
             .exec(command)
             .map_err(|error| fail(error.message().to_owned()))?;
 
         session.set_blocking(false);
-        let mut pump = Pump::new(channel, stdin);
+        let mut pump = Pump::new(channel, stdin, most);
         while !pump.turn().map_err(|error| fail(error.to_string()))? {
+            if let Some(flooded) = pump.flooded() {
+                return Err(fail(format!(
+                    "it sent more than {} on {flooded}; look at what its login shell and this command print there",
+                    size(most)
+                )));
+            }
             if deadline.expired() {
                 let expired = deadline
                     .expired_error(format!("{what} on {}", self.address()), since.elapsed());
@@ -165,17 +200,20 @@ struct Pump<'a> {
     stdin: &'a [u8],
     stdin_open: bool,
     output: Output,
+    /// The most bytes that are kept of each output.
+    most: usize,
     /// Whether the last turn moved anything.
     moved: bool,
 }
 
 impl<'a> Pump<'a> {
-    fn new(channel: Channel, stdin: &'a [u8]) -> Self {
+    fn new(channel: Channel, stdin: &'a [u8], most: usize) -> Self {
         Self {
             channel,
             stdin,
             stdin_open: true,
             output: Output::default(),
+            most,
             moved: false,
         }
     }
@@ -184,10 +222,20 @@ impl<'a> Pump<'a> {
     fn turn(&mut self) -> io::Result<bool> {
         self.moved = false;
         self.write()?;
-        self.moved |= read(&mut self.channel, &mut self.output.stdout)?;
+        self.moved |= read(&mut self.channel, &mut self.output.stdout, self.most)?;
         let mut stderr = self.channel.stderr();
-        self.moved |= read(&mut stderr, &mut self.output.stderr)?;
-        Ok(self.channel.eof())
+        self.moved |= read(&mut stderr, &mut self.output.stderr, self.most)?;
+        Ok(self.channel.eof() && self.flooded().is_none())
+    }
+
+    /// Which output has more than is kept of it.
+    fn flooded(&self) -> Option<&'static str> {
+        let outputs = [
+            (&self.output.stdout, "standard output"),
+            (&self.output.stderr, "standard error"),
+        ];
+        let flooded = |(bytes, name): (&Vec<u8>, _)| (bytes.len() > self.most).then_some(name);
+        outputs.into_iter().find_map(flooded)
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -218,10 +266,19 @@ impl<'a> Pump<'a> {
     }
 }
 
-fn read(stream: &mut impl Read, into: &mut Vec<u8>) -> io::Result<bool> {
+/// `64 KiB`, `4 MiB`.
+fn size(bytes: usize) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes >> 10),
+        mebibytes => format!("{mebibytes} MiB"),
+    }
+}
+
+/// Read what there is, until there is more than `most`.
+fn read(stream: &mut impl Read, into: &mut Vec<u8>, most: usize) -> io::Result<bool> {
     let mut buffer = [0; 32 * 1024];
     let mut moved = false;
-    loop {
+    while into.len() <= most {
         match stream.read(&mut buffer) {
             Ok(0) => return Ok(moved),
             Ok(length) => {
@@ -232,4 +289,5 @@ fn read(stream: &mut impl Read, into: &mut Vec<u8>) -> io::Result<bool> {
             Err(error) => return Err(error),
         }
     }
+    Ok(moved)
 }

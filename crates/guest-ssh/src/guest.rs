@@ -53,6 +53,21 @@ pub struct Guest {
     pub host_key: Label,
 }
 
+/// The most bytes of the answer. An os-release has less than 2 KiB.
+const MOST_ANSWER: usize = 64 << 10;
+
+/// The most characters that are kept of one thing that a guest says of itself. A host name has at most 64,
+/// a store path at most 211 and its directory.
+const LONGEST: usize = 256;
+
+/// As much of `text` as is kept.
+fn part(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
+}
+
 /// Sent to `sh` on the guest. Nothing in it needs more than a POSIX shell and busybox.
 const QUESTIONS: &str = r#"
 printf 'kernel=%s\n' "$(uname -srm)"
@@ -70,7 +85,7 @@ impl Connection {
     pub async fn identify(&self, deadline: &Deadline) -> Result<Guest, Error> {
         let what = "the question what it is";
         let output = self
-            .exec(what, "exec sh", QUESTIONS.as_bytes(), deadline)
+            .exec_within(MOST_ANSWER, what, "exec sh", QUESTIONS.as_bytes(), deadline)
             .await?;
         let fail = |reason: String| Error::Exec {
             address: self.address().to_owned(),
@@ -81,7 +96,7 @@ impl Connection {
             return Err(fail(output.failure()));
         }
         Guest::parse(&output.text(), self.label())
-            .ok_or_else(|| fail(format!("unexpected answer {:?}", output.text())))
+            .ok_or_else(|| fail(format!("unexpected answer {:?}", part(&output.text()))))
     }
 }
 
@@ -89,19 +104,19 @@ impl Guest {
     fn parse(answer: &str, host_key: Label) -> Option<Self> {
         let (head, release) = answer.split_once("os-release:\n")?;
         let fact = |name: &str| {
-            head.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
+            let line = head
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            part(line.unwrap_or_default().trim())
         };
         let release = OsRelease::parse(release);
+        let field = |name| part(release.get(name));
         Some(Self {
             kind: release.kind(),
-            id: release.get("ID").to_owned(),
-            variant_id: release.get("VARIANT_ID").to_owned(),
-            version: release.get("VERSION_ID").to_owned(),
-            name: release.get("PRETTY_NAME").to_owned(),
+            id: field("ID"),
+            variant_id: field("VARIANT_ID"),
+            version: field("VERSION_ID"),
+            name: field("PRETTY_NAME"),
             system: Some(fact("system")).filter(|path| path.starts_with('/')),
             kernel: fact("kernel"),
             hostname: fact("hostname"),

@@ -18,7 +18,7 @@ mod wait;
 
 pub use connection::Connection;
 pub use error::Error;
-pub use exec::Output;
+pub use exec::{MOST_OUTPUT, Output};
 pub use guest::{Guest, Kind, OsRelease};
 pub use identity::Identity;
 pub use key::{KeyError, PublicKey, fingerprint};

@@ -196,6 +196,52 @@ async fn a_command_gets_input_and_gives_output_and_status() {
     assert!(matches!(output.status, None | Some(137)), "{output:?}");
 }
 
+/// The highest memory of this process, in MiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak.unwrap().trim_end_matches("kB").trim().parse().unwrap();
+    peak / 1024
+}
+
+/// 300 MB took 286 MiB, and a command that never stops writing took all there was.
+#[tokio::test]
+async fn a_command_that_floods_is_given_up() {
+    let sshd = Sshd::start(INSTALLER);
+    let connection = Connection::open(&right(&sshd), &soon()).await.unwrap();
+    let before = peak();
+    for command in ["exec yes", "exec yes >&2", "head -c 300000000 /dev/zero"] {
+        let error = connection.exec("the flood", command, b"", &soon()).await;
+        println!("{command}: {} MiB more", peak() - before);
+        let error = error.map(|output| output.stdout.len()).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("the flood on 127.0.0.1 port"), "{said}");
+        assert!(said.contains("more than 4 MiB"), "{said}");
+    }
+    // Of everything that runs in this process meanwhile.
+    assert!(peak() < before + 100, "{} MiB", peak() - before);
+    // The connection is still of use.
+    let output = connection.exec("a test", "echo a", b"", &soon()).await;
+    assert_eq!(output.unwrap().text(), "a\n");
+}
+
+#[tokio::test]
+async fn an_answer_to_who_it_is_of_any_length_is_no_guest() {
+    let sshd = Sshd::start(INSTALLER);
+    let long = format!("{INSTALLER}PRETTY_NAME=\"{}\"\n", "x".repeat(10_000_000));
+    sshd.set_os_release(&long);
+    let connection = Connection::open(&right(&sshd), &soon()).await.unwrap();
+    let said = connection.identify(&soon()).await.unwrap_err().to_string();
+    assert!(said.contains("more than 64 KiB"), "{said}");
+    assert!(said.len() < 500, "{said}");
+    // What a person could have written is taken, and shown in part.
+    let long = format!("{INSTALLER}PRETTY_NAME=\"{}\"\n", "é".repeat(10_000));
+    sshd.set_os_release(&long);
+    let guest = connection.identify(&soon()).await.unwrap();
+    assert_eq!(guest.kind, Kind::Installer);
+    assert!(guest.name.chars().count() < 300 && guest.name.starts_with("ééé"));
+}
+
 #[tokio::test]
 async fn a_lost_connection_is_no_success() {
     let sshd = Sshd::start(INSTALLER);

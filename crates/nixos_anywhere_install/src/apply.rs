@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::log::Log;
 use crate::options::{Options, Phase};
 use crate::plan::{self, Decision, Source};
+use crate::preflight::{Mistake, preflight, refuse};
 use crate::programs::Programs;
 use crate::tools::{self, Tools};
 use crate::watch::Watch;
@@ -20,20 +21,29 @@ pub(crate) async fn install(
     task: &Task,
     deadline: &Deadline,
 ) -> Result<Outcome, Failure> {
-    plan::check(options)?;
+    let mistakes = preflight(options);
+    if !mistakes.iter().all(Mistake::deferrable) {
+        refuse(&mistakes)?;
+    }
     let target = state::target(options)?;
     let progress = task.progress(options.progress_path.as_deref());
     let directories = tools::directories(options.tools_path.as_deref());
-    let Attempt { guest, connection } =
-        match state::reach_now(&target, task, &progress, deadline).await {
-            Ok(found) => found,
-            Err(error) if task.check_mode && state::absent(&error) => {
-                Tools::find(options, &directories)?;
-                let msg = format!("would install once it can be reached ({error})");
-                return Ok(Outcome::changed(msg).with("guest", state::unreachable()));
-            }
-            Err(error) => return Err(state::ssh_failure(error)),
-        };
+    // With a mistake, all that is left to find out is whether the machine is installed already.
+    let found = match mistakes.is_empty() {
+        true => state::reach_now(&target, task, &progress, deadline).await,
+        false => state::look(&target, deadline).await,
+    };
+    let Attempt { guest, connection } = match found {
+        Ok(found) => found,
+        Err(error) if state::absent(&error) && !mistakes.is_empty() => {
+            return refuse(&mistakes).and(Err(state::ssh_failure(error)));
+        }
+        Err(error) if task.check_mode && state::absent(&error) => {
+            let msg = format!("would install once it can be reached ({error})");
+            return Ok(Outcome::changed(msg).with("guest", state::unreachable()));
+        }
+        Err(error) => return Err(state::ssh_failure(error)),
+    };
     let decision = plan::decide(&guest, options)?;
     if decision == Decision::Nothing {
         let msg = format!("{} is installed already", target.address());
@@ -42,6 +52,7 @@ pub(crate) async fn install(
             .with("guest", guest));
     }
     // What would stop it later is found before anything is done.
+    refuse(&mistakes)?;
     let tools = Tools::find(options, &directories)?;
     release::may_be_root(&connection, deadline).await?;
     if task.check_mode {
@@ -60,7 +71,7 @@ pub(crate) async fn install(
         programs: Programs {
             options,
             deadline,
-            private: workspace.root(),
+            private: workspace.private(),
             directories: &directories,
             tools: &tools,
             watch: Watch::new(log, progress.clone(), options.host.as_deref()),
@@ -97,7 +108,7 @@ pub(crate) async fn install(
         }
         Err(failure) => Err(failure
             .object(options.host())
-            .with("changed", run.touched())
+            .with("changed", run.programs.watch.touched())
             .with("guest", guest)
             .with("phases", phases)
             .with("log_path", &options.log_path)),
@@ -147,19 +158,13 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Whether the machine is not what it was.
-    fn touched(&self) -> bool {
-        let watch = &self.programs.watch;
-        watch.reached("Switching system into kexec")
-            || watch.reached("Formatting hard drive with disko")
-    }
-
     async fn all(&mut self, target: &Target, decision: &Decision) -> Result<Installed, Failure> {
         let (options, deadline) = (self.programs.options, self.programs.deadline);
         let source = self.programs.source().await?;
-        self.programs
-            .nixos_anywhere(self.workspace, &source)
-            .await?;
+        let ended = self.programs.nixos_anywhere(self.workspace, &source).await;
+        // What follows needs neither the login key's copy nor the new system's keys.
+        self.workspace.private().clear();
+        ended?;
         self.programs.watch.end();
         let built = match &source {
             Source::Paths { system, .. } => Some(system.display().to_string()),

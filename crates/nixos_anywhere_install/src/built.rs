@@ -4,29 +4,34 @@ use ansible_module::{Failure, Outcome, Task};
 use deadline::Deadline;
 use serde_json::json;
 
+use crate::flake::FlakeRef;
 use crate::log::Log;
 use crate::options::Options;
-use crate::plan::{self, FlakeRef, Source};
-use crate::programs::Programs;
+use crate::plan::{self, Source};
+use crate::preflight::{preflight, refuse};
+use crate::private::Private;
+use crate::programs::{Programs, invalid_flake};
 use crate::tools::{self, Tools};
 use crate::watch::Watch;
 
-/// Find the programs, and build the system and disko's script if they are to be built here. In check
-/// mode, say what would be built.
+/// Find every mistake in the options of the whole installation, then build the system and disko's
+/// script if they are to be built here. In check mode, say what would be built.
 ///
 /// # Errors
-/// Kind `tool_missing` before anything else, `tool_failed` when it cannot be built.
+/// Kind `invalid_option` or `tool_missing` before anything else, `tool_failed` when it cannot be
+/// built.
 pub(crate) async fn built(
     options: &Options,
     task: &Task,
     deadline: &Deadline,
 ) -> Result<Outcome, Failure> {
-    plan::check_source(options)?;
+    refuse(&preflight(options))?;
     let directories = tools::directories(options.tools_path.as_deref());
     let tools = Tools::find(options, &directories)?;
     let installables = match &options.flake {
         Some(flake) if plan::built_here(options) => {
-            plan::installables(&FlakeRef::parse(flake)?, options).to_vec()
+            let flake = FlakeRef::parse(flake).map_err(invalid_flake)?;
+            plan::installables(&flake, options).to_vec()
         }
         Some(flake) => {
             let msg = format!("{flake} is not built on the controller but with its installation");
@@ -38,7 +43,7 @@ pub(crate) async fn built(
         let msg = format!("would build {}", installables.join(" and "));
         return Ok(Outcome::unchanged(msg).with("installables", installables));
     }
-    let private = tempfile::tempdir().map_err(|error| {
+    let private = Private::create(None).map_err(|error| {
         let msg = format!("cannot make a private temporary directory: {error}");
         Failure::new("workspace", msg)
     })?;
@@ -47,7 +52,7 @@ pub(crate) async fn built(
     let mut programs = Programs {
         options,
         deadline,
-        private: private.path(),
+        private: &private,
         directories: &directories,
         tools: &tools,
         watch: Watch::new(log, progress, options.host.as_deref()),

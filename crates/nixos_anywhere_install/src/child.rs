@@ -1,9 +1,7 @@
 //! Run a program so that it never outlives this module.
 //!
-//! The program gets a process group of its own. A watcher, a small shell outside of that group,
-//! holds a pipe from this module: when the pipe closes without a word, this module is gone
-//! (finished, killed, even by SIGKILL), and the watcher ends the group and removes the private
-//! directory. Cancelling the future, a deadline and a crash all go the same way.
+//! The program gets a process group of its own, which the guard of the private directory ends should
+//! this module disappear. Cancelling the future, a deadline and a crash all go the same way.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,9 +12,11 @@ use std::time::Duration;
 use deadline::{Deadline, Expired};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::private::Private;
 
 /// Why a program is ended before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +34,23 @@ pub(crate) trait Listener {
     /// A line, without its end, from standard output or standard error. An answer ends the
     /// program.
     fn line(&mut self, stdout: bool, line: &str) -> Option<Stop>;
-    /// The program still runs, for so long already; told regularly.
-    fn tick(&mut self, since: Duration);
+    /// Asked several times a second what else is known. An answer ends the program.
+    fn poll(&mut self) -> Option<Stop>;
+    /// The program has ended, and all of its output was heard. An answer makes it a failure.
+    fn ended(&mut self, success: bool) -> Option<Stop>;
+    /// The program still runs, for so long already, and what it has done; told regularly.
+    fn tick(&mut self, since: Duration, work: Work);
     /// When the program is to be ended unless something changes before, and why.
     fn limit(&self) -> Option<(Instant, Stop)>;
+}
+
+/// What the living processes of a program have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Bytes that they read and wrote.
+    pub(crate) bytes: u64,
+    /// Hundredths of a second that they computed.
+    pub(crate) time: u64,
 }
 
 /// How a program ended.
@@ -59,10 +72,12 @@ pub(crate) struct Program<'a> {
     pub(crate) arguments: &'a [OsString],
     /// Changes to the environment; none removes a variable.
     pub(crate) environment: &'a [(&'static str, Option<OsString>)],
-    /// A directory that the watcher removes when this module is gone.
-    pub(crate) private: &'a Path,
+    /// Its guard ends the program when this module is gone.
+    pub(crate) private: &'a Private,
 }
 
+/// How often a listener is asked what else it knows.
+const POLL: Duration = Duration::from_millis(250);
 /// How often a listener hears that the program still runs.
 const TICK: Duration = Duration::from_secs(2);
 /// How long a group that got SIGTERM has before SIGKILL. nixos-anywhere's trap removes its files.
@@ -73,23 +88,14 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// The most of a line that is kept at once, in bytes.
 const LONGEST: u64 = 64 << 10;
 
-/// Waits for "go" before it becomes the program: should this module die before the watcher stands
-/// guard, then nothing was started.
-const GATE: &str = r#"read -r word && [ "$word" = go ] && exec "$@" </dev/null"#;
-
-/// `$1` is the process group, `$2` the private directory.
-const WATCHER: &str = r#"
-trap '' HUP INT TERM
-read -r word
-[ "$word" = done ] && exit
-kill -s TERM -- "-$1" 2>/dev/null
-turns=0
-while [ $turns -lt 50 ] && kill -s 0 -- "-$1" 2>/dev/null; do
-  sleep 0.1 2>/dev/null || { sleep 1; turns=$((turns + 9)); }
-  turns=$((turns + 1))
-done
-kill -s KILL -- "-$1" 2>/dev/null
-rm -rf -- "$2"
+/// Waits for "go" before it becomes the program: should this module die before the guard knows of
+/// it, then nothing was started.
+///
+/// Our own ssh knows its caller's standard output from others by the variable.
+const GATE: &str = r#"
+NIXOS_ANYWHERE_INSTALL_STDOUT=$(readlink "/proc/$$/fd/1")
+export NIXOS_ANYWHERE_INSTALL_STDOUT
+read -r word && [ "$word" = go ] && exec "$@" </dev/null
 "#;
 
 /// Run `program` until it ends, `listener` ends it, or the deadline does.
@@ -103,7 +109,7 @@ pub(crate) async fn run(
     listener: &mut impl Listener,
 ) -> io::Result<Ending> {
     let since = Instant::now();
-    let (mut child, watcher) = start(program).await?;
+    let mut child = start(program).await?;
     let (sender, mut lines) = mpsc::channel(64);
     if let Some(stdout) = child.leader.stdout.take() {
         tokio::spawn(read(stdout, true, sender.clone()));
@@ -112,14 +118,20 @@ pub(crate) async fn run(
         tokio::spawn(read(stderr, false, sender));
     }
     let mut reading = true;
-    let mut tick = since + TICK;
+    let (mut tick, mut poll) = (since + TICK, since + POLL);
     let ending = loop {
         let end = Instant::now() + deadline.remaining();
         let limit = listener.limit();
         let next = limit.as_ref().map_or(end, |(limit, _)| end.min(*limit));
         if Instant::now() >= tick {
-            listener.tick(since.elapsed());
+            listener.tick(since.elapsed(), child.id.map(work).unwrap_or_default());
             tick = Instant::now() + TICK;
+        }
+        if Instant::now() >= poll {
+            if let Some(stop) = listener.poll() {
+                break Ending::Stopped(stop);
+            }
+            poll = Instant::now() + POLL;
         }
         tokio::select! {
             biased;
@@ -132,7 +144,7 @@ pub(crate) async fn run(
                 None => reading = false,
             },
             status = child.leader.wait() => break Ending::Exited(status?),
-            () = sleep_until(next.min(tick)) => match limit {
+            () = sleep_until(next.min(tick).min(poll)) => match limit {
                 _ if deadline.expired() => {
                     break Ending::Expired(deadline.expired_error(what, since.elapsed()));
                 }
@@ -150,12 +162,50 @@ pub(crate) async fn run(
         }
     };
     let _ = timeout(DRAIN, drain).await;
-    watcher.dismiss().await;
+    program.private.release();
     // The end may be known before the last lines: what they say counts all the same.
+    if let Ending::Exited(status) = &ending {
+        stopped = stopped.or_else(|| listener.ended(status.success()));
+    }
     Ok(match (ending, stopped) {
         (Ending::Exited(_), Some(stop)) => Ending::Stopped(stop),
         (ending, _) => ending,
     })
+}
+
+/// What the processes of a group have done so far.
+fn work(group: Pid) -> Work {
+    let group = group.as_raw_nonzero().to_string();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
+        })
+        .filter_map(|entry| {
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // After the name, which may have blanks: state, parent, group ... user and system time.
+            let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+            if *fields.get(2)? != group {
+                return None;
+            }
+            let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+            let io = std::fs::read_to_string(entry.path().join("io")).unwrap_or_default();
+            let bytes = io
+                .lines()
+                .filter_map(|line| line.split_once(": "))
+                .filter(|(name, _)| matches!(*name, "rchar" | "wchar"))
+                .filter_map(|(_, value)| value.parse::<u64>().ok())
+                .sum();
+            Some(Work {
+                bytes,
+                time: number(11)? + number(12)?,
+            })
+        })
+        .fold(Work::default(), |sum, work| Work {
+            bytes: sum.bytes + work.bytes,
+            time: sum.time + work.time,
+        })
 }
 
 /// Send each line of `stream`; broken UTF-8 is replaced, and of a line that a progress meter
@@ -189,7 +239,7 @@ pub async fn hear(bytes: &[u8]) -> (usize, String) {
     let listen = async {
         while let Some((stdout, line)) = lines.recv().await {
             watch.line(stdout, &line);
-            watch.tick(Duration::ZERO);
+            watch.tick(Duration::ZERO, Work::default());
             let _ = watch.limit();
         }
     };
@@ -221,23 +271,7 @@ impl Group {
     }
 }
 
-/// The shell that ends the group should this module disappear.
-struct Watcher {
-    process: Child,
-    pipe: Option<ChildStdin>,
-}
-
-impl Watcher {
-    /// The group is gone; the watcher has nothing to do.
-    async fn dismiss(mut self) {
-        if let Some(mut pipe) = self.pipe.take() {
-            let _ = pipe.write_all(b"done\n").await;
-        }
-        let _ = self.process.wait().await;
-    }
-}
-
-async fn start(program: &Program<'_>) -> io::Result<(Group, Watcher)> {
+async fn start(program: &Program<'_>) -> io::Result<Group> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", GATE, "sh"]).arg(program.path);
     command.args(program.arguments);
@@ -254,24 +288,13 @@ async fn start(program: &Program<'_>) -> io::Result<(Group, Watcher)> {
         .stderr(Stdio::piped())
         .spawn()?;
     let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let number = id.map_or(0, |id| id.as_raw_nonzero().get());
-    let mut process = Command::new("/bin/sh")
-        .args(["-c", WATCHER, "sh", &number.to_string()])
-        .arg(program.private)
-        .current_dir("/")
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let watcher = Watcher {
-        pipe: process.stdin.take(),
-        process,
-    };
+    if let Some(id) = id {
+        program.private.guard(id)?;
+    }
     if let Some(mut gate) = leader.stdin.take() {
         gate.write_all(b"go\n").await?;
     }
-    Ok((Group { leader, id }, watcher))
+    Ok(Group { leader, id })
 }
 
 #[cfg(test)]

@@ -2,14 +2,24 @@
 
 mod apply;
 mod built;
+mod channel;
 mod child;
+mod content;
 mod documentation;
+mod flake;
+mod host;
 mod log;
 mod options;
 mod plan;
+mod preflight;
+mod private;
 mod programs;
 mod release;
+mod settings;
+mod stage;
 mod state;
+mod step;
+mod text;
 mod tools;
 mod watch;
 mod workspace;
@@ -21,8 +31,12 @@ use deadline::Deadline;
 
 #[cfg(fuzzing)]
 pub use child::hear;
-pub use options::Options;
-use options::State;
+pub use content::Content;
+pub use options::{
+    BuildOn, DiskKey, DiskoMode, Expect, ExtraFile, HardwareBackend, HardwareConfig, Options,
+    Phase, State, StorePaths,
+};
+pub use preflight::{Mistake, preflight, refuse};
 
 /// The Ansible module `nixos_anywhere_install`.
 pub struct NixosAnywhereInstall;
@@ -49,14 +63,50 @@ impl Module for NixosAnywhereInstall {
     }
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
-        let deadline = Deadline::after(Duration::from_secs(options.timeout));
         match options.state {
-            State::Probed => state::probe(&options, &task, &deadline).await,
-            State::Built => built::built(&options, &task, &deadline).await,
-            State::Installed => apply::install(&options, &task, &deadline).await,
-            State::Verified => state::verify(&options, &task, &deadline).await,
+            State::Probed => probed(&options, &task).await,
+            State::Built => built(&options, &task).await,
+            State::Installed => installed(&options, &task).await,
+            State::Verified => verified(&options, &task).await,
         }
     }
+}
+
+/// Reach the machine and report what it runs; with `expect`, wait until it is that.
+///
+/// # Errors
+/// Kind `invalid_option` for a mistake in the options, else what kept the machine from being
+/// reached (`host_key`, `login`, `timeout` ...).
+pub async fn probed(options: &Options, task: &Task) -> Result<Outcome, Failure> {
+    state::probe(options, task, &deadline(options)).await
+}
+
+/// Find the mistakes of a whole installation, and build the configuration on the controller.
+///
+/// # Errors
+/// Kind `invalid_option` or `tool_missing` before anything is built, `tool_failed` when it cannot be.
+pub async fn built(options: &Options, task: &Task) -> Result<Outcome, Failure> {
+    built::built(options, task, &deadline(options)).await
+}
+
+/// Install the configuration, unless the machine is installed already.
+///
+/// # Errors
+/// `values["changed"]` says whether the machine was changed.
+pub async fn installed(options: &Options, task: &Task) -> Result<Outcome, Failure> {
+    apply::install(options, task, &deadline(options)).await
+}
+
+/// Wait until the machine runs the installed system.
+///
+/// # Errors
+/// Kind `failed_units` with `fail_on_failed_units`, else as [`probed`].
+pub async fn verified(options: &Options, task: &Task) -> Result<Outcome, Failure> {
+    state::verify(options, task, &deadline(options)).await
+}
+
+fn deadline(options: &Options) -> Deadline {
+    Deadline::after(Duration::from_secs(options.timeout))
 }
 
 fn needs(state: &'static str, options: &'static [&'static str]) -> Rule {

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ansible_module::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::content::Content;
 
 /// Everything a task may say.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Options {
-    /// Host name or address of the machine. It must not be an alias that only C(~/.ssh/config)
-    /// knows. O(state=built) needs none.
+    /// Host name or address of the machine, without user, port or scheme. It must not be an alias
+    /// that only C(~/.ssh/config) knows. O(state=built) needs none.
     pub host: Option<String>,
     /// The machine's SSH port.
     #[serde(default = "defaults::port")]
@@ -42,8 +44,9 @@ pub struct Options {
     /// With O(state=probed), wait until the machine is this.
     #[serde(default)]
     pub expect: Expect,
-    /// The configuration to install, C(URI#NAME). NAME stands for C(nixosConfigurations.NAME).
-    /// A relative path counts from the directory that C(ansible-playbook) runs in.
+    /// The configuration to install, C(URI#NAME). NAME stands for C(nixosConfigurations.NAME); it may
+    /// contain dots, and quotes around it are left out. A relative path counts from the directory
+    /// that C(ansible-playbook) runs in.
     pub flake: Option<String>,
     /// Install these store paths, built elsewhere or by O(state=built), instead of a flake.
     pub store_paths: Option<StorePaths>,
@@ -74,10 +77,12 @@ pub struct Options {
     #[serde(default = "defaults::yes")]
     pub disko_deps: bool,
     /// A directory whose content is copied to the root of the installed system. Its files belong
-    /// to root there; modes are kept.
+    /// to root there; modes are kept. Symbolic links are copied as links and never followed. A
+    /// relative path counts from the directory that C(ansible-playbook) runs in.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub extra_files_dir: Option<PathBuf>,
-    /// Single files for the installed system, over those of O(extra_files_dir).
+    /// Single files for the installed system, over those of O(extra_files_dir). A path below a
+    /// directory that is a symbolic link in O(extra_files_dir) is refused.
     #[serde(default)]
     pub extra_files: Vec<ExtraFile>,
     /// Files that disko needs to encrypt disks, put on the installer just before it runs.
@@ -98,15 +103,18 @@ pub struct Options {
     pub post_kexec_port: u16,
     /// How every C(ssh) that nixos-anywhere starts speaks, as C(ssh_config) names it: V(AddressFamily), V(BindAddress),
     /// V(BindInterface), V(Ciphers), V(Compression), V(ConnectTimeout), V(ConnectionAttempts), V(HostKeyAlgorithms), V(IPQoS),
-    /// V(KexAlgorithms), V(MACs) or V(PubkeyAcceptedAlgorithms). This module's own logins go without them.
+    /// V(KexAlgorithms), V(MACs) or V(PubkeyAcceptedAlgorithms). A list of algorithms is joined with commas. This module's own
+    /// logins go without them.
     #[serde(default)]
-    pub ssh_options: BTreeMap<String, String>,
-    /// Settings for every C(nix) command, as C(--option) takes them.
+    pub ssh_options: BTreeMap<String, Value>,
+    /// Settings for every C(nix) command, as C(--option) takes them. A list becomes words separated
+    /// by blanks, a boolean becomes V(true) or V(false).
     #[serde(default)]
-    pub nix_options: BTreeMap<String, String>,
-    /// Settings of the SSH store that the system is copied to, such as V(compress).
+    pub nix_options: BTreeMap<String, Value>,
+    /// Settings of the SSH store that the system is copied to, such as V(compress). Booleans and
+    /// lists are written as in O(nix_options).
     #[serde(default)]
-    pub ssh_store_settings: BTreeMap<String, String>,
+    pub ssh_store_settings: BTreeMap<String, Value>,
     /// Whether the machine fetches what it can from binary caches itself, instead of getting all
     /// from the controller.
     #[serde(default = "defaults::yes")]
@@ -279,11 +287,12 @@ pub struct StorePaths {
 pub struct ExtraFile {
     /// Its absolute path there.
     pub path: String,
-    /// A local file to copy.
+    /// A local file to copy. A relative path counts from the directory that C(ansible-playbook)
+    /// runs in.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub src: Option<PathBuf>,
-    /// Its content.
-    pub content: Option<Secret>,
+    /// Its content. A dict or list becomes JSON, as M(ansible.builtin.copy) writes it.
+    pub content: Option<Content>,
     /// Its mode, in octal and quoted.
     #[serde(default = "defaults::mode")]
     pub mode: String,
@@ -297,7 +306,8 @@ pub struct ExtraFile {
 pub struct DiskKey {
     /// Where disko expects it on the installer.
     pub remote: String,
-    /// The local file.
+    /// The local file, or a pipe. A relative path counts from the directory that
+    /// C(ansible-playbook) runs in.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub local: PathBuf,
 }

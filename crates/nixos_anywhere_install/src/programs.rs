@@ -7,8 +7,10 @@ use ansible_module::Failure;
 use deadline::Deadline;
 
 use crate::child::{self, Ending, Program};
+use crate::flake::FlakeRef;
 use crate::options::Options;
-use crate::plan::{self, Files, FlakeRef, Source};
+use crate::plan::{self, Files, Source};
+use crate::private::Private;
 use crate::tools::{self, Tools};
 use crate::watch::{BUILD, Watch};
 use crate::workspace::Workspace;
@@ -17,8 +19,8 @@ use crate::workspace::Workspace;
 pub(crate) struct Programs<'a> {
     pub(crate) options: &'a Options,
     pub(crate) deadline: &'a Deadline,
-    /// A directory that is removed with them should this module be killed.
-    pub(crate) private: &'a Path,
+    /// Its guard ends them should this module be killed.
+    pub(crate) private: &'a Private,
     /// For their PATH.
     pub(crate) directories: &'a [PathBuf],
     pub(crate) tools: &'a Tools,
@@ -42,10 +44,11 @@ impl Programs<'_> {
             });
         }
         let text = self.options.flake.as_deref().unwrap_or_default();
+        let flake = FlakeRef::parse(text).map_err(invalid_flake)?;
         if !plan::built_here(self.options) {
-            return Ok(Source::Flake(text.to_owned()));
+            let flake = flake.for_nixos_anywhere().map_err(invalid_flake)?;
+            return Ok(Source::Flake(flake));
         }
-        let flake = FlakeRef::parse(text)?;
         self.watch.begin(BUILD);
         let [system, disko] = plan::installables(&flake, self.options);
         let system = self.build(&system).await?;
@@ -80,6 +83,7 @@ impl Programs<'_> {
             extra: workspace.extra.as_deref(),
         };
         self.watch.note("$ nixos-anywhere");
+        self.watch.follow(workspace.channel());
         let (program, mut arguments) = self.tools.nixos_anywhere.clone();
         arguments.extend(plan::arguments(self.options, source, &files));
         let environment = workspace.environment(self.directories);
@@ -104,6 +108,7 @@ impl Programs<'_> {
         let ending = child::run(&program, what, self.deadline, &mut self.watch)
             .await
             .map_err(|error| Failure::new("tool", format!("cannot start {what}: {error}")))?;
+        self.watch.complete_log();
         let phase = match self.watch.current() {
             Some(phase) => format!(" in the phase \"{phase}\""),
             None => String::new(),
@@ -119,11 +124,17 @@ impl Programs<'_> {
                     Some(code) => format!("ended with exit status {code}"),
                     None => format!("was killed ({status})"),
                 };
+                if let Some(lost) = self.watch.lost() {
+                    let msg =
+                        format!("{what} {how}{phase}, because the connection was lost: {lost}");
+                    let failure = Failure::new("connection_lost", msg).detail(self.watch.tail());
+                    return Err(failure.hint("look at the machine's console and at the network"));
+                }
                 let last = self.watch.last().unwrap_or("it said nothing");
                 let msg = format!("{what} {how}{phase}: {last}");
                 let mut failure = Failure::new("tool_failed", msg).detail(self.watch.tail());
                 failure.status = status.code().and_then(|code| u16::try_from(code).ok());
-                Err(failure.hint(hint(self.watch.current(), &what)))
+                Err(failure.hint(hint(self.watch.current(), self.watch.step(), &what)))
             }
             Ending::Stopped(stop) => {
                 let msg = format!("{what} was ended{phase}: {}", stop.reason);
@@ -143,8 +154,13 @@ impl Programs<'_> {
     }
 }
 
+/// The failure for a flake reference that is none.
+pub(crate) fn invalid_flake(problem: String) -> Failure {
+    Failure::new("invalid_option", format!("flake: {problem}"))
+}
+
 /// What to do about a failure, by where it happened.
-fn hint(phase: Option<&str>, what: &str) -> &'static str {
+fn hint(phase: Option<&str>, step: Option<&str>, what: &str) -> &'static str {
     match phase {
         _ if what.starts_with("nix build") => {
             "nothing was done to the machine; the same command on the controller shows the whole error"
@@ -156,6 +172,10 @@ fn hint(phase: Option<&str>, what: &str) -> &'static str {
             "the new root may be too small, or the connection too weak"
         }
         Some("Installing NixOS") => "the machine's output above says what nixos-install met",
+        // Disko's script is built and copied in this phase too.
+        Some("Gathering machine facts") if step.is_some() => {
+            "nix failed after the facts were gathered; its output is in detail, and all of it in log_path"
+        }
         Some("Gathering machine facts") => "the machine must be a Linux with tar, cpio and setsid",
         Some("Switching system into kexec") => {
             "the machine must reach the kexec installer's URL, or give kexec a local tarball"

@@ -12,6 +12,7 @@ use guest_ssh::{
 use serde_json::{Value, json};
 
 use crate::options::{Expect, Options};
+use crate::preflight::{preflight, refuse};
 
 /// How long a check waits: what does not answer by then is not there yet, which is no failure of
 /// a check.
@@ -57,7 +58,7 @@ pub(crate) fn target(options: &Options) -> Result<Target, Failure> {
         },
     ];
     Ok(Target {
-        host: crate::plan::bracketless(options.host()).to_owned(),
+        host: crate::host::bracketless(options.host()).to_owned(),
         port: options.port,
         systems: systems
             .into_iter()
@@ -106,15 +107,20 @@ pub(crate) async fn reach(
     wanted: impl Fn(&Guest) -> Result<(), String>,
 ) -> Result<Attempt, Error> {
     if task.check_mode {
-        let deadline = deadline.shorter(CHECK_LIMIT);
-        let connection = Connection::open(target, &deadline).await?;
-        let guest = connection.identify(&deadline).await?;
-        return Ok(Attempt { connection, guest });
+        return look(target, deadline).await;
     }
     wait_for(target, deadline, Patience::default(), wanted, |reason| {
         progress.emit(&json!({"event": "waiting", "host": target.host, "reason": reason}));
     })
     .await
+}
+
+/// Look once what the machine is.
+pub(crate) async fn look(target: &Target, deadline: &Deadline) -> Result<Attempt, Error> {
+    let deadline = deadline.shorter(CHECK_LIMIT);
+    let connection = Connection::open(target, &deadline).await?;
+    let guest = connection.identify(&deadline).await?;
+    Ok(Attempt { connection, guest })
 }
 
 /// Reach a machine that should be up already, for an installation.
@@ -151,6 +157,7 @@ pub(crate) async fn probe(
     task: &Task,
     deadline: &Deadline,
 ) -> Result<Outcome, Failure> {
+    refuse(&preflight(options))?;
     let target = target(options)?;
     let progress = task.progress(options.progress_path.as_deref());
     let kind = match options.expect {
@@ -186,6 +193,7 @@ pub(crate) async fn verify(
     task: &Task,
     deadline: &Deadline,
 ) -> Result<Outcome, Failure> {
+    refuse(&preflight(options))?;
     let target = target(options)?;
     if target
         .systems

@@ -19,14 +19,26 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Find all of them, those too that nixos-anywhere calls, before any is needed.
+    /// The programs that are missing, those too that nixos-anywhere calls: each as a failure whose
+    /// object is the option that may name it.
+    pub(crate) fn missing(options: &Options, directories: &[PathBuf]) -> Vec<Failure> {
+        let others = ["ssh", "ssh-copy-id", "ssh-keygen"];
+        let others = others.map(|program| find(Path::new(program), directories).err());
+        let missing = others.into_iter().flatten();
+        missing
+            .chain(Self::find(options, directories).err())
+            .map(|failure| match failure.object {
+                None => failure.object("tools_path"),
+                Some(_) => failure,
+            })
+            .collect()
+    }
+
+    /// Find nix and nixos-anywhere.
     ///
     /// # Errors
     /// Kind `tool_missing`.
     pub(crate) fn find(options: &Options, directories: &[PathBuf]) -> Result<Self, Failure> {
-        for program in ["ssh", "ssh-copy-id", "ssh-keygen"] {
-            find(Path::new(program), directories)?;
-        }
         let nix = find(Path::new("nix"), directories)?;
         let nixos_anywhere = match find(&options.nixos_anywhere, directories) {
             Ok(program) => (program, Vec::new()),
@@ -36,7 +48,7 @@ impl Tools {
             {
                 (nix.clone(), plan::run_arguments(options))
             }
-            Err(missing) => return Err(missing),
+            Err(missing) => return Err(missing.object("nixos_anywhere")),
         };
         Ok(Self {
             nix,

@@ -10,19 +10,22 @@ use std::{env, os::unix::ffi::OsStrExt};
 
 use ansible_module::Failure;
 use guest_ssh::Target;
-use tempfile::TempDir;
 
-use crate::options::{ExtraFile, Options};
-use crate::plan::mode;
-use crate::tools;
+use crate::channel::Channel;
+use crate::options::Options;
+use crate::private::Private;
+use crate::{plan, stage, tools};
 
 /// The name under which the known keys stand in our known_hosts file, whatever the machine's
 /// address and port are (a kexec changes the port).
 const ALIAS: &str = "nixos-anywhere-target";
 
-/// A directory of mode 0700 that is removed when this is dropped.
+/// The file to which our `ssh` reports.
+const CHANNEL: &str = "ssh.log";
+
+/// What nixos-anywhere is given. It is removed when this is dropped.
 pub(crate) struct Workspace {
-    dir: TempDir,
+    private: Private,
     /// The copy of the login key.
     pub(crate) key: Option<PathBuf>,
     /// The tree for the installed system.
@@ -44,13 +47,12 @@ impl Workspace {
         let fail = |what: &str, error: io::Error| {
             Failure::new("workspace", format!("cannot prepare {what}: {error}"))
         };
-        let dir = tempfile::Builder::new()
-            .prefix("nixos-anywhere-install.")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir()
+        // nixos-anywhere has its temporary directory there, in which Nix builds.
+        let builds = options.store_paths.is_none() && !plan::built_here(options);
+        let private = Private::create((!builds).then(|| stage::size(options)))
             .map_err(|error| fail("a private temporary directory", error))?;
         let mut workspace = Self {
-            dir,
+            private,
             key: None,
             extra: None,
             ssh,
@@ -69,19 +71,19 @@ impl Workspace {
         }
         if options.extra_files_dir.is_some() || !options.extra_files.is_empty() {
             let tree = workspace.path("files");
-            stage(options, &tree).map_err(|(path, error)| fail(&path, error))?;
+            stage::stage(options, &tree).map_err(|(path, error)| fail(&path, error))?;
             workspace.extra = Some(tree);
         }
         Ok(workspace)
     }
 
-    /// Where it is.
-    pub(crate) fn root(&self) -> &Path {
-        self.dir.path()
+    /// The directory that holds it.
+    pub(crate) fn private(&self) -> &Private {
+        &self.private
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.private.path().join(name)
     }
 
     fn directories(&self) -> io::Result<()> {
@@ -107,9 +109,19 @@ impl Workspace {
             let _ = writeln!(known, "{ALIAS} {key}");
         }
         fs::write(self.path("known_hosts"), known)?;
-        let script = wrapper(&self.ssh, &self.path("known_hosts"));
+        let script = wrapper(
+            &self.ssh,
+            &self.path("known_hosts"),
+            &self.path(CHANNEL),
+            &self.path("tmp"),
+        );
         fs::write(self.path("bin/ssh"), script)?;
         fs::set_permissions(self.path("bin/ssh"), Permissions::from_mode(0o700))
+    }
+
+    /// What our `ssh` reports.
+    pub(crate) fn channel(&self) -> Channel {
+        Channel::new(self.path(CHANNEL))
     }
 
     /// The environment for nixos-anywhere: names and their values; none removes a variable.
@@ -155,13 +167,13 @@ impl Workspace {
     }
 }
 
-fn wrapper(ssh: &Path, known_hosts: &Path) -> Vec<u8> {
-    let mut script = b"#!/bin/sh\nexec ".to_vec();
-    script.extend_from_slice(shell_word(ssh).as_bytes());
+/// The text of our `ssh`. What ssh itself says goes to `channel`. What the machine writes on standard
+/// output never reaches that of nixos-anywhere, where phases are read.
+fn wrapper(ssh: &Path, known_hosts: &Path, channel: &Path, scratch: &Path) -> Vec<u8> {
     let mut file = OsString::from("UserKnownHostsFile=\"");
     file.push(known_hosts);
     file.push("\"");
-    let options = [
+    let options: [OsString; 10] = [
         "StrictHostKeyChecking=yes".into(),
         file,
         "GlobalKnownHostsFile=/dev/null".into(),
@@ -174,13 +186,49 @@ fn wrapper(ssh: &Path, known_hosts: &Path) -> Vec<u8> {
         "ServerAliveInterval=30".into(),
         "ServerAliveCountMax=6".into(),
     ];
+    let mut script = b"#!/bin/sh\n".to_vec();
+    for (name, value) in [("ssh", ssh), ("channel", channel), ("scratch", scratch)] {
+        script.extend_from_slice(name.as_bytes());
+        script.push(b'=');
+        script.extend_from_slice(shell_word(value).as_bytes());
+        script.push(b'\n');
+    }
+    script.extend_from_slice(PROBE.as_bytes());
     for option in options {
         script.extend_from_slice(b" \\\n  -o ");
         script.extend_from_slice(shell_word(Path::new(&option)).as_bytes());
     }
     script.extend_from_slice(b" \\\n  \"$@\"\n");
+    script.extend_from_slice(CALL.as_bytes());
     script
 }
+
+const PROBE: &str = r#"probe=
+for word do
+  case $word in ControlPath=none) probe=1 ;; esac
+done
+set --"#;
+
+/// ssh-copy-id probes the login and reads what ssh says on standard error; that the login is refused
+/// is no verdict then.
+const CALL: &str = r#"if [ -n "$probe" ]; then
+  said=$(mktemp "$scratch/ssh.XXXXXX") || exit 255
+  "$ssh" -E "$said" "$@"
+  status=$?
+  grep -v -e 'Permission denied' -e '^debug' "$said" >>"$channel"
+  cat "$said" >&2
+  rm -f "$said"
+  exit "$status"
+fi
+echo '+ ssh' >>"$channel"
+# Only the debug lines tell a connection that was lost from a command that failed.
+set -- -o LogLevel=DEBUG1 "$@"
+own=$NIXOS_ANYWHERE_INSTALL_STDOUT
+if [ -n "$own" ] && [ "$(readlink "/proc/$$/fd/1")" = "$own" ]; then
+  exec "$ssh" -E "$channel" "$@" >&2
+fi
+exec "$ssh" -E "$channel" "$@"
+"#;
 
 /// A word that a POSIX shell reads as exactly this.
 fn shell_word(word: &Path) -> OsString {
@@ -205,78 +253,6 @@ fn copy_private(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
         .open(to)?;
     io::copy(&mut source, &mut copy)?;
     copy.set_permissions(Permissions::from_mode(mode))
-}
-
-/// Make the tree for the installed system; errors name the path they happened at.
-fn stage(options: &Options, tree: &Path) -> Result<(), (String, io::Error)> {
-    fs::DirBuilder::new()
-        .mode(0o755)
-        .create(tree)
-        .map_err(|error| (tree.display().to_string(), error))?;
-    if let Some(directory) = &options.extra_files_dir {
-        copy_tree(directory, tree)?;
-    }
-    for file in &options.extra_files {
-        stage_file(file, tree).map_err(|error| (format!("the extra file {}", file.path), error))?;
-    }
-    Ok(())
-}
-
-/// Copy what is in `from` into `to`: directories, files and links, with their modes.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), (String, io::Error)> {
-    let at = |error| (from.display().to_string(), error);
-    for entry in fs::read_dir(from).map_err(at)? {
-        let entry = entry.map_err(at)?;
-        let (source, copy) = (entry.path(), to.join(entry.file_name()));
-        let at = |error| (source.display().to_string(), error);
-        let meta = fs::symlink_metadata(&source).map_err(at)?;
-        let mode = meta.permissions().mode();
-        if meta.is_dir() {
-            fs::create_dir(&copy).map_err(at)?;
-            copy_tree(&source, &copy)?;
-            fs::set_permissions(&copy, Permissions::from_mode(mode)).map_err(at)?;
-        } else if meta.is_symlink() {
-            let link = fs::read_link(&source).map_err(at)?;
-            symlink(link, &copy).map_err(at)?;
-        } else if meta.is_file() {
-            copy_private(&source, &copy, mode).map_err(at)?;
-        } else {
-            let error = io::Error::other("neither a file, a directory nor a link");
-            return Err(at(error));
-        }
-    }
-    Ok(())
-}
-
-fn stage_file(file: &ExtraFile, tree: &Path) -> io::Result<()> {
-    let path = tree.join(file.path.trim_start_matches('/'));
-    if let Some(parent) = path.parent() {
-        // The directories above take these modes on the installed system too; root's home is
-        // not for others to read.
-        let private = parent.starts_with(tree.join("root"));
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(if private { 0o700 } else { 0o755 })
-            .create(parent)?;
-    }
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mode = mode(&file.mode).unwrap_or(0o600);
-    match (&file.src, &file.content) {
-        (Some(source), _) => copy_private(source, &path, mode),
-        (None, content) => {
-            let mut made = fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
-            let text = content.as_ref().map_or("", |secret| secret.expose());
-            io::Write::write_all(&mut made, text.as_bytes())?;
-            made.set_permissions(Permissions::from_mode(mode))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -313,7 +289,7 @@ mod tests {
         fs::write(&key, "secret").unwrap();
         fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
         let (workspace, _) = made(json!({"private_key_file": key}));
-        let root = workspace.root().to_owned();
+        let root = workspace.private().path().to_owned();
         assert_eq!(mode_of(&root), 0o700);
         let copy = workspace.key.clone().unwrap();
         assert_eq!(mode_of(&copy), 0o600);
@@ -364,36 +340,5 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
-    }
-
-    #[test]
-    fn extra_files_are_staged_with_their_modes() {
-        let dir = tempfile::tempdir().unwrap();
-        let tree = dir.path().join("tree");
-        fs::create_dir_all(tree.join("etc/ssh")).unwrap();
-        fs::write(tree.join("etc/ssh/key"), "old").unwrap();
-        fs::write(tree.join("etc/run"), "x").unwrap();
-        fs::set_permissions(tree.join("etc/run"), Permissions::from_mode(0o755)).unwrap();
-        symlink("run", tree.join("etc/link")).unwrap();
-        fs::write(dir.path().join("src"), "from a file").unwrap();
-        let (workspace, _) = made(json!({
-            "extra_files_dir": tree,
-            "extra_files": [
-                {"path": "/etc/ssh/key", "content": "new"},
-                {"path": "/root/.ssh/id", "src": dir.path().join("src"), "mode": "0400"},
-            ],
-        }));
-        let staged = workspace.extra.clone().unwrap();
-        let read = |name: &str| fs::read_to_string(staged.join(name)).unwrap();
-        assert_eq!(read("etc/ssh/key"), "new");
-        assert_eq!(mode_of(&staged.join("etc/ssh/key")), 0o600);
-        assert_eq!(mode_of(&staged.join("etc/run")), 0o755);
-        assert_eq!(
-            fs::read_link(staged.join("etc/link")).unwrap(),
-            Path::new("run")
-        );
-        assert_eq!(read("root/.ssh/id"), "from a file");
-        assert_eq!(mode_of(&staged.join("root/.ssh/id")), 0o400);
-        assert_eq!(mode_of(&staged.join("root")), 0o700);
     }
 }

@@ -366,7 +366,10 @@ fn a_failed_phase_is_named() {
     let lab = Lab::new(INSTALLER);
     lab.tool(
         "nixos-anywhere",
-        "echo '### Formatting hard drive with disko ###'; echo 'no /dev/vda' >&2; exit 7",
+        &lab.installs(
+            "echo '### Formatting hard drive with disko ###'; echo 'no /dev/vda' >&2; exit 7",
+            SYSTEM,
+        ),
     );
     let result = lab.run(json!({}));
     let msg = text(&result, "/msg");
@@ -397,9 +400,11 @@ fn the_endless_login_loop_at_a_wrong_key_is_ended() {
 #[test]
 fn an_ssh_that_verifies_nothing_is_noticed() {
     let lab = Lab::new(INSTALLER);
-    let around = "/usr/bin/ssh -o BatchMode=yes -T -i \"$key\" -o UserKnownHostsFile=/dev/null \
-                  -o StrictHostKeyChecking=no -p \"$port\" \"$host\" exit; sleep 60";
-    lab.tool("nixos-anywhere", &lab.installs(around, SYSTEM));
+    // It is wrapped with an ssh of its own before those of PATH.
+    let script = lab.installs("echo '### Gathering machine facts ###'; sleep 60", SYSTEM);
+    let script =
+        format!("PATH=/usr/bin:$PATH\n{script}").replace("ssh -T", "ssh -o BatchMode=yes -T");
+    lab.tool("nixos-anywhere", &script);
     let result = lab.run(json!({}));
     assert_eq!(result["error"]["kind"], "endless", "{result}");
     assert!(
@@ -805,29 +810,105 @@ fn endless_logins_are_ended_with_their_reason() {
     let refused = lab
         .installs("", SYSTEM)
         .replace("port=$2", &format!("port={port}"));
-    // ssh-copy-id writes nothing, says so, and nixos-anywhere calls it again.
+    // ssh-copy-id adds nothing, the machine says why, and nixos-anywhere calls it again.
     let says = |line: &str| {
-        let line = format!("while :; do echo \"{line}\" >&2; sleep 0.1; done");
+        let line = format!("while :; do remote 'echo \"{line}\" >&2; false' || sleep 0.1; done");
         lab.installs(&line, SYSTEM)
     };
     let denied = "sh: line 1: .ssh/authorized_keys: Permission denied";
     let read_only = "sh: 1: cannot create .ssh/authorized_keys: Read-only file system";
-    let penalty = "Connection closed by 127.0.0.1 port 22";
+    let unknown = lab
+        .installs("", SYSTEM)
+        .replace("key=$2", &format!("key={}", lab.path("stranger").display()));
+    keygen(&lab.path("stranger"), "ed25519");
     for (script, reason) in [
         (refused, "refuses connections"),
-        (says(denied), "may not write its authorized_keys"),
-        (says(read_only), "read-only"),
-        (says(penalty), "closes connections before a login"),
-        (
-            says("root@h: Permission denied (publickey)."),
-            "refuses the login",
-        ),
+        (says(denied), denied),
+        (says(read_only), "Read-only file system"),
+        (unknown, "refuses the login"),
     ] {
         lab.tool("nixos-anywhere", &script);
         let result = lab.run(json!({}));
         assert_eq!(result["error"]["kind"], "endless", "{result}");
         assert!(text(&result, "/msg").contains(reason), "{result}");
         assert_eq!(result["changed"], false, "{result}");
+    }
+}
+
+/// What an activation script, a builder or a source for git prints is no verdict, on either stream.
+#[test]
+fn words_of_the_machine_end_no_installation() {
+    let lab = Lab::new(INSTALLER);
+    let noise = r####"
+echo "Warning: Permanently added 'git.example.org' (ED25519) to the list of known hosts." >&2
+echo 'root@h: Permission denied (publickey).' >&2
+remote 'for n in 1 2 3 4 5 6; do
+  echo "Host key verification failed."; echo "Host key verification failed." >&2
+  echo "ssh: connect to host h port 22: Connection refused" >&2
+  echo "root@h: Permission denied (publickey)." >&2
+done
+echo "### Installing NixOS ###"; echo "### Rebooting ###"; echo "### Done! ###"
+for n in $(seq 1 100); do echo "### fake $n ###"; done
+head -c 5000000 /dev/zero | tr "\0" x
+yes "{{ lookup(1) }} $(printf "\033[31m")" | head -30000
+printf "\377\376\000abc\n"; echo /nix/store/evil'
+"####;
+    lab.tool("nixos-anywhere", &lab.installs(noise, SYSTEM));
+    let result = lab.run(json!({}));
+    assert_eq!(result["changed"], true, "{result}");
+    assert_eq!(result["closure"], SYSTEM, "{result}");
+    let phases: Vec<&str> = result["phases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|phase| phase["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        phases,
+        [
+            "Building the configuration",
+            "Uploading install SSH keys",
+            "Formatting hard drive with disko",
+            "Installing NixOS",
+            "Verifying and releasing the disks"
+        ]
+    );
+    let log = lab.log();
+    assert!(log.contains("### fake 100 ###"));
+    assert!(!log.contains('\u{1b}') && !log.contains('\0'));
+}
+
+/// That the installation was done is no word of the machine either.
+#[test]
+fn a_success_that_is_only_said_is_a_failure() {
+    let lab = Lab::new(INSTALLER);
+    let says = "remote 'echo \"### Done! ###\"'; echo '### Done! ###'; exit 3";
+    lab.tool("nixos-anywhere", &lab.installs(says, SYSTEM));
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "tool_failed", "{result}");
+    assert_eq!(result["changed"], false, "{result}");
+}
+
+#[test]
+fn a_lost_connection_is_named() {
+    let lab = Lab::new(INSTALLER);
+    // The server's process for this connection goes away in the middle of a command.
+    let lost = "echo '### Formatting hard drive with disko ###'; remote 'kill -9 $PPID; sleep 5'";
+    lab.tool("nixos-anywhere", &lab.installs(lost, SYSTEM));
+    let result = lab.run(json!({}));
+    assert_eq!(result["error"]["kind"], "connection_lost", "{result}");
+    assert_eq!(result["changed"], true, "{result}");
+    assert!(text(&result, "/msg").contains("closed"), "{result}");
+
+    // A command that was killed, and one that failed like ssh itself, are no lost connections.
+    for command in ["kill -9 $$", "exit 255"] {
+        lab.tool(
+            "nixos-anywhere",
+            &lab.installs(&format!("remote '{command}'"), SYSTEM),
+        );
+        let result = lab.run(json!({}));
+        assert_eq!(result["error"]["kind"], "tool_failed", "{result}");
+        assert!(!lab.log().contains("debug1"), "{}", lab.log());
     }
 }
 
@@ -935,4 +1016,171 @@ fn the_hardware_configuration_is_written_and_returned() {
         assert!(!ran.contains("nix build"), "{ran}");
         fs::write(lab.sshd.path("os-release"), INSTALLER).unwrap();
     }
+}
+
+/// Also by `state: built`, which is the preflight of an installation, and without touching anything.
+#[test]
+fn mistakes_are_found_together_before_anything_is_done() {
+    let lab = Lab::new(INSTALLER);
+    let mistakes = json!({
+        "extra_files": [{"path": "/etc/x", "src": lab.path("gone")}],
+        "disk_encryption_keys": [{"remote": "/tmp/k", "local": lab.path("no-key")}],
+    });
+    for state in ["built", "installed"] {
+        for check in [true, false] {
+            let mut more = mistakes.clone();
+            more["state"] = json!(state);
+            more["_ansible_check_mode"] = json!(check);
+            let result = lab.run(more);
+            assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
+            let listed: Vec<&str> = result["mistakes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|mistake| mistake["option"].as_str().unwrap())
+                .collect();
+            assert_eq!(listed, ["extra_files", "disk_encryption_keys"], "{result}");
+            assert!(text(&result, "/msg").contains("no-key"), "{result}");
+        }
+    }
+    assert_eq!(lab.ran(), "");
+    let commands = lab.sshd.commands();
+    assert!(commands.lines().all(|line| line == "exec sh"), "{commands}");
+
+    // A machine that does not answer hides no mistake, and costs no wait.
+    let since = Instant::now();
+    let mut more = mistakes.clone();
+    more["port"] = json!(sshd::free_port());
+    let result = lab.run(more);
+    assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
+    assert!(since.elapsed() < Duration::from_secs(20));
+
+    // What is installed is left alone, whatever has become of the files since.
+    lab.sshd.set_os_release(INSTALLED);
+    let result = lab.run(mistakes);
+    assert_eq!(result["changed"], false, "{result}");
+}
+
+#[test]
+fn a_host_with_a_user_is_refused_at_once() {
+    let lab = Lab::new(INSTALLER);
+    for state in ["probed", "installed", "built"] {
+        let since = Instant::now();
+        let result = lab.run(json!({"host": "root@127.0.0.1", "state": state}));
+        let msg = text(&result, "/msg");
+        assert!(msg.contains("user: root and host: 127.0.0.1"), "{msg}");
+        assert!(since.elapsed() < Duration::from_secs(5));
+    }
+    assert_eq!(lab.sshd.commands(), "");
+}
+
+/// A link in extra_files_dir stays a link, and leads nothing out of the tree.
+#[test]
+fn the_controllers_own_files_are_safe_from_links() {
+    let lab = Lab::new(INSTALLER);
+    let (own, tree) = (lab.path("persist"), lab.path("tree"));
+    fs::create_dir(&own).unwrap();
+    fs::create_dir_all(tree.join("etc")).unwrap();
+    fs::write(own.join("ssh_host_ed25519_key"), "the controller's own").unwrap();
+    std::os::unix::fs::symlink(&own, tree.join("etc/ssh")).unwrap();
+    let keeps = "while [ $# -gt 0 ]; do case $1 in --extra-files) ls -l \"$2/etc\" >&2 ;; esac; shift; done\n";
+    let script = lab.installs("", SYSTEM);
+    lab.tool("nixos-anywhere", &format!("(\n{keeps}\n)\n{script}"));
+    let mut more = json!({
+        "extra_files_dir": tree,
+        "extra_files": [{"path": "/etc/ssh/ssh_host_ed25519_key", "content": "new"}],
+    });
+    let result = lab.run(more.clone());
+    assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
+    let msg = text(&result, "/msg");
+    assert!(msg.contains("/etc/ssh is a symbolic link"), "{msg}");
+    more.as_object_mut().unwrap().remove("extra_files");
+    let result = lab.run(more);
+    assert_eq!(result["changed"], true, "{result}");
+    assert!(lab.log().contains("ssh -> "), "{}", lab.log());
+    let kept = fs::read_to_string(own.join("ssh_host_ed25519_key")).unwrap();
+    assert_eq!(kept, "the controller's own");
+    assert_eq!(entries(&own), 1);
+}
+
+/// ansible-core 2.15 to 2.18 make data of a text that is JSON.
+#[test]
+fn data_as_content_is_installed_as_json() {
+    let lab = Lab::new(INSTALLER);
+    let shows = "(\nwhile [ $# -gt 0 ]; do case $1 in --extra-files) cat \"$2\"/etc/*.json >&2 ;; esac; shift; done\n)\n";
+    let script = format!("{shows}{}", lab.installs("", SYSTEM));
+    lab.tool("nixos-anywhere", &script);
+    let result = lab.run(json!({
+        "extra_files": [
+            {"path": "/etc/app.json", "content": {"listen": "0.0.0.0:80", "tls": true, "up": null}},
+        ],
+        "nix_options": {"extra-substituters": ["https://a", "https://b"], "sandbox": false},
+    }));
+    assert_eq!(result["changed"], true, "{result}");
+    let log = lab.log();
+    let json = r#"{"listen": "0.0.0.0:80", "tls": true, "up": null}"#;
+    assert!(log.contains(json), "{log}");
+    let ran = lab.ran();
+    for words in [
+        "--option extra-substituters https://a https://b",
+        "--option sandbox false",
+    ] {
+        assert_eq!(ran.matches(words).count(), 3, "{ran}");
+    }
+}
+
+/// The private directory holds the login key's copy and the machine's own host key.
+#[test]
+fn no_key_outlives_a_module_that_is_killed_at_any_moment() {
+    let lab = Lab::new(INSTALLER);
+    // While the disks are released: the keys are gone already.
+    let waiting = lab.path("releasing");
+    lab.sshd.add_command(
+        "swapoff",
+        &format!("#!/bin/sh\ntouch {}\nsleep 60\n", waiting.display()),
+    );
+    let tree = lab.path("tree");
+    fs::create_dir_all(tree.join("etc")).unwrap();
+    fs::set_permissions(tree.join("etc"), fs::Permissions::from_mode(0o555)).unwrap();
+    let more = json!({
+        "extra_files_dir": tree,
+        "extra_files": [{"path": "/etc/ssh/ssh_host_ed25519_key", "content": "distinctive"}],
+    });
+    let mut module = lab.start(more.clone());
+    until("the disks are released", || waiting.exists());
+    let held = fs::read_dir(lab.path("tmp")).unwrap();
+    let held: Vec<PathBuf> = held.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(held.len(), 1);
+    assert_eq!(entries(&held[0]), 0);
+    module.kill().unwrap();
+    module.wait().unwrap();
+    until("the directory is gone", || entries(&lab.path("tmp")) == 0);
+
+    // Module and guard killed at once, as by a crash: the next run removes it.
+    let lab = Lab::new(INSTALLER);
+    lab.tool("nixos-anywhere", &stubborn(&lab));
+    let mut module = lab.start(more);
+    let pids = pids(&lab);
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", module.id())).unwrap();
+    for pid in [module.id().to_string().as_str()]
+        .into_iter()
+        .chain(children.split_whitespace())
+        .chain(pids.iter().map(String::as_str))
+    {
+        let _ = Command::new("kill").args(["-KILL", pid]).status();
+    }
+    module.wait().unwrap();
+    let left = fs::read_dir(lab.path("tmp"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    assert!(
+        left.path()
+            .join("files/etc/ssh/ssh_host_ed25519_key")
+            .exists()
+    );
+    lab.tool("nixos-anywhere", &lab.installs("", SYSTEM));
+    lab.run(json!({}));
+    assert!(!left.path().exists());
 }

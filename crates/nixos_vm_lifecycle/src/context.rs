@@ -9,8 +9,9 @@ use deadline::Deadline;
 use nixos_anywhere_install::NixosAnywhereInstall;
 use proxmox_iso::ProxmoxIso;
 use proxmox_nixos_vm::ProxmoxNixosVm;
-use proxmox_nixos_vm::ownership::Ownership;
+use proxmox_nixos_vm::ownership::{Expect, Ownership};
 use pve_client::Client;
+use pve_module::record::Identity;
 use serde_json::{Value, json};
 
 use crate::machine::Args;
@@ -110,15 +111,16 @@ impl<'a> Context<'a> {
             .map_err(renamed)
     }
 
-    /// Call `cloudinit_drive`, for the VM with this number on this node.
+    /// Call `cloudinit_drive`, for the VM with this number on this node, whose record must be as `expect` says at every write.
     ///
     /// # Errors
-    /// Its own.
+    /// Its own, and those of [`Expect::check_notes`].
     pub async fn drive(
         &self,
         mut args: Args,
         vmid: u32,
         node: &str,
+        expect: Option<&Expect>,
         check: bool,
     ) -> Result<Outcome, Failure> {
         args.insert("vmid".into(), vmid.into());
@@ -131,12 +133,22 @@ impl<'a> Context<'a> {
             .options_of::<CloudinitDrive>(args)
             .map_err(renamed)?;
         options.connection = self.settings().connection.clone();
-        let task = if check {
-            self.task.checking()
-        } else {
-            self.task.clone()
+        let task = match check {
+            true => self.task.checking(),
+            false => self.task.clone(),
         };
-        CloudinitDrive::run(options, task).await.map_err(renamed)
+        let object = format!("VM {vmid}");
+        let guard = |config: &Args| match expect {
+            Some(expect) => {
+                let text = |key: &str| config.get(key).and_then(Value::as_str);
+                let identity = Identity::of(text("smbios1"), text("vmgenid"));
+                expect.check_notes(&object, vmid, text("description"), &identity)
+            }
+            None => Ok(()),
+        };
+        cloudinit_drive::run(options, task, Some(&guard))
+            .await
+            .map_err(renamed)
     }
 
     /// Call `proxmox_iso`.

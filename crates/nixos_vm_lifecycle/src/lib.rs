@@ -33,6 +33,14 @@ impl Module for NixosVmLifecycle {
     const VARIABLES: Option<(&'static str, &'static str)> = Some(("settings", options::PREFIX));
     type Options = Options;
 
+    /// What a new user has not filled in yet, all of it: the types alone would name the API first, and the rest one run later.
+    fn mistakes(arguments: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
+        let settings = arguments
+            .get("settings")
+            .and_then(serde_json::Value::as_object);
+        options::not_filled_in(settings.unwrap_or(&serde_json::Map::new()))
+    }
+
     fn documentation() -> Documentation {
         docs::documentation()
     }

@@ -440,6 +440,32 @@ pub struct Settings {
     pub closure: Option<Value>,
 }
 
+/// The variables that an installation needs and that are not there, as a new user's inventory lacks them.
+pub fn not_filled_in(settings: &Map<String, Value>) -> Vec<String> {
+    let missing = |name: &str| match settings.get(name) {
+        None | Some(Value::Null) => true,
+        Some(value) => value.as_str().is_some_and(|text| text.trim().is_empty()),
+    };
+    let source = settings.get("installer_source").and_then(Value::as_str);
+    let needs_iso = matches!(source, None | Some("path" | "url"));
+    let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let anonymous = missing("api_token_id")
+        && missing("api_password")
+        && !env("PROXMOX_TOKEN_ID")
+        && !env("PROXMOX_PASSWORD");
+    [
+        ("api_token_id", anonymous, "an API token with nixos_vm_api_token_secret, or nixos_vm_api_user and nixos_vm_api_password"),
+        ("node", true, "the node that the VM is made on"),
+        ("ip", true, "dhcp, or an address with the length of its prefix, such as 192.0.2.11/24"),
+        ("flake", true, "URI#NAME, for example github:me/infra#web1"),
+        ("installer_iso", needs_iso, "the path or URL of the installer ISO"),
+    ]
+    .into_iter()
+    .filter(|(name, needed, _)| *needed && missing(name))
+    .map(|(name, _, what)| format!("{PREFIX}{name}: is required; give {what}"))
+    .collect()
+}
+
 fn default_disks_storage() -> String {
     "local-lvm".into()
 }

@@ -11,7 +11,7 @@ pub enum Error {
     TextIsFixed(&'static str),
 
     /// The user's own user-data contradicts what the other options need.
-    #[error("user_data.{key} {problem}")]
+    #[error("user_data.{key}: {problem}")]
     UserData {
         /// The key in the user's dictionary.
         key: &'static str,
@@ -20,7 +20,7 @@ pub enum Error {
     },
 
     /// A text that cloud-init would not take.
-    #[error("{what} {problem}")]
+    #[error("{what}: {problem}")]
     Text {
         /// The option.
         what: &'static str,
@@ -28,8 +28,17 @@ pub enum Error {
         problem: String,
     },
 
+    /// A value of a configuration that cloud-init would not take, or not as meant.
+    #[error("{what}: {problem}")]
+    Config {
+        /// The option and where in it.
+        what: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+
     /// A line that cannot stand in `authorized_keys`.
-    #[error("SSH key {number} of the authorized keys {problem}")]
+    #[error("ssh_authorized_keys: key {number} {problem}")]
     AuthorizedKey {
         /// Its position, counted from one.
         number: usize,
@@ -38,7 +47,7 @@ pub enum Error {
     },
 
     /// A host key that sshd would not take.
-    #[error("the {kind} SSH host key {problem}")]
+    #[error("ssh_host_keys.{kind}: {problem}")]
     HostKey {
         /// `ed25519`, `ecdsa` or `rsa`.
         kind: &'static str,

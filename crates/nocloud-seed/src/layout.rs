@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::{Address4, Address6, Error, Nic, Payload, network, text, yaml};
+use crate::findings::Findings;
+use crate::{Address4, Address6, Error, Nic, Payload, network, network_check, text, yaml};
 
 /// Which of cloud-init's data sources the drive is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,13 +90,22 @@ impl Layout {
     }
 
     /// The user's own network configuration.
-    pub(crate) fn own_network(self, given: &Payload) -> Result<String, Error> {
+    pub(crate) fn own_network(
+        self,
+        given: &Payload,
+        warnings: &mut Vec<String>,
+    ) -> Result<String, Error> {
+        const WHAT: &str = "network_config";
         match (self, given) {
             (Self::Nocloud, Payload::Text(given)) => {
-                text::yaml("network_config", given, false)?;
+                let root = text::yaml(WHAT, given, false)?;
+                if let Some(Value::Object(config)) = root.as_ref().map(|root| root.to_json()) {
+                    check_own_network(&config).settle(WHAT, root.as_ref(), warnings)?;
+                }
                 Ok(given.clone())
             }
             (Self::Nocloud, Payload::Dict(dict)) => {
+                check_own_network(dict).settle(WHAT, None, warnings)?;
                 Ok(yaml::to_string(&Value::Object(dict.clone())))
             }
             (Self::ConfigDrive, Payload::Text(given)) => {
@@ -103,7 +113,7 @@ impl Layout {
                     what: "network_config",
                     // The parser's own words may quote the text.
                     problem: format!(
-                        "is no JSON dictionary: line {}, column {}",
+                        "is not a JSON dictionary: line {}, column {}",
                         e.line(),
                         e.column()
                     ),
@@ -158,6 +168,14 @@ impl Layout {
     }
 }
 
+/// cloud-init takes a `network` key off, which Netplan's own files have (stages.py).
+fn check_own_network(config: &Map<String, Value>) -> Findings {
+    match config.get("network") {
+        Some(Value::Object(inner)) => network_check::check(inner).below("network"),
+        _ => network_check::check(config),
+    }
+}
+
 fn json_text(dict: &Map<String, Value>) -> String {
     format!("{}\n", Value::Object(dict.clone()))
 }
@@ -188,13 +206,14 @@ fn network_data(nics: &[Nic], nameservers: &[String], search: &[String]) -> Map<
             "type": "phy",
             "ethernet_mac_address": nic.mac.to_ascii_lowercase(),
         }));
+        let (off_link4, off_link6) = nic.ip.gateways_off_link();
         let ip = nic.ip.ip.map(|ip| match ip {
             Address4::Dhcp => json!({ "type": "ipv4_dhcp" }),
             Address4::Static(address, prefix) => json!({
                 "type": "ipv4",
                 "ip_address": address.to_string(),
                 "netmask": network::mask4(prefix).to_string(),
-                "routes": routes("0.0.0.0", nic.ip.gw.map(|gw| gw.to_string())),
+                "routes": routes("0.0.0.0", nic.ip.gw.map(|gw| gw.to_string()), off_link4.map(|gw| (gw.to_string(), network::mask4(32).to_string()))),
             }),
         });
         let ip6 = nic.ip.ip6.map(|ip| match ip {
@@ -204,7 +223,7 @@ fn network_data(nics: &[Nic], nameservers: &[String], search: &[String]) -> Map<
                 "type": "ipv6",
                 "ip_address": address.to_string(),
                 "netmask": network::mask6(prefix).to_string(),
-                "routes": routes("::", nic.ip.gw6.map(|gw| gw.to_string())),
+                "routes": routes("::", nic.ip.gw6.map(|gw| gw.to_string()), off_link6.map(|gw| (gw.to_string(), network::mask6(128).to_string()))),
             }),
         });
         for mut entry in ip.into_iter().chain(ip6) {
@@ -231,10 +250,12 @@ fn network_data(nics: &[Nic], nameservers: &[String], search: &[String]) -> Map<
     ])
 }
 
-/// The default route, whose network and netmask are both this.
-fn routes(any: &str, gateway: Option<String>) -> Value {
-    gateway
-        .map(|gateway| json!({ "network": any, "netmask": any, "gateway": gateway }))
-        .into_iter()
-        .collect()
+/// The default route, whose network and netmask are both this, and before it the one to a gateway off the link.
+fn routes(any: &str, gateway: Option<String>, off_link: Option<(String, String)>) -> Value {
+    let to_gateway = off_link.map(
+        |(gateway, netmask)| json!({ "network": gateway, "netmask": netmask, "gateway": any }),
+    );
+    let default =
+        gateway.map(|gateway| json!({ "network": any, "netmask": any, "gateway": gateway }));
+    to_gateway.into_iter().chain(default).collect()
 }

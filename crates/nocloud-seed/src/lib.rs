@@ -5,20 +5,30 @@
 //! Equal input gives equal bytes, an equal instance-id and an equal file name,
 //! so "has anything changed" is a comparison of names.
 
+mod cloud_config;
+mod crypt;
+mod der;
 mod error;
+mod findings;
 mod host_key;
 pub mod iso;
 mod layout;
 mod name;
 mod network;
+mod network_check;
+mod public_key;
+mod pyyaml;
 mod seed;
 mod text;
 mod user_data;
+mod wire;
 pub mod yaml;
 
+pub use crypt::{check_hash, is_passed_on_by_pve, looks_hashed};
 pub use error::Error;
 pub use host_key::{HostKey, KeyKind};
 pub use layout::Layout;
-pub use name::{iso_name, iso_prefix};
+pub use name::{iso_name, iso_prefix, iso_vmid};
 pub use network::{Address4, Address6, IpConfig, Nic};
+pub use public_key::PublicKeyLine;
 pub use seed::{Input, Payload, Seed};

@@ -13,6 +13,15 @@ pub fn iso_name(vmid: u32, sha256: &str) -> String {
     )
 }
 
+/// The VM that a seed of this file name was made for, if it is one.
+pub fn iso_vmid(file_name: &str) -> Option<u32> {
+    let (vmid, rest) = file_name.strip_prefix(PREFIX)?.split_once('-')?;
+    let digits = rest.strip_suffix(".iso")?;
+    let is_name = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let number = vmid.parse::<u32>().ok().filter(|n| n.to_string() == vmid);
+    number.filter(|_| is_name)
+}
+
 /// How the names of all seeds for a VM begin; no other VM's do.
 pub fn iso_prefix(vmid: u32) -> String {
     format!("{PREFIX}{vmid}-")

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::layout::Content;
 use crate::user_data::cloud_config;
-use crate::{Error, HostKey, Layout, Nic, iso, iso_name, text, yaml};
+use crate::{Error, HostKey, Layout, Nic, PublicKeyLine, cloud_config, iso, iso_name, text, yaml};
 
 /// Data that a user gives: structured, or a text to be passed on as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +54,7 @@ pub struct Seed {
     layout: Layout,
     files: BTreeMap<String, Vec<u8>>,
     instance_id: String,
+    warnings: Vec<String>,
 }
 
 impl std::fmt::Debug for Seed {
@@ -76,6 +77,16 @@ impl Seed {
         {
             return Err(Error::Hostname(name.clone()));
         }
+        let mut warnings = Vec::new();
+        for (index, line) in input.authorized_keys.iter().enumerate() {
+            if PublicKeyLine::parse(line).is_ok_and(|read| read.is_certificate) {
+                warnings.push(format!(
+                    "ssh_authorized_keys: key {} is a certificate, which sshd takes from no such line; give the key of \
+                     its authority with the option cert-authority",
+                    index + 1
+                ));
+            }
+        }
         let user_data = match &input.user_data {
             Some(Payload::Text(_)) if !input.authorized_keys.is_empty() => {
                 return Err(Error::TextIsFixed("ssh_authorized_keys"));
@@ -84,18 +95,24 @@ impl Seed {
                 return Err(Error::TextIsFixed("ssh_host_keys"));
             }
             Some(Payload::Text(given)) => {
-                text::user_data("user_data", given)?;
+                check_text("user_data", given, &mut warnings)?;
                 given.clone()
             }
-            Some(Payload::Dict(own)) => config_text(cloud_config(input, own.clone())?),
+            Some(Payload::Dict(own)) => {
+                cloud_config::check(own).settle("user_data", None, &mut warnings)?;
+                config_text(cloud_config(input, own.clone())?)
+            }
             None => config_text(cloud_config(input, Map::new())?),
         };
         let vendor_data = match &input.vendor_data {
             Some(Payload::Text(given)) => {
-                text::user_data("vendor_data", given)?;
+                check_text("vendor_data", given, &mut warnings)?;
                 Some(given.clone())
             }
-            Some(Payload::Dict(dict)) => Some(config_text(dict.clone())),
+            Some(Payload::Dict(dict)) => {
+                cloud_config::check(dict).settle("vendor_data", None, &mut warnings)?;
+                Some(config_text(dict.clone()))
+            }
             None => None,
         };
         // Of a link's own address with its zone the address is looked at.
@@ -104,12 +121,12 @@ impl Seed {
         if let Some(text) = input.nameservers.iter().find(is_none) {
             return Err(Error::Network {
                 what: format!("nameservers: {text:?}"),
-                problem: "is no IP address",
+                problem: "is not an IP address",
             });
         }
         let layout = input.layout;
         let network = match &input.network_config {
-            Some(own) => Some(layout.own_network(own)?),
+            Some(own) => Some(layout.own_network(own, &mut warnings)?),
             None if input.nics.is_empty() => None,
             None => Some(layout.network(&input.nics, &input.nameservers, &input.search_domains)),
         };
@@ -149,6 +166,7 @@ impl Seed {
             layout,
             files,
             instance_id,
+            warnings,
         })
     }
 
@@ -156,6 +174,11 @@ impl Seed {
     /// again exactly when something changed.
     pub fn instance_id(&self) -> &str {
         &self.instance_id
+    }
+
+    /// What the guest will not do, or not as it may be meant.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The files by path.
@@ -180,6 +203,17 @@ impl Seed {
     pub fn iso_name(&self, vmid: u32) -> String {
         iso_name(vmid, &hex::encode(Sha256::digest(self.iso())))
     }
+}
+
+/// Checks user-data or vendor-data that is passed on as it is.
+fn check_text(what: &'static str, given: &str, warnings: &mut Vec<String>) -> Result<(), Error> {
+    let Some(root) = text::user_data(what, given)? else {
+        return Ok(());
+    };
+    let Value::Object(config) = root.to_json() else {
+        return Ok(());
+    };
+    cloud_config::check(&config).settle(what, Some(&root), warnings)
 }
 
 /// A `#cloud-config` document.

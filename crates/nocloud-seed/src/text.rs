@@ -1,9 +1,10 @@
 //! Texts that are passed on as they are: whether cloud-init will know what to do with them. What it does not recognise
 //! it leaves aside with no more than a warning in the guest's own log.
 
-use serde_yaml_ng::Value;
+use std::rc::Rc;
 
 use crate::Error;
+use crate::pyyaml::{self, Node};
 
 /// How texts begin (cloudinit/handlers/__init__.py, `INCLUSION_TYPES_MAP`), beside `#cloud-config` and templates.
 const BEGINNINGS: [&str; 5] = [
@@ -19,12 +20,14 @@ const CLOUD_CONFIG: &str = "#cloud-config";
 const MIME_WITHIN: usize = 4096;
 
 /// Check user-data or vendor-data, which is called `what`.
-pub(crate) fn user_data(what: &'static str, text: &str) -> Result<(), Error> {
+///
+/// Returns the cloud-config if it is one.
+pub(crate) fn user_data(what: &'static str, text: &str) -> Result<Option<Rc<Node>>, Error> {
     let lower = text.trim_start().to_lowercase();
     let head: String = lower.chars().take(MIME_WITHIN).collect();
     let known = |text: &str| BEGINNINGS.iter().any(|known| text.starts_with(known));
     if lower.is_empty() || head.contains("mime-version:") || known(&lower) {
-        return Ok(());
+        return Ok(None);
     }
     if let Some(template) = lower.strip_prefix(TEMPLATE) {
         // What is below is no YAML until the guest has filled it in.
@@ -32,7 +35,7 @@ pub(crate) fn user_data(what: &'static str, text: &str) -> Result<(), Error> {
             .split_once('\n')
             .map_or("", |(_, body)| body.trim_start());
         return if body.starts_with(CLOUD_CONFIG) || known(body) {
-            Ok(())
+            Ok(None)
         } else {
             Err(Error::Text {
                 what,
@@ -45,25 +48,46 @@ pub(crate) fn user_data(what: &'static str, text: &str) -> Result<(), Error> {
     }
     Err(Error::Text {
         what,
-        problem: "begins with nothing that cloud-init knows (#cloud-config, #!, a MIME header, #include, ## template: jinja), \
-                  so the guest would ignore it; give a dictionary, or begin the text with #cloud-config"
-            .into(),
+        problem: unknown_beginning(text, &lower).into(),
     })
 }
 
-/// Check a text that must be a YAML mapping; `empty` says whether nothing at all will do.
-pub(crate) fn yaml(what: &'static str, text: &str, empty: bool) -> Result<(), Error> {
-    let problem = match serde_yaml_ng::from_str::<Value>(text) {
-        Ok(Value::Mapping(_)) => return Ok(()),
-        Ok(Value::Null) if empty => return Ok(()),
-        Ok(_) => "is no YAML mapping (lines of `key: value`)".to_owned(),
-        // The parser's own words may quote the text, which may hold secrets.
-        Err(error) => match error.location() {
-            Some(at) => format!("is no YAML: line {}, column {}", at.line(), at.column()),
-            None => "is no YAML".to_owned(),
-        },
+/// Why a guest would ignore a text.
+fn unknown_beginning(text: &str, lower: &str) -> &'static str {
+    let has_header = lower.lines().any(|line| line.trim() == CLOUD_CONFIG);
+    if text.starts_with('\u{feff}') {
+        "begins with a byte order mark, so the guest would ignore it; save the file as UTF-8 without one"
+    } else if has_header && lower.starts_with('#') {
+        "begins with a comment, so the guest would ignore it; move the line #cloud-config above the comment, to the top"
+    } else if has_header {
+        "has #cloud-config below other lines, so the guest would ignore it; move it to the top"
+    } else if lower.starts_with("# cloud-config") || lower.starts_with("#cloud_config") {
+        "begins with a misspelt header, so the guest would ignore it; the first line must be #cloud-config, without a blank"
+    } else if lower.starts_with("---") {
+        "begins with ---, so the guest would ignore it; the first line must be #cloud-config"
+    } else if lower.starts_with("$ansible_vault") {
+        "is encrypted by Ansible Vault; decrypt it with a lookup (ansible.builtin.file does so, ansible.builtin.unvault too)"
+    } else {
+        "begins with nothing that cloud-init knows (#cloud-config, #!, a MIME header, #include, ## template: jinja), so \
+         the guest would ignore it; give a dictionary, or begin the text with #cloud-config"
+    }
+}
+
+/// Reads a text that must be a YAML mapping; `empty` says whether nothing at all will do.
+pub(crate) fn yaml(what: &'static str, text: &str, empty: bool) -> Result<Option<Rc<Node>>, Error> {
+    let refuse = |line: usize, problem: &str| Error::Text {
+        what,
+        problem: format!("line {line}: {problem}"),
     };
-    Err(Error::Text { what, problem })
+    let root = pyyaml::read(text).map_err(|fault| refuse(fault.line, &fault.problem))?;
+    match root {
+        Some(root) if root.is_map() => Ok(Some(root)),
+        None if empty => Ok(None),
+        root => Err(refuse(
+            root.map_or(1, |root| root.line),
+            "is not a YAML mapping (lines of `key: value`)",
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +107,7 @@ mod tests {
             "## template: jinja\n#cloud-config\na: {{ v1.region }}\n",
             "Content-Type: multipart/mixed; boundary=\"x\"\nMIME-Version: 1.0\n\n--x--\n",
         ] {
-            assert_eq!(user_data("user_data", text), Ok(()), "{text}");
+            assert!(user_data("user_data", text).is_ok(), "{text}");
         }
     }
 
@@ -94,17 +118,28 @@ mod tests {
                 "packages: [a]\n",
                 "begins with nothing that cloud-init knows",
             ),
-            ("# cloud-config\na: 1", "begins with nothing"),
-            ("#cloud-config\na: [secret\n", "is no YAML: line"),
-            ("#cloud-config\n- secret\n", "is no YAML mapping"),
-            ("#cloud-config\na: 1\na: 2\n", "is no YAML"),
+            ("# cloud-config\na: 1", "without a blank"),
+            (
+                "# Ansible managed\n#cloud-config\na: 1",
+                "above the comment",
+            ),
+            ("packages: [a]\n#cloud-config\n", "move it to the top"),
+            ("---\npackages: [a]\n", "begins with ---"),
+            ("\u{feff}#cloud-config\n", "byte order mark"),
+            ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "Ansible Vault"),
+            ("#cloud-config\na: [secret\n", "line 3: not valid YAML"),
+            ("#cloud-config\n- secret\n", "line 2: is not a YAML mapping"),
+            (
+                "#cloud-config\na: 1\na: 2\n",
+                "line 3: 'a' is given twice (first in line 2)",
+            ),
             (
                 "## template: jinja\nsecret: 1\n",
                 "Jinja template of nothing",
             ),
         ] {
             let error = user_data("user_data", text).unwrap_err().to_string();
-            assert!(error.starts_with("user_data "), "{error}");
+            assert!(error.starts_with("user_data: "), "{error}");
             assert!(error.contains(part) && !error.contains("secret"), "{error}");
         }
         assert!(yaml("network_config", "", false).is_err());

@@ -10,7 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Input};
+use crate::{Error, Input, Payload, PublicKeyLine};
+
+/// The keys that name the guest.
+const NAMES: [&str; 2] = ["hostname", "fqdn"];
+/// The key with which cloud-init leaves the guest's name alone (cc_set_hostname).
+const PRESERVE: &str = "preserve_hostname";
 
 /// The `#cloud-config` dictionary for this input, `own` being the user's part.
 pub(crate) fn cloud_config(
@@ -18,17 +23,30 @@ pub(crate) fn cloud_config(
     own: Map<String, Value>,
 ) -> Result<Map<String, Value>, Error> {
     let mut config = Map::new();
+    let named = |map: &Map<String, Value>| NAMES.iter().any(|key| map.contains_key(*key));
+    let meta = ["local-hostname", "hostname"]
+        .iter()
+        .any(|key| input.meta_data.contains_key(*key));
     match &input.hostname {
-        Some(name) => {
+        // The user's own wins, and a name of ours beside it would be half of another.
+        Some(name) if !named(&own) && !meta => {
             let (host, domain) = name.split_once('.').unwrap_or((name, ""));
             config.insert("hostname".into(), host.into());
             if !domain.is_empty() {
                 config.insert("fqdn".into(), name.as_str().into());
             }
         }
-        // Without this cloud-init would call the guest "localhost".
+        Some(_) => {}
+        // Without this cloud-init would call the guest "localhost". With it no name from anywhere has an effect.
         None => {
-            config.insert("preserve_hostname".into(), true.into());
+            let vendor = match &input.vendor_data {
+                Some(Payload::Dict(dict)) => named(dict) || dict.contains_key(PRESERVE),
+                Some(Payload::Text(text)) => text.contains("hostname") || text.contains("fqdn"),
+                None => false,
+            };
+            if !named(&own) && !meta && !vendor {
+                config.insert(PRESERVE.into(), true.into());
+            }
         }
     }
     let keys = authorized_keys(&input.authorized_keys)?;
@@ -100,65 +118,101 @@ fn take_list(own: &mut Map<String, Value>, key: &'static str) -> Result<Option<V
 
 /// The users: the user's own, with `keys` added for root.
 fn users(own: Option<Vec<Value>>, keys: Vec<String>) -> Result<Option<Vec<Value>>, Error> {
-    if keys.is_empty() {
-        return Ok(own);
-    }
     let mut users = own.unwrap_or_default();
+    for user in users.iter_mut().filter_map(Value::as_object_mut) {
+        one_spelling(user)?;
+    }
+    if keys.is_empty() {
+        return Ok(Some(users).filter(|users| !users.is_empty()));
+    }
     let root = users.iter_mut().find_map(|user| {
         user.as_object_mut()
             .filter(|user| user.get("name").is_some_and(|name| name == "root"))
     });
     match root {
-        Some(root) => match root
-            .entry("ssh_authorized_keys")
-            .or_insert_with(|| json!([]))
-        {
-            Value::Array(list) => {
-                for key in keys {
-                    if !list.iter().any(|known| *known == key) {
-                        list.push(key.into());
-                    }
-                }
+        Some(root) => {
+            let list = root.entry(KEYS).or_insert_with(|| json!([]));
+            // One key may stand for a list of one.
+            if list.is_string() {
+                *list = json!([list.take()]);
             }
-            _ => {
+            if list.is_null() {
+                *list = json!([]);
+            }
+            let Value::Array(list) = list else {
                 return Err(Error::UserData {
                     key: "users",
-                    problem: "has an ssh_authorized_keys that is no list",
+                    problem: "has an ssh_authorized_keys that is not a list",
                 });
+            };
+            for key in keys {
+                if !list.iter().any(|known| *known == key) {
+                    list.push(key.into());
+                }
             }
-        },
+        }
         // A bare "root" would be a second entry for the same account.
         None => {
             users.retain(|user| *user != "root");
             // lock_passwd: an installer's console login stays as it is.
-            users
-                .push(json!({ "name": "root", "lock_passwd": false, "ssh_authorized_keys": keys }));
+            users.push(json!({ "name": "root", "lock_passwd": false, KEYS: keys }));
         }
     }
     Ok(Some(users))
+}
+
+const KEYS: &str = "ssh_authorized_keys";
+
+/// Both spellings of a user's keys are one list: cloud-init makes underscores of hyphens, and of two equal keys keeps the last
+/// (`normalize_users_groups`).
+fn one_spelling(user: &mut Map<String, Value>) -> Result<(), Error> {
+    let other = KEYS.replace('_', "-");
+    let (Some(_), Some(_)) = (user.get(KEYS), user.get(&other)) else {
+        // The one that is there gets the name under which ours are added.
+        if user.contains_key(&other) {
+            *user = std::mem::take(user)
+                .into_iter()
+                .map(|(key, value)| (if key == other { KEYS.to_owned() } else { key }, value))
+                .collect();
+        }
+        return Ok(());
+    };
+    let mut joined = Vec::new();
+    for key in [KEYS, &other] {
+        let lines = match user.get(key) {
+            Some(Value::Array(lines)) => lines.clone(),
+            Some(line @ Value::String(_)) => vec![line.clone()],
+            Some(Value::Null) | None => Vec::new(),
+            Some(_) => {
+                return Err(Error::UserData {
+                    key: "users",
+                    problem: "has an ssh_authorized_keys that is not a list",
+                });
+            }
+        };
+        for line in lines {
+            if !joined.contains(&line) {
+                joined.push(line);
+            }
+        }
+    }
+    user.remove(&other);
+    user.insert(KEYS.into(), joined.into());
+    Ok(())
 }
 
 /// The lines, trimmed and without doubles.
 fn authorized_keys(lines: &[String]) -> Result<Vec<String>, Error> {
     let mut keys: Vec<String> = Vec::new();
     for (index, line) in lines.iter().enumerate() {
-        let wrong = |problem| Error::AuthorizedKey {
-            number: index + 1,
-            problem,
-        };
         let line = line.trim();
-        if line.contains("PRIVATE KEY") {
-            return Err(wrong("is a private key; give the public one"));
-        }
-        if line.contains(['\n', '\r']) {
-            return Err(wrong("has several lines; give one key an item"));
-        }
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        if line.split_ascii_whitespace().count() < 2 {
-            return Err(wrong("is no public key line (algorithm, base64, comment)"));
-        }
+        PublicKeyLine::parse(line).map_err(|problem| Error::AuthorizedKey {
+            number: index + 1,
+            problem,
+        })?;
         if !keys.iter().any(|known| known == line) {
             keys.push(line.to_owned());
         }

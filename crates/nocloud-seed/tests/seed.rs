@@ -7,6 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use nocloud_seed::{Error, HostKey, Input, IpConfig, KeyKind, Layout, Nic, Payload, Seed, iso};
 use serde_json::{Map, Value, json};
 
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPz6nYYnhYSNxX9pOeX5vY5mBxrYQf0Cm6bcHkMcvmq8 me@here";
+const OTHER: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEj7rJ7eGfZ0VQ1Mfq9jY0mJ1YkTzqkzXv1dS8Cw3p0A two";
+
 /// A host key in OpenSSH's format made of this one byte: well-formed, and nobody's.
 /// Returns the private key file and the public line.
 fn key_pair(byte: u8, cipher: &str) -> (String, String) {
@@ -19,7 +24,7 @@ fn key_pair(byte: u8, cipher: &str) -> (String, String) {
         string(b""),
     ]
     .concat();
-    let secret = [[7; 8].as_slice(), pair.as_slice(), &[1, 2, 3, 4]].concat();
+    let secret = [[7; 8].as_slice(), pair.as_slice(), &[1, 2, 3, 4, 5]].concat();
     let file = [
         b"openssh-key-v1\0".to_vec(),
         string(cipher.as_bytes()),
@@ -58,10 +63,7 @@ fn host_key() -> HostKey {
 fn web1() -> Input {
     Input {
         hostname: Some("web1.example.org".into()),
-        authorized_keys: vec![
-            "ssh-ed25519 AAAAC3Nz me@here".into(),
-            " ssh-ed25519 AAAAC3Nz me@here\n".into(),
-        ],
+        authorized_keys: vec![KEY.into(), format!(" {KEY}\n")],
         host_keys: vec![host_key()],
         nics: vec![Nic {
             name: "net0".into(),
@@ -172,7 +174,7 @@ fn own_user_data_is_merged() {
     let own = json!({
         "hostname": "other",
         "disable_root": true,
-        "users": ["default", {"name": "root", "shell": "/bin/sh", "ssh_authorized_keys": ["ssh-rsa A mine"]}],
+        "users": ["default", {"name": "root", "shell": "/bin/sh", "ssh_authorized_keys": [OTHER]}],
         "write_files": [{"path": "/etc/motd", "content": "hello"}],
         "runcmd": ["true"],
     });
@@ -186,7 +188,7 @@ fn own_user_data_is_merged() {
     assert_eq!(
         merged["users"],
         json!(["default", {"name": "root", "shell": "/bin/sh",
-               "ssh_authorized_keys": ["ssh-rsa A mine", "ssh-ed25519 AAAAC3Nz me@here"]}])
+               "ssh_authorized_keys": [OTHER, KEY]}])
     );
     let paths: Vec<&Value> = merged["write_files"]
         .as_array()
@@ -284,7 +286,7 @@ fn host_keys_are_checked() {
     );
     assert!(problem(KeyKind::Rsa, &private, Some(&public)).contains("another kind"));
     assert!(problem(KeyKind::Ed25519, &key_pair(1, "aes256-ctr").0, None).contains("passphrase"));
-    assert!(problem(KeyKind::Ed25519, &public, None).contains("no private key"));
+    assert!(problem(KeyKind::Ed25519, &public, None).contains("is a public key"));
     assert!(problem(KeyKind::Ed25519, &private[..120], None).contains("damaged"));
     // The public part is found in the private one; only the comment is not.
     let derived = HostKey::new(KeyKind::Ed25519, &private.replace('\n', "\r\n"), None).unwrap();
@@ -293,20 +295,44 @@ fn host_keys_are_checked() {
     assert!(!format!("{derived:?}").contains("PRIVATE"));
 }
 
-/// Keys as ssh-keygen makes them, of every kind and in both formats.
+/// What became of a key on its way here: an environment variable, a folded YAML scalar, an indented template.
+fn mangled(private: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("folded", private.trim().replace('\n', " ")),
+        ("joined", private.trim().replace('\n', "")),
+        ("indented", private.replace('\n', "\n    ")),
+        ("tabs", private.replace('\n', "\t\n\t")),
+        ("CRLF", private.replace('\n', "\r\n")),
+        ("CR", private.replace('\n', "\r")),
+        ("escaped", private.replace('\n', "\\n")),
+        ("quoted", format!("\"{}\"", private.replace('\n', "\\n"))),
+        ("blank lines", private.replace('\n', "\n\n")),
+        ("no end", private.trim_end().to_owned()),
+        ("byte order mark", format!("\u{feff}{private}")),
+        ("comment before", format!("# the key\n{private}")),
+        ("no blanks", private.replace(char::is_whitespace, "")),
+    ]
+}
+
+/// Keys as ssh-keygen makes them, of every kind and in every format, come out as it wrote them.
 #[test]
 fn keys_of_ssh_keygen_are_taken() {
     let dir = tempfile::tempdir().unwrap();
     let kinds = [
         ("ed25519", "256", KeyKind::Ed25519),
         ("ecdsa", "256", KeyKind::Ecdsa),
+        ("ecdsa", "384", KeyKind::Ecdsa),
+        ("ecdsa", "521", KeyKind::Ecdsa),
         ("rsa", "1024", KeyKind::Rsa),
+        ("rsa", "2048", KeyKind::Rsa),
     ];
     for (name, bits, kind) in kinds {
-        for format in ["RFC4716", "PEM"] {
-            let path = dir.path().join(format!("{name}-{format}"));
+        for format in ["RFC4716", "PEM", "PKCS8"] {
+            let path = dir.path().join(format!("{name}-{bits}-{format}"));
             let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", name, "-b", bits, "-N", "", "-m", format, "-f"])
+                .args([
+                    "-q", "-t", name, "-b", bits, "-N", "", "-C", "a b", "-m", format, "-f",
+                ])
                 .arg(&path)
                 .output()
                 .expect("ssh-keygen");
@@ -317,12 +343,59 @@ fn keys_of_ssh_keygen_are_taken() {
             );
             let private = std::fs::read_to_string(&path).unwrap();
             let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
-            let key = HostKey::new(kind, &private, Some(&public)).unwrap();
+            for (how, text) in mangled(&private) {
+                let key = HostKey::new(kind, &text, Some(&public))
+                    .unwrap_or_else(|e| panic!("{name} {bits} {format} {how}: {e}"));
+                assert_eq!(
+                    (key.private(), key.public()),
+                    (private.as_str(), public.as_str()),
+                    "{how}"
+                );
+            }
+            // The public part is in every format.
+            let derived = HostKey::new(kind, &private, None).unwrap();
             assert_eq!(
-                (key.private(), key.public()),
-                (private.as_str(), public.as_str())
+                derived.public().trim(),
+                public.trim().trim_end_matches(" a b")
             );
+            for (other, _, wrong) in kinds {
+                if other != name {
+                    assert!(HostKey::new(wrong, &private, None).is_err());
+                }
+            }
+            // Whatever is missing of it.
+            let lines: Vec<&str> = private.lines().collect();
+            for missing in 0..lines.len() {
+                let mut rest = lines.clone();
+                rest.remove(missing);
+                assert!(
+                    HostKey::new(kind, &rest.join("\n"), Some(&public)).is_err(),
+                    "{name} {format} without line {missing}"
+                );
+            }
         }
+    }
+}
+
+#[test]
+fn host_keys_that_sshd_would_not_load_are_refused() {
+    let (private, public) = key_pair(1, "none");
+    for (text, reason) in [
+        ("PuTTY-User-Key-File-3: ssh-ed25519\n".to_owned(), "puttygen"),
+        (format!("{private}{private}"), "more than one"),
+        (private.replace("OPENSSH", "DSA"), "DSA"),
+        (private.replace("OPENSSH", "ENCRYPTED"), "passphrase"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n".to_owned(),
+            "passphrase",
+        ),
+        (private.replace("OPENSSH PRIVATE", "PUBLIC"), "not a private key"),
+        (public, "is a public key"),
+        (private.replace("-----END", "-----"), "not whole"),
+    ] {
+        let error = HostKey::new(KeyKind::Ed25519, &text, None).unwrap_err().to_string();
+        assert!(error.starts_with("ssh_host_keys.ed25519: "), "{error}");
+        assert!(error.contains(reason), "{reason}: {error}");
     }
 }
 
@@ -427,7 +500,7 @@ fn a_config_drive_refuses_what_it_would_not_hand_on() {
     let error = problem(network(Payload::Text("version: hidden".into())));
     assert_eq!(
         error,
-        "network_config is no JSON dictionary: line 1, column 1"
+        "network_config: is not a JSON dictionary: line 1, column 1"
     );
     let refers = Input {
         meta_data: dict(json!({"files": [{"path": "/etc/x", "content_path": "/content/0001"}]})),
@@ -442,7 +515,7 @@ fn a_config_drive_refuses_what_it_would_not_hand_on() {
         assert_eq!(
             problem(input),
             format!(
-                "meta_data has both {key} and {name}, which are one key on a config drive; give one of them"
+                "meta_data: has both {key} and {name}, which are one key on a config drive; give one of them"
             )
         );
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::glob;
 use crate::options::Options;
-use crate::record::RecordFile;
+use crate::record::{self, RecordFile};
 use crate::state::{self, User};
 
 /// Delete what the options name and no VM uses.
@@ -70,7 +70,7 @@ pub async fn absent(
                 .delete_volume(node, volid, deadline)
                 .await
                 .map_err(doing(format!("delete {volid}")))?;
-            if let Ok(record) = RecordFile::new(&crate::key(options, storage, volid)) {
+            if let Ok(record) = RecordFile::new(&record::key(options, storage, volid)) {
                 record.remove();
             }
         }
@@ -81,6 +81,11 @@ pub async fn absent(
         format!("{}:iso/{named}", options.storage)
     } else {
         one.clone()
+    };
+    let verb = if task.check_mode {
+        "would delete"
+    } else {
+        "deleted"
     };
     let mut outcome = match gone.is_empty() {
         true if kept.is_empty() => Outcome::unchanged(format!("{subject} is not there")),
@@ -95,7 +100,7 @@ pub async fn absent(
                 false => before[0].clone(),
             };
             let after = if pattern { json!([]) } else { json!({}) };
-            Outcome::changed(format!("deleted {}", names(&gone).join(", ")))
+            Outcome::changed(format!("{verb} {}", names(&gone).join(", ")))
                 .diff(Diff::new(before, after).header(subject))
         }
     };

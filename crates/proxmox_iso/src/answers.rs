@@ -11,7 +11,7 @@ use pve_client::sha256_bytes;
 use pve_module::{Lock, paths};
 use serde::{Deserialize, Serialize};
 
-use crate::fetch::{Fetch, With};
+use crate::fetch::{Fetch, Text, With};
 
 /// No answer is kept for longer.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -33,14 +33,14 @@ pub async fn text(url: &str, with: With<'_>, deadline: &Deadline) -> Result<Stri
     // With another token there may be another answer.
     let key = sha256_bytes(format!("{url}\0{}", with.token.unwrap_or_default()).as_bytes());
     let Ok(dir) = paths::cache_dir().map(|dir| dir.join("answers")) else {
-        return fetch.text(url, with, deadline).await;
+        return Ok(fetch.text(url, with, deadline).await?.text);
     };
     let path = dir.join(format!("{key}.json"));
     let _lock = Lock::acquire(&format!("answer-{key}"), deadline).await?;
     if let Some(text) = read(&path) {
         return Ok(text);
     }
-    let (text, age) = fetch.text_and_age(url, with, deadline).await?;
+    let Text { text, age, .. } = fetch.text(url, with, deadline).await?;
     if let Some(age) = age {
         let until = now() + age.min(LONGEST).as_secs();
         // What cannot be kept is asked for again.

@@ -3,12 +3,23 @@
 use ansible_module::Failure;
 use deadline::Deadline;
 use pve_client::{Client, Error, Params, StorageContent, Upid, Upload, Volid};
-use pve_module::{doing, failure};
+use pve_module::doing;
 
-use crate::fetch::shown;
+use crate::address::shown;
+use crate::checksum::Digest;
 use crate::plan::exists;
 use crate::state;
 use crate::tell::Tell;
+
+/// What a comparison on the node says.
+pub enum Compared {
+    /// It is the same.
+    Same,
+    /// It is not, in PVE's words.
+    Differs(String),
+    /// The caller may not ask for it.
+    NotAllowed,
+}
 
 /// What the steps of a transfer need.
 pub struct Transfer<'a> {
@@ -95,36 +106,44 @@ impl Transfer<'_> {
     }
 
     /// Have the node compare what is there with a checksum: PVE does so when it is asked to
-    /// download over it. `None` when the caller may not ask for that.
-    pub async fn compare(&self, url: &str, sha256: &str) -> Result<Option<()>, Failure> {
-        match self.download(url, Some(sha256), true).await {
-            Ok(_) => Ok(Some(())),
-            Err(failed) if failed.kind == "permission_denied" => Ok(None),
-            Err(failed) if failed.kind == "exists" => Err(not_what_was_said(
-                &self.volid.to_string(),
-                "what arrived is not what was sent",
-            )),
+    /// download over it, and then downloads nothing. `url` is what it says in the task's log.
+    ///
+    /// # Errors
+    /// When it cannot be compared.
+    pub async fn compare(&self, url: &str, digest: &Digest) -> Result<Compared, Failure> {
+        match self.download(url, Some(digest), true).await {
+            Ok(_) => Ok(Compared::Same),
+            Err(failed) if failed.kind == "permission_denied" => Ok(Compared::NotAllowed),
+            Err(failed) if failed.kind == "exists" => {
+                Ok(Compared::Differs(failed.detail.unwrap_or_default()))
+            }
             Err(failed) => Err(failed),
         }
     }
 
     /// Have the node download `url`. What is there of that name is compared with the checksum by
     /// PVE, and refused without one. Returns the task.
+    ///
+    /// # Errors
+    /// Kind `exists` when what was to be compared differs.
     pub async fn download(
         &self,
         url: &str,
-        sha256: Option<&str>,
-        replacing: bool,
+        digest: Option<&Digest>,
+        comparing: bool,
     ) -> Result<Upid, Failure> {
         let what = || {
-            doing(format!(
-                "have node {} download {} as {}",
-                self.node,
-                shown(url),
-                self.volid
-            ))
+            doing(match comparing {
+                true => format!("have node {} compare {}", self.node, self.volid),
+                false => format!(
+                    "have node {} download {} as {}",
+                    self.node,
+                    shown(url),
+                    self.volid
+                ),
+            })
         };
-        let step = if replacing {
+        let step = if comparing {
             "compare"
         } else {
             "node-download"
@@ -134,10 +153,10 @@ impl Transfer<'_> {
             .with("content", "iso")
             .with("filename", self.volid.file_name())
             .with("url", url);
-        if let Some(sha256) = sha256 {
+        if let Some(digest) = digest {
             params
-                .set("checksum-algorithm", "sha256")
-                .set("checksum", sha256);
+                .set("checksum-algorithm", digest.algorithm.name())
+                .set("checksum", &digest.hex);
         }
         let path = format!(
             "/nodes/{}/storage/{}/download-url",
@@ -157,10 +176,10 @@ impl Transfer<'_> {
         match self.wait(step, &upid).await {
             Ok(()) => Ok(upid),
             Err(error) => Err(match mismatch(&error) {
-                Some(text) if replacing => exists(
-                    &self.volid.to_string(),
-                    &format!("its content differs: {text}"),
-                ),
+                Some(text) if comparing => {
+                    let difference = format!("its content differs: {text}");
+                    exists(&self.volid.to_string(), &difference).detail(difference)
+                }
                 Some(text) => not_what_was_said(&shown(url), text),
                 None => what()(error),
             }),
@@ -213,7 +232,7 @@ impl Transfer<'_> {
 pub fn not_what_was_said(what: &str, found: &str) -> Failure {
     Failure::new(
         "checksum_mismatch",
-        format!("{what} is not what checksum says: {found}"),
+        format!("checksum mismatch: {what} is not what checksum says: {found}"),
     )
     .object(what)
     .hint("nothing was replaced; fetch or build the image again, or correct checksum")
@@ -227,25 +246,4 @@ fn mismatch(error: &Error) -> Option<&str> {
         }
         _ => None,
     }
-}
-
-/// The size behind `url` as the node sees it.
-pub async fn url_size(
-    client: &Client,
-    node: &str,
-    url: &str,
-    deadline: &Deadline,
-) -> Result<Option<u64>, Failure> {
-    let query = [("url", url.to_string())];
-    let data = client
-        .get(
-            &format!("/nodes/{node}/query-url-metadata"),
-            &query,
-            deadline,
-        )
-        .await
-        .map_err(failure)?;
-    Ok(data
-        .get("size")
-        .and_then(|size| size.as_u64().or_else(|| size.as_str()?.parse().ok())))
 }

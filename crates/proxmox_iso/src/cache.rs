@@ -6,17 +6,31 @@ use std::path::{Path, PathBuf};
 use ansible_module::Failure;
 use deadline::Deadline;
 use futures_util::StreamExt;
+use pve_client::sha256_bytes;
 use pve_client::volid::normalise_upload_name;
-use pve_client::{sha256_bytes, sha256_file};
-use pve_module::{failure, paths};
+use pve_module::paths;
 use tokio::io::AsyncWriteExt;
 
-use crate::fetch::{Fetch, Hashing};
-use crate::source::Source;
+use crate::address::Address;
+use crate::checksum::{Digest, Hasher};
+use crate::fetch::{Facts, Fetch, Hashing};
+use crate::local::{self, hash};
+use crate::source::{Source, mismatch};
 use crate::tell::Tell;
+use crate::unpack::Compression;
 
-/// The source as a file below `dir`, with its SHA-256: one that is there and has the checksum
-/// wanted, else downloaded. A file appears under its name only when it is whole.
+/// A source that was downloaded.
+pub struct Cached {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its checksums.
+    pub digests: Vec<Digest>,
+    /// What its server said of it.
+    pub facts: Facts,
+}
+
+/// The source as a file below `dir`: one that is there and has the checksum wanted, else downloaded.
+/// A file appears under its name only when it is whole. A compressed one is kept as it is.
 ///
 /// # Errors
 /// Kind `checksum_mismatch` when the download is not what it must be, `file` and `download`
@@ -26,21 +40,29 @@ pub async fn file(
     source: &Source,
     tell: &Tell,
     deadline: &Deadline,
-) -> Result<(PathBuf, String), Failure> {
+) -> Result<Cached, Failure> {
     let Some((url, with)) = source.request() else {
         return Err(Failure::new(
             "invalid_option",
             "there is nothing to download",
         ));
     };
-    // What has the same name elsewhere is another file.
-    let folder = dir.join(&sha256_bytes(url.as_bytes())[..16]);
+    // What has the same name elsewhere is another file, and the same file has one place whoever asks.
+    let identity = source.url().map(Address::identity).unwrap_or_default();
+    let folder = dir.join(&sha256_bytes(identity.as_bytes())[..16]);
     let path = folder.join(normalise_upload_name(&source.name));
-    if let Some(wanted) = &source.sha256
+    let also = source.checksum.as_ref().map(|digest| digest.algorithm);
+    if let Some(wanted) = &source.checksum
         && path.is_file()
-        && sha256_file(&path).await.map_err(failure)?.sha256 == *wanted
     {
-        return Ok((path, wanted.clone()));
+        let digests = hash(&path, Hasher::new(also)).await?;
+        if digests.contains(wanted) {
+            return Ok(Cached {
+                path,
+                digests,
+                facts: Facts::default(),
+            });
+        }
     }
     let unwritable = |e: io::Error| {
         Failure::new("file", format!("cannot write {}: {e}", path.display()))
@@ -49,10 +71,11 @@ pub async fn file(
     paths::make_private_dir(&folder).map_err(unwritable)?;
     tell.step("download");
     let download = Fetch::new()?.download(url, with, deadline).await?;
-    let known = download.size.or(source.size);
+    let facts = download.facts;
+    let known = facts.size.or(source.size);
     let mut told = tell.bytes("download");
     let partial = Partial(folder.join(format!(".{}.part", std::process::id())));
-    let (mut stream, hashing) = Hashing::of(download.stream);
+    let (mut stream, hashing) = Hashing::of(download.stream, Hasher::new(also));
     let mut file = tokio::fs::File::create(&partial.0)
         .await
         .map_err(unwritable)?;
@@ -79,19 +102,28 @@ pub async fn file(
             format!("{shown} gave {size} bytes instead of {told}"),
         ));
     }
-    let sha256 = hashing.sha256();
-    if source
-        .sha256
+    let digests = hashing.digests();
+    // That of a compressed image may be meant, which shows once it is unpacked.
+    let packed = {
+        let head = local::head(&partial.0)?;
+        Compression::of_bytes(&head).is_some()
+    };
+    if let Some(wanted) = source
+        .checksum
         .as_ref()
-        .is_some_and(|wanted| *wanted != sha256)
+        .filter(|wanted| !packed && !digests.contains(wanted))
     {
-        return Err(crate::apply::not_what_was_said(
-            &shown,
-            &format!("it is {sha256}"),
-        ));
+        let got = digests
+            .iter()
+            .find(|digest| digest.algorithm == wanted.algorithm);
+        return Err(mismatch(source, wanted, got));
     }
     std::fs::rename(&partial.0, &path).map_err(unwritable)?;
-    Ok((path, sha256))
+    Ok(Cached {
+        path,
+        digests,
+        facts,
+    })
 }
 
 /// Removed unless it was renamed.

@@ -8,23 +8,34 @@ pub(crate) fn documentation() -> Documentation {
         description: &[
             "Uploads a local ISO, passes on one from an address or a GitHub release, or has the node download it; once, however \
              many hosts ask for it.",
-            "An ISO of the same name and size counts as the same, unless a recorded checksum says otherwise. Anything else \
-             of that name is refused, or replaced with O(force).",
+            "An ISO of that name counts as the same if its checksum is recorded and is the one wanted, or if it came from the same \
+             O(url), whose server says the same of it as then. What is not recorded is compared by the node with the checksum, if the caller may \
+             ask for it (Sys.AccessNetwork); otherwise the same size is enough, with a warning. Anything else of that name is refused, or \
+             replaced with O(force): another size or content, another O(url), one that was written again since, and an O(url) that does not answer.",
+            "Without a O(checksum) the server of O(url) is asked in each run. If it does not answer, an ISO that came from there is kept with a warning.",
+            "What is not an ISO 9660 or UDF image is refused before anything is written, and what is compressed is unpacked on the way \
+             (O(content_check)).",
             "An ISO that is being written, by whomever, is waited for. One that a running VM uses is never replaced, one that \
              any VM uses is deleted with O(force) only.",
             "The storage, its content types, the caller's right to it and the free space are checked before anything is sent.",
         ],
         notes: &[
             "Run it on the controller (C(delegate_to: localhost)); it needs nothing there.",
-            "After each transfer size, time and checksum are recorded below C(~/.cache/nixos-proxmox/isos), so that another \
-             content of the same size is noticed. Deleting the records is harmless.",
+            "After each transfer size, time, checksums and source (without credentials) are recorded below \
+             C(~/.cache/nixos-proxmox/isos), by O(api_host) and O(api_port). Deleting the records costs a comparison by the node.",
+            "A O(url) over plain http without a O(checksum), or with one that comes over plain http too, is used with a warning: whoever is on its way \
+             can replace the image.",
+            "A download by the node writes the address into the node's task log; one that carries credentials is warned of. \
+             O(download_by=controller) does not show it to the node.",
+            "A compressed image is read twice, as an upload has to say its size beforehand: from the file, from O(cache_dir), or, without that, by \
+             downloading it twice. Unpacking takes as much memory as the compressor's window: up to 64 MiB after C(xz -9).",
             "What a server says about a release is kept below C(~/.cache/nixos-proxmox/answers) for as long as it allows (GitHub: a minute), \
              so that many hosts ask once.",
             "Privileges on C(/storage/STORAGE): Datastore.AllocateTemplate and Datastore.Audit; Datastore.Allocate to delete \
              or to replace by a download of the node. On C(/nodes/NODE): Sys.AccessNetwork for downloads by the node. On C(/vms): \
              VM.Audit, so that VMs that use an ISO are seen.",
             "Memory use does not depend on the size of the ISO. A download by the controller is stored nowhere on the way, unless \
-             O(cache_dir) is set; its server must tell the size.",
+             O(cache_dir) is set; its server must tell the size, unless it is compressed.",
             "A download by the controller without a checksum is hashed as it passes, and the node is asked to compare that with what \
              arrived; who may not ask for that (Sys.AccessNetwork) is warned that only the size was compared.",
             "Servers of addresses, releases and checksums are verified with the system's certificate authorities; C(SSL_CERT_FILE) names others.",
@@ -57,6 +68,22 @@ pub(crate) fn documentation() -> Documentation {
       asset: "*-x86_64-linux.iso"
       token: "{{ github_token }}"
     download_by: controller
+  delegate_to: localhost
+
+- name: Pass on what NixOS publishes under a name that does not change
+  proxmox_iso:
+    node: pve1
+    storage: local
+    url: https://channels.nixos.org/nixos-25.11/latest-nixos-minimal-x86_64-linux.iso
+    checksum: sha256:https://channels.nixos.org/nixos-25.11/latest-nixos-minimal-x86_64-linux.iso.sha256
+    download_by: controller
+  delegate_to: localhost
+
+- name: Unpack a compressed image on the way
+  proxmox_iso:
+    node: pve1
+    storage: local
+    src: ./nixos-installer.iso.zst
   delegate_to: localhost
 
 - name: Have the node download an ISO whose checksum is published beside it
@@ -100,7 +127,7 @@ path:
   type: str
   sample: /var/lib/vz/template/iso/nixos-installer.iso
 checksum:
-  description: SHA-256 of the content.
+  description: Checksum of the content; SHA-256, unless only another is known. In check mode it may be that of the compressed file.
   returned: when O(state=present) and it is known
   type: str
   sample: sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef

@@ -11,7 +11,11 @@ use pve_module::failure;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Response, Url};
-use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use crate::address::{disposition_name, shown};
+use crate::checksum::{Digest, Hasher};
+use crate::content::HEAD;
 
 /// Answers that are read as a whole are refused beyond this size.
 const MOST_TEXT: usize = 8 << 20;
@@ -33,12 +37,98 @@ pub struct With<'a> {
     pub accept: Option<&'static str>,
 }
 
+/// What a server says of a file beside its bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// When it was last changed, in the server's own words.
+    pub modified: Option<String>,
+    /// Its entity tag.
+    pub etag: Option<String>,
+    /// The last part of the path that the address was redirected to.
+    pub file: Option<String>,
+    /// The name in Content-Disposition.
+    #[serde(skip)]
+    pub disposition: Option<String>,
+    /// Its media type.
+    #[serde(skip)]
+    pub media_type: Option<String>,
+}
+
+impl Facts {
+    fn of(answer: &Response) -> Self {
+        let header = |name: reqwest::header::HeaderName| {
+            let value = answer.headers().get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        Self {
+            size: header(reqwest::header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+            modified: header(reqwest::header::LAST_MODIFIED),
+            etag: header(reqwest::header::ETAG),
+            file: Some(last_part(answer.url())).filter(|file| !file.is_empty()),
+            disposition: header(reqwest::header::CONTENT_DISPOSITION)
+                .and_then(|header| disposition_name(&header)),
+            media_type: header(reqwest::header::CONTENT_TYPE),
+        }
+    }
+
+    /// What the server calls the file, the most telling first.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.disposition.iter().chain(&self.file)
+    }
+}
+
+fn last_part(url: &Url) -> String {
+    let part = url.path().rsplit('/').next().unwrap_or_default();
+    percent_encoding::percent_decode_str(part)
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
 /// A download that has begun.
 pub struct Download {
-    /// Its size in bytes, when the server tells it.
-    pub size: Option<u64>,
+    /// What its server says of it.
+    pub facts: Facts,
     /// Its bytes.
     pub stream: ByteStream,
+}
+
+impl Download {
+    /// Its first bytes, as many as tell what it is; they stay in the stream.
+    ///
+    /// # Errors
+    /// Kinds `download` and `timeout`.
+    pub async fn peek(&mut self, shown: &str, deadline: &Deadline) -> Result<Vec<u8>, Failure> {
+        let mut head = Vec::new();
+        let mut read = Vec::new();
+        while head.len() < HEAD {
+            let next = deadline
+                .run(format!("the first bytes of {shown}"), self.stream.next())
+                .await?;
+            let Some(bytes) = next else { break };
+            let bytes = bytes.map_err(|e| {
+                Failure::new("download", format!("cannot read {shown}: {e}")).object(shown)
+            })?;
+            head.extend_from_slice(&bytes);
+            read.push(Ok(bytes));
+        }
+        head.truncate(HEAD);
+        let rest = std::mem::replace(&mut self.stream, futures_util::stream::empty().boxed());
+        self.stream = futures_util::stream::iter(read).chain(rest).boxed();
+        Ok(head)
+    }
+}
+
+/// A text that was read.
+pub struct Text {
+    /// The text itself.
+    pub text: String,
+    /// How long its server lets it be used again (Cache-Control).
+    pub age: Option<Duration>,
+    /// The last part of the path that the address was redirected to.
+    pub file: Option<String>,
 }
 
 impl Fetch {
@@ -72,7 +162,7 @@ impl Fetch {
             .ok_or_else(|| {
                 Failure::new(
                     "invalid_option",
-                    format!("'{shown}' is no http or https address"),
+                    format!("'{shown}' is not an http or https address"),
                 )
             })?;
         let mut request = self.http.get(parsed);
@@ -116,24 +206,16 @@ impl Fetch {
         url: &str,
         with: With<'_>,
         deadline: &Deadline,
-    ) -> Result<String, Failure> {
-        body(url, self.get(url, with, deadline).await?, deadline).await
-    }
-
-    /// The same, and how long its server lets it be used again (Cache-Control).
-    ///
-    /// # Errors
-    /// As [`Fetch::text`].
-    pub async fn text_and_age(
-        &self,
-        url: &str,
-        with: With<'_>,
-        deadline: &Deadline,
-    ) -> Result<(String, Option<Duration>), Failure> {
+    ) -> Result<Text, Failure> {
         let answer = self.get(url, with, deadline).await?;
         let control = answer.headers().get(reqwest::header::CACHE_CONTROL);
         let age = control.and_then(|control| max_age(control.to_str().ok()?));
-        Ok((body(url, answer, deadline).await?, age))
+        let file = Facts::of(&answer).file;
+        Ok(Text {
+            text: body(url, answer, deadline).await?,
+            age,
+            file,
+        })
     }
 
     /// Begin a download.
@@ -147,15 +229,12 @@ impl Fetch {
         deadline: &Deadline,
     ) -> Result<Download, Failure> {
         let answer = self.get(url, with, deadline).await?;
-        let size = answer
-            .headers()
-            .get(reqwest::header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse().ok());
+        let facts = Facts::of(&answer);
         let stream = answer
             .bytes_stream()
             .map(|bytes| bytes.map_err(|e| std::io::Error::other(root(&e))))
             .boxed();
-        Ok(Download { size, stream })
+        Ok(Download { facts, stream })
     }
 }
 
@@ -172,12 +251,12 @@ async fn body(url: &str, mut answer: Response, deadline: &Deadline) -> Result<St
         if body.len() > MOST_TEXT {
             return Err(Failure::new(
                 "download",
-                format!("{shown} is no short text"),
+                format!("{shown} is not a short text"),
             ));
         }
     }
     String::from_utf8(body)
-        .map_err(|_| Failure::new("download", format!("{shown} is no text")).object(shown))
+        .map_err(|_| Failure::new("download", format!("{shown} is not a text")).object(shown))
 }
 
 /// The `max-age` of a Cache-Control header, unless it forbids to keep the answer.
@@ -222,29 +301,14 @@ fn root(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-/// An address without user, password and query, which may be secrets.
-pub fn shown(url: &str) -> String {
-    let plain = url.split(['?', '#']).next().unwrap_or_default();
-    match plain.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = authority
-                .rsplit_once('@')
-                .map_or(authority, |(_, host)| host);
-            format!("{scheme}://{host}{path}")
-        }
-        None => plain.to_string(),
-    }
-}
-
-/// Count and hash a stream as it passes.
+/// Hash a stream as it passes.
 #[derive(Clone)]
-pub struct Hashing(Arc<Mutex<Context>>);
+pub struct Hashing(Arc<Mutex<Hasher>>);
 
 impl Hashing {
     /// The same stream, and what hashes it.
-    pub fn of(stream: ByteStream) -> (ByteStream, Self) {
-        let hashing = Self(Arc::new(Mutex::new(Context::new(&SHA256))));
+    pub fn of(stream: ByteStream, hasher: Hasher) -> (ByteStream, Self) {
+        let hashing = Self(Arc::new(Mutex::new(hasher)));
         let inner = hashing.clone();
         let stream = stream.map(move |bytes| {
             if let Ok(bytes) = &bytes {
@@ -259,14 +323,12 @@ impl Hashing {
         (stream.boxed(), hashing)
     }
 
-    /// SHA-256 in hex of what has passed.
-    pub fn sha256(&self) -> String {
-        let context = self
-            .0
+    /// The checksums of what has passed.
+    pub fn digests(&self) -> Vec<Digest> {
+        self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        hex::encode(context.finish())
+            .digests()
     }
 }
 
@@ -289,15 +351,5 @@ mod tests {
         ] {
             assert_eq!(max_age(none), None, "{none}");
         }
-    }
-
-    #[test]
-    fn what_is_shown_of_an_address_is_no_secret() {
-        assert_eq!(
-            shown("https://u:p@h.example:8/a/x.iso?sig=secret#f"),
-            "https://h.example:8/a/x.iso"
-        );
-        assert_eq!(shown("https://h/a@b"), "https://h/a@b");
-        assert_eq!(shown("https://u:p@h"), "https://h");
     }
 }

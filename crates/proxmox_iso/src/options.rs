@@ -8,6 +8,9 @@ use pve_module::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::address::Address;
+use crate::unpack::Compression;
+
 /// Options of the module.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Options {
@@ -31,12 +34,16 @@ pub struct Options {
     /// ISOs of such names are deleted, except those that a VM uses.
     pub name: Option<String>,
 
-    /// Local file to upload. It is streamed: memory use does not depend on its size.
+    /// Local file to upload. It is streamed: memory use does not depend on its size. One that is
+    /// compressed (gzip, bzip2, xz, zstd) is read twice and unpacked as it is sent.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub src: Option<PathBuf>,
 
     /// Address (http or https) of the ISO. User and password in it are never sent to another host
-    /// that it redirects to.
+    /// that it redirects to; they, and tokens and signatures among its parameters, are masked in all
+    /// output. The name of the ISO is taken from its path, else from its parameters, the server's
+    /// Content-Disposition, or the address that it redirects to. One that is compressed is unpacked with
+    /// O(download_by=controller) only.
     pub url: Option<String>,
 
     /// Asset of a GitHub release. Its digest, if the release has one, is the O(checksum).
@@ -46,11 +53,22 @@ pub struct Options {
     #[serde(default)]
     pub download_by: DownloadBy,
 
-    /// What the ISO's content must be: V(sha256:HEX), or V(sha256:URL) of a file of checksums as
-    /// C(sha256sum) and BSD's C(sha256) write them, in which the source's name is looked up.
-    /// Proxmox VE compares it with what arrived and keeps nothing else. Without it O(src) is read
-    /// twice, once to hash it, so that a damaged transfer is noticed in any case.
+    /// What the content must be: V(sha256:HEX), V(sha384:HEX), V(sha512:HEX), the same as Nix writes it
+    /// (V(sha256-BASE64)), or V(sha256:URL) of a file of checksums. If the image is compressed, it may be
+    /// the checksum of the file as it is published or of the image in it. Proxmox VE compares what arrived
+    /// with it and keeps nothing else. In a file of checksums the names of the source are looked up: its
+    /// own, without the ending of the compression, and those that its server gives it in a redirect or in
+    /// Content-Disposition; a file with one checksum is of the source whatever name it says. All forms are read that C(sha256sum), BSD's C(sha256),
+    /// C(openssl dgst) and C(gpg --print-md) write, with SHA-256 preferred, then SHA-512; signatures around them
+    /// are not verified. Without O(checksum), O(src) is read twice, once to hash it, so that a damaged
+    /// transfer is noticed in any case.
     pub checksum: Option<String>,
+
+    /// Whether the content must be an ISO 9660 or UDF image. It is looked at before anything is written: a disk image, an
+    /// HTML page, an archive, an image that was cut short are refused, and what is compressed is unpacked.
+    /// For a download by the node the controller looks at the first bytes itself, if it reaches the address. V(false) takes the bytes as they are.
+    #[serde(default = "default_true")]
+    pub content_check: bool,
 
     /// Directory in which downloads by the controller are kept, and taken from again when their
     /// checksum is known. Without it nothing is stored on the controller: the download flows into
@@ -134,13 +152,8 @@ fn default_api_url() -> String {
     "https://api.github.com".into()
 }
 
-/// What is said about the content.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// 64 lower-case hex digits.
-    Sha256(String),
-    /// Address of a file of checksums.
-    Sums(String),
+fn default_true() -> bool {
+    true
 }
 
 fn default_timeout() -> u64 {
@@ -148,21 +161,55 @@ fn default_timeout() -> u64 {
 }
 
 impl Options {
+    /// Options as another crate has them, as JSON. A list may be a single text.
+    ///
+    /// # Errors
+    /// Kind `invalid_option` with the option's name.
+    pub fn from_json(mut value: serde_json::Value) -> Result<Self, Failure> {
+        for list in ["api_host", "tls_fingerprint"] {
+            if let Some(one) = value.get_mut(list).filter(|one| one.is_string()) {
+                *one = serde_json::Value::Array(vec![one.take()]);
+            }
+        }
+        serde_path_to_error::deserialize(value).map_err(|e| {
+            let path = e.path().to_string();
+            Failure::new(
+                "invalid_option",
+                format!("invalid value of {path}: {}", e.into_inner()),
+            )
+            .object(path)
+        })
+    }
+
     /// The name of the ISO on the storage, made of the one given or the `source`'s.
     ///
     /// # Errors
     /// Kind `invalid_option` when there is none or PVE would not take it.
     pub fn iso_name(&self, source: &str) -> Result<String, Failure> {
-        let given = self.name.as_deref().unwrap_or(source);
+        let unpacked = match self.content_check {
+            true => Compression::of_name(source).0,
+            false => source,
+        };
+        let given = self.name.as_deref().unwrap_or(unpacked);
         let name = normalise_upload_name(given);
-        if !is_iso_name(&name) {
-            return Err(Failure::new(
-                "invalid_option",
-                format!("'{given}' is no name for an ISO: it must end in .iso or .img"),
-            )
-            .hint("set name"));
+        if is_iso_name(&name) {
+            return Ok(name);
         }
-        Ok(name)
+        let failure = |text: String| Failure::new("invalid_option", text);
+        Err(match (&self.name, source.is_empty()) {
+            (Some(_), _) => failure(format!(
+                "name: must end in .iso or .img and have at most 255 characters (got '{given}')"
+            )),
+            (None, true) => failure("name: the source does not give the ISO a name".into())
+                .hint("set name to one that ends in .iso"),
+            (None, false) => failure(format!(
+                "name: the source is called '{source}', which does not end in .iso or .img"
+            ))
+            .hint(match archive(source) {
+                true => "unpack it first, and give the image that is in it",
+                false => "set name to one that ends in .iso, if it is an ISO image",
+            }),
+        })
     }
 
     /// The name of a source that is known without asking anybody.
@@ -173,48 +220,22 @@ impl Options {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned(),
-            (None, Some(url)) => url_file_name(url),
+            (None, Some(url)) => Address::parse(url, "url")
+                .map(|address| address.image_name().unwrap_or_else(|| address.last_part()))
+                .unwrap_or_default(),
             (None, None) => String::new(),
-        }
-    }
-
-    /// The checksum that was asked for.
-    ///
-    /// # Errors
-    /// Kind `invalid_option` when it has neither form.
-    pub fn checksum(&self) -> Result<Option<Checksum>, Failure> {
-        let Some(text) = &self.checksum else {
-            return Ok(None);
-        };
-        match text.trim().strip_prefix("sha256:") {
-            Some(digits) if crate::sums::is_sha256(digits) => {
-                Ok(Some(Checksum::Sha256(digits.to_ascii_lowercase())))
-            }
-            Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
-                Ok(Some(Checksum::Sums(url.to_string())))
-            }
-            _ => Err(Failure::new(
-                "invalid_option",
-                format!(
-                    "checksum '{text}' is neither sha256: and 64 hex digits nor sha256: and an address"
-                ),
-            )),
         }
     }
 }
 
-/// The last part of a URL's path.
-pub fn url_file_name(url: &str) -> String {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    path.split_once('/')
-        .and_then(|(_, path)| path.rsplit('/').next())
-        .map(|name| {
-            percent_encoding::percent_decode_str(name)
-                .decode_utf8_lossy()
-                .into_owned()
-        })
-        .unwrap_or_default()
+/// Whether it is the name of an archive, or of something compressed in a way that is not unpacked.
+fn archive(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let (plain, compression) = Compression::of_name(&lower);
+    let endings = [
+        ".zip", ".7z", ".rar", ".tar", ".tgz", ".txz", ".tbz", ".lz4", ".lzo", ".lzma", ".lz", ".z",
+    ];
+    compression.is_some() || endings.iter().any(|ending| plain.ends_with(ending))
 }
 
 #[cfg(test)]
@@ -227,7 +248,7 @@ mod tests {
         all.as_object_mut()
             .unwrap()
             .extend(more.as_object().unwrap().clone());
-        serde_json::from_value(all).unwrap()
+        Options::from_json(all).unwrap()
     }
 
     #[test]
@@ -236,40 +257,40 @@ mod tests {
             let options = options(more);
             options.iso_name(&options.local_source_name())
         };
-        assert_eq!(name(json!({"src": "/a/b c.iso"})).unwrap(), "b_c.iso");
-        assert_eq!(
-            name(json!({"url": "https://x.example/a/nixos.iso?token=1"})).unwrap(),
-            "nixos.iso"
-        );
-        assert_eq!(
-            name(json!({"src": "/a/b.iso", "name": "x.img"})).unwrap(),
-            "x.img"
-        );
-        assert_eq!(
-            name(json!({"url": "https://x.example"})).unwrap_err().kind,
-            "invalid_option"
-        );
-        assert!(name(json!({"src": "/a/b.qcow2"})).is_err());
+        for (more, expected) in [
+            (json!({"src": "/a/b c.iso"}), "b_c.iso"),
+            (
+                json!({"url": "https://x.example/a/nixos.iso?token=1"}),
+                "nixos.iso",
+            ),
+            (json!({"src": "/a/b.iso", "name": "x.img"}), "x.img"),
+            (json!({"src": "/a/tool.iso.bz2"}), "tool.iso"),
+            (json!({"src": "/a/tool.IMG.XZ"}), "tool.IMG"),
+            (json!({"src": "/a/tool.bz2", "name": "x.iso"}), "x.iso"),
+        ] {
+            assert_eq!(name(more).unwrap(), expected);
+        }
+        for (more, hint) in [
+            (json!({"url": "https://x.example"}), "set name"),
+            (json!({"src": "/a/b.qcow2"}), "if it is an ISO image"),
+            (json!({"src": "/a/b.iso.zip"}), "unpack it first"),
+            (json!({"src": "/a/b.tar.xz"}), "unpack it first"),
+            (
+                json!({"src": "/a/b.iso.xz", "content_check": false}),
+                "unpack it first",
+            ),
+        ] {
+            let refused = name(more).unwrap_err();
+            assert_eq!(refused.kind, "invalid_option");
+            assert!(refused.hint.unwrap().contains(hint));
+        }
+        let given = name(json!({"src": "/a/b.iso", "name": "b.qcow2"})).unwrap_err();
+        assert!(given.msg.contains("got 'b.qcow2'"), "{}", given.msg);
     }
 
     #[test]
-    fn checksums_of_one_form() {
-        let sha256 = |text: &str| options(json!({"checksum": text})).checksum();
-        assert_eq!(
-            sha256(&format!("sha256:{}", "AB".repeat(32)))
-                .unwrap()
-                .unwrap(),
-            Checksum::Sha256("ab".repeat(32))
-        );
-        assert_eq!(
-            sha256("sha256:https://x.example/SHA256SUMS")
-                .unwrap()
-                .unwrap(),
-            Checksum::Sums("https://x.example/SHA256SUMS".into())
-        );
-        assert!(sha256("sha256:ftp://x.example/SHA256SUMS").is_err());
-        assert!(sha256("sha256:abc").is_err());
-        assert!(sha256(&"ab".repeat(32)).is_err());
-        assert_eq!(options(json!({})).checksum().unwrap(), None);
+    fn options_of_another_crate_are_refused_by_name() {
+        let refused = Options::from_json(json!({"api_host": ["pve1"], "node": 1})).unwrap_err();
+        assert_eq!(refused.kind, "invalid_option");
     }
 }

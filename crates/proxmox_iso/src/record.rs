@@ -1,14 +1,18 @@
-//! What this controller knows of the content of ISOs: PVE's list tells a volume's size and time,
-//! but no checksum. After each verified transfer size, time and checksum are kept in a small file
-//! below `~/.cache/nixos-proxmox/isos`. It counts only while size and time on the storage are
-//! still those, and losing it costs nothing but the knowledge.
+//! What this controller knows of the content of ISOs: PVE's list has a volume's size and time, but no
+//! checksum. After each verified transfer they are kept with the checksums and the source in a small
+//! file below `~/.cache/nixos-proxmox/isos`. It counts only while size and time on the storage are
+//! still those.
 
 use std::io;
 use std::path::PathBuf;
 
-use pve_client::StorageContent;
+use pve_client::{Storage, StorageContent, Volid, sha256_bytes};
 use pve_module::paths;
 use serde::{Deserialize, Serialize};
+
+use crate::checksum::Digest;
+use crate::fetch::Facts;
+use crate::options::Options;
 
 /// What was transferred.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,10 +21,16 @@ pub struct Record {
     pub size: u64,
     /// The volume's time as PVE lists it, in seconds since 1970.
     pub ctime: u64,
-    /// SHA-256 in hex, where it is known.
-    pub sha256: Option<String>,
-    /// Where the node downloaded it from.
-    pub url: Option<String>,
+    /// Checksums that were compared, of the image and of the compressed file that it came in. The
+    /// image's come first.
+    #[serde(default)]
+    pub digests: Vec<Digest>,
+    /// The address that it came from, without credentials; none if it was a local file, or was there.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// What the address's server said of it.
+    #[serde(default)]
+    pub facts: Facts,
 }
 
 impl Record {
@@ -28,6 +38,61 @@ impl Record {
     pub fn is_of(&self, volume: &StorageContent) -> bool {
         volume.size == Some(self.size) && volume.ctime == Some(self.ctime)
     }
+}
+
+/// What is remembered of the volume that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Memory {
+    /// Nothing.
+    Nothing,
+    /// It was written again since this controller transferred it.
+    Stale,
+    /// The record is of this volume.
+    Valid(Record),
+}
+
+impl Memory {
+    /// What a record says of a volume.
+    pub fn of(record: Option<Record>, found: &StorageContent) -> Self {
+        match record {
+            None => Self::Nothing,
+            Some(record) if record.is_of(found) => Self::Valid(record),
+            Some(_) => Self::Stale,
+        }
+    }
+
+    /// The record, if it is of the volume.
+    pub fn valid(&self) -> Option<&Record> {
+        match self {
+            Self::Valid(record) => Some(record),
+            Self::Nothing | Self::Stale => None,
+        }
+    }
+}
+
+/// Names an ISO among all that this controller deals with. All nodes see the same file on a shared
+/// storage.
+pub fn key(options: &Options, storage: &Storage, volid: &Volid) -> String {
+    let node = if storage.shared {
+        None
+    } else {
+        Some(&options.node)
+    };
+    let port = options.connection.api_port;
+    let mut hosts: Vec<String> = options
+        .connection
+        .api_host
+        .iter()
+        .map(|host| format!("{}:{port}", host.trim().to_ascii_lowercase()))
+        .collect();
+    hosts.sort();
+    let whole = serde_json::json!([hosts, node, volid.storage, volid.file_name()]).to_string();
+    format!(
+        "{}-{}-{}",
+        volid.storage,
+        volid.file_name(),
+        &sha256_bytes(whole.as_bytes())[..32]
+    )
 }
 
 /// Where the record of one ISO is.

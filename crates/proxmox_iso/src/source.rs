@@ -1,19 +1,24 @@
 //! Where the ISO comes from: a file, an address, or an asset of a GitHub release.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, Task};
 use deadline::Deadline;
-use serde::Deserialize;
+use pve_client::Client;
 
-use crate::answers;
-use crate::fetch::{Fetch, With, shown};
-use crate::glob;
-use crate::options::{Checksum, GithubRelease, Options, url_file_name};
-use crate::sums;
+use crate::address::{Address, is_image_name, secrets};
+use crate::checksum::{self, Algorithm, Digest, Given};
+use crate::fetch::{Facts, Fetch, With};
+use crate::options::{DownloadBy, Options};
+use crate::sums::{self, Wanted};
+use crate::unpack::Compression;
+use crate::{release, state};
 
 /// The media type for which GitHub's API gives an asset itself rather than its description.
 const BYTES: &str = "application/octet-stream";
+/// How long the controller tries to reach an address that the node is to download from.
+pub const GLANCE: Duration = Duration::from_secs(8);
 
 /// A source, with what is known of it before any of its bytes are read.
 pub struct Source {
@@ -21,10 +26,12 @@ pub struct Source {
     pub name: String,
     /// Where its bytes are.
     pub origin: Origin,
-    /// Its size, where it is told.
+    /// The size of the file, where it is known.
     pub size: Option<u64>,
-    /// Its SHA-256 in hex, where it was given or told.
-    pub sha256: Option<String>,
+    /// Its checksum, where it was given or published.
+    pub checksum: Option<Digest>,
+    /// The other file that the published checksum names.
+    pub checksum_of: Option<String>,
 }
 
 /// Where the bytes are.
@@ -34,49 +41,113 @@ pub enum Origin {
     /// On a server.
     Url {
         /// Where anybody may fetch it.
-        public: String,
+        public: Address,
         /// Where the API gives it to the holder of the token.
         private: Option<(String, String)>,
     },
 }
 
+/// Mask the secrets in the addresses among the options in all output.
+pub fn mask(options: &Options, task: &Task) {
+    let release = options.github_release.as_ref();
+    let addresses = [
+        options.url.as_deref(),
+        options.checksum.as_deref(),
+        release.map(|release| release.api_url.as_str()),
+    ];
+    for text in addresses.into_iter().flatten() {
+        secrets(text).iter().for_each(|secret| task.secret(secret));
+        // As requests have it, it may be encoded otherwise.
+        if let Ok(address) = Address::parse(text.trim(), "url") {
+            let encoded = secrets(address.as_str());
+            encoded.iter().for_each(|secret| task.secret(secret));
+        }
+    }
+}
+
 impl Source {
-    /// The source that the options name; `None` when they name none.
+    /// The source that the options name; `None` when they name none. `client` reaches the node, which
+    /// is asked for the name of what only it can reach.
     ///
     /// # Errors
     /// When a file cannot be read, a release, an asset or a checksum not be found.
-    pub async fn resolve(options: &Options, deadline: &Deadline) -> Result<Option<Self>, Failure> {
+    pub async fn resolve(
+        options: &Options,
+        client: &Client,
+        task: &Task,
+        deadline: &Deadline,
+    ) -> Result<Option<Self>, Failure> {
+        let given = options
+            .checksum
+            .as_deref()
+            .map(checksum::given)
+            .transpose()?;
         let mut source = match (&options.src, &options.url, &options.github_release) {
             (Some(src), ..) => Self::file(src.clone())?,
-            (None, Some(url), _) => Self {
-                name: url_file_name(url),
-                origin: Origin::Url {
-                    public: url.clone(),
-                    private: None,
-                },
-                size: None,
-                sha256: None,
-            },
-            (None, None, Some(wanted)) => release(wanted, deadline).await?,
+            (None, Some(url), _) => Self::address(Address::parse(url, "url")?),
+            (None, None, Some(wanted)) => release::find(wanted, deadline).await?,
             (None, None, None) => return Ok(None),
         };
-        let given = match options.checksum()? {
+        let mut asked = None;
+        if options.name.is_none() && !is_image_name(&source.name) && source.url().is_some() {
+            let facts = source
+                .ask(options, client, deadline)
+                .await
+                .unwrap_or_default();
+            if let Some(name) = facts.names().find(|name| is_image_name(name)) {
+                source.name.clone_from(name);
+            }
+            asked = Some(facts);
+        }
+        options.iso_name(&source.name)?;
+        source.refuse_packed_for_node(options)?;
+        let clear_text = source.url().filter(|url| url.is_clear_text());
+        match &given {
+            None if source.checksum.is_none() => {
+                if let Some(url) = clear_text {
+                    task.warn(format!(
+                        "url: {} is not encrypted, and no checksum is given: whoever is on its way can replace the image; set checksum, or use https",
+                        url.shown()
+                    ));
+                }
+                return Ok(Some(source));
+            }
             None => return Ok(Some(source)),
-            Some(Checksum::Sha256(digits)) => digits,
-            Some(Checksum::Sums(url)) => listed(&url, &source.name, deadline).await?,
+            Some(Given::Published(_, sums)) => {
+                let sums = Address::parse(sums, "checksum")?;
+                if clear_text.is_some() && sums.is_clear_text() {
+                    task.warn(format!(
+                        "checksum: {} is not encrypted, as the image is not: whoever is on their way can replace both; use https, or give the checksum itself",
+                        sums.shown()
+                    ));
+                }
+            }
+            Some(Given::Digest(_)) => {}
+        }
+        let (digest, of) = match given {
+            Some(Given::Published(prefer, sums)) => {
+                let sums = Address::parse(&sums, "checksum")?;
+                source.published(&sums, prefer, asked, deadline).await?
+            }
+            Some(Given::Digest(digest)) => (digest, None),
+            None => return Ok(Some(source)),
         };
-        if let Some(told) = source.sha256.filter(|told| *told != given) {
+        if let Some(told) = &source.checksum
+            && told.algorithm == digest.algorithm
+            && *told != digest
+        {
             return Err(Failure::new(
                 "checksum_mismatch",
                 format!(
-                    "the release says that {} has SHA-256 {told}, checksum says {given}",
+                    "checksum mismatch: the release says that {} has {told}, checksum says {digest}",
                     source.name
                 ),
             )
             .object(source.name)
             .hint("one of the two was tampered with, or is of another release"));
         }
-        source.sha256 = Some(given);
+        source.checksum = Some(digest);
+        source.checksum_of = of;
         Ok(Some(source))
     }
 
@@ -86,7 +157,7 @@ impl Source {
             false => Err(std::io::Error::other("it is not a regular file")),
         });
         let meta = meta.map_err(|e| {
-            Failure::new("file", format!("cannot read src {}: {e}", path.display()))
+            Failure::new("file", format!("src: cannot read {}: {e}", path.display()))
                 .object(path.display().to_string())
         })?;
         Ok(Self {
@@ -97,12 +168,26 @@ impl Source {
                 .into_owned(),
             origin: Origin::File(path),
             size: Some(meta.len()),
-            sha256: None,
+            checksum: None,
+            checksum_of: None,
         })
     }
 
+    fn address(address: Address) -> Self {
+        Self {
+            name: address.image_name().unwrap_or_else(|| address.last_part()),
+            origin: Origin::Url {
+                public: address,
+                private: None,
+            },
+            size: None,
+            checksum: None,
+            checksum_of: None,
+        }
+    }
+
     /// The address from which a node can download it.
-    pub fn url(&self) -> Option<&str> {
+    pub fn url(&self) -> Option<&Address> {
         match &self.origin {
             Origin::File(_) => None,
             Origin::Url { public, .. } => Some(public),
@@ -123,7 +208,7 @@ impl Source {
                     accept: Some(BYTES),
                 },
             )),
-            Origin::Url { public, .. } => Some((public, With::default())),
+            Origin::Url { public, .. } => Some((public.as_str(), With::default())),
         }
     }
 
@@ -131,217 +216,166 @@ impl Source {
     pub fn shown(&self) -> String {
         match &self.origin {
             Origin::File(path) => path.display().to_string(),
-            Origin::Url { public, .. } => shown(public),
-        }
-    }
-}
-
-/// The checksum of `name` in the file of checksums at `url`.
-async fn listed(url: &str, name: &str, deadline: &Deadline) -> Result<String, Failure> {
-    let text = Fetch::new()?.text(url, With::default(), deadline).await?;
-    sums::find(&text, name).map_err(|what| {
-        Failure::new("checksum", format!("{} cannot be used: {what}", shown(url)))
-            .object(shown(url))
-            .hint("checksum: sha256:URL wants a file of sha256sum or sha256 that names the image")
-    })
-}
-
-#[derive(Debug, Deserialize)]
-struct Release {
-    tag_name: String,
-    assets: Vec<Asset>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Asset {
-    name: String,
-    size: u64,
-    /// `sha256:HEX`; missing on assets that were uploaded before GitHub computed it.
-    #[serde(default)]
-    digest: Option<String>,
-    /// The asset in the API.
-    url: String,
-    browser_download_url: String,
-}
-
-/// Find the one asset.
-async fn release(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source, Failure> {
-    let invalid = |what: String| Failure::new("invalid_option", format!("github_release: {what}"));
-    let part = |text: &str| {
-        !text.is_empty()
-            && text != ".."
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    };
-    if !wanted
-        .repo
-        .split_once('/')
-        .is_some_and(|(owner, name)| part(owner) && part(name))
-    {
-        return Err(invalid(format!("repo '{}' is not OWNER/NAME", wanted.repo)));
-    }
-    let api = wanted.api_url.trim_end_matches('/');
-    let token = wanted
-        .token
-        .as_ref()
-        .map(|token| token.expose().trim())
-        .filter(|token| !token.is_empty());
-    if token.is_some() && !is_private(api) {
-        return Err(invalid(format!(
-            "the token is not sent to {api} in clear text; use https"
-        )));
-    }
-    let place = match wanted.tag.as_str() {
-        "latest" => "latest".to_string(),
-        tag => format!(
-            "tags/{}",
-            percent_encoding::utf8_percent_encode(tag, percent_encoding::NON_ALPHANUMERIC)
-        ),
-    };
-    let url = format!("{api}/repos/{}/releases/{place}", wanted.repo);
-    let with = With {
-        token,
-        accept: Some("application/vnd.github+json"),
-    };
-    let what = format!("release {} of {}", wanted.tag, wanted.repo);
-    let text = answers::text(&url, with, deadline)
-        .await
-        .map_err(|mut failed| {
-            failed.msg = format!("cannot look up {what}: {}", failed.msg);
-            match failed.status {
-                Some(404) => failed.hint(
-                    "there is no such release; drafts and pre-releases are never the latest, and a private repository \
-                     shows itself only with a token (github_release.token or GITHUB_TOKEN)",
-                ),
-                Some(401) => failed.hint("github_release.token (or GITHUB_TOKEN) is not valid there"),
-                _ => failed,
-            }
-        })?;
-    let found: Release = serde_json::from_str(&text).map_err(|e| {
-        Failure::new(
-            "unexpected_answer",
-            format!("{} is no release of GitHub's API: {e}", shown(&url)),
-        )
-        .object(shown(&url))
-    })?;
-    let asset = pick(&found, &wanted.asset, &what)?;
-    let digest = asset.digest.as_deref().and_then(|text| {
-        text.strip_prefix("sha256:")
-            .filter(|digits| sums::is_sha256(digits))
-            .map(str::to_ascii_lowercase)
-    });
-    // The token is for the API's host, whatever the answer says.
-    let private = token
-        .filter(|_| host(&asset.url).is_some() && host(&asset.url) == host(api))
-        .map(|token| (asset.url.clone(), token.to_string()));
-    Ok(Source {
-        name: asset.name.clone(),
-        origin: Origin::Url {
-            public: asset.browser_download_url.clone(),
-            private,
-        },
-        size: Some(asset.size),
-        sha256: digest,
-    })
-}
-
-/// The one asset whose name fits.
-fn pick<'a>(release: &'a Release, pattern: &str, what: &str) -> Result<&'a Asset, Failure> {
-    let fitting: Vec<_> = release
-        .assets
-        .iter()
-        .filter(|asset| glob::matches(pattern, &asset.name))
-        .collect();
-    let names = |assets: &[&Asset]| {
-        let names: Vec<_> = assets.iter().map(|asset| asset.name.as_str()).collect();
-        names.join(", ")
-    };
-    let tag = &release.tag_name;
-    match fitting.as_slice() {
-        [one] => Ok(one),
-        [] => Err(Failure::new(
-            "not_found",
-            format!(
-                "{what} ({tag}) has no asset like {pattern}; it has: {}",
-                names(&release.assets.iter().collect::<Vec<_>>())
-            ),
-        )),
-        several => Err(Failure::new(
-            "ambiguous",
-            format!(
-                "{what} ({tag}) has several assets like {pattern}: {}",
-                names(several)
-            ),
-        )
-        .hint("make github_release.asset fit one of them")),
-    }
-}
-
-/// Scheme, host and port.
-fn host(url: &str) -> Option<(String, String, u16)> {
-    let url = reqwest::Url::parse(url).ok()?;
-    Some((
-        url.scheme().to_string(),
-        url.host_str()?.to_string(),
-        url.port_or_known_default()?,
-    ))
-}
-
-/// Whether nobody can listen: TLS, or this machine.
-fn is_private(url: &str) -> bool {
-    host(url).is_some_and(|(scheme, host, _)| {
-        scheme == "https" || matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asset(name: &str) -> Asset {
-        Asset {
-            name: name.into(),
-            size: 1,
-            digest: None,
-            url: String::new(),
-            browser_download_url: String::new(),
+            Origin::Url { public, .. } => public.shown(),
         }
     }
 
-    #[test]
-    fn exactly_one_asset_must_fit() {
-        let release = Release {
-            tag_name: "v1".into(),
-            assets: vec![
-                asset("a-x86_64.iso"),
-                asset("a-aarch64.iso"),
-                asset("a.sha256"),
-            ],
+    /// How its name says that it is compressed.
+    pub fn compression(&self) -> Option<Compression> {
+        Compression::of_name(&self.name).1
+    }
+
+    /// What its server says of it, to the controller or, if the node downloads it and the controller
+    /// does not reach it, to the node.
+    ///
+    /// # Errors
+    /// Why nobody gets an answer.
+    pub async fn ask(
+        &self,
+        options: &Options,
+        client: &Client,
+        deadline: &Deadline,
+    ) -> Result<Facts, Failure> {
+        let Some((url, with)) = self.request() else {
+            return Ok(Facts::default());
         };
-        assert_eq!(
-            pick(&release, "*-x86_64.iso", "r").unwrap().name,
-            "a-x86_64.iso"
-        );
-        let many = pick(&release, "*.iso", "r").unwrap_err();
-        assert!(
-            many.kind == "ambiguous" && many.msg.contains("a-aarch64.iso"),
-            "{}",
-            many.msg
-        );
-        let none = pick(&release, "*.img", "r").unwrap_err();
-        assert!(
-            none.kind == "not_found" && none.msg.contains("a.sha256"),
-            "{}",
-            none.msg
-        );
+        match (options.download_by, self.url()) {
+            (DownloadBy::Node, Some(public)) => {
+                let limit = deadline.shorter(GLANCE);
+                let own = Fetch::new()?.download(url, with, &limit).await;
+                let node = state::url_facts(client, &options.node, public, deadline).await;
+                match (own, node) {
+                    (Ok(own), Ok(node)) => Ok(Facts {
+                        size: node.size.or(own.facts.size),
+                        media_type: node.media_type.or(own.facts.media_type),
+                        ..own.facts
+                    }),
+                    (Ok(own), Err(_)) => Ok(own.facts),
+                    (Err(_), Ok(node)) => Ok(node),
+                    (Err(_), Err(failed)) => Err(failed),
+                }
+            }
+            _ => Ok(Fetch::new()?.download(url, with, deadline).await?.facts),
+        }
     }
 
-    #[test]
-    fn tokens_stay_private() {
-        assert!(is_private("https://github.example/api/v3"));
-        assert!(is_private("http://127.0.0.1:8080"));
-        assert!(!is_private("http://github.example"));
-        assert_ne!(host("https://a.example/x"), host("https://a.example:444/x"));
+    /// PVE can unpack what it downloads, but compares the packed file only, and not what is there.
+    fn refuse_packed_for_node(&self, options: &Options) -> Result<(), Failure> {
+        match self.compression() {
+            Some(compression)
+                if options.content_check
+                    && options.download_by == DownloadBy::Node
+                    && self.url().is_some() =>
+            {
+                Err(packed_for_node(&self.shown(), compression))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Its checksum in a file of checksums, and which other file that names.
+    async fn published(
+        &self,
+        sums: &Address,
+        prefer: Algorithm,
+        asked: Option<Facts>,
+        deadline: &Deadline,
+    ) -> Result<(Digest, Option<String>), Failure> {
+        let fetch = Fetch::new()?;
+        let text = fetch.text(sums.as_str(), With::default(), deadline).await?;
+        let path = self.url().map(Address::path).unwrap_or_default();
+        let mut names = Vec::new();
+        let mut add = |name: &str| {
+            let (plain, _) = Compression::of_name(name);
+            for name in [name, plain] {
+                if !name.is_empty() && !names.iter().any(|known| known == name) {
+                    names.push(name.to_string());
+                }
+            }
+        };
+        add(&self.name);
+        asked
+            .iter()
+            .flat_map(Facts::names)
+            .for_each(|name| add(name));
+        // `nixos-1.iso.sha256`, to which `latest.iso.sha256` was redirected.
+        let file = text.file.as_deref().and_then(|file| file.rsplit_once('.'));
+        if let Some((name, _)) = file.filter(|(name, _)| is_image_name(name)) {
+            add(name);
+        }
+        let found = |names: &[String]| {
+            sums::find(
+                &text.text,
+                Wanted {
+                    names,
+                    path: &path,
+                    prefer,
+                },
+            )
+        };
+        let first = found(&names);
+        let found = match (first, self.request()) {
+            (Ok(found), _) => Ok(found),
+            (Err(why), Some((url, with))) if asked.is_none() => {
+                // It may be listed under the name that its server redirects to.
+                let facts = fetch.download(url, with, &deadline.shorter(GLANCE)).await;
+                let facts = facts.map(|download| download.facts).unwrap_or_default();
+                let mut add = |name: &str| names.push(name.to_string());
+                facts.names().for_each(|name| add(name));
+                found(&names).map_err(|_| why)
+            }
+            (Err(why), _) => Err(why),
+        };
+        let shown = sums.shown();
+        match found {
+            Ok(found) => Ok((found.digest, found.only_of)),
+            Err(what) => Err(Failure::new(
+                "checksum",
+                format!("checksum: {shown} cannot be used: {what}"),
+            )
+            .object(shown)
+            .hint("give a file that names the image, as sha256sum or sha256 write it, or the checksum itself")),
+        }
+    }
+}
+
+/// The refusal of a compressed image that a node is to download.
+pub fn packed_for_node(shown: &str, compression: Compression) -> Failure {
+    Failure::new(
+        "not_an_image",
+        format!(
+            "{shown} is compressed ({}), which a download by the node does not unpack",
+            compression.name()
+        ),
+    )
+    .object(shown)
+    .hint("set download_by: controller, which unpacks it on the way, or give the address of the image itself")
+}
+
+/// The failure when content and checksum do not fit.
+pub fn mismatch(source: &Source, wanted: &Digest, got: Option<&Digest>) -> Failure {
+    let shown = source.shown();
+    let got = got.map(|got| format!(", got {got}")).unwrap_or_default();
+    let failure = Failure::new(
+        "checksum_mismatch",
+        format!("checksum mismatch: {shown} is not what checksum says: expected {wanted}{got}"),
+    )
+    .object(shown);
+    source.explain(failure)
+}
+
+impl Source {
+    /// Add to a checksum's failure where the checksum comes from.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        match (&self.checksum_of, failure.kind) {
+            (Some(other), "checksum_mismatch") => failure.hint(format!(
+                "nothing was replaced; the only checksum in the file of checksums is of {other}: give one that names {}",
+                self.name
+            )),
+            (None, "checksum_mismatch") => failure.hint(
+                "nothing was replaced; fetch or build the image again, or correct checksum",
+            ),
+            _ => failure,
+        }
     }
 }

@@ -8,6 +8,9 @@ use pve_client::{Client, Storage, StorageContent, Upid, Vm, Volid};
 use pve_module::doing;
 use serde_json::Value;
 
+use crate::address::Address;
+use crate::fetch::Facts;
+
 /// Check that `storage` of `node` can be used for ISOs now, in words better than those that PVE
 /// has after the transfer.
 pub async fn usable_storage(
@@ -24,7 +27,10 @@ pub async fn usable_storage(
         let names: Vec<_> = nodes.iter().map(|known| known.node.as_str()).collect();
         return Err(Failure::new(
             "not_found",
-            format!("there is no node {node}; there are: {}", names.join(", ")),
+            format!(
+                "node: {node} does not exist (available: {})",
+                names.join(", ")
+            ),
         )
         .object(node));
     }
@@ -101,6 +107,33 @@ pub async fn find(
     let list = isos(client, node, &volid.storage, deadline).await?;
     let wanted = volid.to_string();
     Ok(list.into_iter().find(|volume| volume.volid == wanted))
+}
+
+/// What the node gets to know of a file on a server.
+///
+/// # Errors
+/// The node's: it may not reach the server, or the caller may not ask.
+pub async fn url_facts(
+    client: &Client,
+    node: &str,
+    url: &Address,
+    deadline: &Deadline,
+) -> Result<Facts, Failure> {
+    let query = [("url", url.as_str().to_string())];
+    let path = format!("/nodes/{node}/query-url-metadata");
+    let data = client
+        .get(&path, &query, deadline)
+        .await
+        .map_err(doing(format!("have node {node} look at {}", url.shown())))?;
+    let text = |key: &str| data.get(key).and_then(Value::as_str).map(str::to_string);
+    Ok(Facts {
+        size: data
+            .get("size")
+            .and_then(|size| size.as_u64().or_else(|| size.as_str()?.parse().ok())),
+        disposition: text("filename"),
+        media_type: text("mimetype"),
+        ..Facts::default()
+    })
 }
 
 /// A VM with the volumes that its drives name.

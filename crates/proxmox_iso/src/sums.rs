@@ -1,97 +1,510 @@
-//! Files of checksums, as `sha256sum` (GNU), `shasum --tag` and BSD's `sha256` write them.
+//! Files of checksums as they are published: by `sha256sum` and its kin (GNU), `shasum --tag`, BSD's
+//! `sha256`, `openssl dgst` and `gpg --print-md`, with one bare checksum, with comments, and signed
+//! in clear text (the signature is not verified).
 
-/// The SHA-256 of `name` in the text of such a file, in lower-case hex. A file that holds nothing
-/// but one checksum is of whatever it lies beside.
+use crate::checksum::{Algorithm, Digest};
+
+/// Algorithms that are named in such files beside those of [`Algorithm`].
+const OTHERS: &[&str] = &[
+    "md5",
+    "sha1",
+    "sha224",
+    "sha512224",
+    "sha512256",
+    "sha3",
+    "blake",
+    "b2sum",
+    "whirlpool",
+    "rmd160",
+    "ripemd",
+    "crc",
+    "streebog",
+    "sm3",
+    "tiger",
+    "skein",
+];
+
+/// One checksum in such a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    digest: Digest,
+    /// The file it is of; empty when it stands alone.
+    file: String,
+}
+
+/// A checksum that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The checksum.
+    pub digest: Digest,
+    /// The other file that the line names, if the checksum was taken because it is the only one.
+    pub only_of: Option<String>,
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The names that the image goes by.
+    pub names: &'a [String],
+    /// The path of its address, which tells `a/x.iso` and `b/x.iso` apart.
+    pub path: &'a str,
+    /// The algorithm to prefer.
+    pub prefer: Algorithm,
+}
+
+/// The checksum of an image in the text of such a file. A file with a single checksum is of whatever
+/// it lies beside: what it is compared with tells.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub fn find(text: &str, name: &str) -> Result<String, String> {
-    let mut found: Vec<String> = Vec::new();
-    let mut names = 0;
-    for line in text.lines().map(str::trim_end) {
-        let Some((digits, file)) = parse(line) else {
-            continue;
-        };
-        names += 1;
-        if file.rsplit(['/', '\\']).next() == Some(name) && !found.contains(&digits) {
-            found.push(digits);
-        }
-    }
-    match found.len() {
-        1 => Ok(found.swap_remove(0)),
-        0 => match text.trim() {
-            alone if names == 0 && is_sha256(alone) => Ok(alone.to_ascii_lowercase()),
-            _ => Err(format!(
-                "it has no SHA-256 of {name} ({names} of other files)"
-            )),
-        },
-        _ => Err(format!("it has several checksums of {name}")),
-    }
-}
-
-/// Checksum and file name of one line.
-fn parse(line: &str) -> Option<(String, &str)> {
-    let (digits, file) = match line.strip_prefix("SHA256 (") {
-        Some(rest) => {
-            let (file, digits) = rest.rsplit_once(") = ")?;
-            (digits, file)
-        }
-        None => {
-            // GNU marks names with escaped characters by a leading backslash.
-            let line = line.strip_prefix('\\').unwrap_or(line);
-            let (digits, file) = line.split_once(' ')?;
-            let file = file.trim_start();
-            (digits, file.strip_prefix('*').unwrap_or(file))
+pub fn find(text: &str, wanted: Wanted<'_>) -> Result<Found, String> {
+    let (entries, others) = entries(text);
+    let named: Vec<&Entry> = entries
+        .iter()
+        .filter(|entry| wanted.names.iter().any(|name| base(&entry.file) == name))
+        .collect();
+    // The longest path that the address ends in.
+    let fits = |entry: &&&Entry| {
+        let file = entry.file.trim_start_matches("./").trim_start_matches('/');
+        match wanted.path == file || wanted.path.ends_with(&format!("/{file}")) {
+            true => file.len(),
+            false => 0,
         }
     };
-    is_sha256(digits).then(|| (digits.to_ascii_lowercase(), file))
+    let best = named.iter().map(|entry| fits(&entry)).max().unwrap_or(0);
+    let candidates: Vec<&Entry> = named
+        .into_iter()
+        .filter(|entry| fits(&entry) == best)
+        .collect();
+    let first = wanted.names.first().map_or("the image", String::as_str);
+    if !candidates.is_empty() {
+        let digest = choose(&candidates, wanted.prefer)
+            .ok_or_else(|| format!("it has several checksums of {first}"))?;
+        return Ok(Found {
+            digest,
+            only_of: None,
+        });
+    }
+    let mut files: Vec<&str> = entries.iter().map(|entry| entry.file.as_str()).collect();
+    files.dedup();
+    if let [file] = files.as_slice() {
+        let all: Vec<&Entry> = entries.iter().collect();
+        if let Some(digest) = choose(&all, wanted.prefer) {
+            let only_of = Some(file.to_string()).filter(|file| !file.is_empty());
+            return Ok(Found { digest, only_of });
+        }
+    }
+    let start = text.trim_start().to_ascii_lowercase();
+    Err(match entries.len() {
+        _ if start.starts_with("<!doctype") || start.starts_with("<html") => {
+            "it is an HTML page".into()
+        }
+        0 if others > 0 => "its checksums are neither SHA-256, SHA-384 nor SHA-512".into(),
+        0 => "it has no checksum".into(),
+        count => format!("it has no checksum of {first} ({count} of other files)"),
+    })
 }
 
-/// Whether it is 64 hex digits.
-pub fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+/// The preferred checksum, else the strongest; `None` when there are several of one algorithm.
+fn choose(entries: &[&Entry], prefer: Algorithm) -> Option<Digest> {
+    let order = [prefer].into_iter().chain(Algorithm::ALL.into_iter().rev());
+    for algorithm in order {
+        let mut of_it = entries
+            .iter()
+            .map(|entry| &entry.digest)
+            .filter(|digest| digest.algorithm == algorithm);
+        if let Some(first) = of_it.next() {
+            return of_it.all(|other| other == first).then(|| first.clone());
+        }
+    }
+    None
+}
+
+fn base(file: &str) -> &str {
+    file.rsplit(['/', '\\']).next().unwrap_or(file)
+}
+
+/// The checksums in the text, and how many lines have some of other algorithms.
+fn entries(text: &str) -> (Vec<Entry>, usize) {
+    let text = text
+        .trim_start_matches('\u{feff}')
+        .replace("\r\n", "\n")
+        .replace('\r', "\n");
+    let (mut found, mut others) = (Vec::new(), 0);
+    // The algorithm of the lines below a comment such as `# SHA512 HASH`.
+    let mut section = Section::Any;
+    let (mut signed_head, mut signature) = (false, false);
+    let lines: Vec<String> = joined(&text);
+    for line in lines.iter().map(|line| line.trim()) {
+        match line {
+            "-----BEGIN PGP SIGNED MESSAGE-----" => signed_head = true,
+            "-----BEGIN PGP SIGNATURE-----" => signature = true,
+            "-----END PGP SIGNATURE-----" => signature = false,
+            "" => signed_head = false,
+            _ if signed_head || signature => {}
+            _ => {
+                // Lines of a signed text that begin with a dash have `- ` before it.
+                let line = line.strip_prefix("- ").unwrap_or(line);
+                if let Some(comment) = line.strip_prefix(['#', ';']) {
+                    section = Section::of(comment, section);
+                    continue;
+                }
+                match parse(line, section) {
+                    Some(Line::Entry(entry)) => found.push(entry),
+                    Some(Line::Other) => others += 1,
+                    None => {}
+                }
+            }
+        }
+    }
+    (found, others)
+}
+
+/// Lines, with those joined that `gpg --print-md` breaks: `NAME: 01234567 89ABCDEF` and indented ones.
+fn joined(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let groups = |text: &str| {
+            !text.trim().is_empty()
+                && text.split_whitespace().all(|group| {
+                    matches!(group.len(), 2 | 4 | 8) && group.bytes().all(|b| b.is_ascii_hexdigit())
+                })
+        };
+        match lines.last_mut() {
+            Some(last)
+                if line.starts_with([' ', '\t'])
+                    && groups(line)
+                    && (last.contains(": ") || last.ends_with(':')) =>
+            {
+                last.push(' ');
+                last.push_str(line.trim());
+            }
+            _ => lines.push(line.to_string()),
+        }
+    }
+    lines
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Any,
+    Of(Algorithm),
+    Other,
+}
+
+impl Section {
+    fn of(comment: &str, before: Self) -> Self {
+        let words: Vec<String> = comment
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+            .map(str::to_ascii_lowercase)
+            .filter(|word| !word.is_empty())
+            .collect();
+        // A heading is short; other comments say what they like.
+        if words.len() > 3 {
+            return before;
+        }
+        let name = words.iter().find_map(|word| kind(word));
+        name.unwrap_or(before)
+    }
+}
+
+/// The algorithm that a word names.
+fn kind(word: &str) -> Option<Section> {
+    let plain: String = word.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let plain = plain.to_ascii_lowercase();
+    let plain = plain
+        .strip_suffix("sums")
+        .or(plain.strip_suffix("sum"))
+        .unwrap_or(&plain);
+    if let Some(algorithm) = Algorithm::named(word).or_else(|| Algorithm::named(plain)) {
+        return Some(Section::Of(algorithm));
+    }
+    OTHERS
+        .iter()
+        .any(|other| plain.starts_with(other))
+        .then_some(Section::Other)
+}
+
+enum Line {
+    Entry(Entry),
+    /// A checksum that cannot be used.
+    Other,
+}
+
+/// One line.
+fn parse(line: &str, section: Section) -> Option<Line> {
+    // GNU marks names with escaped characters by a leading backslash.
+    let (line, escaped) = match line.strip_prefix('\\') {
+        Some(rest) => (rest, true),
+        None => (line, false),
+    };
+    let name = |file: &str| match escaped {
+        true => unescape(file),
+        false => file.to_string(),
+    };
+    if let Some((tag, file, digits)) = tagged(line) {
+        let algorithm = match kind(tag)? {
+            Section::Of(algorithm) => algorithm,
+            _ => return Some(Line::Other),
+        };
+        let digest = Digest::new(algorithm, digits)?;
+        return Some(Line::Entry(Entry {
+            digest,
+            file: name(file),
+        }));
+    }
+    let entry = |digits: &str, file: &str| -> Option<Line> {
+        if !digits.bytes().all(|b| b.is_ascii_hexdigit()) || digits.len() < 32 {
+            return None;
+        }
+        let digest = match section {
+            Section::Other => None,
+            Section::Of(algorithm) if algorithm.fits(digits) => Digest::new(algorithm, digits),
+            _ => Algorithm::of_digits(digits).and_then(|algorithm| Digest::new(algorithm, digits)),
+        };
+        Some(match digest {
+            // `-` is what came from a pipe.
+            Some(digest) => Line::Entry(Entry {
+                digest,
+                file: if file == "-" {
+                    String::new()
+                } else {
+                    name(file)
+                },
+            }),
+            None => Line::Other,
+        })
+    };
+    if let Some((digits, file)) = line.split_once([' ', '\t']) {
+        let file = file.trim();
+        let file = file.strip_prefix('*').unwrap_or(file);
+        if let Some(found) = entry(digits, file) {
+            return Some(found);
+        }
+    } else {
+        // `sha256:HEX`, or the checksum alone.
+        return match line.split_once(':') {
+            Some((tag, digits)) => match kind(tag)? {
+                Section::Of(algorithm) => Digest::new(algorithm, digits).map(|digest| {
+                    Line::Entry(Entry {
+                        digest,
+                        file: String::new(),
+                    })
+                }),
+                _ => Some(Line::Other),
+            },
+            None => entry(line, ""),
+        };
+    }
+    // The name first: `NAME: 01234567 89ABCDEF ...`, `NAME HEX`, `sha256: HEX`, `HASH = HEX`.
+    let (file, digits) = match line.split_once(": ") {
+        Some((file, groups)) => (file, groups.split_whitespace().collect::<String>()),
+        None => {
+            let (file, digits) = line.rsplit_once([' ', '\t'])?;
+            (file.trim_end().trim_end_matches('='), digits.to_string())
+        }
+    };
+    let file = file.trim();
+    match kind(file).filter(|_| !file.contains('.')) {
+        Some(Section::Of(algorithm)) => {
+            let digest = Digest::new(algorithm, &digits)?;
+            Some(Line::Entry(Entry {
+                digest,
+                file: String::new(),
+            }))
+        }
+        Some(_) => Some(Line::Other),
+        None => entry(&digits, file),
+    }
+}
+
+/// `SHA256 (NAME) = HEX` of BSD, `SHA256(NAME)= HEX` and `SHA2-256(NAME)= HEX` of OpenSSL.
+fn tagged(line: &str) -> Option<(&str, &str, &str)> {
+    let (tag, rest) = line.split_once('(')?;
+    let tag = tag.trim_end();
+    kind(tag).filter(|_| !tag.contains([' ', '\t', '.']))?;
+    let (file, digits) = rest.rsplit_once(')')?;
+    let digits = digits.trim_start().strip_prefix('=')?.trim();
+    Some((tag, file, digits))
+}
+
+fn unescape(file: &str) -> String {
+    let mut plain = String::with_capacity(file.len());
+    let mut chars = file.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('n') => plain.push('\n'),
+                Some('r') => plain.push('\r'),
+                Some(other) => plain.push(other),
+                None => plain.push('\\'),
+            },
+            c => plain.push(c),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn look(text: &str, name: &str) -> Result<String, String> {
+        let names = [name.to_string()];
+        let wanted = Wanted {
+            names: &names,
+            path: &format!("/iso/amd64/{name}"),
+            prefer: Algorithm::Sha256,
+        };
+        find(text, wanted).map(|found| found.digest.to_string())
+    }
 
     #[test]
-    fn all_formats() {
+    fn every_published_form() {
         let (a, b) = ("ab".repeat(32), "CD".repeat(32));
-        let gnu = format!("{a}  ./other.iso\n{b} *dir/x.iso\r\n");
-        assert_eq!(find(&gnu, "x.iso").unwrap(), b.to_lowercase());
-        assert_eq!(find(&gnu, "other.iso").unwrap(), a);
-        let bsd = format!(
-            "# made today\nMD5 (x.iso) = 00\nSHA256 (a (1).iso) = {b}\nSHA256 (x.iso) = {a}\n"
-        );
-        assert_eq!(find(&bsd, "x.iso").unwrap(), a);
-        assert_eq!(find(&bsd, "a (1).iso").unwrap(), b.to_lowercase());
-        let signed = format!(
-            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{a}  x.iso\n-----BEGIN PGP SIGNATURE-----\n"
-        );
-        assert_eq!(find(&signed, "x.iso").unwrap(), a);
-        assert_eq!(find(&format!("{a}\n"), "x.iso").unwrap(), a);
+        let (big, other) = ("ef".repeat(64), "0".repeat(64));
+        let grouped = "ABABABAB ".repeat(8);
+        let (is_a, is_big) = (format!("sha256:{a}"), format!("sha512:{big}"));
+        for text in [
+            format!("{other}  other.iso\n{a}  x.iso\n"),
+            format!("{other} *other.iso\r\n{a} *x.iso\r\n"),
+            format!("{other}\tother.iso\n{a}\tx.iso\n"),
+            format!("\u{feff}{}  x.iso", a.to_uppercase()),
+            format!("# made today by me, with care\n{a}  ./x.iso\n{other}  ./other.iso\n"),
+            format!("{a}  dir\\x.iso\n{other} y\n"),
+            format!("{a}  /srv/iso/x.iso\n{other}  y\n"),
+            format!(
+                "MD5 (x.iso) = {}\nSHA1 (x.iso) = {}\nSHA256 (y.iso) = {b}\nSHA256 (x.iso) = {a}\n",
+                "0".repeat(32),
+                "0".repeat(40)
+            ),
+            format!("SHA256(x.iso)= {a}\nSHA2-256(y.iso)= {b}\n"),
+            format!("SHA2-256(x.iso)= {a}\n"),
+            format!("x.iso: {grouped}\n"),
+            format!(
+                "x.iso:\n{:>7}{}\n{:>7}{}\n",
+                "",
+                "ABABABAB ".repeat(4),
+                "",
+                "ABABABAB ".repeat(4)
+            ),
+            format!("x.iso {a}\ny.iso {b}\n"),
+            format!("{a}\n"),
+            format!("{a}\r\n"),
+            format!("  {a}  "),
+            format!("{a}  -\n"),
+            format!("{a} *-"),
+            format!("sha256:{a}\n"),
+            format!("SHA256: {a}\n"),
+            format!("sha256 = {a}\n"),
+            // One checksum, of whatever it lies beside.
+            format!("{a}  nixos-minimal-25.05.812345.abcdef012345-x86_64-linux.iso\n"),
+            format!(
+                "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{a}  x.iso\n{b}  y.iso\n-----BEGIN PGP SIGNATURE-----\n\n{b}\n-----END PGP SIGNATURE-----\n"
+            ),
+            format!(
+                "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n# x.iso: 1 bytes\nSHA256 (x.iso) = {a}\n- - trailing\n"
+            ),
+            // The image's own directory, of several.
+            format!("{b}  ./i386/x.iso\n{a}  ./amd64/x.iso\n"),
+            // Both algorithms: the one asked for.
+            format!("SHA512 (x.iso) = {big}\nSHA256 (x.iso) = {a}\n"),
+        ] {
+            assert_eq!(look(&text, "x.iso").as_ref(), Ok(&is_a), "{text}");
+        }
+        for text in [
+            format!("{big}  x.iso\n{}  y.iso\n", "1".repeat(128)),
+            format!(
+                "SHA512 (x.iso) = {big}\nSHA1 (x.iso) = {}\n",
+                "0".repeat(40)
+            ),
+            // Gentoo's DIGESTS: BLAKE2B has as many digits.
+            format!(
+                "# BLAKE2B HASH\n{}  x.iso\n# SHA512 HASH\n{big}  x.iso\n",
+                "1".repeat(128)
+            ),
+        ] {
+            assert_eq!(look(&text, "x.iso").as_ref(), Ok(&is_big), "{text}");
+        }
+        // Names that GNU escapes.
+        let odd = format!("\\{a}  a\\\\b\\nc.iso\n{b}  y.iso\n");
+        let (found, _) = entries(&odd);
+        assert_eq!(found[0].file, "a\\b\nc.iso");
+        let spaces = format!("SHA256 (a (1).iso) = {a}\nSHA256 (x.iso) = {b}\n");
+        assert_eq!(look(&spaces, "a (1).iso"), Ok(is_a));
     }
 
     #[test]
     fn what_is_not_there_is_an_error() {
-        let a = "ab".repeat(32);
-        assert!(
-            find(&format!("{a}  y.iso\n"), "x.iso")
-                .unwrap_err()
-                .contains("x.iso")
-        );
-        assert!(find(&format!("{a}  y-x.iso\n"), "x.iso").is_err());
-        assert!(
-            find(
-                &format!("{a}  x.iso\n{}  x.iso\n", "cd".repeat(32)),
-                "x.iso"
-            )
-            .is_err()
-        );
-        assert!(find("<html>", "x.iso").is_err());
-        // SHA-512 is not SHA-256.
-        assert!(find(&format!("{a}{a}  x.iso\n"), "x.iso").is_err());
+        let (a, b) = ("ab".repeat(32), "cd".repeat(32));
+        for (text, expected) in [
+            (
+                format!("{a}  y.iso\n{b}  z.iso\n"),
+                "no checksum of x.iso (2 of other files)",
+            ),
+            (
+                format!("{a}  y-x.iso\n{b}  x.iso.sig\n"),
+                "no checksum of x.iso",
+            ),
+            (
+                format!("{a}  x.iso\n{b}  x.iso\n"),
+                "several checksums of x.iso",
+            ),
+            (format!("{a}\n{b}\n"), "no checksum of x.iso"),
+            (
+                "<!DOCTYPE html><title>Log in</title>".into(),
+                "an HTML page",
+            ),
+            (String::new(), "no checksum"),
+            (
+                format!("MD5 (x.iso) = {}\n", "0".repeat(32)),
+                "neither SHA-256",
+            ),
+            (format!("{}  x.iso\n", "0".repeat(40)), "neither SHA-256"),
+            (format!("SHA3-256 (x.iso) = {a}\n"), "neither SHA-256"),
+            (format!("BLAKE2b (x.iso) = {a}{a}\n"), "neither SHA-256"),
+        ] {
+            let error = look(&text, "x.iso").unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    /// One line of each form, and whether its name survives in it.
+    fn line() -> impl Strategy<Value = fn(&str, &str) -> String> {
+        proptest::sample::select(vec![
+            (|hex: &str, name: &str| format!("{hex}  {name}")) as fn(&str, &str) -> String,
+            |hex, name| format!("{hex} *{name}"),
+            |hex, name| format!("{}\t{name}", hex.to_uppercase()),
+            |hex, name| format!("{hex}  ./dir/{name}\r"),
+            |hex, name| format!("SHA256 ({name}) = {hex}"),
+            |hex, name| format!("SHA2-256({name})= {hex}"),
+            |hex, name| format!("{name}: {}", hex.to_uppercase()),
+        ])
+    }
+
+    proptest! {
+        /// In a file of any forms, with or without comments and a signature, each name has its own.
+        #[test]
+        fn each_name_has_its_own(forms in proptest::collection::vec((line(), any::<[u8; 32]>()), 2..8), signed: bool, comment in "[a-z ]{0,20}") {
+            let mut text = String::new();
+            if signed {
+                text += "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n";
+            }
+            text += &format!("# {comment} of these five files\n");
+            for (at, (form, bytes)) in forms.iter().enumerate() {
+                text += &form(&hex::encode(bytes), &format!("nixos {at}.iso"));
+                text.push('\n');
+            }
+            for (at, (_, bytes)) in forms.iter().enumerate() {
+                prop_assert_eq!(look(&text, &format!("nixos {at}.iso")), Ok(format!("sha256:{}", hex::encode(bytes))), "{}", text);
+            }
+            prop_assert!(look(&text, "other.iso").is_err());
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(.|\n){0,400}") {
+            let _ = look(&text, "x.iso");
+        }
     }
 }

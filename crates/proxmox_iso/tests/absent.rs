@@ -12,7 +12,7 @@ async fn what_a_vm_uses_is_not_deleted() {
     for name in ["nixos-1.iso", "nixos-2.iso", "nixos-3.iso", "other.iso"] {
         assert_changed(
             &world
-                .run(json!({"src": world.file(name, name.as_bytes())}))
+                .run(json!({"src": world.iso(name, name.as_bytes())}))
                 .await,
             true,
         );
@@ -56,21 +56,21 @@ async fn what_a_vm_uses_is_not_deleted() {
 async fn what_a_running_vm_uses_is_not_replaced() {
     let world = World::new();
     assert_changed(
-        &world.run(json!({"src": world.file("x.iso", b"old")})).await,
+        &world.run(json!({"src": world.iso("x.iso", b"old")})).await,
         true,
     );
     world.vm(101, "x.iso", true).await;
-    let replace = json!({"src": world.file("x.iso", b"new content"), "force": true});
+    let replace = json!({"src": world.iso("x.iso", b"new content"), "force": true});
     let refused = world.run(replace.clone()).await;
     assert_failed(&refused, "in_use", &["VM 101", "running", "another name"]);
-    assert_eq!(std::fs::read(world.stored("x.iso")).unwrap(), b"old");
+    assert_eq!(std::fs::read(world.stored("x.iso")).unwrap(), iso(b"old"));
     world
         .task("/nodes/pve/qemu/101/status/stop", &Params::new())
         .await;
     assert_changed(&world.run(replace).await, true);
     assert_eq!(
         std::fs::read(world.stored("x.iso")).unwrap(),
-        b"new content"
+        iso(b"new content")
     );
 }
 
@@ -78,7 +78,7 @@ async fn what_a_running_vm_uses_is_not_replaced() {
 async fn who_may_not_see_vms_is_told_so() {
     let world = World::new();
     assert_changed(
-        &world.run(json!({"src": world.file("x.iso", b"x")})).await,
+        &world.run(json!({"src": world.iso("x.iso", b"x")})).await,
         true,
     );
     world.grant(

@@ -23,9 +23,9 @@ async fn run(world: &World, commands: &str, options: Value) -> Value {
 async fn the_documented_roles_are_enough() {
     let world = World::new();
     let url = serve(b"content").await;
-    let upload = json!({"src": world.file("x.iso", b"content")});
+    let upload = json!({"src": world.iso("x.iso", b"content")});
     assert_changed(&run(&world, &documented(&[UPLOADS]), upload).await, true);
-    let passed = json!({"url": url, "checksum": sha256(b"content"), "name": "p.iso", "download_by": "controller"});
+    let passed = json!({"url": url, "checksum": sha256(&iso(b"content")), "name": "p.iso", "download_by": "controller"});
     assert_changed(&run(&world, "", passed).await, true);
     assert_changed(
         &run(&world, &documented(&[DOWNLOADS]), json!({"url": url})).await,
@@ -40,7 +40,7 @@ async fn the_documented_roles_are_enough() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_one_of_them_the_error_grants_it() {
-    let upload = |world: &World| json!({"src": world.file("x.iso", b"content")});
+    let upload = |world: &World| json!({"src": world.iso("x.iso", b"content")});
     for (missing, place) in [
         ("Datastore.AllocateTemplate", "/storage/local"),
         ("Datastore.Audit", "/storage/local"),

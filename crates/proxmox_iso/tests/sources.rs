@@ -7,10 +7,12 @@ use std::time::Duration;
 use common::*;
 use serde_json::{Value, json};
 
+/// An ISO image; one of at least 40,000 bytes has just so many.
 fn content(size: usize) -> Vec<u8> {
-    (0..size as u32)
+    let bytes: Vec<u8> = (0..size as u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect()
+        .collect();
+    iso(&bytes)
 }
 
 fn controller(more: Value) -> Value {
@@ -78,7 +80,12 @@ async fn without_a_checksum_the_node_compares_what_arrived() {
     // It was hashed as it passed, and PVE compared that with the file.
     assert_eq!(first["checksum"], sha256(&body));
     assert_eq!(world.count("POST", "/download-url"), 1);
-    assert!(first.get("warnings").is_none(), "{first}");
+    let warnings = first["warnings"].to_string();
+    assert!(
+        warnings.contains("is not encrypted, and no checksum is given")
+            && !warnings.contains("compared"),
+        "{first}"
+    );
     assert_changed(&world.run(controller(json!({"url": url}))).await, false);
     // Who may not ask the node for that is told what the content rests on.
     world.grant(
@@ -196,7 +203,10 @@ async fn checksums_are_looked_up_in_files_of_checksums() {
         )),
     );
     let bsd = web.put("/bsd", Page::new(format!("SHA256 (nixos-1.iso) = {hex}\n")));
-    let without = web.put("/without", Page::new(format!("{hex}  nixos-2.iso\n")));
+    let without = web.put(
+        "/without",
+        Page::new(format!("{hex}  nixos-2.iso\n{hex}  nixos-3.iso\n")),
+    );
     let task = |sums: &str| json!({"url": url, "checksum": format!("sha256:{sums}")});
     let first = world.run(task(&gnu)).await;
     assert_changed(&first, true);
@@ -205,10 +215,10 @@ async fn checksums_are_looked_up_in_files_of_checksums() {
     assert_failed(
         &world.run(task(&without)).await,
         "checksum",
-        &["no SHA-256 of nixos-1.iso"],
+        &["no checksum of nixos-1.iso (2 of other files)"],
     );
     // For a local file too.
-    let src = world.file("nixos-1.iso", b"something else");
+    let src = world.iso("nixos-1.iso", b"something else");
     let wrong = world
         .run(json!({"src": src, "name": "z.iso", "checksum": format!("sha256:{gnu}")}))
         .await;
@@ -273,7 +283,7 @@ async fn a_release_that_is_not_what_its_digest_says_is_refused() {
     let web = Web::start().await;
     release(
         &web,
-        b"tampered with",
+        &iso(b"tampered with"),
         Some(&sha256(b"what was built")),
         "latest",
     );

@@ -5,10 +5,12 @@ use std::time::Duration;
 use ansible_module::Failure;
 use pve_client::property::PropertyString;
 use pve_client::{Error, Params};
-use pve_module::Lock;
 use pve_module::record::with_record;
+use pve_module::{Lock, Seen};
 use serde_json::{Map, Value};
 
+use crate::find;
+use crate::notes::Notes;
 use crate::plan::Plan;
 use crate::site::{Site, failed};
 use crate::state::State;
@@ -35,6 +37,10 @@ pub struct Creation<'a> {
     pub cluster: &'a str,
     /// What is wanted, for the record in the notes, which names the VMID.
     pub wanted: &'a Wanted,
+    /// The VM's name.
+    pub name: &'a str,
+    /// What other tasks of this controller know of it.
+    pub notes: &'a Notes,
 }
 
 /// What makes the VM.
@@ -93,29 +99,49 @@ pub fn creating(cluster: &str, vmid: u32) -> String {
     format!("creating {cluster} {vmid}")
 }
 
+/// The name of the lock that is held while a VMID is chosen and asked for.
+pub fn turn(cluster: &str) -> String {
+    format!("vmid {cluster}")
+}
+
+/// What became of a creation.
+pub enum Created {
+    /// The VM is there.
+    Made {
+        /// Its ID.
+        vmid: u32,
+        /// Whether this task made it for certain. After a lost answer a clone is recognised by its name only.
+        certain: bool,
+    },
+    /// The VMID that the user gave belongs to something else.
+    Taken(Error),
+}
+
 /// What became of asking for a VM with one VMID.
 enum Asked {
-    /// It is there, and it is ours.
-    Made,
+    /// It is there, and it is ours, for certain or by its name.
+    Made(bool),
     /// The VMID belongs to somebody else.
     Taken(Error),
 }
 
-/// Create the VM and return its VMID.
+/// Create the VM. `turn` is held until PVE has given the VMID away.
 ///
 /// PVE gives no VMID away twice, but its `nextid` is only a hint: of several that ask with one VMID all but one are told
 /// that it exists, and try the next. A VM of ours is recognised by the UUID in its `smbios1`, which every VM has and
 /// which is made here instead of by PVE.
-pub async fn create(site: &Site<'_>, creation: &Creation<'_>) -> Result<u32, Failure> {
+pub async fn create(
+    site: &Site<'_>,
+    creation: &Creation<'_>,
+    turn: Lock,
+) -> Result<Created, Failure> {
     let mut call = Call::of(creation)?;
     let mut tried = None;
+    let mut turn = Some(turn);
     loop {
-        // Held while the VMID is chosen and asked for: parallel tasks of this controller then rarely collide.
-        let turn = match creation.vmid {
-            Some(_) => None,
-            None => {
-                Some(Lock::acquire(&format!("vmid {}", creation.cluster), site.deadline).await?)
-            }
+        let this_turn = match turn.take() {
+            Some(turn) => turn,
+            None => Lock::acquire(&self::turn(creation.cluster), site.deadline).await?,
         };
         let vmid = match creation.vmid {
             Some(vmid) => vmid,
@@ -135,32 +161,34 @@ pub async fn create(site: &Site<'_>, creation: &Creation<'_>) -> Result<u32, Fai
             let notes = with_record(&notes.unwrap_or_default(), Some(&record.to_string()));
             call.params.set("description", notes);
         }
-        let object = format!("VM {vmid}");
         // Tells other tasks of this controller that somebody looks after this VM while it has no name yet.
         let _creating = Lock::acquire(&creating(creation.cluster, vmid), site.deadline).await?;
-        match ask(site, &call, vmid, turn).await? {
-            Asked::Made => return Ok(vmid),
-            Asked::Taken(error) if creation.vmid.is_some() => {
-                return Err(failed("create", &object, error)
-                    .hint("the VMID belongs to a container, or to a VM that the token may not see; choose another"));
+        let (notes, name) = (creation.notes, creation.name);
+        notes.asks(site, vmid, name).await?;
+        match ask(site, &call, vmid, this_turn).await? {
+            Asked::Made(certain) => {
+                notes.made(site, vmid, creation.node, name).await?;
+                return Ok(Created::Made { vmid, certain });
             }
-            Asked::Taken(_) => tried = Some(vmid),
+            Asked::Taken(error) => {
+                notes.forget(site, name).await?;
+                if creation.vmid.is_some() {
+                    return Ok(Created::Taken(error));
+                }
+                tried = Some(vmid);
+            }
         }
     }
 }
 
 /// Ask for the VM. When the answer is lost it is asked for again with the same VMID: PVE makes at most one VM of a VMID,
 /// so a second request cannot make a second VM, and is told if the first one came through.
-async fn ask(
-    site: &Site<'_>,
-    call: &Call<'_>,
-    vmid: u32,
-    turn: Option<Lock>,
-) -> Result<Asked, Failure> {
+async fn ask(site: &Site<'_>, call: &Call<'_>, vmid: u32, turn: Lock) -> Result<Asked, Failure> {
     let object = format!("VM {vmid}");
     site.says("create", &object);
-    let mut turn = turn;
+    let mut turn = Some(turn);
     let mut unsure = false;
+    let by_uuid = matches!(call.mark, Mark::Uuid(_));
     loop {
         let error = match site
             .client
@@ -176,7 +204,7 @@ async fn ask(
                     .task(&upid, site.deadline, site.watches("create", &object))
                     .await
                 {
-                    Ok(_) => return Ok(Asked::Made),
+                    Ok(_) => return Ok(Asked::Made(true)),
                     Err(error) => error,
                 }
             }
@@ -186,7 +214,7 @@ async fn ask(
             // Ours, if an earlier request came through without an answer.
             let ours = unsure && is_ours(site, call, vmid).await? == Some(true);
             return Ok(if ours {
-                Asked::Made
+                Asked::Made(by_uuid)
             } else {
                 Asked::Taken(error)
             });
@@ -196,7 +224,7 @@ async fn ask(
         }
         unsure = true;
         match is_ours(site, call, vmid).await? {
-            Some(true) => return Ok(Asked::Made),
+            Some(true) => return Ok(Asked::Made(by_uuid)),
             Some(false) => return Ok(Asked::Taken(error)),
             None => {}
         }
@@ -206,12 +234,21 @@ async fn ask(
 /// Whether the VM is there and has our mark; nothing if it does not appear.
 async fn is_ours(site: &Site<'_>, call: &Call<'_>, vmid: u32) -> Result<Option<bool>, Failure> {
     let object = format!("VM {vmid}");
-    let mut missing = 0;
+    let (mut missing, mut locked) = (0, 0);
     loop {
         match config(site, call, vmid).await {
             // While PVE works on it there is a lock and nothing else.
-            Ok(Some(config)) if config.contains_key("lock") => {}
-            Ok(Some(config)) => {
+            Ok(Some((node, config))) if config.contains_key("lock") => {
+                locked += 1;
+                if locked % LOOKS == 0 {
+                    let lock = config
+                        .get("lock")
+                        .and_then(text::scalar)
+                        .unwrap_or_default();
+                    refuse_if_cut_off(site, node, vmid, &lock).await?;
+                }
+            }
+            Ok(Some((_, config))) => {
                 let text = |key: &str| {
                     let value = config.get(key).and_then(text::scalar);
                     value.unwrap_or_default()
@@ -241,11 +278,11 @@ async fn is_ours(site: &Site<'_>, call: &Call<'_>, vmid: u32) -> Result<Option<b
 }
 
 /// The VM's configuration, if it is on one of the nodes.
-async fn config(
+async fn config<'a>(
     site: &Site<'_>,
-    call: &Call<'_>,
+    call: &Call<'a>,
     vmid: u32,
-) -> Result<Option<Map<String, Value>>, Error> {
+) -> Result<Option<(&'a str, Map<String, Value>)>, Error> {
     for node in &call.nodes {
         match site
             .client
@@ -253,10 +290,27 @@ async fn config(
             .await
         {
             Err(error) if error.not_found() => {}
-            other => return other.map(Some),
+            other => return other.map(|config| Some((*node, config))),
         }
     }
     Ok(None)
+}
+
+/// Refuse to wait for a VM that PVE has stopped to make: pvedaemon was killed after it wrote the lock.
+async fn refuse_if_cut_off(
+    site: &Site<'_>,
+    node: &str,
+    vmid: u32,
+    lock: &str,
+) -> Result<(), Failure> {
+    let entry = serde_json::json!({"vmid": vmid, "lock": lock});
+    for seen in pve_module::seen_on(node, vec![entry])? {
+        let seen: Seen = seen;
+        if find::is_in_the_making(&seen) && !find::await_making(site, &seen).await? {
+            return Err(find::cut_off(node, vmid, lock));
+        }
+    }
+    Ok(())
 }
 
 fn is_taken(error: &Error) -> bool {

@@ -6,7 +6,8 @@ use pve_client::property::{self, PropertyString};
 use serde_json::Value;
 
 use crate::size::{self, Fit};
-use crate::{limits, text};
+use crate::text;
+use crate::{device, limits};
 
 /// What is in a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,8 +206,7 @@ impl Drive {
                 (_, Value::Null) => continue,
                 // YAML reads `discard: on` as true.
                 ("discard", Value::Bool(on)) => String::from(if *on { "on" } else { "ignore" }),
-                (_, value) => text::scalar(value)
-                    .ok_or_else(|| format!("{name} is a text, number or boolean, not {value}"))?,
+                (_, value) => device::part(name, value)?,
             };
             match name.as_str() {
                 "media" => media = Some(value),
@@ -290,6 +290,15 @@ impl Drive {
         }
         let (source, new_size) =
             source(&file, media.as_deref(), fields.contains_key("import-from"))?;
+        if let (Source::New { .. }, Some(bytes), Some(text)) =
+            (&source, new_size, written_size.as_deref())
+            && property::parse_size(text) != Some(bytes)
+        {
+            return Err(format!(
+                "{file} allocates {}, and size={text} says otherwise; give the size once",
+                property::format_size(bytes)
+            ));
+        }
         let size = match (&source, new_size) {
             (Source::New { .. }, size) => size.or(bytes),
             (Source::Volume(_), _) => {
@@ -391,6 +400,13 @@ impl Drive {
     }
 
     fn against_disk(&self, key: &str, have: &Drive, volid: &str) -> Difference {
+        let is = format_of(volid);
+        if let Some(want) = self.options.get("format").filter(|want| *want != is) {
+            return Difference::Refused(format!(
+                "{key}: the disk is {is} and not {want}, and PVE changes a format only when it moves a disk to another storage \
+                 (qm disk move ... --format {want}); describe it with format: {is}, or leave format out"
+            ));
+        }
         let grow = match (self.size, have.size) {
             (Some(want), Some(bytes)) => match size::fit(want, bytes) {
                 Fit::Same => None,
@@ -435,10 +451,29 @@ impl Drive {
     }
 }
 
-/// The value of an option, or what its absence means.
-fn meaning<'a>(options: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+/// The value of an option in one spelling, or what its absence means.
+fn meaning(options: &BTreeMap<String, String>, name: &str) -> Option<String> {
     let default = || DEFAULTS.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
-    options.get(name).map(String::as_str).or_else(default)
+    let value = options.get(name).map(String::as_str).or_else(default)?;
+    let is_rate = ["bps", "iops", "mbps"]
+        .iter()
+        .any(|stem| name.starts_with(stem));
+    Some(match (name, value.parse::<f64>()) {
+        ("wwn", _) => value.to_ascii_lowercase(),
+        // No limit.
+        (_, Ok(0.0)) if is_rate => return None,
+        (_, Ok(number)) if is_rate => number.to_string(),
+        _ => value.to_owned(),
+    })
+}
+
+/// The format of a volume: the end of its name, where the storage has files, else raw.
+fn format_of(volid: &str) -> &str {
+    let file = volid.rsplit('/').next().unwrap_or(volid);
+    match file.rsplit_once('.') {
+        Some((_, end)) if ["qcow2", "vmdk", "qcow", "qed", "cow", "cloop"].contains(&end) => end,
+        _ => "raw",
+    }
 }
 
 /// What the first field of a drive says, and the size in it.
@@ -469,10 +504,11 @@ fn source(file: &str, media: Option<&str>, imports: bool) -> Result<(Source, Opt
         Ok((Source::CloudInit(storage.into()), None))
     } else if media == Some("cdrom") || name.starts_with("iso/") {
         Ok((Source::Iso(file.into()), None))
-    } else if size::parse(name).is_some() {
+    } else if let Some(bytes) = size::with_unit(name) {
         Err(format!(
-            "'{file}': PVE allocates GiB and wants the number alone, for example {storage}:{}",
-            name.trim_end_matches(|c: char| c.is_ascii_alphabetic())
+            "'{file}': PVE's text takes a number of GiB; write {storage}:{}, or a dict, which takes units: {{storage: {storage}, size: {}}}",
+            size::gib(bytes),
+            property::format_size(bytes)
         ))
     } else {
         Ok((Source::Volume(file.into()), None))
@@ -548,7 +584,25 @@ mod tests {
     #[test]
     fn mistakes_are_explained() {
         for (value, part) in [
-            (json!("zfs:32G"), "zfs:32"),
+            (json!("zfs:32G"), "write zfs:32, "),
+            (
+                json!("zfs:512M"),
+                "write zfs:0.5, or a dict, which takes units: {storage: zfs, size: 512M}",
+            ),
+            (json!("zfs:1T"), "write zfs:1024, "),
+            (json!("zfs:10GB"), "write zfs:10, "),
+            (json!("zfs:2 GiB"), "write zfs:2, "),
+            (json!("zfs:524288k"), "write zfs:0.5, "),
+            (json!("zfs:32,size=64G"), "give the size once"),
+            (
+                json!({"storage": "zfs", "size": 1, "serial": "a,ssd=1"}),
+                "serial: ",
+            ),
+            (json!({"storage": "zfs:1,ssd=1", "size": 1}), "storage: "),
+            (
+                json!({"storage": "zfs", "size": 1, "cache": {"a": 1}}),
+                "cache: expected text",
+            ),
             (json!("32"), "storage:GiB"),
             (json!({"storage": "zfs"}), "needs a size"),
             (json!({"storage": "zfs", "size": "big"}), "'big' is no size"),
@@ -574,7 +628,12 @@ mod tests {
         let have = |options: &str| format!("{disk}{options},size=32G");
         for (want, have, expected) in [
             ("local:32", have(""), Difference::None),
-            ("local:32,format=qcow2", have(""), Difference::None),
+            ("local:32,format=raw", have(""), Difference::None),
+            (
+                "local:32,mbps=10.0,wwn=0xAB",
+                have(",mbps=10,wwn=0xab"),
+                Difference::None,
+            ),
             (
                 "local:32,discard=ignore,backup=1,ssd=no",
                 have(""),
@@ -636,6 +695,21 @@ mod tests {
         let disk = "local:101/vm-101-disk-0.raw,size=32G";
         for (want, have, part) in [
             ("local:16", disk, "never shrunk"),
+            (
+                "local:32,format=qcow2",
+                disk,
+                "the disk is raw and not qcow2",
+            ),
+            (
+                "zfs:32,format=qcow2",
+                "zfs:vm-101-disk-0,size=32G",
+                "the disk is raw and not qcow2",
+            ),
+            (
+                "local:32,format=raw",
+                "local:101/vm-101-disk-0.qcow2,size=32G",
+                "the disk is qcow2 and not raw",
+            ),
             ("zfs:32", "/dev/sdb", "on no storage"),
             ("local:101/vm-101-disk-7.raw", disk, "never replaced"),
             ("local:iso/a.iso,media=cdrom", disk, "there is a disk"),

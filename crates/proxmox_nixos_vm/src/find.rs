@@ -1,5 +1,6 @@
 //! Which VM is meant.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ansible_module::Failure;
@@ -12,6 +13,8 @@ use crate::site::{Site, failed};
 
 /// The pause between two looks at VMs that are being created.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often a VM that is locked by its making must be found without a task before nothing more is expected of it.
+const CUT_OFF_LOOKS: u32 = 6;
 
 /// The VM that `vmid` and `name` mean, if there is one.
 ///
@@ -92,39 +95,74 @@ pub async fn may_look(site: &Site<'_>) -> Result<(), Failure> {
     .hint("give the user, and its token, VM.Audit on /vms or on a pool (pveum acl modify)"))
 }
 
-/// Wait for the VMs that PVE still creates though the task that asked for them is gone (it was killed): they have no name
-/// until then, so the one that is looked for may be among them. Returns whether there were any.
-pub async fn await_orphans(
-    site: &Site<'_>,
-    inventory: &Inventory,
-    cluster: &str,
-) -> Result<bool, Failure> {
-    let mut waited = false;
-    for seen in inventory.vms.iter().filter(|seen| is_in_the_making(seen)) {
-        let vmid = seen.vm.vmid;
-        let at_once = Deadline::after(Duration::ZERO);
-        if Lock::acquire(&create::creating(cluster, vmid), &at_once)
-            .await
-            .is_err()
-        {
-            continue; // its task lives, and is not ours
+/// The VMs that PVE makes at the moment.
+pub fn in_the_making(inventory: &Inventory) -> BTreeSet<u32> {
+    let making = inventory.vms.iter().filter(|seen| is_in_the_making(seen));
+    making.map(|seen| seen.vm.vmid).collect()
+}
+
+/// Whether no task of this controller looks after the making of this VM: the task that asked for it was killed, or is another
+/// controller's.
+pub async fn is_orphan(cluster: &str, vmid: u32) -> bool {
+    let at_once = Deadline::after(Duration::ZERO);
+    let lock = Lock::acquire(&create::creating(cluster, vmid), &at_once).await;
+    lock.is_ok()
+}
+
+/// Wait while PVE makes the VM. Returns whether it is done; if not, its making was cut off and will not go on.
+pub async fn await_making(site: &Site<'_>, seen: &Seen) -> Result<bool, Failure> {
+    created(site, seen).await?;
+    // PVE writes the lock a moment before it begins the task.
+    for _ in 0..CUT_OFF_LOOKS {
+        let config = site
+            .client
+            .vm_config(&seen.node, seen.vm.vmid, false, site.deadline);
+        match config.await {
+            Ok(config)
+                if config
+                    .get("lock")
+                    .and_then(Value::as_str)
+                    .is_some_and(is_making) => {}
+            Ok(_) => return Ok(true),
+            Err(error) if error.not_found() => return Ok(true),
+            Err(error) => return Err(failed("read", &format!("VM {}", seen.vm.vmid), error)),
         }
-        waited |= created(site, seen).await?;
+        if created(site, seen).await? || !site.deadline.sleep(LOOK).await {
+            return Ok(true);
+        }
     }
-    Ok(waited)
+    Ok(false)
+}
+
+/// A VM whose making was cut off: pvedaemon, or its task, was killed in the middle of it.
+pub fn cut_off(node: &str, vmid: u32, lock: &str) -> Failure {
+    let object = format!("VM {vmid}");
+    let msg = format!(
+        "{object} on {node} is incomplete: it has the lock '{lock}', but no task of PVE works on it"
+    );
+    Failure::new("cut_off", msg).object(object).hint(format!(
+        "remove what is left of it on node {node}: qm unlock {vmid} && qm destroy {vmid}"
+    ))
 }
 
 /// Wait for the VM with this VMID if PVE still creates it. Returns whether it did.
+///
+/// # Errors
+/// Kind `cut_off` when it never will be complete; otherwise the API's.
 pub async fn await_creation(
     site: &Site<'_>,
     inventory: &Inventory,
     vmid: Option<u32>,
 ) -> Result<bool, Failure> {
     let is = |seen: &&Seen| Some(seen.vm.vmid) == vmid && is_in_the_making(seen);
-    match inventory.vms.iter().find(is) {
-        Some(seen) => created(site, seen).await,
-        None => Ok(false),
+    let Some(seen) = inventory.vms.iter().find(is) else {
+        return Ok(false);
+    };
+    if await_making(site, seen).await? {
+        return Ok(true);
     }
+    let lock = seen.vm.lock.as_deref().unwrap_or_default();
+    Err(cut_off(&seen.node, seen.vm.vmid, lock))
 }
 
 /// Wait while a task of PVE's creates the VM. Returns whether one did.
@@ -146,12 +184,16 @@ async fn created(site: &Site<'_>, seen: &Seen) -> Result<bool, Failure> {
 }
 
 /// Whether the lock of the VM says that it is being created or is the clone in the making.
-fn is_in_the_making(seen: &Seen) -> bool {
-    matches!(seen.vm.lock.as_deref(), Some("create" | "clone"))
+pub fn is_in_the_making(seen: &Seen) -> bool {
+    seen.vm.lock.as_deref().is_some_and(is_making)
+}
+
+fn is_making(lock: &str) -> bool {
+    matches!(lock, "create" | "clone")
 }
 
 /// Whether a task of PVE's makes the VM. Its lock alone says nothing: a worker that was killed leaves it for ever.
-async fn is_creating(site: &Site<'_>, seen: &Seen) -> Result<bool, Failure> {
+pub async fn is_creating(site: &Site<'_>, seen: &Seen) -> Result<bool, Failure> {
     let (client, vmid) = (site.client, seen.vm.vmid);
     let object = format!("VM {vmid}");
     let path = format!("/nodes/{}/tasks", seen.node);

@@ -84,6 +84,7 @@ proptest! {
     ) {
         let raw: Map<String, Value> = raw.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let state = State {
+            made_here: false,
             vmid: 101,
             node: "pve".into(),
             config: state::config(&raw),

@@ -1,7 +1,7 @@
 //! What PVE is known to refuse, said before anything is asked of it, so that check mode says it too. Only what its API schema
 //! has had for years: anything else that PVE refuses is its own answer, of kind `invalid_parameter`.
 
-use crate::text;
+use crate::{schema, text};
 
 /// How many devices of a kind a VM can have.
 const DEVICES: [(&str, u32); 8] = [
@@ -44,15 +44,28 @@ pub fn value(name: &str, value: &str) -> Result<(), String> {
     if value.parse::<u64>().is_ok_and(|number| number < least) {
         return Err(format!("{name} is {value}; {least} is the least"));
     }
+    schema::choice(name, value)?;
+    if is_structure(name, value) {
+        return Err(format!(
+            "{name}: expected text, not a dict or a list (got {value})"
+        ));
+    }
     match name {
-        "bios" if !["", "seabios", "ovmf"].contains(&value) => {
-            Err(format!("bios is '{value}', which is none of seabios, ovmf"))
-        }
         "description" if value.chars().count() > DESCRIPTION => Err(format!(
             "description has {} characters; {DESCRIPTION} is the most",
             value.chars().count()
         )),
         _ => Ok(()),
+    }
+}
+
+/// Whether the value is what Ansible made of a dict or a list, where text was expected.
+fn is_structure(name: &str, value: &str) -> bool {
+    let within = |open: &str, close: char| value.starts_with(open) && value.ends_with(close);
+    match name {
+        // Notes may begin with a bracket; only Python writes these.
+        "description" | "args" => within("{'", '}') || within("['", ']'),
+        _ => within("{", '}') || within("[", ']'),
     }
 }
 
@@ -120,6 +133,8 @@ mod tests {
             ("balloon", "0"),
             ("bios", "ovmf"),
             ("bios", ""),
+            ("description", "[x] done"),
+            ("description", "{\"a\": 1}"),
             ("description", &"ü".repeat(DESCRIPTION)),
         ] {
             value(name, text).unwrap();
@@ -140,6 +155,9 @@ mod tests {
             ("cores", "0", "1 is the least"),
             ("memory", "15", "16 is the least"),
             ("bios", "uefi", "seabios, ovmf"),
+            ("cpu", "{'cputype': 'host'}", "cpu: expected text"),
+            ("agent", "[1]", "agent: expected text"),
+            ("description", "['a']", "description: expected text"),
             (
                 "description",
                 &"x".repeat(DESCRIPTION + 1),

@@ -5,18 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use pve_client::property::{self, PropertyString};
 
 /// Options whose absence from a VM's configuration means this value (PVE's schema).
-const DEFAULTS: [(&str, &str); 28] = [
+const DEFAULTS: [(&str, &str); 32] = [
     ("acpi", "1"),
     ("agent", "0"),
     ("allow-ksm", "1"),
+    ("arch", "x86_64"),
     ("autostart", "0"),
     ("bios", "seabios"),
+    ("ciupgrade", "1"),
     ("cores", "1"),
+    ("cpu", "kvm64"),
     ("cpulimit", "0"),
     ("freeze", "0"),
     ("hotplug", "network,disk,usb"),
     ("keephugepages", "0"),
     ("kvm", "1"),
+    ("machine", "pc"),
     ("memory", "512"),
     ("migrate_downtime", "0.1"),
     ("migrate_speed", "0"),
@@ -201,8 +205,63 @@ fn properties(name: &str) -> Option<&'static Parts> {
         })
 }
 
+/// The parts by PVE's own names.
+fn without_aliases(name: &str, mut parts: PropertyString) -> PropertyString {
+    if name == "agent" {
+        for alias in ["freeze-fs-on-backup", "guest-fsfreeze"] {
+            if let Some(value) = parts.remove(alias) {
+                parts.set("freeze-fs", value);
+            }
+        }
+    }
+    parts
+}
+
+/// Whether two values of a part of the option `name` mean the same.
+fn same_value(name: &str, key: &str, a: &str, b: &str) -> bool {
+    let set = |text: &str, item: fn(&str) -> String| -> BTreeSet<String> {
+        text.split(';').map(|part| item(part.trim())).collect()
+    };
+    let both = |item: fn(&str) -> String| set(a, item) == set(b, item);
+    let hex = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        text.strip_prefix("0x").unwrap_or(&text).to_owned()
+    };
+    match (name, key) {
+        ("cpu", "flags") => both(str::to_owned),
+        ("hostpci*", "host") => both(pci_address),
+        ("hostpci*", key) if key.ends_with("-id") => hex(a) == hex(b),
+        ("usb*", "host") => {
+            let device = |text: &str| text.split(':').map(hex).collect::<Vec<_>>();
+            device(a) == device(b)
+        }
+        ("numa*", "cpus" | "hostnodes") => both(str::to_owned),
+        ("smbios1", "uuid") => a.eq_ignore_ascii_case(b),
+        _ => property::same_value(key, a, b) || number(a).is_some() && number(a) == number(b),
+    }
+}
+
+/// A PCI address in one spelling: with its domain, in lower case.
+fn pci_address(text: &str) -> String {
+    let text = text.to_ascii_lowercase();
+    match text.matches(':').count() {
+        1 => format!("0000:{text}"),
+        _ => text,
+    }
+}
+
+/// The type in the option `machine`.
+pub fn machine_type(text: &str) -> String {
+    let parts = PropertyString::parse(text, Some("type"));
+    let kind = parts
+        .ok()
+        .and_then(|parts| parts.get("type").map(str::to_owned));
+    kind.unwrap_or_default()
+}
+
 fn same_parts((name, default_key, defaults): &Parts, want: &str, have: &str) -> bool {
-    let parse = |text| PropertyString::parse(text, *default_key);
+    let parse =
+        |text| PropertyString::parse(text, *default_key).map(|parts| without_aliases(name, parts));
     let (Ok(want), Ok(have)) = (parse(want), parse(have)) else {
         return false;
     };
@@ -221,7 +280,7 @@ fn same_parts((name, default_key, defaults): &Parts, want: &str, have: &str) -> 
         .map(|(key, _)| key.to_owned());
     keys.into_iter().collect::<BTreeSet<_>>().iter().all(|key| {
         match (value(&want, key), value(&have, key)) {
-            (Some(a), Some(b)) => property::same_value(key, &a, &b),
+            (Some(a), Some(b)) => same_value(name, key, &a, &b),
             // PVE makes up the UUID; a description without one leaves it.
             (None, Some(_)) => *name == "smbios1" && key == "uuid",
             _ => false,
@@ -243,6 +302,44 @@ mod tests {
             ("boot", "order=", Some(" ")),
             ("cores", "1", None),
             ("cpu", "host", Some("cputype=host")),
+            (
+                "cpu",
+                "host,flags=+pcid;+aes",
+                Some("host,flags=+aes;+pcid"),
+            ),
+            (
+                "cpu",
+                "flags=+aes,cputype=host,hidden=0",
+                Some("host,flags=+aes"),
+            ),
+            ("cpu", "kvm64", None),
+            (
+                "hostpci0",
+                "0000:01:00.0,pcie=on",
+                Some("host=01:00.0,pcie=1"),
+            ),
+            ("hostpci0", "01:00.1;01:00.0", Some("01:00.0;01:00.1")),
+            (
+                "hostpci0",
+                "0A:00,vendor-id=0x10DE",
+                Some("0a:00,vendor-id=0x10de"),
+            ),
+            ("usb0", "host=0x1A2B:3c4d", Some("1a2b:3C4D")),
+            ("usb0", "spice,usb3=no", Some("SPICE")),
+            (
+                "numa0",
+                "cpus=0;1,memory=512",
+                Some("cpus=1;0,memory=512.0"),
+            ),
+            ("machine", "pc", None),
+            ("machine", "type=q35", Some("q35")),
+            ("agent", "1,guest-fsfreeze=0", Some("1,freeze-fs=0")),
+            (
+                "smbios1",
+                "uuid=6CFF0931-1cb7-4535-800e-09aaaede1e6d",
+                Some("uuid=6cff0931-1cb7-4535-800e-09aaaede1e6d"),
+            ),
+            ("arch", "x86_64", None),
             ("cpulimit", "2", Some("2.0")),
             ("description", "a\nb", Some("a\nb\n")),
             ("description", "", None),
@@ -281,6 +378,9 @@ mod tests {
             ("boot", "order=scsi0;ide2", Some("order=ide2;scsi0")),
             ("boot", "order=scsi0", Some("cdn")),
             ("cpu", "host", None),
+            ("cpu", "host,flags=+aes", Some("host,flags=-aes")),
+            ("hostpci0", "01:00.0", Some("01:00.1")),
+            ("hostpci0", "01:00.0", Some("0001:01:00.0")),
             ("cpu", "host", Some("host,flags=+aes")),
             ("memory", "2048", Some("1024")),
             ("name", "a", Some("A")),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ansible_module::Failure;
 use pve_client::{Error, Params};
+use pve_module::Inventory;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -277,8 +278,9 @@ pub async fn await_task(
 
 /// The node that the VM is on now: of this PVE's list of the whole cluster knows at once.
 async fn whereabouts(site: &Site<'_>, vmid: u32) -> Result<Option<String>, Failure> {
-    let seen = pve_module::glance(site.client, Some(vmid), None, site.deadline).await?;
-    Ok(seen.map(|seen| seen.node))
+    let listed = Inventory::list(site.client, site.deadline).await?;
+    let seen = listed.certain(Some(vmid), None);
+    Ok(seen.map(|seen| seen.node.clone()))
 }
 
 #[cfg(test)]
@@ -288,6 +290,7 @@ mod tests {
 
     fn vm(config: &[(&str, &str)], status: &str) -> State {
         State {
+            made_here: false,
             vmid: 101,
             node: "a".into(),
             config: config

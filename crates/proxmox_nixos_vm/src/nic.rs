@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pve_client::property::{self, PropertyString};
 use serde_json::Value;
 
-use crate::{limits, text};
+use crate::{device, limits, text};
 
 /// A network card, described or existing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +72,7 @@ impl Nic {
                 let known: Vec<&str> = OPTIONS.into_iter().chain(MODELS).collect();
                 for (name, value) in map.iter().filter(|(_, v)| !v.is_null()) {
                     limits::key(name, &known).map_err(|e| format!("{key}: {e}"))?;
-                    let value = text::scalar(value).ok_or_else(|| {
-                        format!("{key}: {name} is a text, number or boolean, not {value}")
-                    })?;
+                    let value = device::part(name, value).map_err(|e| format!("{key}: {e}"))?;
                     fields.insert(name.clone(), value);
                 }
                 fields
@@ -152,6 +150,17 @@ impl Nic {
         parts.to_string()
     }
 
+    /// Whether both mean the same card: spelling and the order of VLANs make no difference.
+    pub fn same(&self, other: &Nic) -> bool {
+        let meant = |nic: &Nic| -> BTreeMap<String, String> {
+            let options = nic.options.iter();
+            options
+                .map(|(key, value)| (key.clone(), meaning(key, value)))
+                .collect()
+        };
+        self.model == other.model && self.mac == other.mac && meant(self) == meant(other)
+    }
+
     /// This description with the MAC address of the card that is there, unless it names one itself:
     /// PVE makes up a new address for every text without one.
     pub fn keeping_mac(&self, have: &Nic) -> Nic {
@@ -159,6 +168,23 @@ impl Nic {
             mac: self.mac.clone().or_else(|| have.mac.clone()),
             ..self.clone()
         }
+    }
+}
+
+/// A value in one spelling.
+fn meaning(key: &str, value: &str) -> String {
+    match key {
+        "trunks" => {
+            let mut vlans: Vec<&str> = value.split(';').map(str::trim).collect();
+            vlans.sort_unstable();
+            vlans.dedup();
+            vlans.join(";")
+        }
+        "tag" | "mtu" | "queues" | "rate" => match value.parse::<f64>() {
+            Ok(number) => number.to_string(),
+            Err(_) => value.to_owned(),
+        },
+        _ => value.to_owned(),
     }
 }
 
@@ -194,6 +220,15 @@ mod tests {
     }
 
     #[test]
+    fn vlans_are_a_list_or_a_text() {
+        let list = nic(json!({"bridge": "vmbr0", "trunks": [10, 20]}));
+        assert_eq!(list.to_text(), "virtio,bridge=vmbr0,trunks=10;20");
+        assert!(list.same(&nic(json!("virtio,bridge=vmbr0,trunks=20;10"))));
+        assert!(!list.same(&nic(json!("virtio,bridge=vmbr0,trunks=20"))));
+        assert!(nic(json!("virtio,rate=1.0")).same(&nic(json!("virtio,rate=1"))));
+    }
+
+    #[test]
     fn the_address_is_kept() {
         let have = nic(json!("virtio=BC:24:11:00:00:01,bridge=vmbr0"));
         let want = nic(json!("virtio,bridge=vmbr0"));
@@ -209,7 +244,13 @@ mod tests {
                 json!("nope,bridge=vmbr0"),
                 "the model nope is none of PVE's",
             ),
-            (json!({"bridge": ["a"]}), "bridge is a text"),
+            (json!({"bridge": [["a"]]}), "bridge: expected text"),
+            (
+                json!({"bridge": "vmbr0", "trunks": "10,20"}),
+                "trunks: \"10,20\" contains",
+            ),
+            (json!({"bridge": "vmbr0,firewall=0"}), "bridge: "),
+            (json!({"bridge": {"a": 1}}), "bridge: expected text"),
             (json!(7), "a text or a dict"),
         ] {
             let error = Nic::parse("net0", &value).unwrap_err();

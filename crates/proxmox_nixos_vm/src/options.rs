@@ -136,7 +136,7 @@ pub struct Options {
     pub agent: Option<String>,
 
     /// Serial ports, for example V({serial0: socket}).
-    pub serial: Option<BTreeMap<String, String>>,
+    pub serial: Option<BTreeMap<String, Value>>,
 
     /// The display, for example V(std) or V(serial0).
     pub vga: Option<String>,
@@ -150,11 +150,12 @@ pub struct Options {
     /// A source of random numbers for the guest, for example V(source=/dev/urandom).
     pub rng0: Option<String>,
 
-    /// Host PCI devices, for example V({hostpci0: "mapping=gpu,pcie=1"}).
-    pub hostpci: Option<BTreeMap<String, String>>,
+    /// Host PCI devices. Each is PVE's text, such as V(mapping=gpu,pcie=1), or a dict such as V({mapping: gpu, pcie: true}).
+    /// A mapping (Datacenter, Resource Mappings) needs the privilege Mapping.Use; anything else only V(root@pam) may set.
+    pub hostpci: Option<BTreeMap<String, Value>>,
 
-    /// USB devices, for example V({usb0: "mapping=key"}).
-    pub usb: Option<BTreeMap<String, String>>,
+    /// USB devices, as O(hostpci): V(mapping=key), V({mapping: key}), or V(spice).
+    pub usb: Option<BTreeMap<String, Value>>,
 
     /// Whether the VM is started with its node.
     pub onboot: Option<bool>,
@@ -196,6 +197,7 @@ pub struct Options {
     /// for a disk, C(iso) for a CD-ROM, C(volume) for an existing volume, and any of PVE's drive options
     /// (C(discard), C(iothread), C(ssd), C(cache), C(backup), C(format), C(import_from), ...).
     /// What an existing disk is described as is what it becomes: a drive option that is not named is PVE's default.
+    /// Its C(format) cannot be changed.
     /// An existing disk is grown if need be, and moved with O(move_disks), but never shrunk, replaced or detached.
     pub scsi: Option<BTreeMap<String, Value>>,
 
@@ -205,12 +207,12 @@ pub struct Options {
     /// SATA drives, V(sata0) to V(sata5), as O(scsi).
     pub sata: Option<BTreeMap<String, Value>>,
 
-    /// IDE drives, V(ide0) to V(ide3), as O(scsi).
+    /// IDE drives, V(ide0) to V(ide3), as O(scsi). A V(q35) machine has V(ide0) and V(ide2) only, an V(aarch64) one none.
     pub ide: Option<BTreeMap<String, Value>>,
 
     /// Network cards, V(net0) to V(net31). Each is PVE's text, such as V(virtio,bridge=vmbr0,firewall=1), or a dict
     /// with C(model) (default V(virtio)), C(bridge), C(macaddr), C(tag), C(firewall), C(mtu), C(queues), C(rate),
-    /// C(link_down), C(trunks). A card keeps its MAC address unless another one is given.
+    /// C(link_down), C(trunks) (a list of VLANs, or V(10;20)). A card keeps its MAC address unless another one is given.
     pub net: Option<BTreeMap<String, Value>>,
 
     /// The EFI variables' disk, as PVE's text or a dict: V({storage: local-zfs, efitype: 4m, pre_enrolled_keys: false}).
@@ -222,13 +224,13 @@ pub struct Options {
     #[schemars(extend("x-ansible" = {"type": "raw"}))]
     pub tpmstate0: Option<Value>,
 
-    /// The boot order, for example V(order=scsi0;ide2). Always set after the drives, because PVE edits it with each
+    /// The boot order, for example V(order=scsi0;ide2). PVE's legacy form (V(cdn), and the option C(bootdisk)) is refused. Always set after the drives, because PVE edits it with each
     /// CD-ROM that is added. Without it a new VM boots from its first disk, then its first ISO, then its first network
     /// card, and an existing VM keeps its order.
     pub boot: Option<String>,
 
     /// Any other option of PVE's VM configuration, for example V({hookscript: "local:snippets/hook.pl"}).
-    /// Null removes the option. The cloud-init secrets C(cipassword) and C(sshkeys) belong to M(cloudinit_drive).
+    /// Null removes the option. Options that PVE does not know are refused. The cloud-init secrets C(cipassword) and C(sshkeys) belong to M(cloudinit_drive).
     pub config: Option<BTreeMap<String, Value>>,
 
     /// Drives to remove, for example V(ide2). A CD-ROM is detached (on a running VM it is ejected first; the empty

@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ansible_module::Failure;
-use pve_module::{Inventory, Lock, Seen};
+use pve_module::{Inventory, Load, Lock, Seen};
 use serde::{Deserialize, Serialize};
 
 use crate::precheck::{self, Needs};
-use crate::site::{Site, failed};
+use crate::site::Site;
 
 /// The VM that a node is chosen for.
 pub struct Newcomer<'a> {
@@ -34,37 +34,29 @@ struct Chosen {
     at: u64,
 }
 
-#[derive(Deserialize)]
-struct Load {
-    node: String,
-    #[serde(default)]
-    mem: u64,
-    #[serde(default)]
-    maxmem: u64,
-}
-
-impl Load {
-    /// Bytes that are neither in use nor promised to a VM that does not take them yet; below zero when more is promised than there
-    /// is. A VM that does not run counts too: otherwise all new VMs, which are made before they are started, would go to one node.
-    fn free(&self, inventory: &Inventory, chosen: &[Chosen]) -> i128 {
-        let promised = |seen: &&Seen| {
-            let (most, now) = (seen.vm.maxmem, seen.vm.mem);
-            i128::from(
-                most.unwrap_or_default()
-                    .saturating_sub(now.unwrap_or_default()),
-            )
-        };
-        let here = inventory.vms.iter();
-        let here = here.filter(|seen| seen.node == self.node && !seen.vm.template);
-        // Which others see is for each to say: their inventories are of other moments.
-        let chosen = chosen.iter().filter(|chosen| {
-            chosen.node == self.node && inventory.by_name(&chosen.name).is_empty()
-        });
-        i128::from(self.maxmem)
-            - i128::from(self.mem)
-            - here.map(|seen| promised(&seen)).sum::<i128>()
-            - chosen.map(|chosen| i128::from(chosen.memory)).sum::<i128>()
-    }
+/// Bytes that are neither in use nor promised to a VM that does not take them yet; below zero when more is promised than there
+/// is. A VM that does not run counts too: otherwise all new VMs, which are made before they are started, would go to one node.
+fn free(load: &Load, inventory: &Inventory, chosen: &[Chosen]) -> i128 {
+    let promised = |seen: &&Seen| {
+        let (most, now) = (seen.vm.maxmem, seen.vm.mem);
+        i128::from(
+            most.unwrap_or_default()
+                .saturating_sub(now.unwrap_or_default()),
+        )
+    };
+    let here = inventory.vms.iter();
+    let here = here.filter(|seen| seen.node == load.node && !seen.vm.template);
+    // Which others see is for each to say: their inventories are of other moments. A VM that is very new has no memory in them.
+    let counts = |name: &str| {
+        let there = inventory.by_name(name);
+        there.iter().any(|seen| seen.vm.maxmem.is_some())
+    };
+    let chosen = chosen.iter();
+    let chosen = chosen.filter(|chosen| chosen.node == load.node && !counts(&chosen.name));
+    i128::from(load.maxmem)
+        - i128::from(load.mem)
+        - here.map(|seen| promised(&seen)).sum::<i128>()
+        - chosen.map(|chosen| i128::from(chosen.memory)).sum::<i128>()
 }
 
 /// The node that the user names, or the online node with the most free memory that has what the VM needs.
@@ -80,12 +72,7 @@ pub async fn choose(
         precheck::check(site, node, needs).await?;
         return Ok(node.to_owned());
     }
-    let mut loads: Vec<Load> = site
-        .client
-        .read_as("/nodes", &[], site.deadline)
-        .await
-        .map_err(|e| failed("list the nodes of", "the cluster", e))?;
-    loads.retain(|load| inventory.online.contains(&load.node));
+    let mut loads = inventory.loads.clone();
     let mut unfit = Vec::new();
     while let Some(node) = take(site, inventory, &mut loads, newcomer).await? {
         match precheck::check(site, &node, needs).await {
@@ -133,7 +120,7 @@ async fn take(
         let is_self = chosen.name.eq_ignore_ascii_case(newcomer.name);
         chosen.at.abs_diff(now) < COUNTS && !is_self
     });
-    loads.sort_by_key(|load| Reverse(load.free(inventory, &chosen)));
+    loads.sort_by_key(|load| Reverse(free(load, inventory, &chosen)));
     let node = loads.remove(0).node;
     if !site.task.check_mode {
         chosen.push(Chosen {
@@ -200,13 +187,13 @@ mod tests {
             memory: 3,
             at: 0,
         }];
-        for (node, mem, free) in [("a", 3, -1), ("a", 12, -10), ("b", 1, 9), ("c", 0, 7)] {
+        for (node, mem, expected) in [("a", 3, -1), ("a", 12, -10), ("b", 1, 9), ("c", 0, 7)] {
             let load = Load {
                 node: node.into(),
                 mem,
                 maxmem: 10,
             };
-            assert_eq!(load.free(&inventory, &chosen), free, "{node} {mem}");
+            assert_eq!(free(&load, &inventory, &chosen), expected, "{node} {mem}");
         }
     }
 

@@ -321,7 +321,7 @@ fn nics(plan: &mut Plan, wanted: &Wanted, have: &Config) {
             (None, None, _) => {}
             (None, Some(current), _) => plan.deletes(key, current),
             (Some(want), Some(current), Some(existing))
-                if want.keeping_mac(&existing) == existing =>
+                if want.keeping_mac(&existing).same(&existing) =>
             {
                 plan.shows(key, Some(current), Some(current));
             }

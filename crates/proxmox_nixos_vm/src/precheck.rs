@@ -76,8 +76,10 @@ pub async fn check(site: &Site<'_>, node: &str, needs: &Needs) -> Result<(), Fai
 }
 
 async fn storages(site: &Site<'_>, node: &str, needs: &Needs) -> Result<(), Failure> {
-    let there = site.client.storages(node, None, site.deadline).await;
-    let there = there.map_err(|e| failed("list the storages of node", node, e))?;
+    let wrong = |e| failed("list the storages of node", node, e);
+    let path = format!("/nodes/{node}/storage");
+    let there = site.shared(&path, &[], wrong).await?;
+    let there: Vec<pve_client::Storage> = decoded("storages", there)?;
     for (name, contents) in &needs.storages {
         let Some(storage) = there.iter().find(|storage| storage.storage == *name) else {
             let known: Vec<&str> = there.iter().map(|s| s.storage.as_str()).collect();
@@ -115,11 +117,11 @@ async fn storages(site: &Site<'_>, node: &str, needs: &Needs) -> Result<(), Fail
         }
     }
     for (storage, isos) in &needs.isos {
-        let there = site
-            .client
-            .content(node, storage, Some("iso"), site.deadline)
-            .await;
-        let there = there.map_err(|e| failed("list the ISOs of storage", storage, e))?;
+        let wrong = |e| failed("list the ISOs of storage", storage, e);
+        let path = format!("/nodes/{node}/storage/{storage}/content");
+        let query = [("content", "iso".to_owned())];
+        let there = site.shared(&path, &query, wrong).await?;
+        let there: Vec<pve_client::StorageContent> = decoded("ISOs", there)?;
         if let Some(iso) = isos
             .iter()
             .find(|iso| !there.iter().any(|volume| volume.volid == **iso))
@@ -137,12 +139,18 @@ async fn storages(site: &Site<'_>, node: &str, needs: &Needs) -> Result<(), Fail
     Ok(())
 }
 
+fn decoded<T: serde::de::DeserializeOwned>(what: &str, answer: Value) -> Result<T, Failure> {
+    serde_json::from_value(answer).map_err(|error| {
+        let msg = format!("the list of {what} is not as PVE writes it: {error}");
+        Failure::new("unexpected_answer", msg)
+    })
+}
+
 async fn bridges(site: &Site<'_>, node: &str, needed: &BTreeSet<String>) -> Result<(), Failure> {
     let query = [("type", "any_bridge".to_owned())];
-    let answer = site
-        .client
-        .get(&format!("/nodes/{node}/network"), &query, site.deadline)
-        .await;
+    let wrong = |e| failed("list the bridges of node", node, e);
+    let path = format!("/nodes/{node}/network");
+    let answer = site.shared(&path, &query, wrong).await;
     let names: BTreeSet<String> = match &answer {
         Ok(Value::Array(list)) => list
             .iter()

@@ -41,7 +41,7 @@ pub fn check(plan: &Plan, caller: &str, object: &str) -> Result<(), Failure> {
     );
     Err(Failure::new("root_only", msg)
         .object(names)
-        .hint("use api_user: root@pam with api_password, and api_token_id: '' if a token is given elsewhere, for this task; for PCI and USB devices a mapping (Datacenter, Resource Mappings) needs no root"))
+        .hint("use api_user: root@pam with api_password, and api_token_id: '' if a token is given elsewhere, for this task; a PCI or USB device that is given as mapping=NAME (Datacenter, Resource Mappings) needs the privilege Mapping.Use instead"))
 }
 
 fn is_roots(key: &str, value: &str) -> bool {
@@ -53,9 +53,11 @@ fn is_roots(key: &str, value: &str) -> bool {
     } else if numbered("hostpci") {
         !has("mapping")
     } else if numbered("usb") {
-        let spice = parts
-            .as_ref()
-            .is_ok_and(|parts| parts.get("host") == Some("spice"));
+        let spice = parts.as_ref().is_ok_and(|parts| {
+            parts
+                .get("host")
+                .is_some_and(|host| host.eq_ignore_ascii_case("spice"))
+        });
         !has("mapping") && !spice
     } else if drive::is_key(key) {
         let parts = PropertyString::parse(value, Some("file"));
@@ -87,6 +89,7 @@ mod tests {
             ("hostpci0", "0000:01:00.0,pcie=1", true),
             ("usb0", "host=1234:5678", true),
             ("usb0", "spice", false),
+            ("usb0", "host=SPICE,usb3=1", false),
             ("usb1", "mapping=key", false),
             ("scsi0", "local:0,import-from=/tmp/x.raw", true),
             ("scsi0", "local:0,import-from=local:import/x.raw", false),

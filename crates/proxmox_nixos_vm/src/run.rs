@@ -1,5 +1,6 @@
 //! One task from its options to its result.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ansible_module::{Diff, Failure, Outcome, Task};
@@ -7,18 +8,19 @@ use deadline::Deadline;
 use pve_module::{Inventory, Lock, Seen};
 use serde_json::{Map, Value, json};
 
-use crate::create::{self, Creation, Request};
+use crate::create::{self, Created, Creation, Request};
 use crate::drive;
 use crate::find;
+use crate::notes::{self, Notes, Survey};
 use crate::options::{Options, State as Asked};
 use crate::ownership::Ownership;
 use crate::plan::{self, Plan};
 use crate::precheck::{self, Needs};
-use crate::site::{Site, done, done_if};
+use crate::site::{Site, done, done_if, failed};
 use crate::state::{self, State};
-use crate::vmid::VmidRange;
+use crate::vmid::{self, VmidRange};
 use crate::wanted::Wanted;
-use crate::{agent, clone, destroy, migrate, place, power, rights, template, text, update};
+use crate::{agent, clone, destroy, migrate, place, power, rights, rival, template, text, update};
 
 /// What is done to a VM's power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         deadline: &deadline,
         progress: &progress,
         task: &task,
+        notes: None,
     };
     let job = Job {
         site: &site,
@@ -60,12 +63,16 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         wanted: &wanted,
         range,
     };
-    match options.state {
+    let done = match options.state {
         Asked::Current => job.look().await,
         Asked::Absent => job.remove().await,
         Asked::Present | Asked::Started | Asked::Stopped | Asked::Restarted | Asked::Template => {
             job.converge().await
         }
+    };
+    match done {
+        Err(failure) => Err(pve_module::explained(&client, &deadline, failure).await),
+        done => done,
     }
 }
 
@@ -73,9 +80,48 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
 enum Located {
     /// The VM, as it is now.
     There(State),
-    /// All that there is, and the VM is not among it.
-    Missing(Inventory),
+    /// There is no such VM.
+    Missing,
 }
+
+/// What to go on with after a look at the cluster.
+enum Next {
+    /// The VM, which is there.
+    Settle(State),
+    /// Nothing: the VM would be made so.
+    WouldCreate(Outcome),
+    /// The VM, which was just made by this plan.
+    Created(State, &'static str, Plan),
+    /// Another look: something has changed, or had to be waited for.
+    LookAgain,
+}
+
+/// What is remembered from one look at the cluster to the next.
+struct Looks {
+    /// The nodes that were up at the first look.
+    nodes: Vec<String>,
+    /// VMs that PVE was making then, for whatever task.
+    making: BTreeSet<u32>,
+    /// Those of them that will never be complete.
+    cut_off: BTreeSet<u32>,
+    /// When the last look may have been, at the earliest.
+    since: u64,
+    /// Whether a migration of the VM was waited for.
+    migrated: bool,
+    /// Until when several young VMs of that name are waited for.
+    patience: Deadline,
+}
+
+/// For how long two VMs of one name, of which one is new, are given time to become one: two controllers have made it at once.
+const AMBIGUOUS: Duration = Duration::from_secs(30);
+/// How old the list may be, in milliseconds, in which a VM is looked for before it is made.
+const RECENT: u64 = 2000;
+/// The pause between two looks at the cluster.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often a VMID that is taken is looked for before it is somebody else's.
+const TAKEN_LOOKS: u32 = 6;
+/// How often the VM is made again after it had to give way to one that is gone by now.
+const ATTEMPTS: u32 = 5;
 
 struct Job<'a> {
     site: &'a Site<'a>,
@@ -93,26 +139,30 @@ impl Job<'_> {
 
     /// Find the VM by few requests if that tells it for certain, else by a look at every node.
     async fn locate(&self) -> Result<Located, Failure> {
-        if let Some(vm) = self.at_a_glance().await? {
+        let listed = Inventory::list(self.site.client, self.site.deadline).await?;
+        if let Some(vm) = self.certain(&listed).await? {
             return Ok(Located::There(vm));
         }
-        self.locate_thoroughly().await
+        self.locate_among(listed).await
     }
 
     /// Find the VM by a look at every node.
     async fn locate_thoroughly(&self) -> Result<Located, Failure> {
-        let (inventory, found) = self.find().await?;
-        Ok(match found {
-            Some(seen) => Located::There(State::of(self.site, &seen).await?),
-            None => Located::Missing(inventory),
+        let listed = Inventory::list(self.site.client, self.site.deadline).await?;
+        self.locate_among(listed).await
+    }
+
+    async fn locate_among(&self, listed: Inventory) -> Result<Located, Failure> {
+        Ok(match self.find(listed).await? {
+            Some(seen) => Located::There(State::read(self.site, &seen.node, seen.vm.vmid).await?),
+            None => Located::Missing,
         })
     }
 
     /// The VM that the list of the whole cluster shows, if it is an ordinary one and as that list says.
-    async fn at_a_glance(&self) -> Result<Option<State>, Failure> {
+    async fn certain(&self, listed: &Inventory) -> Result<Option<State>, Failure> {
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
-        let seen = pve_module::glance(self.site.client, vmid, name, self.site.deadline).await?;
-        let Some(seen) = seen else {
+        let Some(seen) = listed.certain(vmid, name) else {
             return Ok(None);
         };
         // Whatever goes wrong here is told by the thorough look.
@@ -180,37 +230,39 @@ impl Job<'_> {
         self.options.migrate && !matches!(self.options.state, Asked::Absent | Asked::Current)
     }
 
-    async fn find(&self) -> Result<(Inventory, Option<Seen>), Failure> {
+    async fn find(&self, listed: Inventory) -> Result<Option<Seen>, Failure> {
         let (client, deadline) = (self.site.client, self.site.deadline);
-        let mut inventory = Inventory::read(client, deadline).await?;
-        if find::await_creation(self.site, &inventory, self.options.vmid).await? {
+        let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
+        let mut inventory = listed.refreshed(client, deadline).await?;
+        if find::await_creation(self.site, &inventory, vmid).await? {
             inventory = Inventory::read(client, deadline).await?;
         }
         let mut found = self.identify(&inventory)?;
         if let Some(seen) = &found
-            && seen.vm.lock.as_deref() == Some("migrate")
+            && self.await_migration(seen).await
         {
-            let object = format!("VM {}", seen.vm.vmid);
-            // What becomes of it is its own task's business; where the VM is then is ours.
-            let moved = migrate::await_task(self.site, &seen.node, seen.vm.vmid, &object).await;
-            if !matches!(moved, Ok(false)) {
-                inventory = Inventory::read(client, deadline).await?;
-                found = self.identify(&inventory)?;
-            }
+            inventory = Inventory::read(client, deadline).await?;
+            found = self.identify(&inventory)?;
         }
-        if found.is_none() {
-            let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
-            inventory
-                .refuse_if_offline(client, vmid, name, deadline)
-                .await?;
+        match &found {
+            Some(seen) => self.warn_if_elsewhere(seen.vm.vmid, &seen.node),
+            None => inventory.refuse_if_offline(vmid, name)?,
         }
         if inventory.vms.is_empty() {
             find::may_look(self.site).await?;
         }
-        if let Some(seen) = &found {
-            self.warn_if_elsewhere(seen.vm.vmid, &seen.node);
+        Ok(found)
+    }
+
+    /// Wait for a migration of the VM. Returns whether it may be elsewhere now.
+    async fn await_migration(&self, seen: &Seen) -> bool {
+        if seen.vm.lock.as_deref() != Some("migrate") {
+            return false;
         }
-        Ok((inventory, found))
+        let object = format!("VM {}", seen.vm.vmid);
+        // What becomes of it is its own task's business; where the VM is then is ours.
+        let moved = migrate::await_task(self.site, &seen.node, seen.vm.vmid, &object).await;
+        !matches!(moved, Ok(false))
     }
 
     fn identify(&self, inventory: &Inventory) -> Result<Option<Seen>, Failure> {
@@ -249,13 +301,13 @@ impl Job<'_> {
                 self.described_by_guest(&vm, outcome(false, msg, vm.values(), &[]))
                     .await?
             }
-            Located::Missing(_) if self.options.wait_for_address => {
+            Located::Missing if self.options.wait_for_address => {
                 let msg = format!("{} does not exist, so it has no address", self.described());
                 return Err(Failure::new("not_found", msg)
                     .object(self.described())
                     .hint("make it first, with state: started"));
             }
-            Located::Missing(_) => outcome(
+            Located::Missing => outcome(
                 false,
                 format!("{} does not exist", self.described()),
                 self.missing(),
@@ -292,13 +344,69 @@ impl Job<'_> {
     }
 
     async fn converge(&self) -> Result<Outcome, Failure> {
-        match self.locate().await? {
-            Located::There(vm) => {
-                self.refuse_existing(&vm)?;
-                self.settle(vm, None).await
-            }
-            Located::Missing(inventory) => self.new_vm(inventory).await,
+        let notes = Notes::new(&self.cluster(), self.site.client.caller());
+        let listed = Inventory::list(self.site.client, self.site.deadline).await?;
+        if let Some(vm) = self.certain(&listed).await? {
+            self.refuse_existing(&vm)?;
+            return self.settle(vm, None).await;
         }
+        let mut looks = Looks {
+            making: find::in_the_making(&listed),
+            nodes: listed.online,
+            cut_off: BTreeSet::new(),
+            since: notes.began,
+            migrated: false,
+            patience: self.site.deadline.shorter(AMBIGUOUS),
+        };
+        // Two tasks of this controller that want the same VM must not make two.
+        let own = match &self.options.name {
+            Some(name) => {
+                let name = format!("name {} {}", self.cluster(), name.to_ascii_lowercase());
+                Some(Lock::acquire(&name, self.site.deadline).await?)
+            }
+            None => None,
+        };
+        let site = Site {
+            notes: Some(&notes),
+            ..*self.site
+        };
+        for _ in 0..ATTEMPTS {
+            let next = loop {
+                match self.look_and_make(&site, &notes, &mut looks).await? {
+                    Next::LookAgain => looks.since = notes::now(),
+                    next => break next,
+                }
+            };
+            let (vm, action, plan) = match next {
+                Next::WouldCreate(outcome) => return Ok(outcome),
+                Next::Settle(vm) => {
+                    drop(own);
+                    self.refuse_existing(&vm)?;
+                    return self.settle(vm, None).await;
+                }
+                Next::Created(vm, action, plan) => (vm, action, plan),
+                Next::LookAgain => continue,
+            };
+            let (vmid, node) = (vm.vmid, vm.node.clone());
+            let stays = self
+                .outlasts_rivals(&site, &notes, &looks, &vm, &plan)
+                .await;
+            if stays.map_err(|failure| done(failure, vmid, &node))? {
+                drop(own);
+                return self
+                    .settle(vm, Some((action, plan)))
+                    .await
+                    .map_err(|failure| done(failure, vmid, &node));
+            }
+            looks.since = notes::now();
+        }
+        let msg = format!(
+            "{} was made and removed again {ATTEMPTS} times, because other tasks made it too",
+            self.described()
+        );
+        Err(Failure::new("conflict", msg)
+            .object(self.described())
+            .hint("let one controller at a time make it"))
     }
 
     /// Refuse a VM that appeared where only a new one is wanted.
@@ -314,14 +422,155 @@ impl Job<'_> {
             .hint("run the play again: it decides by what it finds"))
     }
 
-    /// Create the VM, and go on with it as with any other.
-    async fn new_vm(&self, inventory: Inventory) -> Result<Outcome, Failure> {
+    /// Look for the VM, and make it if there is none. Tasks of this controller do so in turn, so that they need not look one by one.
+    async fn look_and_make(
+        &self,
+        site: &Site<'_>,
+        notes: &Notes,
+        looks: &mut Looks,
+    ) -> Result<Next, Failure> {
+        let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
+        let turn = Lock::acquire(&create::turn(&self.cluster()), site.deadline).await?;
+        // What another controller makes meanwhile is found afterwards.
+        looks.since = looks.since.max(notes::now().saturating_sub(RECENT));
+        let survey = notes.survey(site, &looks.nodes, looks.since, name).await?;
+        let inventory = &survey.inventory;
+        let found = match self.identify(inventory) {
+            Err(failure) if failure.kind == "ambiguous" && is_young(&survey, name) => {
+                drop(turn);
+                if looks.patience.sleep(LOOK).await {
+                    return Ok(Next::LookAgain);
+                }
+                return Err(failure);
+            }
+            found => found?,
+        };
+        let Some(turn) = self
+            .waits(site, notes, looks, inventory, found.as_ref(), turn)
+            .await?
+        else {
+            return Ok(Next::LookAgain);
+        };
+        if let Some(seen) = found {
+            drop(turn);
+            if !looks.migrated && self.await_migration(&seen).await {
+                looks.migrated = true;
+                return Ok(Next::LookAgain);
+            }
+            self.warn_if_elsewhere(seen.vm.vmid, &seen.node);
+            return match State::read(self.site, &seen.node, seen.vm.vmid).await {
+                Ok(vm) => Ok(Next::Settle(vm)),
+                // It has gone, or moved, since the list was made.
+                Err(failure) if failure.kind == "not_found" => Ok(Next::LookAgain),
+                Err(failure) => Err(failure),
+            };
+        }
+        inventory.refuse_if_offline(vmid, name)?;
+        if inventory.vms.is_empty() {
+            find::may_look(site).await?;
+        }
         self.may_create()?;
         self.wanted.guard.check_missing(&self.described())?;
+        self.refuse_if_out_of_sight(site, notes, inventory).await?;
+        self.new_vm(site, notes, inventory, turn).await
+    }
+
+    /// Wait for VMs in the making that may be the one that is meant. Returns the turn if there are none: nobody else has to wait too.
+    async fn waits(
+        &self,
+        site: &Site<'_>,
+        notes: &Notes,
+        looks: &mut Looks,
+        inventory: &Inventory,
+        found: Option<&Seen>,
+        turn: Lock,
+    ) -> Result<Option<Lock>, Failure> {
+        let by_vmid = self.options.vmid.and_then(|vmid| inventory.by_vmid(vmid));
+        if by_vmid.is_some_and(find::is_in_the_making) {
+            drop(turn);
+            find::await_creation(site, inventory, self.options.vmid).await?;
+            return Ok(None);
+        }
+        if found.is_some() {
+            return Ok(Some(turn));
+        }
+        let asked_for = match &self.options.name {
+            Some(name) => notes.asked_for(site, name).await?,
+            None => None,
+        };
+        let mut turn = Some(turn);
+        for seen in inventory
+            .vms
+            .iter()
+            .filter(|seen| find::is_in_the_making(seen))
+        {
+            let vmid = seen.vm.vmid;
+            let may_be_it = looks.making.contains(&vmid) || asked_for == Some(vmid);
+            if !may_be_it
+                || looks.cut_off.contains(&vmid)
+                || !find::is_orphan(&self.cluster(), vmid).await
+            {
+                continue;
+            }
+            drop(turn.take());
+            if find::await_making(site, seen).await? {
+                looks.making.remove(&vmid);
+                return Ok(None);
+            }
+            let lock = seen.vm.lock.as_deref().unwrap_or_default();
+            let left = find::cut_off(&seen.node, vmid, lock);
+            let hint = left.hint.unwrap_or_default();
+            site.task.warn(format!("{}; {hint}", left.msg));
+            looks.cut_off.insert(vmid);
+        }
+        Ok(turn)
+    }
+
+    /// Refuse to make a VM that this controller has made before, and that is there although the token does not see it.
+    async fn refuse_if_out_of_sight(
+        &self,
+        site: &Site<'_>,
+        notes: &Notes,
+        inventory: &Inventory,
+    ) -> Result<(), Failure> {
+        let Some(name) = self.options.name.as_deref() else {
+            return Ok(());
+        };
+        let Some(vmid) = notes.asked_for(site, name).await? else {
+            return Ok(());
+        };
+        let meant = self.options.vmid.is_none_or(|wanted| wanted == vmid);
+        // Who sees it knows that it has another name now.
+        if meant
+            && inventory.by_vmid(vmid).is_none()
+            && inventory.refuse_if_offline(Some(vmid), None).is_ok()
+            && vmid::is_taken(site, vmid).await?
+        {
+            let object = format!("VM {vmid}");
+            let caller = site.client.caller();
+            let msg = format!(
+                "{object}: this controller made it as {name}, and it still exists, but {caller} cannot see it"
+            );
+            return Err(Failure::new("permission_denied", msg).object(object).hint(format!(
+                "grant VM.Audit on it again (see `pveum acl list` for an entry on /vms/{vmid}, which replaces what is granted on /vms).                  If {vmid} is another guest by now, set vmid to a free one"
+            )));
+        }
+        notes.forget(site, name).await
+    }
+
+    /// Create the VM.
+    async fn new_vm(
+        &self,
+        site: &Site<'_>,
+        notes: &Notes,
+        inventory: &Inventory,
+        turn: Lock,
+    ) -> Result<Next, Failure> {
         let source = match &self.options.clone {
             Some(of) => {
-                let template = clone::source(&inventory, of)?;
-                Some((of, State::of(self.site, &template).await?))
+                let template = clone::source(inventory, of)?;
+                let (node, vmid) = (&template.node, template.vm.vmid);
+                Some((of, State::read_stopped(site, node, vmid).await?))
             }
             None => None,
         };
@@ -332,7 +581,7 @@ impl Job<'_> {
         update::refuse(&plan, &self.described())?;
         let from = source.as_ref().map(|(_, template)| template);
         self.refuse_others_disks(&plan, self.options.vmid, from)?;
-        rights::check(&plan, self.site.client.caller(), &self.described())?;
+        rights::check(&plan, site.client.caller(), &self.described())?;
         let node = self.options.node.as_deref();
         let node = node.or(source.as_ref().map(|(_, template)| template.node.as_str()));
         let name = self.options.name.as_deref().unwrap_or_default();
@@ -342,26 +591,10 @@ impl Job<'_> {
             memory: plan.memory(),
         };
         let needs = Needs::of(&plan);
-        let node = place::choose(self.site, &inventory, node, &needs, &newcomer).await?;
+        let node = place::choose(site, inventory, node, &needs, &newcomer).await?;
         let action = if source.is_some() { "clone" } else { "create" };
-        if self.site.task.check_mode {
-            return Ok(self.would_create(action, &plan, &node));
-        }
-        // Two tasks of this controller that want the same VM must not make two.
-        let lock = Lock::acquire(
-            &format!("name {} {name}", self.cluster()),
-            self.site.deadline,
-        )
-        .await?;
-        let (mut inventory, mut found) = self.find().await?;
-        if found.is_none() && find::await_orphans(self.site, &inventory, &self.cluster()).await? {
-            (inventory, found) = self.find().await?;
-        }
-        drop(inventory);
-        if let Some(seen) = found {
-            let vm = State::of(self.site, &seen).await?;
-            self.refuse_existing(&vm)?;
-            return self.settle(vm, None).await;
+        if site.task.check_mode {
+            return Ok(Next::WouldCreate(self.would_create(action, &plan, &node)));
         }
         let request = match &source {
             Some((of, template)) => {
@@ -377,15 +610,62 @@ impl Job<'_> {
             request,
             cluster: &self.cluster(),
             wanted: self.wanted,
+            name,
+            notes,
         };
-        let vmid = create::create(self.site, &creation).await?;
-        drop(lock);
-        let vm = State::read(self.site, &node, vmid)
+        let (vmid, certain) = match create::create(site, &creation, turn).await? {
+            Created::Made { vmid, certain } => (vmid, certain),
+            Created::Taken(error) => return self.taken(error).await,
+        };
+        let mut vm = State::read_stopped(site, &node, vmid)
             .await
             .map_err(|failure| done(failure, vmid, &node))?;
-        self.settle(vm, Some((action, plan)))
-            .await
-            .map_err(|failure| done(failure, vmid, &node))
+        vm.made_here = certain;
+        Ok(Next::Created(vm, action, plan))
+    }
+
+    /// The VMID that the user gave was taken. Perhaps by another task that makes the same VM, or made it just now.
+    async fn taken(&self, error: pve_client::Error) -> Result<Next, Failure> {
+        for _ in 0..TAKEN_LOOKS {
+            let listed = Inventory::list(self.site.client, self.site.deadline).await?;
+            let seen = self.options.vmid.and_then(|vmid| listed.by_vmid(vmid));
+            if seen.is_some() {
+                return Ok(Next::LookAgain);
+            }
+            if !self.site.deadline.sleep(LOOK).await {
+                break;
+            }
+        }
+        let hint = "the VMID belongs to a container, or to a VM that the token may not see; choose another";
+        Err(failed("create", &self.described(), error).hint(hint))
+    }
+
+    /// Whether the VM that was just made is the only one of its name, or becomes it.
+    async fn outlasts_rivals(
+        &self,
+        site: &Site<'_>,
+        notes: &Notes,
+        looks: &Looks,
+        vm: &State,
+        plan: &Plan,
+    ) -> Result<bool, Failure> {
+        let name = vm.name();
+        let since = notes::now();
+        let survey = notes.survey(site, &looks.nodes, since, Some(&name)).await?;
+        let named = survey.inventory.by_name(&name);
+        let rivals: Vec<&Seen> = named
+            .into_iter()
+            .filter(|seen| seen.vm.vmid != vm.vmid)
+            .collect();
+        if rivals.is_empty() {
+            return Ok(true);
+        }
+        let removable = self.options.vmid.is_none() && vm.made_here;
+        let stays = rival::stays(site, vm, plan, &rivals, !removable).await?;
+        if !stays {
+            notes.forget(site, &name).await?;
+        }
+        Ok(stays)
     }
 
     fn may_create(&self) -> Result<(), Failure> {
@@ -577,6 +857,14 @@ impl Job<'_> {
         }
         State::read(self.site, &vm.node, vm.vmid).await
     }
+}
+
+/// Whether one of the VMs of that name is so new that it may be about to give way to another one.
+fn is_young(survey: &Survey, name: Option<&str>) -> bool {
+    let named = survey.inventory.by_name(name.unwrap_or_default());
+    named
+        .iter()
+        .any(|seen| survey.young.contains(&seen.vm.vmid))
 }
 
 /// What the state asked for means for a VM that runs or not, and whose pending changes shall be brought into effect.

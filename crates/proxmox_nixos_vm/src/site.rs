@@ -5,9 +5,12 @@ use std::time::Duration;
 use ansible_module::{Failure, Progress, Task};
 use deadline::Deadline;
 use pve_client::{Client, Error};
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::notes::Notes;
 
 /// What every step of a task needs.
+#[derive(Clone, Copy)]
 pub struct Site<'a> {
     /// The API.
     pub client: &'a Client,
@@ -17,9 +20,25 @@ pub struct Site<'a> {
     pub progress: &'a Progress,
     /// The Ansible task, for warnings.
     pub task: &'a Task,
+    /// What tasks of this controller that make VMs at once share, if this is one.
+    pub notes: Option<&'a Notes>,
 }
 
 impl Site<'_> {
+    /// GET what is the same for many tasks, so that one of them asks. The error is of what `wrong` makes one.
+    pub async fn shared(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        wrong: impl FnOnce(Error) -> Failure,
+    ) -> Result<Value, Failure> {
+        let answer = match self.notes {
+            Some(notes) => notes.get(self, path, query).await?,
+            None => self.client.get(path, query, self.deadline).await,
+        };
+        answer.map_err(wrong)
+    }
+
     /// Say that `step` begins on `object`.
     pub fn says(&self, step: &str, object: &str) {
         self.progress

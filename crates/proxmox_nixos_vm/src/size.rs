@@ -20,6 +20,18 @@ pub fn parse(text: &str) -> Option<u64> {
     Some(bytes >> 10 << 10)
 }
 
+/// A size with a unit in one of the spellings that people use: `512M`, `10GB`, `2 GiB`. In bytes.
+pub fn with_unit(text: &str) -> Option<u64> {
+    let at = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(at);
+    let unit = unit.to_ascii_uppercase();
+    let letter = ["", "B", "IB"].iter().find_map(|end| {
+        unit.strip_suffix(end)
+            .filter(|letter| ["K", "M", "G", "T"].contains(letter))
+    })?;
+    property::parse_size(&format!("{}{letter}", number.trim()))
+}
+
 /// The number that PVE's `storage:SIZE` syntax wants: GiB, with a fraction where needed.
 pub fn gib(bytes: u64) -> String {
     format!("{}", bytes as f64 / GIB as f64)

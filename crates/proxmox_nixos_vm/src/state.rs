@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use ansible_module::Failure;
 use pve_client::Pending;
-use pve_module::Seen;
 use serde_json::{Map, Value, json};
 
 use crate::plan::Config;
@@ -26,6 +25,8 @@ pub struct State {
     pub status: String,
     /// Changes that wait for the next stop and start.
     pub pending: Vec<Pending>,
+    /// Whether this very task is known to have made it.
+    pub made_here: bool,
 }
 
 impl State {
@@ -38,9 +39,9 @@ impl State {
         Self::with_status(site, node, vmid, status).await
     }
 
-    /// Read the VM that was just seen, whose status is known by that.
-    pub async fn of(site: &Site<'_>, seen: &Seen) -> Result<Self, Failure> {
-        Self::with_status(site, &seen.node, seen.vm.vmid, seen.vm.status.clone()).await
+    /// Read a VM that cannot run: a template, or a VM that was made a moment ago.
+    pub async fn read_stopped(site: &Site<'_>, node: &str, vmid: u32) -> Result<Self, Failure> {
+        Self::with_status(site, node, vmid, "stopped".to_owned()).await
     }
 
     async fn with_status(
@@ -75,6 +76,7 @@ impl State {
             digest,
             status,
             pending,
+            made_here: false,
         })
     }
 
@@ -210,6 +212,7 @@ mod tests {
             digest: None,
             status: "stopped".into(),
             pending: Vec::new(),
+            made_here: false,
         };
         let vm = with(json!({"name": "a", "smbios1": "uuid=1", "vmgenid": "2", "memory": 128}));
         for (other, same) in [
@@ -244,6 +247,7 @@ mod tests {
                 json!([{"key": "memory", "value": 512, "pending": "700"}]),
             )
             .unwrap(),
+            made_here: false,
         };
         let values = Value::Object(state.values());
         assert_eq!(

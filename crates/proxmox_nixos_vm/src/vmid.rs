@@ -39,26 +39,18 @@ impl VmidRange {
     /// # Errors
     /// Kind `no_vmid` when there is none; otherwise the API's.
     pub async fn free(self, site: &Site<'_>, tried: Option<u32>) -> Result<u32, Failure> {
-        let wrong = || pve_module::doing("ask for a free VMID");
         let query = [("type", "vm".to_owned())];
         let known = site
             .client
             .get("/cluster/resources", &query, site.deadline)
             .await
-            .map_err(wrong())?;
+            .map_err(pve_module::doing("ask for a free VMID"))?;
         let known = vmids(&known);
         let first = tried.map_or(self.min, |last| self.min.max(last.saturating_add(1)));
         for vmid in (first..=self.max).filter(|vmid| !known.contains(vmid)) {
             // The list has only what the token may see; this call knows the whole cluster.
-            let query = [("vmid", vmid.to_string())];
-            match site
-                .client
-                .get("/cluster/nextid", &query, site.deadline)
-                .await
-            {
-                Ok(_) => return Ok(vmid),
-                Err(error) if error.errors().is_some_and(|e| e.contains_key("vmid")) => {}
-                Err(error) => return Err(wrong()(error)),
+            if !is_taken(site, vmid).await? {
+                return Ok(vmid);
             }
         }
         Err(Failure::new(
@@ -66,6 +58,25 @@ impl VmidRange {
             format!("no VMID from {} to {} is free", self.min, self.max),
         )
         .hint("widen vmid_range, or remove VMs that are not needed"))
+    }
+}
+
+/// Whether the VMID belongs to a guest, which the caller may not see.
+///
+/// # Errors
+/// The API's.
+pub async fn is_taken(site: &Site<'_>, vmid: u32) -> Result<bool, Failure> {
+    let query = [("vmid", vmid.to_string())];
+    match site
+        .client
+        .get("/cluster/nextid", &query, site.deadline)
+        .await
+    {
+        Ok(_) => Ok(false),
+        Err(error) if error.errors().is_some_and(|e| e.contains_key("vmid")) => Ok(true),
+        Err(error) => Err(pve_module::doing(format!(
+            "ask whether VMID {vmid} is free"
+        ))(error)),
     }
 }
 

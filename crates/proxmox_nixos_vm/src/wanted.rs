@@ -10,7 +10,7 @@ use crate::guard::Guard;
 use crate::nic::{self, Nic};
 use crate::options::{Options, State};
 use crate::ownership::Ownership;
-use crate::{limits, meaning, text};
+use crate::{device, limits, meaning, schema, text};
 
 /// What the VM's configuration shall say. Only what is in here is managed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,28 +42,42 @@ pub struct Wanted {
 }
 
 /// Names that the API takes beside a VM's configuration, and ones that other options or modules are for.
-const NOT_CONFIG: [(&str, &str); 21] = [
+const NOT_CONFIG: [(&str, &str); 29] = [
     ("archive", "restoring a backup is not done by this module"),
     ("background_delay", "it is not a part of the configuration"),
-    ("bootdisk", "use boot"),
+    (
+        "bootdisk",
+        "it is PVE's legacy form; use boot, for example boot: order=scsi0",
+    ),
+    ("bwlimit", "PVE takes it for restoring a backup only"),
     ("cdrom", "use ide with ide2"),
     ("cipassword", "use the module cloudinit_drive"),
     ("delete", "give the option as null"),
     ("digest", "the module sends it itself"),
     ("force", "use the option force"),
+    (
+        "ha-managed",
+        "PVE takes it only while it creates a VM; use ha-manager add vm:VMID, or the module community.proxmox.proxmox_cluster_ha_resources",
+    ),
+    ("import-working-storage", "PVE takes it for imports only"),
+    ("live-restore", "PVE takes it for restoring a backup only"),
     ("lock", "only PVE sets it"),
     ("meta", "only PVE sets it"),
     ("name", "use the option name"),
     ("node", "use the option node"),
+    ("parent", "only PVE sets it"),
     ("pool", "use the option pool"),
     ("revert", "it is not a part of the configuration"),
     ("skiplock", "it is not a part of the configuration"),
+    ("snaptime", "only PVE sets it"),
     ("sshkeys", "use the module cloudinit_drive"),
     ("start", "use state=started"),
+    ("storage", "name the storage in each drive"),
     ("tags", "use the option tags"),
     ("template", "use state=template"),
     ("unique", "it is not a part of the configuration"),
     ("vmid", "use the option vmid"),
+    ("vmstate", "only PVE sets it"),
 ];
 
 impl Wanted {
@@ -80,6 +94,8 @@ impl Wanted {
         wanted.removals(options);
         wanted.clone_of(options);
         wanted.contradictions(options);
+        wanted.refuse_legacy_boot();
+        wanted.refuse_missing_ide();
         wanted.finish()
     }
 
@@ -113,6 +129,8 @@ impl Wanted {
 struct Builder {
     wanted: Wanted,
     mistakes: Vec<String>,
+    /// A boot order in PVE's legacy form.
+    legacy_boot: Option<String>,
 }
 
 impl Builder {
@@ -151,9 +169,15 @@ impl Builder {
             ("protection", flag(options.protection)),
         ];
         if let Some(name) = options.name.as_deref().filter(|name| !is_dns_name(name)) {
+            let hint = match name.replace('_', "-") {
+                dashed if name.contains('_') && is_dns_name(&dashed) => format!(
+                    "; PVE does not take '_', so write for example '{dashed}', or in a play \"{{{{ inventory_hostname | replace('_', '-') }}}}\""
+                ),
+                _ => String::new(),
+            };
             self.mistakes.push(format!(
-                "name: '{name}' is no DNS name: parts of at most 63 letters, digits and hyphens, joined by dots, \
-                 253 in all"
+                "name: '{name}' is not a DNS name: parts of at most 63 letters, digits and hyphens, joined by dots, \
+                 253 in all{hint}"
             ));
         }
         for (name, value) in plain {
@@ -232,7 +256,10 @@ impl Builder {
         ] {
             for (key, value) in devices.iter().flatten() {
                 if key.strip_prefix(kind).is_some_and(text::is_index) {
-                    self.plain(key, value.clone());
+                    match device::text(kind, key, value) {
+                        Ok(value) => self.plain(key, value),
+                        Err(mistake) => self.mistakes.push(mistake),
+                    }
                 } else {
                     self.mistakes.push(format!(
                         "{kind}: '{key}' is no device; write {kind}0, {kind}1, ..."
@@ -255,6 +282,8 @@ impl Builder {
                 self.mistakes.push(format!(
                     "config: {key} cannot be set; remove_disks removes it"
                 ));
+            } else if let Err(mistake) = schema::known(key) {
+                self.mistakes.push(format!("config: {key} {mistake}"));
             } else if drive::is_key(key) && value.is_null() {
                 self.mistakes
                     .push(format!("config: {key} is a drive; remove_disks removes it"));
@@ -267,15 +296,19 @@ impl Builder {
                     Some(boot) => self.boot(boot),
                     None => self
                         .mistakes
-                        .push("config: boot is a text; use the option boot".into()),
+                        .push("config: boot: expected text; use the option boot".into()),
                 }
             } else if value.is_null() {
                 self.wanted.plain.insert(key.clone(), None);
             } else {
-                match text::scalar(value) {
-                    Some(value) => self.plain(key, value),
-                    None => self.mistakes.push(format!(
-                        "config: {key} is a text, number, boolean or null, not {value}"
+                match (text::scalar(value), stem_of_device(key)) {
+                    (_, Some(stem)) => match device::text(stem, key, value) {
+                        Ok(value) => self.plain(key, value),
+                        Err(mistake) => self.mistakes.push(format!("config: {mistake}")),
+                    },
+                    (Some(value), None) => self.plain(key, value),
+                    (None, None) => self.mistakes.push(format!(
+                        "config: {key}: expected text, a number, a boolean or null (got {value})"
                     )),
                 }
             }
@@ -392,19 +425,99 @@ impl Builder {
 
     fn boot(&mut self, boot: &str) {
         let boot = boot.trim();
-        let legacy = !boot.is_empty() && boot.bytes().all(|b| b"acdn".contains(&b));
-        let text = if boot.starts_with("order=") || boot.starts_with("legacy=") || legacy {
-            boot.to_owned()
-        } else {
-            meaning::boot_text(
-                &boot
-                    .split([';', ','])
-                    .filter(|d| !d.is_empty())
-                    .collect::<Vec<_>>(),
-            )
-        };
-        self.wanted.boot = Some(text);
+        let letters = boot.strip_prefix("legacy=").unwrap_or(boot);
+        let legacy = letters.len() < boot.len()
+            || !boot.is_empty() && boot.bytes().all(|b| b"acdn".contains(&b));
+        if legacy {
+            self.legacy_boot = Some(boot.to_owned());
+            return;
+        }
+        let devices = boot.strip_prefix("order=").unwrap_or(boot);
+        let devices: Vec<&str> = devices
+            .split([';', ',', ' '])
+            .filter(|device| !device.is_empty())
+            .collect();
+        if let Some(twice) = devices
+            .iter()
+            .enumerate()
+            .find(|(n, device)| devices[..*n].contains(device))
+        {
+            self.mistakes
+                .push(format!("boot: {} is named twice", twice.1));
+        }
+        self.wanted.boot = Some(meaning::boot_text(&devices));
     }
+
+    /// PVE's letters for kinds of devices, of which `c` means the disk that another legacy option names: a VM without that boots none.
+    fn refuse_legacy_boot(&mut self) {
+        let Some(boot) = self.legacy_boot.take() else {
+            return;
+        };
+        let letters = boot.strip_prefix("legacy=").unwrap_or(&boot);
+        let first = |is: &dyn Fn(&Drive) -> bool| {
+            let drives = self.wanted.drives.iter();
+            let mut drives = drives.filter(|(key, drive)| !drive::is_state_disk(key) && is(drive));
+            drives.next().map(|(key, _)| key.clone())
+        };
+        let devices: Vec<String> = letters
+            .chars()
+            .filter_map(|letter| match letter {
+                'c' => Some(first(&|drive| !drive.is_cdrom()).unwrap_or_else(|| "scsi0".into())),
+                'd' => first(&|drive| drive.is_cdrom()),
+                'n' => Some(
+                    self.wanted
+                        .nics
+                        .keys()
+                        .next()
+                        .cloned()
+                        .unwrap_or_else(|| "net0".into()),
+                ),
+                _ => None,
+            })
+            .collect();
+        self.mistakes.push(format!(
+            "boot: '{boot}' is PVE's legacy form, which boots only a disk that bootdisk names; write {}",
+            meaning::boot_text(&devices)
+        ));
+    }
+
+    /// IDE drives that the described machine does not have: QEMU would refuse to start it.
+    fn refuse_missing_ide(&mut self) {
+        let plain = |name: &str| {
+            self.wanted
+                .plain
+                .get(name)
+                .and_then(Option::as_deref)
+                .unwrap_or_default()
+        };
+        let is_arm = plain("arch") == "aarch64"
+            || meaning::machine_type(plain("machine")).starts_with("virt");
+        let is_q35 = meaning::machine_type(plain("machine")).contains("q35");
+        let ide: Vec<String> = self
+            .wanted
+            .drives
+            .keys()
+            .filter(|key| key.starts_with("ide"))
+            .cloned()
+            .collect();
+        for key in ide {
+            if is_arm {
+                self.mistakes.push(format!(
+                    "{key}: an aarch64 machine (virt) has no IDE; use scsi, for example scsi1"
+                ));
+            } else if is_q35 && !["ide0", "ide2"].contains(&key.as_str()) {
+                self.mistakes.push(format!(
+                    "{key}: a q35 machine has ide0 and ide2 only; use one of these, or sata or scsi"
+                ));
+            }
+        }
+    }
+}
+
+/// `hostpci` of `hostpci0`, for devices that can be dicts.
+fn stem_of_device(key: &str) -> Option<&'static str> {
+    let is = |stem: &&&str| key.strip_prefix(**stem).is_some_and(text::is_index);
+    ["hostpci", "usb", "serial"].iter().find(is).copied()
 }
 
 /// PVE's format `dns-name`, which names of VMs have (PVE::JSONSchema).
@@ -491,7 +604,8 @@ mod tests {
         }))
         .unwrap_err();
         for part in [
-            "name: 'web_1' is no DNS name",
+            "name: 'web_1' is not a DNS name",
+            "write for example 'web-1'",
             "scsi: 'ide0' is no drive",
             "net: 'eth0' is no network card",
             "serial: 's' is no device",
@@ -500,7 +614,7 @@ mod tests {
             "config: ide2 is a drive; remove_disks removes it",
             "kvm is a boolean, not 'maybe'",
             "config: unused0 cannot be set",
-            "config: args is a text",
+            "config: args: expected text",
             "ide1 is described and in remove_disks",
             "'floppy' is no drive",
             "set delete_disks to delete its volume",
@@ -511,6 +625,96 @@ mod tests {
             "tags: 'ü' is no tag",
             "sata6: dicsard is none of aio, ",
             "virtio16 is none of virtio0 to virtio15",
+        ] {
+            assert!(error.contains(part), "{part} in: {error}");
+        }
+    }
+
+    #[test]
+    fn what_the_machine_does_not_have_is_refused() {
+        let cdrom = json!("none,media=cdrom");
+        for (options, part) in [
+            (
+                json!({"machine": "q35", "ide": {"ide1": cdrom}}),
+                "ide1: a q35 machine has ide0 and ide2 only",
+            ),
+            (
+                json!({"machine": "pc-q35-9.0,viommu=virtio", "config": {"ide3": cdrom}}),
+                "ide3: a q35",
+            ),
+            (
+                json!({"arch": "aarch64", "ide": {"ide2": cdrom}}),
+                "ide2: an aarch64 machine (virt) has no IDE",
+            ),
+            (
+                json!({"machine": "virt", "ide": {"ide0": cdrom}}),
+                "ide0: an aarch64",
+            ),
+        ] {
+            let error = wanted(options).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        wanted(json!({"machine": "q35", "ide": {"ide0": cdrom, "ide2": cdrom}})).unwrap();
+        wanted(json!({"machine": "pc", "ide": {"ide1": cdrom}})).unwrap();
+    }
+
+    #[test]
+    fn legacy_boot_orders_are_refused_with_the_wanted_form() {
+        let options = |boot: &str| {
+            json!({
+                "boot": boot, "scsi": {"scsi1": "a:1"}, "ide": {"ide2": "local:iso/a.iso,media=cdrom"},
+                "net": {"net0": "virtio"}, "efidisk0": {"storage": "a"},
+            })
+        };
+        for (boot, form) in [
+            ("cdn", "order=scsi1;ide2;net0"),
+            ("legacy=nc", "order=net0;scsi1"),
+            ("c", "order=scsi1"),
+            ("cad", "order=scsi1;ide2"),
+        ] {
+            let error = wanted(options(boot)).unwrap_err();
+            assert!(
+                error.starts_with(&format!("boot: '{boot}' is PVE's legacy form")),
+                "{error}"
+            );
+            assert!(error.ends_with(&format!("write {form}")), "{error}");
+        }
+        let error = wanted(json!({"config": {"bootdisk": "scsi0", "boot": "cd"}})).unwrap_err();
+        assert!(
+            error.contains("config: bootdisk cannot be set here")
+                && error.contains("write order=scsi0"),
+            "{error}"
+        );
+        for boot in ["order=scsi1,ide2", "scsi1, ide2", "order=scsi1;ide2"] {
+            let wanted = wanted(options(boot)).unwrap();
+            assert_eq!(wanted.boot.as_deref(), Some("order=scsi1;ide2"), "{boot}");
+        }
+        assert!(
+            wanted(options("scsi1;scsi1"))
+                .unwrap_err()
+                .contains("named twice")
+        );
+    }
+
+    #[test]
+    fn what_pve_does_not_know_is_refused_before() {
+        let error = wanted(json!({
+            "config": {"vcpu": 2, "ha-managed": true, "bwlimit": 1, "storage": "x", "nameservers": "a", "ostype": "linux",
+                       "cpu": ["host"], "hostpci0": {"mapping": "a,b"}, "usb0": ["x"]},
+            "vga": "{'type': 'std'}",
+        }))
+        .unwrap_err();
+        for part in [
+            "config: vcpu is not an option",
+            "config: ha-managed cannot be set here",
+            "config: bwlimit cannot",
+            "config: storage cannot",
+            "did you mean nameserver?",
+            "ostype: must be one of",
+            "config: cpu: expected text",
+            "config: hostpci0: mapping: ",
+            "config: usb0: expected text",
+            "vga: expected text",
         ] {
             assert!(error.contains(part), "{part} in: {error}");
         }

@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use deadline::Deadline;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::answer::{self, Unread};
 use crate::error::{Refusal, shown};
 use crate::params::{Params, encode_pairs};
 use crate::session::{self, Ticket};
@@ -54,7 +57,17 @@ pub(crate) struct Call<'a> {
     pub form: Option<String>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// GET `path` with this query.
+    pub fn get(path: &'a str, query: &[(&str, String)]) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            query: query_text(query),
+            form: None,
+        }
+    }
+
     /// Method and path, for errors.
     pub fn action(&self) -> String {
         format!("{} {}", self.method, self.path)
@@ -101,23 +114,14 @@ impl Client {
         })))
     }
 
-    /// GET: read. Retried within the deadline. Returns the answer's `data`.
+    /// GET: read. Retried within the deadline. Returns the answer's `data`; [`Client::read_as`] takes less memory.
     pub async fn get(
         &self,
         path: &str,
         query: &[(&str, String)],
         deadline: &Deadline,
     ) -> Result<Value, Error> {
-        self.call(
-            Call {
-                method: Method::GET,
-                path,
-                query: query_text(query),
-                form: None,
-            },
-            deadline,
-        )
-        .await
+        self.call(Call::get(path, query), deadline).await
     }
 
     /// POST: create or act. Returns the answer's `data`, a UPID where PVE makes a task of it.
@@ -179,7 +183,11 @@ impl Client {
 
     /// Send `call` until it is settled: reads again after any failure of the network, writes
     /// only when nothing was sent, both while somebody else holds a lock.
-    async fn call(&self, call: Call<'_>, deadline: &Deadline) -> Result<Value, Error> {
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+        deadline: &Deadline,
+    ) -> Result<T, Error> {
         let since = Instant::now();
         let mut locked = 0;
         let mut failed = 0;
@@ -239,7 +247,11 @@ impl Client {
     }
 
     /// Send `call` once; a second time with a new ticket if the old one is no longer taken.
-    async fn once(&self, call: &Call<'_>, deadline: &Deadline) -> Result<Value, Error> {
+    async fn once<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        deadline: &Deadline,
+    ) -> Result<T, Error> {
         let answer = self.send(call, self.auth(deadline).await?, deadline).await;
         match answer {
             Err(error) if error.is_authentication() && self.forget_ticket().await => {
@@ -250,12 +262,18 @@ impl Client {
     }
 
     /// Send `call` with these authentication headers and read the answer.
-    async fn send(
+    ///
+    /// A change is sent only while there is time: whoever was suspended meanwhile, with the machine
+    /// or alone, no longer knows whether it is still wanted.
+    async fn send<T: DeserializeOwned>(
         &self,
         call: &Call<'_>,
         auth: HeaderMap,
         deadline: &Deadline,
-    ) -> Result<Value, Error> {
+    ) -> Result<T, Error> {
+        if call.is_write() && deadline.expired() {
+            return Err(not_sent(&call.action(), deadline));
+        }
         let mut request = self
             .0
             .http
@@ -267,13 +285,22 @@ impl Client {
                 .body(form.clone());
         }
         let limit = deadline.shorter(self.0.settings.request_timeout);
-        let answered = limit.run(call.action(), async {
+        let exchange = async {
             let response = request
                 .send()
                 .await
                 .map_err(|e| self.transport(&call.action(), e, call.is_write()))?;
             self.read(response, &call.action(), call.is_write()).await
-        });
+        };
+        let answered = async {
+            match call.is_write() {
+                true => {
+                    let guarded = deadline.guard(call.action(), exchange);
+                    limit.run(call.action(), guarded).await?
+                }
+                false => limit.run(call.action(), exchange).await,
+            }
+        };
         match answered.await {
             Ok(result) => result,
             Err(expired) if deadline.expired() => Err(Error::Expired {
@@ -294,52 +321,44 @@ impl Client {
     }
 
     /// Read an answer: its `data`, or everything it says about the failure.
-    pub(crate) async fn read(
+    pub(crate) async fn read<T: DeserializeOwned>(
         &self,
         mut response: Response,
         action: &str,
         write: bool,
-    ) -> Result<Value, Error> {
+    ) -> Result<T, Error> {
         let status = response.status();
         let reason = match response.extensions().get::<hyper::ext::ReasonPhrase>() {
             Some(phrase) => String::from_utf8_lossy(phrase.as_bytes()).into_owned(),
             None => status.canonical_reason().unwrap_or_default().to_string(),
         };
-        let mut body = Vec::new();
-        while let Some(part) = response
-            .chunk()
-            .await
-            .map_err(|e| self.transport(action, e, write))?
-        {
-            if body.len() + part.len() > LARGEST {
-                return Err(Error::Unexpected {
-                    action: action.to_string(),
-                    detail: format!("an answer of more than {} MiB", LARGEST >> 20),
-                });
-            }
-            body.extend_from_slice(&part);
-        }
-        let json = serde_json::from_slice::<Value>(&body);
+        let unexpected = |detail: String| Error::Unexpected {
+            action: action.to_string(),
+            detail,
+        };
+        let body = match answer::bytes(&mut response, !status.is_success()).await {
+            Ok(body) => body,
+            Err(Unread::Broken(error)) => return Err(self.transport(action, error, write)),
+            Err(Unread::TooLarge(excess)) => return Err(unexpected(excess)),
+        };
         if status.is_success() {
-            return match json {
-                Ok(Value::Object(mut answer)) => Ok(answer.remove("data").unwrap_or(Value::Null)),
-                _ => Err(Error::Unexpected {
-                    action: action.to_string(),
-                    detail: format!("not PVE's JSON: {}", excerpt(&body)),
-                }),
-            };
+            return data(&body).map_err(unexpected);
         }
+        let json = match answer::check(&body) {
+            Ok(()) => serde_json::from_slice::<Value>(&body).ok(),
+            Err(_) => None,
+        };
         let mut refusal = Refusal {
             action: action.to_string(),
             caller: self.0.settings.credential.caller().to_string(),
             status: status.as_u16(),
-            message: reason.trim().to_string(),
+            message: shown(&reason),
             reason,
             errors: Default::default(),
             retried: None,
             write,
         };
-        if let Ok(answer) = &json {
+        if let Some(answer) = &json {
             if let Some(text) = answer
                 .get("message")
                 .and_then(Value::as_str)
@@ -446,7 +465,8 @@ impl Client {
             query: String::new(),
             form: Some(form),
         };
-        Ticket::from_answer(&self.send(&call, HeaderMap::new(), deadline).await?)
+        let data: Value = self.send(&call, HeaderMap::new(), deadline).await?;
+        Ticket::from_answer(&data)
     }
 
     /// Drop the ticket; whether there was one.
@@ -543,11 +563,49 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-/// The most of an answer that is read, in bytes: many times what the lists of a large cluster take.
-const LARGEST: usize = 64 << 20;
+/// The `data` of an answer, read into what it is to be without anything in between: a list of JSON
+/// values takes many times the memory of the same list of structures.
+fn data<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    answer::check(body)?;
+    let foreign = || format!("not PVE's JSON: {}", excerpt(body));
+    // A structure may be read from a list too.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(foreign());
+    }
+    let wrong = |error: serde_json::Error| match error.is_data() {
+        true => shown(&error.to_string()),
+        false => foreign(),
+    };
+    match serde_json::from_slice::<Envelope<T>>(body)
+        .map_err(wrong)?
+        .data
+    {
+        Some(data) => Ok(data),
+        None => serde_json::from_value(Value::Null).map_err(wrong),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct Envelope<T> {
+    #[serde(default)]
+    data: Option<T>,
+}
 
 /// The most of a refusal's texts by parameter that is kept, in bytes.
 const LARGEST_ERRORS: usize = 20_000;
+
+/// The error of a change whose time was over before it was sent.
+pub(crate) fn not_sent(action: &str, deadline: &Deadline) -> Error {
+    Error::Expired {
+        expired: deadline.expired_error(format!("{action} to be sent"), Duration::ZERO),
+        last: Some(
+            "nothing was sent, because the time was over before (was this process suspended?)"
+                .into(),
+        ),
+        may_have_happened: false,
+    }
+}
 
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(200)]);

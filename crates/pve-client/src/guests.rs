@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::client::Call;
 use crate::params::encode;
 use crate::{Client, Error, Params};
 
@@ -97,8 +98,7 @@ impl Client {
         query: &[(&str, String)],
         deadline: &Deadline,
     ) -> Result<T, Error> {
-        let data = self.get(path, query, deadline).await?;
-        serde_json::from_value(data).map_err(|e| Error::unexpected(format!("GET {path}"), e))
+        self.call(Call::get(path, query), deadline).await
     }
 
     /// The nodes of the cluster.

@@ -8,6 +8,7 @@
 //! for a lock. Whatever else happens to a write, the error says whether it
 //! [may have happened](Error::may_have_happened), and the caller reads the state.
 
+mod answer;
 mod client;
 mod digest;
 mod error;

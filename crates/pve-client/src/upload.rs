@@ -19,8 +19,9 @@ use futures_util::stream::{self, Stream, StreamExt};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use rustix::buffer::spare_capacity;
 use rustix::io::retry_on_intr;
+use serde_json::Value;
 
-use crate::client::{RETRIES, backoff};
+use crate::client::{RETRIES, backoff, not_sent};
 use crate::params::{Params, encode};
 use crate::volid::{is_iso_name, normalise_upload_name};
 use crate::{Client, Error, Upid, sha256_bytes};
@@ -39,7 +40,8 @@ const TICK: Duration = Duration::from_millis(500);
 pub struct Upload {
     content: &'static str,
     name: String,
-    sha256: Option<String>,
+    /// Algorithm, as PVE names it, and hex digits.
+    checksum: Option<(&'static str, String)>,
     source: Source,
 }
 
@@ -71,7 +73,7 @@ impl Upload {
         Self {
             content: "iso",
             name: normalise_upload_name(name),
-            sha256: Some(sha256.to_string()),
+            checksum: Some(("sha256", sha256.to_string())),
             source: Source::File(path.to_path_buf()),
         }
     }
@@ -83,7 +85,7 @@ impl Upload {
         Self {
             content: "iso",
             name: normalise_upload_name(name),
-            sha256: Some(sha256),
+            checksum: Some(("sha256", sha256)),
             source: Source::Bytes(bytes),
         }
     }
@@ -94,9 +96,16 @@ impl Upload {
         Self {
             content: "iso",
             name: normalise_upload_name(name),
-            sha256: sha256.map(str::to_string),
+            checksum: sha256.map(|hex| ("sha256", hex.to_string())),
             source: Source::Stream(size, Arc::new(Mutex::new(Some(stream)))),
         }
+    }
+
+    /// Have PVE compare this checksum instead: `sha256`, `sha384` or `sha512`, and hex digits.
+    #[must_use]
+    pub fn checksum(mut self, algorithm: &'static str, hex: &str) -> Self {
+        self.checksum = Some((algorithm, hex.to_string()));
+        self
     }
 
     /// Whether it can (still) be sent from its first byte on: a stream only once.
@@ -202,11 +211,20 @@ impl Client {
         let body = stream::once(async { Ok(head) })
             .chain(steady(data, KEEP_ALIVE))
             .chain(stream::once(async { Ok(tail) }));
+        // The connection takes it by itself, even when this task is no longer looked at.
+        let limit = *deadline;
+        let body = body.map(move |chunk| match limit.expired() {
+            true => Err(ReadFailed(
+                std::io::ErrorKind::TimedOut,
+                "the time was over".into(),
+            )),
+            false => chunk,
+        });
         let mut query = Params::new().with("content", upload.content);
-        if let Some(sha256) = &upload.sha256 {
+        if let Some((algorithm, hex)) = &upload.checksum {
             query
-                .set("checksum-algorithm", "sha256")
-                .set("checksum", sha256);
+                .set("checksum-algorithm", *algorithm)
+                .set("checksum", hex);
         }
         let query = query.to_form();
         let request = self
@@ -225,8 +243,11 @@ impl Client {
                 .send()
                 .await
                 .map_err(|e| self.upload_failure(&action, e, upload, &sent, size))?;
-            self.read(response, &action, true).await
+            self.read::<Value>(response, &action, true).await
         };
+        if deadline.expired() {
+            return Err(not_sent(&action, deadline));
+        }
         let data = self
             .watch(answer, &action, &sent, size, deadline, on_progress)
             .await?;
@@ -245,12 +266,12 @@ impl Client {
         deadline: &Deadline,
         on_progress: &mut impl FnMut(u64, u64),
     ) -> Result<T, Error> {
-        let mut answer = std::pin::pin!(answer);
+        let mut answer = std::pin::pin!(deadline.guard(action, answer));
         let since = Instant::now();
         let (mut last, mut moved) = (0, Instant::now());
         loop {
             let tick = deadline.shorter(TICK);
-            if let Ok(result) = tick.run(action, &mut answer).await {
+            if let Ok(Ok(result)) = tick.run(action, &mut answer).await {
                 on_progress(sent.load(Ordering::Relaxed), size);
                 return result;
             }

@@ -234,9 +234,49 @@ async fn redirects_are_not_followed() {
 
 #[tokio::test]
 async fn an_answer_that_is_too_large_is_not_kept() {
-    let body = "x".repeat(65 << 20);
-    let error = refused(raw("200 OK\r\nConnection: close", &body)).await;
-    assert!(error.contains("more than 64 MiB"), "{error}");
+    let body = "x".repeat(33 << 20);
+    for head in [
+        "200 OK\r\nConnection: close",
+        "200 OK\r\nContent-Length: 33000000000",
+    ] {
+        let error = refused(raw(head, &body)).await;
+        assert!(error.contains("more than 32 MiB"), "{error}");
+        assert!(error.contains("check that api_host is"), "{error}");
+    }
+}
+
+/// The status says enough; the rest is not even read.
+#[tokio::test]
+async fn a_refusal_without_end_is_a_refusal() {
+    let body = "<p>no</p>\n".repeat(5 << 20);
+    let error = refused(raw("503 Busy\r\nConnection: close", &body)).await;
+    assert!(error.contains("503 Busy"), "{error}");
+}
+
+/// A change whose time is over is not sent, whatever its connection is ready for.
+#[tokio::test]
+async fn a_change_that_is_late_is_not_sent() {
+    let server = Server::start([ok("1")]).await;
+    let client = server.client();
+    client.get("/x", &[], &deadline()).await.unwrap();
+    let over = Deadline::after(Duration::ZERO);
+    let params = Params::new().with("a", 1);
+    let upload = Upload::iso_bytes("x.iso", vec![0; 1000]);
+    for error in [
+        client.post("/x", &params, &over).await.unwrap_err(),
+        client.put("/x", &params, &over).await.unwrap_err(),
+        client.delete("/x", &[], &over).await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("nothing was sent"), "{error}");
+        assert!(!error.may_have_happened(), "{error}");
+    }
+    let error = client.upload("pve", "local", &upload, &over, |_, _| ());
+    assert!(!error.await.unwrap_err().may_have_happened());
+    let lines = server.lines();
+    assert!(
+        lines.iter().all(|line| line.starts_with("GET ")),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test]

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use deadline::Deadline;
 use pve_client::property::PropertyString;
-use pve_client::{Client, Error, Params, Pending};
+use pve_client::{Params, Pending};
+
+use crate::guard::{GuardedVm, WriteError};
 
 /// How often the boot order is put back before a lost answer is an error.
 const ATTEMPTS: u32 = 3;
@@ -19,29 +20,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// comes with the next stop and start; a change of medium takes effect at once.
 ///
 /// # Errors
-/// Those of the API.
-pub async fn attach(
-    client: &Client,
-    node: &str,
-    vmid: u32,
-    drive: &str,
-    medium: &str,
-    deadline: &Deadline,
-) -> Result<(), Error> {
-    let boot = boot_order(&client.vm_pending(node, vmid, deadline).await?);
+/// Those of the API, and the guard's refusal.
+pub async fn attach(vm: &GuardedVm<'_>, drive: &str, medium: &str) -> Result<(), WriteError> {
+    let boot = boot_order(&pending(vm).await?);
     let value = if medium.contains("media=") {
         medium.to_string()
     } else {
         format!("{medium},media=cdrom")
     };
-    let set = client
-        .vm_configure(node, vmid, &Params::new().with(drive, value), deadline)
-        .await;
-    match set {
+    match vm.configure(&Params::new().with(drive, value)).await {
         Err(error) if !error.may_have_happened() => Err(error),
         // Also when the answer was lost: afterwards nobody knows the order any more.
         settled => {
-            restore_boot(client, node, vmid, boot, deadline).await?;
+            restore_boot(vm, boot).await?;
             settled
         }
     }
@@ -51,15 +42,9 @@ pub async fn attach(
 /// an ide or sata drive with the next stop and start. Returns whether there was anything to do.
 ///
 /// # Errors
-/// Those of the API.
-pub async fn detach(
-    client: &Client,
-    node: &str,
-    vmid: u32,
-    drive: &str,
-    deadline: &Deadline,
-) -> Result<bool, Error> {
-    let before = client.vm_pending(node, vmid, deadline).await?;
+/// Those of the API, and the guard's refusal.
+pub async fn detach(vm: &GuardedVm<'_>, drive: &str) -> Result<bool, WriteError> {
+    let before = pending(vm).await?;
     let Some(line) = before.iter().find(|line| line.key == drive) else {
         return Ok(false);
     };
@@ -77,28 +62,19 @@ pub async fn detach(
     // An eject is immediate even when the guest has it mounted; a delete alone leaves the medium
     // in until the next stop.
     if !empty(&line.value) {
-        client
-            .vm_configure(
-                node,
-                vmid,
-                &Params::new().with(drive, "none,media=cdrom"),
-                deadline,
-            )
+        vm.configure(&Params::new().with(drive, "none,media=cdrom"))
             .await?;
     }
-    if let Err(error) = client
-        .vm_configure(node, vmid, &Params::new().with("delete", drive), deadline)
-        .await
-    {
+    if let Err(error) = vm.configure(&Params::new().with("delete", drive)).await {
         // A drive of the running boot order cannot be unplugged, and its delete is left pending.
-        let pending = error
+        let pending = matches!(&error, WriteError::Api(error) if error
             .errors()
-            .is_some_and(|errors| errors.values().any(|text| text.contains("hotplug problem")));
+            .is_some_and(|errors| errors.values().any(|text| text.contains("hotplug problem"))));
         if !pending {
             return Err(error);
         }
     }
-    restore_boot(client, node, vmid, boot, deadline).await?;
+    restore_boot(vm, boot).await?;
     Ok(true)
 }
 
@@ -124,25 +100,24 @@ pub fn boot_order(pending: &[Pending]) -> Vec<String> {
 }
 
 /// Put the order back, also when an answer is lost on the way: afterwards nobody knows it any more.
-async fn restore_boot(
-    client: &Client,
-    node: &str,
-    vmid: u32,
-    boot: Vec<String>,
-    deadline: &Deadline,
-) -> Result<(), Error> {
+async fn restore_boot(vm: &GuardedVm<'_>, boot: Vec<String>) -> Result<(), WriteError> {
     let mut attempts = ATTEMPTS;
     // No order that could be put back: there was none.
-    while !boot.is_empty() && boot_order(&client.vm_pending(node, vmid, deadline).await?) != boot {
+    while !boot.is_empty() && boot_order(&pending(vm).await?) != boot {
         let order = Params::new().with("boot", format!("order={}", boot.join(";")));
         attempts -= 1;
-        match client.vm_configure(node, vmid, &order, deadline).await {
+        match vm.configure(&order).await {
             Err(error)
-                if error.may_have_happened() && attempts > 0 && deadline.sleep(PAUSE).await => {}
+                if error.may_have_happened() && attempts > 0 && vm.deadline.sleep(PAUSE).await => {}
             settled => return settled,
         }
     }
     Ok(())
+}
+
+async fn pending(vm: &GuardedVm<'_>) -> Result<Vec<Pending>, WriteError> {
+    let lines = vm.client.vm_pending(vm.node, vm.vmid, vm.deadline).await?;
+    Ok(lines)
 }
 
 #[cfg(test)]

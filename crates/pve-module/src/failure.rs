@@ -1,7 +1,11 @@
 //! Errors of the API as failures of a task, with what to do next.
 
+use std::collections::BTreeMap;
+
 use ansible_module::Failure;
+use deadline::Deadline;
 use pve_client::{Client, Error};
+use serde_json::{Map, Value, json};
 
 /// `.map_err(doing("start VM 101"))`: like [`failure`], and the message begins with what was tried.
 pub fn doing(what: impl std::fmt::Display) -> impl FnOnce(Error) -> Failure {
@@ -33,6 +37,9 @@ pub fn failure(error: Error) -> Failure {
     if error.may_have_happened() {
         made = made.with(MAY_HAVE_HAPPENED, true);
     }
+    if let Some((path, privileges)) = missing_privilege(&error) {
+        made = made.with(MISSING, missing(&path, &privileges));
+    }
     match &error {
         Error::Task(task) => made
             .object(task.upid.to_string())
@@ -55,6 +62,7 @@ fn kind(error: &Error) -> &'static str {
         Error::File { .. } => "file",
         Error::Source { .. } => "download",
         _ if error.is_lock_contention() => "locked",
+        Error::Task(_) if missing_privilege(error).is_some() => "permission_denied",
         Error::Task(_) => "task_failed",
         Error::Refused(_) if error.not_found() => "not_found",
         Error::Refused(refusal) => match refusal.status {
@@ -69,11 +77,17 @@ fn kind(error: &Error) -> &'static str {
 }
 
 fn hint(error: &Error) -> Option<String> {
-    if let Some((path, privileges)) = error.missing_privilege() {
-        let Error::Refused(refusal) = error else {
-            return None;
-        };
-        return Some(grant(path, privileges, &refusal.caller));
+    if let Some((path, privileges)) = missing_privilege(error) {
+        return Some(match error {
+            Error::Refused(refusal) => grant(&path, &privileges, &refusal.caller),
+            _ => "see the documentation of the privileges that the module needs".into(),
+        });
+    }
+    if let Some(lock) = config_lock(error) {
+        return Some(format!(
+            "wait for the task that holds the lock '{lock}' (pvesh get /cluster/tasks), or raise timeout. If no such task runs, \
+             it was cut off and left its lock: qm unlock VMID on the VM's node removes it"
+        ));
     }
     match error {
         Error::Untrusted {
@@ -112,6 +126,31 @@ fn hint(error: &Error) -> Option<String> {
     }
 }
 
+/// The lock in the VM's configuration that kept an action from being carried out.
+fn config_lock(error: &Error) -> Option<&str> {
+    let (_, rest) = error.pve_message()?.split_once("VM is locked (")?;
+    Some(rest.split_once(')')?.0)
+}
+
+/// Path and privileges that a refused call or a failed task missed.
+fn missing_privilege(error: &Error) -> Option<(String, String)> {
+    let (path, privileges) = match error {
+        Error::Task(task) => {
+            let (_, rest) = task.exitstatus.split_once("Permission check failed (")?;
+            rest.split_once(')')?.0.split_once(", ")?
+        }
+        _ => error.missing_privilege()?,
+    };
+    Some((path.to_owned(), privileges.to_owned()))
+}
+
+/// The value of a failure that says which privilege was missing, and where.
+const MISSING: &str = "missing_privilege";
+
+fn missing(path: &str, privileges: &str) -> Value {
+    json!({"path": path, "privileges": privileges})
+}
+
 /// The failure of a caller who lacks `privilege` on `path`, noticed before PVE would say so.
 pub fn permission_denied(client: &Client, path: &str, privilege: &str) -> Failure {
     Failure::new(
@@ -122,26 +161,99 @@ pub fn permission_denied(client: &Client, path: &str, privilege: &str) -> Failur
         ),
     )
     .object(path)
+    .with(MISSING, missing(path, privilege))
     .hint(grant(path, privilege, client.caller()))
 }
 
-/// The command that grants a missing privilege: a role with just that.
-fn grant(path: &str, privileges: &str, caller: &str) -> String {
-    // "A|B" means that either is enough.
-    let privilege = privileges.split('|').next().unwrap_or(privileges);
-    let role = format!("nixos-{}", privilege.replace('.', "-"));
-    let who = if caller.contains('!') {
-        "--tokens"
-    } else {
-        "--users"
+/// The failure with a hint that names the path where the caller's roles are, if a privilege was missing. In PVE an entry on a deeper
+/// path replaces what is inherited from those above it, so a role that is granted on the path which PVE checked may take away
+/// every other right there.
+pub async fn explained(client: &Client, deadline: &Deadline, failure: Failure) -> Failure {
+    let text = |key: &str| {
+        let missing = failure.values.get(MISSING)?;
+        missing.get(key)?.as_str().map(str::to_owned)
     };
-    let separated = if caller.contains('!') {
-        " (a token with privilege separation needs it besides its user)"
-    } else {
-        ""
+    let (Some(path), Some(privileges)) = (text("path"), text("privileges")) else {
+        return failure;
+    };
+    let limit = deadline.shorter(std::time::Duration::from_secs(10));
+    match client.get("/access/permissions", &[], &limit).await {
+        Ok(Value::Object(permissions)) => {
+            let path = role_path(&path, &permissions);
+            failure.hint(grant_at(&path, &privileges, client.caller()))
+        }
+        _ => failure,
+    }
+}
+
+/// The path where the roles are by which the caller has rights on `path`: the nearest one that has any, or the highest one above
+/// it with just the same, which is where they are inherited from. Without any rights, `path` itself; of VMs the one of all VMs,
+/// because a VMID may be free or another VM's by the time of the grant.
+fn role_path(path: &str, permissions: &Map<String, Value>) -> String {
+    let held = |path: &str| -> BTreeMap<&str, bool> {
+        let held = permissions.get(path).and_then(Value::as_object);
+        let held = held.into_iter().flatten();
+        held.map(|(privilege, propagates)| (privilege.as_str(), propagates.as_u64() == Some(1)))
+            .collect()
+    };
+    let mut above: Vec<&str> = vec![path];
+    while let Some((parent, _)) = above[above.len() - 1]
+        .rsplit_once('/')
+        .filter(|(p, _)| !p.is_empty())
+    {
+        above.push(parent);
+    }
+    if path != "/" {
+        above.push("/");
+    }
+    let is_one_vm = |path: &str| path.strip_prefix("/vms/").is_some();
+    let Some(first) = above.iter().position(|path| !held(path).is_empty()) else {
+        let pool = permissions
+            .keys()
+            .find(|path| path.starts_with("/pool/") && !held(path).is_empty());
+        return match (is_one_vm(path), pool) {
+            (true, Some(pool)) => pool.clone(),
+            (true, None) => "/vms".into(),
+            (false, _) => path.to_owned(),
+        };
+    };
+    let mut at = first;
+    while let Some(parent) = above
+        .get(at + 1)
+        .filter(|parent| held(parent) == held(above[at]))
+    {
+        debug_assert!(!parent.is_empty());
+        at += 1;
+    }
+    above[at].to_owned()
+}
+
+/// The commands that grant a missing privilege, when it is not known where the caller's roles are.
+fn grant(path: &str, privileges: &str, caller: &str) -> String {
+    // Of all VMs: an entry for one would replace the caller's other rights on it, and a VMID may not exist yet.
+    let safe = match path.strip_prefix("/vms/") {
+        Some(_) => "/vms",
+        None => path,
     };
     format!(
-        "run on a node: pveum role add {role} --privs '{}'; pveum acl modify {path} --roles {role} {who} '{caller}'{separated}",
+        "{}. If `pveum acl list` shows a role of {caller} on a path above {safe} only, use that path: an entry on a deeper path \
+         replaces it",
+        grant_at(safe, privileges, caller)
+    )
+}
+
+/// The commands that grant a missing privilege on `path`: a role with just that.
+fn grant_at(path: &str, privileges: &str, caller: &str) -> String {
+    // "A|B" means that either is enough.
+    let privilege = privileges.split('|').next().unwrap_or(privileges);
+    let role = format!("nixos-{}", privilege.replace(['.', ','], "-"));
+    // A token with privilege separation has what both it and its user have.
+    let who = match caller.split_once('!') {
+        Some((user, _)) => format!("--users '{user}' --tokens '{caller}'"),
+        None => format!("--users '{caller}'"),
+    };
+    format!(
+        "run on a node: pveum role add {role} --privs '{}'; pveum acl modify {path} --roles {role} {who}",
         privilege.replace(',', " ")
     )
 }
@@ -177,7 +289,65 @@ mod tests {
             hint.contains("--privs 'Datastore.AllocateTemplate'"),
             "{hint}"
         );
-        assert!(hint.contains("pveum acl modify /storage/local --roles nixos-Datastore-AllocateTemplate --tokens 'a@pve!t'"), "{hint}");
+        assert!(hint.contains("pveum acl modify /storage/local --roles nixos-Datastore-AllocateTemplate --users 'a@pve' --tokens 'a@pve!t'"), "{hint}");
+    }
+
+    #[test]
+    fn a_hint_never_names_one_vm() {
+        let made = refused(
+            403,
+            "Permission check failed (/vms/100, VM.PowerMgmt)",
+            "a@pve!t",
+        );
+        let hint = made.hint.unwrap();
+        assert!(hint.contains("pveum acl modify /vms --roles"), "{hint}");
+        assert!(!hint.contains("/vms/100"), "{hint}");
+    }
+
+    #[test]
+    fn roles_are_granted_where_the_caller_has_some() {
+        let some = json!({"VM.Audit": 1, "VM.Allocate": 1});
+        for (path, permissions, expected) in [
+            // Inherited from above: an entry on /vms would replace it.
+            ("/vms/100", json!({"/": some, "/vms": some}), "/"),
+            (
+                "/vms/100",
+                json!({"/": {"Sys.Audit": 1}, "/vms": some}),
+                "/vms",
+            ),
+            ("/vms/100", json!({"/vms": some}), "/vms"),
+            ("/vms/100", json!({"/vms": some, "/vms/100": some}), "/vms"),
+            ("/vms/100", json!({"/pool/web": some}), "/pool/web"),
+            ("/vms/100", json!({}), "/vms"),
+            ("/vms/100", json!({"/vms": {}, "/": {}}), "/vms"),
+            ("/storage/local", json!({"/vms": some}), "/storage/local"),
+            ("/storage/local", json!({"/storage": some}), "/storage"),
+            (
+                "/storage/local",
+                json!({"/storage/local": {"Datastore.Audit": 1}, "/": some}),
+                "/storage/local",
+            ),
+            ("/", json!({}), "/"),
+            (
+                "/sdn/zones/localnetwork/vmbr0",
+                json!({"/": some, "/sdn": some}),
+                "/",
+            ),
+        ] {
+            let permissions = permissions.as_object().unwrap();
+            assert_eq!(
+                role_path(path, permissions),
+                expected,
+                "{path} {permissions:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_lock_in_the_configuration_is_named() {
+        let made = refused(500, "VM is locked (backup)", "a@pve!t");
+        assert_eq!(made.kind, "locked");
+        assert!(made.hint.unwrap().contains("qm unlock"));
     }
 
     #[test]

@@ -3,20 +3,31 @@
 use ansible_module::Failure;
 use deadline::Deadline;
 use pve_client::{Client, Vm};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::failure::doing;
 
 /// The status of a call that the node asked could not pass on to the one meant.
 const UNREACHED: u16 = 595;
 
-/// A VM in the list of the node it is on.
+/// A VM and the node it is on.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// The node.
     pub node: String,
-    /// What the node says about it.
+    /// What PVE says about it.
     pub vm: Vm,
+}
+
+/// What a node has and uses, in bytes. Zero where the caller lacks Sys.Audit on the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Load {
+    /// The node.
+    pub node: String,
+    /// Memory in use.
+    pub mem: u64,
+    /// Memory in all.
+    pub maxmem: u64,
 }
 
 /// The VMs that there are, and the nodes that could not be asked.
@@ -24,53 +35,132 @@ pub struct Seen {
 pub struct Inventory {
     /// Every VM on an online node that the token may see.
     pub vms: Vec<Seen>,
-    /// Nodes that are up.
+    /// Nodes that are up, or whose state the token may not see.
     pub online: Vec<String>,
     /// Nodes that are down: what is on them is not among the VMs.
     pub offline: Vec<String>,
+    /// What the online nodes have and use.
+    pub loads: Vec<Load>,
+    /// The guests on nodes that are down, as in `cluster/resources`.
+    pub hidden: Vec<Value>,
 }
 
 impl Inventory {
-    /// Ask every node for its VMs. `cluster/resources` would be one request, but knows neither new VMs
-    /// nor their names for up to ten seconds.
+    /// PVE's list of the whole cluster, one request however many nodes there are. PVE reads VMIDs, nodes, tags and locks from the
+    /// cluster's file system, so they are those of this moment. Names and states are what each node broadcast last: a new VM has
+    /// no name for about 6 seconds, and a renamed one its old name for about 10.
+    ///
+    /// # Errors
+    /// Those of the API.
+    pub async fn list(client: &Client, deadline: &Deadline) -> Result<Self, Failure> {
+        let entries = client
+            .read_as("/cluster/resources", &[], deadline)
+            .await
+            .map_err(doing("list the cluster's VMs"))?;
+        Self::of(entries)
+    }
+
+    /// The list of the whole cluster with the names and states of this moment, which the nodes are asked for one by one.
     ///
     /// # Errors
     /// Those of the API.
     pub async fn read(client: &Client, deadline: &Deadline) -> Result<Self, Failure> {
-        let nodes = client
-            .nodes(deadline)
-            .await
-            .map_err(doing("list the nodes"))?;
-        let mut inventory = Self::default();
-        for node in nodes {
-            // "unknown" is what callers without Sys.Audit see of every node.
-            if node.status == "offline" {
-                inventory.offline.push(node.node);
-                continue;
+        let listed = Self::list(client, deadline).await?;
+        listed.refreshed(client, deadline).await
+    }
+
+    /// This list with what each node says of its VMs now.
+    ///
+    /// # Errors
+    /// Those of the API.
+    pub async fn refreshed(
+        mut self,
+        client: &Client,
+        deadline: &Deadline,
+    ) -> Result<Self, Failure> {
+        let mut vms = Vec::new();
+        for node in self.online.clone() {
+            match node_vms(client, &node, deadline).await? {
+                Some(entries) => vms.extend(seen_on(&node, entries)?),
+                None => self.is_down(&node),
             }
-            let vms = match client.vms(&node.node, deadline).await {
-                Ok(vms) => vms,
-                // It went down just now, or the caller may not see that it is down.
-                Err(error) if error.status() == Some(UNREACHED) => {
-                    inventory.offline.push(node.node);
-                    continue;
+        }
+        self.vms = vms;
+        Ok(self)
+    }
+
+    /// What the entries of `cluster/resources` say.
+    ///
+    /// # Errors
+    /// Kind `unexpected_answer` for an entry that is not PVE's.
+    pub fn of(entries: Vec<Value>) -> Result<Self, Failure> {
+        let mut inventory = Self::default();
+        let mut guests = Vec::new();
+        for entry in entries {
+            match text(&entry, "type") {
+                "node" => {
+                    let node = text(&entry, "node").to_owned();
+                    // "unknown" is what callers without Sys.Audit see of every node.
+                    if text(&entry, "status") == "offline" {
+                        inventory.offline.push(node);
+                    } else {
+                        let bytes = |key: &str| entry.get(key).and_then(Value::as_u64);
+                        inventory.loads.push(Load {
+                            node: node.clone(),
+                            mem: bytes("mem").unwrap_or_default(),
+                            maxmem: bytes("maxmem").unwrap_or_default(),
+                        });
+                        inventory.online.push(node);
+                    }
                 }
-                Err(error) => {
-                    return Err(doing(format!("list the VMs of node {}", node.node))(error));
-                }
-            };
-            inventory.vms.extend(vms.into_iter().map(|vm| Seen {
-                node: node.node.clone(),
-                vm,
-            }));
-            inventory.online.push(node.node);
+                "qemu" | "lxc" => guests.push(entry),
+                _ => {}
+            }
+        }
+        for entry in guests {
+            let node = text(&entry, "node").to_owned();
+            if inventory.is_offline(&node) {
+                inventory.hidden.push(entry);
+            } else if text(&entry, "type") == "qemu" {
+                inventory.vms.extend(seen_on(&node, vec![entry])?);
+            }
         }
         Ok(inventory)
+    }
+
+    /// Take note that the node does not answer, although it was not said to be down.
+    pub fn is_down(&mut self, node: &str) {
+        self.online.retain(|online| online != node);
+        self.loads.retain(|load| load.node != node);
+        self.offline.push(node.to_owned());
+        let (there, rest) = std::mem::take(&mut self.vms)
+            .into_iter()
+            .partition(|seen| seen.node == node);
+        self.vms = rest;
+        let there: Vec<Seen> = there;
+        self.hidden.extend(there.into_iter().map(|seen| {
+            json!({"id": format!("qemu/{}", seen.vm.vmid), "type": "qemu", "vmid": seen.vm.vmid, "name": seen.vm.name, "node": node})
+        }));
     }
 
     /// The VM with this number.
     pub fn by_vmid(&self, vmid: u32) -> Option<&Seen> {
         self.vms.iter().find(|seen| seen.vm.vmid == vmid)
+    }
+
+    /// The VM with this number, or else this name, if the list of the whole cluster tells for certain that it is the one that is
+    /// meant. The caller must read it: its name and state are as they were up to ten seconds ago.
+    pub fn certain(&self, vmid: Option<u32>, name: Option<&str>) -> Option<&Seen> {
+        // A VM without a name may be another one with the name looked for.
+        if name.is_some() && self.vms.iter().any(|seen| seen.vm.name.is_empty()) {
+            return None;
+        }
+        let named = |seen: &Seen| name.is_some_and(|name| seen.vm.name.eq_ignore_ascii_case(name));
+        let meant = |seen: &Seen| vmid.map_or(named(seen), |vmid| seen.vm.vmid == vmid);
+        // Another VM with the name is an error that the thorough look tells in full.
+        let mut found = self.vms.iter().filter(|seen| meant(seen) || named(seen));
+        let one = found.next().filter(|seen| meant(seen))?;
+        (found.next().is_none() && one.vm.lock.is_none()).then_some(one)
     }
 
     /// The VMs with this name, which is a DNS name: its case does not count.
@@ -83,23 +173,9 @@ impl Inventory {
     ///
     /// # Errors
     /// Kind `node_offline` when a VM with this number or name is on such a node, or one whose name PVE does not know any
-    /// more (it forgets the names five minutes after the node went down) and only a name is looked for; otherwise the API's.
-    pub async fn refuse_if_offline(
-        &self,
-        client: &Client,
-        vmid: Option<u32>,
-        name: Option<&str>,
-        deadline: &Deadline,
-    ) -> Result<(), Failure> {
-        if self.offline.is_empty() {
-            return Ok(());
-        }
-        let query = [("type", "vm".to_string())];
-        let known = client
-            .get("/cluster/resources", &query, deadline)
-            .await
-            .map_err(doing("list the cluster's VMs"))?;
-        let entries = known.as_array().map(Vec::as_slice).unwrap_or_default();
+    /// more (it forgets the names five minutes after the node went down) and only a name is looked for.
+    pub fn refuse_if_offline(&self, vmid: Option<u32>, name: Option<&str>) -> Result<(), Failure> {
+        let entries = &self.hidden;
         let Some(entry) = entries.iter().find(|entry| self.hides(entry, vmid, name)) else {
             return match (vmid, name) {
                 (None, Some(name)) => self.refuse_if_nameless(entries, name),
@@ -169,70 +245,59 @@ fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
     entry.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The VM with this number, or else this name, by one request however many nodes there are; nothing when that does not
-/// tell for certain. PVE's list of the whole cluster knows the node of every VM, but new VMs by their numbers only, and
-/// names and states as they were up to ten seconds ago: the caller must read the VM itself.
+/// The entries that a node has for its VMs, as it knows them now; nothing when it could not be reached.
 ///
 /// # Errors
 /// Those of the API.
-pub async fn glance(
+pub async fn node_vms(
     client: &Client,
-    vmid: Option<u32>,
-    name: Option<&str>,
+    node: &str,
     deadline: &Deadline,
-) -> Result<Option<Seen>, Failure> {
-    // Not only the VMs: the nodes among the rest tell which of them are down.
-    let entries: Vec<Value> = client
-        .read_as("/cluster/resources", &[], deadline)
+) -> Result<Option<Vec<Value>>, Failure> {
+    match client
+        .read_as(&format!("/nodes/{node}/qemu"), &[], deadline)
         .await
-        .map_err(doing("list the cluster's VMs"))?;
-    Ok(pick(entries, vmid, name))
+    {
+        Ok(entries) => Ok(Some(entries)),
+        // It went down just now, or the caller may not see that it is down.
+        Err(error) if error.status() == Some(UNREACHED) => Ok(None),
+        Err(error) => Err(doing(format!("list the VMs of node {node}"))(error)),
+    }
 }
 
-/// The one VM that is certainly meant, if there is one. A VM without a name may be another one with the name looked for.
-fn pick(entries: Vec<Value>, vmid: Option<u32>, name: Option<&str>) -> Option<Seen> {
-    let (mut found, mut offline) = (None::<Seen>, Vec::new());
-    for entry in entries {
-        if text(&entry, "type") == "node" && text(&entry, "status") == "offline" {
-            offline.push(text(&entry, "node").to_owned());
-        }
-        if text(&entry, "type") != "qemu" {
-            continue;
-        }
-        let node = text(&entry, "node").to_owned();
-        let vm: Vm = serde_json::from_value(entry).ok()?;
-        if vm.name.is_empty() && name.is_some() {
-            return None;
-        }
-        let named = name.is_some_and(|name| vm.name.eq_ignore_ascii_case(name));
-        let meant = vmid.map_or(named, |vmid| vm.vmid == vmid);
-        // Another VM with the name is an error that the thorough look tells in full.
-        if named && !meant || meant && found.is_some() {
-            return None;
-        }
-        if meant {
-            found = Some(Seen { node, vm });
-        }
-    }
-    found.filter(|seen| seen.vm.lock.is_none() && !offline.contains(&seen.node))
+/// The VMs that entries for the node's VMs describe.
+///
+/// # Errors
+/// Kind `unexpected_answer` for an entry that is not PVE's.
+pub fn seen_on(node: &str, entries: Vec<Value>) -> Result<Vec<Seen>, Failure> {
+    let seen = |entry| {
+        let vm = serde_json::from_value(entry).map_err(|error| {
+            Failure::new(
+                "unexpected_answer",
+                format!("the list of VMs is not as PVE writes it: {error}"),
+            )
+        })?;
+        Ok(Seen {
+            node: node.to_owned(),
+            vm,
+        })
+    };
+    entries.into_iter().map(seen).collect()
 }
 
 /// The node that the VM with this number is on.
 ///
 /// # Errors
-/// Kind `node_offline` when that node cannot be asked; otherwise the API's.
+/// Kind `node_offline` when that node is down; otherwise the API's.
 pub async fn node_of(
     client: &Client,
     vmid: u32,
     deadline: &Deadline,
 ) -> Result<Option<String>, Failure> {
-    let inventory = Inventory::read(client, deadline).await?;
+    let inventory = Inventory::list(client, deadline).await?;
     match inventory.by_vmid(vmid) {
         Some(seen) => Ok(Some(seen.node.clone())),
-        None => inventory
-            .refuse_if_offline(client, Some(vmid), None, deadline)
-            .await
-            .map(|()| None),
+        None => inventory.refuse_if_offline(Some(vmid), None).map(|()| None),
     }
 }
 
@@ -282,8 +347,12 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_certain_is_found_at_a_glance() {
+    fn only_what_is_certain_is_taken_from_the_list() {
         let entry = |vmid: u32, name: &str| json!({"type": "qemu", "vmid": vmid, "name": name, "node": "a"});
+        let pick = |entries: Vec<Value>, vmid: Option<u32>, name: Option<&str>| {
+            let inventory = Inventory::of(entries).unwrap();
+            inventory.certain(vmid, name).map(|seen| seen.vm.vmid)
+        };
         let two = [entry(101, "web1"), entry(102, "db1")];
         let new = json!({"type": "qemu", "vmid": 103, "node": "b"});
         let container = json!({"type": "lxc", "vmid": 104, "name": "web1", "node": "b"});
@@ -303,11 +372,33 @@ mod tests {
             (Some(container), None, Some("web1"), Some(101)),
         ] {
             let entries = two.iter().cloned().chain(more).collect();
-            let found = pick(entries, vmid, name).map(|seen| seen.vm.vmid);
-            assert_eq!(found, expected, "{vmid:?} {name:?}");
+            assert_eq!(pick(entries, vmid, name), expected, "{vmid:?} {name:?}");
         }
         assert!(pick(vec![locked], Some(101), None).is_none());
         let down = json!({"type": "node", "node": "a", "status": "offline"});
         assert!(pick(vec![entry(101, "web1"), down], Some(101), None).is_none());
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_hides_its_vms() {
+        let entries = vec![
+            json!({"type": "node", "node": "a", "status": "unknown"}),
+            json!({"type": "node", "node": "b", "status": "unknown"}),
+            json!({"type": "qemu", "vmid": 101, "name": "web1", "node": "a"}),
+            json!({"type": "qemu", "vmid": 102, "name": "db1", "node": "b"}),
+        ];
+        let mut inventory = Inventory::of(entries).unwrap();
+        inventory.is_down("a");
+        assert_eq!(
+            (inventory.online.as_slice(), inventory.vms.len()),
+            (["b".to_owned()].as_slice(), 1)
+        );
+        let inventory = Inventory {
+            online: Vec::new(),
+            vms: Vec::new(),
+            ..inventory
+        };
+        let refused = inventory.refuse_if_offline(None, Some("web1"));
+        assert_eq!(refused.unwrap_err().kind, "node_offline");
     }
 }

@@ -5,11 +5,13 @@ pub mod cdrom;
 mod connection;
 mod failure;
 mod find;
+mod guard;
 mod lock;
 pub mod paths;
 pub mod record;
 
 pub use connection::Connection;
-pub use failure::{doing, failure, may_have_happened, permission_denied};
-pub use find::{Inventory, Seen, glance, node_of};
+pub use failure::{doing, explained, failure, may_have_happened, permission_denied};
+pub use find::{Inventory, Load, Seen, node_of, node_vms, seen_on};
+pub use guard::{Guard, GuardedVm, WriteError};
 pub use lock::Lock;

@@ -5,11 +5,26 @@ use std::time::Duration;
 use deadline::Deadline;
 use module_lab::Host;
 use pve_client::{Client, Params};
-use pve_module::{Connection, Inventory, cdrom, node_of};
+use pve_module::{Connection, Guard, GuardedVm, Inventory, WriteError, cdrom, node_of};
 use serde_json::json;
 
 fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(30))
+}
+
+/// VM 101.
+fn guarded<'a>(
+    client: &'a Client,
+    deadline: &'a Deadline,
+    guard: Option<&'a Guard<'a>>,
+) -> GuardedVm<'a> {
+    GuardedVm {
+        client,
+        node: "pve",
+        vmid: 101,
+        deadline,
+        guard,
+    }
 }
 
 struct World {
@@ -100,9 +115,9 @@ async fn a_cdrom_comes_and_goes_without_touching_boot() {
     let world = World::new();
     let client = &world.client;
     world.create(101, "web").await;
-    cdrom::attach(client, "pve", 101, "ide0", "local:iso/x.iso", &deadline())
-        .await
-        .unwrap();
+    let limit = deadline();
+    let vm = guarded(client, &limit, None);
+    cdrom::attach(&vm, "ide0", "local:iso/x.iso").await.unwrap();
     assert_eq!(world.boot(101).await, ["scsi0", "ide2"]);
     let config = client
         .vm_config("pve", 101, false, &deadline())
@@ -115,23 +130,11 @@ async fn a_cdrom_comes_and_goes_without_touching_boot() {
             .starts_with("local:iso/x.iso,media=cdrom"),
         "{config:?}"
     );
-    assert!(
-        cdrom::detach(client, "pve", 101, "ide0", &deadline())
-            .await
-            .unwrap()
-    );
-    assert!(
-        !cdrom::detach(client, "pve", 101, "ide0", &deadline())
-            .await
-            .unwrap()
-    );
+    assert!(cdrom::detach(&vm, "ide0").await.unwrap());
+    assert!(!cdrom::detach(&vm, "ide0").await.unwrap());
     assert_eq!(world.boot(101).await, ["scsi0", "ide2"]);
     // One that boots leaves the order, and the order of the rest stays.
-    assert!(
-        cdrom::detach(client, "pve", 101, "ide2", &deadline())
-            .await
-            .unwrap()
-    );
+    assert!(cdrom::detach(&vm, "ide2").await.unwrap());
     assert_eq!(world.boot(101).await, ["scsi0"]);
     assert!(
         !client
@@ -147,6 +150,8 @@ async fn a_running_vm_loses_its_medium_at_once() {
     let world = World::new();
     let client = &world.client;
     world.create(101, "web").await;
+    let limit = deadline();
+    let vm = guarded(client, &limit, None);
     client
         .post_task(
             "/nodes/pve/qemu/101/status/start",
@@ -156,11 +161,7 @@ async fn a_running_vm_loses_its_medium_at_once() {
         )
         .await
         .unwrap();
-    assert!(
-        cdrom::detach(client, "pve", 101, "ide2", &deadline())
-            .await
-            .unwrap()
-    );
+    assert!(cdrom::detach(&vm, "ide2").await.unwrap());
     let current = client
         .vm_config("pve", 101, true, &deadline())
         .await
@@ -172,15 +173,9 @@ async fn a_running_vm_loses_its_medium_at_once() {
         "{current:?}"
     );
     assert_eq!(world.boot(101).await, ["scsi0"]);
-    assert!(
-        !cdrom::detach(client, "pve", 101, "ide2", &deadline())
-            .await
-            .unwrap()
-    );
+    assert!(!cdrom::detach(&vm, "ide2").await.unwrap());
     // A drive that came while it runs is pending, and so is the order that is put back.
-    cdrom::attach(client, "pve", 101, "ide0", "local:iso/x.iso", &deadline())
-        .await
-        .unwrap();
+    cdrom::attach(&vm, "ide0", "local:iso/x.iso").await.unwrap();
     assert_eq!(world.boot(101).await, ["scsi0"]);
     client
         .post_task(
@@ -236,4 +231,60 @@ async fn the_documented_role_may_ask_the_guest_agent() {
         assert_eq!(failed.status(), Some(500), "{failed}");
         assert!(failed.to_string().contains("agent"), "{failed}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guard_is_asked_before_each_write() {
+    let world = World::new();
+    let client = &world.client;
+    world.create(101, "web").await;
+    let limit = deadline();
+    let asked = std::cell::Cell::new(0);
+    let twice = |config: &serde_json::Map<String, serde_json::Value>| {
+        asked.set(asked.get() + 1);
+        assert_eq!(config["name"], "web");
+        match asked.get() {
+            1 | 2 => Ok(()),
+            _ => Err(ansible_module::Failure::new(
+                "taken_over",
+                "VM 101 was taken over",
+            )),
+        }
+    };
+    let vm = guarded(client, &limit, Some(&twice));
+    vm.configure(&Params::new().with("memory", 64))
+        .await
+        .unwrap();
+    // Ejected, and then not removed.
+    let refused = cdrom::detach(&vm, "ide2").await.unwrap_err();
+    assert!(matches!(&refused, WriteError::Refused(failure) if failure.kind == "taken_over"));
+    assert_eq!(refused.doing("remove ide2").msg, "VM 101 was taken over");
+    let config = client.vm_config("pve", 101, false, &limit).await.unwrap();
+    assert_eq!(
+        (&config["ide2"], asked.get()),
+        (&json!("none,media=cdrom"), 3)
+    );
+}
+
+/// A configuration that changes after the guard accepted it is not written to before the guard sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_is_for_the_configuration_that_the_guard_saw() {
+    let world = World::new();
+    let client = &world.client;
+    world.create(101, "web").await;
+    let limit = deadline();
+    let path = world.host.path("pve/qemu-server/101.conf");
+    let seen = std::cell::RefCell::new(Vec::new());
+    let guard = |config: &serde_json::Map<String, serde_json::Value>| {
+        seen.borrow_mut().push(config["name"].clone());
+        // Somebody renames it between this check and the write.
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("name: web\n", "name: other\n")).unwrap();
+        Ok(())
+    };
+    let vm = guarded(client, &limit, Some(&guard));
+    vm.configure(&Params::new().with("memory", 64))
+        .await
+        .unwrap();
+    assert_eq!(*seen.borrow(), [json!("web"), json!("other")]);
 }

@@ -124,6 +124,34 @@ pub async fn resize(path: &Path, format: &str, size: u64) -> Result<(), String> 
     .await
 }
 
+/// Create (`-c`), delete (`-d`) or apply (`-a`) a snapshot inside a qcow2 image.
+pub async fn snapshot(path: &Path, operation: &str, name: &str) -> Result<(), String> {
+    qemu_img(&["snapshot", operation, name, &path.to_string_lossy()])
+        .await
+        .map_err(|error| {
+            format!(
+                "command '/usr/bin/qemu-img snapshot {operation} {name} {}' failed: {error}",
+                path.display()
+            )
+        })
+}
+
+/// Copy an image with its holes, into the same file if there is one.
+pub async fn copy_sparse(from: &Path, to: &Path) -> Result<(), String> {
+    let output = tokio::process::Command::new("cp")
+        .args(["--sparse=always", "--reflink=auto", "--"])
+        .args([from, to])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| format!("cannot run cp: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
 /// The format that the name of an image file stands for.
 pub fn format_of(path: &Path) -> &'static str {
     match path.extension().is_some_and(|end| end == "qcow2") {
@@ -134,20 +162,23 @@ pub fn format_of(path: &Path) -> &'static str {
 
 /// Copy `source` into a new image of at least its size. `format` is the source's.
 pub async fn import(source: &Path, format: &str, target: &Path) -> Result<(), String> {
+    convert(source, &["-f", format], target).await
+}
+
+/// Copy what a snapshot inside a qcow2 image holds into a new image.
+pub async fn import_snapshot(source: &Path, name: &str, target: &Path) -> Result<(), String> {
+    let snapshot = format!("snapshot.name={name}");
+    convert(source, &["-f", "qcow2", "-l", &snapshot], target).await
+}
+
+async fn convert(source: &Path, how: &[&str], target: &Path) -> Result<(), String> {
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent)
             .map_err(|error| format!("mkdir {}: {error}", parent.display()))?;
     }
-    qemu_img(&[
-        "convert",
-        "-f",
-        format,
-        "-O",
-        format_of(target),
-        &source.to_string_lossy(),
-        &target.to_string_lossy(),
-    ])
-    .await
+    let (from, to) = (source.to_string_lossy(), target.to_string_lossy());
+    let rest = ["-O", format_of(target), &from, &to];
+    qemu_img(&[&["convert"], how, &rest].concat()).await
 }
 
 /// Make a qcow2 image that shows what `base` has, until it is written to.

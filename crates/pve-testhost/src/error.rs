@@ -15,6 +15,8 @@ pub struct ApiError {
     pub errors: BTreeMap<String, String>,
     /// The body is empty instead of JSON (errors that pveproxy raises itself).
     pub empty_body: bool,
+    /// The body is the reason instead of JSON.
+    pub text_body: bool,
     /// Wait as long as PVE does before it answers 401.
     pub delayed: bool,
 }
@@ -35,6 +37,7 @@ impl ApiError {
             message: message.into(),
             errors: BTreeMap::new(),
             empty_body: false,
+            text_body: false,
             delayed: false,
         }
     }
@@ -44,6 +47,14 @@ impl ApiError {
         Self {
             empty_body: true,
             ..Self::status(status, message)
+        }
+    }
+
+    /// An answer whose body is the reason as text: what pveproxy refuses before it looks at the call.
+    pub fn text(status: u16, message: impl Into<String>) -> Self {
+        Self {
+            text_body: true,
+            ..Self::empty(status, message)
         }
     }
 

@@ -47,6 +47,8 @@ enum Kind {
     TaskFail,
     Full,
     SlowCopy,
+    Orphan,
+    KillWorker,
 }
 
 /// What happens to a call.
@@ -68,6 +70,33 @@ pub enum Action {
     Fail(String),
     /// The task of an upload or download takes this long to write the file, which grows meanwhile.
     SlowCopy(Duration),
+    /// pvedaemon dies: a create leaves `lock: create` and no task, another call nothing.
+    Orphan,
+    /// The call's worker is killed in its middle, and leaves what it had made.
+    Kill,
+}
+
+/// What happens to a task in its middle.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Interrupt {
+    /// It takes this long.
+    pub slow: Duration,
+    /// It is killed.
+    pub kill: bool,
+}
+
+impl Interrupt {
+    /// The middle of a task.
+    ///
+    /// # Errors
+    /// When the task is killed here.
+    pub async fn pass(self) -> Result<(), String> {
+        tokio::time::sleep(self.slow).await;
+        match self.kill {
+            true => Err(crate::task::KILLED.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -152,6 +181,8 @@ impl Rule {
             Kind::SlowCopy => {
                 Action::SlowCopy(Duration::from_secs_f64(self.seconds.clamp(0.0, 3600.0)))
             }
+            Kind::Orphan => Action::Orphan,
+            Kind::KillWorker => Action::Kill,
             Kind::Full => Action::Fail("No space left on device".into()),
         }
     }

@@ -18,7 +18,7 @@ use crate::access::{Access, Credentials};
 use crate::error::ApiError;
 use crate::faults::Faults;
 use crate::guest::{Accel, Forward, Guests, Settings};
-use crate::nodes::{self, Facts};
+use crate::nodes::{self, Facts, GuestFacts};
 use crate::storage::{self, Storage};
 use crate::task::Tasks;
 use crate::tls;
@@ -370,6 +370,11 @@ impl Host {
     /// What `nodes.json` says of this node now.
     pub fn facts(&self) -> Facts {
         Facts::read(&self.dir, &self.node)
+    }
+
+    /// What `guests.json` says of a guest now.
+    pub fn guest_facts(&self, vmid: u32) -> GuestFacts {
+        GuestFacts::read(&self.dir, vmid)
     }
 
     /// All storages of the node.

@@ -128,6 +128,9 @@ impl Answer {
             answer.body.clear();
             answer.content_type = None;
             answer.close = true;
+            if error.text_body {
+                answer.body = error.reason().as_bytes().to_vec();
+            }
         }
         answer
     }
@@ -389,7 +392,7 @@ async fn handle(
         return Err(ApiError::empty(501, format!("method '{}' not available", head.method)).into());
     }
     if !head.path.trim_start_matches('/').starts_with("api2/") {
-        return Err(ApiError::empty(404, format!("no such file '{}'", head.path)).into());
+        return Err(ApiError::text(404, format!("no such file '{}'", head.path)).into());
     }
     if let Some(Action::Answer(status)) = action {
         return Err(relay_error(*status).into());
@@ -398,7 +401,7 @@ async fn handle(
     let call = api::Call::authenticate(host, head, &path)?;
     record.user = call.user();
     if head.header("transfer-encoding").is_some() {
-        return Err(ApiError::empty(501, "chunked transfer encoding not supported").into());
+        return Err(ApiError::text(501, "chunked transfer encoding not supported").into());
     }
     let length = match head.header("content-length").map(str::parse::<u64>) {
         None => 0,
@@ -411,10 +414,10 @@ async fn handle(
         return Ok(call.upload(upload, action).await?);
     }
     if head.method == "DELETE" && length > 0 {
-        return Err(ApiError::empty(501, "Unexpected content for method 'DELETE'").into());
+        return Err(ApiError::text(501, "Unexpected content for method 'DELETE'").into());
     }
     if length > MAX_BODY {
-        return Err(ApiError::empty(501, "for data too large").into());
+        return Err(ApiError::text(501, "for data too large").into());
     }
     let mut body = Vec::new();
     while (body.len() as u64) < length {

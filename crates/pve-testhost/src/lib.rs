@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod datacenter;
 mod disk;
 mod error;
 mod faults;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// The bridges of a node of which nothing else is said.
 const BRIDGE: &str = "vmbr0";
@@ -28,6 +29,55 @@ pub struct Facts {
     pub mem: Option<u64>,
     /// Its bridges.
     pub bridges: Vec<String>,
+    /// Its resolver, as `GET /nodes/NAME/dns` tells it.
+    pub dns: Dns,
+}
+
+/// A node's `/etc/resolv.conf`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// The search domain.
+    pub search: Option<String>,
+    /// The name servers, up to three.
+    pub dns1: Option<String>,
+    /// The second one.
+    pub dns2: Option<String>,
+    /// The third one.
+    pub dns3: Option<String>,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            search: Some("pve.test".into()),
+            dns1: Some(crate::guest::GATEWAY.to_string()),
+            dns2: None,
+            dns3: None,
+        }
+    }
+}
+
+impl Dns {
+    /// The name servers.
+    pub fn servers(&self) -> Vec<&str> {
+        let all = [&self.dns1, &self.dns2, &self.dns3];
+        all.into_iter().flatten().map(String::as_str).collect()
+    }
+
+    /// As the API answers.
+    pub fn json(&self) -> Value {
+        let pairs = [
+            ("search", &self.search),
+            ("dns1", &self.dns1),
+            ("dns2", &self.dns2),
+            ("dns3", &self.dns3),
+        ];
+        let known = pairs
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))));
+        Value::Object(known.collect())
+    }
 }
 
 impl Default for Facts {
@@ -39,6 +89,7 @@ impl Default for Facts {
             maxmem: None,
             mem: None,
             bridges: vec![BRIDGE.into()],
+            dns: Dns::default(),
         }
     }
 }
@@ -46,16 +97,41 @@ impl Default for Facts {
 impl Facts {
     /// What `DIR/nodes.json` says of `node`; a file that cannot be read says nothing.
     pub fn read(dir: &Path, node: &str) -> Self {
-        let path = dir.join("nodes.json");
-        let Ok(text) = std::fs::read(&path) else {
-            return Self::default();
-        };
-        match serde_json::from_slice::<BTreeMap<String, Self>>(&text) {
-            Ok(mut all) => all.remove(node).unwrap_or_default(),
-            Err(error) => {
-                eprintln!("pve-testhost: {} says nothing: {error}", path.display());
-                Self::default()
-            }
+        facts_of(&dir.join("nodes.json"), node)
+    }
+}
+
+/// Of one guest, in `guests.json`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuestFacts {
+    /// Whether a system runs in it: without one it does not power off when it is asked to.
+    pub os: bool,
+}
+
+impl Default for GuestFacts {
+    fn default() -> Self {
+        Self { os: true }
+    }
+}
+
+impl GuestFacts {
+    /// What `DIR/guests.json` says of a VM.
+    pub fn read(dir: &Path, vmid: u32) -> Self {
+        facts_of(&dir.join("guests.json"), &vmid.to_string())
+    }
+}
+
+/// An entry of a file of facts; a file that cannot be read says nothing.
+fn facts_of<T: Default + for<'a> Deserialize<'a>>(path: &Path, name: &str) -> T {
+    let Ok(text) = std::fs::read(path) else {
+        return T::default();
+    };
+    match serde_json::from_slice::<BTreeMap<String, T>>(&text) {
+        Ok(mut all) => all.remove(name).unwrap_or_default(),
+        Err(error) => {
+            eprintln!("pve-testhost: {} says nothing: {error}", path.display());
+            T::default()
         }
     }
 }

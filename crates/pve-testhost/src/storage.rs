@@ -307,6 +307,27 @@ impl Storage {
         value
     }
 
+    /// As GET /storage shows its configuration.
+    pub fn config_json(&self) -> Value {
+        let mut value = json!({
+            "storage": self.id, "type": self.kind, "content": self.content.join(","), "digest": "0".repeat(40),
+        });
+        match self.kind {
+            Kind::Dir => value["path"] = json!(self.path),
+            Kind::Zfs => value["pool"] = json!(format!("rpool/{}", self.id)),
+        }
+        if self.shared {
+            value["shared"] = json!(1);
+        }
+        if !self.enabled {
+            value["disable"] = json!(1);
+        }
+        if let Some(nodes) = &self.nodes {
+            value["nodes"] = json!(nodes.join(","));
+        }
+        value
+    }
+
     /// Make its folders.
     pub fn prepare(&self) -> std::io::Result<()> {
         std::fs::create_dir_all(&self.path)?;

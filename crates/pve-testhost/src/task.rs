@@ -13,6 +13,9 @@ use tokio::sync::watch;
 use crate::access::Identity;
 use crate::host::{now, write_private};
 
+/// What a worker returns that is killed: its task ends without a line in the log.
+pub const KILLED: &str = "unexpected status";
+
 /// What is kept of a task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
@@ -107,7 +110,7 @@ impl Tasks {
                 .and_then(|text| serde_json::from_slice::<Record>(&text).ok());
             let Some(mut record) = read else { continue };
             if record.status.is_none() {
-                record.status = Some("unexpected status".into());
+                record.status = Some(KILLED.into());
                 record.endtime = Some(now());
                 tasks.save(&record);
             }
@@ -216,7 +219,7 @@ impl Tasks {
         let own = upid.clone();
         tokio::spawn(async move {
             if worker.await.is_err_and(|error| error.is_panic()) {
-                tasks.end(&own, "unexpected status");
+                tasks.end(&own, KILLED);
             }
         });
         upid
@@ -237,7 +240,7 @@ impl Tasks {
                 format!("TASK ERROR: {status}")
             };
             // A killed worker leaves no line.
-            if status != "unexpected status" {
+            if status != KILLED {
                 task.record.log.push(line);
             }
             task.record.status = Some(status.into());
@@ -272,6 +275,16 @@ impl Tasks {
             .collect();
         all.sort_by_key(|record| std::cmp::Reverse((record.starttime, record.pid)));
         all
+    }
+
+    /// End the running tasks of a kind for an id; returns them.
+    pub fn cancel_all(&self, kind: &str, id: &str) -> Vec<String> {
+        let running =
+            |record: &Record| record.status.is_none() && record.kind == kind && record.id == id;
+        let tasks = self.list().into_iter().filter(running);
+        let ended: Vec<String> = tasks.map(|record| record.upid).collect();
+        ended.iter().for_each(|upid| self.cancel(upid));
+        ended
     }
 
     /// End a running task; of a finished one nothing happens.
@@ -309,11 +322,47 @@ impl Record {
         });
         if let Some(end) = self.endtime {
             value["endtime"] = json!(end);
+        } else {
+            // From the file of active tasks, which knows no tokens.
+            value["user"] = json!(self.full_user());
+            value["saved"] = json!("0");
+            return value;
         }
         if let Some(token) = &self.tokenid {
             value["tokenid"] = json!(token);
         }
         value
+    }
+
+    fn full_user(&self) -> String {
+        match &self.tokenid {
+            Some(token) => format!("{}!{token}", self.user),
+            None => self.user.clone(),
+        }
+    }
+
+    /// As the list of the cluster's tasks shows it.
+    pub fn cluster_json(&self, node: &str) -> Value {
+        let mut value = json!({
+            "upid": self.upid, "node": node, "type": self.kind, "id": self.id, "user": self.full_user(),
+            "starttime": self.starttime,
+        });
+        if let (Some(end), Some(status)) = (self.endtime, &self.status) {
+            value["endtime"] = json!(end);
+            value["status"] = json!(status);
+            value["saved"] = json!("1");
+        }
+        value
+    }
+
+    /// What `statusfilter` calls its result.
+    pub fn status_type(&self) -> &'static str {
+        match self.status.as_deref() {
+            None | Some("unexpected status") => "unknown",
+            Some("OK") => "ok",
+            Some(text) if text.starts_with("WARNINGS: ") => "warning",
+            Some(_) => "error",
+        }
     }
 
     /// Did it end well?

@@ -505,8 +505,8 @@ async fn deleting_content() {
     assert_eq!(
         host.call("DELETE", &format!("{path}/noiso:iso/x.iso"), "")
             .await
-            .json()["errors"]["storage"],
-        "storage ID mismatch"
+            .json()["errors"]["volume"],
+        "storage ID mismatch (noiso != local)"
     );
     assert_eq!(
         host.good("DELETE", &format!("{path}/local%3Aiso%2Fx.iso"), "delay=5")

@@ -70,6 +70,7 @@ WORDS = {
     "hash": "reading the image, to know its checksum",
     "download": "downloading",
     "upload": "uploading",
+    "unpack": "unpacking the image, to know its size and checksum",
     "node-download": "the node downloads",
     "compare": "the node compares the checksum",
     "verify": "looking at what arrived",
@@ -140,7 +141,7 @@ class Busy:
         elif kind == "phase":
             self.begin(event["phase"])
         elif kind == "running" and event.get("phase"):
-            self.begin(event["phase"])
+            self.begin(step or event["phase"])
         elif kind == "phase_ended":
             self.begin(None)
         elif kind == "waiting":

@@ -189,3 +189,107 @@ fn a_lost_answer_is_settled_by_looking() {
         }
     }
 }
+
+#[test]
+fn every_option_can_be_taken_away_again() {
+    let lab = Lab::new();
+    let all = with(
+        native(),
+        json!({"citype": "nocloud", "searchdomains": ["example.org"], "ipconfig": {"ipconfig0": "ip=dhcp", "ipconfig1": "ip=dhcp"}}),
+    );
+    lab.configure(&[("net1", "virtio=BC:24:11:00:00:0C,bridge=vmbr0")]);
+    lab.ok(all);
+    let none = json!({
+        "node": "pve", "vmid": 101, "kind": "native", "drive": "ide0", "storage": "local-zfs", "ciuser": "", "cipassword": "",
+        "sshkeys": "", "nameservers": [], "searchdomains": [], "citype": "", "ipconfig": {"ipconfig0": "", "ipconfig1": ""},
+    });
+    lab.ok(none.clone());
+    let config = lab.config();
+    for key in [
+        "ciuser",
+        "cipassword",
+        "sshkeys",
+        "nameserver",
+        "searchdomain",
+        "citype",
+        "ipconfig0",
+        "ipconfig1",
+    ] {
+        assert_eq!(config.get(key), None, "{config:#}");
+    }
+    lab.unchanged(none);
+}
+
+#[test]
+fn nothing_of_a_native_drive_is_left_by_a_seed() {
+    let lab = Lab::new();
+    lab.ok(native());
+    let nocloud = json!({"node": "pve", "vmid": 101, "storage": "local", "drive": "ide0", "hostname": "web1"});
+    lab.ok(nocloud.clone());
+    let config = lab.config();
+    for key in [
+        "ciuser",
+        "cipassword",
+        "sshkeys",
+        "nameserver",
+        "ipconfig0",
+        "ciupgrade",
+    ] {
+        assert_eq!(config.get(key), None, "{config:#}");
+    }
+    lab.unchanged(nocloud);
+    lab.ok(native());
+    assert!(lab.seeds().is_empty());
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    let lab = Lab::new();
+    std::fs::create_dir_all(lab.path("pve/storage/local/snippets")).unwrap();
+    std::fs::write(
+        lab.path("pve/storage/local/snippets/u.yaml"),
+        "#cloud-config\n",
+    )
+    .unwrap();
+    let cases = [
+        (
+            json!({"cipassword": "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7"}),
+            "hashed_passwd in user_data",
+        ),
+        (
+            json!({"sshkeys": format!("{KEY}\n\nssh-ed25519 AAAAC3Nz... me\n")}),
+            "sshkeys: line 3 has a key that is not base64",
+        ),
+        (
+            json!({"nameservers": ["dns.example.org"]}),
+            "is not an IP address",
+        ),
+    ];
+    lab.refuses(&native(), &cases);
+    lab.configure(&[("cicustom", "user=local:snippets/u.yaml")]);
+    lab.refuses(
+        &native(),
+        &[(json!({}), "does not use ciuser, sshkeys, cipassword")],
+    );
+}
+
+#[test]
+fn an_aarch64_machine_has_its_drive_on_scsi() {
+    let lab = Lab::new();
+    let path = lab.path("pve/qemu-server/101.conf");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("arch: aarch64\n{config}")).unwrap();
+    let seed = json!({"node": "pve", "vmid": 101, "storage": "local", "hostname": "web1"});
+    assert_eq!(lab.ok(seed.clone())["drive"], "scsi1");
+    assert_eq!(lab.unchanged(seed.clone())["drive"], "scsi1");
+    let refused = lab.fails(with(seed.clone(), json!({"drive": "ide0"})));
+    assert!(
+        refused["msg"].as_str().unwrap().contains("no IDE"),
+        "{refused:#}"
+    );
+    assert_eq!(
+        lab.ok(with(seed, json!({"state": "absent"})))["changed"],
+        json!(true)
+    );
+    assert!(lab.seeds().is_empty());
+}

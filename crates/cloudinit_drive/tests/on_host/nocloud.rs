@@ -302,11 +302,11 @@ fn what_cannot_be_is_refused_before_anything_is_sent() {
         (json!({"user_data": "#!/bin/sh\n"}), "user_data is a text"),
         (
             json!({"vendor_data": "packages: [correct-horse]\n"}),
-            "vendor_data begins with nothing that cloud-init knows",
+            "vendor_data: begins with nothing that cloud-init knows",
         ),
         (
             json!({"vendor_data": "#cloud-config\na: [correct-horse\n"}),
-            "vendor_data is no YAML: line",
+            "vendor_data: line 3: not valid YAML",
         ),
         (json!({"hostname": "web_1"}), "web_1"),
         (
@@ -351,4 +351,104 @@ fn host_keys_come_from_files() {
     let secret = private.lines().nth(1).unwrap();
     assert!(!made.to_string().contains(secret));
     assert!(!lab.ok(inline).to_string().contains(secret));
+}
+
+/// The network-config of the one seed.
+fn network(lab: &Lab) -> String {
+    String::from_utf8(only_seed(lab).1["network-config"].clone()).unwrap()
+}
+
+#[test]
+fn a_fixed_address_without_name_servers_has_the_nodes() {
+    let lab = Lab::new();
+    let bare = with(seed(), json!({"nameservers": null, "searchdomains": null}));
+    let made = lab.ok(bare.clone());
+    assert_eq!(made.get("warnings"), None, "{made:#}");
+    assert!(network(&lab).contains("10.77.0.1") && network(&lab).contains("pve.test"));
+    lab.unchanged(bare.clone());
+    // With DHCP the network says it.
+    lab.ok(with(
+        bare.clone(),
+        json!({"ipconfig": {"ipconfig0": "ip=dhcp"}}),
+    ));
+    assert!(!network(&lab).contains("pve.test"));
+    // A resolver on the node itself is of no use to a guest.
+    std::fs::write(
+        lab.path("pve/nodes.json"),
+        r#"{"pve": {"dns": {"dns1": "127.0.0.53"}}}"#,
+    )
+    .unwrap();
+    let made = lab.ok(bare);
+    assert!(
+        made["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("no name server"),
+        "{made:#}"
+    );
+    assert!(!network(&lab).contains("127.0.0.53"));
+}
+
+#[test]
+fn a_clone_gets_its_own_seed_and_leaves_the_templates() {
+    let lab = Lab::new();
+    let made = lab.ok(seed());
+    lab.post(
+        "/nodes/pve/qemu/101/clone",
+        &[("newid", "202"), ("name", "clone"), ("full", "1")],
+    );
+    let clone = |lab: &Lab| lab.get("/nodes/pve/qemu/202/config");
+    assert!(clone(&lab)["ide0"].as_str().unwrap().contains("seed-101-"));
+    // The template's seed changes: the clone keeps the one that it has.
+    let changed = lab.ok(with(seed(), json!({"hostname": "web2"})));
+    assert!(
+        changed["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("VM 202 has it"),
+        "{changed:#}"
+    );
+    assert_eq!(lab.seeds().len(), 2);
+    lab.unchanged(with(seed(), json!({"hostname": "web2"})));
+    // The clone gets one of its own, and now nobody has the old one.
+    let own = with(
+        seed(),
+        json!({"vmid": 202, "hostname": "clone", "ipconfig": {"ipconfig0": "ip=10.77.0.12/24"}}),
+    );
+    let own_made = lab.ok(own.clone());
+    assert!(
+        clone(&lab)["ide0"].as_str().unwrap().contains("seed-202-"),
+        "{own_made:#}"
+    );
+    lab.unchanged(own);
+    lab.ok(with(seed(), json!({"hostname": "web2"})));
+    let names: Vec<String> = lab.seeds().into_keys().collect();
+    assert!(
+        names.len() == 2
+            && !names
+                .iter()
+                .any(|name| made["volid"].as_str().unwrap().ends_with(name)),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn absent_takes_the_templates_seed_out_of_a_clone() {
+    let lab = Lab::new();
+    lab.ok(seed());
+    lab.post(
+        "/nodes/pve/qemu/101/clone",
+        &[("newid", "202"), ("name", "clone"), ("full", "1")],
+    );
+    let clone_absent = with(absent(), json!({"vmid": 202}));
+    assert_eq!(lab.ok(clone_absent.clone())["changed"], json!(true));
+    assert_eq!(lab.get("/nodes/pve/qemu/202/config").get("ide0"), None);
+    assert_eq!(lab.seeds().len(), 1, "the ISO is the template's");
+    lab.unchanged(clone_absent);
+    // A native drive takes its place as well.
+    lab.post(
+        "/nodes/pve/qemu/101/clone",
+        &[("newid", "203"), ("name", "clone3"), ("full", "1")],
+    );
+    lab.ok(json!({"node": "pve", "vmid": 203, "kind": "native", "drive": "ide3", "storage": "local-zfs", "ciuser": "root"}));
 }

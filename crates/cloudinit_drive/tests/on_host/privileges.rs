@@ -33,3 +33,16 @@ fn the_documented_roles_are_enough_for_our_own_drives() {
     assert_eq!(gone["changed"], json!(true));
     assert!(lab.seeds().is_empty());
 }
+
+#[test]
+fn without_the_privilege_for_the_nodes_name_servers_there_is_a_warning() {
+    let lab = lab(&["## cloudinit_drive", "### kind: nocloud"]);
+    let made = lab.ok(json!({
+        "node": "pve", "vmid": 101, "drive": "ide0", "storage": "local", "ipconfig": {"ipconfig0": "ip=10.77.0.11/24"},
+    }));
+    let warning = made["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.contains("grant Sys.Audit on /nodes/pve"),
+        "{made:#}"
+    );
+}

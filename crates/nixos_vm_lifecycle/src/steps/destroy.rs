@@ -48,20 +48,6 @@ pub async fn run(context: &Context<'_>, world: World) -> Result<Outcome, Failure
     protected(&world, &vm.object)?;
     let check = context.task.check_mode;
     let settings = context.settings();
-    let mut seed = Args::new();
-    seed.insert("kind".into(), "nocloud".into());
-    seed.insert("drive".into(), settings.seed_drive.clone().into());
-    seed.insert("storage".into(), settings.iso_storage.clone().into());
-    seed.insert("state".into(), "absent".into());
-    let mut outcomes = vec![
-        context
-            .drive(seed, vm.vmid, &world.node(context), check)
-            .await?,
-    ];
-    let mut args = Args::new();
-    args.insert("vmid".into(), vm.vmid.into());
-    args.insert("state".into(), "absent".into());
-    args.insert("force".into(), true.into());
     let noted = world
         .vm
         .as_ref()
@@ -74,8 +60,23 @@ pub async fn run(context: &Context<'_>, world: World) -> Result<Outcome, Failure
         };
         super::expect(&run, &[record.phase])
     });
+    let expect = expect.filter(|_| matches!(vm.record, Recorded::Ours(_)));
+    let mut seed = Args::new();
+    seed.insert("kind".into(), "nocloud".into());
+    seed.insert("drive".into(), settings.seed_drive.clone().into());
+    seed.insert("storage".into(), settings.iso_storage.clone().into());
+    seed.insert("state".into(), "absent".into());
+    let mut outcomes = vec![
+        context
+            .drive(seed, vm.vmid, &world.node(context), expect.as_ref(), check)
+            .await?,
+    ];
+    let mut args = Args::new();
+    args.insert("vmid".into(), vm.vmid.into());
+    args.insert("state".into(), "absent".into());
+    args.insert("force".into(), true.into());
     let ownership = Ownership {
-        expect: expect.filter(|_| matches!(vm.record, Recorded::Ours(_))),
+        expect,
         ..Ownership::default()
     };
     outcomes.push(context.vm(args, ownership, check).await?);
@@ -181,6 +182,7 @@ async fn gone(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> 
                         seed,
                         record.vmid,
                         &world.node(context),
+                        None,
                         context.task.check_mode,
                     )
                     .await?,

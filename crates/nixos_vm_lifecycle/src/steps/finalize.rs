@@ -45,6 +45,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         vec![change(context, vmid, Args::new(), &phases, Some(record.clone())).await?];
     keep(&world, &installation, &record)?;
     let phases = [Phase::Installed];
+    let guard = super::expect(run, &phases);
     let Some(vm) = world.facts.vm.clone() else {
         return Err(out_of_turn(&world, &decision, "it was to be finished"));
     };
@@ -60,7 +61,11 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     absent.insert("state".into(), "absent".into());
     let kept = settings.kept_drive();
     if attached || kept.is_none() {
-        outcomes.push(context.drive(absent, vmid, &node, false).await?);
+        outcomes.push(
+            context
+                .drive(absent, vmid, &node, Some(&guard), false)
+                .await?,
+        );
     }
     // Everything that the description says, now that nothing is pending: memory, boot order, drives.
     let mut args = settings.vm(Phase::Installed, None);
@@ -68,7 +73,11 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     args.insert("remove_disks".into(), json!([settings.installer_drive]));
     outcomes.push(change(context, vmid, args, &phases, None).await?);
     if let Some(drive) = kept {
-        outcomes.push(context.drive(drive, vmid, &node, false).await?);
+        outcomes.push(
+            context
+                .drive(drive, vmid, &node, Some(&guard), false)
+                .await?,
+        );
     }
     let mut start = Args::new();
     start.insert("state".into(), "started".into());

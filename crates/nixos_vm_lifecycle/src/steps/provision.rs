@@ -116,10 +116,7 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
     let vmid = record.vmid;
     let msg = format!("{}; {}", made.msg, seed.msg);
     let mut sum = summed(msg, &[made, recorded, seed]);
-    sum.values = json!({"vmid": vmid, "node": node})
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
+    sum.values = facts(context, vmid, &node, &installation);
     Ok(sum)
 }
 
@@ -205,10 +202,7 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
         false => said.join("; "),
     };
     let mut sum = summed(msg, &outcomes);
-    sum.values = json!({"vmid": vmid, "node": node})
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
+    sum.values = facts(context, vmid, &node, &installation);
     Ok(sum)
 }
 
@@ -265,7 +259,9 @@ async fn attach_seed(
     let mut keys = settings.authorized_keys.clone();
     keys.push(client);
     let args = settings.seed(&keys, &installation.path(keys::INSTALLER));
-    context.drive(args, vmid, node, check).await
+    let phases = [Phase::Creating, Phase::Provisioning, Phase::Installing];
+    let guard = super::expect(this_run(context)?, &phases);
+    context.drive(args, vmid, node, Some(&guard), check).await
 }
 
 /// A finished machine.
@@ -288,8 +284,9 @@ pub async fn finished(
         id: record.run.clone(),
         found: None,
     };
+    let guard = Record::find(&notes(world)).map(|_| super::expect(&run, &[record.phase]));
     let ownership = Ownership {
-        expect: Record::find(&notes(world)).map(|_| super::expect(&run, &[record.phase])),
+        expect: guard.clone(),
         // The same record, which somebody may have removed from the notes.
         write: Some(record.clone()),
         new: false,
@@ -301,7 +298,7 @@ pub async fn finished(
     {
         outcomes.push(
             context
-                .drive(drive, vmid, &world.node(context), check)
+                .drive(drive, vmid, &world.node(context), guard.as_ref(), check)
                 .await?,
         );
     }

@@ -60,6 +60,11 @@ impl World {
         self.endpoint[token].clone()
     }
 
+    /// A local file that is an ISO image with this content.
+    pub fn iso(&self, name: &str, content: &[u8]) -> PathBuf {
+        self.file(name, &iso(content))
+    }
+
     /// How many requests had this method and a path that ends so.
     pub fn count(&self, method: &str, end: &str) -> usize {
         let requests = self.requests();
@@ -121,6 +126,18 @@ impl World {
         );
         result
     }
+}
+
+/// The least that is an ISO image, with this content in it or, if that is long, over it.
+pub fn iso(content: &[u8]) -> Vec<u8> {
+    let mut image = match content.len() {
+        40_000.. => content.to_vec(),
+        _ => [&vec![0; 36 * 1024], content].concat(),
+    };
+    image[32 * 1024..32 * 1024 + 7].copy_from_slice(b"\x01CD001\x01");
+    // It says nothing of its size.
+    image[32 * 1024 + 80..32 * 1024 + 88].fill(0);
+    image
 }
 
 pub fn sha256(content: &[u8]) -> String {

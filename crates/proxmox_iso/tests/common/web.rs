@@ -183,7 +183,9 @@ impl Web {
     }
 }
 
-/// Serve `content` as `/nixos.iso`.
+/// Serve an ISO image with this content as `/nixos.iso`.
 pub async fn serve(content: &[u8]) -> String {
-    Web::start().await.put("/nixos.iso", Page::new(content))
+    Web::start()
+        .await
+        .put("/nixos.iso", Page::new(super::iso(content)))
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::datacenter::Datacenter;
 use crate::error::{ApiError, ApiResult};
 use crate::host::Host;
 
@@ -12,33 +13,37 @@ pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
     match (method, template) {
         ("GET", "/version" | "/nodes/{node}/version") => Ok(version()),
         ("GET", "/access/domains") => Ok(json!([
-            {"realm": "pam", "type": "pam", "comment": "Linux PAM standard authentication", "default": 1},
+            {"realm": "pam", "type": "pam", "comment": "Linux PAM standard authentication"},
             {"realm": "pve", "type": "pve", "comment": "Proxmox VE authentication server"},
         ])),
         ("GET", "/access/ticket") => Ok(Value::Null),
         ("POST", "/access/ticket") => context.host.access.login(&context.params),
-        ("GET", "/access/permissions") => Ok(context
+        ("GET", "/access/permissions") => context
             .host
             .access
-            .permissions(&context.who, context.get("path"))),
+            .permissions(&context.who, &context.params),
         ("GET", "/nodes") => Ok(context
             .host
             .nodes()
             .iter()
             .map(|host| node(context, host))
             .collect()),
-        ("GET", "/nodes/{node}") => {
-            Ok(["network", "qemu", "status", "storage", "tasks", "version"]
-                .map(|name| json!({"name": name}))
-                .into_iter()
-                .collect())
-        }
+        ("GET", "/nodes/{node}") => Ok([
+            "dns", "network", "qemu", "status", "storage", "tasks", "version",
+        ]
+        .map(|name| json!({"name": name}))
+        .into_iter()
+        .collect()),
         ("GET", "/nodes/{node}/status") => Ok(node_status(context)),
         ("GET", "/nodes/{node}/network") => Ok(network(context)),
+        ("GET", "/cluster/options") => Ok(cluster_options(context)),
+        ("PUT", "/cluster/options") => set_options(context),
+        ("GET", "/nodes/{node}/dns") => Ok(context.host.facts().dns.json()),
         ("GET", "/cluster/nextid") => next_id(context),
         ("GET", "/cluster/status") => Ok(cluster_status(context)),
         ("GET", "/cluster/resources") => Ok(resources(context)),
         ("GET", "/pools") => pools(context),
+        ("GET", "/pools/{poolid}") => pool(context),
         ("POST", "/pools") => add_pool(context),
         _ => Err(ApiError::not_implemented(method, template)),
     }
@@ -162,9 +167,30 @@ fn next_id(context: &Context) -> ApiResult {
         }
         return Ok(json!(vmid.to_string()));
     }
-    let free = (100..1_000_000_000).find(|vmid| !taken.contains(vmid));
-    free.map(|vmid| json!(vmid.to_string()))
-        .ok_or_else(|| ApiError::failed("unable to get any free VMID"))
+    let range = Datacenter::read(&context.host.dir).next_id();
+    let (lower, upper) = (range.start, range.end);
+    let free = range.into_iter().find(|vmid| !taken.contains(vmid));
+    free.map(|vmid| json!(vmid.to_string())).ok_or_else(|| {
+        ApiError::failed(format!(
+            "unable to get any free VMID in range [{lower}, {upper}]"
+        ))
+    })
+}
+
+/// Without Sys.Audit on / little more than the tags that the user may set.
+fn cluster_options(context: &Context) -> Value {
+    let all = context.may("/", &["Sys.Audit"]);
+    let mut shown = Datacenter::read(&context.host.dir).json(all);
+    let tags = crate::vm::tags::allowed_tags(&context.host, &context.who);
+    shown.insert("allowed-tags".into(), json!(tags));
+    shown.into()
+}
+
+fn set_options(context: &Context) -> ApiResult {
+    let mut set = context.params.clone();
+    let delete = set.remove("delete").unwrap_or_default();
+    Datacenter::change(&context.host.dir, &set, &crate::formats::list(&delete))?;
+    Ok(Value::Null)
 }
 
 fn cluster_status(context: &Context) -> Value {
@@ -198,7 +224,11 @@ pub fn broadcast(host: &Host) {
         let offline = node.facts().offline;
         for vmid in crate::vm::ids(&node) {
             let last = known.remove(&vmid).filter(|_| offline);
-            let value = last.or_else(|| crate::vm::status::summary(&node, vmid).ok());
+            let value = last.or_else(|| {
+                crate::vm::status::summary(&node, vmid)
+                    .ok()
+                    .map(of_broadcast)
+            });
             heard.extend(value.map(|value| (vmid, value)));
         }
     }
@@ -214,18 +244,49 @@ fn resources(context: &Context) -> Value {
     }
     for node in host.nodes() {
         if wanted.is_none_or(|kind| kind == "node") {
-            found.push(self::node(context, &node));
+            let mut entry = self::node(context, &node);
+            if let Some(entry) = entry.as_object_mut() {
+                entry.remove("ssl_fingerprint");
+                if entry["status"] == "online" {
+                    entry.insert("cgroup-mode".into(), json!(2));
+                }
+            }
+            found.push(entry);
         }
         if wanted.is_none_or(|kind| kind == "storage") {
             storages(context, &node, &mut found);
         }
     }
+    if wanted.is_none() && context.may("/sdn/zones/localnetwork", &["SDN.Audit"]) {
+        found.extend(host.nodes().iter().map(|node| {
+            json!({
+                "id": format!("network/{}/zone/localnetwork", node.node), "type": "network", "network-type": "zone",
+                "network": "localnetwork", "node": node.node, "status": "ok",
+            })
+        }));
+    }
     found.into()
+}
+
+/// What the node's broadcast tells of a VM: other names and other figures than the node's own list.
+fn of_broadcast(mut summary: Value) -> Value {
+    if let Some(entry) = summary.as_object_mut() {
+        for name in ["serial", "pid", "lock", "tags"] {
+            entry.remove(name);
+        }
+        if let Some(cpus) = entry.remove("cpus") {
+            entry.insert("maxcpu".into(), cpus);
+        }
+        for name in ["template", "diskread", "diskwrite"] {
+            entry.entry(name).or_insert(json!(0));
+        }
+    }
+    summary
 }
 
 fn vms(context: &Context, found: &mut Vec<Value>) {
     let host = &context.host;
-    let pools = crate::vm::pools(host);
+    let pools = crate::vm::pools(&host.dir);
     let pool_of = |vmid: u32| {
         let holds = |(_, members): &(&String, &Vec<u32>)| members.contains(&vmid);
         pools.iter().find(holds).map(|(name, _)| name)
@@ -284,7 +345,7 @@ fn storages(context: &Context, node: &Host, found: &mut Vec<Value>) {
 }
 
 fn pools(context: &Context) -> ApiResult {
-    let pools = crate::vm::pools(&context.host);
+    let pools = crate::vm::pools(&context.host.dir);
     let may = |name: &str| context.may(&format!("/pool/{name}"), &["Pool.Audit"]);
     if let Some(wanted) = context.get("poolid")
         && !pools.contains_key(wanted)
@@ -309,9 +370,15 @@ fn pools(context: &Context) -> ApiResult {
         .collect())
 }
 
+/// GET /pools/ID, which the newer GET /pools?poolid=ID replaces.
+fn pool(context: &Context) -> ApiResult {
+    let found = pools(context)?;
+    Ok(json!({"members": found[0]["members"]}))
+}
+
 fn add_pool(context: &Context) -> ApiResult {
     let name = context.need("poolid")?;
-    let mut pools = crate::vm::pools(&context.host);
+    let mut pools = crate::vm::pools(&context.host.dir);
     if pools.contains_key(name) {
         return Err(ApiError::failed(format!(
             "create pool failed: pool '{name}' already exists"

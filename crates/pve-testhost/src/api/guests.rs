@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Context, Reply};
+use super::{Context, Reply, snapshot};
 use crate::error::{ApiError, ApiResult};
 use crate::vm::config::Config;
 use crate::vm::{self, cloudinit, power};
@@ -28,10 +28,12 @@ pub async fn handle(method: &str, rest: &str, context: Context) -> Result<Reply,
             "clone",
             "cloudinit",
             "config",
+            "feature",
             "migrate",
             "move_disk",
             "pending",
             "resize",
+            "snapshot",
             "status",
             "template",
             "unlink",
@@ -51,6 +53,11 @@ pub async fn handle(method: &str, rest: &str, context: Context) -> Result<Reply,
         ("POST", "/move_disk") => vm::copy::move_disk(context).await,
         ("GET", "/migrate") => vm::migrate::preconditions(&context, vmid),
         ("POST", "/migrate") => vm::migrate::migrate(&context, vmid),
+        ("GET", "/feature") => snapshot::feature(&context, vmid),
+        (_, rest) if rest.starts_with("/snapshot") => {
+            let rest = rest.trim_start_matches("/snapshot");
+            snapshot::handle(method, rest, context).await
+        }
         ("GET", "/cloudinit") => cloudinit::pending(&host, vmid),
         ("PUT", "/cloudinit") => cloudinit::regenerate(&host, vmid).await,
         ("GET", "/cloudinit/dump") => cloudinit::dump(&host, vmid, context.need("type")?),
@@ -71,10 +78,13 @@ pub async fn handle(method: &str, rest: &str, context: Context) -> Result<Reply,
 /// GET config: with pending changes, or (`current=1`) without.
 fn config(context: &Context, vmid: u32) -> ApiResult {
     let config = Config::load(&context.host, vmid)?;
-    if let Some(snapshot) = context.get("snapshot") {
-        return Err(ApiError::failed(format!(
-            "snapshot '{snapshot}' does not exist"
-        )));
+    if let Some(name) = context.get("snapshot") {
+        if context.get("current").is_some() {
+            let text = "cannot use 'snapshot' parameter with 'current'";
+            let both = ["snapshot", "current"].map(|name| (name.to_owned(), text.to_owned()));
+            return Err(ApiError::params(both.into()));
+        }
+        return snapshot::config_of(&config, name);
     }
     Ok(vm::create::config_json(&config, context.flag("current")))
 }

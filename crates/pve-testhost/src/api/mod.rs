@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod cluster;
 pub mod guests;
+pub mod snapshot;
 pub mod storage;
 pub mod tasks;
 
@@ -12,11 +13,12 @@ use serde_json::{Value, json};
 
 use crate::access::Identity;
 use crate::error::{ApiError, ApiResult};
-use crate::faults::Action;
+use crate::faults::{Action, Interrupt};
 use crate::host::{Host, lock_timeout};
 use crate::http::{Answer, Head};
 use crate::multipart::Upload;
 use crate::schema::{self, Params};
+use crate::task::KILLED;
 
 /// A call whose user is known.
 pub struct Call {
@@ -39,8 +41,8 @@ pub struct Context {
     pub params: Params,
     /// The call's task (or the call, when it has none) is to fail with this.
     pub fail: Option<String>,
-    /// How long the call's task is to take for writing a file.
-    pub slow: std::time::Duration,
+    /// What happens to the call's task in its middle.
+    pub interrupt: Interrupt,
 }
 
 impl Context {
@@ -86,11 +88,17 @@ impl Context {
     where
         W: Future<Output = Result<(), String>> + Send + 'static,
     {
+        // Those that have a middle are killed there.
+        let has_middle = matches!(
+            kind,
+            "qmcreate" | "qmclone" | "qmsnapshot" | "qmrollback" | "qmdelsnapshot"
+        );
+        let killed = (self.interrupt.kill && !has_middle).then(|| KILLED.to_owned());
         Ok(json!(self.host.tasks.spawn(
             kind,
             id,
             &self.who,
-            self.fail.clone(),
+            self.fail.clone().or(killed),
             work
         )))
     }
@@ -282,9 +290,18 @@ impl Call {
             ));
         }
         let mut fail = None;
-        let mut slow = std::time::Duration::ZERO;
+        let mut interrupt = Interrupt::default();
         match action {
-            Some(Action::SlowCopy(time)) => slow = *time,
+            Some(Action::SlowCopy(time)) => interrupt.slow = *time,
+            Some(Action::Kill) => interrupt.kill = true,
+            Some(Action::Orphan) => {
+                // pvedaemon dies between the configuration and the task.
+                if self.method == "POST" && route.template == "/nodes/{node}/qemu" {
+                    let vmid = params.get("vmid").and_then(|vmid| vmid.parse().ok());
+                    crate::vm::create::reserve(&host, vmid.unwrap_or(0), "create")?;
+                }
+                return Err(ApiError::empty(596, "Connection timed out"));
+            }
             Some(Action::Lock) => {
                 let vmid = params
                     .get("vmid")
@@ -300,7 +317,7 @@ impl Call {
             who,
             params,
             fail,
-            slow,
+            interrupt,
         };
         let reply = handle(&self.method, route.template, context, file).await?;
         Ok((reply, route.endpoint.protected == 1))
@@ -341,6 +358,8 @@ async fn handle(
                 .await
                 .map(Reply::Data)
         }
+        ("GET", "/storage") => storage::configurations(&context).map(Reply::Data),
+        ("GET", "/storage/{storage}") => storage::configuration(&context).map(Reply::Data),
         ("GET", "/nodes/{node}/query-url-metadata") => {
             storage::url_metadata(&context).await.map(Reply::Data)
         }
@@ -393,7 +412,7 @@ pub fn parameters(head: &Head, body: &[u8]) -> Result<Params, ApiError> {
         }
         "application/json" => {
             let malformed = |error: &dyn std::fmt::Display| {
-                ApiError::empty(500, format!("malformed JSON string: {error}"))
+                ApiError::text(500, format!("malformed JSON string: {error}"))
             };
             let value: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
             let Value::Object(map) = value else {
@@ -405,7 +424,7 @@ pub fn parameters(head: &Head, body: &[u8]) -> Result<Params, ApiError> {
             );
         }
         other => {
-            return Err(ApiError::empty(
+            return Err(ApiError::text(
                 506,
                 format!("upload 'Content-Type '{other}' not implemented"),
             ));

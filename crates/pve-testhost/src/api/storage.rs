@@ -52,7 +52,7 @@ fn list(context: &Context) -> ApiResult {
         if takes
             && named
             && may_see(context, storage)
-            && (storage.enabled || !context.flag("enabled"))
+            && (storage.enabled || (wanted.is_none() && !context.flag("enabled")))
         {
             let mut value = storage.status_json();
             value["storage"] = json!(storage.id);
@@ -68,7 +68,37 @@ fn status(context: &Context) -> ApiResult {
         .host
         .storage(name)
         .map_err(|_| ApiError::param("storage", "No such storage."))?;
-    Ok(storage.status_json())
+    let mut status = storage.status_json();
+    if let Some(status) = status.as_object_mut() {
+        status.remove("used_fraction");
+    }
+    Ok(status)
+}
+
+/// GET /storage: the configuration of all storages that the user may see.
+pub fn configurations(context: &Context) -> ApiResult {
+    let mut found: Vec<Value> = Vec::new();
+    for host in context.host.nodes() {
+        let visible = host.storages().iter();
+        for storage in visible.filter(|storage| may_see(context, storage)) {
+            let kind = json!(storage.kind);
+            if context.get("type").is_none_or(|wanted| kind == wanted)
+                && !found.iter().any(|known| known["storage"] == storage.id)
+            {
+                found.push(storage.config_json());
+            }
+        }
+    }
+    Ok(found.into())
+}
+
+/// GET /storage/ID.
+pub fn configuration(context: &Context) -> ApiResult {
+    let name = context.need("storage")?;
+    let nodes = context.host.nodes();
+    let mut found = nodes.iter().filter_map(|host| host.storage(name).ok());
+    let found = found.next().map(Storage::config_json);
+    found.ok_or_else(|| ApiError::failed(format!("storage '{name}' does not exist")))
 }
 
 fn content(context: &Context) -> ApiResult {
@@ -95,7 +125,10 @@ fn volume_of(context: &Context) -> Result<(&Storage, String), ApiError> {
     let text = context.need("volume")?;
     let name = match text.split_once(':') {
         Some((own, name)) if own == storage => name,
-        Some(_) => return Err(ApiError::param("storage", "storage ID mismatch")),
+        Some((own, _)) => {
+            let text = format!("storage ID mismatch ({own} != {storage})");
+            return Err(ApiError::param("volume", text));
+        }
         None => text,
     };
     Ok((context.host.storage(storage)?, name.to_owned()))
@@ -170,13 +203,19 @@ async fn delete(context: &Context) -> ApiResult {
         None => storage.id.clone(),
     };
     let path = storage.path.join(parsed.file);
+    let in_folders = storage.kind == crate::storage::Kind::Dir;
     let upid = context.spawn("imgdel", &id, move |log| async move {
         match std::fs::remove_file(&path) {
-            Ok(()) => log.line(format!("Removed volume '{volid}'")),
+            Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 log.line(format!("disk image '{}' does not exist", path.display()));
             }
             Err(error) => return Err(format!("unlink '{}' failed: {error}", path.display())),
+        }
+        log.line(format!("Removed volume '{volid}'"));
+        // The last one takes the directory along; the next one makes it again.
+        if let Some(folder) = path.parent().filter(|_| in_folders) {
+            let _ = std::fs::remove_dir(folder);
         }
         Ok(())
     })?;
@@ -213,7 +252,7 @@ fn upload(context: Context, file: PathBuf, size: u64) -> ApiResult {
     let algorithm = context.get("checksum-algorithm").map(str::to_owned);
     let wanted = context.get("checksum").map(str::to_owned);
     let node = context.host.node.clone();
-    let slow = context.slow;
+    let slow = context.interrupt.slow;
     context.spawn("imgcopy", "", move |log| async move {
         log.line(format!("starting file import from: {}", file.display()));
         log.line(format!("target node: {node}"));
@@ -245,14 +284,14 @@ async fn import(
     slow: Duration,
 ) -> Result<(), String> {
     if let (Some(algorithm), Some(wanted)) = (algorithm, wanted) {
-        log.line(format!("calculating checksum...{algorithm}"));
         let got = checksum(file, algorithm).await?;
         if !got.eq_ignore_ascii_case(wanted) {
+            log.line("calculating checksum...");
             return Err(format!(
                 "checksum mismatch: got '{got}' != expect '{wanted}'"
             ));
         }
-        log.line("OK, checksum verified");
+        log.line("calculating checksum...OK, checksum verified");
     }
     if crate::disk::has_backing_file(file) {
         return Err(format!(
@@ -269,6 +308,9 @@ async fn copy_over(from: &Path, to: &Path, slow: Duration) -> Result<(), String>
     let (from, to_path) = (from.to_owned(), to.to_owned());
     tokio::task::spawn_blocking(move || {
         let mut source = std::fs::File::open(from)?;
+        if let Some(folder) = to_path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
         let mut target = std::fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -329,6 +371,7 @@ fn download(context: Context) -> ApiResult {
     let target = storage.folder(&content).join(&name);
     let url = context.need("url")?.to_owned();
     let verify = context.get("verify-certificates") != Some("0");
+    let compression = context.get("compression").map(str::to_owned);
     let algorithm = context.get("checksum-algorithm").map(str::to_owned);
     let wanted = context.get("checksum").map(str::to_owned);
     context.spawn("download", &name, move |log| async move {
@@ -354,6 +397,9 @@ fn download(context: Context) -> ApiResult {
             target.file_name().unwrap_or_default().to_string_lossy()
         ));
         let result = async {
+            if let Some(folder) = partial.parent() {
+                std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+            }
             fetch(&url, &partial, verify).await?;
             if let (Some(algorithm), Some(wanted)) = (&algorithm, &wanted) {
                 log.line(format!("calculating checksum...{algorithm}"));
@@ -363,6 +409,9 @@ fn download(context: Context) -> ApiResult {
                         "checksum mismatch: got '{got}' != expect '{wanted}'"
                     ));
                 }
+            }
+            if let Some(compression) = &compression {
+                decompress(&log, compression, &partial).await?;
             }
             std::fs::rename(&partial, &target).map_err(|error| error.to_string())
         }
@@ -376,6 +425,40 @@ fn download(context: Context) -> ApiResult {
         }
         result
     })
+}
+
+/// Replace a downloaded file by what it decompresses to.
+async fn decompress(log: &Log, compression: &str, file: &Path) -> Result<(), String> {
+    let words: &[&str] = match compression {
+        "gz" => &["zcat"],
+        "lzo" => &["lzop", "-d", "-c"],
+        "zst" => &["zstd", "-q", "-d", "-c"],
+        "bz2" => &["bzcat"],
+        other => return Err(format!("unknown compression '{other}'")),
+    };
+    log.line(format!("decompressing downloaded file with {}", words[0]));
+    let plain = file.with_extension("plain");
+    let output = std::fs::File::create(&plain).map_err(|error| error.to_string())?;
+    let status = tokio::process::Command::new(words[0])
+        .args(&words[1..])
+        .arg(file)
+        .stdin(std::process::Stdio::null())
+        .stdout(output)
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await
+        .map_err(|error| format!("cannot run {}: {error}", words[0]))?;
+    if !status.success() {
+        let _ = std::fs::remove_file(&plain);
+        return Err(format!(
+            "command '{} {}' failed: exit code {}",
+            words.join(" "),
+            file.display(),
+            status.code().unwrap_or(1)
+        ));
+    }
+    std::fs::rename(&plain, file).map_err(|error| error.to_string())
 }
 
 /// What a HEAD request tells of a URL: size, type, name.
@@ -398,11 +481,25 @@ pub async fn url_metadata(context: &Context) -> ApiResult {
     let mut words = text.lines().last().unwrap_or_default().splitn(3, ' ');
     let status = words.next().unwrap_or_default();
     if status != "200" {
+        let reason = text.lines().find_map(|line| {
+            let (_, rest) = line.strip_prefix("HTTP/")?.split_once(' ')?;
+            rest.starts_with(status).then_some(rest)
+        });
         return Err(ApiError::failed(format!(
-            "invalid server response: '{status}'"
+            "invalid server response: '{}'",
+            reason.unwrap_or(status).trim()
         )));
     }
-    let mut found = json!({});
+    let url = context.need("url")?;
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let name = text.lines().rev().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        let name = value.split_once("filename=")?.1.split(';').next()?;
+        key.eq_ignore_ascii_case("content-disposition")
+            .then(|| name.trim().trim_matches('"'))
+    });
+    let name = name.or_else(|| url.rsplit('/').next()).unwrap_or_default();
+    let mut found = json!({"filename": normalize_name(name)});
     if let Some(size) = words.next().and_then(|size| size.parse::<u64>().ok()) {
         found["size"] = json!(size);
     }

@@ -63,7 +63,7 @@ fn cluster(context: &Context) -> Value {
     let mut found = Vec::new();
     for host in context.host.nodes() {
         let records = visible(context, &host).into_iter();
-        found.extend(records.map(|record| (record.starttime, record.list_json(&host.node))));
+        found.extend(records.map(|record| (record.starttime, record.cluster_json(&host.node))));
     }
     found.sort_by_key(|(start, _)| std::cmp::Reverse(*start));
     found.into_iter().take(25).map(|(_, value)| value).collect()
@@ -91,6 +91,9 @@ fn list(context: &Context) -> Reply {
             && context
                 .number("until")
                 .is_none_or(|until| record.starttime <= until)
+            && context
+                .get("statusfilter")
+                .is_none_or(|types| crate::formats::list(types).contains(&record.status_type()))
             && (!context.flag("errors") || (!running && !record.succeeded()))
     });
     let total = list.len();

@@ -21,8 +21,18 @@ pub const DRIVE_SIZE: usize = 4 << 20;
 /// Most that all files together may take.
 const LARGEST_SUM: usize = 3 << 20;
 
-/// The node's own resolver settings, which guests get when their configuration has none.
-const HOST_SEARCH_DOMAIN: &str = "pve.test";
+/// Where [`with_resolver`] puts the node's own resolver settings, which guests get when their configuration has none.
+const NODE_SEARCH: &str = "node:search";
+/// The name servers.
+const NODE_SERVERS: &str = "node:nameserver";
+
+/// A configuration together with the resolver settings of the node it is on.
+pub fn with_resolver(config: &Config, search: Option<&str>, servers: &[&str]) -> Config {
+    let mut config = config.clone();
+    config.insert(NODE_SEARCH.into(), search.unwrap_or_default().to_owned());
+    config.insert(NODE_SERVERS.into(), servers.join(" "));
+    config
+}
 
 /// Contents of snippets (`cicustom`), each of which replaces what PVE would write.
 #[derive(Clone, Debug, Default)]
@@ -207,13 +217,14 @@ fn names(vmid: u32, config: &Config) -> (String, String) {
 
 /// Search domains and name servers.
 fn resolver(config: &Config) -> (Vec<String>, Vec<String>) {
-    let words = |key: &str, host: String| match config.get(key) {
-        Some(value) => value.split_whitespace().map(str::to_owned).collect(),
-        None => vec![host],
+    let words = |key: &str, of_node: &str| {
+        let value = config.get(key).or_else(|| config.get(of_node));
+        let words = value.map_or("", String::as_str).split_whitespace();
+        words.map(str::to_owned).collect()
     };
     (
-        words("searchdomain", HOST_SEARCH_DOMAIN.to_owned()),
-        words("nameserver", net::GATEWAY.to_string()),
+        words("searchdomain", NODE_SEARCH),
+        words("nameserver", NODE_SERVERS),
     )
 }
 

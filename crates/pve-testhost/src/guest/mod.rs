@@ -26,6 +26,8 @@ mod qemu;
 mod qmp;
 mod seed;
 mod simulation;
+
+pub(crate) use net::GATEWAY;
 #[cfg(test)]
 mod tests;
 
@@ -263,6 +265,46 @@ impl Guests {
         match &*self.backend {
             Backend::Simulated(guests) => guests.running(vmid),
             Backend::Real(guests) => guests.change_medium(vmid, drive, medium).await,
+        }
+    }
+
+    /// Whether a running guest has its disks' images open, so that nobody else may write to them.
+    pub fn holds_images(&self, vmid: u32) -> bool {
+        match &*self.backend {
+            Backend::Simulated(_) => false,
+            Backend::Real(guests) => guests.power(vmid) != Power::Stopped,
+        }
+    }
+
+    /// Have QEMU take a snapshot inside the image of a running guest's disk.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub async fn snapshot_disk(&self, vmid: u32, drive: &str, name: &str) -> Result<(), String> {
+        let what = json!({"device": format!("drive-{drive}"), "name": name});
+        self.execute(vmid, "blockdev-snapshot-internal-sync", what)
+            .await
+    }
+
+    /// Have QEMU delete a snapshot inside the image of a running guest's disk.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub async fn delete_disk_snapshot(
+        &self,
+        vmid: u32,
+        drive: &str,
+        name: &str,
+    ) -> Result<(), String> {
+        let what = json!({"device": format!("drive-{drive}"), "name": name});
+        self.execute(vmid, "blockdev-snapshot-delete-internal-sync", what)
+            .await
+    }
+
+    async fn execute(&self, vmid: u32, command: &str, arguments: Value) -> Result<(), String> {
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.running(vmid),
+            Backend::Real(guests) => guests.execute(vmid, command, arguments).await,
         }
     }
 

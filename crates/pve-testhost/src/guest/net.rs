@@ -19,7 +19,7 @@ use super::seed;
 use super::{Forward, VmSpec};
 
 /// The host's own address on its bridge; the network is a /24.
-pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const PREFIX: u8 = 24;
 
 /// Last octets of leases.

@@ -1,5 +1,7 @@
 //! The cloud-init drive's calls.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::config::Config;
@@ -46,15 +48,22 @@ fn custom(host: &Host, config: &Config) -> Result<Custom, String> {
     Ok(custom)
 }
 
+fn with_resolver(host: &Host, config: &Config) -> BTreeMap<String, String> {
+    let dns = host.facts().dns;
+    cloudinit::with_resolver(&config.current, dns.search.as_deref(), &dns.servers())
+}
+
 /// Write the drive's content, if there is a drive; afterwards nothing differs from it. The caller saves the config.
-pub async fn generate(host: &Host, vmid: u32, config: &mut Config) -> Result<(), String> {
-    if let Some(volid) = volume(config) {
+/// Returns whether there is one.
+pub async fn generate(host: &Host, vmid: u32, config: &mut Config) -> Result<bool, String> {
+    let volume = volume(config);
+    if let Some(volid) = &volume {
         let custom = custom(host, config)?;
-        let drive = cloudinit::drive(vmid, &config.current, &custom)?;
-        crate::disk::write_cloudinit(&host.volume_file(&volid)?, &drive.image()).await?;
+        let drive = cloudinit::drive(vmid, &with_resolver(host, config), &custom)?;
+        crate::disk::write_cloudinit(&host.volume_file(volid)?, &drive.image()).await?;
     }
     config.cloudinit.clear();
-    Ok(())
+    Ok(volume.is_some())
 }
 
 /// PUT cloudinit.
@@ -69,7 +78,7 @@ pub async fn regenerate(host: &Host, vmid: u32) -> Result<Value, ApiError> {
     Ok(Value::Null)
 }
 
-/// GET cloudinit: what is on the drive and what would be.
+/// GET cloudinit: what is on the drive and what would be. PVE goes through a list of options that has no `ipconfigN`.
 pub fn pending(host: &Host, vmid: u32) -> Result<Value, ApiError> {
     let config = Config::load(host, vmid)?;
     let mut keys: Vec<&String> = config
@@ -77,6 +86,7 @@ pub fn pending(host: &Host, vmid: u32) -> Result<Value, ApiError> {
         .keys()
         .filter(|key| options::is_cloudinit(key))
         .chain(config.cloudinit.keys())
+        .filter(|key| !key.starts_with("ipconfig") && *key != "name")
         .collect();
     keys.sort();
     keys.dedup();
@@ -105,7 +115,9 @@ pub fn dump(host: &Host, vmid: u32, kind: &str) -> Result<Value, ApiError> {
     let config = Config::load(host, vmid)?;
     let text = match kind {
         "user" => cloudinit::user_data(vmid, &config.current),
-        "network" => cloudinit::network_data(&config.current).map_err(ApiError::failed)?,
+        "network" => {
+            cloudinit::network_data(&with_resolver(host, &config)).map_err(ApiError::failed)?
+        }
         _ => cloudinit::meta_data(vmid, &config.current).map_err(ApiError::failed)?,
     };
     Ok(json!(text))

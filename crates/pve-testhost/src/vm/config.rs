@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sha1::{Digest, Sha1};
 
+use super::drive::{Drive, is_drive};
 use crate::error::ApiError;
 use crate::host::{Host, write_private};
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub delete: BTreeMap<String, bool>,
     /// Cloud-init options changed since the drive was written: what they were then, or none when they were not set.
     pub cloudinit: BTreeMap<String, Option<String>>,
+    /// Snapshots by name: the options of then, and `snaptime`, `parent`, `snapstate`, `vmstate`, `description` of the snapshot itself.
+    pub snapshots: BTreeMap<String, BTreeMap<String, String>>,
     /// SHA-1 of the file.
     pub digest: String,
 }
@@ -47,7 +50,18 @@ impl Config {
     }
 
     /// Write it; the digest changes with it.
+    ///
+    /// As in PVE an `unusedN` goes whose volume a drive has (again).
     pub fn save(&mut self, host: &Host, vmid: u32) -> std::io::Result<()> {
+        let used: Vec<String> = self
+            .current
+            .iter()
+            .chain(&self.pending)
+            .filter(|(key, _)| is_drive(key))
+            .map(|(_, value)| Drive::parse(value).file)
+            .collect();
+        self.current
+            .retain(|key, value| !key.starts_with("unused") || !used.contains(value));
         let text = self.render();
         self.digest = digest(&text);
         write_private(&path(host, vmid), text.as_bytes())
@@ -70,22 +84,36 @@ impl Config {
             ..Self::default()
         };
         let mut section = "";
-        let mut description: Option<String> = None;
         for line in text.lines() {
             if let Some(name) = line
                 .strip_prefix('[')
                 .and_then(|line| line.strip_suffix(']'))
             {
                 section = name;
-            } else if let Some(comment) = line.strip_prefix('#').filter(|_| section.is_empty()) {
+                if is_snapshot(section) {
+                    config.snapshots.entry(section.to_owned()).or_default();
+                }
+            } else if let Some(comment) = line.strip_prefix('#') {
                 let decoded = percent_decode_str(comment).decode_utf8_lossy();
-                description = Some(match description {
-                    None => decoded.into_owned(),
-                    Some(before) => format!("{before}\n{decoded}"),
-                });
+                let options = match section {
+                    "" => &mut config.current,
+                    name if is_snapshot(name) => {
+                        config.snapshots.entry(name.to_owned()).or_default()
+                    }
+                    _ => continue,
+                };
+                options
+                    .entry("description".into())
+                    .and_modify(|before| {
+                        before.push('\n');
+                        before.push_str(&decoded);
+                    })
+                    .or_insert_with(|| decoded.into_owned());
             } else if let Some((key, value)) =
                 line.split_once(": ").or_else(|| line.split_once(':'))
             {
+                // PVE reads an empty value as one blank.
+                let value = if value.is_empty() { " " } else { value };
                 let (key, value) = (key.trim().to_owned(), value.to_owned());
                 match section {
                     "" => {
@@ -115,28 +143,29 @@ impl Config {
                     "special:cloudinit" => {
                         config.cloudinit.insert(key, Some(value));
                     }
+                    name if is_snapshot(name) => {
+                        let snapshot = config.snapshots.entry(name.to_owned()).or_default();
+                        snapshot.insert(key, value);
+                    }
                     _ => {}
                 }
             }
-        }
-        if let Some(description) = description {
-            config.current.insert("description".into(), description);
         }
         config
     }
 
     fn render(&self) -> String {
         let mut text = String::new();
-        if let Some(description) = self.current.get("description") {
-            for line in description.split('\n') {
+        let section = |map: &BTreeMap<String, String>| -> String {
+            let mut text = String::new();
+            let description = map.get("description").filter(|text| !text.is_empty());
+            for line in description.iter().flat_map(|text| text.split('\n')) {
                 text += &format!("#{}\n", utf8_percent_encode(line, COMMENT));
             }
-        }
-        let section = |map: &BTreeMap<String, String>| -> String {
-            map.iter()
-                .filter(|(key, _)| *key != "description")
-                .map(|(key, value)| format!("{key}: {value}\n"))
-                .collect()
+            for (key, value) in map.iter().filter(|(key, _)| *key != "description") {
+                text += &format!("{key}: {value}\n");
+            }
+            text
         };
         text += &section(&self.current);
         if !self.pending.is_empty() || !self.delete.is_empty() {
@@ -168,6 +197,9 @@ impl Config {
                 }
             }
         }
+        for (name, options) in &self.snapshots {
+            text += &format!("\n[{name}]\n{}", section(options));
+        }
         text
     }
 
@@ -179,6 +211,11 @@ impl Config {
         effective
     }
 
+    /// Is it locked by this?
+    pub fn has_lock(&self, lock: &str) -> bool {
+        self.current.get("lock").is_some_and(|known| known == lock)
+    }
+
     /// Fail when it is locked, as PVE does.
     pub fn check_lock(&self) -> Result<(), String> {
         match self.current.get("lock") {
@@ -186,6 +223,11 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// Is this section a snapshot, not one of PVE's own?
+fn is_snapshot(section: &str) -> bool {
+    !(section.is_empty() || section == "PENDING" || section.contains(':'))
 }
 
 fn digest(text: &str) -> String {
@@ -214,12 +256,23 @@ mod tests {
         config
             .cloudinit
             .insert("ipconfig0".into(), Some("ip=dhcp".into()));
+        config.snapshots.insert(
+            "s1".into(),
+            [("description", "first\nline"), ("memory", "256")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+        );
+        config.snapshots.insert("empty".into(), BTreeMap::new());
         let text = config.render();
         let mut read = Config::parse(&text);
         read.digest = String::new();
         assert_eq!(read, config, "{text}");
         assert!(
             text.contains("\n[PENDING]\ndelete: ide2,!scsi1\nmemory: 1024\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("\n[s1]\n#first\n#line\nmemory: 256\n"),
             "{text}"
         );
     }

@@ -26,6 +26,37 @@ struct Clone {
     format: Option<String>,
     name: Option<String>,
     description: Option<String>,
+    snapshot: Option<String>,
+}
+
+impl Clone {
+    /// The options that are cloned: those in force, or a snapshot's.
+    fn options<'a>(&self, config: &'a Config) -> Result<&'a BTreeMap<String, String>, String> {
+        match &self.snapshot {
+            None => Ok(&config.current),
+            Some(name) => config
+                .snapshots
+                .get(name)
+                .ok_or_else(|| super::snapshot::missing(name)),
+        }
+    }
+}
+
+/// Is this something that a snapshot says of itself, or that belongs to the source alone?
+fn stays_behind(key: &str) -> bool {
+    key.starts_with("unused")
+        || matches!(
+            key,
+            "template"
+                | "lock"
+                | "parent"
+                | "snaptime"
+                | "snapstate"
+                | "vmstate"
+                | "runningcpu"
+                | "runningmachine"
+                | "running-nets-host-mtu"
+        )
 }
 
 /// POST clone: linked from a template unless `full`, always full from a VM.
@@ -33,9 +64,6 @@ pub async fn clone(context: Context) -> ApiResult {
     let host = context.host.clone();
     let source = context.vmid()?;
     let text = |name: &str| context.get(name).map(str::to_owned);
-    if context.get("snapname").is_some() {
-        return Err(ApiError::failed("the test host has no snapshots"));
-    }
     let target = match context.get("target").filter(|name| **name != *host.node) {
         Some(name) => Some(
             host.peer(name)
@@ -45,14 +73,6 @@ pub async fn clone(context: Context) -> ApiResult {
     };
     let config = Config::load(&host, source)?;
     config.check_lock().map_err(ApiError::failed)?;
-    if let Some(target) = &target
-        && !is_shared(&host, &config)
-    {
-        return Err(ApiError::failed(format!(
-            "can't clone VM to node '{}' (VM uses local storage)",
-            target.node
-        )));
-    }
     let template = is_template(&config);
     let wanted = Clone {
         source,
@@ -69,32 +89,46 @@ pub async fn clone(context: Context) -> ApiResult {
         storage: text("storage"),
         format: text("format"),
         name: text("name"),
-        description: text("description"),
+        description: text("description").filter(|text| !text.is_empty()),
+        snapshot: text("snapname"),
     };
+    let options = wanted.options(&config).map_err(ApiError::failed)?;
+    if let Some(target) = &target
+        && !is_shared(&host, options)
+    {
+        return Err(ApiError::failed(format!(
+            "can't clone VM to node '{}' (VM uses local storage)",
+            target.node
+        )));
+    }
     if !wanted.full {
         for name in ["storage", "format"] {
             if context.get(name).is_some() {
-                return Err(ApiError::param(
-                    name,
-                    format!("parameter '{name}' not allowed for linked clones"),
-                ));
+                return Err(ApiError::failed(format!(
+                    "parameter '{name}' not allowed for linked clones"
+                )));
             }
         }
         if !template {
-            let disk = config
-                .current
+            let disk = options
                 .iter()
                 .find(|(key, value)| is_drive(key) && !Drive::parse(value).is_cdrom());
-            let name = disk.map_or("", |(key, _)| key);
-            return Err(ApiError::failed(format!(
-                "Linked clone feature is not supported for drive '{name}'"
-            )));
+            if let Some((key, value)) = disk {
+                let of = match wanted.snapshot {
+                    Some(_) => " a snapshot of",
+                    None => "",
+                };
+                let volid = Drive::parse(value).file;
+                return Err(ApiError::failed(format!(
+                    "Linked clone feature is not supported for{of} '{volid}' ({key})"
+                )));
+            }
         }
     }
-    check_storages(&context, &config, &wanted)?;
+    check_storages(&context, options, &wanted)?;
     let pool = text("pool");
     if let Some(pool) = &pool
-        && !super::pools(&host).contains_key(pool)
+        && !super::pools(&host.dir).contains_key(pool)
     {
         return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
     }
@@ -104,17 +138,20 @@ pub async fn clone(context: Context) -> ApiResult {
             "unable to create VM {newid}: config file already exists"
         ))
     })?;
+    let interrupt = context.interrupt;
     let mut making = Making::new(host.clone(), newid);
-    if let Some(pool) = pool {
-        let mut pools = super::pools(&host);
-        pools.entry(pool).or_default().push(newid);
-        super::save_pools(&host, &pools)?;
-    }
     context.spawn("qmclone", &source.to_string(), move |log| async move {
         let _guard = host.lock_vm(source).await?;
-        build(&host, &wanted, &mut making, &log)
-            .await
+        let built = build(&host, &wanted, &mut making, &log).await;
+        let mut config = built.map_err(|error| format!("clone failed: {error}"))?;
+        if let Err(killed) = interrupt.pass().await {
+            making.finish();
+            return Err(killed);
+        }
+        config
+            .save(&host, newid)
             .map_err(|error| format!("clone failed: {error}"))?;
+        super::create::join_pool(&host, newid, pool)?;
         making.finish();
         match target {
             // Made here, and then given away.
@@ -126,8 +163,8 @@ pub async fn clone(context: Context) -> ApiResult {
 }
 
 /// Whether every node sees all volumes of the VM, ISOs included.
-fn is_shared(host: &Host, config: &Config) -> bool {
-    let mut drives = config.current.iter().filter(|(key, _)| is_drive(key));
+pub fn is_shared(host: &Host, options: &BTreeMap<String, String>) -> bool {
+    let mut drives = options.iter().filter(|(key, _)| is_drive(key));
     drives.all(|(_, value)| {
         let drive = Drive::parse(value);
         let Some((storage, _)) = drive.volume().filter(|_| drive.has_medium()) else {
@@ -138,8 +175,12 @@ fn is_shared(host: &Host, config: &Config) -> bool {
 }
 
 /// The storages that the copies go to must be usable by the caller.
-fn check_storages(context: &Context, config: &Config, wanted: &Clone) -> Result<(), ApiError> {
-    for (_, value) in config.current.iter().filter(|(key, _)| is_drive(key)) {
+fn check_storages(
+    context: &Context,
+    options: &BTreeMap<String, String>,
+    wanted: &Clone,
+) -> Result<(), ApiError> {
+    for (_, value) in options.iter().filter(|(key, _)| is_drive(key)) {
         let drive = Drive::parse(value);
         let Some((own, _)) = drive.volume().filter(|_| !drive.is_cdrom()) else {
             continue;
@@ -162,11 +203,22 @@ fn check_storages(context: &Context, config: &Config, wanted: &Clone) -> Result<
     Ok(())
 }
 
-async fn build(host: &Host, wanted: &Clone, making: &mut Making, log: &Log) -> Result<(), String> {
+/// Copy the disks; the configuration that comes of it is still to be saved.
+async fn build(
+    host: &Host,
+    wanted: &Clone,
+    making: &mut Making,
+    log: &Log,
+) -> Result<Config, String> {
     let source = Config::load(host, wanted.source).map_err(|error| error.message)?;
+    log.line(format!(
+        "creating a clone of VM {} with ID {}",
+        wanted.source, wanted.newid
+    ));
+    let options = wanted.options(&source)?;
     let mut made = BTreeMap::new();
-    for (key, value) in &source.current {
-        if key.starts_with("unused") || matches!(key.as_str(), "template" | "lock") {
+    for (key, value) in options {
+        if stays_behind(key) {
             continue;
         }
         let mut value = value.clone();
@@ -190,7 +242,7 @@ async fn build(host: &Host, wanted: &Clone, making: &mut Making, log: &Log) -> R
         made.insert(key.clone(), value);
     }
     let name = wanted.name.clone().unwrap_or_else(|| {
-        let of = source.current.get("name").cloned();
+        let of = options.get("name").cloned();
         format!(
             "Copy-of-VM-{}",
             of.unwrap_or_else(|| wanted.source.to_string())
@@ -212,16 +264,13 @@ async fn build(host: &Host, wanted: &Clone, making: &mut Making, log: &Log) -> R
             .collect::<Vec<_>>()
             .join(","),
     );
-    if made.contains_key("vmgenid") {
+    if made.get("vmgenid").is_some_and(|id| id != "0") {
         made.insert("vmgenid".into(), random_uuid());
     }
-    let mut config = Config {
+    Ok(Config {
         current: made,
         ..Config::default()
-    };
-    config
-        .save(host, wanted.newid)
-        .map_err(|error| error.to_string())
+    })
 }
 
 /// One disk of a clone: its value and its file.
@@ -243,8 +292,10 @@ async fn copy_disk(
             storage,
             wanted.newid,
             wanted.format.as_deref(),
+            wanted.snapshot.as_deref(),
         )
         .await?;
+        log_copy(&file, log);
         drive.file = volid;
         return Ok((drive.render(), file));
     }
@@ -273,6 +324,13 @@ async fn copy_disk(
     Ok((drive.render(), file))
 }
 
+/// What the log of a copy shows.
+fn log_copy(file: &std::path::Path, log: &Log) {
+    let size = disk::virtual_size(file).unwrap_or_default();
+    log.line(super::create::formatting(file, disk::format_of(file), size));
+    super::create::transferred(log, size);
+}
+
 /// Copy a volume to a storage, as a new image of a VM. Returns its volume id and file.
 async fn copy(
     host: &Host,
@@ -280,6 +338,7 @@ async fn copy(
     storage: &Storage,
     vmid: u32,
     format: Option<&str>,
+    snapshot: Option<&str>,
 ) -> Result<(String, PathBuf), String> {
     storage.check_enabled()?;
     let from = host.volume_file(volid)?;
@@ -293,7 +352,10 @@ async fn copy(
     };
     let name = storage.image_name(vmid, &storage.free_disk(vmid), format);
     let file = storage.file(&name)?;
-    disk::import(&from, source_format, &file).await?;
+    match snapshot {
+        None => disk::import(&from, source_format, &file).await?,
+        Some(snapshot) => super::volume_snapshot::export(&from, snapshot, &file).await?,
+    }
     Ok((format!("{}:{name}", storage.id), file))
 }
 
@@ -379,8 +441,9 @@ async fn relocate(
     let old = drive.render();
     let storage = host.storage(target).map_err(|error| error.message)?;
     log.line(format!("create full clone of drive {key} ({})", drive.file));
-    let (volid, file) = copy(host, &drive.file, storage, vmid, format).await?;
+    let (volid, file) = copy(host, &drive.file, storage, vmid, format, None).await?;
     drive.file = volid;
+    log_copy(&file, log);
     let size = disk::virtual_size(&file).unwrap_or_default();
     drive.set("size", &disk::format_size(size));
     config.current.insert(key.to_owned(), drive.render());

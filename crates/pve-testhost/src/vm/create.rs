@@ -9,6 +9,9 @@ use serde_json::json;
 use super::config::Config;
 use super::drive::{self, Drive, is_drive};
 use super::options;
+use super::permission::Scope;
+use super::update::task_text;
+use crate::access::Identity;
 use crate::api::Context;
 use crate::disk;
 use crate::error::{ApiError, ApiResult};
@@ -38,42 +41,42 @@ pub async fn create(context: Context) -> ApiResult {
         return Err(ApiError::failed("the test host cannot restore archives"));
     }
     let pool = context.get("pool").map(str::to_owned);
-    if let Some(pool) = &pool {
-        if !super::pools(&host).contains_key(pool) {
-            return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
-        }
-        host.access
-            .check(&context.who, &format!("/pool/{pool}"), &["VM.Allocate"])?;
-    } else {
-        host.access
-            .check(&context.who, &format!("/vms/{vmid}"), &["VM.Allocate"])?;
-    }
+    check_allocate(&context, vmid, pool.as_deref())?;
+    let scope = Scope {
+        context: &context,
+        vmid,
+        is_new: true,
+        pool: pool.as_deref(),
+    };
     let mut wanted = BTreeMap::new();
     for (key, value) in &context.params {
-        if NOT_OPTIONS.contains(&key.as_str()) || key.starts_with("import-working") {
+        if NOT_OPTIONS.contains(&key.as_str())
+            || key.starts_with("import-working")
+            || options::is_ignored(key, value)
+        {
             continue;
         }
-        options::check_permission(&context, vmid, key, Some(value), None)?;
+        scope.check(key, Some(value), None)?;
         wanted.insert(key.clone(), options::normalize(key, value)?);
     }
     for (key, value) in wanted.iter().filter(|(key, _)| is_drive(key)) {
         check_storage(&context, vmid, key, &Drive::parse(value))?;
     }
     reserve(&host, vmid, "create")?;
-    if let Some(pool) = pool {
-        let mut pools = super::pools(&host);
-        pools.entry(pool).or_default().push(vmid);
-        super::save_pools(&host, &pools)?;
-    }
     let start = context.flag("start");
-    let who = context.who.clone();
+    let (who, interrupt) = (context.who.clone(), context.interrupt);
     // Made before the worker: one that never gets to run leaves nothing either.
     let mut making = Making::new(host.clone(), vmid);
     context.spawn("qmcreate", &vmid.to_string(), move |log| async move {
+        if let Err(killed) = interrupt.pass().await {
+            making.finish();
+            return Err(killed);
+        }
         // No file lock: `lock: create` in the config keeps everybody else out.
-        build(&host, vmid, wanted, &mut making, &log)
+        build(&host, vmid, &who, wanted, &mut making, &log)
             .await
             .map_err(|error| format!("unable to create VM {vmid} - {error}"))?;
+        join_pool(&host, vmid, pool)?;
         making.finish();
         if start {
             log.line("Execute autostart");
@@ -82,6 +85,32 @@ pub async fn create(context: Context) -> ApiResult {
         }
         Ok(())
     })
+}
+
+/// VM.Allocate on the VM or on its pool; who has neither is not told where.
+fn check_allocate(context: &Context, vmid: u32, pool: Option<&str>) -> Result<(), ApiError> {
+    let (host, who) = (&context.host, &context.who);
+    if let Some(pool) = pool
+        && !super::pools(&host.dir).contains_key(pool)
+    {
+        return Err(ApiError::failed(format!("pool '{pool}' does not exist")));
+    }
+    let may = |path: String| host.access.has(who, &path, "VM.Allocate");
+    let pool = pool.map(|pool| format!("/pool/{pool}"));
+    if may(format!("/vms/{vmid}")) || pool.is_some_and(may) {
+        return Ok(());
+    }
+    Err(ApiError::status(403, "Permission check failed"))
+}
+
+/// A new VM is in its pool once it is made.
+pub fn join_pool(host: &Host, vmid: u32, pool: Option<String>) -> Result<(), String> {
+    let Some(pool) = pool else {
+        return Ok(());
+    };
+    let mut pools = super::pools(&host.dir);
+    pools.entry(pool).or_default().push(vmid);
+    super::save_pools(host, &pools).map_err(|error| error.to_string())
 }
 
 /// What a create that fails (or is killed) leaves behind: nothing.
@@ -139,13 +168,17 @@ pub fn reserve(host: &Host, vmid: u32, lock: &str) -> Result<(), ApiError> {
             owner.node
         )));
     }
-    let text = format!("lock: {lock}\n");
+    let text = match lock {
+        "clone" => "#qmclone temporary file\nlock: clone\n".to_owned(),
+        _ => format!("lock: {lock}\n"),
+    };
     Ok(std::fs::write(host.configs.join(name), text)?)
 }
 
 async fn build(
     host: &Host,
     vmid: u32,
+    who: &Identity,
     mut wanted: BTreeMap<String, String>,
     making: &mut Making,
     log: &Log,
@@ -153,6 +186,7 @@ async fn build(
     let keys: Vec<String> = wanted.keys().filter(|key| is_drive(key)).cloned().collect();
     for key in keys {
         let drive = Drive::parse(&wanted[&key]);
+        check_cloudinit(&wanted, &key, &drive)?;
         let (value, volume) = provide(host, vmid, &key, drive, log).await?;
         making.volumes.extend(volume);
         wanted.insert(key, value);
@@ -166,8 +200,13 @@ async fn build(
     wanted
         .entry("smbios1".into())
         .or_insert_with(|| format!("uuid={}", random_uuid()));
-    if wanted.get("vmgenid").is_none_or(|id| id == "1") {
+    // No generation on ARM.
+    if !wanted.contains_key("vmgenid") && wanted.get("arch").is_none_or(|arch| arch != "aarch64") {
         wanted.insert("vmgenid".into(), random_uuid());
+    }
+    if let Some(tags) = wanted.get("tags").cloned() {
+        super::tags::check_create(host, who, vmid, &tags).map_err(task_text)?;
+        wanted.insert("tags".into(), super::tags::unique(host, &tags));
     }
     wanted.insert(
         "meta".into(),
@@ -240,6 +279,29 @@ pub fn check_storage(
     Ok(())
 }
 
+/// A VM has one cloud-init drive.
+pub fn check_cloudinit(
+    options: &BTreeMap<String, String>,
+    key: &str,
+    drive: &Drive,
+) -> Result<(), String> {
+    let is_wish = |drive: &Drive| matches!(drive.volume(), Some((_, "cloudinit")));
+    if !is_wish(drive) {
+        return Ok(());
+    }
+    // Those that are asked for count once they are made, in their order.
+    let other = options.iter().find(|(other, value)| {
+        let known = Drive::parse(value);
+        *other != key && drive::bus(other).is_some() && known.is_cloudinit() && !is_wish(&known)
+    });
+    match other {
+        Some((other, _)) => Err(format!(
+            "{key} - cloud-init drive is already attached at '{other}'"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Make what a drive asks for: a new volume, a cloud-init drive, or just the volume it names. Returns the value to
 /// store and the file made.
 pub async fn provide(
@@ -268,6 +330,7 @@ pub async fn provide(
         let name = storage.image_name(vmid, &format!("vm-{vmid}-cloudinit"), &format);
         let path = storage.file(&name)?;
         disk::create(&path, &format, 4 << 20).await?;
+        log.line(formatting(&path, &format, 4 << 20));
         drive.file = format!("{storage_id}:{name}");
         drive.set("media", "cdrom");
         log.line(format!(
@@ -290,7 +353,7 @@ pub async fn provide(
             clippy::cast_sign_loss,
             reason = "a size in GiB, verified to be positive"
         )]
-        let asked = (gib * f64::from(1 << 20)) as u64 * 1024;
+        let asked = (gib * f64::from(1 << 20)).ceil() as u64 * 1024;
         let size = match key {
             // The variables of OVMF, whatever size was asked for.
             "efidisk0" if drive.get("efitype") == Some("4m") => 528 << 10,
@@ -300,7 +363,10 @@ pub async fn provide(
         };
         match source {
             Some(source) => import(host, &source, &path, log).await?,
-            None => disk::create(&path, &format, size).await?,
+            None => {
+                disk::create(&path, &format, size).await?;
+                log.line(formatting(&path, &format, size));
+            }
         }
         let size = disk::virtual_size(&path).unwrap_or(size);
         drive.file = format!("{storage_id}:{name}");
@@ -319,6 +385,32 @@ pub async fn provide(
         drive.set("size", &disk::format_size(size));
     }
     Ok((drive.render(), None))
+}
+
+/// What `qemu-img create` says.
+pub fn formatting(path: &std::path::Path, format: &str, size: u64) -> String {
+    let path = path.display();
+    match format {
+        "qcow2" => format!(
+            "Formatting '{path}', fmt=qcow2 cluster_size=65536 extended_l2=off preallocation=metadata \
+             compression_type=zlib size={size} lazy_refcounts=off refcount_bits=16"
+        ),
+        _ => format!("Formatting '{path}', fmt={format} size={size} preallocation=off"),
+    }
+}
+
+/// What `qemu-img convert -p` says while it copies, in one go and a step.
+pub fn transferred(log: &Log, size: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a size to show")]
+    let shown = |bytes: u64| match bytes {
+        0 => "0.0 B".to_owned(),
+        _ if bytes < 1 << 20 => format!("{:.1} KiB", bytes as f64 / f64::from(1 << 10)),
+        _ if bytes < 1 << 30 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    };
+    let all = shown(size);
+    log.line(format!("transferred 0.0 B of {all} (0.00%)"));
+    log.line(format!("transferred {all} of {all} (100.00%)"));
 }
 
 async fn import(

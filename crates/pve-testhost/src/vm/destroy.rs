@@ -25,22 +25,27 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
             "VM {vmid} is running - destroy failed"
         )));
     }
-    super::template::check_unused(&host, &config).map_err(ApiError::failed)?;
     let unreferenced = context.flag("destroy-unreferenced-disks");
     let purge = context.flag("purge");
     let skiplock = context.flag("skiplock");
     context.spawn("qmdestroy", &vmid.to_string(), move |log| async move {
         let _guard = host.lock_vm(vmid).await?;
         let config = Config::load(&host, vmid).map_err(|error| error.message)?;
-        if !skiplock {
+        if !skiplock && !config.has_lock("suspended") {
             config.check_lock()?;
         }
         if host.guests.power(vmid) != Power::Stopped {
             return Err(format!("VM {vmid} is running - destroy failed"));
         }
+        super::template::check_unused(&host, &config)?;
         for (key, value) in config.current.iter().chain(&config.pending) {
             if is_drive(key) || key.starts_with("unused") {
                 free(&host, vmid, &Drive::parse(value).file);
+            }
+        }
+        for options in config.snapshots.values() {
+            if let Some(volid) = options.get("vmstate") {
+                free(&host, vmid, volid);
             }
         }
         if unreferenced {
@@ -77,6 +82,7 @@ pub fn free(host: &Host, vmid: u32, volid: &str) -> bool {
         Ok(parsed) if parsed.vmid == Some(vmid) => {
             let path = storage.path.join(parsed.file);
             let removed = std::fs::remove_file(&path).is_ok();
+            super::volume_snapshot::forget(&path);
             if let Some(dir) = path
                 .parent()
                 .filter(|_| storage.kind == crate::storage::Kind::Dir)
@@ -92,7 +98,7 @@ pub fn free(host: &Host, vmid: u32, volid: &str) -> bool {
 
 /// A VM that is gone is in no pool.
 pub fn leave_pools(host: &Host, vmid: u32) {
-    let mut pools = super::pools(host);
+    let mut pools = super::pools(&host.dir);
     let before = pools.clone();
     pools
         .values_mut()

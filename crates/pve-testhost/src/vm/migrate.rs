@@ -147,7 +147,7 @@ pub fn migrate(context: &Context, vmid: u32) -> ApiResult {
         running,
         local_disks: context.flag("with-local-disks"),
         force: context.flag("force"),
-        slow: context.slow,
+        slow: context.interrupt.slow,
     };
     let id = vmid.to_string();
     if !host.facts().ha {

@@ -9,12 +9,17 @@ pub mod drive;
 pub mod migrate;
 pub mod options;
 pub mod pending;
+pub mod permission;
 pub mod power;
+pub mod snapshot;
 pub mod status;
+pub mod tags;
 pub mod template;
 pub mod update;
+pub mod volume_snapshot;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::host::{Host, write_private};
@@ -50,9 +55,9 @@ pub fn ids(host: &Host) -> Vec<u32> {
     found
 }
 
-/// Pools and the VMs in them.
-pub fn pools(host: &Host) -> BTreeMap<String, Vec<u32>> {
-    std::fs::read(host.dir.join("pools.json"))
+/// Pools and the VMs in them; `dir` is the data directory.
+pub fn pools(dir: &Path) -> BTreeMap<String, Vec<u32>> {
+    std::fs::read(dir.join("pools.json"))
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default()

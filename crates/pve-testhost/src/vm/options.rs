@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::drive::{Drive, bus, is_drive, is_net};
-use crate::api::Context;
+use super::drive::{Drive, bus, is_net};
 use crate::error::ApiError;
 use crate::schema;
 
@@ -55,89 +54,23 @@ pub fn agent_enabled(config: &BTreeMap<String, String>) -> bool {
     })
 }
 
-/// The privilege an option needs, or none for options that are root's own.
-fn privilege(key: &str) -> Option<&'static [&'static str]> {
-    Some(match key {
-        "cores" | "sockets" | "cpu" | "cpulimit" | "cpuunits" | "numa" | "vcpus" | "affinity" => {
-            &["VM.Config.CPU"]
-        }
-        "memory" | "balloon" | "shares" | "hugepages" | "keephugepages" | "allow-ksm" => {
-            &["VM.Config.Memory"]
-        }
-        "acpi" | "hotplug" | "kvm" | "machine" | "scsihw" | "smbios1" | "tablet" | "vga"
-        | "watchdog" | "audio0" | "rng0" | "arch" => &["VM.Config.HWType"],
-        "agent" | "autostart" | "bios" | "description" | "keyboard" | "localtime"
-        | "migrate_downtime" | "migrate_speed" | "name" | "onboot" | "ostype" | "protection"
-        | "reboot" | "startdate" | "startup" | "tdf" | "template" | "tags" | "freeze"
-        | "spice_enhancements" | "vmgenid" => &["VM.Config.Options"],
-        "boot" | "bootdisk" | "vmstatestorage" => &["VM.Config.Disk"],
-        _ if is_cloudinit(key) => &["VM.Config.Cloudinit", "VM.Config.Network"],
-        _ if is_net(key) => &["VM.Config.Network"],
-        _ if key.starts_with("numa") => &["VM.Config.CPU"],
-        _ if key.starts_with("unused") || is_drive(key) => &["VM.Config.Disk"],
-        _ => return None,
-    })
+/// Is this a value that PVE passes over, so that the old one stays?
+pub fn is_ignored(key: &str, value: &str) -> bool {
+    key == "sshkeys" && value.is_empty()
 }
 
-/// May this user set (or delete, with no value) an option? `old` is what is there.
-pub fn check_permission(
-    context: &Context,
-    vmid: u32,
-    key: &str,
-    value: Option<&str>,
-    old: Option<&str>,
-) -> Result<(), ApiError> {
-    if context.who.is_root() {
-        return Ok(());
+/// Fail unless a hook script is an executable snippet.
+pub fn check_hookscript(host: &crate::host::Host, volid: &str) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+    let file = host.volume_file(volid)?;
+    if !volid.contains(":snippets/") {
+        return Err(format!("'{volid}' is not in the snippets directory"));
     }
-    let path = format!("/vms/{vmid}");
-    let access = &context.host.access;
-    if is_drive(key) {
-        let cdrom = |value: &str| Drive::parse(value).is_cdrom();
-        let only_cdrom =
-            value.is_none_or(cdrom) && old.is_none_or(cdrom) && (value.is_some() || old.is_some());
-        // A cloud-init drive counts as one of both.
-        let cloudinit = [value, old]
-            .into_iter()
-            .flatten()
-            .any(|value| Drive::parse(value).is_cloudinit());
-        if cloudinit {
-            access.check(
-                &context.who,
-                &path,
-                &["VM.Config.Cloudinit", "VM.Config.CDROM"],
-            )?;
-        } else if only_cdrom {
-            access.check(&context.who, &path, &["VM.Config.CDROM"])?;
-        } else {
-            access.check(&context.who, &path, &["VM.Config.Disk"])?;
-        }
-        return Ok(());
-    }
-    if key.starts_with("serial") {
-        if value.or(old).is_some_and(|value| value != "socket") {
-            return Err(ApiError::failed(format!(
-                "only root can modify '{key}' config for real devices"
-            )));
-        }
-        return access.check(&context.who, &path, &["VM.Config.HWType"]);
-    }
-    match privilege(key) {
-        Some([one]) => access.check(&context.who, &path, &[one]),
-        Some(any) => access.check_any(&context.who, &path, any),
-        None => Err(ApiError::failed(format!(
-            "only root can set '{key}' config"
-        ))),
-    }?;
-    if is_net(key)
-        && let Some(bridge) =
-            value.and_then(|value| Drive::parse(value).get("bridge").map(str::to_owned))
-    {
-        access.check(
-            &context.who,
-            &format!("/sdn/zones/localnetwork/{bridge}"),
-            &["SDN.Use"],
-        )?;
+    let Ok(data) = std::fs::metadata(&file) else {
+        return Err(format!("script '{volid}' does not exist"));
+    };
+    if data.permissions().mode() & 0o111 == 0 {
+        return Err(format!("script '{volid}' is not executable"));
     }
     Ok(())
 }
@@ -145,13 +78,11 @@ pub fn check_permission(
 /// An option's value as PVE stores it. `old` is the value in force, if any.
 pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
     Ok(match key {
-        "tags" => tags(value),
+        // A new generation on request.
+        "vmgenid" if value == "1" => crate::host::random_uuid(),
         "sshkeys" => {
             check_keys(value)?;
-            value
-                .trim_end_matches("%0A")
-                .trim_end_matches("%0D")
-                .to_owned()
+            value.to_owned()
         }
         _ if is_net(key) => net(value),
         _ if bus(key).is_some() => {
@@ -173,17 +104,6 @@ pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
     })
 }
 
-/// Lower case, sorted, once each.
-fn tags(value: &str) -> String {
-    let mut tags: Vec<String> = crate::formats::list(value)
-        .into_iter()
-        .map(str::to_lowercase)
-        .collect();
-    tags.sort();
-    tags.dedup();
-    tags.join(";")
-}
-
 /// `virtio=MAC,bridge=...`: model and MAC first, the MAC upper-cased or made up.
 fn net(value: &str) -> String {
     let Ok(mut keys) = schema::property_string("net", "net", value) else {
@@ -200,7 +120,7 @@ fn net(value: &str) -> String {
     text
 }
 
-/// A card of a clone: the same with another address.
+/// A NIC of a clone: the same with another address.
 pub fn with_new_mac(value: &str) -> String {
     let mut parts = value.split(',');
     let first = parts.next().unwrap_or_default();
@@ -225,11 +145,8 @@ fn new_mac() -> String {
 fn check_keys(value: &str) -> Result<(), ApiError> {
     use base64::Engine as _;
     let text = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
-    let good = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (Some(kind), Some(blob)) = (words.next(), words.next()) else {
-            return false;
-        };
+    // The type and the key may come after options such as `no-pty`.
+    let is_key = |(kind, blob): (&str, &str)| {
         let Ok(blob) = base64::engine::general_purpose::STANDARD.decode(blob) else {
             return false;
         };
@@ -237,7 +154,11 @@ fn check_keys(value: &str) -> Result<(), ApiError> {
             .first_chunk::<4>()
             .map_or(0, |length| u32::from_be_bytes(*length) as usize);
         blob.get(4..4 + length)
-            .is_some_and(|name| name == kind.as_bytes())
+            .is_some_and(|name| !name.is_empty() && name == kind.as_bytes())
+    };
+    let good = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.windows(2).any(|pair| is_key((pair[0], pair[1])))
     };
     if text
         .lines()
@@ -261,10 +182,12 @@ pub fn hash_password(value: &str) -> Result<String, ApiError> {
     {
         return Ok(value.to_owned());
     }
-    let salt = crate::host::random_hex(6);
+    // Eight characters once they are encoded.
+    let salt = crate::host::random_hex(3);
     let hash =
         sha_crypt::ShaCrypt::SHA256.hash_password_with_salt(value.as_bytes(), salt.as_bytes());
-    hash.map(|hash| hash.as_str().to_owned())
+    // The number of rounds is the usual one, of which crypt(3) says nothing.
+    hash.map(|hash| hash.as_str().replace("$rounds=5000$", "$"))
         .map_err(|error| ApiError::failed(format!("cannot hash the password: {error}")))
 }
 
@@ -290,8 +213,6 @@ mod tests {
     #[test]
     fn values_as_stored() {
         let stored = |key, value| normalize(key, value).expect("a good value");
-        assert_eq!(stored("tags", "b-tag;A-Tag;b-tag"), "a-tag;b-tag");
-        assert_eq!(stored("tags", "sp ace,ok"), "ace;ok;sp");
         assert_eq!(stored("ide2", "none"), "none,media=cdrom");
         assert_eq!(
             stored("ide0", "local:cloudinit"),
@@ -308,10 +229,10 @@ mod tests {
             "explicit 'media=cdrom' is required for iso images"
         );
         let key = "ssh-ed25519%20AAAAC3NzaC1lZDI1NTE5AAAAIE2d4iOGEtUFAKpYqCbP8z9ZfS4cW2S3Y3y3FKqxUaRG%20x";
-        assert_eq!(
-            stored("sshkeys", &format!("{key}%0A{key}%0A")),
-            format!("{key}%0A{key}")
-        );
+        let two = format!("{key}%0A{key}%0A");
+        assert_eq!(stored("sshkeys", &two), two);
+        let with_options = format!("no-pty%20{key}");
+        assert_eq!(stored("sshkeys", &with_options), with_options);
         for bad in ["hello%20world", &format!("{key}%0A%23%20comment")] {
             assert_eq!(
                 normalize("sshkeys", bad).expect_err("not a key").message,

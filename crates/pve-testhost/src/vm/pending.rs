@@ -21,7 +21,6 @@ pub fn apply(host: &Host, vmid: u32, config: &mut Config) {
 /// Delete one option for good.
 fn remove(host: &Host, vmid: u32, config: &mut Config, key: &str, force: bool) {
     if let Some(old) = config.current.remove(key) {
-        note(config, key, Some(&old), None);
         if is_drive(key) {
             update::detach(host, vmid, config, &old, force);
         }
@@ -31,7 +30,6 @@ fn remove(host: &Host, vmid: u32, config: &mut Config, key: &str, force: bool) {
 /// Set one option for good.
 fn store(host: &Host, vmid: u32, config: &mut Config, key: &str, value: String) {
     let old = config.current.insert(key.to_owned(), value.clone());
-    note(config, key, old.as_deref(), Some(&value));
     if is_drive(key)
         && let Some(old) = old
         && Drive::parse(&old).file != Drive::parse(&value).file
@@ -40,7 +38,7 @@ fn store(host: &Host, vmid: u32, config: &mut Config, key: &str, value: String) 
     }
 }
 
-/// Remember what a cloud-init option was when the drive was last written.
+/// Remember what a cloud-init option of a running VM was when the drive was last written.
 fn note(config: &mut Config, key: &str, old: Option<&str>, new: Option<&str>) {
     if !(options::is_cloudinit(key) || key == "name") || old == new {
         return;
@@ -62,12 +60,25 @@ fn note(config: &mut Config, key: &str, old: Option<&str>, new: Option<&str>) {
 /// Hand the pending changes to a running VM, as far as it can take them; the rest waits.
 ///
 /// A change that fails leaves the others applied and itself pending, as in PVE.
-pub async fn hotplug(host: &Host, vmid: u32, config: &mut Config) -> Result<(), ApiError> {
+///
+/// Only `touched` options are looked at, and those that take effect at once on any running VM.
+pub async fn hotplug(
+    host: &Host,
+    vmid: u32,
+    config: &mut Config,
+    touched: &[&String],
+) -> Result<(), ApiError> {
+    let due = |key: &String| touched.contains(&key) || options::is_immediate(key);
     let mut errors = BTreeMap::new();
     for (key, force) in config.delete.clone() {
+        if !due(&key) {
+            continue;
+        }
         match unplug(host, config, &key) {
             Ok(true) => {
                 config.delete.remove(&key);
+                let old = config.current.get(&key).cloned();
+                note(config, &key, old.as_deref(), None);
                 remove(host, vmid, config, &key, force);
             }
             Ok(false) => {}
@@ -77,9 +88,14 @@ pub async fn hotplug(host: &Host, vmid: u32, config: &mut Config) -> Result<(), 
         }
     }
     for (key, value) in config.pending.clone() {
+        if !due(&key) {
+            continue;
+        }
         match plug(host, vmid, config, &key, &value).await {
             Ok(true) => {
                 config.pending.remove(&key);
+                let old = config.current.get(&key).cloned();
+                note(config, &key, old.as_deref(), Some(&value));
                 store(host, vmid, config, &key, value);
             }
             Ok(false) => {}

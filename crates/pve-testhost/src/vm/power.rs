@@ -29,16 +29,24 @@ fn running(host: &Host, vmid: u32) -> bool {
 
 /// POST status/start.
 pub fn start(context: &Context, vmid: u32) -> ApiResult {
-    Ok(json!(start_task(
-        &context.host,
-        vmid,
-        &context.who,
-        context.fail.clone()
-    )))
+    let skiplock = context.flag("skiplock");
+    let fail = context.fail.clone();
+    let upid = spawn_start(&context.host, vmid, &context.who, fail, skiplock);
+    Ok(json!(upid))
 }
 
 /// The task that starts a VM.
 pub fn start_task(host: &Arc<Host>, vmid: u32, who: &Identity, fail: Option<String>) -> String {
+    spawn_start(host, vmid, who, fail, false)
+}
+
+fn spawn_start(
+    host: &Arc<Host>,
+    vmid: u32,
+    who: &Identity,
+    fail: Option<String>,
+    skiplock: bool,
+) -> String {
     let worker = host.clone();
     host.tasks.spawn(
         "qmstart",
@@ -48,12 +56,18 @@ pub fn start_task(host: &Arc<Host>, vmid: u32, who: &Identity, fail: Option<Stri
         move |log| async move {
             let _guard = worker.lock_vm(vmid).await?;
             let mut config = Config::load(&worker, vmid).map_err(|error| error.message)?;
-            config.check_lock()?;
+            if super::template::is_template(&config) {
+                return Err("you can't start a vm if it's a template".into());
+            }
+            // A suspended VM is resumed by its start.
+            if !skiplock && !config.has_lock("suspended") {
+                config.check_lock()?;
+            }
             if running(&worker, vmid) {
                 return Err(format!("VM {vmid} already running"));
             }
-            if super::template::is_template(&config) {
-                return Err("you can't start a vm if it's a template".into());
+            if config.has_lock("suspended") {
+                config.current.remove("lock");
             }
             pending::apply(&worker, vmid, &mut config);
             config
@@ -61,7 +75,16 @@ pub fn start_task(host: &Arc<Host>, vmid: u32, who: &Identity, fail: Option<Stri
                 .map_err(|error| error.to_string())?;
             let volumes = volumes(&worker, &config.current)?;
             check_bridges(&worker.facts().bridges, &config.current)?;
-            cloudinit::generate(&worker, vmid, &mut config).await?;
+            if cloudinit::generate(&worker, vmid, &mut config).await? {
+                log.line("generating cloud-init ISO");
+            }
+            let ovmf = config
+                .current
+                .get("bios")
+                .is_some_and(|bios| bios == "ovmf");
+            if ovmf && !config.current.contains_key("efidisk0") {
+                log.warn("no efidisk configured! Using temporary efivars disk.");
+            }
             config
                 .save(&worker, vmid)
                 .map_err(|error| error.to_string())?;
@@ -105,7 +128,8 @@ fn volumes(
             }
             None => drive.file.clone().into(),
         };
-        if !file.exists() {
+        // A cloud-init drive is written (again) at every start.
+        if !file.exists() && !drive.is_cloudinit() {
             return Err(format!("volume '{}' does not exist", drive.file));
         }
         found.insert(key.clone(), file);
@@ -126,7 +150,7 @@ fn check_bridges(known: &[String], config: &BTreeMap<String, String>) -> Result<
 }
 
 /// Put pending changes into force once a VM has been stopped by an API call.
-fn settle(host: &Host, vmid: u32) -> Result<(), String> {
+pub fn settle(host: &Host, vmid: u32) -> Result<(), String> {
     let mut config = Config::load(host, vmid).map_err(|error| error.message)?;
     pending::apply(host, vmid, &mut config);
     config.save(host, vmid).map_err(|error| error.to_string())
@@ -136,14 +160,14 @@ fn settle(host: &Host, vmid: u32) -> Result<(), String> {
 pub fn stop(context: &Context, vmid: u32) -> ApiResult {
     let host = context.host.clone();
     let skiplock = context.flag("skiplock");
-    if context.flag("overrule-shutdown") {
-        for task in host.tasks.list() {
-            if task.status.is_none() && task.kind == "qmshutdown" && task.id == vmid.to_string() {
-                host.tasks.cancel(&task.upid);
+    let overrule = context.flag("overrule-shutdown");
+    context.spawn("qmstop", &vmid.to_string(), move |log| async move {
+        if overrule {
+            let ended = host.tasks.cancel_all("qmshutdown", &vmid.to_string());
+            if !ended.is_empty() {
+                log.line(format!("overruled qmshutdown tasks: {}", ended.join(", ")));
             }
         }
-    }
-    context.spawn("qmstop", &vmid.to_string(), move |_| async move {
         let _guard = host.lock_vm(vmid).await?;
         if !running(&host, vmid) {
             return Ok(());
@@ -162,44 +186,58 @@ pub fn shutdown(context: &Context, vmid: u32) -> ApiResult {
     let host = context.host.clone();
     let timeout = context.number("timeout").unwrap_or(SHUTDOWN);
     let force = context.flag("forceStop");
+    let skiplock = context.flag("skiplock");
     context.spawn("qmshutdown", &vmid.to_string(), move |log| async move {
         let _guard = host.lock_vm(vmid).await?;
         if !running(&host, vmid) {
             return Ok(());
         }
-        down(&host, vmid, Duration::from_secs(timeout), force, &log).await
+        let how = Down {
+            timeout: Duration::from_secs(timeout),
+            force,
+            skiplock,
+        };
+        down(&host, vmid, how, &log).await
     })
 }
 
-async fn down(
-    host: &Host,
-    vmid: u32,
+/// How a guest is asked to power off.
+struct Down {
     timeout: Duration,
+    /// Whether it is ended when it does not obey.
     force: bool,
-    log: &Log,
-) -> Result<(), String> {
+    skiplock: bool,
+}
+
+async fn down(host: &Host, vmid: u32, how: Down, log: &Log) -> Result<(), String> {
     let config = Config::load(host, vmid).map_err(|error| error.message)?;
-    config.check_lock()?;
-    let deadline = Instant::now() + timeout;
+    if !how.skiplock {
+        config.check_lock()?;
+    }
+    let deadline = Instant::now() + how.timeout;
     let agent = options::agent_enabled(&config.current);
-    if agent
+    if !host.guest_facts(vmid).os {
+        // Nothing in the guest listens to ACPI.
+    } else if agent
         && host
             .guests
             .agent(vmid, "guest-ping", json!({}))
             .await
             .is_err()
     {
-        log.line("QEMU Guest Agent is not running - VM shutdown falls back to ACPI");
+        log.line(format!(
+            "QEMU Guest Agent is not running - VM {vmid} qga command 'guest-ping' failed - got timeout"
+        ));
         host.guests.powerdown(vmid, false).await?;
     } else {
         host.guests.powerdown(vmid, agent).await?;
     }
     while running(host, vmid) {
         if Instant::now() >= deadline {
-            if !force {
+            if !how.force {
                 return Err("VM quit/powerdown failed - got timeout".into());
             }
-            log.line("VM quit/powerdown failed - terminating now with SIGTERM");
+            log.line("VM still running - terminating now with SIGTERM");
             host.guests.stop(vmid).await;
             break;
         }
@@ -215,7 +253,12 @@ pub fn reboot(context: &Context, vmid: u32) -> ApiResult {
     let timeout = context.number("timeout").unwrap_or(SHUTDOWN);
     context.spawn("qmreboot", &vmid.to_string(), move |log| async move {
         let guard = host.lock_vm(vmid).await?;
-        down(&host, vmid, Duration::from_secs(timeout), false, &log).await?;
+        let how = Down {
+            timeout: Duration::from_secs(timeout),
+            force: false,
+            skiplock: false,
+        };
+        down(&host, vmid, how, &log).await?;
         drop(guard);
         tokio::spawn(async move {
             tokio::time::sleep(RESTART).await;
@@ -249,6 +292,7 @@ pub fn simple(context: &Context, vmid: u32, action: &'static str) -> ApiResult {
         return Err(ApiError::failed("the test host cannot suspend to disk"));
     }
     let host = context.host.clone();
+    let skiplock = context.flag("skiplock");
     let kind = match action {
         "suspend" => "qmpause",
         "resume" => "qmresume",
@@ -256,9 +300,10 @@ pub fn simple(context: &Context, vmid: u32, action: &'static str) -> ApiResult {
     };
     context.spawn(kind, &vmid.to_string(), move |_| async move {
         let _guard = host.lock_vm(vmid).await?;
-        Config::load(&host, vmid)
-            .map_err(|error| error.message)?
-            .check_lock()?;
+        let config = Config::load(&host, vmid).map_err(|error| error.message)?;
+        if !skiplock && !(action == "resume" && config.has_lock("backup")) {
+            config.check_lock()?;
+        }
         match action {
             "suspend" => host.guests.suspend(vmid).await,
             "resume" => host.guests.resume(vmid).await,

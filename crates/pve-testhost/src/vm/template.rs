@@ -25,7 +25,12 @@ pub async fn template(context: Context) -> ApiResult {
         ));
     }
     let host = context.host.clone();
-    check(&host, vmid).map_err(ApiError::failed)?;
+    let config = check(&host, vmid).map_err(ApiError::failed)?;
+    if !config.snapshots.is_empty() {
+        return Err(ApiError::failed(
+            "unable to create template, because VM contains snapshots",
+        ));
+    }
     context.spawn("qmtemplate", &vmid.to_string(), move |_| async move {
         let _guard = host.lock_vm(vmid).await?;
         let mut config = check(&host, vmid)?;
@@ -84,7 +89,7 @@ pub fn check_unused(host: &Host, config: &Config) -> Result<(), String> {
             });
         if used {
             return Err(format!(
-                "base volume '{}' is still in use by linked cloned VMs",
+                "base volume '{}' is still in use by linked cloned",
                 drive.file
             ));
         }

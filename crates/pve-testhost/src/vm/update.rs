@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::config::Config;
 use super::create::{check_storage, provide};
 use super::drive::{self, Drive, bus, is_drive};
+use super::permission::Scope;
 use super::{options, pending};
+use crate::access::Identity;
 use crate::api::Context;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::list;
@@ -31,6 +33,7 @@ const NOT_OPTIONS: [&str; 9] = [
 ];
 
 /// What a call wants changed.
+#[derive(Default)]
 struct Change {
     set: BTreeMap<String, String>,
     delete: Vec<String>,
@@ -58,11 +61,17 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
         force: context.flag("force"),
     };
     for (key, value) in &context.params {
-        if !NOT_OPTIONS.contains(&key.as_str()) {
+        if !NOT_OPTIONS.contains(&key.as_str()) && !options::is_ignored(key, value) {
             change.set.insert(key.clone(), value.clone());
         }
     }
-    if change.set.is_empty() && change.delete.is_empty() && change.revert.is_empty() {
+    if context
+        .params
+        .keys()
+        .all(|key| NOT_OPTIONS.contains(&key.as_str()))
+        && change.delete.is_empty()
+        && change.revert.is_empty()
+    {
         return Err(ApiError::failed("no options specified"));
     }
     for (list, param) in [(&change.delete, "delete"), (&change.revert, "revert")] {
@@ -87,18 +96,22 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
     let known = Config::load(&host, vmid)
         .map(|config| config.current)
         .unwrap_or_default();
+    if let Some(volid) = change.set.get("hookscript") {
+        options::check_hookscript(&host, volid)
+            .map_err(|text| ApiError::param("hookscript", format!("{text}\n")))?;
+    }
+    let scope = Scope {
+        context: &context,
+        vmid,
+        is_new: false,
+        pool: None,
+    };
     for key in change.delete.iter().chain(&change.revert) {
-        options::check_permission(
-            &context,
-            vmid,
-            key,
-            None,
-            known.get(key).map(String::as_str),
-        )?;
+        scope.check(key, None, known.get(key).map(String::as_str))?;
     }
     for (key, value) in &mut change.set {
         let old = known.get(key).map(String::as_str);
-        options::check_permission(&context, vmid, key, Some(value), old)?;
+        scope.check(key, Some(value), old)?;
         *value = options::normalize(key, value)?;
         if key == "cipassword" {
             *value = options::hash_password(value)?;
@@ -107,45 +120,92 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
             check_storage(&context, vmid, key, &Drive::parse(value))?;
         }
     }
-    let guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
-    let config = Config::load(&host, vmid)?;
-    if context
-        .get("digest")
-        .is_some_and(|digest| digest != config.digest)
-    {
-        return Err(ApiError::failed(
-            "checksum mismatch (file change by other user?)",
-        ));
-    }
-    let unlocks = context.flag("skiplock") || change.delete.iter().any(|key| key == "lock");
-    if !unlocks {
-        config.check_lock().map_err(ApiError::failed)?;
-    }
+    let who = context.who.clone();
+    let request = Request {
+        digest: context.get("digest").map(str::to_owned),
+        skiplock: context.flag("skiplock"),
+    };
     if wait {
+        let guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
+        let config = request.load(&host, vmid, &change)?;
         if let Some(text) = context.fail {
             return Err(ApiError::failed(text));
         }
         // A client that hangs up does not stop pvedaemon.
         let worker = tokio::spawn(async move {
             let _guard = guard;
-            apply(&host, vmid, config, change, None).await
+            apply(&host, vmid, &who, config, change, None).await
         });
         worker
             .await
             .map_err(|error| ApiError::failed(error.to_string()))??;
         return Ok(Value::Null);
     }
+    // Looked at before the task, but the lock is the task's to wait for.
+    request.load(&host, vmid, &change)?;
+    let what = parameters(&context);
     let worker_host = host.clone();
     context.spawn("qmconfig", &vmid.to_string(), move |log| async move {
-        let _guard = guard;
-        apply(&worker_host, vmid, config, change, Some(&log))
+        let _guard = worker_host.lock_vm(vmid).await?;
+        let config = request
+            .load(&worker_host, vmid, &change)
+            .map_err(task_text)?;
+        log.line(format!("update VM {vmid}: {what}"));
+        apply(&worker_host, vmid, &who, config, change, Some(&log))
             .await
             .map_err(task_text)
     })
 }
 
+/// Under which circumstances a change is made.
+struct Request {
+    digest: Option<String>,
+    skiplock: bool,
+}
+
+impl Request {
+    /// The configuration, unless it is locked or not the one that the caller saw.
+    fn load(&self, host: &Host, vmid: u32, change: &Change) -> Result<Config, ApiError> {
+        let config = Config::load(host, vmid)?;
+        if self
+            .digest
+            .as_ref()
+            .is_some_and(|digest| *digest != config.digest)
+        {
+            return Err(ApiError::failed(
+                "checksum mismatch (file change by other user?)",
+            ));
+        }
+        // To give up what a suspended VM keeps of its memory is to unlock it.
+        let resets =
+            config.has_lock("suspended") && change.delete.iter().any(|key| key == "vmstate");
+        if !self.skiplock && !resets {
+            config.check_lock().map_err(ApiError::failed)?;
+        }
+        Ok(config)
+    }
+}
+
+/// The parameters of a call as a task log shows them, as options of `qm set`.
+fn parameters(context: &Context) -> String {
+    let shown = context.params.iter().filter(|(key, _)| {
+        !matches!(
+            key.as_str(),
+            "node" | "vmid" | "digest" | "background_delay"
+        )
+    });
+    let words = shown.map(|(key, value)| match key.as_str() {
+        "cipassword" => format!("-{key} <hidden>"),
+        _ => format!("-{key} {value}"),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// An error as a task shows it.
-fn task_text(error: ApiError) -> String {
+pub fn task_text(error: ApiError) -> String {
+    if error.status == 403 {
+        return format!("403 {}", error.message);
+    }
     match error.errors.iter().next() {
         Some((key, text)) => format!("{}\n{key}: {text}", error.message),
         None => error.message,
@@ -155,10 +215,18 @@ fn task_text(error: ApiError) -> String {
 async fn apply(
     host: &Arc<Host>,
     vmid: u32,
+    who: &Identity,
     mut config: Config,
-    change: Change,
+    mut change: Change,
     log: Option<&Log>,
 ) -> Result<(), ApiError> {
+    let old = config.current.get("tags").map_or("", String::as_str);
+    if let Some(new) = change.set.get_mut("tags") {
+        super::tags::check_change(host, who, vmid, old, new)?;
+        *new = super::tags::unique(host, new);
+    } else if change.delete.iter().any(|key| key == "tags") && config.current.contains_key("tags") {
+        super::tags::check_change(host, who, vmid, old, "")?;
+    }
     let running = host.guests.power(vmid) != Power::Stopped;
     for key in &change.revert {
         revert(host, vmid, &mut config, key);
@@ -168,7 +236,13 @@ async fn apply(
     for key in &change.delete {
         if key.starts_with("unused") {
             if let Some(value) = config.current.remove(key) {
-                super::destroy::free(host, vmid, &Drive::parse(&value).file);
+                let volid = Drive::parse(&value).file;
+                if super::snapshot::is_in_use(&config, &volid) {
+                    return Err(ApiError::failed(format!(
+                        "unable to delete '{volid}' - volume is still in use (snapshot?)"
+                    )));
+                }
+                super::destroy::free(host, vmid, &volid);
             }
             continue;
         }
@@ -208,7 +282,9 @@ async fn apply(
     }
     config.save(host, vmid)?;
     if running {
-        pending::hotplug(host, vmid, &mut config).await
+        let mut touched: Vec<&String> = change.set.keys().chain(&change.delete).collect();
+        touched.extend(&change.revert);
+        pending::hotplug(host, vmid, &mut config, &touched).await
     } else {
         pending::apply(host, vmid, &mut config);
         config.save(host, vmid)?;
@@ -229,6 +305,8 @@ async fn set(
         let mut value = value.clone();
         if is_drive(key) {
             let drive = Drive::parse(&value);
+            super::create::check_cloudinit(&config.effective(), key, &drive)
+                .map_err(ApiError::failed)?;
             // Unlogged work goes to a log that nobody keeps.
             let (provided, volume) = match log {
                 Some(log) => provide(host, vmid, key, drive.clone(), log).await,
@@ -243,7 +321,13 @@ async fn set(
                 }
             }
             value = provided;
-            if bus(key).is_some() && drive.is_cdrom() && !boot.contains(key) {
+            // Into a boot order that names something, and never a cloud-init drive.
+            let is_medium = bus(key).is_some() && drive.is_cdrom() && !drive.is_cloudinit();
+            if is_medium && config.delete.contains_key(key) && boot.contains(key) {
+                // It stays after all, and where it was.
+                config.pending.remove("boot");
+            }
+            if is_medium && !boot.is_empty() && !boot.contains(key) {
                 boot.push(key.clone());
                 config
                     .pending
@@ -329,28 +413,25 @@ pub async fn resize(context: Context) -> ApiResult {
     let host = context.host.clone();
     let key = context.need("disk")?.to_owned();
     let size = context.need("size")?.to_owned();
-    let guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
-    let config = Config::load(&host, vmid)?;
-    if context
-        .get("digest")
-        .is_some_and(|digest| digest != config.digest)
-    {
-        return Err(ApiError::failed(
-            "checksum mismatch (file change by other user?)",
-        ));
-    }
-    config.check_lock().map_err(ApiError::failed)?;
-    let Some(value) = config.current.get(&key).cloned() else {
-        return Err(ApiError::failed(format!("disk '{key}' does not exist")));
+    let request = Request {
+        digest: context.get("digest").map(str::to_owned),
+        skiplock: context.flag("skiplock"),
     };
-    let drive = Drive::parse(&value);
-    if drive.is_cdrom() {
-        return Err(ApiError::failed("you can't resize a cdrom"));
-    }
+    request.load(&host, vmid, &Change::default())?;
     let worker_host = host.clone();
-    context.spawn("resize", &vmid.to_string(), move |log| async move {
-        let _guard = guard;
-        grow(&worker_host, vmid, config, &key, drive, &size, &log).await
+    context.spawn("resize", &vmid.to_string(), move |_| async move {
+        let _guard = worker_host.lock_vm(vmid).await?;
+        let config = request
+            .load(&worker_host, vmid, &Change::default())
+            .map_err(task_text)?;
+        let Some(value) = config.current.get(&key).cloned() else {
+            return Err(format!("disk '{key}' does not exist"));
+        };
+        let drive = Drive::parse(&value);
+        if drive.is_cdrom() {
+            return Err("you can't resize a cdrom".into());
+        }
+        grow(&worker_host, vmid, config, &key, drive, &size).await
     })
 }
 
@@ -361,7 +442,6 @@ async fn grow(
     key: &str,
     mut drive: Drive,
     size: &str,
-    log: &Log,
 ) -> Result<(), String> {
     let path = host.volume_file(&drive.file)?;
     let old = crate::disk::virtual_size(&path)
@@ -378,7 +458,6 @@ async fn grow(
     }
     if new > old {
         crate::disk::resize(&path, crate::disk::format_of(&path), new).await?;
-        log.line("Image resized.");
     }
     drive.set("size", &crate::disk::format_size(new));
     config.current.insert(key.to_owned(), drive.render());

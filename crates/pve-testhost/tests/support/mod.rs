@@ -167,6 +167,23 @@ impl Host {
         )
     }
 
+    /// Headers with a ticket of root's and its CSRF token.
+    pub async fn ticket(&self) -> String {
+        let password = self.endpoint["api_password"].as_str().unwrap_or_default();
+        let body = format!("username=root%40pam&password={password}");
+        let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+        let answer = self
+            .raw("POST", "/access/ticket", form, body.as_bytes())
+            .await
+            .expect("a ticket");
+        let text = |name: &str| answer.data()[name].as_str().unwrap_or_default().to_owned();
+        format!(
+            "Cookie: PVEAuthCookie={}\r\nCSRFPreventionToken: {}\r\n",
+            text("ticket"),
+            text("CSRFPreventionToken")
+        )
+    }
+
     /// A request with any headers; a connection of its own.
     pub async fn raw(
         &self,

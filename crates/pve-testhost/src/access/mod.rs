@@ -1,5 +1,7 @@
 //! Users, API tokens, tickets and privileges.
 
+mod acl;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,93 +16,10 @@ use sha2::{Digest, Sha256, Sha512};
 use crate::error::ApiError;
 use crate::host::{now, write_private};
 use crate::schema::Params;
+use acl::{Held, PRIVILEGES};
 
 /// A ticket's life in seconds.
 const TICKET_LIFE: u64 = 2 * 3600;
-
-/// All privileges, by the kind of object they are shown under in a ticket's `cap`.
-const PRIVILEGES: &[(&str, &[&str])] = &[
-    (
-        "access",
-        &["Group.Allocate", "Permissions.Modify", "User.Modify"],
-    ),
-    (
-        "dc",
-        &[
-            "SDN.Allocate",
-            "SDN.Audit",
-            "SDN.Use",
-            "Sys.Audit",
-            "Sys.Modify",
-        ],
-    ),
-    (
-        "mapping",
-        &[
-            "Mapping.Audit",
-            "Mapping.Modify",
-            "Mapping.Use",
-            "Permissions.Modify",
-        ],
-    ),
-    (
-        "nodes",
-        &[
-            "Permissions.Modify",
-            "Sys.AccessNetwork",
-            "Sys.Audit",
-            "Sys.Console",
-            "Sys.Incoming",
-            "Sys.Modify",
-            "Sys.PowerMgmt",
-            "Sys.Syslog",
-        ],
-    ),
-    ("pool", &["Pool.Allocate", "Pool.Audit"]),
-    (
-        "sdn",
-        &["Permissions.Modify", "SDN.Allocate", "SDN.Audit", "SDN.Use"],
-    ),
-    (
-        "storage",
-        &[
-            "Datastore.Allocate",
-            "Datastore.AllocateSpace",
-            "Datastore.AllocateTemplate",
-            "Datastore.Audit",
-            "Permissions.Modify",
-        ],
-    ),
-    (
-        "vms",
-        &[
-            "Permissions.Modify",
-            "VM.Allocate",
-            "VM.Audit",
-            "VM.Backup",
-            "VM.Clone",
-            "VM.Config.CDROM",
-            "VM.Config.CPU",
-            "VM.Config.Cloudinit",
-            "VM.Config.Disk",
-            "VM.Config.HWType",
-            "VM.Config.Memory",
-            "VM.Config.Network",
-            "VM.Config.Options",
-            "VM.Console",
-            "VM.GuestAgent.Audit",
-            "VM.GuestAgent.FileRead",
-            "VM.GuestAgent.FileSystemMgmt",
-            "VM.GuestAgent.FileWrite",
-            "VM.GuestAgent.Unrestricted",
-            "VM.Migrate",
-            "VM.PowerMgmt",
-            "VM.Replicate",
-            "VM.Snapshot",
-            "VM.Snapshot.Rollback",
-        ],
-    ),
-];
 
 /// What provisioning needs and nothing more: the role of the least-privilege token that `init` makes.
 const PROVISIONER: &[&str] = &[
@@ -171,7 +90,7 @@ struct Token {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Acl {
     path: String,
-    /// `user@realm` or `user@realm!token`.
+    /// `user@realm`, `user@realm!token` or `@group`.
     ugid: String,
     role: String,
     #[serde(default = "yes")]
@@ -182,6 +101,9 @@ struct Acl {
 #[derive(Debug, Clone, Serialize, Deserialize, Default)]
 struct File {
     users: BTreeMap<String, User>,
+    /// The members of groups.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    groups: BTreeMap<String, Vec<String>>,
     tokens: BTreeMap<String, Token>,
     roles: BTreeMap<String, Vec<String>>,
     acl: Vec<Acl>,
@@ -229,6 +151,7 @@ impl Access {
             privsep,
         };
         let file = File {
+            groups: BTreeMap::new(),
             users: BTreeMap::from([
                 ("root@pam".into(), user(Some(&credentials.password))),
                 ("provisioner@pve".into(), user(None)),
@@ -404,21 +327,29 @@ impl Access {
     }
 
     fn has_anywhere(&self, file: &File, identity: &Identity, privilege: &str) -> bool {
-        let paths = file.acl.iter().map(|acl| acl.path.as_str()).chain(["/"]);
-        paths
-            .into_iter()
-            .any(|path| privileges(file, identity, path).contains(privilege))
+        let pools = self.pools();
+        let mut paths = file.paths(&pools).into_iter();
+        paths.any(|path| file.held(identity, &path, &pools).contains_key(privilege))
+    }
+
+    /// The pools with their VMs.
+    fn pools(&self) -> BTreeMap<String, Vec<u32>> {
+        crate::vm::pools(self.path.parent().unwrap_or(Path::new("")))
+    }
+
+    fn held(&self, identity: &Identity, path: &str) -> Held {
+        self.file().held(identity, path, &self.pools())
     }
 
     /// Does this identity hold a privilege on a path?
     pub fn has(&self, identity: &Identity, path: &str, privilege: &str) -> bool {
-        privileges(&self.file(), identity, path).contains(privilege)
+        self.held(identity, path).contains_key(privilege)
     }
 
     /// All of these, or a 403 that names the first one missing.
     pub fn check(&self, identity: &Identity, path: &str, wanted: &[&str]) -> Result<(), ApiError> {
-        let held = privileges(&self.file(), identity, path);
-        match wanted.iter().find(|name| !held.contains(**name)) {
+        let held = self.held(identity, path);
+        match wanted.iter().find(|name| !held.contains_key(**name)) {
             Some(missing) => Err(ApiError::forbidden(path, missing)),
             None => Ok(()),
         }
@@ -431,8 +362,8 @@ impl Access {
         path: &str,
         wanted: &[&str],
     ) -> Result<(), ApiError> {
-        let held = privileges(&self.file(), identity, path);
-        if wanted.iter().any(|name| held.contains(*name)) {
+        let held = self.held(identity, path);
+        if wanted.iter().any(|name| held.contains_key(*name)) {
             return Ok(());
         }
         Err(ApiError::forbidden(path, &wanted.join("|")))
@@ -494,96 +425,45 @@ impl Access {
         }
     }
 
-    /// GET /access/permissions: path to privileges.
-    pub fn permissions(&self, identity: &Identity, only: Option<&str>) -> Value {
-        let file = self.file();
-        let mut paths: BTreeSet<&str> = file.acl.iter().map(|acl| acl.path.as_str()).collect();
-        paths.extend([
-            "/", "/access", "/nodes", "/pool", "/sdn", "/storage", "/vms",
-        ]);
-        if let Some(path) = only {
-            paths = BTreeSet::from([path]);
-        }
-        let mut found = serde_json::Map::new();
-        for path in paths {
-            let held: serde_json::Map<String, Value> = privileges(&file, identity, path)
-                .into_iter()
-                .map(|name| (name, json!(1)))
-                .collect();
-            if !held.is_empty() {
-                found.insert(path.into(), held.into());
+    /// GET /access/permissions: path to privileges, each with whether it is handed on. Of others only with Sys.Audit on /access.
+    pub fn permissions(&self, who: &Identity, params: &Params) -> Result<Value, ApiError> {
+        let mut identity = who.clone();
+        if let Some(id) = params.get("userid") {
+            let (user, token) = match id.split_once('!') {
+                Some((user, token)) => (user, Some(token.to_owned())),
+                None => (id.as_str(), None),
+            };
+            identity = Identity {
+                user: user.into(),
+                token,
+            };
+            let own = identity == *who || (who.token.is_none() && identity.user == who.user);
+            if !own {
+                self.check(who, "/access", &["Sys.Audit"])?;
             }
         }
-        found.into()
+        let (file, pools) = (self.file(), self.pools());
+        let paths = match params.get("path") {
+            Some(path) => BTreeSet::from([path.clone()]),
+            None => file.paths(&pools),
+        };
+        let mut found = serde_json::Map::new();
+        for path in paths {
+            let held: serde_json::Map<String, Value> = file
+                .held(&identity, &path, &pools)
+                .into_iter()
+                .map(|(name, propagate)| (name, json!(u8::from(propagate))))
+                .collect();
+            // A path that was asked for is shown even when nothing is held there.
+            if !held.is_empty() || params.contains_key("path") {
+                found.insert(path, held.into());
+            }
+        }
+        Ok(found.into())
     }
 }
 
 fn fresh(time: &str) -> bool {
     let now = now();
     u64::from_str_radix(time, 16).is_ok_and(|time| time <= now + 300 && now < time + TICKET_LIFE)
-}
-
-fn all() -> BTreeSet<String> {
-    PRIVILEGES
-        .iter()
-        .flat_map(|(_, names)| names.iter())
-        .map(|name| (*name).to_owned())
-        .collect()
-}
-
-fn privileges(file: &File, identity: &Identity, path: &str) -> BTreeSet<String> {
-    let user = if identity.user == "root@pam" {
-        all()
-    } else {
-        granted(file, &identity.user, path)
-    };
-    match &identity.token {
-        None => user,
-        Some(_) => match file.tokens.get(&identity.id()) {
-            Some(token) if !token.privsep => user,
-            Some(_) => granted(file, &identity.id(), path)
-                .intersection(&user)
-                .cloned()
-                .collect(),
-            None => BTreeSet::new(),
-        },
-    }
-}
-
-/// Privileges of the ACL entries nearest above the path: deeper ones replace shallower ones.
-fn granted(file: &File, ugid: &str, path: &str) -> BTreeSet<String> {
-    let mut prefixes = vec!["/".to_owned()];
-    let mut so_far = String::new();
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        so_far = format!("{so_far}/{part}");
-        prefixes.push(so_far.clone());
-    }
-    let mut found = BTreeSet::new();
-    for prefix in &prefixes {
-        let exact = prefixes.last() == Some(prefix);
-        let entries: Vec<&Acl> = file
-            .acl
-            .iter()
-            .filter(|acl| acl.ugid == ugid && acl.path == *prefix && (exact || acl.propagate))
-            .collect();
-        if !entries.is_empty() {
-            found = entries
-                .iter()
-                .flat_map(|acl| role(file, &acl.role))
-                .collect();
-        }
-    }
-    found
-}
-
-fn role(file: &File, name: &str) -> Vec<String> {
-    match name {
-        "Administrator" => all().into_iter().collect(),
-        "NoAccess" => Vec::new(),
-        "PVEAuditor" => all()
-            .into_iter()
-            .filter(|privilege| privilege.ends_with(".Audit"))
-            .collect(),
-        _ => file.roles.get(name).cloned().unwrap_or_default(),
-    }
 }

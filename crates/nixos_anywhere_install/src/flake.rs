@@ -1,0 +1,379 @@
+//! References to a NixOS configuration in a flake, as people write them.
+
+/// A reference to a configuration, `URI#NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FlakeRef {
+    uri: String,
+    configuration: Configuration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Configuration {
+    /// `nixosConfigurations.NAME`.
+    Name(String),
+    /// The attribute path of another `config`, such as that of a variant.
+    Path(Vec<String>),
+}
+
+const SET: &str = "nixosConfigurations";
+
+impl FlakeRef {
+    /// Read `URI#NAME`, where NAME is a configuration's name or an attribute path from
+    /// `nixosConfigurations` to a `config`. Quotes around names are left out.
+    ///
+    /// # Errors
+    /// What is wrong with it, for behind the option's name.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let fail = |problem: &str, instead: String| {
+            Err(format!("{problem} (got {text:?}); write {instead}"))
+        };
+        let Some((uri, name)) = text.split_once('#') else {
+            let instead = match text {
+                "" => "URI#NAME, for instance github:me/infra#web1".to_owned(),
+                uri if looks_like_uri(uri) => format!("{uri}#NAME"),
+                name => format!(".#{name} if that is a configuration's name"),
+            };
+            return fail("does not name a configuration", instead);
+        };
+        if name.trim().is_empty() {
+            return fail("does not name a configuration", format!("{uri}#NAME"));
+        }
+        if uri.is_empty() {
+            return fail("does not say where the flake is", format!(".#{name}"));
+        }
+        if let Some((name, query)) = name.split_once('?') {
+            return fail(
+                "has its query behind the name",
+                format!("{uri}?{query}#{name}"),
+            );
+        }
+        let configuration = configuration(uri, name)
+            .map_err(|(problem, instead)| format!("{problem} (got {text:?}); write {instead}"))?;
+        let uri = location(uri)
+            .map_err(|(problem, instead)| format!("{problem} (got {text:?}); write {instead}"))?;
+        Ok(Self { uri, configuration })
+    }
+
+    /// What to ask `nix build` for to get `system.build.ATTRIBUTE`.
+    pub(crate) fn installable(&self, attribute: &str) -> String {
+        let path = match &self.configuration {
+            Configuration::Name(name) => format!("{SET}.{}.config", quoted(name)),
+            Configuration::Path(path) => joined(path),
+        };
+        format!("{}#{path}.system.build.{attribute}", self.uri)
+    }
+
+    /// The reference for nixos-anywhere, which quotes a name itself and takes no quotes.
+    ///
+    /// # Errors
+    /// What is wrong, when it would need quotes.
+    pub(crate) fn for_nixos_anywhere(&self) -> Result<String, String> {
+        let name = match &self.configuration {
+            Configuration::Name(name) => name.clone(),
+            Configuration::Path(path) => joined(path),
+        };
+        match name.contains('"') {
+            true => Err(format!(
+                "nixos-anywhere cannot build the attribute {name}, because it needs quotes; use build_on: local"
+            )),
+            false => Ok(format!("{}#{name}", self.uri)),
+        }
+    }
+}
+
+/// Whether a text without `#` is where a flake is, rather than the name of a configuration.
+fn looks_like_uri(text: &str) -> bool {
+    text.starts_with(['.', '/', '~']) || text.contains([':', '/'])
+}
+
+/// A problem, and what to write instead.
+type Wrong = (&'static str, String);
+
+fn configuration(uri: &str, text: &str) -> Result<Configuration, Wrong> {
+    let odd = |c: char| c.is_control() || "#^%$\\".contains(c);
+    if text.contains(odd) {
+        let plain = text.replace(odd, "");
+        let instead = format!("{uri}#{}", plain.trim_matches(['"', '\'']));
+        return Err((
+            "has a character in its name that Nix reads otherwise",
+            instead,
+        ));
+    }
+    let path = match attributes(text) {
+        Some(path) => path,
+        None => {
+            let instead = format!("{uri}#{}", text.replace(['"', '\''], ""));
+            return Err(("has quotes in the middle of its name", instead));
+        }
+    };
+    let rest = match path.split_first() {
+        Some((first, rest)) if first == SET && !rest.is_empty() => rest,
+        // A name may have dots, with quotes around it or without.
+        _ => {
+            if let Some(at) = text.find(".config.system.build") {
+                return Err((
+                    "names a part of a configuration",
+                    format!("{uri}#{}", &text[..at]),
+                ));
+            }
+            return match text
+                .strip_prefix('"')
+                .and_then(|text| text.strip_suffix('"'))
+            {
+                Some(name) if !name.contains('"') && !name.is_empty() => {
+                    Ok(Configuration::Name(name.into()))
+                }
+                None if !text.contains(['"', '\'']) => Ok(Configuration::Name(text.into())),
+                _ => {
+                    let plain = text.replace(['"', '\''], "");
+                    Err((
+                        "has quotes in the middle of its name",
+                        format!("{uri}#{plain}"),
+                    ))
+                }
+            };
+        }
+    };
+    match rest {
+        [name] => Ok(Configuration::Name(name.clone())),
+        [name, config] if config == "config" => Ok(Configuration::Name(name.clone())),
+        [name, config, system, build, ..]
+            if config == "config" && system == "system" && build == "build" =>
+        {
+            Err(("names a part of a configuration", format!("{uri}#{name}")))
+        }
+        [_, config, ..] if config == "config" => Ok(Configuration::Path(path)),
+        dotted => Err((
+            "is not the path of a configuration",
+            format!("{uri}#{} if the name has dots", dotted.join(".")),
+        )),
+    }
+}
+
+/// The names of an attribute path; none when its quotes do not enclose whole names.
+fn attributes(text: &str) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut rest = text;
+    loop {
+        let (name, behind) = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let (name, behind) = quoted.split_once('"')?;
+                (name, behind)
+            }
+            None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
+        };
+        if name.contains('"') {
+            return None;
+        }
+        names.push(name.to_owned());
+        match behind.strip_prefix('.') {
+            Some(behind) => rest = behind,
+            None if behind.is_empty() => return Some(names),
+            None => return None,
+        }
+    }
+}
+
+/// The place of a flake as Nix takes it.
+fn location(uri: &str) -> Result<String, Wrong> {
+    if uri.contains(['"', '\'', '\\']) {
+        return Err((
+            "has quotes in its address",
+            uri.replace(['"', '\'', '\\'], "") + "#NAME",
+        ));
+    }
+    if uri.starts_with('-') || uri.contains(char::is_control) {
+        return Err(("is not a flake reference", "URI#NAME".into()));
+    }
+    if uri == "~" || uri.starts_with("~/") {
+        return match std::env::var("HOME") {
+            Ok(home) => Ok(format!("{}{}", home.trim_end_matches('/'), &uri[1..])),
+            Err(_) => Err((
+                "begins with ~ while HOME is not set",
+                "an absolute path".into(),
+            )),
+        };
+    }
+    let Some((scheme, rest)) = uri.split_once(':').filter(|(scheme, _)| {
+        scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
+            && !scheme.is_empty()
+    }) else {
+        // git's own form USER@HOST:PATH.
+        return match uri.split_once(':') {
+            Some((host, path)) if host.contains('@') && !uri.starts_with(['.', '/']) => Err((
+                "is an address for git, not for Nix",
+                format!("git+ssh://{host}/{path}#NAME"),
+            )),
+            _ => Ok(uri.to_owned()),
+        };
+    };
+    let path = rest.split('?').next().unwrap_or_default();
+    let git = path.trim_end_matches('/').ends_with(".git");
+    match scheme {
+        "ssh" => Err((
+            "has a scheme that Nix does not know",
+            format!("git+{uri}#NAME"),
+        )),
+        "http" | "https" if git => Err(("would be fetched as a file", format!("git+{uri}#NAME"))),
+        "http" | "https" => match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
+            [forge @ ("github.com" | "gitlab.com"), owner, repo] => {
+                let forge = forge.trim_end_matches(".com");
+                Err((
+                    "is the address of a web page",
+                    format!("{forge}:{owner}/{repo}#NAME"),
+                ))
+            }
+            _ => Ok(uri.replace(' ', "%20")),
+        },
+        _ => Ok(uri.replace(' ', "%20")),
+    }
+}
+
+/// A name in an attribute path, quoted unless it is a plain identifier.
+fn quoted(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_-'".contains(c));
+    match plain {
+        true => name.to_owned(),
+        false => format!("\"{name}\""),
+    }
+}
+
+fn joined(path: &[String]) -> String {
+    let names: Vec<String> = path.iter().map(|name| quoted(name)).collect();
+    names.join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn toplevel(text: &str) -> String {
+        FlakeRef::parse(text).unwrap().installable("toplevel")
+    }
+
+    #[test]
+    fn every_spelling_of_a_configuration_is_that_configuration() {
+        let dotted = ".#nixosConfigurations.\"web1.example.org\".config.system.build.toplevel";
+        for text in [
+            ".#web1.example.org",
+            ".#\"web1.example.org\"",
+            " .#web1.example.org\n",
+            ".#nixosConfigurations.\"web1.example.org\"",
+            ".#nixosConfigurations.\"web1.example.org\".config",
+        ] {
+            assert_eq!(toplevel(text), dotted, "{text}");
+            let text = FlakeRef::parse(text).unwrap().for_nixos_anywhere();
+            assert_eq!(text.unwrap(), ".#web1.example.org");
+        }
+        for (text, expected) in [
+            (
+                "github:me/infra#web1",
+                "github:me/infra#nixosConfigurations.web1",
+            ),
+            (
+                "github:me/infra?dir=hosts#nixosConfigurations.web1",
+                "github:me/infra?dir=hosts#nixosConfigurations.web1",
+            ),
+            (
+                "/my infra?dir=a b#web1",
+                "/my infra?dir=a b#nixosConfigurations.web1",
+            ),
+            (
+                "git+file:///my infra#web1",
+                "git+file:///my%20infra#nixosConfigurations.web1",
+            ),
+            ("./..#1web", "./..#nixosConfigurations.\"1web\""),
+            ("nixpkgs#web-1", "nixpkgs#nixosConfigurations.web-1"),
+            (
+                "https://example.org/a.tar.gz#web1",
+                "https://example.org/a.tar.gz#nixosConfigurations.web1",
+            ),
+        ] {
+            let expected = format!("{expected}.config.system.build.toplevel");
+            assert_eq!(toplevel(text), expected);
+        }
+        assert_eq!(
+            toplevel(".#nixosConfigurations.web1.config.virtualisation.vmVariant"),
+            ".#nixosConfigurations.web1.config.virtualisation.vmVariant.system.build.toplevel"
+        );
+        let home = std::env::var("HOME").unwrap();
+        let expected =
+            format!("{home}/infra#nixosConfigurations.web1.config.system.build.toplevel");
+        assert_eq!(toplevel("~/infra#web1"), expected);
+    }
+
+    #[test]
+    fn what_is_not_one_is_answered_with_what_to_write() {
+        for (text, instead) in [
+            ("", "URI#NAME"),
+            (".", "write .#NAME"),
+            ("/infra", "write /infra#NAME"),
+            ("github:me/infra", "write github:me/infra#NAME"),
+            ("web1", "write .#web1"),
+            (".#", "write .#NAME"),
+            ("#web1", "write .#web1"),
+            (".#web1?dir=x", "write .?dir=x#web1"),
+            ("'.#web1'", "write"),
+            ("\".#web1\"", "write"),
+            (".#\\\"web1\\\"", "write .#web1"),
+            (".#'web1'", "write .#web1"),
+            (".#\"web1", "write .#web1"),
+            (".#web1#x", "write .#web1x"),
+            (".#web1^out", "write .#web1out"),
+            (
+                ".#nixosConfigurations.web1.config.system.build.toplevel",
+                "write .#web1",
+            ),
+            (".#web1.config.system.build.toplevel", "write .#web1"),
+            (
+                ".#nixosConfigurations.web1.example.org",
+                "write .#web1.example.org",
+            ),
+            (
+                "git@github.com:me/infra.git#web1",
+                "write git+ssh://git@github.com/me/infra.git#",
+            ),
+            ("ssh://git@h/infra#web1", "write git+ssh://git@h/infra#"),
+            ("https://github.com/me/infra#web1", "write github:me/infra#"),
+            ("https://h/infra.git#web1", "write git+https://h/infra.git#"),
+            ("\"/my infra\"#web1", "write /my infra#"),
+            ("--eval#web1", "write"),
+        ] {
+            let problem = FlakeRef::parse(text).unwrap_err();
+            assert!(problem.contains(instead), "{text}: {problem}");
+        }
+        let variant = ".#nixosConfigurations.\"a.b\".config.virtualisation.vmVariant";
+        let variant = FlakeRef::parse(variant).unwrap();
+        assert!(
+            variant
+                .for_nixos_anywhere()
+                .unwrap_err()
+                .contains("build_on")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_host_name_is_found_with_quotes_and_without(name in "[a-z][a-z0-9-]{0,10}(\\.[a-z0-9-]{1,8}){0,3}") {
+            let quoted = format!(".#\"{name}\"");
+            prop_assert_eq!(FlakeRef::parse(&quoted), FlakeRef::parse(&format!(".#{name}")));
+        }
+
+        #[test]
+        fn any_text_is_read_or_answered(text in "[a-z.#\"'?:/~@ ]{0,30}") {
+            if let Ok(flake) = FlakeRef::parse(&text) {
+                let installable = flake.installable("toplevel");
+                prop_assert_eq!(installable.matches('#').count(), 1);
+                prop_assert_eq!(installable.matches('"').count() % 2, 0);
+            }
+        }
+    }
+}

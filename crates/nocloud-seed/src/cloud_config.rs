@@ -1,0 +1,462 @@
+//! Whether a `#cloud-config` is what cloud-init's modules take, by the types that its schema gives
+//! (cloudinit/config/schemas/schema-cloud-config-v1.json) and what the modules do with other ones. cloud-init itself only
+//! warns in the guest's log, and the module then fails or does something else.
+
+use serde_json::{Map, Value};
+
+use crate::PublicKeyLine;
+use crate::crypt;
+use crate::findings::Findings;
+use crate::pyyaml::SPELLINGS;
+
+/// What a key holds. Where the schema has a boolean, cloud-init takes every word for one.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    List,
+    Map,
+    Text,
+    /// A text or a list of them.
+    Texts,
+    /// More than one of these, or nothing of interest.
+    Any,
+}
+
+/// The keys of a cloud-config.
+const KEYS: &[(&str, Kind)] = {
+    use Kind::{Any, List, Map, Text, Texts};
+    &[
+        ("apt_sources", Any),
+        ("allow_public_ssh_keys", Any),
+        ("ansible", Map),
+        ("apk_repos", Map),
+        ("apt", Map),
+        ("apt_pipelining", Any),
+        ("apt_reboot_if_required", Any),
+        ("apt_update", Any),
+        ("apt_upgrade", Any),
+        ("authkey_hash", Text),
+        ("autoinstall", Map),
+        ("bootcmd", List),
+        ("byobu_by_default", Any),
+        ("ca-certs", Map),
+        ("ca_certs", Map),
+        ("chef", Map),
+        ("chpasswd", Map),
+        ("cloud_config_modules", List),
+        ("cloud_final_modules", List),
+        ("cloud_init_modules", List),
+        ("create_hostname_file", Any),
+        ("datasource", Map),
+        ("device_aliases", Map),
+        ("disable_ec2_metadata", Any),
+        ("disable_root", Any),
+        ("disable_root_opts", Text),
+        ("disk_setup", Map),
+        ("drivers", Map),
+        ("fan", Map),
+        ("final_message", Text),
+        ("fqdn", Text),
+        ("fs_setup", List),
+        ("groups", Any),
+        ("growpart", Map),
+        ("grub-dpkg", Map),
+        ("grub_dpkg", Map),
+        ("hostname", Text),
+        ("keyboard", Map),
+        ("landscape", Map),
+        ("launch-index", Any),
+        ("locale", Any),
+        ("locale_configfile", Text),
+        ("lxd", Map),
+        ("manage_etc_hosts", Any),
+        ("manage_resolv_conf", Any),
+        ("mcollective", Map),
+        ("merge_how", Any),
+        ("merge_type", Any),
+        ("migrate", Any),
+        ("mount_default_fields", List),
+        ("mounts", List),
+        ("no_ssh_fingerprints", Any),
+        ("ntp", Map),
+        ("output", Map),
+        ("package_reboot_if_required", Any),
+        ("package_update", Any),
+        ("package_upgrade", Any),
+        ("packages", Texts),
+        ("password", Any),
+        ("phone_home", Map),
+        ("power_state", Map),
+        ("prefer_fqdn_over_hostname", Any),
+        ("preserve_hostname", Any),
+        ("puppet", Map),
+        ("random_seed", Map),
+        ("reporting", Map),
+        ("resize_rootfs", Any),
+        ("resolv_conf", Map),
+        ("rh_subscription", Map),
+        ("rpi", Map),
+        ("rsyslog", Map),
+        ("runcmd", List),
+        ("salt_minion", Map),
+        ("snap", Map),
+        ("spacewalk", Map),
+        ("ssh", Map),
+        ("ssh_authorized_keys", List),
+        ("ssh_deletekeys", Any),
+        ("ssh_fp_console_blacklist", List),
+        ("ssh_genkeytypes", List),
+        ("ssh_import_id", Any),
+        ("ssh_key_console_blacklist", List),
+        ("ssh_keys", Map),
+        ("ssh_publish_hostkeys", Map),
+        ("ssh_pwauth", Any),
+        ("ssh_quiet_keygen", Any),
+        ("swap", Map),
+        ("system_info", Map),
+        ("timezone", Text),
+        ("ubuntu_advantage", Map),
+        ("ubuntu_pro", Map),
+        ("updates", Map),
+        ("user", Any),
+        ("users", Any),
+        ("vendor_data", Map),
+        ("version", Any),
+        ("wireguard", Map),
+        ("write_files", List),
+        ("yum_repo_dir", Text),
+        ("yum_repos", Map),
+        ("zypper", Map),
+    ]
+};
+
+/// How a file's content may be encoded (cloudinit/config/cc_write_files.py).
+const ENCODINGS: [&str; 9] = [
+    "gz",
+    "gzip",
+    "gz+base64",
+    "gzip+base64",
+    "gz+b64",
+    "gzip+b64",
+    "b64",
+    "base64",
+    "text/plain",
+];
+
+pub(crate) fn check(config: &Map<String, Value>) -> Findings {
+    let mut findings = Findings::default();
+    for (key, value) in config {
+        top_level(key, value, &mut findings);
+    }
+    for key in ["runcmd", "bootcmd"] {
+        for (n, item) in items(config.get(key)) {
+            command(key, &n, item, &mut findings);
+        }
+    }
+    for (n, file) in items(config.get("write_files")) {
+        write_file(&n, file, &mut findings);
+    }
+    for (n, user) in items(config.get("users")) {
+        if let Value::Object(user) = user {
+            self::user(&n, user, &mut findings);
+        }
+    }
+    key_lines(
+        &["ssh_authorized_keys"],
+        config.get("ssh_authorized_keys"),
+        &mut findings,
+    );
+    passwords(config, &mut findings);
+    findings
+}
+
+fn items(list: Option<&Value>) -> impl Iterator<Item = (String, &Value)> {
+    let items = list.and_then(Value::as_array).into_iter().flatten();
+    items.enumerate().map(|(n, item)| (n.to_string(), item))
+}
+
+fn top_level(key: &str, value: &Value, findings: &mut Findings) {
+    let Some((_, kind)) = KEYS.iter().find(|(known, _)| *known == key) else {
+        if !key.starts_with("x-") {
+            let hint = match (key, similar(key)) {
+                ("network", _) => "; give network_config instead".to_owned(),
+                (_, Some(known)) => format!("; did you mean {known}?"),
+                (_, None) => String::new(),
+            };
+            findings.warn(
+                &[key],
+                format!("is not a key that cloud-init knows, so it has no effect{hint}"),
+            );
+        }
+        return;
+    };
+    let problem = match (kind, value) {
+        (_, Value::Null) => return,
+        (Kind::List, Value::Array(_)) | (Kind::Map, Value::Object(_)) | (Kind::Any, _) => return,
+        (Kind::Text, Value::String(_)) | (Kind::Texts, Value::String(_) | Value::Array(_)) => {
+            return;
+        }
+        (Kind::List, _) => "must be a list",
+        (Kind::Map, _) => "must be a mapping",
+        (Kind::Text, Value::Number(_) | Value::Bool(_)) => "must be a text; quote it",
+        (Kind::Text, _) => "must be a text",
+        (Kind::Texts, _) => "must be a text or a list",
+    };
+    findings.refuse(&[key], problem);
+}
+
+/// The known key that was probably meant.
+fn similar(key: &str) -> Option<&'static str> {
+    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
+    let typed = plain(key);
+    KEYS.iter().map(|(known, _)| *known).find(|known| {
+        let known = plain(known);
+        known == typed || (typed.len() >= 5 && is_one_off(&known, &typed))
+    })
+}
+
+/// Whether one text becomes the other by one letter more, less or other.
+fn is_one_off(a: &str, b: &str) -> bool {
+    let (a, b) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let same = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
+    let (rest_a, rest_b) = (&a.as_bytes()[same..], &b.as_bytes()[same..]);
+    match b.len() - a.len() {
+        0 => rest_a.get(1..).unwrap_or_default() == rest_b.get(1..).unwrap_or_default(),
+        1 => rest_a == &rest_b[1..],
+        _ => false,
+    }
+}
+
+/// A command: a text for the shell, or a list of words.
+fn command(key: &str, n: &str, item: &Value, findings: &mut Findings) {
+    match item {
+        Value::String(_) | Value::Null => {}
+        Value::Array(words) => {
+            for (word, value) in words.iter().enumerate() {
+                if value.is_array() || value.is_object() {
+                    findings.refuse(
+                        &[key, n, &word.to_string()],
+                        "must be a text; quote a word with a colon and a blank in it",
+                    );
+                }
+            }
+        }
+        Value::Object(_) => findings.refuse(
+            &[key, n],
+            "is a mapping, not a command: a colon and a blank make it one; quote the whole command",
+        ),
+        _ => findings.refuse(&[key, n], "must be a text or a list of words; quote it"),
+    }
+}
+
+fn write_file(n: &str, file: &Value, findings: &mut Findings) {
+    let at = |key: &'static str| ["write_files", n, key];
+    let Value::Object(file) = file else {
+        return findings.refuse(
+            &["write_files", n],
+            "must be a mapping with path and content",
+        );
+    };
+    match file.get("path") {
+        Some(Value::String(path)) if path.starts_with('/') => {}
+        Some(Value::String(_)) => findings.refuse(&at("path"), "must be an absolute path"),
+        Some(_) => findings.refuse(&at("path"), "must be a text"),
+        None => findings.refuse(
+            &["write_files", n],
+            "has no path, so cloud-init would not write it",
+        ),
+    }
+    if let Some(content @ (Value::Object(_) | Value::Array(_))) = file.get("content") {
+        let kind = if content.is_object() {
+            "mapping"
+        } else {
+            "list"
+        };
+        findings.refuse(
+            &at("content"),
+            format!("is a {kind}, but must be a text (for JSON: the filter to_json; for a block: content: |)"),
+        );
+    }
+    if let Some(Value::String(encoding)) = file.get("encoding")
+        && !ENCODINGS.contains(&encoding.trim().to_lowercase().as_str())
+    {
+        findings.refuse(
+            &at("encoding"),
+            format!(
+                "is not one that cloud-init knows ({})",
+                ENCODINGS.join(", ")
+            ),
+        );
+    }
+    match file.get("permissions") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(mode)) => {
+            let digits = mode.trim().trim_start_matches("0o");
+            if digits.is_empty()
+                || digits.len() > 5
+                || !digits.bytes().all(|b| (b'0'..=b'7').contains(&b))
+            {
+                findings.refuse(
+                    &at("permissions"),
+                    "must be an octal mode such as '0644'; cloud-init would use 0644 instead",
+                );
+            }
+        }
+        Some(Value::Number(mode)) => {
+            // 0644 without quotation marks arrives as 420, which cloud-init takes as 0644; 644 arrives as 01204.
+            let typed = mode.to_string();
+            let octal = typed.bytes().all(|b| (b'0'..=b'7').contains(&b));
+            let common = ["400", "440", "444", "500"].contains(&typed.as_str());
+            match mode.as_u64() {
+                Some(value) if value <= 0o7777 && !(octal && (value > 0o777 || common)) => {}
+                Some(value) => findings.refuse(
+                    &at("permissions"),
+                    format!("the number {typed} is the mode {value:05o}; write the mode as a text ('0{typed}')"),
+                ),
+                None => findings.refuse(&at("permissions"), "must be an octal mode such as '0644'"),
+            }
+        }
+        Some(_) => findings.refuse(&at("permissions"), "must be an octal mode such as '0644'"),
+    }
+    if let Some(Value::Object(_) | Value::Array(_) | Value::Number(_)) = file.get("owner") {
+        findings.refuse(&at("owner"), "must be a text such as 'root:root'");
+    }
+}
+
+fn user(n: &str, user: &Map<String, Value>, findings: &mut Findings) {
+    let named = |key: &str| user.contains_key(key);
+    if !named("name") && !named("snapuser") {
+        findings.refuse(&["users", n], "has no name");
+    } else if !user.get("name").is_none_or(Value::is_string) {
+        findings.refuse(&["users", n, "name"], "must be a text; quote it");
+    }
+    for (key, value) in user {
+        let plain = key.replace('-', "_");
+        match plain.as_str() {
+            "ssh_authorized_keys" => key_lines(&["users", n, key], Some(value), findings),
+            "passwd" | "hashed_passwd" => match value {
+                Value::String(hash) => {
+                    if let Err(problem) = crypt::check_hash(hash) {
+                        findings.refuse(&["users", n, key], problem);
+                    }
+                }
+                Value::Null | Value::Bool(_) => {}
+                _ => findings.refuse(&["users", n, key], "must be a text; quote it"),
+            },
+            "plain_text_passwd" => match value {
+                Value::String(password) if crypt::looks_hashed(password) => findings.refuse(
+                    &["users", n, key],
+                    "is a hash, which would become the password itself; give it as hashed_passwd",
+                ),
+                Value::Number(_) => findings.refuse(&["users", n, key], "must be a text; quote it"),
+                _ => {}
+            },
+            // cloud-init calls it so itself; a user of Ansible's does not.
+            "authorized_keys" | "ssh_keys" | "ssh_key" => findings.warn(
+                &["users", n, key],
+                "is not a key that cloud-init knows, so it has no effect; did you mean ssh_authorized_keys?",
+            ),
+            "password" => findings.warn(
+                &["users", n, key],
+                "is not a key that cloud-init knows, so it has no effect; did you mean hashed_passwd or plain_text_passwd?",
+            ),
+            _ => {}
+        }
+        if plain != *key
+            && SPELLINGS.contains(&plain.as_str())
+            && user.contains_key(&plain)
+            && plain != "ssh_authorized_keys"
+        {
+            findings.refuse(
+                &["users", n, key],
+                format!(
+                    "and {plain} are one key, and cloud-init keeps the last one only; join them"
+                ),
+            );
+        }
+    }
+}
+
+/// Lines of public keys, one or a list.
+fn key_lines(path: &[&str], value: Option<&Value>, findings: &mut Findings) {
+    let mut check = |path: &[&str], line: &Value| {
+        let Value::String(line) = line else {
+            return findings.refuse(path, "must be a text: the key's line");
+        };
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            return;
+        }
+        if let Err(problem) = PublicKeyLine::parse(line) {
+            findings.refuse(path, problem);
+        }
+    };
+    match value {
+        Some(Value::Array(lines)) => {
+            for (n, line) in lines.iter().enumerate() {
+                let n = n.to_string();
+                check(&[path, &[n.as_str()]].concat(), line);
+            }
+        }
+        Some(line @ Value::String(_)) => check(path, line),
+        Some(Value::Null) | None => {}
+        Some(_) => check(path, &Value::Null),
+    }
+}
+
+/// Passwords that cloud-init would set as they are although they are hashes, and the other way round.
+fn passwords(config: &Map<String, Value>, findings: &mut Findings) {
+    const AGAIN: &str = "is a hash of a scheme that cloud-init takes for the password itself here; give it as hashed_passwd of the user, \
+                         or in chpasswd.users with type: hash";
+    let again = |text: &str| crypt::looks_hashed(text) && !crypt::is_hash_to_chpasswd(text);
+    match config.get("password") {
+        Some(Value::String(password)) if again(password) => findings.refuse(&["password"], AGAIN),
+        Some(Value::Number(_) | Value::Bool(_)) => {
+            findings.refuse(&["password"], "must be a text; quote it")
+        }
+        _ => {}
+    }
+    let Some(Value::Object(chpasswd)) = config.get("chpasswd") else {
+        return;
+    };
+    let lines: Vec<&str> = match chpasswd.get("list") {
+        Some(Value::String(text)) => text.lines().collect(),
+        Some(Value::Array(lines)) => lines.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    for line in lines
+        .iter()
+        .map(|line| line.trim())
+        .filter(|line| !line.is_empty())
+    {
+        match line.split_once(':') {
+            Some((_, password)) if again(password) => findings.refuse(&["chpasswd", "list"], AGAIN),
+            Some(_) => {}
+            None => findings.refuse(
+                &["chpasswd", "list"],
+                "has a line that is not NAME:PASSWORD",
+            ),
+        }
+    }
+    for (n, user) in items(chpasswd.get("users")) {
+        let (Some(Value::String(password)), kind) = (user.get("password"), user.get("type")) else {
+            continue;
+        };
+        let path = ["chpasswd", "users", &n, "password"];
+        match kind.and_then(Value::as_str).unwrap_or("hash") {
+            "hash" => {
+                if let Err(problem) = crypt::check_hash(password) {
+                    findings.refuse(
+                        &path,
+                        format!("{problem}; a password itself goes with type: text"),
+                    );
+                }
+            }
+            "text" if crypt::looks_hashed(password) => {
+                findings.refuse(
+                    &path,
+                    "is a hash, but type: text makes it the password itself; use type: hash",
+                );
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Checksums: SHA-256, SHA-384 and SHA-512, as people write them and as Proxmox VE compares them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ansible_module::Failure;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{Algorithm as RingAlgorithm, Context, SHA256, SHA384, SHA512};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// How a checksum is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// Its name for Proxmox VE.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// Bytes of a checksum.
+    pub fn bytes(self) -> usize {
+        self.ring().output_len()
+    }
+
+    fn ring(self) -> &'static RingAlgorithm {
+        match self {
+            Self::Sha256 => &SHA256,
+            Self::Sha384 => &SHA384,
+            Self::Sha512 => &SHA512,
+        }
+    }
+
+    /// By a name such as `sha256`, `SHA-256` or `SHA2-256`.
+    pub fn named(text: &str) -> Option<Self> {
+        let plain: String = text
+            .chars()
+            .filter(|c| !matches!(c, '-' | '_' | ' '))
+            .collect();
+        let plain = plain.to_ascii_lowercase();
+        let bits = plain
+            .strip_prefix("sha2")
+            .filter(|bits| bits.len() == 3)
+            .or_else(|| plain.strip_prefix("sha"))?;
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| (algorithm.bytes() * 8).to_string() == bits)
+    }
+
+    /// Whether these are the hex digits of such a checksum.
+    pub fn fits(self, digits: &str) -> bool {
+        digits.len() == 2 * self.bytes() && digits.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
+    /// The algorithm whose checksums have so many hex digits.
+    pub fn of_digits(digits: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.fits(digits))
+    }
+}
+
+/// A checksum. Written as `sha256:HEX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// How it was made.
+    pub algorithm: Algorithm,
+    /// Lower-case hex digits.
+    pub hex: String,
+}
+
+impl Digest {
+    /// The checksum with these digits, if that is what they are.
+    pub fn new(algorithm: Algorithm, digits: &str) -> Option<Self> {
+        algorithm.fits(digits).then(|| Self {
+            algorithm,
+            hex: digits.to_ascii_lowercase(),
+        })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.name(), self.hex)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, digits) = text.split_once(':').unwrap_or(("", text));
+        Algorithm::named(name)
+            .and_then(|algorithm| Self::new(algorithm, digits))
+            .ok_or_else(|| format!("'{text}' is not a checksum"))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// What the option `checksum` gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// The checksum itself.
+    Digest(Digest),
+    /// The address of a file of checksums, and the algorithm to prefer in it.
+    Published(Algorithm, String),
+}
+
+/// Read the option `checksum`: `ALGORITHM:HEX`, `ALGORITHM-BASE64` as Nix writes it, or `ALGORITHM:URL`.
+///
+/// # Errors
+/// Kind `invalid_option` when it has none of these forms.
+pub fn given(text: &str) -> Result<Given, Failure> {
+    let trimmed = text.trim();
+    let read = |separator: char| {
+        let (name, rest) = trimmed.split_once(separator)?;
+        Some((Algorithm::named(name)?, rest.trim()))
+    };
+    if let Some((algorithm, rest)) = read(':') {
+        let lower = rest.to_ascii_lowercase();
+        if lower.starts_with("https://") || lower.starts_with("http://") {
+            return Ok(Given::Published(algorithm, rest.to_string()));
+        }
+        if let Some(digest) = Digest::new(algorithm, rest) {
+            return Ok(Given::Digest(digest));
+        }
+    }
+    if let Some((algorithm, rest)) = read('-')
+        && let Ok(bytes) = STANDARD.decode(rest)
+        && let Some(digest) = Digest::new(algorithm, &hex::encode(bytes))
+    {
+        return Ok(Given::Digest(digest));
+    }
+    let hint = match Algorithm::of_digits(trimmed) {
+        Some(algorithm) => format!("write {}:{trimmed}", algorithm.name()),
+        None => "give sha256:HEX, sha384:HEX, sha512:HEX, or sha256:URL of a file of checksums; MD5 and SHA-1 are not accepted"
+            .to_string(),
+    };
+    let shown = crate::address::masked_text(trimmed);
+    Err(Failure::new(
+        "invalid_option",
+        format!(
+            "checksum: must be sha256: and 64 hex digits, or sha256: and an address (got '{shown}')"
+        ),
+    )
+    .hint(hint))
+}
+
+/// Makes the checksums of several algorithms in one pass.
+#[derive(Clone)]
+pub struct Hasher(Vec<(Algorithm, Context)>);
+
+impl Hasher {
+    /// For SHA-256 and, if it is another, `also`.
+    pub fn new(also: Option<Algorithm>) -> Self {
+        let mut wanted = vec![Algorithm::Sha256];
+        wanted.extend(also.filter(|also| *also != Algorithm::Sha256));
+        Self::of(&wanted)
+    }
+
+    /// For these algorithms.
+    pub fn of(algorithms: &[Algorithm]) -> Self {
+        Self(
+            algorithms
+                .iter()
+                .map(|algorithm| (*algorithm, Context::new(algorithm.ring())))
+                .collect(),
+        )
+    }
+
+    /// Take in more bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0
+            .iter_mut()
+            .for_each(|(_, context)| context.update(bytes));
+    }
+
+    /// The checksums of all bytes so far.
+    pub fn digests(&self) -> Vec<Digest> {
+        self.0
+            .iter()
+            .map(|(algorithm, context)| Digest {
+                algorithm: *algorithm,
+                hex: hex::encode(context.clone().finish()),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn checksums_as_people_write_them() {
+        let (hex256, hex512) = ("ab".repeat(32), "CD".repeat(64));
+        let digest = |algorithm, hex: &str| Given::Digest(Digest::new(algorithm, hex).unwrap());
+        let is_256 = digest(Algorithm::Sha256, &hex256);
+        for text in [
+            format!("sha256:{hex256}"),
+            format!(" SHA256:{} \n", hex256.to_uppercase()),
+            format!("sha-256: {hex256}"),
+            format!("sha256-{}", STANDARD.encode([0xab; 32])),
+        ] {
+            assert_eq!(given(&text).unwrap(), is_256, "{text}");
+        }
+        assert_eq!(
+            given(&format!("sha512:{hex512}")).unwrap(),
+            digest(Algorithm::Sha512, &hex512)
+        );
+        assert_eq!(
+            given("sha256:https://x.example/SHA256SUMS").unwrap(),
+            Given::Published(Algorithm::Sha256, "https://x.example/SHA256SUMS".into())
+        );
+        for text in [
+            "sha256:ftp://x.example/SHA256SUMS",
+            "sha256:abc",
+            "md5:0123456789abcdef0123456789abcdef",
+            "sha3-256:00",
+            "",
+            "sha256",
+            "sha512:",
+        ] {
+            assert_eq!(given(text).unwrap_err().kind, "invalid_option", "{text}");
+        }
+        let bare = given(&hex256).unwrap_err();
+        assert_eq!(bare.hint.unwrap(), format!("write sha256:{hex256}"));
+        let secret = given("sha256:ftp://me:pass-word@x.example/y?sig=abc").unwrap_err();
+        assert!(!secret.msg.contains("pass-word") && !secret.msg.contains("sig="));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,200}") {
+            let _ = given(&text);
+        }
+
+        #[test]
+        fn what_is_written_is_read_again(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut hasher = Hasher::of(&Algorithm::ALL);
+            hasher.update(&bytes);
+            for digest in hasher.digests() {
+                prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest.clone()));
+                prop_assert_eq!(given(&digest.to_string()).unwrap(), Given::Digest(digest));
+            }
+        }
+    }
+}

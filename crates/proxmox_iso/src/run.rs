@@ -1,0 +1,107 @@
+//! What the module and other crates call.
+
+use std::time::Duration;
+
+use ansible_module::{Failure, Outcome, Task};
+use deadline::Deadline;
+use pve_client::Volid;
+use serde::Serialize;
+
+use crate::options::{Options, State};
+use crate::present::Present;
+use crate::record::{self, RecordFile};
+use crate::source::{self, Origin, Source};
+use crate::tell::Tell;
+use crate::unpack::Compression;
+use crate::{absent, local, state};
+
+/// Make the ISO present or absent, as the options say.
+///
+/// # Errors
+/// When it cannot be done, or must not be.
+pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+    let deadline = Deadline::after(Duration::from_secs(options.timeout));
+    source::mask(&options, &task);
+    let client = options.connection.client()?;
+    let found = match options.state {
+        State::Present => Source::resolve(&options, &client, &task, &deadline).await?,
+        State::Absent => None,
+    };
+    let storage =
+        state::usable_storage(&client, &options.node, &options.storage, &deadline).await?;
+    let Some(source) = found else {
+        return absent::absent(&client, &options, &task, &storage, &deadline).await;
+    };
+    let volid = Volid::iso(&options.storage, &options.iso_name(&source.name)?);
+    let key = record::key(&options, &storage, &volid);
+    let record = RecordFile::new(&key)
+        .map_err(|e| Failure::new("file", format!("cannot keep records: {e}")))?;
+    let progress = task.progress(options.progress_path.as_deref());
+    let present = Present {
+        tell: Tell::new(progress, volid.to_string()),
+        client,
+        options,
+        task,
+        deadline,
+        storage,
+        source,
+        volid,
+        key,
+        record,
+    };
+    present.run().await
+}
+
+/// What the options name, without anything being written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Resolved {
+    /// The ISO's name on the storage.
+    pub name: String,
+    /// The volume identifier that it has, or will have.
+    pub volid: String,
+    /// Its checksum, as the option `checksum` takes it, where it was given or published.
+    pub checksum: Option<String>,
+    /// Its size in bytes, where it is known; of a compressed source it is not.
+    pub size: Option<u64>,
+}
+
+/// Find out what the source is called and what is known of it: releases, files of checksums and
+/// addresses are asked, nothing is transferred, and the storage is not looked at.
+///
+/// # Errors
+/// When there is no source, or it or its checksum is not found.
+pub async fn resolve(options: &Options, task: &Task) -> Result<Resolved, Failure> {
+    let deadline = Deadline::after(Duration::from_secs(options.timeout));
+    source::mask(options, task);
+    let client = options.connection.client()?;
+    let source = Source::resolve(options, &client, task, &deadline)
+        .await?
+        .ok_or_else(|| {
+            Failure::new(
+                "invalid_option",
+                "one of src, url, github_release is required",
+            )
+        })?;
+    let name = options.iso_name(&source.name)?;
+    let packed = options.content_check
+        && match &source.origin {
+            Origin::File(path) => Compression::of_bytes(&local::head(path)?).is_some(),
+            Origin::Url { .. } => source.compression().is_some(),
+        };
+    let size = match (packed, source.size) {
+        (true, _) => None,
+        (false, Some(size)) => Some(size),
+        // Who is silent now may answer when it is transferred.
+        (false, None) => source
+            .ask(options, &client, &deadline)
+            .await
+            .ok()
+            .and_then(|facts| facts.size),
+    };
+    Ok(Resolved {
+        volid: Volid::iso(&options.storage, &name).to_string(),
+        name,
+        checksum: source.checksum.map(|digest| digest.to_string()),
+        size,
+    })
+}

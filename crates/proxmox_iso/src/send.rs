@@ -1,0 +1,295 @@
+//! Sending an ISO to the storage, from wherever it comes.
+
+use std::path::Path;
+
+use ansible_module::Failure;
+use pve_client::{Upid, Upload};
+
+use crate::checksum::{Digest, Hasher};
+use crate::content;
+use crate::fetch::{Facts, Fetch, Hashing};
+use crate::plan::Plan;
+use crate::present::{Look, Present};
+use crate::source::Origin;
+use crate::unpack::{self, Compression, Measured, Packed};
+use crate::{cache, local};
+
+/// What arrived on the storage.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    /// The task that put it into place.
+    pub upid: Option<Upid>,
+    /// The bytes it must have.
+    pub size: Option<u64>,
+    /// Its checksums, and those of the compressed file that it came in.
+    pub digests: Vec<Digest>,
+    /// What its server said of it.
+    pub facts: Facts,
+}
+
+impl Present {
+    /// Transfer it. `facts` is what the server says of it, where that is known already.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not an image, or does not arrive.
+    pub async fn send(&self, look: &Look, facts: Facts) -> Result<Arrived, Failure> {
+        match (&self.source.origin, &self.options.cache_dir) {
+            (Origin::File(path), _) => {
+                let known = look.desired.checksum.as_ref();
+                self.send_file(path, known.into_iter().cloned().collect(), look)
+                    .await
+            }
+            (Origin::Url { .. }, _) if self.by_node() => self.node_downloads(look, facts).await,
+            (Origin::Url { .. }, Some(dir)) => {
+                let cached = cache::file(dir, &self.source, &self.tell, &self.deadline).await?;
+                let mut known = cached.digests;
+                if let Some(wanted) = &self.source.checksum {
+                    known.sort_by_key(|digest| digest != wanted);
+                }
+                let arrived = self.send_file(&cached.path, known, look).await?;
+                Ok(Arrived {
+                    facts: cached.facts,
+                    ..arrived
+                })
+            }
+            (Origin::Url { .. }, None) => self.pass_on(look).await,
+        }
+    }
+
+    /// Send a local file. The first of the checksums that are known is compared by PVE.
+    async fn send_file(
+        &self,
+        path: &Path,
+        known: Vec<Digest>,
+        look: &Look,
+    ) -> Result<Arrived, Failure> {
+        let size = local::size(path)?;
+        let shown = self.source.shown();
+        if self.options.content_check
+            && let Some(compression) = content::check(&shown, &local::head(path)?, Some(size))?
+        {
+            let measured = self
+                .measure(local::packed(path)?, compression, look.found.as_ref())
+                .await?;
+            return self
+                .unpack(compression, &measured, look, async || local::packed(path))
+                .await;
+        }
+        self.check_space(Some(size), look.found.as_ref())?;
+        let digests = match known.is_empty() {
+            true => {
+                self.tell.step("hash");
+                local::hash(path, Hasher::new(None)).await?
+            }
+            false => known,
+        };
+        let Some(first) = digests.first() else {
+            return Ok(Arrived::default());
+        };
+        let upload = Upload::iso_file(self.volid.file_name(), path, &first.hex)
+            .checksum(first.algorithm.name(), &first.hex);
+        let upid = self
+            .transfer()
+            .upload(
+                &upload,
+                size,
+                &path.display().to_string(),
+                look.found.as_ref(),
+            )
+            .await?;
+        Ok(Arrived {
+            upid,
+            size: Some(size),
+            digests,
+            facts: Facts::default(),
+        })
+    }
+
+    /// Send what is in a compressed source, which `open` opens once more for each attempt.
+    async fn unpack(
+        &self,
+        compression: Compression,
+        measured: &Measured,
+        look: &Look,
+        open: impl AsyncFn() -> Result<Packed, Failure>,
+    ) -> Result<Arrived, Failure> {
+        self.check_space(Some(measured.size), look.found.as_ref())?;
+        let shown = self.source.shown();
+        let name = self.volid.file_name();
+        let mut left = self.options.connection.api_host.len();
+        let upid = loop {
+            let stream = unpack::stream(open().await?, compression)
+                .map_err(|e| Failure::new("internal", format!("cannot start a thread: {e}")))?;
+            let sha256 = measured.image.first().map(|digest| digest.hex.as_str());
+            let upload = Upload::iso_stream(name, measured.size, sha256, stream);
+            let sent = self
+                .transfer()
+                .upload(&upload, measured.size, &shown, look.found.as_ref())
+                .await;
+            match sent {
+                Err(lost) if is_lost(&lost) && left > 0 => left -= 1,
+                settled => break settled?,
+            }
+        };
+        let mut digests = measured.image.clone();
+        digests.extend(measured.published.iter().cloned());
+        Ok(Arrived {
+            upid,
+            size: Some(measured.size),
+            digests,
+            facts: Facts::default(),
+        })
+    }
+
+    /// Have the node download it.
+    async fn node_downloads(&self, look: &Look, facts: Facts) -> Result<Arrived, Failure> {
+        let transfer = self.transfer();
+        let Some(public) = self.source.url() else {
+            return Ok(Arrived::default());
+        };
+        // PVE does not overwrite a file by a download.
+        if look.plan == Plan::Replace {
+            transfer.delete().await?;
+        }
+        let digest = self.source.checksum.as_ref();
+        let upid = transfer
+            .download(public.as_str(), digest, false)
+            .await
+            .map_err(|failed| match &self.source.origin {
+                Origin::Url {
+                    private: Some(_), ..
+                } => failed.hint(
+                    "a node cannot use github_release.token: for a private repository set download_by: controller",
+                ),
+                _ => failed,
+            })?;
+        Ok(Arrived {
+            upid: Some(upid),
+            size: look.desired.size,
+            digests: digest.into_iter().cloned().collect(),
+            facts,
+        })
+    }
+
+    /// Download it straight into the upload. A download can be passed on once: it is begun anew
+    /// when the host that took it is lost.
+    async fn pass_on(&self, look: &Look) -> Result<Arrived, Failure> {
+        let mut left = self.options.connection.api_host.len();
+        let arrived = loop {
+            match self.pass_on_once(look).await {
+                Err(lost) if is_lost(&lost) && left > 0 => left -= 1,
+                settled => break settled?,
+            }
+        };
+        let (None, Some(digest), Some(public)) = (
+            &self.source.checksum,
+            arrived.digests.first(),
+            self.source.url(),
+        ) else {
+            return Ok(arrived);
+        };
+        // What was unpacked was hashed beforehand, and so compared as it arrived.
+        if arrived.digests.len() > 1 {
+            return Ok(arrived);
+        }
+        self.compare_arrived(&public.identity(), digest).await?;
+        Ok(arrived)
+    }
+
+    /// Compare what was hashed as it passed with what arrived.
+    async fn compare_arrived(&self, url: &str, digest: &Digest) -> Result<(), Failure> {
+        use crate::apply::{Compared, not_what_was_said};
+        match self.transfer().compare(url, digest).await? {
+            Compared::Same => {}
+            Compared::Differs(_) => {
+                return Err(not_what_was_said(
+                    &self.volid.to_string(),
+                    "what arrived is not what was sent",
+                ));
+            }
+            Compared::NotAllowed => self.task.warn(format!(
+                "no checksum of {} was known beforehand: what arrived was compared by its size only, as {} may not \
+                 have the node compare it (Sys.AccessNetwork); set checksum",
+                self.source.shown(),
+                self.client.caller()
+            )),
+        }
+        Ok(())
+    }
+
+    /// One attempt.
+    async fn pass_on_once(&self, look: &Look) -> Result<Arrived, Failure> {
+        let shown = self.source.shown();
+        let Some((url, with)) = self.source.request() else {
+            return Ok(Arrived::default());
+        };
+        let fetch = Fetch::new()?;
+        let mut download = fetch.download(url, with, &self.deadline).await?;
+        let facts = download.facts.clone();
+        let size = facts.size;
+        if let (Some(told), Some(size)) = (self.source.size, size)
+            && told != size
+        {
+            return Err(Failure::new(
+                "download",
+                format!("{shown} has {size} bytes instead of the release's {told}"),
+            )
+            .object(shown));
+        }
+        if self.options.content_check {
+            let head = download.peek(&shown, &self.deadline).await?;
+            if let Some(compression) = content::check(&shown, &head, size)? {
+                let packed = Packed::of_stream(download.stream);
+                let measured = self
+                    .measure(packed, compression, look.found.as_ref())
+                    .await?;
+                // It comes once more, as an upload has to say beforehand how long it is.
+                let open = async || {
+                    let again = fetch.download(url, with, &self.deadline).await?;
+                    Ok(Packed::of_stream(again.stream))
+                };
+                let arrived = self.unpack(compression, &measured, look, open).await?;
+                return Ok(Arrived { facts, ..arrived });
+            }
+        }
+        // PVE has to know how long an upload is before it begins.
+        let size = size.ok_or_else(|| {
+            Failure::new("download", format!("{shown} does not tell its size (Content-Length), without which nothing can be uploaded"))
+                .object(shown.clone())
+                .hint("set cache_dir, so that it is downloaded first, or download_by: node")
+        })?;
+        self.check_space(Some(size), look.found.as_ref())?;
+        let name = self.volid.file_name();
+        // With a checksum PVE hashes what arrives; that is not done twice.
+        let (upload, hashing) = match &self.source.checksum {
+            Some(digest) => (
+                Upload::iso_stream(name, size, None, download.stream)
+                    .checksum(digest.algorithm.name(), &digest.hex),
+                None,
+            ),
+            None => {
+                let (stream, hashing) = Hashing::of(download.stream, Hasher::new(None));
+                (Upload::iso_stream(name, size, None, stream), Some(hashing))
+            }
+        };
+        let upid = self
+            .transfer()
+            .upload(&upload, size, &shown, look.found.as_ref())
+            .await?;
+        let digests = match hashing {
+            Some(hashing) => hashing.digests(),
+            None => self.source.checksum.iter().cloned().collect(),
+        };
+        Ok(Arrived {
+            upid,
+            size: Some(size),
+            digests,
+            facts,
+        })
+    }
+}
+
+/// Whether the host that took the upload is lost, and nothing was changed.
+fn is_lost(failure: &Failure) -> bool {
+    matches!(failure.kind, "interrupted" | "unreachable")
+}

@@ -1,0 +1,422 @@
+//! Unpacking compressed images as they pass, in memory that does not depend on their size.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ansible_module::Failure;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use pve_client::ByteStream;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use tokio::sync::mpsc;
+
+use crate::checksum::{Algorithm, Digest, Hasher};
+use crate::content::{self, Kind};
+
+/// Bytes that are passed on at a time.
+const CHUNK: usize = 128 * 1024;
+/// Chunks that wait between two steps.
+const QUEUE: usize = 4;
+/// What unpacking may take for its window: `xz -9` and `zstd --long=27` need less.
+const MEMORY: u64 = 192 << 20;
+
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// gzip.
+    Gzip,
+    /// bzip2.
+    Bzip2,
+    /// xz.
+    Xz,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Compression {
+    /// The program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// By the first bytes of a file.
+    pub fn of_bytes(head: &[u8]) -> Option<Self> {
+        match head {
+            [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
+            [
+                b'B',
+                b'Z',
+                b'h',
+                b'1'..=b'9',
+                0x31,
+                0x41,
+                0x59,
+                0x26,
+                0x53,
+                0x59,
+                ..,
+            ]
+            | [
+                b'B',
+                b'Z',
+                b'h',
+                b'1'..=b'9',
+                0x17,
+                0x72,
+                0x45,
+                0x38,
+                0x50,
+                0x90,
+                ..,
+            ] => Some(Self::Bzip2),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// By the end of a name, which is taken off.
+    pub fn of_name(name: &str) -> (&str, Option<Self>) {
+        for (ending, compression) in [
+            (".gz", Self::Gzip),
+            (".gzip", Self::Gzip),
+            (".bz2", Self::Bzip2),
+            (".bzip2", Self::Bzip2),
+            (".xz", Self::Xz),
+            (".zst", Self::Zstd),
+            (".zstd", Self::Zstd),
+        ] {
+            let at = name.len().saturating_sub(ending.len());
+            if name.is_char_boundary(at) && name[at..].eq_ignore_ascii_case(ending) {
+                return (&name[..at], Some(compression));
+            }
+        }
+        (name, None)
+    }
+
+    /// The unpacked bytes of `packed`, all members and frames of it.
+    fn reader(self, packed: Packed) -> io::Result<Box<dyn Read + Send>> {
+        let packed = BufReader::with_capacity(CHUNK, packed);
+        Ok(match self {
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
+            Self::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
+                packed,
+                true,
+                u32::try_from(MEMORY / 1024).unwrap_or(u32::MAX),
+            )),
+            Self::Zstd => {
+                let mut decoder = FrameDecoder::new();
+                decoder.set_max_window_size(MEMORY);
+                Box::new(Frames {
+                    packed,
+                    decoder,
+                    within: false,
+                })
+            }
+        })
+    }
+}
+
+/// Zstandard frames one after another; those to be skipped are.
+struct Frames {
+    packed: BufReader<Packed>,
+    decoder: FrameDecoder,
+    /// Within a frame.
+    within: bool,
+}
+
+impl Frames {
+    /// Begin the next frame. `false` at the end.
+    fn next(&mut self) -> io::Result<bool> {
+        while !self.packed.fill_buf()?.is_empty() {
+            match self.decoder.init(&mut self.packed) {
+                Ok(()) => {
+                    self.within = true;
+                    return Ok(true);
+                }
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let mut skipped = self.packed.by_ref().take(u64::from(length));
+                    if io::copy(&mut skipped, &mut io::sink())? < u64::from(length) {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Read for Frames {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.within {
+                while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+                    self.decoder
+                        .decode_blocks(&mut self.packed, BlockDecodingStrategy::UptoBlocks(1))
+                        .map_err(io::Error::other)?;
+                }
+                let read = self.decoder.read(buffer)?;
+                if read > 0 || buffer.is_empty() {
+                    return Ok(read);
+                }
+                let told = self.decoder.get_checksum_from_data();
+                if told.is_some() && told != self.decoder.get_calculated_checksum() {
+                    return Err(io::Error::other("its own checksum does not fit"));
+                }
+                self.within = false;
+            }
+            if !self.next()? {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+/// The bytes of a compressed file, from wherever they come, hashed as they pass.
+pub struct Packed {
+    source: Box<dyn Read + Send>,
+    hasher: Arc<Mutex<Hasher>>,
+    /// Why the source could not be read: decoders wrap that in words of their own.
+    failed: Arc<Mutex<Option<String>>>,
+}
+
+impl Packed {
+    /// Of a file or something like it.
+    pub fn of(source: impl Read + Send + 'static) -> Self {
+        Self {
+            source: Box::new(source),
+            hasher: Arc::new(Mutex::new(Hasher::of(&[]))),
+            failed: Arc::default(),
+        }
+    }
+
+    /// Of a stream, which the current runtime reads.
+    pub fn of_stream(mut stream: ByteStream) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(async move {
+            while let Some(bytes) = stream.next().await {
+                if sender.send(bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self::of(Received {
+            receiver,
+            bytes: Bytes::new(),
+        })
+    }
+}
+
+impl Read for Packed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer).inspect_err(|error| {
+            *lock(&self.failed) = Some(error.to_string());
+        })?;
+        let mut hasher = self.hasher.lock().unwrap_or_else(PoisonError::into_inner);
+        hasher.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+/// A stream, read by a thread that may wait.
+struct Received {
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+    bytes: Bytes,
+}
+
+impl Read for Received {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.bytes.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(bytes) => self.bytes = bytes?,
+                None => return Ok(0),
+            }
+        }
+        let count = self.bytes.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.bytes.split_to(count));
+        Ok(count)
+    }
+}
+
+/// What is in a compressed file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    /// Unpacked bytes.
+    pub size: u64,
+    /// Checksums of the image, SHA-256 first.
+    pub image: Vec<Digest>,
+    /// Checksums of the file as published, SHA-256 first.
+    pub published: Vec<Digest>,
+}
+
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why a compressed file cannot be used.
+#[derive(Debug)]
+pub enum Unusable {
+    /// It cannot be read.
+    Unreadable(String),
+    /// It cannot be unpacked.
+    Broken(io::Error),
+    /// What is in it is not an ISO image but this.
+    NotAnImage(Kind),
+    /// It has more than so many bytes.
+    TooLarge(u64),
+    /// The image in it says that it is longer, by so many bytes.
+    CutShort(u64),
+}
+
+impl Unusable {
+    /// The failure of the source that is called `shown`.
+    pub fn failure(self, shown: &str, compression: Compression) -> Failure {
+        match self {
+            Self::Unreadable(error) => {
+                Failure::new("download", format!("cannot read {shown}: {error}")).object(shown)
+            }
+            Self::Broken(error) => Failure::new(
+                "not_an_image",
+                format!("{shown} cannot be unpacked ({}): {error}", compression.name()),
+            )
+            .object(shown)
+            .hint("fetch or build it again"),
+            Self::NotAnImage(kind) => content::not_an_image(shown, kind, Some(compression)),
+            Self::TooLarge(most) => Failure::new(
+                "no_space",
+                format!("{shown} has more than {most} bytes once unpacked, for which the storage has no room"),
+            )
+            .object(shown),
+            Self::CutShort(lacking) => content::cut_short(shown, lacking),
+        }
+    }
+}
+
+/// Unpack it once, to learn what an upload has to say beforehand: size and checksum. `most` bounds
+/// the size.
+pub async fn measure(
+    packed: Packed,
+    compression: Compression,
+    also: Option<Algorithm>,
+    most: u64,
+) -> Result<Measured, Unusable> {
+    let (answer, done) = tokio::sync::oneshot::channel();
+    thread(move || {
+        // Nobody waits for it any more when the task has ended.
+        let _ = answer.send(measure_now(packed, compression, also, most));
+    })
+    .map_err(Unusable::Broken)?;
+    done.await
+        .unwrap_or_else(|_| Err(Unusable::Broken(io::Error::other("unpacking ended early"))))
+}
+
+fn measure_now(
+    mut packed: Packed,
+    compression: Compression,
+    also: Option<Algorithm>,
+    most: u64,
+) -> Result<Measured, Unusable> {
+    let hasher = Arc::new(Mutex::new(Hasher::new(also)));
+    packed.hasher = hasher.clone();
+    let failed = packed.failed.clone();
+    let broken = |error| match lock(&failed).take() {
+        Some(error) => Unusable::Unreadable(error),
+        None => Unusable::Broken(error),
+    };
+    let mut unpacked = compression.reader(packed).map_err(broken)?;
+    let (mut image, mut size) = (Hasher::new(also), 0u64);
+    let (mut head, mut says, mut known) = (Vec::new(), None, false);
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let read = unpacked.read(&mut buffer).map_err(broken)?;
+        image.update(&buffer[..read]);
+        size += read as u64;
+        if size > most {
+            return Err(Unusable::TooLarge(most));
+        }
+        if !known {
+            let lacking = content::HEAD - head.len();
+            head.extend_from_slice(&buffer[..read.min(lacking)]);
+            if head.len() == content::HEAD || read == 0 {
+                let whole = (read == 0).then_some(size);
+                match content::kind(&head, whole) {
+                    Kind::Image(bytes) => says = bytes,
+                    other => return Err(Unusable::NotAnImage(other)),
+                }
+                (known, head) = (true, Vec::new());
+            }
+        }
+        if read == 0 {
+            break;
+        }
+    }
+    drop(unpacked);
+    if let Some(lacking) = content::lacks(says, size) {
+        return Err(Unusable::CutShort(lacking));
+    }
+    let published = hasher
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .digests();
+    Ok(Measured {
+        size,
+        image: image.digests(),
+        published,
+    })
+}
+
+/// The unpacked bytes as a stream.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn stream(packed: Packed, compression: Compression) -> io::Result<ByteStream> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    thread(move || {
+        let mut unpacked = match compression.reader(packed) {
+            Ok(unpacked) => unpacked,
+            Err(error) => {
+                let _ = sender.blocking_send(Err(error));
+                return;
+            }
+        };
+        loop {
+            let mut buffer = vec![0; CHUNK];
+            let chunk = match unpacked.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(read) => {
+                    buffer.truncate(read);
+                    Ok(Bytes::from(buffer))
+                }
+                Err(error) => Err(error),
+            };
+            let failed = chunk.is_err();
+            // The upload may have ended meanwhile.
+            if sender.blocking_send(chunk).is_err() || failed {
+                return;
+            }
+        }
+    })?;
+    Ok(stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    })
+    .boxed())
+}
+
+fn thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name("unpack".into())
+        .spawn(work)
+        .map(|_| ())
+}

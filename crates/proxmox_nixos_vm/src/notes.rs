@@ -1,0 +1,342 @@
+//! What the tasks of one controller tell each other about a cluster, so that many that make VMs at once need not ask the same.
+//!
+//! Nothing here is older than the task that uses it: an answer counts only if it was asked for after that task began. So a task
+//! that shares an answer knows no less than one that asks for itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ansible_module::Failure;
+use pve_client::Error;
+use pve_module::{Inventory, Lock, Seen, doing, node_vms, seen_on};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::find::is_in_the_making;
+use crate::site::{Site, failed};
+
+/// For how long a name is kept, in milliseconds: longer than tasks that could use it wait for each other.
+const KEPT: u64 = 600_000;
+/// How many VMs that were made here are remembered.
+const MOST_MADE: usize = 5000;
+
+/// A point in time, in milliseconds since 1970.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |time| {
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Book {
+    /// Names of VMs that no list has yet.
+    #[serde(default)]
+    names: BTreeMap<u32, Named>,
+    /// The VMs that were asked for here, by their names in lower case.
+    #[serde(default)]
+    made: BTreeMap<String, Made>,
+}
+
+/// An answer of the API.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    /// When it was asked for.
+    began: u64,
+    value: Value,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Named {
+    node: String,
+    name: String,
+    /// When the VM had that name.
+    at: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    vmid: u32,
+    at: u64,
+}
+
+/// The notes for one cluster, as one caller sees it.
+pub struct Notes {
+    lock: String,
+    /// When the task that uses them began.
+    pub began: u64,
+}
+
+/// What a look at the cluster found.
+pub struct Survey {
+    /// The VMs with their names of this moment, except those that PVE still makes, which have none.
+    pub inventory: Inventory,
+    /// VMs that are so new that PVE's own list has no name for them.
+    pub young: BTreeSet<u32>,
+}
+
+impl Notes {
+    /// The notes that tasks with this caller share, for a task that begins now.
+    pub fn new(cluster: &str, caller: &str) -> Self {
+        Self {
+            lock: format!("notes {cluster} {caller}"),
+            began: now(),
+        }
+    }
+
+    /// Read the notes, change them and write them, one task at a time. Without notes a task does what it would do alone.
+    async fn edit<T>(
+        &self,
+        site: &Site<'_>,
+        edit: impl AsyncFnOnce(&mut Book) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut lock = Lock::acquire(&self.lock, site.deadline).await?;
+        let text = lock.note().unwrap_or_default();
+        let mut book: Book = serde_json::from_str(&text).unwrap_or_default();
+        let done = edit(&mut book).await?;
+        let oldest = now().saturating_sub(KEPT);
+        book.names.retain(|_, named| named.at >= oldest);
+        while book.made.len() > MOST_MADE {
+            let first = book.made.iter().min_by_key(|(_, made)| made.at);
+            let Some(name) = first.map(|(name, _)| name.clone()) else {
+                break;
+            };
+            book.made.remove(&name);
+        }
+        let _ = lock.leave_note(&json!(book).to_string());
+        Ok(done)
+    }
+
+    /// The answer that a task got here since `since`, or else the one that `ask` gets. Only one task asks at a time: whoever waits for
+    /// it has the same answer, if it was asked for late enough.
+    async fn answer<E>(
+        &self,
+        site: &Site<'_>,
+        key: &str,
+        since: u64,
+        ask: impl AsyncFnOnce() -> Result<Value, E>,
+    ) -> Result<Result<Value, E>, Failure> {
+        let mut lock = Lock::acquire(&format!("{} {key}", self.lock), site.deadline).await?;
+        let text = lock.note().unwrap_or_default();
+        let known = serde_json::from_str(&text).ok();
+        let known = known.filter(|known: &Answer| (since..=now()).contains(&known.began));
+        if let Some(known) = known {
+            return Ok(Ok(known.value));
+        }
+        let began = now();
+        let answer = ask().await;
+        if let Ok(value) = &answer {
+            // Without the note the others ask for themselves.
+            let _ = lock.leave_note(&json!({"began": began, "value": value}).to_string());
+        }
+        Ok(answer)
+    }
+
+    /// GET, or the answer that another task got since this one began.
+    pub async fn get(
+        &self,
+        site: &Site<'_>,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Result<Value, Error>, Failure> {
+        let query_text: Vec<String> = query.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let key = format!("{path} {}", query_text.join("&"));
+        let ask = async || site.client.get(path, query, site.deadline).await;
+        self.answer(site, &key, self.began, ask).await
+    }
+
+    /// The VMs that there are, not older than `since`, with their names, not older than this task. `nodes` are the nodes that were
+    /// up when it began, `wanted` the name that matters.
+    ///
+    /// VMIDs, nodes and locks are those of PVE's list of the cluster. The nodes have told the names of the VMs that there were,
+    /// once for all tasks that had begun by then, and a VM that is in no such list is read by itself.
+    pub async fn survey(
+        &self,
+        site: &Site<'_>,
+        nodes: &[String],
+        since: u64,
+        wanted: Option<&str>,
+    ) -> Result<Survey, Failure> {
+        let mut told: BTreeMap<u32, Seen> = BTreeMap::new();
+        let mut down = Vec::new();
+        for node in nodes {
+            match self.vms_of(site, node).await? {
+                Some(seen) => told.extend(seen.into_iter().map(|seen| (seen.vm.vmid, seen))),
+                None => down.push(node),
+            }
+        }
+        // After the nodes, so that whatever is in their lists only is gone since.
+        let ask = async || {
+            let all = site
+                .client
+                .get("/cluster/resources", &[], site.deadline)
+                .await;
+            all.map(compact).map_err(doing("list the cluster's VMs"))
+        };
+        let entries = self
+            .answer(site, "/cluster/resources", since, ask)
+            .await??;
+        let mut inventory = Inventory::of(match entries {
+            Value::Array(entries) => entries,
+            _ => Vec::new(),
+        })?;
+        down.into_iter().for_each(|node| inventory.is_down(node));
+        let is_wanted = |name: &str| wanted.is_some_and(|wanted| wanted.eq_ignore_ascii_case(name));
+        let (mut young, mut unknown) = (BTreeSet::new(), Vec::new());
+        for seen in &mut inventory.vms {
+            let listed = std::mem::take(&mut seen.vm.name);
+            if listed.is_empty() {
+                young.insert(seen.vm.vmid);
+            }
+            if is_in_the_making(seen) {
+                continue;
+            }
+            match told.remove(&seen.vm.vmid) {
+                Some(before) if !before.vm.name.is_empty() && !is_in_the_making(&before) => {
+                    let renamed = !listed.is_empty() && listed != before.vm.name;
+                    if renamed && (is_wanted(&listed) || is_wanted(&before.vm.name)) {
+                        unknown.push((seen.vm.vmid, seen.node.clone()));
+                    }
+                    let lock = seen.vm.lock.take();
+                    seen.vm = before.vm;
+                    seen.vm.lock = lock;
+                }
+                _ if listed.is_empty() => unknown.push((seen.vm.vmid, seen.node.clone())),
+                _ => seen.vm.name = listed,
+            }
+        }
+        if !unknown.is_empty() {
+            let names = self.names_of(site, unknown).await?;
+            for seen in &mut inventory.vms {
+                if let Some(name) = names.get(&seen.vm.vmid) {
+                    seen.vm.name.clone_from(name);
+                }
+            }
+        }
+        Ok(Survey { inventory, young })
+    }
+
+    /// The VMs of a node with their names, not older than this task; nothing when the node does not answer.
+    async fn vms_of(&self, site: &Site<'_>, node: &str) -> Result<Option<Vec<Seen>>, Failure> {
+        let ask = async || {
+            let entries = node_vms(site.client, node, site.deadline).await;
+            entries.map(|entries| compact(json!(entries)))
+        };
+        let key = format!("/nodes/{node}/qemu");
+        let entries = self.answer(site, &key, self.began, ask).await??;
+        match entries {
+            Value::Array(entries) => seen_on(node, entries).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The names of VMs that no list tells, each read once by all tasks of this controller.
+    async fn names_of(
+        &self,
+        site: &Site<'_>,
+        vms: Vec<(u32, String)>,
+    ) -> Result<BTreeMap<u32, String>, Failure> {
+        self.edit(site, async |book| {
+            let mut names = BTreeMap::new();
+            for (vmid, node) in vms {
+                let known = book.names.get(&vmid);
+                let known = known.filter(|known| known.at >= self.began && known.node == node);
+                if let Some(known) = known {
+                    names.insert(vmid, known.name.clone());
+                    continue;
+                }
+                let at = now();
+                let config = site
+                    .client
+                    .vm_config(&node, vmid, false, site.deadline)
+                    .await;
+                let config = match config {
+                    Ok(config) => config,
+                    // Gone, or moved on: it cannot be the one that was there before this task.
+                    Err(error) if error.not_found() => continue,
+                    Err(error) => return Err(failed("read", &format!("VM {vmid}"), error)),
+                };
+                let name = config.get("name").and_then(Value::as_str);
+                let name = name.unwrap_or_default().to_owned();
+                // One that is locked by its creation gets its name with that.
+                if !name.is_empty() {
+                    let named = Named {
+                        node,
+                        name: name.clone(),
+                        at,
+                    };
+                    book.names.insert(vmid, named);
+                }
+                names.insert(vmid, name);
+            }
+            Ok(names)
+        })
+        .await
+    }
+
+    /// Note that this VMID is asked for, for a VM of this name.
+    pub async fn asks(&self, site: &Site<'_>, vmid: u32, name: &str) -> Result<(), Failure> {
+        self.edit(site, async |book| {
+            let made = Made { vmid, at: now() };
+            book.made.insert(name.to_ascii_lowercase(), made);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Note that the VM was made.
+    pub async fn made(
+        &self,
+        site: &Site<'_>,
+        vmid: u32,
+        node: &str,
+        name: &str,
+    ) -> Result<(), Failure> {
+        self.edit(site, async |book| {
+            let named = Named {
+                node: node.to_owned(),
+                name: name.to_owned(),
+                at: now(),
+            };
+            book.names.insert(vmid, named);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forget the VM of this name: it was not made here, or is gone.
+    pub async fn forget(&self, site: &Site<'_>, name: &str) -> Result<(), Failure> {
+        self.edit(site, async |book| {
+            book.made.remove(&name.to_ascii_lowercase());
+            Ok(())
+        })
+        .await
+    }
+
+    /// The VMID that was last asked for here for a VM of this name.
+    pub async fn asked_for(&self, site: &Site<'_>, name: &str) -> Result<Option<u32>, Failure> {
+        self.edit(site, async |book| {
+            let made = book.made.get(&name.to_ascii_lowercase());
+            Ok(made.map(|made| made.vmid))
+        })
+        .await
+    }
+}
+
+/// The entries of a list with what is needed of them only. No list (a node that does not answer) stays none.
+fn compact(entries: Value) -> Value {
+    const NEEDED: [&str; 11] = [
+        "type", "node", "vmid", "name", "status", "tags", "template", "lock", "maxmem", "mem", "id",
+    ];
+    let Value::Array(mut entries) = entries else {
+        return entries;
+    };
+    entries.retain(|entry| {
+        let kind = entry.get("type").and_then(Value::as_str);
+        kind.is_none_or(|kind| matches!(kind, "node" | "qemu" | "lxc"))
+    });
+    for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+        entry.retain(|key, _| NEEDED.contains(&key.as_str()));
+    }
+    Value::Array(entries)
+}

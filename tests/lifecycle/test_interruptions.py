@@ -1,0 +1,179 @@
+"""Runs that are killed, suspended or overtaken: no secret is left behind, and one run at most goes on."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("number", "whom"),
+    [(signal.SIGKILL, "group"), (signal.SIGTERM, "main"), (signal.SIGINT, "group"), (signal.SIGHUP, "group")],
+    ids=["kill", "term", "ctrl-c", "hangup"],
+)
+def test_a_run_that_is_ended_leaves_no_token(world, number, whom):
+    """The file with the arguments of a module is gone once the module has read it."""
+    web, secret = world.machine(), world.endpoint["api_token_secret"]
+    world.faults({"method": "GET", "path": "/*", "action": "delay", "seconds": 10})
+    with world.controller.playing([web]) as play:
+        # The request log has a line when a request is answered, so the modules' processes are looked for.
+        world.wait_until(lambda: play.poll() is not None or module_runs(world.controller), "a module to run")
+        time.sleep(0.3)
+        (os.killpg if whom == "group" else os.kill)(play.pid, number)
+        world.wait_until(lambda: play.poll() is not None, "the play to end", 30)
+    world.faults()
+    world.wait_until(lambda: not world.controller.files_with(secret), lambda: f"{world.controller.files_with(secret)} to be removed", 5)
+
+
+def module_runs(controller):
+    """Whether a module of the play runs: Ansible starts it from its temporary directory."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    program = file.read().split(b"\0")[0].decode(errors="replace")
+            except OSError:
+                continue
+            if program.startswith(str(controller.path / "ansible")):
+                return True
+    return False
+
+
+def test_a_run_that_is_killed_while_the_disks_are_released_leaves_no_host_key(world):
+    """The workspace of the installation has the machine's private host key."""
+    web = world.machine()
+    reached, go_on = threading.Event(), threading.Event()
+    web.behaves(before={"release": lambda: (reached.set(), go_on.wait(60))})
+    with world.controller.playing([web]) as play:
+        world.wait_until(lambda: play.poll() is not None or reached.is_set(), "the installation to end")
+        assert reached.is_set(), play.log.read_text()
+        os.killpg(play.pid, signal.SIGKILL)
+        play.wait()
+        left = [world.controller.path / "tmp", world.controller.path / "ansible"]
+        world.wait_until(lambda: not keys_below(left), lambda: f"{keys_below(left)} to be removed", 10)
+    go_on.set()
+    web.behaves()
+    web.play().succeeded()
+    assert web.vm.record["phase"] == "done"
+
+
+def keys_below(folders):
+    found = []
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        try:
+            if path.is_file() and "PRIVATE KEY" in path.read_text(errors="replace"):
+                found.append(path)
+        except OSError:
+            pass
+    return found
+
+
+@pytest.mark.parametrize("phase", ["format", "install", "release"])
+def test_a_run_that_is_killed_in_the_installation_is_taken_up(world, phase):
+    web = world.machine()
+    reached = threading.Event()
+    web.behaves(before={phase: reached.set})
+    with world.controller.playing([web]) as play:
+        world.wait_until(lambda: play.poll() is not None or reached.is_set(), f"the phase {phase}")
+        os.killpg(play.pid, signal.SIGKILL)
+    web.behaves()
+    web.play().succeeded()
+    assert web.vm.record["phase"] == "done" and web.vm.disk.system
+    assert web.play().succeeded().changed == 0
+
+
+def test_a_suspended_run_stops_when_another_has_taken_its_machine(world):
+    """A laptop's lid: the run sleeps in the middle, is thought to be dead, and wakes up."""
+    web = world.machine()
+    reached, go_on = threading.Event(), threading.Event()
+    web.behaves(before={"format": lambda: (reached.set(), go_on.wait(120))})
+    with world.controller.playing([web]) as play:
+        world.wait_until(lambda: play.poll() is not None or reached.is_set(), "the phase format")
+        for pid in tree_of(play.pid):
+            os.kill(pid, signal.SIGSTOP)
+        web.behaves()
+        second = web.play()
+        go_on.set()
+        if second.code == 0:
+            web.vm.store("already in use")
+        for pid in tree_of(play.pid):
+            os.kill(pid, signal.SIGCONT)
+        world.wait_until(lambda: play.poll() is not None, "the first run to end", 120)
+        assert (play.returncode == 0) != (second.code == 0), f"{play.log.read_text()}\n{second.output}"
+    assert web.vm.record["phase"] == "done" and web.vm.running
+
+
+def tree_of(pid):
+    """A process and all of its descendants."""
+    children = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    parent = int(file.read().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            children.setdefault(parent, []).append(int(entry))
+    found = [pid]
+    for process in found:
+        found += children.get(process, [])
+    return found
+
+
+def test_another_controller_does_not_join_a_run_that_is_at_work(world):
+    """Whatever the moment: it has no keys of this installation, so it leaves the machine alone."""
+    web = world.machine()
+    second, plays = world.controller_named("second"), []
+
+    def other_run():
+        if not plays:
+            with world.untouched(web.vm):
+                plays.append(web.play(controller=second, nixos_vm_boot_timeout=10))
+
+    web.behaves(before={"format": other_run})
+    web.play().succeeded()
+    assert len(plays) == 1
+    plays[0].refused(web.name)
+    assert web.vm.disk.formats == 1 and web.runs() == [1, 1]
+
+
+def test_the_same_controller_twice_at_once(world):
+    """Cron and a person: one of them installs the machine, once."""
+    web = world.machine()
+    with world.controller.playing([web]) as first, world.controller.playing([web]) as second:
+        world.wait_until(lambda: first.poll() is not None and second.poll() is not None, "both plays", 200)
+        logs = first.log.read_text() + second.log.read_text()
+        assert 0 in (first.returncode, second.returncode), logs
+    if "done" != web.vm.record["phase"]:
+        web.play().succeeded()
+    assert len(web.vms) == 1 and web.vm.disk.system
+
+
+@pytest.mark.parametrize("path", ["/nodes/*/qemu", "/nodes/*/storage/*/upload", "/nodes/*/qemu/*/config", "/nodes/*/qemu/*/status/start"])
+def test_two_controllers_at_a_new_machine_make_one(world, path):
+    """Both find none; while the first is held up at a write, the second overtakes it."""
+    web = world.machine()
+    second = world.controller_named("second")
+    world.faults({"path": path, "nth": 1, "action": "delay", "seconds": 6}, {"path": path, "nth": 2, "action": "delay", "seconds": 0})
+    with world.controller.playing([web]) as play:
+        other = web.play(controller=second)
+        world.wait_until(lambda: play.poll() is not None, "the first run", 200)
+        outputs = f"{play.log.read_text()}\n{other.output}"
+        assert (play.returncode == 0) + (other.code == 0) == 1, outputs
+    assert len(web.vms) == 1 and web.vm.record["phase"] == "done" and web.vm.disk.formats == 1
+    images = [path.name for path in world.pve.glob("storage/local/template/iso/*")]
+    assert images == ["installer.iso"], images
+
+
+def test_a_cluster_that_loses_its_quorum_at_any_time(world):
+    """Nothing is half done that the next run does not finish."""
+    for phase in ("format", "files", "install", "release"):
+        web = world.machine()
+        with world.without_quorum() as lose_it:
+            web.behaves(before={phase: lose_it})
+            web.play().refused("no quorum")
+        web.behaves()
+        web.play().succeeded()
+        assert web.vm.record["phase"] == "done" and web.vm.disk.system, phase
