@@ -1,4 +1,4 @@
-# The four Ansible modules, each with its documentation beside it.
+# The five Ansible modules, each with its documentation beside it.
 {
   lib,
   openssl,
@@ -8,6 +8,7 @@
 }:
 let
   names = [
+    "nixos_vm_lifecycle"
     "proxmox_iso"
     "proxmox_nixos_vm"
     "cloudinit_drive"

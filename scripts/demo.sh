@@ -36,36 +36,61 @@ installer() {
   fi
 }
 
-play() { ansible-playbook provision.yml -i inventory/demo "$@"; }
+# The guest's SSH is forwarded to this port by the test host, once there is a guest.
+port_is_free() {
+  [ ! -e "$demo/pve/endpoint.json" ] || return 0
+  ! (exec 3<>/dev/tcp/127.77.0.11/2222) 2>/dev/null || die "port 2222 of 127.77.0.11 is in use by another program, and the demo's machine needs it; stop that program first"
+}
+
+play() { ansible-playbook provision.yml -i demo/inventory "$@"; }
+
+# An argument for a shell: in quotes only where it needs them.
+quoted() {
+  case $1 in
+    *[!A-Za-z0-9_./=@:,-]*) printf "'%s'" "${1//\'/\'\\\'\'}" ;;
+    *) printf '%s' "$1" ;;
+  esac
+}
+
+# ssh splits the value of this option at blanks, unless it is in double quotes.
+known_hosts_option() {
+  case $1 in
+    *' '*) quoted "UserKnownHostsFile=\"$1\"" ;;
+    *) quoted "UserKnownHostsFile=$1" ;;
+  esac
+}
 
 summary() {
-  local state=$demo/state/demo1
+  local state=$demo/state/demo1 installation
+  # The record in the VM's notes names the directory of its installation.
+  installation=$state/$(sed -nE 's/^#.*installation=([0-9a-f]{32}).*/\1/p' "$(config)" | tail -n 1)
   say "Done"
   printf '%s\n' "${timings[@]}"
   cat <<TEXT
 
-  machine      demo1, VMID $(vmid) on node pve
+  machine      demo1, VMID $(basename "$(config)" .conf) on node pve
   address      127.77.0.11, port 2222 (the guest's own: 10.77.0.11, port 22)
-  host key     $(ssh-keygen -l -f "$state/host_key.pub" | awk '{ print $2 }')
-  log in       ssh -i $demo/ssh/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$state/known_hosts -o StrictHostKeyChecking=yes -p 2222 root@127.77.0.11
-  look inside  $demo/pve: the VM's configuration, its serial log, tasks and requests; $state/install.log
-  run again    .venv/bin/ansible-playbook provision.yml -i inventory/demo    (changes nothing)
+  host key     $(ssh-keygen -l -f "$installation/host_key_ed25519.pub" | awk '{ print $2 }')
+  log in       ssh -i $(quoted "$demo/ssh/id_ed25519") -o IdentitiesOnly=yes -o $(known_hosts_option "$state/known_hosts") -o StrictHostKeyChecking=yes -p 2222 root@127.77.0.11
+  look inside  $demo/pve: the VM's configuration, its serial log, tasks and requests; $installation/install.log
+  run again    .venv/bin/ansible-playbook provision.yml -i demo/inventory    (changes nothing)
   clean up     make demo-down
 TEXT
 }
 
-vmid() { basename "$(grep -lx 'name: demo1' "$demo"/pve/qemu-server/*.conf)" .conf; }
+config() { grep -lx 'name: demo1' "$demo"/pve/qemu-server/*.conf; }
 
 up() {
   if [ "${REAL_NIX:-0}" != 1 ]; then
     echo "The machine will be a Debian system installed by a stand-in for nixos-anywhere (demo/stand-in);"
     echo "with Nix on this computer, make demo REAL_NIX=1 installs NixOS with the real one."
   fi
+  port_is_free
   step "Set this computer up" scripts/setup.sh build guest ansible
   step "Build the modules and the test host" build
   step "Make the installer's image" installer
   step "Start the Proxmox VE test host" env LAB_PORT="${DEMO_PORT:-8006}" LAB_ACCEL="${DEMO_ACCEL:-auto}" scripts/lab.sh up "$demo" "$image"
-  step "Provision: ansible-playbook provision.yml -i inventory/demo" play "$@"
+  step "Provision: ansible-playbook provision.yml -i demo/inventory" play "$@"
   summary
 }
 

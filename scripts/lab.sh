@@ -13,6 +13,9 @@ endpoint() { sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" "$lab/pve/endpoint.json" 2>
 # Its process may have ended with the computer, and the number be another one's by now.
 running() { [ -n "$(endpoint pid)" ] && grep -qa pve-testhost "/proc/$(endpoint pid)/cmdline" 2>/dev/null; }
 
+# Whether something listens there already: 127.0.0.1 PORT.
+busy() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
+
 # Whether the directory was made by this script, and so is its to remove.
 ours() { [ -e "$lab/pve/server.log" ]; }
 
@@ -35,7 +38,7 @@ smallest_iso() {
 }
 
 up() {
-  local image=$1 accel=${LAB_ACCEL:-auto} iso tries=0
+  local image=$1 accel=${LAB_ACCEL:-auto} port=${LAB_PORT:-0} iso server tries=0
   if [ -d "$lab" ] && ! ours && [ -n "$(ls -A "$lab")" ]; then
     die "$lab holds other files, which \`down\` would remove; name a directory that does not exist yet"
   fi
@@ -54,11 +57,16 @@ up() {
     return
   fi
   rm -f "$lab/pve/endpoint.json"
-  setsid --fork "$testhost" serve --data "$lab/pve" --listen "127.0.0.1:${LAB_PORT:-0}" --accel "$accel" \
-    --faults "$lab/faults.json" >"$lab/pve/server.log" 2>&1 </dev/null
+  if [ "$port" != 0 ] && busy 127.0.0.1 "$port"; then
+    die "port $port of 127.0.0.1 is in use by another program; choose a free one: LAB_PORT=18006 (make demo: DEMO_PORT=18006)"
+  fi
+  setsid "$testhost" serve --data "$lab/pve" --listen "127.0.0.1:$port" --accel "$accel" \
+    --faults "$lab/faults.json" >"$lab/pve/server.log" 2>&1 </dev/null &
+  server=$!
+  disown
   until [ -s "$lab/pve/endpoint.json" ]; do
     tries=$((tries + 1))
-    [ "$tries" -lt 300 ] || { tail -n 5 "$lab/pve/server.log" >&2; die "the test host did not start: see $lab/pve/server.log"; }
+    { [ "$tries" -lt 300 ] && kill -0 "$server" 2>/dev/null; } || { tail -n 5 "$lab/pve/server.log" >&2; die "the test host did not start: see $lab/pve/server.log"; }
     sleep 0.1
   done
   echo "the API is at https://127.0.0.1:$(endpoint api_port), its data in $lab/pve"

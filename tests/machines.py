@@ -8,10 +8,11 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 from conftest import PROJECT, end_lab, environment, start_lab
 
-MODULES = ("proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install")
+MODULES = ("nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install")
 
 # Variables of the host: those of the group would yield to the demo's group_vars.
 HOST = """
@@ -63,7 +64,7 @@ class Machine:
         tool.chmod(0o755)
         self.inventory = path / "inventory"
         self.inventory.mkdir()
-        (self.inventory / "group_vars").symlink_to(PROJECT / "inventory/demo/group_vars")
+        (self.inventory / "group_vars").symlink_to(PROJECT / "demo/inventory/group_vars")
         (self.inventory / "hosts.yml").write_text(
             HOST.format(
                 name=name, number=number, project=PROJECT, memory=memory, install_memory=install_memory, tools=self.lab.path / "tools"
@@ -176,10 +177,22 @@ class Machine:
         (config,) = self.vm_configs()
         return config.read_text()
 
+    def record(self):
+        """The record in the VM's notes, as the configuration file has it: `#<!-- nixos-proxmox%3A v=1 ... -->`; {} without one."""
+        text = unquote("".join(path.read_text() for path in self.vm_configs()))
+        found = re.search(r"^#.*<!-- nixos-proxmox: (.*?) -->", text, re.M)
+        return dict(word.split("=", 1) for word in found[1].split()) if found else {}
+
     def phase(self):
-        """How far the machine has come, by the record in its notes; None without one."""
-        found = re.search(r"^#.*nixos-proxmox%3A .* phase=(\w+) ", "".join(path.read_text() for path in self.vm_configs()), re.M)
-        return found[1] if found else None
+        """How far the machine has come: creating ... done; None without a record."""
+        return self.record().get("phase")
+
+    def installation(self):
+        """The directory of the installation that the record names; the newest one if there is no record yet."""
+        if self.record():
+            return self.state / self.record()["installation"]
+        found = sorted(self.state.glob("[0-9a-f]" * 32), key=lambda path: path.stat().st_mtime)
+        return found[-1] if found else self.state / "none"
 
     def isos(self):
         return sorted(p.name for p in (self.lab.path / "pve/storage/local/template/iso").iterdir())
@@ -219,6 +232,9 @@ class Machine:
         assert "Put here by nixos-anywhere's --extra-files." in inside
         text = self.config()
         assert not re.search(r"^(ide|sata|sshkeys|ci|ipconfig|nameserver|searchdomain|tags|lock|unused)", text, re.M), text
+        # The notes are the record and nothing else.
+        notes = [line for line in text.split("\n[")[0].splitlines() if line.startswith("#")]
+        assert len(notes) == 1 and self.phase() == "done", text
         assert self.isos() == ["installer.iso"]
         images = [p.name for p in (self.lab.path / "pve/storage/local/images").rglob("*") if not p.is_dir()]
         assert len(images) == 1, images

@@ -1,8 +1,8 @@
 # What all machines have.
 { lib, modulesPath, ... }:
 let
-  # Put yours here: whoever holds the other half of one of these keys can log in. While the list is
-  # empty, only keys that you hand in when installing (nixos_vm_extra_files_dir) work.
+  # Who holds the private half of one of these keys can log in. While the list is empty, only the key works that the inventory
+  # puts into /root/.ssh/authorized_keys (nixos_vm_extra_files).
   keys = [ ];
 in
 {
@@ -33,9 +33,6 @@ in
     "console=tty1"
     "console=ttyS0,115200"
   ];
-
-  networking.useNetworkd = true;
-  networking.useDHCP = true;
 
   services.qemuGuest.enable = true;
   services.openssh = {

@@ -220,6 +220,23 @@ def test_more_hosts_than_lines_are_counted(tmp_path):
     assert code == 0 and "more hosts" not in screen, screen
 
 
+def test_the_reason_of_a_wait_is_wrapped_not_cut(tmp_path):
+    reason = "connection refused by 192.0.2.111 port 22 (it runs, and sshd does not yet), since the guest's agent reported an address"
+    hosts = {"application-server-7": [{"event": "waiting", "host": "192.0.2.111", "reason": reason}], "web1": UPLOAD}
+    terminal = started(tmp_path, hosts).on_terminal(columns=80)
+    try:
+        terminal.shows(r"reported an address\n  web1 ")
+        shown = [line for line in terminal.screen().split("\n") if line.startswith("  ")]
+        text = " ".join(re.sub(r" \d:\d\d$", "", line).strip() for line in shown)
+        assert f"waiting: {reason}" in text, text
+        assert all(len(line) < 80 for line in shown), shown
+    finally:
+        code, screen = terminal.end()
+    assert code == 0, screen
+    # Nothing of the lines stays behind.
+    assert "waiting:" not in screen, screen
+
+
 def test_a_terminal_of_unknown_size_is_none_too_small(tmp_path):
     terminal = started(tmp_path, HOSTS).on_terminal(rows=0, columns=0)
     try:
@@ -281,11 +298,74 @@ def test_standard_error_that_nobody_reads_ends_no_play(tmp_path):
     assert play.returncode == 0 and "unreachable=0    failed=0" in output, output
 
 
+LIFECYCLE = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: The role
+      ansible.builtin.HOW:
+        name: nixos_vm
+"""
+ROLE = """
+- name: Read the machine
+  nixos_vm_lifecycle: {step: decide, progress_path: "{{ path }}", lines: [], gate: "{{ gate }}.no"}
+  tags: always
+- name: Take the steps that are due
+  ansible.builtin.include_tasks: steps.yml
+  tags: [image, upload, provision, boot, install, finalize]
+"""
+STEPS = """
+- name: Step 4, boot the installer
+  nixos_vm_lifecycle: {step: boot, progress_path: "{{ path }}", lines: "{{ lines }}", gate: "{{ gate }}"}
+  tags: boot
+"""
+
+
+@pytest.mark.parametrize("how", ["import_role", "include_role"])
+def test_a_role_that_is_imported_or_included(tmp_path, how):
+    """The step is known from the module's option, however the role's tasks got into the play."""
+    run = started(tmp_path, {"web1": [], "web2": HOSTS["web22"]}, ANSIBLE_ROLES_PATH=str(tmp_path / "roles"))
+    run.playbook.write_text(LIFECYCLE.replace("HOW", how))
+    library, tasks = tmp_path / "library", tmp_path / "roles/nixos_vm/tasks"
+    for directory in (library, tasks):
+        directory.mkdir(parents=True)
+    (library / "nixos_vm_lifecycle").write_text((HERE / "library/proxmox_iso").read_text())
+    (library / "nixos_vm_lifecycle").chmod(0o755)
+    run.environment["ANSIBLE_LIBRARY"] = str(library)
+    (tasks / "main.yml").write_text(ROLE)
+    (tasks / "steps.yml").write_text(STEPS)
+    path = "{{ lookup('ansible.builtin.env', 'NIXOS_VM_PROGRESS_DIR') ~ '/' ~ inventory_hostname }}"
+    (tmp_path / "gate.no").touch()
+    run.command += ["-e", json.dumps({"path": path, "gate": str(run.gate)})]
+    terminal = run.on_terminal()
+    try:
+        # Before the module reports anything the task's name is shown, without its number.
+        terminal.shows(r"\n  web1  4/6 boot  boot the installer +\d:\d\d\n")
+        terminal.shows(r"\n  web2  4/6 boot  waiting: connection \[2J refused +\d:\d\d")
+        assert "Take the steps" not in "".join(line for line in terminal.screen().split("\n") if line.startswith("  "))
+    finally:
+        code, screen = terminal.end()
+    assert code == 0, screen
+
+
+def test_other_playbooks_are_not_warned(tmp_path):
+    """With the project's ansible.cfg, a playbook that does not use the role."""
+    playbook = tmp_path / "other.yml"
+    playbook.write_text("- {hosts: localhost, gather_facts: false, tasks: [{ansible.builtin.debug: {msg: hello}}]}")
+    done = subprocess.run(
+        ["ansible-playbook", str(playbook), "-i", "localhost,"], cwd=PROJECT, env=environment(), capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0 and "hello" in done.stdout, done.stdout
+    assert "callback" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
+
+
 def test_the_role_tells_its_modules_where_only_when_it_is_on(lab, tmp_path):
     inventory = tmp_path / "inventory"
     inventory.mkdir()
-    (inventory / "group_vars").symlink_to(PROJECT / "inventory/demo/group_vars")
-    (inventory / "hosts.yml").write_text("nixos_vms: {hosts: {a/b: {ansible_host: 127.0.0.1, nixos_vm_ip: 10.77.0.51/24, nixos_vm_name: ab}}}")
+    (inventory / "group_vars").symlink_to(PROJECT / "demo/inventory/group_vars")
+    host = {"ansible_host": "127.77.0.51", "ansible_port": 2222, "nixos_vm_ip": "10.77.0.51/24", "nixos_vm_name": "ab"}
+    host |= {"nixos_vm_flake": f"{PROJECT}/demo/flake#ab", "nixos_vm_tools_path": f"{PROJECT}/demo/stand-in"}
+    (inventory / "hosts.yml").write_text(json.dumps({"nixos_vms": {"hosts": {"a/b": host}}}))
     for mode, path in [("plain", r'"\S+/nixos-vm-progress/a_b"'), ("off", "null")]:
         done = subprocess.run(
             ["ansible-playbook", "provision.yml", "-i", str(inventory), "-vvv", "--tags", "upload", "-D"],

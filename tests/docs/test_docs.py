@@ -37,7 +37,7 @@ def known_variables():
 
 
 def unknown_variables(text):
-    return set(re.findall(r"\bnixos_vm_[a-z_]+", text)) - known_variables() - {"nixos_vm_progress"}
+    return set(re.findall(r"\bnixos_vm_[a-z_]+", text)) - known_variables() - {"nixos_vm_progress", "nixos_vm_lifecycle"}
 
 
 @pytest.mark.parametrize(("mark", "text"), list(blocks()))
@@ -80,6 +80,36 @@ def test_error_texts_are_those_of_the_code():
     assert len(headings) > 15
     missing = [part for heading in headings for part in heading.split("…") if part.strip(" .,:;()") and part.strip() not in code]
     assert not missing, missing
+
+
+def test_a_fresh_clone_says_what_to_fill_in():
+    done = subprocess.run(
+        ["ansible-playbook", "provision.yml", "-i", "inventory"],
+        cwd=PROJECT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
+    )
+    assert done.returncode != 0, done.stdout
+    for text in ("missing required variables: nixos_vm_api_host", "nixos_vm_api_token_id: is required", "nixos_vm_node: is required"):
+        assert text in done.stdout, done.stdout
+    assert "[WARNING]" not in done.stdout, done.stdout
+    # What is missing is in the file that is to be edited, ready to be uncommented; and what is there is known.
+    group = (PROJECT / "inventory/group_vars/nixos_vms/main.yml").read_text()
+    for name in ("api_host", "api_user", "api_token_id", "api_token_secret", "node"):
+        assert re.search(rf"^# nixos_vm_{name}: ", group, re.M), name
+    assert not unknown_variables(group)
+
+
+def test_the_inventory_and_the_example_describe_one_machine():
+    hosts = yaml.safe_load((PROJECT / "inventory/hosts.yml").read_text())["nixos_vms"]["hosts"]
+    group = yaml.safe_load((PROJECT / "inventory/group_vars/nixos_vms/main.yml").read_text())
+    flake = (PROJECT / "examples/nixos-config/flake.nix").read_text()
+    for name, host in hosts.items():
+        assert f'{name} = lan "{host["nixos_vm_ip"]}"' in flake
+        assert host["ansible_host"] == host["nixos_vm_ip"].split("/")[0]
+    assert f'gateway = "{group["nixos_vm_gateway"]}"' in flake
+    assert group["nixos_vm_extra_files"] == [{"path": "/root/.ssh/authorized_keys", "src": group["ansible_ssh_private_key_file"] + ".pub"}]
+    assert group["ansible_user"] == "root"
+    demo = yaml.safe_load((PROJECT / "demo/inventory/hosts.yml").read_text())["nixos_vms"]["hosts"]["demo1"]
+    assert f'address = "{demo["nixos_vm_ip"]}"' in flake
 
 
 def test_every_guide_is_in_the_index():

@@ -19,7 +19,7 @@ def scenario(lab, tmp_path):
         "MOLECULE_PVE_ADDRESSES": "10.77.0.61/24,10.77.0.62/24",
         "MOLECULE_PVE_GATEWAY": "10.77.0.1",
         "MOLECULE_PVE_INSTALLER": str(lab.path / "installer.iso"),
-        "MOLECULE_PVE_FLAKE": "/nowhere",
+        "MOLECULE_PVE_FLAKE": str(PROJECT / "demo/flake"),
         "MOLECULE_PVE_STORAGE": "local",
         "MOLECULE_PVE_KEY": str(key),
         "MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path),
@@ -27,7 +27,8 @@ def scenario(lab, tmp_path):
 
     def scenario(playbook, *flags):
         done = subprocess.run(
-            ["ansible-playbook", playbook, "-i", "molecule/proxmox/inventory", *flags],
+            # The stand-ins: the role looks for nix and nixos-anywhere before it makes anything.
+            ["ansible-playbook", playbook, "-i", "molecule/proxmox/inventory", "-e", f"nixos_vm_tools_path={PROJECT}/demo/stand-in", *flags],
             cwd=PROJECT,
             env=variables,
             capture_output=True,

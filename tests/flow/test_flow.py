@@ -27,10 +27,13 @@ def test_check_kill_and_take_up_again(tiny):
     assert tiny.lab.writes() == []
 
     # Killed in the middle of the installation, with the disk half written ...
-    log = tiny.state / "install.log"
+    def log():
+        path = tiny.installation() / "install.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
     with tiny.playing() as play:
         wait_until(
-            lambda: play.poll() is not None or (log.exists() and "### Installing NixOS ###" in log.read_text(errors="replace")),
+            lambda: play.poll() is not None or "### Installing NixOS ###" in log(),
             "the installation to write to the disk",
             600,
         )

@@ -10,7 +10,7 @@ import tarfile
 import pytest
 from conftest import PROJECT, environment
 
-MODULES = ["proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install"]
+MODULES = ["nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install"]
 
 
 def run(*command, cwd, **variables):
@@ -96,8 +96,10 @@ def inventory(path):
     directory.mkdir(exist_ok=True)
     group_vars = directory / "group_vars"
     if not group_vars.exists():
-        group_vars.symlink_to(PROJECT / "inventory/demo/group_vars")
-    (directory / "hosts.yml").write_text("nixos_vms: {hosts: {web1: {ansible_host: 127.0.0.1, nixos_vm_ip: 10.77.0.52/24, nixos_vm_flake: '.#web1'}}}")
+        group_vars.symlink_to(PROJECT / "demo/inventory/group_vars")
+    host = {"ansible_host": "127.77.0.52", "ansible_port": 2222, "nixos_vm_ip": "10.77.0.52/24"}
+    host |= {"nixos_vm_flake": f"{PROJECT}/demo/flake#web1", "nixos_vm_tools_path": f"{PROJECT}/demo/stand-in"}
+    (directory / "hosts.yml").write_text(json.dumps({"nixos_vms": {"hosts": {"web1": host}}}))
     return str(directory)
 
 
@@ -134,7 +136,8 @@ def test_the_tarball_is_complete(shipped, lab, tmp_path):
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path)  # noqa: S202, made above
     (top,) = tmp_path.iterdir()
-    assert (top / "LICENSE-MIT").exists() and (top / "docs").is_dir()
+    assert (top / "LICENSE-MIT").exists() and (top / "docs").is_dir() and (top / "examples/nixos-config/flake.nix").exists()
+    assert (top / "inventory/group_vars/nixos_vms/main.yml").exists() and not list((top / "inventory").rglob("vault.yml"))
     code, output = run(
         "ansible-playbook", "provision.yml", "-i", inventory(tmp_path), "--tags", "upload", cwd=top, NIXOS_PROXMOX_DEMO_DIR=str(lab.path)
     )

@@ -26,7 +26,7 @@ class Play:
         self.lab = lab
         self.inventory = path / "inventory"
         self.inventory.mkdir()
-        (self.inventory / "group_vars").symlink_to(PROJECT / "inventory/demo/group_vars")
+        (self.inventory / "group_vars").symlink_to(PROJECT / "demo/inventory/group_vars")
         self.hosts("web1")
 
     def hosts(self, *names):

@@ -107,7 +107,8 @@ fn tarball(machine: &str, library: &Path, stage: &Path, out: &Path) -> anyhow::R
         "ansible.cfg",
         "provision.yml",
         "playbooks",
-        "inventory/example",
+        "examples",
+        "inventory",
         "docs",
     ] {
         copy(&root().join(path), &top.join(path))?;

@@ -44,15 +44,17 @@ import atexit
 import functools
 import json
 import os
+import re
 import shutil
 import sys
+import textwrap
 import threading
 import time
 
 from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
 
-MODULES = {"proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install"}
+MODULES = {"nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install"}
 STEPS = ["image", "upload", "provision", "boot", "install", "finalize"]
 # Seconds: between looks, before a task is shown at all, between two lines of a host (plain).
 LOOK = 0.25
@@ -61,6 +63,8 @@ APART = 2.0
 # Lines at one look: on a terminal, and elsewhere. More hosts than that are counted.
 ROWS = 12
 LINES = 5
+# Lines of one host on a terminal: the reason of a wait is what people look for, so it is wrapped instead of cut off.
+REASON_ROWS = 4
 WORDS = {
     "lock": "waiting for another task at the same image",
     "hash": "reading the image, to know its checksum",
@@ -96,15 +100,17 @@ class Busy:
 
     def __init__(self, task, path):
         self.since = time.monotonic()
-        steps = [step for step in STEPS if step in (getattr(task, "tags", None) or [])]
-        self.step = f"{STEPS.index(steps[0]) + 1}/6 {steps[0]}" if steps else ""
-        self.name = clean(task.name or task.action)
+        step = step_of(task)
+        self.step = f"{STEPS.index(step) + 1}/6 {step}" if step else ""
+        # "Step 4, boot the installer": the number is shown already.
+        self.name = re.sub(r"^Step \d, ", "", clean(task.name or task.action))
         self.path = path
         self.offset = os.path.getsize(path) if os.path.exists(path) else 0
         self.rest = b""
         self.doing = None
         self.doing_since = self.since
         self.transfer = ""
+        self.waiting = False
         self.told = None
         self.told_at = 0.0
 
@@ -139,12 +145,12 @@ class Busy:
         elif kind == "phase_ended":
             self.begin(None)
         elif kind == "waiting":
-            self.begin(f"waiting: {event['reason']}")
+            self.begin(f"waiting: {event['reason']}", waiting=True)
 
-    def begin(self, doing):
+    def begin(self, doing, waiting=False):
         doing = clean(doing) if doing else None
         if doing != self.doing:
-            self.doing, self.doing_since, self.transfer = doing, time.monotonic(), ""
+            self.doing, self.doing_since, self.transfer, self.waiting = doing, time.monotonic(), "", waiting
 
     def describe(self):
         now = time.monotonic()
@@ -153,6 +159,15 @@ class Busy:
         if self.doing and now - self.doing_since < now - self.since - 1:
             text += f"  {clock(now - self.doing_since)}"
         return text, clock(now - self.since)
+
+
+def step_of(task):
+    """The one of the six steps that a task takes: by its option, or by its tag; "" for another task."""
+    option = (getattr(task, "args", None) or {}).get("step")
+    if str(task.action).rpartition(".")[2] == "nixos_vm_lifecycle" and isinstance(option, str):
+        return "install" if option == "build" else option if option in STEPS else ""
+    tags = getattr(task, "tags", None) or []
+    return next((step for step in STEPS if step in tags), "")
 
 
 def transfer(event):
@@ -251,9 +266,8 @@ class CallbackModule(CallbackBase):
 
     @staticmethod
     def ours(task):
-        role = getattr(task, "_role", None)
-        of_role = role is not None and role.get_name().rpartition(".")[2] == "nixos_vm"
-        return of_role or str(task.action).rpartition(".")[2] in MODULES
+        # Not by the role: Ansible reports no end of the tasks that include others.
+        return str(task.action).rpartition(".")[2] in MODULES
 
     # What is shown.
 
@@ -277,15 +291,29 @@ class CallbackModule(CallbackBase):
         most = max(1, min(ROWS, lines // 2))
         rows = []
         wide = max((len(name) for name in shown), default=0)
-        for name, busy in list(shown.items())[:most]:
-            text, since = busy.describe()
-            room = columns - len(since) - 2
-            rows.append(f"{f'  {clean(name):<{wide}}  {text}'[:room]:<{room}} {since}")
-        if len(shown) > most:
-            rows.append(f"  and {len(shown) - most} more hosts"[: columns - 1])
+        hosts = 0
+        for name, busy in shown.items():
+            own = self.rows(f"  {clean(name):<{wide}}  ", busy, columns)[:most]
+            if len(rows) + len(own) > most:
+                break
+            rows += own
+            hosts += 1
+        if len(shown) > hosts:
+            rows.append(f"  and {len(shown) - hosts} more hosts"[: columns - 1])
         text = self.up() + "".join(f"{row}\033[K\n" for row in rows) + ("\033[J" if rows or self.drawn else "")
         self.drawn = len(rows)
         self.write(sys.stdout.fileno(), text)
+
+    @staticmethod
+    def rows(start, busy, columns):
+        """The lines of one host: one, or as many as the reason of a wait needs."""
+        text, since = busy.describe()
+        room = max(1, columns - len(since) - 2)
+        lines = [(start + text)[:room]]
+        if busy.waiting and len(start + text) > room:
+            indent = " " * min(len(start), room // 2)
+            lines = textwrap.wrap(start.strip() + "  " + text, room, initial_indent="  ", subsequent_indent=indent)[:REASON_ROWS]
+        return [f"{lines[0]:<{room}} {since}", *lines[1:]]
 
     def up(self):
         return f"\r\033[{self.drawn}A" if self.drawn else ""

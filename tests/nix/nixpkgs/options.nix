@@ -163,7 +163,10 @@ in
   systemd = {
     network = {
       networks = attrsOf (tree {
+        address = listOf str;
         dhcpV4Config = section;
+        dns = listOf str;
+        gateway = listOf str;
         ipv6AcceptRAConfig = section;
         linkConfig = section;
         matchConfig = section;
