@@ -98,7 +98,8 @@ pub struct Record {
     pub vmid: u32,
     /// The UUID in the VM's `smbios1`.
     pub uuid: String,
-    /// The VM's `vmgenid`. PVE gives none to a VM of another architecture than x86_64.
+    /// The VM's `vmgenid`, which PVE makes and only its root may choose: none while the VM is being made. A VM of another architecture
+    /// than x86_64 has none.
     pub generation: Option<String>,
     /// How far the installation has come.
     pub phase: Phase,
@@ -178,7 +179,9 @@ impl Record {
         let same = |a: &Option<String>, b: &Option<String>| match (a, b) {
             (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
             (None, None) => true,
-            _ => false,
+            // It was asked for, and PVE chose a value.
+            (None, Some(_)) => self.phase == Phase::Creating,
+            (Some(_), None) => false,
         };
         if same(&self.generation, &identity.generation) {
             Binding::Ours
@@ -324,10 +327,23 @@ mod tests {
             (102, identity(), Binding::Copied),
             (101, clone, Binding::Copied),
             (101, Identity::default(), Binding::Copied),
-            (101, rolled_back, Binding::RolledBack),
+            (101, rolled_back.clone(), Binding::RolledBack),
         ] {
             assert_eq!(record().binding(vmid, &identity), expected, "{identity:?}");
         }
+        let made = |phase| Record {
+            phase,
+            generation: None,
+            ..record()
+        };
+        assert_eq!(
+            made(Phase::Creating).binding(101, &rolled_back),
+            Binding::Ours
+        );
+        assert_eq!(
+            made(Phase::Done).binding(101, &rolled_back),
+            Binding::RolledBack
+        );
     }
 
     #[test]

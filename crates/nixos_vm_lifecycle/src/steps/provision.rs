@@ -58,7 +58,7 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
         host: context.options.host.clone(),
         vmid: settings.vmid.unwrap_or_default(),
         uuid: uuid()?,
-        generation: Some(uuid()?),
+        generation: None,
         phase: Phase::Creating,
         run: run.id.clone(),
         disk: None,
@@ -141,7 +141,10 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
         .vm
         .as_ref()
         .and_then(|vm| vm.layout.disk.clone());
+    let config = |key: &str| world.vm.as_ref()?.get("config")?.get(key)?.as_str();
+    let identity = Identity::of(config("smbios1"), config("vmgenid"));
     let record = Record {
+        generation: identity.generation,
         phase,
         run: run.id.clone(),
         disk: found.disk.clone().or(disk),
@@ -526,20 +529,6 @@ fn identify(args: &mut Args, record: &mut Record) {
                 format!("uuid={}{rest}", record.uuid).into(),
             );
         }
-    }
-    let x86 = args
-        .get("arch")
-        .and_then(Value::as_str)
-        .is_none_or(|arch| arch == "x86_64");
-    let Some(config) = args.get_mut("config").and_then(Value::as_object_mut) else {
-        return;
-    };
-    match (&record.generation, config.contains_key("vmgenid"), x86) {
-        (Some(generation), false, true) => {
-            config.insert("vmgenid".into(), generation.clone().into());
-        }
-        // The user's, or none: what the VM has is read when it is made.
-        _ => record.generation = own.generation,
     }
 }
 
