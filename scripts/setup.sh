@@ -19,8 +19,8 @@ guest_packages=(qemu-utils ovmf seabios ipxe-qemu xorriso mmdebstrap debian-arch
   syslinux-common mtools dosfstools cpio lz4 zstd e2fsprogs fdisk openssh-client rsync)
 # mmdebstrap without root.
 [ "$(id -u)" = 0 ] || guest_packages+=(uidmap)
-# xorriso and qemu-img: what is in the drives of simulated machines.
-test_packages=(procps iproute2 xorriso qemu-utils)
+# xorriso and qemu-img: what is in the drives of simulated machines. libwrap0: what the unpacked sshd needs.
+test_packages=(procps iproute2 xorriso qemu-utils libwrap0)
 # Unpacked under .cache/packages, never installed: their services have no business on this machine.
 unpacked_packages=(openssh-server cloud-init)
 ansible_packages=(python3 python3-venv openssh-client)

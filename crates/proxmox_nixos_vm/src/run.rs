@@ -108,6 +108,8 @@ struct Looks {
     since: u64,
     /// Whether a migration of the VM was waited for.
     migrated: bool,
+    /// Whether the first look showed several VMs of that name, none of which is new then.
+    ambiguous: bool,
     /// Until when several young VMs of that name are waited for.
     patience: Deadline,
 }
@@ -390,6 +392,11 @@ impl Job<'_> {
         }
         let mut looks = Looks {
             making: find::in_the_making(&listed),
+            ambiguous: self
+                .options
+                .name
+                .as_deref()
+                .is_some_and(|name| listed.by_name(name).len() > 1),
             nodes: listed.online,
             cut_off: BTreeSet::new(),
             since: notes.began,
@@ -473,8 +480,19 @@ impl Job<'_> {
         looks.since = looks.since.max(notes::now().saturating_sub(RECENT));
         let survey = notes.survey(site, &looks.nodes, looks.since, name).await?;
         let inventory = &survey.inventory;
+        if vmid
+            .and_then(|vmid| inventory.by_vmid(vmid))
+            .is_some_and(find::is_in_the_making)
+        {
+            // It has no name yet, and nobody else has to wait for it.
+            drop(turn);
+            find::await_creation(site, inventory, vmid).await?;
+            return Ok(Next::LookAgain);
+        }
         let found = match self.identify(inventory) {
-            Err(failure) if failure.kind == "ambiguous" && is_young(&survey, name) => {
+            Err(failure)
+                if failure.kind == "ambiguous" && (!looks.ambiguous || is_young(&survey, name)) =>
+            {
                 drop(turn);
                 if looks.patience.sleep(LOOK).await {
                     return Ok(Next::LookAgain);
@@ -523,12 +541,6 @@ impl Job<'_> {
         found: Option<&Seen>,
         turn: Lock,
     ) -> Result<Option<Lock>, Failure> {
-        let by_vmid = self.options.vmid.and_then(|vmid| inventory.by_vmid(vmid));
-        if by_vmid.is_some_and(find::is_in_the_making) {
-            drop(turn);
-            find::await_creation(site, inventory, self.options.vmid).await?;
-            return Ok(None);
-        }
         if found.is_some() {
             return Ok(Some(turn));
         }

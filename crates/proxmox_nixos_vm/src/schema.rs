@@ -121,7 +121,7 @@ pub fn known(name: &str) -> Result<(), String> {
         Some(stem) => name.strip_prefix(stem).is_some_and(text::is_index),
         None => *option == name,
     };
-    if OPTIONS.iter().any(|option| is(&option)) {
+    if OPTIONS.iter().any(is) {
         return Ok(());
     }
     let plain = |text: &str| {
