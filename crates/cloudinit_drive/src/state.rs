@@ -1,6 +1,7 @@
 //! What is: the VM's drives and cloud-init options, and the seed ISOs made for it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ansible_module::Failure;
 use deadline::Deadline;
@@ -286,15 +287,14 @@ pub async fn held_elsewhere(
     let other = |entry: &Value| {
         let number = u32::try_from(entry.get("vmid")?.as_u64()?).ok()?;
         let node = text(entry, "node");
-        let asked = text(entry, "type") == "qemu"
-            && text(entry, "status") != "unknown"
-            && !down.contains(&node)
-            && number != vmid;
+        let asked = text(entry, "type") == "qemu" && !down.contains(&node) && number != vmid;
         asked.then(|| (node.to_owned(), number))
     };
     let others: Vec<(String, u32)> = entries.iter().filter_map(other).collect();
     let configs = others.iter().map(|(node, number)| async move {
-        let config = client.vm_config(node, *number, true, deadline).await;
+        // A node that is down is asked again and again.
+        let limit = deadline.shorter(LONGEST_READ);
+        let config = client.vm_config(node, *number, true, &limit).await;
         (*number, config)
     });
     let mut configs = futures_util::stream::iter(configs).buffer_unordered(READS_AT_ONCE);
@@ -302,7 +302,10 @@ pub async fn held_elsewhere(
     while let Some((number, config)) = configs.next().await {
         let config = match config {
             Ok(config) => config,
-            Err(error) if error.not_found() || error.status() == Some(403) => continue,
+            // 595: the caller may not see that the node is down.
+            Err(error) if error.not_found() || matches!(error.status(), Some(403 | 595 | 596)) => {
+                continue;
+            }
             Err(error) => {
                 return Err(doing(format!("read the configuration of VM {number}"))(
                     error,
@@ -323,6 +326,8 @@ pub async fn held_elsewhere(
 
 /// How many configurations are asked for at the same time.
 const READS_AT_ONCE: usize = 8;
+/// How long one of them may take.
+const LONGEST_READ: Duration = Duration::from_secs(10);
 
 /// The DNS settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
