@@ -128,7 +128,7 @@ fn a_clone_becomes_what_is_described() {
         needed["msg"]
             .as_str()
             .unwrap()
-            .contains("still in use by linked cloned VMs"),
+            .contains("still in use by linked cloned"),
         "{needed:#}"
     );
 }

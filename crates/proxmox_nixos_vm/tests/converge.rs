@@ -222,9 +222,11 @@ fn a_cdrom_leaves_a_running_vm_at_once_and_its_drive_with_the_next_stop() {
 fn boot_is_as_described_after_cdroms_come_and_go() {
     let lab = Lab::new();
     let vmid = lab.ok(web1())["vmid"].as_u64().unwrap();
-    // What cloudinit_drive does: PVE appends the drive to the boot order.
+    // PVE appends a CD-ROM to the boot order, but never its own cloud-init drive.
     lab.configure(vmid, "ide0", "local:cloudinit");
-    assert_eq!(lab.config(vmid)["boot"], "order=scsi0;ide2;ide0");
+    assert_eq!(lab.config(vmid)["boot"], "order=scsi0;ide2");
+    lab.configure(vmid, "ide3", "none,media=cdrom");
+    assert_eq!(lab.config(vmid)["boot"], "order=scsi0;ide2;ide3");
     let fixed = lab.ok(web1());
     assert_eq!(
         (&fixed["changed"], &fixed["config"]["boot"]),

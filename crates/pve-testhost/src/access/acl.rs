@@ -97,8 +97,14 @@ pub(super) const PRIVILEGES: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Names of privileges.
+type Names = &'static [&'static str];
+
+/// A kind of object with the privileges of administrators, users and auditors.
+type Category = (&'static str, Names, Names, Names);
+
 /// The privileges of PVE's built-in roles, by category: for administrators, for users, for auditors.
-const CATEGORIES: &[(&str, &[&str], &[&str], &[&str])] = &[
+const CATEGORIES: &[Category] = &[
     (
         "VM",
         &[
@@ -164,14 +170,7 @@ fn all() -> BTreeSet<&'static str> {
 
 /// The privileges of a built-in role.
 fn built_in(role: &str) -> Option<BTreeSet<&'static str>> {
-    let collect = |pick: fn(
-        &(
-            &str,
-            &'static [&'static str],
-            &'static [&'static str],
-            &'static [&'static str],
-        ),
-    ) -> Vec<&'static str>| {
+    let collect = |pick: fn(&Category) -> Vec<&'static str>| {
         CATEGORIES.iter().flat_map(pick).collect::<BTreeSet<_>>()
     };
     Some(match role {

@@ -20,10 +20,10 @@ pub fn apply(host: &Host, vmid: u32, config: &mut Config) {
 
 /// Delete one option for good.
 fn remove(host: &Host, vmid: u32, config: &mut Config, key: &str, force: bool) {
-    if let Some(old) = config.current.remove(key) {
-        if is_drive(key) {
-            update::detach(host, vmid, config, &old, force);
-        }
+    if let Some(old) = config.current.remove(key)
+        && is_drive(key)
+    {
+        update::detach(host, vmid, config, &old, force);
     }
 }
 

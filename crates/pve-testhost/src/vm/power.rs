@@ -376,7 +376,8 @@ pub fn simple(context: &Context, vmid: u32, action: &'static str) -> ApiResult {
     context.spawn(kind, &vmid.to_string(), move |_| async move {
         let _guard = host.lock_vm(vmid).await?;
         let config = Config::load(&host, vmid).map_err(|error| error.message)?;
-        if !skiplock && !(action == "resume" && config.has_lock("backup")) {
+        let of_backup = action == "resume" && config.has_lock("backup");
+        if !(skiplock || of_backup) {
             config.check_lock()?;
         }
         match action {
