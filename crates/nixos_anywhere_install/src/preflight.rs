@@ -157,10 +157,10 @@ fn machine(options: &Options, found: &mut Found) {
 }
 
 fn login_keys(options: &Options, found: &mut Found) {
-    if options.host.is_some()
+    if matches!(options.state, State::Built | State::Installed)
+        && options.host.is_some()
         && options.private_key_file.is_none()
         && std::env::var_os("SSH_AUTH_SOCK").is_none()
-        && (options.state != State::Verified || options.installed_private_key_file.is_none())
     {
         found.add(
             "private_key_file",
@@ -551,17 +551,15 @@ fn files(options: &Options, found: &mut Found) {
 fn programs(options: &Options, found: &mut Found) {
     let directories = tools::directories(options.tools_path.as_deref());
     for missing in Tools::missing(options, &directories) {
-        let hint = missing
-            .hint
-            .map(|hint| format!("; {hint}"))
-            .unwrap_or_default();
+        let mut problem = missing.msg;
+        if let Some(detail) = missing.detail {
+            problem += &format!(" ({detail})");
+        }
+        if let Some(hint) = missing.hint {
+            problem += &format!("; {hint}");
+        }
         let option = missing.object.unwrap_or_default();
-        found.add(
-            &option,
-            format!("{}{hint}", missing.msg),
-            "tool_missing",
-            true,
-        );
+        found.add(&option, problem, "tool_missing", true);
     }
     // What is built already is copied and installed by older ones too.
     if options.store_paths.is_none()
