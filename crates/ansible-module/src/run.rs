@@ -30,14 +30,18 @@ fn task<M: Module>(reply: &Arc<Reply>) -> Result<Outcome, Failure> {
     let mut arguments = Arguments::read(&path.unwrap_or_else(|| "(none given)".into()))?;
     let interrupted = watch::start(reply.clone())
         .map_err(|e| Failure::new("internal", format!("cannot start a thread: {e}")))?;
-    let options = options::<M>(&mut arguments, reply)?;
-    let task = Task::new(&arguments, reply.secrets.clone());
+    let (options, unknown) = options::<M>(&mut arguments, reply)?;
+    let mut task = Task::new(&arguments, reply.secrets.clone());
+    task.unknown = unknown;
     reply.task(task.clone());
     work::<M>(options, task, interrupted)
 }
 
-/// The arguments, checked, as the module's own type.
-fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Options, Failure> {
+/// The arguments, checked, as the module's own type; and, of a module with [`Module::VARIABLES`], what is said of unknown ones.
+fn options<M: Module>(
+    arguments: &mut Arguments,
+    reply: &Reply,
+) -> Result<(M::Options, Vec<String>), Failure> {
     let spec = Spec::of::<M::Options>();
     arguments
         .secrets
@@ -54,10 +58,17 @@ fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Opt
         .iter()
         .for_each(|secret| reply.secrets.add(secret));
     let name = arguments.module_name.as_deref().unwrap_or(M::NAME);
+    let mut variables = Vec::new();
     let error = match M::VARIABLES {
-        Some((option, prefix)) => checked
-            .variables(option, prefix)
-            .map(|error| [vec![error], mistakes].concat().join("; ")),
+        Some((option, prefix)) => {
+            let mut errors = checked.variables(option, prefix);
+            let unknown = checked.unknown_variables(option, prefix);
+            let failed = !errors.is_empty();
+            errors.extend(unknown.clone());
+            errors.extend(mistakes);
+            variables = unknown;
+            failed.then(|| errors.join("; "))
+        }
         None => checked.error(name, arguments.ignore_unknown),
     };
     let shown = mask::invocation(&spec, &arguments.params);
@@ -76,7 +87,7 @@ fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Opt
     }
     let mut params = std::mem::take(&mut arguments.params);
     prune(&mut params, &spec);
-    serde_path_to_error::deserialize(Value::Object(params)).map_err(|e| {
+    let options = serde_path_to_error::deserialize(Value::Object(params)).map_err(|e| {
         let path = e.path().to_string();
         let reason = e.into_inner();
         invalid(match path.as_str() {
@@ -84,7 +95,8 @@ fn options<M: Module>(arguments: &mut Arguments, reply: &Reply) -> Result<M::Opt
             _ => format!("invalid value of {path}: {reason}"),
         })
         .object(path)
-    })
+    })?;
+    Ok((options, variables))
 }
 
 /// The options of the module `M` that another module calls as a library. Their secrets are masked like its own.
@@ -118,7 +130,9 @@ fn invalid(msg: String) -> Failure {
 pub fn arguments<M: Module>(json: serde_json::Map<String, Value>) -> Result<M::Options, String> {
     let mut arguments = Arguments::of(json);
     let reply = Reply::new(M::NAME);
-    options::<M>(&mut arguments, &reply).map_err(|failure| reply.text(Err(failure)))
+    options::<M>(&mut arguments, &reply)
+        .map(|(options, _)| options)
+        .map_err(|failure| reply.text(Err(failure)))
 }
 
 /// Run the module until it ends or must end.

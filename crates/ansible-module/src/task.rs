@@ -16,6 +16,9 @@ pub struct Task {
     pub diff_mode: bool,
     /// The number of `-v`.
     pub verbosity: u8,
+    /// Variables of a role that it does not have, for modules with [`crate::Module::VARIABLES`]: the module reports them with what else
+    /// it finds.
+    pub unknown: Vec<String>,
     warnings: Arc<Mutex<Vec<String>>>,
     secrets: Secrets,
 }
@@ -26,6 +29,7 @@ impl Task {
             check_mode: arguments.check_mode,
             diff_mode: arguments.diff_mode,
             verbosity: arguments.verbosity,
+            unknown: Vec::new(),
             warnings: Arc::default(),
             secrets,
         }

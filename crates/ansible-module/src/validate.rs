@@ -48,8 +48,9 @@ impl Checked {
 }
 
 impl Checked {
-    /// Every error, where the suboptions of `option` are the variables of a role: by their names there, which have a prefix.
-    pub fn variables(&self, option: &str, prefix: &str) -> Option<String> {
+    /// Every error but unknown names, where the suboptions of `option` are the variables of a role: by their names there, which have a
+    /// prefix.
+    pub fn variables(&self, option: &str, prefix: &str) -> Vec<String> {
         let renamed = |error: &String| {
             error
                 .replace(&format!(" found in '{option}'."), "")
@@ -61,6 +62,11 @@ impl Checked {
                     &format!("missing required variables: {prefix}"),
                 )
         };
+        self.errors.iter().map(renamed).collect()
+    }
+
+    /// Every unknown name, likewise, with the known one that it resembles.
+    pub fn unknown_variables(&self, option: &str, prefix: &str) -> Vec<String> {
         let unknown = self.unsupported.iter().map(|(name, supported)| {
             let Some(name) = name.strip_prefix(&format!("{option}.")) else {
                 return format!("{name}: is not an option of this module");
@@ -78,8 +84,7 @@ impl Checked {
                 ),
             }
         });
-        let all: Vec<String> = self.errors.iter().map(renamed).chain(unknown).collect();
-        (!all.is_empty()).then(|| all.join("; "))
+        unknown.collect()
     }
 }
 

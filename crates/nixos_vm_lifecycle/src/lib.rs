@@ -52,6 +52,10 @@ impl Module for NixosVmLifecycle {
         }
         let world = World::read(&context).await?;
         let node = world.node(&context);
+        if !matches!(options.step, Step::Decide | Step::Destroy) {
+            // Hosts of this play that began later may claim the same by now.
+            steps::decide::claim(&context, &world)?;
+        }
         if matches!(
             options.step,
             Step::Provision | Step::Boot | Step::Install | Step::Finalize

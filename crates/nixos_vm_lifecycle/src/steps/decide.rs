@@ -27,10 +27,12 @@ use crate::world::World;
 /// # Errors
 /// Every mistake in the variables, a refusal of [`crate::decide::decide`], or what the installation would fail at later.
 pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
-    claims::claim(&context.options.host, &claimed(context, &world.cluster))?;
+    claim(context, &world)?;
     let decision = world.decide(context).await?;
     if matches!(decision, Decision::Create | Decision::Install(_)) {
         preflight(context, &world, &decision).await?;
+    } else if !context.task.unknown.is_empty() {
+        return Err(refused(context, context.task.unknown.clone()));
     }
     let run = new_run(&decision)?;
     let mut due: Vec<&str> = decision.due().into_iter().map(Step::name).collect();
@@ -69,6 +71,14 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         .with("jobs", installation.path("jobs"))
         .with("build_timeout", context.settings().install_timeout + 60);
     Ok(outcome)
+}
+
+/// Compare what this host claims with what the play's other hosts do.
+///
+/// # Errors
+/// Kind `claimed`.
+pub fn claim(context: &Context<'_>, world: &World) -> Result<(), Failure> {
+    claims::claim(&context.options.host, &claimed(context, &world.cluster))
 }
 
 /// A run of this play at the machine.
@@ -224,15 +234,26 @@ async fn preflight(
     decision: &Decision,
 ) -> Result<(), Failure> {
     let settings = context.settings();
-    let mut mistakes = variables(settings);
+    let mut mistakes = context.task.unknown.clone();
+    mistakes.extend(variables(settings));
     mistakes.extend(keys::check(settings));
+    let settings_names = &names();
     let mut add = |failure: Failure| {
-        let text = match failure.hint {
-            Some(hint) => format!("{}; {hint}", failure.msg),
-            None => failure.msg,
+        let many = failure.values.get("mistakes").and_then(Value::as_array);
+        let texts: Vec<String> = match (many, failure.hint) {
+            (Some(many), _) => many
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
+            (None, Some(hint)) => vec![format!("{}; {hint}", failure.msg)],
+            (None, None) => vec![failure.msg],
         };
-        if !mistakes.contains(&text) {
-            mistakes.push(text);
+        for text in texts {
+            let text = by_variable(settings_names, &text);
+            if !mistakes.contains(&text) {
+                mistakes.push(text);
+            }
         }
     };
     if settings
@@ -292,14 +313,50 @@ async fn preflight(
     if mistakes.is_empty() {
         return Ok(());
     }
+    Err(refused(context, mistakes))
+}
+
+/// The refusal of a host with these mistakes.
+fn refused(context: &Context<'_>, mistakes: Vec<String>) -> Failure {
     let msg = format!(
-        "{}: cannot be installed like this, and nothing was done:\n- {}",
+        "{}: nothing was done, since this is wrong or missing:\n- {}",
         context.options.host,
         mistakes.join("\n- ")
     );
-    Err(Failure::new("preflight", msg)
+    Failure::new("preflight", msg)
         .object(&context.options.host)
-        .with("mistakes", mistakes))
+        .with("mistakes", mistakes)
+}
+
+/// The names of the variables, without their prefix.
+fn names() -> Vec<String> {
+    let schema = schemars::schema_for!(Settings);
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// A mistake of another module's, which begins with the name of its option: by the name of the variable.
+fn by_variable(names: &[String], text: &str) -> String {
+    let named = |segment: &str| {
+        let word: String = segment
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect();
+        let after = segment[word.len()..].chars().next();
+        let stem = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        let known = names
+            .iter()
+            .any(|name| *name == word || (*name == stem && stem != word));
+        match known && matches!(after, Some(':' | '.' | '[')) {
+            true => format!("{}{segment}", crate::options::PREFIX),
+            false => segment.to_owned(),
+        }
+    };
+    text.split("; ").map(named).collect::<Vec<_>>().join("; ")
 }
 
 /// A new VM as a check sees it, before its installer is on the storage: a boot order that names the installer's drive wants the drive.

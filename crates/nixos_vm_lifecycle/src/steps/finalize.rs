@@ -69,6 +69,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     }
     // Everything that the description says, now that nothing is pending: memory, boot order, drives.
     let mut args = settings.vm(Phase::Installed, None);
+    provision::rename(&mut args, &world);
     args.insert("memory".into(), settings.memory().into());
     args.insert("remove_disks".into(), json!([settings.installer_drive]));
     outcomes.push(change(context, vmid, args, &phases, None).await?);

@@ -162,7 +162,8 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
             .or(found.host_key.clone()),
         ..record
     };
-    let args = settings.vm(phase, Some(&installer));
+    let mut args = settings.vm(phase, Some(&installer));
+    rename(&mut args, world);
     let seed_known = installation.read(keys::CLIENT).is_some() || !check;
     if world.facts.vm.as_ref().is_some_and(|vm| vm.running) {
         let hardware = context
@@ -332,7 +333,7 @@ fn notes(world: &World) -> String {
 }
 
 /// A VM of ours that has another name is renamed: its number and its record say that it is meant.
-fn rename(args: &mut Args, world: &World) {
+pub fn rename(args: &mut Args, world: &World) {
     let now = world
         .vm
         .as_ref()
