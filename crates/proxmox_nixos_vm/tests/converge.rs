@@ -432,7 +432,7 @@ fn mistakes_are_named_before_anything_is_made() {
         (
             json!({"scsi": {"scsi0": "local:1G"}}),
             "invalid_option",
-            "wants the number alone",
+            "takes a number of GiB",
         ),
         (
             json!({"name": "no_underscore"}),
@@ -442,9 +442,9 @@ fn mistakes_are_named_before_anything_is_made() {
         (
             json!({"bios": "uefi"}),
             "invalid_option",
-            "none of seabios, ovmf",
+            "must be one of seabios, ovmf",
         ),
-        (json!({"ostype": "nixos"}), "invalid_parameter", "ostype"),
+        (json!({"ostype": "nixos"}), "invalid_option", "ostype"),
         (json!({"vmid": 99}), "invalid_option", "VMIDs begin at 100"),
         (
             json!({"node": null, "migrate": true}),
