@@ -36,12 +36,6 @@ echo "ended with 0" >>{runs}
 """
 
 
-def iso_image(content):
-    """The least that is an ISO image, with this content behind its descriptors."""
-    head = bytes(32768) + b"\x01CD001\x01" + bytes(2041) + b"\xffCD001\x01" + bytes(2041)
-    return head + content
-
-
 class Machine:
     """One machine on a test host of its own.
 

@@ -7,7 +7,7 @@ import os
 import threading
 
 import pytest
-from machines import iso_image
+from images import iso_image
 from test_role import Play
 
 NIX = """#!/bin/sh

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from images import iso_image
 
 from .guests import Disk, Guests
 
@@ -477,7 +478,7 @@ class World:
         self.endpoint = json.loads(file.read_text())
         self.node = self.endpoint["node"]
         self.api, self.watching = Api(self.endpoint), Api(self.endpoint)
-        (self.path / "installer.iso").write_bytes(bytes(65536))
+        (self.path / "installer.iso").write_bytes(iso_image(bytes(28672)))
         self.login_key = self.path / "login_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.login_key], check=True)
         self.login_key_public = self.login_key.with_suffix(".pub").read_text().strip()

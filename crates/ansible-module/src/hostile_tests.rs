@@ -186,7 +186,7 @@ fn arguments() -> impl Strategy<Value = Map<String, Value>> {
 fn answer(given: Map<String, Value>) -> String {
     let mut arguments = Arguments::of(given);
     let reply = Reply::new(Echo::NAME);
-    let outcome = options::<Echo>(&mut arguments, &reply).and_then(|options| {
+    let outcome = options::<Echo>(&mut arguments, &reply).and_then(|(options, _)| {
         let task = Task::new(&arguments, reply.secrets.clone());
         reply.task(task.clone());
         let (_sender, interrupted) = oneshot::channel();
