@@ -216,33 +216,32 @@ const OPTIONS: [&str; 10] = [
     "api_timeout",
 ];
 
-/// A failure of another module, its hint in the names of the role's variables.
+/// A failure of another module, in the names of the role's variables.
 fn renamed(mut failure: Failure) -> Failure {
-    let rename = |text: String| {
-        let mut text = text;
-        for option in OPTIONS {
-            let mut result = String::new();
-            let mut rest = text.as_str();
-            while let Some(at) = rest.find(option) {
-                let before = rest[..at].chars().next_back();
-                let after = rest[at + option.len()..].chars().next();
-                let word =
-                    |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
-                result.push_str(&rest[..at]);
-                if !word(before) && !word(after) {
-                    result.push_str(crate::options::PREFIX);
-                }
-                result.push_str(option);
-                rest = &rest[at + option.len()..];
-            }
-            result.push_str(rest);
-            text = result;
-        }
-        text
-    };
-    failure.msg = rename(failure.msg);
-    failure.hint = failure.hint.map(rename);
+    failure.msg = prefixed(failure.msg);
+    failure.hint = failure.hint.map(prefixed);
     failure
+}
+
+/// The text with the role's prefix before each of [`OPTIONS`].
+fn prefixed(text: String) -> String {
+    let word = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    OPTIONS.iter().fold(text, |text, option| {
+        let mut result = String::new();
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find(option) {
+            let before = rest[..at].chars().next_back();
+            let after = rest[at + option.len()..].chars().next();
+            result.push_str(&rest[..at]);
+            if !word(before) && !word(after) {
+                result.push_str(crate::options::PREFIX);
+            }
+            result.push_str(option);
+            rest = &rest[at + option.len()..];
+        }
+        result.push_str(rest);
+        result
+    })
 }
 
 /// A value of an outcome as a text.
