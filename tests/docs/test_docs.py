@@ -37,7 +37,7 @@ def known_variables():
 
 
 def unknown_variables(text):
-    return set(re.findall(r"\bnixos_vm_[a-z_]+", text)) - known_variables() - {"nixos_vm_progress", "nixos_vm_lifecycle"}
+    return set(re.findall(r"\bnixos_vm_[a-z_]+\d*", text)) - known_variables() - {"nixos_vm_progress", "nixos_vm_lifecycle"}
 
 
 @pytest.mark.parametrize(("mark", "text"), list(blocks()))
