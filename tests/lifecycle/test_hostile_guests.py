@@ -9,7 +9,7 @@ NOISE = {
     "refused": """echo "Connection refused"; echo "Permission denied (publickey)." >&2; echo "aborted: never mind" >&2""",
     "fake-phases": """for x in $(seq 1 100); do echo "### fake $x ###"; done; echo "### Done! ###" """,
     "one-line": """head -c 5000000 /dev/zero | tr "\\0" x""",
-    "many-lines": """yes "{{ lookup(1) }} $(printf "\\033[31m")" | head -300000""",
+    "many-lines": """{ yes "{{ lookup(1) }} $(printf "\\033[31m")" 2>/dev/null || true; } | head -300000""",
     "not-text": """printf "\\xff\\xfe\\x00abc\\n" """,
     "store-path": """echo /nix/store/evil""",
 }

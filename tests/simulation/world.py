@@ -183,6 +183,7 @@ class Vm:
         self.set(delete=",".join(drives))
 
     def start(self):
+        self.world.boots_before[self.vmid] = len(self.boots)
         self.call("POST", "/status/start")
 
     def stop(self):
@@ -225,7 +226,12 @@ class Vm:
 
     def await_listening(self):
         """Wait until the guest of the VM's present run answers at its SSH port."""
-        self.world.wait_until(lambda: (guest := self.world.guests.running.get(self.vmid)) and guest.server, f"the guest of {self!r}")
+        # The guests follow the host's calls a moment later: until then the guest of the run before is there.
+        before = self.world.boots_before.get(self.vmid, -1)
+        self.world.wait_until(
+            lambda: len(self.boots) > before and (guest := self.world.guests.running.get(self.vmid)) and guest.server,
+            f"the guest of {self!r}",
+        )
 
     @property
     def state(self):
@@ -478,6 +484,7 @@ class World:
         self.endpoint = json.loads(file.read_text())
         self.node = self.endpoint["node"]
         self.api, self.watching = Api(self.endpoint), Api(self.endpoint)
+        self.boots_before = {}
         (self.path / "installer.iso").write_bytes(iso_image(bytes(28672)))
         self.login_key = self.path / "login_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.login_key], check=True)

@@ -180,7 +180,8 @@ pub(crate) async fn quiet(
     let what = "the question for another installation";
     loop {
         let output = as_root(connection, what, INSTALLING, deadline).await?;
-        if !output.ok() {
+        // The exit status alone could be that of a shell that did not run the question.
+        if !output.ok() || output.text().trim().is_empty() {
             return Ok(());
         }
         if limit.remaining() <= RUNNING_PAUSE {

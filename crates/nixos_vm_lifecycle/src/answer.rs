@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use deadline::Deadline;
 use guest_ssh::{Connection, Error, Identity, Label, Login, PublicKey, System, Target};
+use tokio::io::AsyncReadExt;
 
 use crate::decide::Answer;
 
 /// How long one question may take. An emulated guest needs seconds of CPU for a key exchange.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How long a server at an address that should be free has to greet.
+const GREETING: Duration = Duration::from_millis(1500);
 /// The pause between two questions to a guest that boots.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -104,13 +107,17 @@ impl Question {
         }
     }
 
-    /// Whether anything accepts connections at the address, within a moment. For an address that nothing should have yet.
+    /// Whether an SSH server greets at the address, within a moment. For an address that nothing should have yet. A port that is merely
+    /// open may be one that is forwarded to the machine.
     pub async fn occupied(&self) -> bool {
         let address = (self.host.clone(), self.port);
-        let connect = tokio::net::TcpStream::connect(address);
-        matches!(
-            tokio::time::timeout(Duration::from_millis(1500), connect).await,
-            Ok(Ok(_))
-        )
+        let greeting = async {
+            let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+            let mut start = [0_u8; 4];
+            stream.read_exact(&mut start).await.ok()?;
+            Some(&start == b"SSH-")
+        };
+        let greeted = tokio::time::timeout(GREETING, greeting).await;
+        matches!(greeted, Ok(Some(true)))
     }
 }

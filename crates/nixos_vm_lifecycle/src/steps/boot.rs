@@ -91,18 +91,13 @@ async fn unoccupied(context: &Context<'_>, world: &World) -> Result<(), Failure>
     if !question.occupied().await {
         return Ok(());
     }
-    // A port that is forwarded to the machine is open without it; only what speaks SSH is a machine.
-    let deadline = deadline::Deadline::after(Duration::from_secs(5));
-    match question.ask(&deadline).await {
-        crate::decide::Answer::Foreign(what) => Err(Failure::new(
-            "occupied",
-            format!(
-                "{address} port {}: answers although {} does not run, so the address belongs to another machine ({what})",
-                question.port, world.facts.name
-            ),
-        )
-        .object(address)
-        .hint("correct nixos_vm_ip (and ansible_host), or stop that machine")),
-        _ => Ok(()),
-    }
+    Err(Failure::new(
+        "occupied",
+        format!(
+            "{address} port {}: answers although {} does not run, so the address belongs to another machine",
+            question.port, world.facts.name
+        ),
+    )
+    .object(address)
+    .hint("correct nixos_vm_ip (and ansible_host), or stop that machine"))
 }
