@@ -25,6 +25,8 @@ async fn client_process() {
     let limit = Deadline::after(Duration::from_secs(1));
     client.get("/x", &[], &deadline()).await.unwrap();
     kill_process(getpid(), Signal::STOP).unwrap();
+    // Another thread may take the signal first, and this one run on for a moment.
+    std::thread::sleep(Duration::from_millis(50));
     let error = client.post("/x", &Params::new().with("a", 1), &limit).await;
     println!("<<{}>>", error.unwrap_err());
 }
