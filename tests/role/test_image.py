@@ -40,10 +40,11 @@ def test_a_built_image_is_uploaded_under_a_name_of_its_own(lab, tmp_path, nix):
     assert code == 0, output
     names = [os.path.basename(file) for file, _ in lab.holds()]
     assert "nixos-proxmox-installer-0.1.0-x86_64-0c5ajlqq.iso" in names, names
-    assert nix.calls.read_text().split() == (
+    asked = (
         "--extra-experimental-features nix-command flakes build --no-link --print-out-paths"
         " --builders ssh://b1 github:nixos-proxmox/nixos-proxmox#installer-iso"
-    ).split()
+    )
+    assert asked in " ".join(nix.calls.read_text().split())
     # A later step alone finds it again, and nothing is uploaded twice.
     writes = lab.writes()
     code, output = play("--tags", "upload", *nix())

@@ -111,6 +111,24 @@ impl<'a> Context<'a> {
             .map_err(renamed)
     }
 
+    /// Check options of `proxmox_nixos_vm` by themselves.
+    ///
+    /// # Errors
+    /// Kind `invalid_option`, with every mistake.
+    pub fn check_vm(&self, mut args: Args) -> Result<(), Failure> {
+        args.insert("api_host".into(), json!([""]));
+        args.insert("api_password".into(), "".into());
+        args.insert("api_user".into(), "".into());
+        let options = self
+            .task
+            .options_of::<ProxmoxNixosVm>(args)
+            .map_err(renamed)?;
+        proxmox_nixos_vm::check(&options).map_err(|text| {
+            let mistakes: Vec<&str> = text.split("; ").collect();
+            Failure::new("invalid_option", text.clone()).with("mistakes", mistakes)
+        })
+    }
+
     /// Call `cloudinit_drive`, for the VM with this number on this node, whose record must be as `expect` says at every write.
     ///
     /// # Errors

@@ -76,6 +76,17 @@ impl Store {
         found
     }
 
+    /// Remove the directories of installations that never began: a build that ran beside a play which ended before its VM was asked for.
+    pub fn remove_strays(&self) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let stray = is_id(&entry.file_name().to_string_lossy())
+                && !entry.path().join("record.json").exists();
+            if stray {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
     /// Remove the directory, unless something else is in it.
     ///
     /// # Errors

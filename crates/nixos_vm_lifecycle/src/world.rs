@@ -321,10 +321,7 @@ pub async fn address(
     args.insert("vmid".into(), vmid.into());
     args.insert("state".into(), "current".into());
     args.insert("wait_for_address".into(), true.into());
-    args.insert(
-        "timeout".into(),
-        deadline.remaining().as_secs().max(1).into(),
-    );
+    args.insert("timeout".into(), whole_seconds(deadline).into());
     let outcome = context.vm(args, Ownership::default(), false).await?;
     let address = outcome
         .values
@@ -437,4 +434,9 @@ pub fn number(values: &Map<String, Value>, key: &str) -> u32 {
         .and_then(Value::as_u64)
         .and_then(|n| u32::try_from(n).ok())
         .unwrap_or_default()
+}
+
+/// The time that is left, in whole seconds and at least one, as the modules take it.
+pub fn whole_seconds(deadline: &Deadline) -> u64 {
+    deadline.remaining().as_secs_f64().ceil().max(1.0) as u64
 }

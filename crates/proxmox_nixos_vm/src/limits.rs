@@ -42,7 +42,7 @@ pub fn value(name: &str, value: &str) -> Result<(), String> {
         _ => 0,
     };
     if value.parse::<u64>().is_ok_and(|number| number < least) {
-        return Err(format!("{name} is {value}; {least} is the least"));
+        return Err(format!("{name}: must be at least {least} (got {value})"));
     }
     schema::choice(name, value)?;
     if is_structure(name, value) {
@@ -152,8 +152,8 @@ mod tests {
             assert!(error.starts_with(&format!("{key} is none of ")), "{error}");
         }
         for (name, text, part) in [
-            ("cores", "0", "1 is the least"),
-            ("memory", "15", "16 is the least"),
+            ("cores", "0", "cores: must be at least 1 (got 0)"),
+            ("memory", "15", "memory: must be at least 16 (got 15)"),
             ("bios", "uefi", "seabios, ovmf"),
             ("cpu", "{'cputype': 'host'}", "cpu: expected text"),
             ("agent", "[1]", "agent: expected text"),

@@ -627,7 +627,7 @@ mod tests {
             "ide1 is described and in remove_disks",
             "'floppy' is no drive",
             "set delete_disks to delete its volume",
-            "cores is 0; 1 is the least",
+            "cores: must be at least 1 (got 0)",
             "pool is empty",
             "tags: 'x nixos-installing' is no tag",
             "tags: 'a;b' is no tag",

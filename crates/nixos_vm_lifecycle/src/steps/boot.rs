@@ -1,7 +1,5 @@
 //! Step 4: the VM runs the installer, which answers with the host key that this installation gave it.
 
-use std::time::Duration;
-
 use ansible_module::{Failure, Outcome};
 use pve_module::record::Phase;
 use serde_json::json;
@@ -10,7 +8,7 @@ use super::{change, out_of_turn, summed};
 use crate::context::Context;
 use crate::keys;
 use crate::machine::Args;
-use crate::world::{World, address};
+use crate::world::{World, address, whole_seconds};
 
 /// Start it and wait.
 ///
@@ -55,7 +53,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     let mut args = installer_login(context, &installation, &address);
     args.insert("state".into(), "probed".into());
     args.insert("expect".into(), "installer".into());
-    let left = deadline.remaining().max(Duration::from_secs(5)).as_secs();
+    let left = whole_seconds(&deadline).max(5);
     args.insert("timeout".into(), left.into());
     let probed = context.install(args, false).await?;
     let msg = format!("{}; {}", started.msg, probed.msg);

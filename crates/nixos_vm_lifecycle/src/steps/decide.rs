@@ -276,6 +276,11 @@ async fn preflight(
     if !settings.boot_disk_is_new() {
         add(install::not_new(settings));
     }
+    // What the finished machine shall be, too, before an hour is spent on it.
+    let finished = settings.vm(Phase::Done, None);
+    if let Err(failure) = context.check_vm(finished) {
+        add(failure);
+    }
     if decision == &Decision::Create {
         // Storages, bridges, the node, values: what Proxmox VE would refuse.
         let args = settings.vm(Phase::Provisioning, None);
