@@ -135,6 +135,16 @@ impl Installation {
         private().map_err(|error| failed("make", &self.dir, &error))
     }
 
+    /// Make the directory of the build's job in it.
+    ///
+    /// # Errors
+    /// Kind `state_dir`.
+    pub fn make_jobs(&self) -> Result<(), Failure> {
+        self.make()?;
+        let jobs = self.path("jobs");
+        make_private_dir(&jobs).map_err(|error| failed("make", &jobs, &error))
+    }
+
     /// The copy of the record.
     pub fn known(&self) -> Option<Known> {
         serde_json::from_slice(&fs::read(self.path("record.json")).ok()?).ok()

@@ -22,10 +22,32 @@ pub fn cache_dir() -> io::Result<PathBuf> {
 /// # Errors
 /// As [`cache_dir`].
 pub fn lock_dir() -> io::Result<PathBuf> {
-    match absolute("XDG_RUNTIME_DIR").filter(|dir| dir.is_dir()) {
-        Some(dir) => Ok(dir.join("nixos-proxmox/locks")),
-        None => Ok(cache_dir()?.join("locks")),
+    if let Some(dir) = absolute("XDG_RUNTIME_DIR").filter(|dir| dir.is_dir()) {
+        return Ok(dir.join("nixos-proxmox/locks"));
     }
+    if let Ok(dir) = cache_dir().map(|dir| dir.join("locks"))
+        && make_private_dir(&dir).is_ok()
+    {
+        return Ok(dir);
+    }
+    temporary_lock_dir()
+}
+
+/// Where neither a runtime directory nor the home can be written: a directory of this user's own among the temporary files. One that
+/// belongs to somebody else is not used.
+fn temporary_lock_dir() -> io::Result<PathBuf> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let user = rustix::process::geteuid().as_raw();
+    let base = std::env::temp_dir().join(format!("nixos-proxmox-{user}"));
+    make_private_dir(&base)?;
+    let meta = std::fs::symlink_metadata(&base)?;
+    if !meta.is_dir() || meta.uid() != user || meta.permissions().mode() & 0o077 != 0 {
+        return Err(io::Error::other(format!(
+            "{} is not a private directory of this user",
+            base.display()
+        )));
+    }
+    Ok(base.join("locks"))
 }
 
 /// Make a directory and its parents, the new ones with mode 0700.

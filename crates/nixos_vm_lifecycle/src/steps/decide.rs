@@ -58,6 +58,10 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         }
         Decision::Ask => Outcome::unchanged("undecided"),
     };
+    if matches!(decision, Decision::Create | Decision::Install(_)) && !context.task.check_mode {
+        // Ansible would make the directories above that of the build's job for everybody to read.
+        context.store.installation(&run.installation).make_jobs()?;
+    }
     let phase = decision
         .record()
         .map_or("absent", |record| record.phase.name());
