@@ -245,11 +245,7 @@ async fn preflight(
     let mut add = |failure: Failure| {
         let many = failure.values.get("mistakes").and_then(Value::as_array);
         let texts: Vec<String> = match (many, failure.hint) {
-            (Some(many), _) => many
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect(),
+            (Some(many), _) => many.iter().map(mistake_text).collect(),
             (None, Some(hint)) => vec![format!("{}; {hint}", failure.msg)],
             (None, None) => vec![failure.msg],
         };
@@ -323,6 +319,16 @@ async fn preflight(
         return Ok(());
     }
     Err(refused(context, mistakes))
+}
+
+/// A mistake of another module's: a sentence, or an option and what is wrong with it.
+fn mistake_text(mistake: &Value) -> String {
+    let part = |key: &str| mistake.get(key).and_then(Value::as_str);
+    match (mistake.as_str(), part("option"), part("problem")) {
+        (Some(text), ..) => text.to_owned(),
+        (None, Some(option), Some(problem)) => format!("{option}: {problem}"),
+        _ => mistake.to_string(),
+    }
 }
 
 /// The refusal of a host with these mistakes.
