@@ -270,8 +270,7 @@ fn before(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> 
 
 /// The disk may be half written, or wholly: the end of an installation may not have been recorded.
 fn during(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
-    if facts.ended || facts.answer == Answer::Installed {
-        same_disk(facts, vm, record)?;
+    if facts.ended {
         return after(facts, vm, record);
     }
     match &facts.answer {
@@ -287,7 +286,7 @@ fn during(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> 
                 ways_out(facts)
             )));
         }
-        Answer::Installed => {}
+        Answer::Installed => return after(facts, vm, record),
         Answer::Foreign(what) => return Err(foreign(facts, vm, what)),
     }
     same_disk(facts, vm, record)?;
