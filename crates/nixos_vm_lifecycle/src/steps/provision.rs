@@ -66,9 +66,9 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
         installer_key: keys::public(&installation, keys::INSTALLER),
         host_key: keys::installed(&installation).into_iter().next(),
     };
-    keep(world, &installation, &record)?;
     let mut args = settings.vm(Phase::Provisioning, Some(&installer));
     identify(&mut args, &mut record);
+    keep(world, &installation, &record)?;
     let ownership = Ownership {
         expect: None,
         write: Some(Record {
