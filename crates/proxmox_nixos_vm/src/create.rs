@@ -5,6 +5,7 @@ use std::time::Duration;
 use ansible_module::Failure;
 use pve_client::property::PropertyString;
 use pve_client::{Error, Params};
+use pve_module::random;
 use pve_module::record::with_record;
 use pve_module::{Lock, Seen};
 use serde_json::{Map, Value};
@@ -331,7 +332,7 @@ fn marked(plan: &Plan) -> Result<(Params, String), Failure> {
     let (smbios, uuid) = match uuid_of(given) {
         Some(uuid) => (given.to_owned(), uuid),
         None => {
-            let uuid = new_uuid()?;
+            let uuid = random::uuid()?;
             let rest = if given.is_empty() {
                 String::new()
             } else {
@@ -351,18 +352,6 @@ fn uuid_of(smbios: &str) -> Option<String> {
             .get("uuid")?
             .to_owned(),
     )
-}
-
-/// A random UUID (version 4).
-fn new_uuid() -> Result<String, Failure> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| Failure::new("random", format!("the system gives no random numbers: {e}")))?;
-    bytes[6] = (bytes[6] & 0x0f) | 0x40;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let groups = [&hex[..4], &hex[4..6], &hex[6..8], &hex[8..10], &hex[10..]];
-    Ok(groups.map(|group| group.concat()).join("-"))
 }
 
 #[cfg(test)]

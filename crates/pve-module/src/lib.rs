@@ -8,6 +8,7 @@ mod find;
 mod guard;
 mod lock;
 pub mod paths;
+pub mod random;
 pub mod record;
 
 pub use connection::Connection;

@@ -7,6 +7,7 @@ use ansible_module::{Failure, Outcome, Secret};
 use deadline::Deadline;
 use guest_ssh::{Identity, PublicKey};
 use proxmox_nixos_vm::ownership::Ownership;
+use pve_module::random;
 use pve_module::record::Phase;
 use serde_json::{Value, json};
 
@@ -87,23 +88,13 @@ pub fn claim(context: &Context<'_>, world: &World) -> Result<(), Failure> {
 
 /// A run of this play at the machine.
 fn new_run(decision: &Decision) -> Result<Run, Failure> {
-    let random = |bytes: usize| {
-        let mut buffer = vec![0_u8; bytes];
-        getrandom::fill(&mut buffer).map_err(|error| {
-            Failure::new(
-                "random",
-                format!("the system gives no random numbers: {error}"),
-            )
-        })?;
-        Ok::<_, Failure>(hex::encode(buffer))
-    };
     let record = decision.record();
     Ok(Run {
         installation: match record {
             Some(record) => record.installation.clone(),
-            None => random(16)?,
+            None => random::hex_digits::<16>()?,
         },
-        id: random(4)?,
+        id: random::hex_digits::<4>()?,
         found: record.map(|record| record.run.clone()),
     })
 }

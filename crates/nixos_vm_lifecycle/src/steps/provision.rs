@@ -3,6 +3,7 @@
 
 use ansible_module::{Failure, Outcome};
 use proxmox_nixos_vm::ownership::Ownership;
+use pve_module::random;
 use pve_module::record::{Identity, Phase, Record};
 use serde_json::{Value, json};
 
@@ -57,7 +58,7 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
         installation: run.installation.clone(),
         host: context.options.host.clone(),
         vmid: settings.vmid.unwrap_or_default(),
-        uuid: uuid()?,
+        uuid: random::uuid()?,
         generation: None,
         phase: Phase::Creating,
         run: run.id.clone(),
@@ -531,28 +532,6 @@ fn identify(args: &mut Args, record: &mut Record) {
             );
         }
     }
-}
-
-/// A random UUID (version 4).
-fn uuid() -> Result<String, Failure> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Failure::new(
-            "random",
-            format!("the system gives no random numbers: {error}"),
-        )
-    })?;
-    bytes[6] = (bytes[6] & 0x0f) | 0x40;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let text = hex::encode(bytes);
-    Ok(format!(
-        "{}-{}-{}-{}-{}",
-        &text[..8],
-        &text[8..12],
-        &text[12..16],
-        &text[16..20],
-        &text[20..]
-    ))
 }
 
 /// The address of a finished machine that runs, if it can be told.
