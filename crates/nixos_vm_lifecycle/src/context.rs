@@ -11,6 +11,7 @@ use proxmox_iso::ProxmoxIso;
 use proxmox_nixos_vm::ProxmoxNixosVm;
 use proxmox_nixos_vm::ownership::{Expect, Ownership};
 use pve_client::Client;
+use pve_module::Connection;
 use pve_module::record::Identity;
 use serde_json::{Value, json};
 
@@ -82,6 +83,14 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The task, for another module; `check` if that shall only look.
+    fn task_of(&self, check: bool) -> Task {
+        match check {
+            true => self.task.checking(),
+            false => self.task.clone(),
+        }
+    }
+
     /// Call `proxmox_nixos_vm`.
     ///
     /// # Errors
@@ -92,21 +101,14 @@ impl<'a> Context<'a> {
         ownership: Ownership,
         check: bool,
     ) -> Result<Outcome, Failure> {
-        args.insert("api_host".into(), json!([""]));
-        args.insert("api_password".into(), "".into());
-        args.insert("api_user".into(), "".into());
+        placeholders(&mut args);
         self.progress(&mut args);
         let mut options = self
             .task
             .options_of::<ProxmoxNixosVm>(args)
             .map_err(renamed)?;
         options.connection = self.settings().connection.clone();
-        let task = if check {
-            self.task.checking()
-        } else {
-            self.task.clone()
-        };
-        proxmox_nixos_vm::run_owned(options, task, ownership)
+        proxmox_nixos_vm::run_owned(options, self.task_of(check), ownership)
             .await
             .map_err(renamed)
     }
@@ -116,9 +118,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// Kind `invalid_option`, with every mistake.
     pub fn check_vm(&self, mut args: Args) -> Result<(), Failure> {
-        args.insert("api_host".into(), json!([""]));
-        args.insert("api_password".into(), "".into());
-        args.insert("api_user".into(), "".into());
+        placeholders(&mut args);
         let options = self
             .task
             .options_of::<ProxmoxNixosVm>(args)
@@ -143,18 +143,12 @@ impl<'a> Context<'a> {
     ) -> Result<Outcome, Failure> {
         args.insert("vmid".into(), vmid.into());
         args.insert("node".into(), node.into());
-        args.insert("api_host".into(), json!([""]));
-        args.insert("api_password".into(), "".into());
-        args.insert("api_user".into(), "".into());
+        placeholders(&mut args);
         let mut options = self
             .task
             .options_of::<CloudinitDrive>(args)
             .map_err(renamed)?;
         options.connection = self.settings().connection.clone();
-        let task = match check {
-            true => self.task.checking(),
-            false => self.task.clone(),
-        };
         let object = format!("VM {vmid}");
         let guard = |config: &Args| match expect {
             Some(expect) => {
@@ -164,7 +158,7 @@ impl<'a> Context<'a> {
             }
             None => Ok(()),
         };
-        cloudinit_drive::run(options, task, Some(&guard))
+        cloudinit_drive::run(options, self.task_of(check), Some(&guard))
             .await
             .map_err(renamed)
     }
@@ -174,18 +168,13 @@ impl<'a> Context<'a> {
     /// # Errors
     /// Its own.
     pub async fn iso(&self, mut args: Args, check: bool) -> Result<Outcome, Failure> {
-        args.insert("api_host".into(), json!([""]));
-        args.insert("api_password".into(), "".into());
-        args.insert("api_user".into(), "".into());
+        placeholders(&mut args);
         self.progress(&mut args);
         let mut options = self.task.options_of::<ProxmoxIso>(args).map_err(renamed)?;
         options.connection = self.settings().connection.clone();
-        let task = if check {
-            self.task.checking()
-        } else {
-            self.task.clone()
-        };
-        ProxmoxIso::run(options, task).await.map_err(renamed)
+        ProxmoxIso::run(options, self.task_of(check))
+            .await
+            .map_err(renamed)
     }
 
     /// Call `nixos_anywhere_install`.
@@ -198,12 +187,7 @@ impl<'a> Context<'a> {
             .task
             .options_of::<NixosAnywhereInstall>(args)
             .map_err(renamed)?;
-        let task = if check {
-            self.task.checking()
-        } else {
-            self.task.clone()
-        };
-        NixosAnywhereInstall::run(options, task)
+        NixosAnywhereInstall::run(options, self.task_of(check))
             .await
             .map_err(renamed)
     }
@@ -220,19 +204,12 @@ pub fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// The names of the modules' options that a user knows as variables.
-const OPTIONS: [&str; 10] = [
-    "tls_fingerprint",
-    "api_host",
-    "api_port",
-    "api_user",
-    "api_password",
-    "api_token_id",
-    "api_token_secret",
-    "ca_path",
-    "validate_certs",
-    "api_timeout",
-];
+/// The connection options that another module insists on. The variables' own take their place, which were checked already.
+fn placeholders(args: &mut Args) {
+    args.insert("api_host".into(), json!([""]));
+    args.insert("api_password".into(), "".into());
+    args.insert("api_user".into(), "".into());
+}
 
 /// A failure of another module, in the names of the role's variables.
 fn renamed(mut failure: Failure) -> Failure {
@@ -241,13 +218,13 @@ fn renamed(mut failure: Failure) -> Failure {
     failure
 }
 
-/// The text with the role's prefix before each of [`OPTIONS`].
+/// The text with the role's prefix before the name of each connection option.
 fn prefixed(text: String) -> String {
     let word = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
-    OPTIONS.iter().fold(text, |text, option| {
+    Connection::names().iter().fold(text, |text, option| {
         let mut result = String::new();
         let mut rest = text.as_str();
-        while let Some(at) = rest.find(option) {
+        while let Some(at) = rest.find(option.as_str()) {
             let before = rest[..at].chars().next_back();
             let after = rest[at + option.len()..].chars().next();
             result.push_str(&rest[..at]);

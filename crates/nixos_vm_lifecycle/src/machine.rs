@@ -271,6 +271,16 @@ impl Settings {
         args
     }
 
+    /// No seed any more.
+    pub fn no_seed(&self) -> Args {
+        let mut args = Args::new();
+        args.insert("kind".into(), "nocloud".into());
+        args.insert("drive".into(), self.seed_drive.clone().into());
+        args.insert("storage".into(), self.iso_storage.clone().into());
+        args.insert("state".into(), "absent".into());
+        args
+    }
+
     /// The cloud-init drive that an installed system keeps.
     pub fn kept_drive(&self) -> Option<Args> {
         if self.cloudinit == Cloudinit::Remove {

@@ -89,6 +89,17 @@ impl Connection {
         ]
     }
 
+    /// The names of these options.
+    pub fn names() -> Vec<String> {
+        let schema = schemars::schema_for!(Self);
+        let properties = schema.get("properties").and_then(|all| all.as_object());
+        properties
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     /// A client with these options. Nothing is sent yet.
     ///
     /// # Errors

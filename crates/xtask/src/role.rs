@@ -5,24 +5,22 @@ use ansible_module::{Module, docs, yaml};
 use anyhow::Context;
 use nixos_vm_lifecycle::NixosVmLifecycle;
 use nixos_vm_lifecycle::options::PREFIX;
+use pve_module::Connection;
 use serde_json::{Map, Value, json};
 
 /// Where the file is.
 pub const PATH: &str = "roles/nixos_vm/meta/argument_specs.yml";
 
-/// The variables that removing a machine goes by.
-const OF_DESTROY: [&str; 12] = [
-    "api_host",
-    "api_port",
-    "api_user",
-    "api_password",
-    "api_token_id",
-    "api_token_secret",
-    "tls_fingerprint",
-    "ca_path",
-    "validate_certs",
+/// The variables that removing a machine goes by, beside those of the connection.
+const OF_DESTROY: [&str; 9] = [
     "name",
     "vmid",
+    "node",
+    "iso_storage",
+    "seed_drive",
+    "state_root",
+    "state_dir",
+    "known_hosts",
     "confirm_destroy",
 ];
 
@@ -43,11 +41,13 @@ pub fn specs() -> anyhow::Result<Value> {
     let settings = docs["DOCUMENTATION"]["options"]["settings"]["suboptions"]
         .as_object()
         .with_context(|| format!("{} has no settings", NixosVmLifecycle::NAME))?;
-    let options = |only: Option<&[&str]>| {
-        let chosen = settings
+    let connection = Connection::names();
+    let of_destroy =
+        |name: &String| OF_DESTROY.contains(&name.as_str()) || connection.contains(name);
+    let options = |chosen: &dyn Fn(&String) -> bool| {
+        settings
             .iter()
-            .filter(|(name, _)| only.is_none_or(|only| only.contains(&name.as_str())));
-        chosen
+            .filter(|(name, _)| chosen(name))
             .map(|(name, option)| (format!("{PREFIX}{name}"), spec(name, option)))
             .collect::<Map<_, _>>()
     };
@@ -61,14 +61,14 @@ pub fn specs() -> anyhow::Result<Value> {
                 "Nothing is ever installed onto a VM that this role did not make for this host, or whose installation has ended.",
             ],
             "author": "the nixos-proxmox authors",
-            "options": options(None),
+            "options": options(&|_| true),
         },
         "destroy": {
             "short_description": "Destroy a machine with all of its data",
             "description":
                 ["Removes the VM, its disks, its seed, and what the controller keeps of it. The installer ISO stays."],
             "author": "the nixos-proxmox authors",
-            "options": options(Some(&OF_DESTROY)),
+            "options": options(&of_destroy),
         },
     }}))
 }

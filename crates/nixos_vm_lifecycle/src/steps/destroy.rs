@@ -47,7 +47,6 @@ pub async fn run(context: &Context<'_>, world: World) -> Result<Outcome, Failure
     };
     protected(&world, &vm.object)?;
     let check = context.task.check_mode;
-    let settings = context.settings();
     let noted = world
         .vm
         .as_ref()
@@ -61,11 +60,7 @@ pub async fn run(context: &Context<'_>, world: World) -> Result<Outcome, Failure
         super::expect(&run, &[record.phase])
     });
     let expect = expect.filter(|_| matches!(vm.record, Recorded::Ours(_)));
-    let mut seed = Args::new();
-    seed.insert("kind".into(), "nocloud".into());
-    seed.insert("drive".into(), settings.seed_drive.clone().into());
-    seed.insert("storage".into(), settings.iso_storage.clone().into());
-    seed.insert("state".into(), "absent".into());
+    let seed = context.settings().no_seed();
     let mut outcomes = vec![
         context
             .drive(seed, vm.vmid, &world.node(context), expect.as_ref(), check)
@@ -171,12 +166,7 @@ async fn gone(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> 
         let record = &gone.known.record;
         // Another guest that has the number by now keeps its drives.
         if record.vmid != 0 && gone.free {
-            let settings = context.settings();
-            let mut seed = Args::new();
-            seed.insert("kind".into(), "nocloud".into());
-            seed.insert("drive".into(), settings.seed_drive.clone().into());
-            seed.insert("storage".into(), settings.iso_storage.clone().into());
-            seed.insert("state".into(), "absent".into());
+            let seed = context.settings().no_seed();
             outcomes.push(
                 context
                     .drive(

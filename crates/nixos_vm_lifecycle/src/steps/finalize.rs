@@ -54,16 +54,11 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     if vm.running && attached {
         outcomes.push(stop(context, &world, &phases).await?);
     }
-    let mut absent = Args::new();
-    absent.insert("kind".into(), "nocloud".into());
-    absent.insert("drive".into(), settings.seed_drive.clone().into());
-    absent.insert("storage".into(), settings.iso_storage.clone().into());
-    absent.insert("state".into(), "absent".into());
     let kept = settings.kept_drive();
     if attached || kept.is_none() {
         outcomes.push(
             context
-                .drive(absent, vmid, &node, Some(&guard), false)
+                .drive(settings.no_seed(), vmid, &node, Some(&guard), false)
                 .await?,
         );
     }
