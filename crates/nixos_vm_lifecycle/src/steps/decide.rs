@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::decide::Decision;
 use crate::keys;
 use crate::machine::{Args, bus_of};
-use crate::options::{InstallerSource, Run, Settings, Step};
+use crate::options::{InstallerSource, Run, Settings, Step, missing};
 use crate::permissions;
 use crate::store::Installation;
 use crate::world::World;
@@ -373,22 +373,28 @@ pub fn without_installer(mut args: Args, settings: &Settings) -> Args {
 
 /// What is wrong with the variables beyond what their types say.
 fn variables(settings: &Settings) -> Vec<String> {
-    let mut mistakes = Vec::new();
-    let empty = |text: &Option<String>| text.as_deref().is_none_or(|text| text.trim().is_empty());
-    if empty(&settings.node) {
-        mistakes.push("nixos_vm_node: is required; name the node that the VM is made on".into());
-    }
-    if empty(&settings.flake) {
-        mistakes.push(
-            "nixos_vm_flake: is required; write URI#NAME, for example github:me/infra#web1".into(),
-        );
-    }
+    let given = |name: &str| {
+        let text = match name {
+            "node" => &settings.node,
+            "ip" => &settings.ip,
+            "flake" => &settings.flake,
+            _ => &settings.installer_iso,
+        };
+        text.as_deref().is_some_and(|text| !text.trim().is_empty())
+    };
+    let needs_iso = matches!(
+        settings.installer_source,
+        InstallerSource::Path | InstallerSource::Url
+    );
+    let mut mistakes = missing(given, needs_iso);
     match settings.ip.as_deref().unwrap_or_default() {
-        "" => mistakes.push("nixos_vm_ip: is required; write dhcp, or an address with the length of its prefix, such as 192.0.2.11/24".into()),
-        "dhcp" => {}
+        "" | "dhcp" => {}
         ip => {
             let valid = ip.split_once('/').is_some_and(|(address, prefix)| {
-                address.parse::<std::net::Ipv4Addr>().is_ok() && prefix.parse::<u8>().is_ok_and(|prefix| (1..=32).contains(&prefix))
+                address.parse::<std::net::Ipv4Addr>().is_ok()
+                    && prefix
+                        .parse::<u8>()
+                        .is_ok_and(|prefix| (1..=32).contains(&prefix))
             });
             if !valid {
                 mistakes.push(format!(
@@ -406,17 +412,6 @@ fn variables(settings: &Settings) -> Vec<String> {
         mistakes.push(format!(
             "nixos_vm_gateway: must be an IPv4 address (got {gateway})"
         ));
-    }
-    let source_needs = matches!(
-        settings.installer_source,
-        InstallerSource::Path | InstallerSource::Url
-    );
-    if source_needs && empty(&settings.installer_iso) {
-        mistakes.push(
-            "nixos_vm_installer_iso: is required; give the path or URL of the installer ISO, or set nixos_vm_installer_source to build \
-             or release"
-                .into(),
-        );
     }
     for (variable, drive) in [
         ("nixos_vm_installer_drive", &settings.installer_drive),
