@@ -1,4 +1,4 @@
-//! What answers at a machine's address, told by its host key alone.
+//! What answers at a machine's address, identified by its host key alone.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const GREETING: Duration = Duration::from_millis(1500);
 /// The pause between two questions to a guest that boots.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Whom to ask, and by which keys the answer is told.
+/// Whom to ask, and by which keys the answer is identified.
 #[derive(Clone, Debug, Default)]
 pub struct Question {
     /// Host name or address.
@@ -88,7 +88,7 @@ impl Question {
         }
         match foreign {
             Some(offered) => Answer::Foreign(format!("{}: {offered}", self.host)),
-            None => Answer::Silent("no host key is known to tell it by".into()),
+            None => Answer::Silent("no host key is known to verify it with".into()),
         }
     }
 

@@ -22,7 +22,7 @@ pub struct Claim {
     pub what: String,
     /// The same so that two that mean one thing are equal, with the cluster where that matters.
     pub key: String,
-    /// The variable that tells them apart.
+    /// The variable that distinguishes them.
     pub variable: String,
 }
 

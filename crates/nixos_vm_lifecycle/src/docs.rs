@@ -61,7 +61,7 @@ run:
   returned: with O(step=decide)
   type: dict
 facts:
-  description: What later plays are told of the machine.
+  description: The facts of the machine for later plays.
   returned: with O(step=decide), O(step=provision) and O(step=finalize)
   type: dict
 jobs:

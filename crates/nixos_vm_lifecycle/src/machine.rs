@@ -300,19 +300,18 @@ impl Settings {
 
     fn addresses(&self) -> Args {
         let mut args = Args::new();
-        let mut cards = self.ipconfig.clone().unwrap_or_default();
+        let mut nics = self.ipconfig.clone().unwrap_or_default();
         if let Some(ip) = self.ip.as_deref().filter(|ip| !ip.is_empty()) {
             let gateway = self
                 .gateway
                 .as_deref()
                 .filter(|gw| !gw.is_empty() && ip != "dhcp");
             let gateway = gateway.map(|gw| format!(",gw={gw}")).unwrap_or_default();
-            cards
-                .entry("ipconfig0".into())
+            nics.entry("ipconfig0".into())
                 .or_insert_with(|| format!("ip={ip}{gateway}").into());
         }
-        if !cards.is_empty() {
-            args.insert("ipconfig".into(), json!(cards));
+        if !nics.is_empty() {
+            args.insert("ipconfig".into(), json!(nics));
         }
         if let Some(servers) = self.nameservers.as_ref().filter(|list| !list.is_empty()) {
             args.insert("nameservers".into(), json!(servers));
@@ -390,7 +389,7 @@ impl Settings {
             }
             InstallerSource::Build => {
                 args.insert("src".into(), json!(built));
-                // Every build is another file on the storage: a part of the hash in its directory's name tells them apart.
+                // Every build is another file on the storage: a part of the hash in its directory's name distinguishes them.
                 args.extend(
                     built
                         .and_then(built_name)

@@ -308,7 +308,7 @@ pub struct Settings {
     pub user_data: Option<Map<String, Value>>,
     /// Where the controller reaches the machine by SSH. Default is C(ansible_host), or the address of O(settings.ip).
     pub address: Option<String>,
-    /// What the guest agent told; set by the role.
+    /// What the guest agent reported; set by the role.
     pub guest_address: Option<String>,
     /// Port of SSH at that address.
     #[serde(default = "default_ssh_port")]

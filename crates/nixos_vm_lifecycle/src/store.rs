@@ -31,7 +31,7 @@ pub struct Store {
 /// The copy of a record, and on which cluster its VM is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
-    /// What tells the cluster from others.
+    /// What identifies the cluster.
     pub cluster: String,
     /// The record.
     pub record: Record,

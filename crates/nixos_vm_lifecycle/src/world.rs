@@ -17,7 +17,7 @@ use crate::keys;
 use crate::machine::Args;
 use crate::store::{Installation, Known};
 
-/// How long an address that is known now may take to be told.
+/// How long the guest agent may take to report an address that it knows.
 const PROMPT: Duration = Duration::from_secs(5);
 /// How long the reads of one step may take.
 const READ: Duration = Duration::from_secs(120);
@@ -44,7 +44,7 @@ pub struct World {
     pub gone: Vec<Gone>,
     /// The record that the notes have lost, and that the controller knows.
     pub lost: Option<Record>,
-    /// What tells the cluster from others.
+    /// What identifies the cluster.
     pub cluster: String,
 }
 
@@ -305,7 +305,7 @@ impl World {
     }
 }
 
-/// The address of the machine: the one that is given, or what its guest agent tells.
+/// The address of the machine: the one that is given, or what its guest agent reports.
 ///
 /// # Errors
 /// Those of `wait_for_address`.
@@ -364,7 +364,7 @@ async fn is_taken(context: &Context<'_>, vmid: u32, deadline: &Deadline) -> Resu
     }
 }
 
-/// What tells the cluster from others: the fingerprint of its own certificate authority, which every user may read
+/// What identifies the cluster: the fingerprint of its own certificate authority, which every user may read
 /// (PVE::API2::Certificates). Where there is none, the addresses of the API.
 async fn cluster(context: &Context<'_>, deadline: &Deadline) -> Result<String, Failure> {
     let answer = context

@@ -99,7 +99,7 @@ fn new_run(decision: &Decision) -> Result<Run, Failure> {
     })
 }
 
-/// What later plays are told of the machine.
+/// The facts of the machine for later plays.
 async fn facts(
     context: &Context<'_>,
     world: &World,
@@ -117,7 +117,7 @@ async fn facts(
     if host_keys.is_empty() {
         host_keys.extend(record.host_key.clone());
     }
-    Ok(told(
+    Ok(published(
         context,
         world.vmid(),
         &world.node(context),
@@ -128,7 +128,7 @@ async fn facts(
 }
 
 /// The facts that the role sets, by the names of its variables.
-pub fn told(
+pub fn published(
     context: &Context<'_>,
     vmid: u32,
     node: &str,
@@ -186,10 +186,10 @@ fn claimed(context: &Context<'_>, cluster: &str) -> Vec<Claim> {
             "address",
         );
     }
-    for (card, value) in settings.net.iter().flatten() {
+    for (nic, value) in settings.net.iter().flatten() {
         if let Some(mac) = mac(value) {
             claim(
-                format!("the MAC {mac} ({card})"),
+                format!("the MAC {mac} ({nic})"),
                 format!("mac {cluster} {mac}"),
                 "net",
             );

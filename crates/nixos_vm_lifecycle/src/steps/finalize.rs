@@ -127,7 +127,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         vm.object
     );
     let closure = installation.read("closure");
-    let facts = super::decide::told(context, vmid, &node, Some(address), &host_keys, closure);
+    let facts = super::decide::published(context, vmid, &node, Some(address), &host_keys, closure);
     Ok(summed(msg, &outcomes).with("facts", facts))
 }
 

@@ -79,7 +79,7 @@ fn check_path(context: &Context<'_>) -> Result<(), Failure> {
     Err(Failure::new(
         "file",
         format!(
-            "nixos_vm_installer_iso: there is no file {} on the controller",
+            "nixos_vm_installer_iso: file {} does not exist on the controller",
             path.display()
         ),
     )

@@ -211,10 +211,10 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
     Ok(sum)
 }
 
-/// What later plays are told of a machine that is not finished yet.
+/// The facts, for later plays, of a machine that is not finished yet.
 fn facts(context: &Context<'_>, vmid: u32, node: &str, installation: &Installation) -> Args {
     let address = context.settings().given_address();
-    let told = super::decide::told(
+    let known = super::decide::published(
         context,
         vmid,
         node,
@@ -222,7 +222,7 @@ fn facts(context: &Context<'_>, vmid: u32, node: &str, installation: &Installati
         &keys::installed(installation),
         None,
     );
-    Args::from_iter([("facts".to_owned(), told)])
+    Args::from_iter([("facts".to_owned(), known)])
 }
 
 /// Whether a difference is one that the machine boots from or with: everything but notes, tags and the like.
@@ -461,7 +461,7 @@ pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<
     let Some(uuid) = identity.uuid else {
         return Err(Failure::new(
             "not_ours",
-            format!("VM {vmid}: has no SMBIOS UUID, so it cannot be told from a clone"),
+            format!("VM {vmid}: has no SMBIOS UUID, so it cannot be distinguished from a clone"),
         )
         .object(format!("VM {vmid}"))
         .hint(format!(
@@ -534,7 +534,7 @@ fn identify(args: &mut Args, record: &mut Record) {
     }
 }
 
-/// The address of a finished machine that runs, if it can be told.
+/// The address of a finished machine that runs, if it is known.
 ///
 /// # Errors
 /// Those of `wait_for_address`.
