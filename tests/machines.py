@@ -47,6 +47,7 @@ class Machine:
         self.lab = start_lab(path / "lab", image)
         self.name = name
         self.number = number
+        self.address = f"127.77.0.{number}"
         self.state = self.lab.path / "state" / name
         for directory in ("tmp", "home", "ansible", "tools"):
             (self.lab.path / directory).mkdir()
@@ -207,7 +208,7 @@ class Machine:
         done = subprocess.run(
             ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30"]
             + ["-o", f"UserKnownHostsFile={self.state}/known_hosts", "-o", "IdentitiesOnly=yes"]
-            + ["-i", str(self.lab.path / "ssh/id_ed25519"), "-p", "2222", f"root@127.77.0.{self.number}", command],
+            + ["-i", str(self.lab.path / "ssh/id_ed25519"), "-p", "2222", f"root@{self.address}", command],
             capture_output=True,
             text=True,
             timeout=120,

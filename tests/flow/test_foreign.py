@@ -188,7 +188,7 @@ class Repository:
             "vault_password": endpoint["api_password"],
             "vault_age_key": "AGE-SECRET-KEY-1QQPLANTEDEXTRAFILE\n",
             "vault_cipassword": "planted-cipassword-7Hq2",
-            "vault_user_data": "$6$planted-user-data$9Jw1",
+            "vault_user_data": "$6$plantedUserData$" + "9Jw1" * 21 + "./",
         }
         planted = {
             "the token": endpoint["api_token_secret"].encode(),

@@ -167,7 +167,7 @@ impl Machines {
                 .map(|forward| {
                     format!(
                         "{}:{} -> port {}",
-                        nic.address.loopback(),
+                        nic.address.reached_at(),
                         forward.host_port,
                         forward.guest_port
                     )
@@ -496,15 +496,15 @@ impl Machine {
                     || "another program".to_owned(),
                     |other| format!("VM {}, which has the same address", other.vmid),
                 );
-            let places: Vec<_> =
-                self.nics
-                    .iter()
-                    .flat_map(|nic| {
-                        machines.shared.forwards.iter().map(|forward| {
-                            format!("{}:{}", nic.address.loopback(), forward.host_port)
-                        })
+            let places: Vec<_> = self
+                .nics
+                .iter()
+                .flat_map(|nic| {
+                    machines.shared.forwards.iter().map(|forward| {
+                        format!("{}:{}", nic.address.reached_at(), forward.host_port)
                     })
-                    .collect();
+                })
+                .collect();
             return format!(
                 "start failed: cannot forward {} to VM {}: taken by {other}; end it, or give this VM another address",
                 places.join(" or "),

@@ -54,8 +54,8 @@ pub enum Accel {
     None,
 }
 
-/// A TCP port of a guest reachable on the controller, at the guest's loopback address
-/// (`127.b.c.d` for a guest whose address is `a.b.c.d`).
+/// A TCP port of a guest reachable on the controller, at the guest's own address if that is one of
+/// the controller's, else at its loopback address (`127.b.c.d` for a guest whose address is `a.b.c.d`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// The port on the controller.

@@ -1,6 +1,7 @@
 //! The network of a guest: per NIC a QEMU user-mode network of its own, in which the guest has the
 //! address that it would have on the real bridge, and forwards from a loopback address of the
-//! controller: a guest at 10.77.0.11 is reached at 127.77.0.11.
+//! controller: a guest at 10.77.0.11 is reached at 127.77.0.11, or at its own address where that is
+//! one of the controller's.
 //!
 //! QEMU has to know the guest's address before the guest does. It is looked for, in this order, in
 //! `ipconfigN`, in the `network-config` of an attached NoCloud medium, and among the addresses
@@ -9,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -70,8 +71,12 @@ impl Address {
         })
     }
 
-    /// Where the controller reaches this guest.
-    pub(super) fn loopback(&self) -> Ipv4Addr {
+    /// Where the controller reaches this guest: at the guest's own address if that is one of this computer's, as it is in a network
+    /// namespace after `ip route add local 10.77.0.0/16 dev lo src 127.0.0.1`; else at a loopback address.
+    pub(super) fn reached_at(&self) -> Ipv4Addr {
+        if TcpListener::bind((self.ip, 0)).is_ok() {
+            return self.ip;
+        }
         let [_, b, c, d] = self.ip.octets();
         Ipv4Addr::new(127, b, c, d)
     }
@@ -107,7 +112,7 @@ impl Address {
         for forward in forwards {
             value += &format!(
                 ",hostfwd=tcp:{}:{}-{}:{}",
-                self.loopback(),
+                self.reached_at(),
                 forward.host_port,
                 self.ip,
                 forward.guest_port
