@@ -37,8 +37,8 @@ SITE = """
       when: not ansible_check_mode
     - ansible.builtin.assert:
         that:
-          - nixos_vm_guest_address == '10.77.0.100' and nixos_vm_address == '10.77.0.100' and ansible_host == nixos_vm_address
-          - ansible_check_mode or seen.stdout_lines[-2:] | map('trim') | list == ['web1', nixos_vm_closure]
+          - nixos_vm_facts.guest_address == '10.77.0.100' and nixos_vm_facts.address == '10.77.0.100' == ansible_host
+          - ansible_check_mode or seen.stdout_lines[-2:] | map('trim') | list == ['web1', nixos_vm_facts.closure]
         fail_msg: "{{ seen.stdout_lines | default('') }}"
 """
 

@@ -68,13 +68,13 @@ nixos_vm_flake: "@project@/demo/flake#box"
   gather_facts: false
   tasks:
     - name: Use it at once as any other host, and its facts
-      ansible.builtin.raw: echo {{ nixos_vm_vmid }} {{ nixos_vm_closure }}; readlink -f /run/current-system; stat -c %a /persist/var/lib/sops-nix/key.txt
+      ansible.builtin.raw: echo {{ nixos_vm_facts.vmid }} {{ nixos_vm_facts.closure }}; readlink -f /run/current-system; stat -c %a /persist/var/lib/sops-nix/key.txt
       register: seen
     - ansible.builtin.assert:
         that:
-          - seen.stdout_lines[-3:] | map('trim') | list == ['100 ' ~ nixos_vm_closure, nixos_vm_closure, '400']
-          - nixos_vm_host_keys | length == 1
-          - nixos_vm_address == ansible_host
+          - seen.stdout_lines[-3:] | map('trim') | list == ['100 ' ~ nixos_vm_facts.closure, nixos_vm_facts.closure, '400']
+          - nixos_vm_facts.host_keys | length == 1
+          - nixos_vm_facts.address == ansible_host
 """,
     "plays/drives.yml": """
 - hosts: edge

@@ -65,6 +65,14 @@ impl Task {
         crate::run::options_of::<M>(self, params)
     }
 
+    /// Mask the secrets among options of the module `M` that this module passes on at another time, if at all.
+    pub fn mask_options_of<M: crate::Module>(
+        &self,
+        params: &serde_json::Map<String, serde_json::Value>,
+    ) {
+        self.mask_options(&crate::spec::Spec::of::<M::Options>(), params);
+    }
+
     pub(crate) fn mask_options(
         &self,
         spec: &crate::spec::Spec,

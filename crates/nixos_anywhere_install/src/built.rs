@@ -15,7 +15,7 @@ use crate::tools::{self, Tools};
 use crate::watch::Watch;
 
 /// Find every mistake in the options of the whole installation, then build the system and disko's
-/// script if they are to be built here. In check mode, say what would be built.
+/// script if they are to be built here. In check mode, evaluate them, and say what would be built.
 ///
 /// # Errors
 /// Kind `invalid_option` or `tool_missing` before anything else, `tool_failed` when it cannot be
@@ -29,20 +29,12 @@ pub(crate) async fn built(
     let directories = tools::directories(options.tools_path.as_deref());
     let tools = Tools::find(options, &directories)?;
     let installables = match &options.flake {
-        Some(flake) if plan::built_here(options) => {
+        Some(flake) => {
             let flake = FlakeRef::parse(flake).map_err(invalid_flake)?;
             plan::installables(&flake, options).to_vec()
         }
-        Some(flake) => {
-            let msg = format!("{flake} is not built on the controller but with its installation");
-            return Ok(Outcome::unchanged(msg).with("store_paths", None::<String>));
-        }
         None => Vec::new(),
     };
-    if task.check_mode && !installables.is_empty() {
-        let msg = format!("would build {}", installables.join(" and "));
-        return Ok(Outcome::unchanged(msg).with("installables", installables));
-    }
     let private = Private::create(None).map_err(|error| {
         let msg = format!("cannot make a private temporary directory: {error}");
         Failure::new("workspace", msg)
@@ -57,6 +49,24 @@ pub(crate) async fn built(
         tools: &tools,
         watch: Watch::new(log, progress, options.host.as_deref()),
     };
+    // What nixos-anywhere finds out about the machine may be a part of the configuration, which does not evaluate without it.
+    if task.check_mode && options.generate_hardware_config.is_none() {
+        for installable in &installables {
+            programs.evaluate(installable).await?;
+        }
+    }
+    if let Some(flake) = options
+        .flake
+        .as_ref()
+        .filter(|_| !plan::built_here(options))
+    {
+        let msg = format!("{flake} is not built on the controller but with its installation");
+        return Ok(Outcome::unchanged(msg).with("store_paths", None::<String>));
+    }
+    if task.check_mode && !installables.is_empty() {
+        let msg = format!("would build {}", installables.join(" and "));
+        return Ok(Outcome::unchanged(msg).with("installables", installables));
+    }
     let result = programs.source().await;
     programs.watch.end();
     let phases = programs.watch.phases();

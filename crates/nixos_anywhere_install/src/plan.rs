@@ -111,6 +111,16 @@ pub(crate) fn build_arguments(installable: &str, options: &Options) -> Vec<OsStr
     arguments
 }
 
+/// The arguments of `nix` to evaluate one installable.
+pub(crate) fn evaluation_arguments(installable: &str, options: &Options) -> Vec<OsString> {
+    let mut arguments = nix_arguments(&["eval", "--raw"], options);
+    if options.show_trace {
+        arguments.push("--show-trace".into());
+    }
+    arguments.push(format!("{installable}.drvPath").into());
+    arguments
+}
+
 /// A command of `nix` with what every call takes: flakes, lock files left alone, the user's settings.
 fn nix_arguments(command: &[&str], options: &Options) -> Vec<OsString> {
     let fixed = [

@@ -38,6 +38,21 @@ impl<'a> Context<'a> {
     /// Connection options that make no sense.
     pub fn new(options: &'a Options, task: &'a Task) -> Result<Self, Failure> {
         let settings = &options.settings;
+        // What a step does not pass on is part of its invocation all the same.
+        let further = settings.further();
+        task.mask_options_of::<ProxmoxNixosVm>(&further.vm);
+        task.mask_options_of::<CloudinitDrive>(&further.seed);
+        task.mask_options_of::<ProxmoxIso>(&further.iso);
+        task.mask_options_of::<NixosAnywhereInstall>(&further.install);
+        if let Some(address) = &settings.installer_iso {
+            proxmox_iso::mask_address(address, task);
+        }
+        let mistakes = further.decided_here();
+        if !mistakes.is_empty() {
+            return Err(
+                Failure::new("invalid_option", mistakes.join("; ")).with("mistakes", mistakes)
+            );
+        }
         let dir = match &settings.state_dir {
             Some(dir) => dir.clone(),
             None => settings.state_root.join(options.host.replace('/', "_")),
@@ -70,6 +85,21 @@ impl<'a> Context<'a> {
             (_, Some(vmid)) => format!("VM {vmid}"),
             _ => format!("the VM of {}", self.options.host),
         }
+    }
+
+    /// Ask the API.
+    ///
+    /// # Errors
+    /// Its own, in the names of the role's variables; kind `not_found` where there is no such thing.
+    pub async fn get(
+        &self,
+        what: &str,
+        path: &str,
+        query: &[(&str, String)],
+        deadline: &Deadline,
+    ) -> Result<Value, Failure> {
+        let answer = self.client.get(path, query, deadline).await;
+        answer.map_err(|error| renamed(pve_module::doing(what)(error)))
     }
 
     /// How long a boot may take.

@@ -38,6 +38,10 @@ pub struct Vm {
     pub object: String,
     /// Its number.
     pub vmid: u32,
+    /// Whether its record was not in its notes, but kept by this controller.
+    pub lost: bool,
+    /// How many bytes were written to the boot disk since the VM was started, if that is known.
+    pub written: Option<u64>,
     /// Whether it runs.
     pub running: bool,
     /// Whether it is a template.
@@ -127,6 +131,8 @@ pub enum Elsewhere {
     Hidden {
         /// Its number.
         vmid: u32,
+        /// The directory of what the controller keeps of it.
+        kept: String,
     },
 }
 
@@ -239,14 +245,17 @@ fn absent(facts: &Facts) -> Result<Decision, Failure> {
         .hint(format!(
             "set nixos_vm_name: {now} to go on with it, nixos_vm_vmid: {vmid} to rename it, or destroy it first under that name"
         ))),
-        Some(Elsewhere::Hidden { vmid }) => Err(Failure::new(
+        Some(Elsewhere::Hidden { vmid, kept }) => Err(Failure::new(
             "hidden",
             format!(
                 "{name}: is not visible, but this controller made it as VM {vmid}, and Proxmox VE says that a VM with that number exists"
             ),
         )
         .object(name)
-        .hint("give the user, and its token, VM.Audit on the path where their other rights are, such as /vms")),
+        .hint(format!(
+            "give the user, and its token, VM.Audit on the path where their other rights are, such as /vms; if that guest is another \
+             machine, remove {kept}"
+        ))),
     }
 }
 
@@ -254,6 +263,14 @@ fn absent(facts: &Facts) -> Result<Decision, Failure> {
 fn before(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
     same_disk(facts, vm, record)?;
     same_drives(facts, vm, record)?;
+    still_attached(facts, vm)?;
+    // The installer writes to no disk. So this is somebody who installs by hand, or the system that was installed so.
+    if let Some(bytes) = vm.written.filter(|bytes| vm.running && *bytes > 0) {
+        let why = format!(
+            "{bytes} bytes were written to its boot disk since it was started, although nothing was installed yet"
+        );
+        return Err(not_as_left(facts, vm, &why));
+    }
     match &facts.answer {
         Answer::NotAsked if vm.running => Ok(Decision::Ask),
         Answer::NotAsked | Answer::Silent(_) | Answer::Installer => {
@@ -305,6 +322,18 @@ fn during(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> 
         ));
     }
     Ok(Decision::Install(record.clone()))
+}
+
+/// What the controller kept of a machine may be old: another controller may have finished it before its notes lost the record. The two
+/// drives are detached then.
+fn still_attached(facts: &Facts, vm: &Vm) -> Result<(), Failure> {
+    let attached = vm.layout.installer.is_some() && vm.layout.seed == Seed::Ours;
+    if !vm.lost || attached {
+        return Ok(());
+    }
+    let why =
+        "its notes lost the record of the installation, and its installer or its seed is detached";
+    Err(not_as_left(facts, vm, why))
 }
 
 /// The installation ended.

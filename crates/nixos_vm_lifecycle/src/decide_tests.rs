@@ -18,6 +18,7 @@ fn record(phase: Phase) -> Record {
         phase,
         run: "1a2b3c4d".into(),
         disk: Some("lvm:vm-101-disk-0".into()),
+        drives: Some("scsi0/ide2/ide0".into()),
         installer: Some("local:iso/nixos.iso".into()),
         installer_key: Some("ssh-ed25519 I".into()),
         host_key: Some("ssh-ed25519 H".into()),
@@ -44,6 +45,8 @@ fn facts(phase: Phase) -> Facts {
         vm: Some(Vm {
             object: "VM 101 (web1)".into(),
             vmid: 101,
+            lost: false,
+            written: Some(0),
             running: true,
             template: false,
             record: Recorded::Ours(record(phase)),
@@ -97,7 +100,10 @@ fn what_follows_from_what_is_found() {
             "a machine that the token may not see",
             |f| {
                 f.vm = None;
-                f.elsewhere = Some(Elsewhere::Hidden { vmid: 101 });
+                f.elsewhere = Some(Elsewhere::Hidden {
+                    vmid: 101,
+                    kept: "/state/web1/0123".into(),
+                });
             },
             "hidden",
         ),
@@ -201,6 +207,52 @@ fn what_follows_from_what_is_found() {
             "silent",
             |f| f.answer = Answer::Silent("boots".into()),
             "install",
+        ),
+        (
+            Provisioning,
+            "silent, and its disk was written to",
+            |f| {
+                f.answer = Answer::Silent("boots".into());
+                vm(f).written = Some(4096)
+            },
+            "not_as_left",
+        ),
+        (
+            Provisioning,
+            "stopped, and its disk was written to before",
+            |f| {
+                vm(f).running = false;
+                vm(f).written = Some(4096)
+            },
+            "install",
+        ),
+        (
+            Provisioning,
+            "silent, and what was written is not known",
+            |f| {
+                f.answer = Answer::Silent("boots".into());
+                vm(f).written = None
+            },
+            "install",
+        ),
+        (
+            Provisioning,
+            "its record lost from the notes",
+            |f| {
+                vm(f).running = false;
+                vm(f).lost = true
+            },
+            "install",
+        ),
+        (
+            Provisioning,
+            "its record lost from the notes, and its seed detached",
+            |f| {
+                vm(f).running = false;
+                vm(f).lost = true;
+                vm(f).layout.seed = Seed::None
+            },
+            "not_as_left",
         ),
         (
             Provisioning,
@@ -441,6 +493,8 @@ struct Machine {
     installer: Option<&'static str>,
     seed: Option<u8>,
     first: First,
+    /// What was written to the disk since the start.
+    written: Option<u64>,
 }
 
 /// What a controller keeps.
@@ -510,11 +564,15 @@ impl History {
             .notes
             .clone()
             .or_else(|| mine.record.clone().filter(|record| matches(record)));
-        facts.ended = mine.ended && record.is_some();
+        facts.ended = mine.ended
+            && record.as_ref().map(|record| &record.run)
+                == mine.record.as_ref().map(|record| &record.run);
         let generation = machine.generation.to_string();
         *vm(&mut facts) = Vm {
             object: "VM".into(),
             vmid: machine.vmid,
+            lost: machine.notes.is_none(),
+            written: machine.written,
             running: machine.runs != Runs::Nothing,
             template: false,
             record: match record {
@@ -538,15 +596,17 @@ impl History {
         facts
     }
 
-    /// What answers, told by the keys in the record, as every controller can.
-    fn answer(&self, facts: &Facts) -> Answer {
+    /// What answers, told by the keys in the record and this controller's own.
+    fn answer(&self, who: usize, facts: &Facts) -> Answer {
         let record = match &facts.vm.as_ref().unwrap().record {
             Recorded::Ours(record) | Recorded::RolledBack(record) => record,
             Recorded::None | Recorded::Copied(_) => return Answer::NotAsked,
         };
         match self.machine.as_ref().unwrap().runs {
             Runs::Nothing => Answer::Silent("off".into()),
-            Runs::Installer(key) if record.installer_key == Some(key.to_string()) => {
+            Runs::Installer(key)
+                if usize::from(key) == who || record.installer_key == Some(key.to_string()) =>
+            {
                 Answer::Installer
             }
             Runs::System => Answer::Installed,
@@ -576,6 +636,10 @@ impl History {
             _ => (disk, installer),
         };
         machine.runs = one.or(two).unwrap_or(Runs::Nothing);
+        machine.written = Some(u64::from(matches!(
+            machine.runs,
+            Runs::System | Runs::Theirs
+        )));
         if machine.runs == disk.unwrap_or(Runs::Nothing) && machine.runs != Runs::Nothing {
             machine.disk.booted = true;
         }
@@ -592,7 +656,7 @@ impl History {
             let mut facts = self.facts(who);
             let mut decision = decide(&facts);
             if decision.as_ref().ok() == Some(&Decision::Ask) {
-                facts.answer = self.answer(&facts);
+                facts.answer = self.answer(who, &facts);
                 decision = decide(&facts);
             }
             match decision {
@@ -655,6 +719,7 @@ impl History {
             installer: Some("nixos"),
             seed: None,
             first: First::Disk,
+            written: None,
         });
     }
 
@@ -676,12 +741,20 @@ impl History {
         {
             machine.runs = Runs::Nothing;
         }
+        self.controllers[who].ended = false;
+        let run = format!("{:08x}", self.next);
+        self.next += 1;
         let mut record = Record {
+            run,
             installer_key: Some(who.to_string()),
             installer: Some("nixos".into()),
             ..found
         };
         machine.notes = Some(record.clone());
+        if !step() {
+            return false;
+        }
+        self.controllers[who].record = Some(record.clone());
         machine.installer = Some("nixos");
         machine.seed = Some(who as u8);
         machine.first = if record.phase == Phase::Installing {
@@ -697,10 +770,13 @@ impl History {
         if machine.runs != Runs::Installer(who as u8) || !step() {
             return false;
         }
-        self.controllers[who].ended = false;
+        // One write: the record and the boot order that belongs to it.
         record.phase = Phase::Installing;
         machine.notes = Some(record.clone());
         machine.first = First::Installer;
+        if !step() {
+            return false;
+        }
         self.controllers[who].record = Some(record.clone());
         if !step() {
             return false;
@@ -713,6 +789,7 @@ impl History {
             self.lost.push(machine.disk);
         }
         machine.disk.content = Content::Half;
+        machine.written = Some(1);
         if !step() {
             return false;
         }
@@ -785,8 +862,14 @@ impl History {
                 };
             }
             Event::InstallByHand => {
-                if machine.runs == Runs::Theirs && machine.installer == Some("debian") {
+                // In the installer too, as long as nothing is installed by it.
+                let installing = |record: &Record| record.phase == Phase::Installing;
+                let own = matches!(machine.runs, Runs::Installer(_))
+                    && !machine.notes.as_ref().is_none_or(installing);
+                let other = machine.runs == Runs::Theirs && machine.installer == Some("debian");
+                if own || other {
                     machine.disk.content = Content::Theirs;
+                    machine.written = Some(1);
                 }
             }
             Event::EraseNotes => machine.notes = None,

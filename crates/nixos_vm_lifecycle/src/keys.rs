@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ansible_module::Failure;
+use pve_module::record::Record;
 
 use crate::options::{KeyType, Settings};
 use crate::store::Installation;
@@ -191,7 +193,7 @@ fn adopt(
     given: &Given,
     made: &mut Vec<String>,
 ) -> Result<KeyType, Failure> {
-    let (text, public, key) = checked(installation, given)?;
+    let (text, public, key) = checked(given)?;
     let name = host_key(key);
     if installation.read(&format!("{name}.pub")).as_deref() == Some(public.trim())
         && installation.read(&name).is_some()
@@ -210,10 +212,7 @@ fn adopt(
 }
 
 /// The key as OpenSSH reads it, its public half, and its kind.
-fn checked(
-    installation: &Installation,
-    given: &Given,
-) -> Result<(String, String, KeyType), Failure> {
+fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
     let refuse = |why: &str| {
         Failure::new("keys", format!("{}: {why}", given.origin))
             .object(&given.origin)
@@ -222,11 +221,9 @@ fn checked(
     // Text from a vault may have other line ends, and may have lost the last one.
     let text = given.private.replace("\r\n", "\n");
     let text = format!("{}\n", text.trim());
-    let scratch = scratch(installation)?;
-    let file = scratch.path().join("key");
-    private_file(&file, &text)?;
+    let file = InMemory::new(&text)?;
     let mut command = Command::new("ssh-keygen");
-    command.args(["-y", "-P", "", "-f"]).arg(&file);
+    command.args(["-y", "-P", "", "-f"]).arg(file.path());
     let public = run(command, "read the key")
         .map_err(|_| refuse("is not a private key that OpenSSH can use"))?;
     let key = match public.split_whitespace().next().unwrap_or_default() {
@@ -255,15 +252,10 @@ pub fn check(settings: &Settings) -> Vec<String> {
         Ok(given) => given,
         Err(mistakes) => return mistakes,
     };
-    let Ok(dir) = tempfile::tempdir() else {
-        return Vec::new();
-    };
-    let nowhere = crate::store::Store::new(dir.path().to_owned()).installation("check");
     let mut kinds: Vec<(KeyType, &str)> = Vec::new();
     let mut mistakes = Vec::new();
     for key in &given {
-        let checked = nowhere.make().and_then(|()| checked(&nowhere, key));
-        match checked {
+        match checked(key) {
             Ok((.., kind)) => match kinds.iter().find(|(other, _)| *other == kind) {
                 Some((_, first)) => mistakes.push(format!(
                     "{}: the {} host key is given by {first} too; give it once",
@@ -289,6 +281,16 @@ pub fn installed(installation: &Installation) -> Vec<String> {
         .collect()
 }
 
+/// The public host keys of the machine with this record. The record says which controller's key was installed: those of one whose run
+/// was taken over are not.
+pub fn of(installation: &Installation, record: &Record) -> Vec<String> {
+    let keys = installed(installation);
+    match &record.host_key {
+        Some(recorded) if !keys.contains(recorded) => vec![recorded.clone()],
+        _ => keys,
+    }
+}
+
 /// The public half of a key, `TYPE BASE64` without its comment.
 pub fn public(installation: &Installation, name: &str) -> Option<String> {
     let text = installation.read(&format!("{name}.pub"))?;
@@ -298,6 +300,39 @@ pub fn public(installation: &Installation, name: &str) -> Option<String> {
 /// `TYPE BASE64` of a public key.
 pub fn without_comment(key: &str) -> String {
     key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// A private key as a file that is in no directory, so that nothing is left of it however the process ends. Other processes of the same
+/// user can read it by its path as long as this one lives.
+pub struct InMemory {
+    file: fs::File,
+}
+
+impl InMemory {
+    /// A file with this text, of mode 0600.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(text: &str) -> Result<Self, Failure> {
+        let write = || {
+            let file = rustix::fs::memfd_create("key", rustix::fs::MemfdFlags::CLOEXEC)?;
+            let mut file = fs::File::from(file);
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+            io::Write::write_all(&mut file, text.as_bytes())?;
+            Ok(Self { file })
+        };
+        write().map_err(|error: io::Error| {
+            Failure::new(
+                "file",
+                format!("cannot hold a private key in memory: {error}"),
+            )
+        })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
+    }
 }
 
 fn scratch(installation: &Installation) -> Result<tempfile::TempDir, Failure> {

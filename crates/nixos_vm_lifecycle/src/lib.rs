@@ -47,8 +47,10 @@ impl Module for NixosVmLifecycle {
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         let context = Context::new(&options, &task)?;
-        if options.step == Step::Build {
-            return steps::install::build(&context).await;
+        match options.step {
+            Step::Build => return steps::install::build(&context).await,
+            Step::Install => return steps::install::run(&context).await,
+            _ => {}
         }
         let world = World::read(&context).await?;
         let node = world.node(&context);
@@ -56,19 +58,15 @@ impl Module for NixosVmLifecycle {
             // Hosts of this play that began later may claim the same by now.
             steps::decide::claim(&context, &world)?;
         }
-        if matches!(
-            options.step,
-            Step::Provision | Step::Boot | Step::Install | Step::Finalize
-        ) {
+        if matches!(options.step, Step::Provision | Step::Boot | Step::Finalize) {
             world.restore(&context).await?;
         }
         match options.step {
-            Step::Decide | Step::Build => steps::decide::run(&context, world).await,
+            Step::Decide | Step::Build | Step::Install => steps::decide::run(&context, world).await,
             Step::Image => steps::image::run(&context, &node).await,
             Step::Upload => steps::upload::run(&context, &node).await,
             Step::Provision => steps::provision::run(&context, world).await,
             Step::Boot => steps::boot::run(&context, world).await,
-            Step::Install => steps::install::run(&context, world).await,
             Step::Finalize => steps::finalize::run(&context, world).await,
             Step::Destroy => steps::destroy::run(&context, world).await,
         }

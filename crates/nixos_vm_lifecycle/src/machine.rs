@@ -19,7 +19,101 @@ const NEW_DISK_SIZE: u64 = 32;
 /// A dict of options.
 pub type Args = Map<String, Value>;
 
+/// The further options of each module, those of the host over those of the group.
+pub struct Further {
+    /// Of `proxmox_nixos_vm`.
+    pub vm: Args,
+    /// Of `cloudinit_drive`.
+    pub seed: Args,
+    /// Of `proxmox_iso`.
+    pub iso: Args,
+    /// Of `nixos_anywhere_install`.
+    pub install: Args,
+}
+
+impl Further {
+    /// What is wrong with them: options that the role decides itself.
+    pub fn decided_here(&self) -> Vec<String> {
+        let refuse = |variable: &str, args: &Args, decided: &[&str]| -> Vec<String> {
+            let keys = args.keys().filter(|key| decided.contains(&key.as_str()));
+            keys.map(|key| format!("nixos_vm_{variable}.{key}: is decided by the role; leave it out, or set the role's own variable for it"))
+                .collect()
+        };
+        [
+            refuse(
+                "vm_options",
+                &self.vm,
+                &[
+                    "state",
+                    "name",
+                    "vmid",
+                    "node",
+                    "boot",
+                    "force",
+                    "restart",
+                    "remove_disks",
+                    "guard_tag",
+                    "only_if_tagged",
+                    "unless_tagged",
+                    "guest_facts",
+                    "wait_for_address",
+                    "progress_path",
+                ],
+            ),
+            refuse(
+                "seed_options",
+                &self.seed,
+                &[
+                    "state",
+                    "kind",
+                    "vmid",
+                    "node",
+                    "drive",
+                    "storage",
+                    "ssh_host_keys",
+                    "ssh_authorized_keys",
+                ],
+            ),
+            refuse(
+                "iso_options",
+                &self.iso,
+                &["state", "node", "storage", "src", "url", "progress_path"],
+            ),
+            refuse(
+                "install_options",
+                &self.install,
+                &[
+                    "state",
+                    "host",
+                    "port",
+                    "user",
+                    "private_key_file",
+                    "host_keys",
+                    "installed_host_keys",
+                    "flake",
+                    "store_paths",
+                    "closure",
+                    "extra_files",
+                    "log_path",
+                    "progress_path",
+                ],
+            ),
+        ]
+        .concat()
+    }
+}
+
 impl Settings {
+    /// The further options of the modules.
+    pub fn further(&self) -> Further {
+        Further {
+            vm: merged(&self.vm_options, &self.host_vm_options),
+            seed: merged(&self.seed_options, &self.host_seed_options),
+            iso: merged(&self.iso_options, &self.host_iso_options),
+            install: merged(&self.install_options, &self.host_install_options),
+        }
+    }
+
     /// The memory of the installed machine in MiB.
     pub fn memory(&self) -> u64 {
         self.memory.unwrap_or(NEW_MEMORY)
@@ -27,16 +121,12 @@ impl Settings {
 
     /// The disks that are described, in the order in which a boot disk is looked for; one on SCSI if none is.
     fn disks(&self) -> Vec<(&'static str, Map<String, Value>)> {
-        let described = [
-            ("scsi", &self.scsi),
-            ("virtio", &self.virtio),
-            ("sata", &self.sata),
-        ];
-        let mut disks: Vec<(&'static str, Map<String, Value>)> = described
+        let set = self.set();
+        let mut disks: Vec<(&'static str, Map<String, Value>)> = ["scsi", "virtio", "sata"]
             .into_iter()
-            .filter_map(|(bus, disks)| {
-                let disks = disks.as_ref().filter(|disks| !disks.is_empty())?;
-                Some((bus, disks.clone().into_iter().collect()))
+            .filter_map(|bus| {
+                let disks = set.get(bus)?.as_object()?;
+                (!disks.is_empty()).then(|| (bus, disks.clone()))
             })
             .collect();
         if disks.is_empty() {
@@ -45,6 +135,14 @@ impl Settings {
             disks.push(("scsi", Map::from_iter([("scsi0".to_owned(), disk)])));
         }
         disks
+    }
+
+    /// The keys of the disks.
+    pub fn described(&self) -> Vec<String> {
+        self.disks()
+            .into_iter()
+            .flat_map(|(_, disks)| disks.into_iter().map(|(key, _)| key))
+            .collect()
     }
 
     /// The disk that NixOS is installed onto: the one that is named, or the one with the lowest number of the first bus.
@@ -65,6 +163,13 @@ impl Settings {
 
     /// Whether the boot disk is described as a new one, rather than as a volume that exists.
     pub fn boot_disk_is_new(&self) -> bool {
+        if self
+            .set()
+            .get("clone")
+            .is_some_and(|clone| !clone.is_null())
+        {
+            return false;
+        }
         let key = self.boot_disk();
         let disks = self.disks();
         let disk = disks.iter().find_map(|(_, disks)| disks.get(&key));
@@ -94,6 +199,23 @@ impl Settings {
             Phase::Installing => format!("order={installer};{disk}"),
             Phase::Installed | Phase::Done | Phase::Adopted => format!("order={disk}"),
         }
+    }
+
+    /// The options of a Proxmox VE VM that are given by their own names.
+    pub fn config(&self) -> Args {
+        let set = self.set();
+        let config = set.get("config").and_then(Value::as_object);
+        config.cloned().unwrap_or_default()
+    }
+
+    /// The drives of the boot disk, the installer and the seed, as the record has them.
+    pub fn drives(&self) -> String {
+        format!(
+            "{}/{}/{}",
+            self.boot_disk(),
+            self.installer_drive,
+            self.seed_drive
+        )
     }
 
     /// Whether only the machine itself knows its address.
@@ -152,7 +274,7 @@ impl Settings {
         put("description", self.description.clone().map(Value::from));
         put("config", self.config.as_ref().map(|value| json!(value)));
         put("pool", self.pool.clone().map(Value::from));
-        args.extend(merged(&self.vm_options, &self.host_vm_options));
+        args.extend(self.further().vm);
         args
     }
 
@@ -201,27 +323,30 @@ impl Settings {
         if phase.unfinished() {
             // Its drives come and go until it is finished.
             unprotect(&mut args);
+            // The record names the volume.
+            args.shift_remove("move_disks");
         }
         args.extend(self.identity());
         args
     }
 
-    /// What a finished or adopted machine is converged to: only what the user set.
-    pub fn finished(&self) -> Args {
+    /// What a finished or adopted machine is converged to: only what the user set. `has` says whether its configuration has a key.
+    pub fn finished(&self, phase: Phase, has: impl Fn(&str) -> bool) -> Args {
         let mut args = self.set();
-        if self.scsi.is_none()
-            && self.virtio.is_none()
-            && self.sata.is_none()
-            && self.disk_size.is_some()
-        {
+        let described = ["scsi", "virtio", "sata"]
+            .iter()
+            .any(|bus| args.contains_key(*bus));
+        // The size alone is that of the disk which the role makes; an adopted machine may have none of that name.
+        if !described && self.disk_size.is_some() && (phase != Phase::Adopted || has("scsi0")) {
             for (bus, disks) in self.disks() {
                 args.insert(bus.to_owned(), Value::Object(disks));
             }
         }
         args.extend(self.identity());
         let state = match self.state {
-            Power::Started => "started",
-            Power::Stopped => "stopped",
+            Some(Power::Stopped) => "stopped",
+            None if phase == Phase::Adopted => "present",
+            Some(Power::Started) | None => "started",
         };
         args.insert("state".into(), state.into());
         args.insert("restart".into(), (self.restart == Restart::IfNeeded).into());
@@ -267,7 +392,7 @@ impl Settings {
         if let Some(data) = &self.user_data {
             args.insert("user_data".into(), Value::Object(data.clone()));
         }
-        args.extend(merged(&self.seed_options, &self.host_seed_options));
+        args.extend(self.further().seed);
         args
     }
 
@@ -370,7 +495,7 @@ impl Settings {
         if !files.is_empty() {
             args.insert("extra_files".into(), files.into());
         }
-        args.extend(merged(&self.install_options, &self.host_install_options));
+        args.extend(self.further().install);
         args
     }
 
@@ -422,7 +547,7 @@ impl Settings {
                 .clone()
                 .map(|sum| ("checksum".into(), sum.into())),
         );
-        args.extend(merged(&self.iso_options, &self.host_iso_options));
+        args.extend(self.further().iso);
         args
     }
 }

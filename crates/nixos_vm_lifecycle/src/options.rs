@@ -226,9 +226,9 @@ pub struct Settings {
     pub node: Option<String>,
     /// The pool of the VM.
     pub pool: Option<String>,
-    /// What an installed machine shall be.
-    #[serde(default)]
-    pub state: Power,
+    /// What an installed machine shall be. Default is V(started) for a machine that the role installed; one that it adopted stays as it
+    /// is.
+    pub state: Option<Power>,
     /// When a finished machine is restarted.
     #[serde(default)]
     pub restart: Restart,
@@ -308,8 +308,6 @@ pub struct Settings {
     pub user_data: Option<Map<String, Value>>,
     /// Where the controller reaches the machine by SSH. Default is C(ansible_host), or the address of O(settings.ip).
     pub address: Option<String>,
-    /// What the guest agent reported; set by the role.
-    pub guest_address: Option<String>,
     /// Port of SSH at that address.
     #[serde(default = "default_ssh_port")]
     pub ssh_port: u16,
@@ -434,10 +432,8 @@ pub struct Settings {
     // --- Removal, and what the role returns ---
     /// The inventory host's name or the VMID again, or a list of them. Nothing is destroyed without it.
     pub confirm_destroy: Option<Value>,
-    /// Set by the role for later plays: the installed system's public host keys.
-    pub host_keys: Option<Value>,
-    /// Set by the role for later plays: the store path of the installed system.
-    pub closure: Option<Value>,
+    /// Set by the role for later plays: C(vmid), C(node), C(address), C(guest_address), C(host_keys) and C(closure) of the machine.
+    pub facts: Option<Value>,
 }
 
 /// The variables that an installation needs and that are not there, as a new user's inventory lacks them.

@@ -16,6 +16,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ansible_module::Failure;
 use pve_module::paths::make_private_dir;
@@ -76,12 +77,15 @@ impl Store {
         found
     }
 
-    /// Remove the directories of installations that never began: a build that ran beside a play which ended before its VM was asked for.
-    pub fn remove_strays(&self) {
+    /// Remove the directories of installations that never began and are older than `age`: a build that ran beside a play which ended
+    /// before its VM was asked for.
+    pub fn remove_strays(&self, age: Duration) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let stray = is_id(&entry.file_name().to_string_lossy())
                 && !entry.path().join("record.json").exists();
-            if stray {
+            let made = entry.metadata().and_then(|meta| meta.modified()).ok();
+            let old = made.and_then(|made| made.elapsed().ok());
+            if stray && old.is_some_and(|old| old >= age) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }

@@ -79,7 +79,10 @@ impl World {
             cluster,
         };
         match found {
-            Some(vm) => world.there(context, vm)?,
+            Some(vm) => {
+                world.there(context, vm)?;
+                world.count_writes(context, &deadline).await?;
+            }
             None => world.missing(context, &deadline).await?,
         }
         Ok(world)
@@ -90,17 +93,22 @@ impl World {
         let config = |key: &str| vm.get("config")?.get(key)?.as_str().map(str::to_owned);
         let identity = Identity::of(config("smbios1").as_deref(), config("vmgenid").as_deref());
         let notes = config("description").unwrap_or_default();
-        // Notes that somebody wrote anew get their record back from the controller that made the VM.
+        // Notes that somebody wrote anew get their record back from the controller that made the VM. Who wants to adopt the machine has
+        // removed the record on purpose.
         let noted = Record::find(&notes);
-        let record = noted.clone().or_else(|| {
+        let kept = || {
             let mut known = context
                 .store
                 .all()
                 .into_iter()
                 .map(|(_, known)| known.record);
             known.find(|record| record.binding(vmid, &identity) == Binding::Ours)
-        });
-        if noted.is_none() {
+        };
+        let record = match noted {
+            None if !self.facts.adopt => kept(),
+            noted => noted,
+        };
+        if Record::find(&notes).is_none() {
             self.lost = record.clone();
         }
         let name = vm.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -126,7 +134,11 @@ impl World {
             None => Recorded::None,
             Some(record) => {
                 let installation = context.store.installation(&record.installation);
-                self.facts.ended = installation.read("closure").is_some();
+                // The end of a run that another one took over since says nothing of the disk as it is.
+                self.facts.ended = installation.read("closure").is_some()
+                    && installation
+                        .known()
+                        .is_some_and(|known| known.record.run == record.run);
                 self.installation = Some(installation);
                 match record.binding(vmid, &identity) {
                     Binding::Ours => Recorded::Ours(record),
@@ -135,15 +147,41 @@ impl World {
                 }
             }
         };
+        if let Recorded::Ours(record) | Recorded::RolledBack(record) = &recorded {
+            unchanged(context, &object, record, &identity)?;
+        }
         self.facts.vm = Some(Vm {
             object,
             vmid,
+            lost: self.lost.is_some(),
+            written: None,
             running: vm.get("status").and_then(Value::as_str) == Some("running"),
             template: vm.get("template") == Some(&Value::Bool(true)),
             record: recorded,
             layout: layout(context, vmid, &config),
         });
         self.vm = Some(vm);
+        Ok(())
+    }
+
+    /// Read how much was written to the boot disk of a machine that runs and has nothing on it yet. QEMU counts for each drive
+    /// (`blockstat` in PVE::QemuServer::vmstatus).
+    async fn count_writes(
+        &mut self,
+        context: &Context<'_>,
+        deadline: &Deadline,
+    ) -> Result<(), Failure> {
+        let node = self.node(context);
+        let Some(vm) = self.facts.vm.as_mut().filter(|vm| vm.running) else {
+            return Ok(());
+        };
+        if !matches!(&vm.record, Recorded::Ours(record) if record.phase < Phase::Installing) {
+            return Ok(());
+        }
+        let path = format!("/nodes/{node}/qemu/{}/status/current", vm.vmid);
+        let what = format!("read the status of {}", vm.object);
+        let status = context.get(&what, &path, &[], deadline).await?;
+        vm.written = written(&status, &context.settings().boot_disk());
         Ok(())
     }
 
@@ -171,8 +209,13 @@ impl World {
                     }
                     free = false;
                 } else if is_taken(context, vmid, deadline).await? {
-                    self.facts.elsewhere = Some(Elsewhere::Hidden { vmid });
-                    return Ok(());
+                    if is_container(context, vmid, deadline).await? {
+                        free = false;
+                    } else {
+                        let kept = installation.dir().display().to_string();
+                        self.facts.elsewhere = Some(Elsewhere::Hidden { vmid, kept });
+                        return Ok(());
+                    }
                 }
             }
             self.gone.push(Gone {
@@ -201,6 +244,7 @@ impl World {
         args.insert("state".into(), "present".into());
         let ownership = Ownership {
             write: Some(record),
+            unrecorded: true,
             ..Ownership::default()
         };
         context.vm(args, ownership, false).await.map(drop)
@@ -246,11 +290,14 @@ impl World {
         );
         installed.sort();
         installed.dedup();
-        let installer = local(keys::INSTALLER).or_else(|| record?.installer_key.clone());
+        // Another controller may have begun this installation anew with an installer key of its own.
+        let mut installer: Vec<String> = local(keys::INSTALLER).into_iter().collect();
+        installer.extend(record.and_then(|record| record.installer_key.clone()));
+        installer.dedup();
         Question {
             host: address,
             port: settings.ssh_port,
-            installer: installer.into_iter().collect(),
+            installer,
             installer_login: self
                 .installation
                 .as_ref()
@@ -349,30 +396,60 @@ async fn look(
 }
 
 /// Whether a guest with this number exists, which PVE also says of one that the caller may not see.
-async fn is_taken(context: &Context<'_>, vmid: u32, deadline: &Deadline) -> Result<bool, Failure> {
+///
+/// # Errors
+/// Those of the API.
+pub async fn is_taken(
+    context: &Context<'_>,
+    vmid: u32,
+    deadline: &Deadline,
+) -> Result<bool, Failure> {
     let query = [("vmid", vmid.to_string())];
+    let what = format!("ask whether VM {vmid} exists");
     match context
-        .client
-        .get("/cluster/nextid", &query, deadline)
+        .get(&what, "/cluster/nextid", &query, deadline)
         .await
     {
         Ok(_) => Ok(false),
-        Err(error) if error.status() == Some(400) => Ok(true),
-        Err(error) => Err(pve_module::doing(format!("ask whether VM {vmid} exists"))(
-            error,
-        )),
+        Err(failure) if failure.status == Some(400) => Ok(true),
+        Err(failure) => Err(failure),
     }
+}
+
+/// Whether a container has this number, so that no VM can have it.
+async fn is_container(
+    context: &Context<'_>,
+    vmid: u32,
+    deadline: &Deadline,
+) -> Result<bool, Failure> {
+    let query = [("type", "vm".to_owned())];
+    let what = "list the guests of the cluster";
+    let guests = context
+        .get(what, "/cluster/resources", &query, deadline)
+        .await?;
+    let is_it = |guest: &Value| {
+        guest.get("type").and_then(Value::as_str) == Some("lxc")
+            && guest.get("vmid").and_then(Value::as_u64) == Some(vmid.into())
+    };
+    Ok(guests
+        .as_array()
+        .is_some_and(|guests| guests.iter().any(is_it)))
 }
 
 /// What identifies the cluster: the fingerprint of its own certificate authority, which every user may read
 /// (PVE::API2::Certificates). Where there is none, the addresses of the API.
 async fn cluster(context: &Context<'_>, deadline: &Deadline) -> Result<String, Failure> {
-    let answer = context
-        .client
-        .get("/nodes/localhost/certificates/info", &[], deadline)
-        .await;
-    let list = answer.ok();
-    let root = list.as_ref().and_then(Value::as_array).and_then(|list| {
+    let path = "/nodes/localhost/certificates/info";
+    let list = match context
+        .get("read the certificates of the cluster", path, &[], deadline)
+        .await
+    {
+        Ok(list) => list,
+        // A server that does not have this call.
+        Err(failure) if matches!(failure.status, Some(404 | 501)) => Value::Null,
+        Err(failure) => return Err(failure),
+    };
+    let root = list.as_array().and_then(|list| {
         let is_root = |entry: &&Value| {
             entry.get("filename").and_then(Value::as_str) == Some("pve-root-ca.pem")
         };
@@ -402,15 +479,19 @@ fn layout(context: &Context<'_>, vmid: u32, config: &impl Fn(&str) -> Option<Str
         Some(volume) if is_seed_of(&volume, vmid) => Seed::Ours,
         Some(volume) => Seed::Other(volume),
     };
+    // The whole order: Proxmox VE takes a disk that is removed out of it, so that another one in its place is noticed. A drive that is
+    // attached is put at its end, which the next write puts right again.
     let boot = config("boot").unwrap_or_default();
-    let first = boot
+    let devices: Vec<&str> = boot
         .trim_start_matches("order=")
         .split(';')
-        .next()
-        .unwrap_or_default();
-    let first = match first {
-        first if first == disk_key => First::Disk,
-        first if first == settings.installer_drive => First::Installer,
+        .filter(|device| *device != settings.seed_drive)
+        .collect();
+    let (disk, installer) = (disk_key.as_str(), settings.installer_drive.as_str());
+    let first = match devices.as_slice() {
+        [a, b] if (*a, *b) == (disk, installer) => First::Disk,
+        [a, b] if (*a, *b) == (installer, disk) => First::Installer,
+        [a] if *a == disk => First::Disk,
         _ => First::Other(boot),
     };
     Layout {
@@ -419,6 +500,72 @@ fn layout(context: &Context<'_>, vmid: u32, config: &impl Fn(&str) -> Option<Str
         seed,
         first,
     }
+}
+
+/// Refuse variables that an installation under way cannot follow, and an identity that would part the VM from its record.
+fn unchanged(
+    context: &Context<'_>,
+    object: &str,
+    record: &Record,
+    identity: &Identity,
+) -> Result<(), Failure> {
+    let settings = context.settings();
+    let refuse = |why: String, hint: String| {
+        let msg = format!("{object}: {why}; nothing was done to it");
+        Err(Failure::new("refused", msg).object(object).hint(hint))
+    };
+    let drives = settings.drives();
+    if record.host == context.options.host
+        && record.phase.unfinished()
+        && let Some(begun) = record.drives.as_ref().filter(|begun| **begun != drives)
+    {
+        return refuse(
+            format!(
+                "its installation began with the disk, the installer and the seed in {begun}, and the variables say {drives}"
+            ),
+            format!(
+                "leave nixos_vm_boot_disk, nixos_vm_installer_drive and nixos_vm_seed_drive as they were until it is installed, or destroy \
+                 it first: ansible-playbook playbooks/destroy.yml -e nixos_vm_confirm_destroy={}",
+                context.options.host
+            ),
+        );
+    }
+    let config = settings.config();
+    let text = |key: &str| config.get(key).and_then(Value::as_str);
+    let wanted = Identity::of(text("smbios1"), text("vmgenid"));
+    for (variable, wanted, now) in [
+        (
+            "nixos_vm_config.smbios1: the uuid",
+            &wanted.uuid,
+            &identity.uuid,
+        ),
+        (
+            "nixos_vm_config.vmgenid",
+            &wanted.generation,
+            &identity.generation,
+        ),
+    ] {
+        if let (Some(wanted), Some(now)) = (wanted, now)
+            && wanted != now
+        {
+            return refuse(
+                format!(
+                    "{variable} is {wanted} there, and the VM's is {now}, by which its record knows it"
+                ),
+                "leave it out, or give it the value that the VM has".into(),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The bytes that were written to a drive since the VM was started; none if that is not known.
+fn written(status: &Value, drive: &str) -> Option<u64> {
+    status
+        .get("blockstat")?
+        .get(drive)?
+        .get("wr_bytes")?
+        .as_u64()
 }
 
 /// Whether a volume is a seed ISO that `cloudinit_drive` made for this VM.

@@ -30,6 +30,7 @@ use pve_module::Connection;
 
 pub use options::{DownloadBy, GithubRelease, Options, State};
 pub use run::{Resolved, resolve, run};
+pub use source::mask_address;
 
 mod run;
 

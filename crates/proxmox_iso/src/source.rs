@@ -56,12 +56,17 @@ pub fn mask(options: &Options, task: &Task) {
         release.map(|release| release.api_url.as_str()),
     ];
     for text in addresses.into_iter().flatten() {
-        secrets(text).iter().for_each(|secret| task.secret(secret));
-        // As requests have it, it may be encoded otherwise.
-        if let Ok(address) = Address::parse(text.trim(), "url") {
-            let encoded = secrets(address.as_str());
-            encoded.iter().for_each(|secret| task.secret(secret));
-        }
+        mask_address(text, task);
+    }
+}
+
+/// Mask the secrets in an address in all output.
+pub fn mask_address(text: &str, task: &Task) {
+    secrets(text).iter().for_each(|secret| task.secret(secret));
+    // As requests have it, it may be encoded otherwise.
+    if let Ok(address) = Address::parse(text.trim(), "url") {
+        let encoded = secrets(address.as_str());
+        encoded.iter().for_each(|secret| task.secret(secret));
     }
 }
 

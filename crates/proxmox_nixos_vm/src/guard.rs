@@ -6,7 +6,7 @@ use ansible_module::Failure;
 use serde_json::Value;
 
 use crate::options::Options;
-use crate::ownership::Expect;
+use crate::ownership::{Expect, check_unrecorded};
 use crate::state::State;
 use crate::{limits, meaning};
 
@@ -21,6 +21,8 @@ pub struct Guard {
     excluded: BTreeSet<String>,
     /// What its record must say.
     record: Option<Expect>,
+    /// It must have no record.
+    unrecorded: bool,
 }
 
 impl Guard {
@@ -53,6 +55,7 @@ impl Guard {
                 .filter_map(|tag| one("unless_tagged", tag))
                 .collect(),
             record: None,
+            unrecorded: false,
         };
         let both: Vec<&str> = guard
             .required
@@ -74,9 +77,13 @@ impl Guard {
         }
     }
 
-    /// The same guard, for VMs with such a record only.
-    pub fn with_record(self, record: Option<Expect>) -> Self {
-        Self { record, ..self }
+    /// The same guard, for VMs with such a record only, or only for those without one.
+    pub fn with_record(self, record: Option<Expect>, unrecorded: bool) -> Self {
+        Self {
+            record,
+            unrecorded,
+            ..self
+        }
     }
 
     /// Refuse a VM that has other tags, or another record, than the guard wants.
@@ -86,6 +93,9 @@ impl Guard {
     pub fn check(&self, vm: &State) -> Result<(), Failure> {
         if let Some(record) = &self.record {
             record.check(vm)?;
+        }
+        if self.unrecorded {
+            check_unrecorded(vm)?;
         }
         let mut tags = vm.tags();
         let notes = vm.config.get("description").map(String::as_str);

@@ -2,7 +2,7 @@
 //! the records, passes it.
 
 use ansible_module::Failure;
-use pve_module::record::{Binding, Identity, Phase, Record};
+use pve_module::record::{Binding, Identity, Phase, Record, record_lines};
 
 use crate::state::State;
 
@@ -15,8 +15,29 @@ pub struct Ownership {
     pub write: Option<Record>,
     /// The VM must be a new one: one that exists already is refused, since it is somebody else's.
     pub new: bool,
+    /// The VM must have no record: one that was written meanwhile counts.
+    pub unrecorded: bool,
     /// Add the option `tags` to the tags that the VM has, instead of replacing them.
     pub add_tags: bool,
+    /// The option `name` renames the VM with the option `vmid`.
+    pub rename: bool,
+}
+
+/// Refuse a VM that has a record.
+///
+/// # Errors
+/// Kind `guarded`.
+pub fn check_unrecorded(vm: &State) -> Result<(), Failure> {
+    match vm.config.get("description") {
+        Some(notes) if record_lines(notes).is_some() => {
+            let object = vm.object();
+            let msg = format!("{object}: its notes have a record by now; nothing was done to it");
+            Err(Failure::new("guarded", msg)
+                .object(object)
+                .hint("run the play again: it decides by what it finds"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a record must say.

@@ -411,8 +411,11 @@ fn boot(plan: &mut Plan, wanted: &Wanted, have: &Config) {
     } else {
         plan.shows("boot", current, Some(&text));
     }
-    if drives_change || !meaning::same("boot", &text, current) {
+    // Together with the rest where that does not change it: a record in the notes and the order that belongs to it are one write.
+    if drives_change {
         plan.boot = Some(text);
+    } else if !meaning::same("boot", &text, current) {
+        plan.set.insert("boot".into(), text);
     }
 }
 

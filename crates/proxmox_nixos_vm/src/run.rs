@@ -308,11 +308,12 @@ impl Job<'_> {
     fn identify(&self, inventory: &Inventory) -> Result<Option<Seen>, Failure> {
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
         let force = self.options.force;
-        let rename = force
-            && matches!(
-                self.options.state,
-                Asked::Present | Asked::Started | Asked::Template
-            );
+        let rename = self.wanted.rename
+            || force
+                && matches!(
+                    self.options.state,
+                    Asked::Present | Asked::Started | Asked::Template
+                );
         let templates = match self.options.state {
             Asked::Current | Asked::Template => true,
             Asked::Absent => force,

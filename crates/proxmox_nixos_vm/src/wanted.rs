@@ -39,6 +39,8 @@ pub struct Wanted {
     pub add_tags: bool,
     /// Whether the VM must be a new one.
     pub new: bool,
+    /// Whether the name renames the VM that the VMID means.
+    pub rename: bool,
 }
 
 /// Names that the API takes beside a VM's configuration, and ones that other options or modules are for.
@@ -101,10 +103,13 @@ impl Wanted {
 
     /// The same, with what the lifecycle of an installation asks for.
     pub fn owned(mut self, ownership: Ownership) -> Self {
-        self.guard = self.guard.with_record(ownership.expect);
+        self.guard = self
+            .guard
+            .with_record(ownership.expect, ownership.unrecorded);
         self.record = ownership.write;
         self.add_tags = ownership.add_tags;
         self.new = ownership.new;
+        self.rename = ownership.rename;
         self
     }
 

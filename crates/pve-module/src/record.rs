@@ -3,7 +3,7 @@
 //! The record is one line, an HTML comment, which PVE keeps and its web interface does not show:
 //!
 //! ```text
-//! <!-- nixos-proxmox: v=1 installation=… host=web1 vmid=101 uuid=… generation=… phase=installing run=… disk=… installer=… -->
+//! <!-- nixos-proxmox: v=1 installation=… host=web1 vmid=101 uuid=… generation=… phase=installing run=… disk=… drives=… … -->
 //! ```
 //!
 //! Notes can be copied, so the record names the VM that it belongs to by three values that PVE gives to no other VM:
@@ -107,6 +107,8 @@ pub struct Record {
     pub run: String,
     /// The volume of the disk that NixOS is installed onto, once it is known.
     pub disk: Option<String>,
+    /// The drives of that disk, the installer and the seed: `scsi0/ide2/ide0`.
+    pub drives: Option<String>,
     /// The installer ISO that this installation attached.
     pub installer: Option<String>,
     /// The installer's public host key, `TYPE BASE64`: any controller can tell whether the installer of this installation answers.
@@ -149,21 +151,29 @@ impl Record {
                 return None;
             }
             let text = percent_decode_str(value).decode_utf8().ok()?;
-            (!text.is_empty()).then(|| text.into_owned())
+            let plain = !text.is_empty() && !text.chars().any(char::is_control);
+            plain.then(|| text.into_owned())
+        };
+        // The installation and the run are parts of paths on the controller, and whoever may edit the notes chooses the text.
+        let hex = |key: &str, digits: usize| {
+            let hex =
+                |text: &String| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+            get(key).filter(hex)
         };
         if get("v")? != "1" {
             return None;
         }
         let phase = get("phase")?;
         Some(Self {
-            installation: get("installation")?,
+            installation: hex("installation", 32)?,
             host: get("host")?,
             vmid: get("vmid")?.parse().ok()?,
             uuid: get("uuid")?.to_lowercase(),
             generation: get("generation").map(|text| text.to_lowercase()),
             phase: Phase::ALL.into_iter().find(|p| p.name() == phase)?,
-            run: get("run")?,
+            run: hex("run", 8)?,
             disk: get("disk"),
+            drives: get("drives"),
             installer: get("installer"),
             installer_key: get("installer_key"),
             host_key: get("host_key"),
@@ -208,6 +218,7 @@ impl fmt::Display for Record {
             ("phase", &phase),
             ("run", &Some(self.run.clone())),
             ("disk", &self.disk),
+            ("drives", &self.drives),
             ("installer", &self.installer),
             ("installer_key", &self.installer_key),
             ("host_key", &self.host_key),
@@ -283,6 +294,7 @@ mod tests {
             phase: Phase::Installing,
             run: "1a2b3c4d".into(),
             disk: Some("local-lvm:vm-101-disk-0".into()),
+            drives: Some("scsi0/ide2/ide0".into()),
             installer: Some("local:iso/nixos.iso".into()),
             installer_key: Some("ssh-ed25519 AAAA+/=".into()),
             host_key: None,
@@ -303,7 +315,7 @@ mod tests {
             text,
             "<!-- nixos-proxmox: v=1 installation=0123456789abcdef0123456789abcdef host=web1 vmid=101 \
              uuid=6cff0931-1cb7-4535-800e-09aaaede1e6d generation=1b1c8c0e-7a0f-4d3c-9b0a-000000000001 phase=installing \
-             run=1a2b3c4d disk=local-lvm:vm-101-disk-0 installer=local:iso/nixos.iso installer_key=ssh-ed25519%20AAAA%2B/%3D -->"
+             run=1a2b3c4d disk=local-lvm:vm-101-disk-0 drives=scsi0/ide2/ide0 installer=local:iso/nixos.iso installer_key=ssh-ed25519%20AAAA%2B/%3D -->"
         );
         let notes = with_record("ERP.\nCall Anna first.\n", Some(&text));
         assert_eq!(notes, format!("ERP.\nCall Anna first.\n\n{text}"));
@@ -355,6 +367,12 @@ mod tests {
             text.replace("phase=installing", "phase=ready"),
             text.replace("v=1", "v=2"),
             text.replace("run=1a2b3c4d", ""),
+            text.replace("run=1a2b3c4d", "run=../../x"),
+            text.replace(
+                "installation=0123456789abcdef0123456789abcdef",
+                "installation=/home/operator",
+            ),
+            text.replace("host=web1", "host=web1%0A"),
             text.replace("vmid=101", "vmid=101 vmid=102"),
             text.replace(" -->", ""),
             format!("{text}\n{text}"),

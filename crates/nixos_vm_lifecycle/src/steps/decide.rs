@@ -1,6 +1,5 @@
 //! The step before all others: read the machine, say which steps are due, and name every mistake that can be known beforehand.
 
-use std::io::Write;
 use std::net::IpAddr;
 
 use ansible_module::{Failure, Outcome, Secret};
@@ -21,7 +20,10 @@ use crate::machine::{Args, bus_of};
 use crate::options::{InstallerSource, Run, Settings, Step, missing};
 use crate::permissions;
 use crate::store::Installation;
-use crate::world::World;
+use crate::world::{World, is_taken};
+
+/// After this time a run that never asked for its VM has ended.
+const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 /// Decide.
 ///
@@ -60,6 +62,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         Decision::Ask => Outcome::unchanged("undecided"),
     };
     if matches!(decision, Decision::Create | Decision::Install(_)) && !context.task.check_mode {
+        context.store.remove_strays(ABANDONED);
         // Ansible would make the directories above that of the build's job for everybody to read.
         context.store.installation(&run.installation).make_jobs()?;
     }
@@ -113,10 +116,7 @@ async fn facts(
         Decision::Converge(_) => provision::address_of(context, world).await?,
         _ => context.settings().given_address(),
     };
-    let mut host_keys = keys::installed(installation);
-    if host_keys.is_empty() {
-        host_keys.extend(record.host_key.clone());
-    }
+    let host_keys = keys::of(installation, record);
     Ok(published(
         context,
         world.vmid(),
@@ -253,7 +253,13 @@ async fn preflight(
         .is_some_and(|flake| !flake.is_empty())
         && let Err(failure) = context.install(install::built_args(settings), true).await
     {
-        add(failure);
+        add(match failure.kind {
+            "evaluation" => Failure {
+                msg: format!("nixos_vm_flake: {}", failure.msg),
+                ..failure
+            },
+            _ => failure,
+        });
     }
     if settings.installer_source == InstallerSource::Path
         && settings
@@ -289,6 +295,14 @@ async fn preflight(
             .await
         {
             add(failure);
+        }
+        let deadline = Deadline::after(std::time::Duration::from_secs(60));
+        if let Some(vmid) = settings.vmid
+            && is_taken(context, vmid, &deadline).await?
+        {
+            mistakes.push(format!(
+                "nixos_vm_vmid: {vmid} is the VMID of another guest, or of one that the API user may not see"
+            ));
         }
         if let Some(address) = settings.given_address() {
             let question = Question {
@@ -431,6 +445,17 @@ fn variables(settings: &Settings) -> Vec<String> {
             mistakes.push(format!("{variable}: must be one of ide0 to ide3, sata0 to sata5, scsi0 to scsi30 (got {drive})"));
         }
     }
+    let described = settings.described();
+    for (variable, drive) in [
+        ("nixos_vm_installer_drive", &settings.installer_drive),
+        ("nixos_vm_seed_drive", &settings.seed_drive),
+    ] {
+        if described.contains(drive) {
+            mistakes.push(format!(
+                "{variable}: {drive} is the place of a disk that is described"
+            ));
+        }
+    }
     if settings.installer_drive == settings.seed_drive {
         mistakes.push(
             "nixos_vm_seed_drive: must be another drive than nixos_vm_installer_drive".into(),
@@ -463,8 +488,7 @@ fn variables(settings: &Settings) -> Vec<String> {
         .as_ref()
         .filter(|key| !key.is_empty())
     {
-        let usable =
-            key_file(key).map(|file| Identity::File(file.path().to_owned()).check().is_ok());
+        let usable = key_file(key).map(|file| Identity::File(file.path()).check().is_ok());
         if !usable.unwrap_or(false) {
             mistakes
                 .push("nixos_vm_ssh_private_key: is not a private key without a passphrase".into());
@@ -473,24 +497,10 @@ fn variables(settings: &Settings) -> Vec<String> {
     mistakes
 }
 
-/// A login key that is given as a text, as a file of mode 0600 for as long as it is needed.
+/// A login key that is given as a text, as a file for as long as it is needed.
 ///
 /// # Errors
 /// The system's.
-pub fn key_file(key: &Secret) -> Result<tempfile::NamedTempFile, Failure> {
-    let write = || {
-        let mut file = tempfile::Builder::new()
-            .prefix("nixos-proxmox-login.")
-            .tempfile()?;
-        file.write_all(key.expose().trim().as_bytes())?;
-        file.write_all(b"\n")?;
-        file.flush()?;
-        Ok(file)
-    };
-    write().map_err(|error: std::io::Error| {
-        Failure::new(
-            "file",
-            format!("nixos_vm_ssh_private_key: cannot be written for ssh: {error}"),
-        )
-    })
+pub fn key_file(key: &Secret) -> Result<keys::InMemory, Failure> {
+    keys::InMemory::new(&format!("{}\n", key.expose().trim()))
 }

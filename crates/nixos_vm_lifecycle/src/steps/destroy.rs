@@ -208,6 +208,6 @@ async fn forget(
         let _ = std::fs::remove_file(&path);
     }
     installation.forget()?;
-    context.store.remove_strays();
+    context.store.remove_strays(std::time::Duration::ZERO);
     context.store.remove_if_empty().map(drop)
 }

@@ -64,9 +64,16 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     }
     // Everything that the description says, now that nothing is pending: memory, boot order, drives.
     let mut args = settings.vm(Phase::Installed, None);
-    provision::rename(&mut args, &world);
     args.insert("memory".into(), settings.memory().into());
-    args.insert("remove_disks".into(), json!([settings.installer_drive]));
+    match (&vm.layout.installer, &found.installer) {
+        (Some(now), Some(attached)) if now != attached => context.task.warn(format!(
+            "{}: {now} is in the drive of its installer, which this installation did not attach; it is left there",
+            vm.object
+        )),
+        _ => {
+            args.insert("remove_disks".into(), json!([settings.installer_drive]));
+        }
+    }
     outcomes.push(change(context, vmid, args, &phases, None).await?);
     if let Some(drive) = kept {
         outcomes.push(
@@ -105,7 +112,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         ..record
     };
     let mut end = Args::new();
-    if settings.state == Power::Stopped {
+    if settings.state == Some(Power::Stopped) {
         end.insert("state".into(), "stopped".into());
     }
     if let Some(protection) = protection(settings) {
@@ -157,10 +164,7 @@ fn host_keys(
     record: &Record,
     installation: &Installation,
 ) -> Result<Vec<String>, Failure> {
-    let mut keys = keys::installed(installation);
-    if keys.is_empty() {
-        keys.extend(record.host_key.clone());
-    }
+    let mut keys = keys::of(installation, record);
     if keys.is_empty() {
         let given = context
             .settings()

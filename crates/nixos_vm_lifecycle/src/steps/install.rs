@@ -18,7 +18,7 @@ use crate::world::{World, address};
 ///
 /// # Errors
 /// A decision against it, and those of `nixos_anywhere_install`. Nothing is written to the disk before the record says so.
-pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
+pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     let settings = context.settings();
     if context.task.check_mode {
         let flake = settings.flake.as_deref().unwrap_or_default();
@@ -26,13 +26,16 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
             "would install {flake} with nixos-anywhere"
         )));
     }
-    // What cannot be built, and programs that are missing, cost nothing yet.
+    // What cannot be built, and programs that are missing, cost nothing yet. It may take an hour: the machine is read after it.
     let built = context.install(built_args(settings), false).await?;
     let store_paths = built
         .values
         .get("store_paths")
         .filter(|paths| !paths.is_null())
         .cloned();
+    let mut world = World::read(context).await?;
+    super::decide::claim(context, &world)?;
+    world.restore(context).await?;
     let decision = world.decide(context).await?;
     let found = match &decision {
         Decision::Install(record) if record.phase != Phase::Creating => record.clone(),

@@ -61,8 +61,9 @@ pub async fn change(
     let ownership = Ownership {
         expect: Some(expect(run(context)?, phases)),
         write: record,
-        new: false,
         add_tags: true,
+        rename: true,
+        ..Ownership::default()
     };
     context.vm(args, ownership, context.task.check_mode).await
 }

@@ -2,6 +2,7 @@
 //! set is converged.
 
 use ansible_module::{Failure, Outcome};
+use guest_ssh::PublicKey;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::random;
 use pve_module::record::{Identity, Phase, Record};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{change, image, keep, out_of_turn, run as this_run, summed};
 use crate::context::Context;
-use crate::decide::Decision;
+use crate::decide::{Decision, Recorded};
 use crate::keys;
 use crate::known_hosts;
 use crate::machine::Args;
@@ -57,12 +58,14 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
     let mut record = Record {
         installation: run.installation.clone(),
         host: context.options.host.clone(),
-        vmid: settings.vmid.unwrap_or_default(),
+        // Not the one that is asked for: it is somebody else's if Proxmox VE refuses it.
+        vmid: 0,
         uuid: random::uuid()?,
         generation: None,
         phase: Phase::Creating,
         run: run.id.clone(),
         disk: None,
+        drives: Some(settings.drives()),
         installer: Some(installer.clone()),
         installer_key: keys::public(&installation, keys::INSTALLER),
         host_key: keys::installed(&installation).into_iter().next(),
@@ -71,13 +74,12 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
     identify(&mut args, &mut record);
     keep(world, &installation, &record)?;
     let ownership = Ownership {
-        expect: None,
         write: Some(Record {
             vmid: 0,
             ..record.clone()
         }),
         new: true,
-        add_tags: false,
+        ..Ownership::default()
     };
     args.insert("state".into(), "present".into());
     let made = context.vm(args, ownership, false).await?;
@@ -131,6 +133,8 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
     let installation = context.store.installation(&found.installation);
     if !check {
         keys::make(&installation, &context.options.host, settings)?;
+        // That an earlier run ended well says nothing of the disk after this one.
+        installation.remove(&["closure".to_owned()])?;
     }
     let phase = match found.phase {
         Phase::Installing => Phase::Installing,
@@ -149,6 +153,7 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
         phase,
         run: run.id.clone(),
         disk: found.disk.clone().or(disk),
+        drives: Some(settings.drives()),
         ..found.clone()
     };
     // First of all the machine is this run's: any other run stops at its next write.
@@ -163,8 +168,7 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
             .or(found.host_key.clone()),
         ..record
     };
-    let mut args = settings.vm(phase, Some(&installer));
-    rename(&mut args, world);
+    let args = settings.vm(phase, Some(&installer));
     let seed_known = installation.read(keys::CLIENT).is_some() || !check;
     if world.facts.vm.as_ref().is_some_and(|vm| vm.running) {
         let hardware = context
@@ -172,6 +176,7 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
                 args.clone(),
                 Ownership {
                     add_tags: true,
+                    rename: true,
                     ..Ownership::default()
                 },
                 true,
@@ -281,9 +286,12 @@ pub async fn finished(
 ) -> Result<Outcome, Failure> {
     let settings = context.settings();
     let vmid = world.vmid();
-    let mut args = settings.finished();
+    let has = |key: &str| {
+        let config = world.vm.as_ref().and_then(|vm| vm.get("config"));
+        config.and_then(|config| config.get(key)).is_some()
+    };
+    let mut args = settings.finished(record.phase, has);
     args.insert("vmid".into(), vmid.into());
-    rename(&mut args, world);
     let run = Run {
         installation: record.installation.clone(),
         id: record.run.clone(),
@@ -294,8 +302,9 @@ pub async fn finished(
         expect: guard.clone(),
         // The same record, which somebody may have removed from the notes.
         write: Some(record.clone()),
-        new: false,
         add_tags: true,
+        rename: true,
+        ..Ownership::default()
     };
     let mut outcomes = vec![context.vm(args, ownership, check).await?];
     if record.phase == Phase::Done
@@ -333,24 +342,6 @@ fn notes(world: &World) -> String {
     notes.unwrap_or_default().to_owned()
 }
 
-/// A VM of ours that has another name is renamed: its number and its record say that it is meant.
-pub fn rename(args: &mut Args, world: &World) {
-    let now = world
-        .vm
-        .as_ref()
-        .and_then(|vm| vm.get("name")?.as_str())
-        .unwrap_or_default();
-    let wanted = args
-        .get("name")
-        .and_then(Value::as_str)
-        .unwrap_or(now)
-        .to_owned();
-    if wanted.eq_ignore_ascii_case(now) {
-        return;
-    }
-    args.insert("force".into(), true.into());
-}
-
 /// The names under which `ssh` looks the machine up, and whether the file lacks a line for one.
 async fn record_host_key(
     context: &Context<'_>,
@@ -358,10 +349,26 @@ async fn record_host_key(
     record: &Record,
     check: bool,
 ) -> Result<bool, Failure> {
-    let mut keys: Vec<String> = record.host_key.clone().into_iter().collect();
-    keys.extend(world.installation.iter().flat_map(keys::installed));
-    keys.sort();
-    keys.dedup();
+    // What this controller verified itself counts, whatever the notes say.
+    let verified = world
+        .installation
+        .as_ref()
+        .and_then(|installation| installation.known())
+        .filter(|known| known.record.phase == Phase::Done)
+        .and_then(|known| known.record.host_key);
+    let record = Record {
+        host_key: verified.or(record.host_key.clone()),
+        ..record.clone()
+    };
+    let keys = match &world.installation {
+        Some(installation) => keys::of(installation, &record),
+        None => record.host_key.clone().into_iter().collect(),
+    };
+    // Whoever may edit the notes chooses the text.
+    let keys: Vec<String> = keys
+        .iter()
+        .filter_map(|key| Some(key.parse::<PublicKey>().ok()?.to_string()))
+        .collect();
     let Some(names) = names(context, context.settings().given_address()) else {
         return Ok(false);
     };
@@ -477,11 +484,18 @@ pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<
         phase: Phase::Adopted,
         run: run.id.clone(),
         disk: None,
+        drives: None,
         installer: None,
         installer_key: None,
-        host_key: None,
+        // Of a machine that another inventory host had, its key stays known.
+        host_key: match world.facts.vm.as_ref().map(|vm| &vm.record) {
+            Some(Recorded::Ours(record) | Recorded::RolledBack(record)) => record.host_key.clone(),
+            _ => None,
+        },
     };
-    let mut args = context.settings().finished();
+    let mut args = context
+        .settings()
+        .finished(Phase::Adopted, |key| config(key).is_some());
     args.insert("vmid".into(), vmid.into());
     args.shift_remove("name");
     // Notes are added to, once.
@@ -497,13 +511,29 @@ pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<
         };
         args.insert("description".into(), text.into());
     }
+    let installation = record.installation.clone();
     let ownership = Ownership {
-        expect: None,
-        write: Some(record),
-        new: false,
+        write: Some(record.clone()),
         add_tags: true,
+        ..Ownership::default()
     };
-    context.vm(args, ownership, check).await
+    let mut outcome = context.vm(args, ownership, check).await?;
+    if check {
+        return Ok(outcome);
+    }
+    // What this controller kept of an installation on it is over.
+    for (old, known) in context.store.all() {
+        if known.cluster == world.cluster
+            && known.record.vmid == vmid
+            && known.record.uuid == record.uuid
+        {
+            old.forget()?;
+        }
+    }
+    let installation = context.store.installation(&installation);
+    let facts = facts(context, vmid, &world.node(context), &installation);
+    outcome.values.extend(facts);
+    Ok(outcome)
 }
 
 /// Give a new VM the identity that its record names, beside what the user set there.

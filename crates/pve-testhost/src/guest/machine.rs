@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
@@ -269,6 +269,17 @@ impl Machines {
         answer
             .map(drop)
             .map_err(|error| format!("VM {vmid} {error}"))
+    }
+
+    pub(super) async fn blockstat(&self, vmid: u32) -> Option<Map<String, Value>> {
+        let qmp = self.qmp(vmid).ok()?;
+        let answer = qmp.execute("query-blockstats", json!({})).await.ok()?;
+        let count = |entry: &Value| {
+            let node = entry.get("node-name")?.as_str()?;
+            let drive = node.strip_prefix("drive-")?.to_owned();
+            Some((drive, entry.get("stats")?.clone()))
+        };
+        Some(answer.as_array()?.iter().filter_map(count).collect())
     }
 
     pub(super) fn power(&self, vmid: u32) -> Power {

@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use machine::Machines;
 use simulation::Simulation;
@@ -299,6 +299,14 @@ impl Guests {
         let what = json!({"device": format!("drive-{drive}"), "name": name});
         self.execute(vmid, "blockdev-snapshot-delete-internal-sync", what)
             .await
+    }
+
+    /// QEMU's counts of each drive of a running guest: `{"scsi0": {"wr_bytes": 0, ...}}`; none where there is no QEMU.
+    pub async fn blockstat(&self, vmid: u32) -> Option<Map<String, Value>> {
+        match &*self.backend {
+            Backend::Simulated(_) => None,
+            Backend::Real(guests) => guests.blockstat(vmid).await,
+        }
     }
 
     async fn execute(&self, vmid: u32, command: &str, arguments: Value) -> Result<(), String> {

@@ -50,7 +50,7 @@ pub fn summary(host: &Host, vmid: u32) -> Result<Value, ApiError> {
 }
 
 /// `status/current`.
-pub fn current(host: &Host, vmid: u32) -> Result<Value, ApiError> {
+pub async fn current(host: &Host, vmid: u32) -> Result<Value, ApiError> {
     let config = Config::load(host, vmid)?;
     let mut value = summary(host, vmid)?;
     let managed = host.facts().ha || crate::ha::Ha::read(&host.dir).manages(vmid);
@@ -69,6 +69,18 @@ pub fn current(host: &Host, vmid: u32) -> Result<Value, ApiError> {
             .map(|n| (format!("tap{vmid}i{n}"), json!({"netin": 0, "netout": 0})))
             .collect();
         value["nics"] = nics.into();
+        if let Some(blockstat) = host.guests.blockstat(vmid).await {
+            // PVE::QemuServer::vmstatus sums up what QEMU counts for each drive.
+            let sum = |count: &str| {
+                let counts = blockstat.values();
+                counts
+                    .filter_map(|stats| stats.get(count)?.as_u64())
+                    .sum::<u64>()
+            };
+            value["diskread"] = json!(sum("rd_bytes"));
+            value["diskwrite"] = json!(sum("wr_bytes"));
+            value["blockstat"] = blockstat.into();
+        }
         value["clipboard"] = Value::Null;
         for name in [
             "cpusome",
