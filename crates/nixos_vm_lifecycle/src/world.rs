@@ -126,7 +126,11 @@ impl World {
             None => Recorded::None,
             Some(record) => {
                 let installation = context.store.installation(&record.installation);
-                self.facts.ended = installation.read("closure").is_some();
+                // Another controller may have begun the installation again since: then its run is the record's.
+                self.facts.ended = installation.read("closure").is_some()
+                    && installation
+                        .known()
+                        .is_some_and(|known| known.record.run == record.run);
                 self.installation = Some(installation);
                 match record.binding(vmid, &identity) {
                     Binding::Ours => Recorded::Ours(record),
@@ -246,11 +250,14 @@ impl World {
         );
         installed.sort();
         installed.dedup();
-        let installer = local(keys::INSTALLER).or_else(|| record?.installer_key.clone());
+        // They differ when another controller has begun the installation again.
+        let mut installer: Vec<String> = local(keys::INSTALLER).into_iter().collect();
+        installer.extend(record.and_then(|record| record.installer_key.clone()));
+        installer.dedup();
         Question {
             host: address,
             port: settings.ssh_port,
-            installer: installer.into_iter().collect(),
+            installer,
             installer_login: self
                 .installation
                 .as_ref()

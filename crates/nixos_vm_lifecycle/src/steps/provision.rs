@@ -130,6 +130,8 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
     let installation = context.store.installation(&found.installation);
     if !check {
         keys::make(&installation, &context.options.host, settings)?;
+        // It names what another controller has installed over. Once the record is of this run, it would count again.
+        installation.remove(&["closure".to_owned()])?;
     }
     let phase = match found.phase {
         Phase::Installing => Phase::Installing,
