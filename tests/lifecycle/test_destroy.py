@@ -41,6 +41,24 @@ def test_a_short_name_of_two_sites_confirms_nothing(world, second_site):
     assert not second.exists
 
 
+def test_a_vmid_of_two_sites_confirms_nothing(world, second_site):
+    """Every cluster counts from 100 on, so one number may mean two machines of a play."""
+    here, there = world.machine("here", nixos_vm_vmid=8100), second_site.machine("there")
+    elsewhere = {f"nixos_vm_{key}": value for key, value in second_site.connection.items()}
+    login = {"ansible_ssh_private_key_file": str(second_site.login_key), "nixos_vm_gateway": f"{second_site.inside_block}.253"}
+    there.variables = {**elsewhere, **login, "nixos_vm_vmid": 8100}
+    both = [here, there]
+    world.controller.play(both).succeeded()
+    with world.untouched(here.vm), second_site.untouched(there.vm):
+        play = destroy(world, both, 8100)
+    for host, other in (both, both[::-1]):
+        assert "8100" in play.failures[host.name][0] and other.name in play.failures[host.name][0]
+    vm = there.vm
+    with world.untouched(here.vm):
+        destroy(world, both, 8100, "--limit", there.name).succeeded()
+    assert not vm.exists
+
+
 def test_several_are_confirmed_by_name_or_by_vmid(world):
     hosts = [world.machine() for _ in range(3)]
     world.controller.play(hosts).succeeded()

@@ -4,7 +4,7 @@ import pytest
 from simulation import World
 
 
-STOCK = {"provisioned": 2, "finished": 2}
+STOCK = {"provisioned": 2, "finished": 2, "cut_off": 2}
 
 
 def test_a_new_name_in_the_inventory_makes_no_second_machine(world, provisioned):
@@ -70,3 +70,16 @@ def test_two_inventories_under_way_do_not_take_each_other_s_keys(world, second_s
     production.play(**shared).succeeded()
     staging.play().succeeded()
     assert staging.vm.disk.host_keys != production.vm.disk.host_keys
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["runs", "stopped"])
+def test_what_another_controller_began_again_is_not_the_end_of_the_first(world, cut_off, stopped):
+    """The first controller knows that nixos-anywhere ended well. The second formats the disk again, and fails then."""
+    cut_off.behaves(fails=("install",))
+    cut_off.play(controller=world.controller_named("second")).refused()
+    assert cut_off.vm.disk.formats == 2 and not cut_off.vm.disk.system
+    cut_off.behaves()
+    if stopped:
+        cut_off.vm.stop()
+    cut_off.play().succeeded()
+    assert cut_off.vm.disk.formats == 3 and cut_off.vm.record["phase"] == "done"

@@ -34,6 +34,15 @@ def test_a_password_that_is_one_of_the_role_s_own_words(world):
     assert world.controller.play(hosts, **tokens).succeeded().changed == 0
 
 
+def test_a_password_that_is_the_name_of_the_host(world):
+    """The host's name is in the path of its state directory, which later tasks work with."""
+    web = world.machine("webserver2024-")
+    web.variables = {"nixos_vm_api_user": world.password_user("named", web.name), "nixos_vm_api_password": web.name}
+    web.play(nixos_vm_api_token_id=..., nixos_vm_api_token_secret=...).succeeded()
+    assert_recorded(web)
+    assert [path.name for path in world.controller.state.iterdir() if "*" in path.name] == []
+
+
 def test_a_long_secret_is_shown_nowhere(world):
     """In no output at the highest verbosity, and in no file that stays."""
     secret = "AGE-SECRET-KEY-1QQQSYNTHETICQQQ"

@@ -1,6 +1,7 @@
 """Whatever can be known beforehand is said before anything is changed, all of it together, in the user's own words."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -76,6 +77,22 @@ def test_files_of_the_controller_are_not_reached_through_a_link(world, mistakes,
         play = web.play()
         assert [path.name for path in kept.iterdir()] == ["ssh_host_ed25519_key"], play.output
         assert (kept / "ssh_host_ed25519_key").read_text() == "the controller's own key"
+
+
+@pytest.mark.parametrize("link", ["etc/ssh", "etc/ssh/ssh_host_ed25519_key"])
+def test_a_host_key_behind_a_link_is_not_the_machine_s(world, tmp_path, link):
+    """The link is meant for the installed system. On the controller it may lead to the controller's own key, which stays there."""
+    own = tmp_path / "controller/etc/ssh"
+    own.mkdir(parents=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", own / "ssh_host_ed25519_key"], check=True)
+    at = tmp_path / "tree" / link
+    at.parent.mkdir(parents=True)
+    at.symlink_to(tmp_path / "controller" / link)
+    web = world.machine(nixos_vm_extra_files_dir=str(tmp_path / "tree"))
+    with world.unchanged():
+        web.play().refused("nixos_vm_extra_files_dir", str(at), "nixos_vm_persist")
+    private = (own / "ssh_host_ed25519_key").read_text()
+    assert [path for path in web.state().rglob("*") if path.is_file() and path.read_text() == private] == []
 
 
 def test_all_mistakes_of_a_host_are_told_at_once(world):

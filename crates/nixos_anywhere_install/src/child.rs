@@ -123,6 +123,10 @@ pub(crate) async fn run(
         let end = Instant::now() + deadline.remaining();
         let limit = listener.limit();
         let next = limit.as_ref().map_or(end, |(limit, _)| end.min(*limit));
+        // Here too: output that never pauses leaves no turn to the timer below.
+        if deadline.expired() {
+            break Ending::Expired(deadline.expired_error(what, since.elapsed()));
+        }
         if Instant::now() >= tick {
             listener.tick(since.elapsed(), child.id.map(work).unwrap_or_default());
             tick = Instant::now() + TICK;
@@ -145,9 +149,6 @@ pub(crate) async fn run(
             },
             status = child.leader.wait() => break Ending::Exited(status?),
             () = sleep_until(next.min(tick).min(poll)) => match limit {
-                _ if deadline.expired() => {
-                    break Ending::Expired(deadline.expired_error(what, since.elapsed()));
-                }
                 Some((limit, stop)) if Instant::now() >= limit => break Ending::Stopped(stop),
                 _ => {}
             },

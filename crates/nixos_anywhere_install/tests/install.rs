@@ -460,6 +460,16 @@ fn the_deadline_ends_everything() {
 }
 
 #[test]
+fn the_deadline_ends_output_that_never_pauses() {
+    let lab = Lab::new(INSTALLER);
+    lab.tool("nixos-anywhere", "exec yes");
+    let since = std::time::Instant::now();
+    let result = lab.run(json!({"timeout": 5}));
+    assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    assert!(since.elapsed().as_secs() < 60, "{:?}", since.elapsed());
+}
+
+#[test]
 fn nothing_outlives_a_killed_module() {
     for signal in ["-KILL", "-TERM"] {
         let lab = Lab::new(INSTALLER);

@@ -92,7 +92,19 @@ pub fn given(settings: &Settings) -> Result<Vec<Given>, Vec<String>> {
             }
         } else if let Some(tree) = &settings.extra_files_dir {
             let file = tree.join(path.trim_start_matches('/'));
-            read(format!("nixos_vm_extra_files_dir: {path}"), &file);
+            let origin = format!("nixos_vm_extra_files_dir: {path}");
+            // The link is one of the installed system. Here it may lead to the controller's own key.
+            match link_on_the_way(tree, &file) {
+                None => read(origin, &file),
+                Some(link) if link != file || settings.ssh_host_key_types.contains(&key) => {
+                    mistakes.push(format!(
+                        "{origin}: {} is a symbolic link, and the host key is not written through it; set nixos_vm_persist to where the \
+                         system keeps its keys, or replace the link",
+                        link.display()
+                    ));
+                }
+                Some(_) => {}
+            }
         }
     }
     if mistakes.is_empty() {
@@ -100,6 +112,15 @@ pub fn given(settings: &Settings) -> Result<Vec<Given>, Vec<String>> {
     } else {
         Err(mistakes)
     }
+}
+
+/// The first symbolic link on the way from `tree` to `file`, which is below it.
+fn link_on_the_way(tree: &Path, file: &Path) -> Option<PathBuf> {
+    let mut way: Vec<&Path> = file.ancestors().take_while(|path| *path != tree).collect();
+    way.reverse();
+    way.into_iter()
+        .find(|path| path.is_symlink())
+        .map(Path::to_owned)
 }
 
 /// Where the installed system has its host key of this kind.

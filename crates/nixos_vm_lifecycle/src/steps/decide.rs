@@ -71,12 +71,13 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         .map_or("absent", |record| record.phase.name());
     let installation = context.store.installation(&run.installation);
     let facts = facts(context, &world, &decision, &installation).await?;
+    // The tasks that follow work with them: a path or a store path may have the word in it that is somebody's password.
     outcome = outcome
-        .with("phase", phase)
-        .with("due", due)
-        .with("run", run)
-        .with("facts", facts)
-        .with("jobs", installation.path("jobs"))
+        .fact("phase", phase)
+        .fact("due", due)
+        .fact("run", run)
+        .fact("facts", facts)
+        .fact("jobs", installation.path("jobs"))
         .with("build_timeout", context.settings().install_timeout + 60);
     Ok(outcome)
 }

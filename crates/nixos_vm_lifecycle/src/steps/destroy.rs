@@ -8,6 +8,7 @@ use pve_module::record::Record;
 use serde_json::Value;
 
 use super::summed;
+use crate::claims::{self, Claim};
 use crate::context::Context;
 use crate::decide::Recorded;
 use crate::keys;
@@ -93,16 +94,28 @@ fn confirmed(context: &Context<'_>, vmid: Option<u32>) -> Result<(), Failure> {
         Some(Value::Null) | None => Vec::new(),
         Some(one) => vec![one.clone()],
     };
-    let said = |word: &Value| match word {
-        Value::String(text) => text.split(',').any(|part| {
-            let part = part.trim();
-            part == host || vmid.is_some_and(|vmid| part == vmid.to_string())
-        }),
-        Value::Number(number) => vmid.is_some_and(|vmid| number.as_u64() == Some(vmid.into())),
-        _ => false,
-    };
-    if list.iter().any(said) {
+    let said: Vec<String> = list
+        .iter()
+        .flat_map(|word| match word {
+            Value::String(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
+            Value::Number(number) => vec![number.to_string()],
+            _ => Vec::new(),
+        })
+        .collect();
+    if said.contains(host) {
         return Ok(());
+    }
+    if let Some(vmid) = vmid.filter(|vmid| said.contains(&vmid.to_string())) {
+        // Every cluster counts its VMs from 100 on, so a number may be that of two machines of this play.
+        let number = Claim {
+            host: host.clone(),
+            what: format!("the VMID {vmid}"),
+            key: format!("confirmed {vmid}"),
+            variable: "nixos_vm_confirm_destroy".into(),
+        };
+        return claims::claim(host, &[number]).map_err(|failure| {
+            failure.hint("confirm with the names of the inventory hosts, or add --limit; nothing was done to either")
+        });
     }
     Err(Failure::new(
         "unconfirmed",

@@ -135,7 +135,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     );
     let closure = installation.read("closure");
     let facts = super::decide::published(context, vmid, &node, Some(address), &host_keys, closure);
-    Ok(summed(msg, &outcomes).with("facts", facts))
+    Ok(summed(msg, &outcomes).fact("facts", facts))
 }
 
 /// Stop what runs: the installer at once, since it was proved to be ours; an installed system in its own time.

@@ -118,9 +118,8 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
     let seed = attach_seed(context, &installation, record.vmid, &node, false).await?;
     let vmid = record.vmid;
     let msg = format!("{}; {}", made.msg, seed.msg);
-    let mut sum = summed(msg, &[made, recorded, seed]);
-    sum.values = facts(context, vmid, &node, &installation);
-    Ok(sum)
+    let facts = facts(context, vmid, &node, &installation);
+    Ok(summed(msg, &[made, recorded, seed]).fact("facts", facts))
 }
 
 /// A machine whose installation begins, or begins again. It is stopped if it has to boot something else than it did.
@@ -211,23 +210,21 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
         true => format!("VM {vmid} is as described, with its installer and its seed"),
         false => said.join("; "),
     };
-    let mut sum = summed(msg, &outcomes);
-    sum.values = facts(context, vmid, &node, &installation);
-    Ok(sum)
+    let facts = facts(context, vmid, &node, &installation);
+    Ok(summed(msg, &outcomes).fact("facts", facts))
 }
 
 /// The facts, for later plays, of a machine that is not finished yet.
-fn facts(context: &Context<'_>, vmid: u32, node: &str, installation: &Installation) -> Args {
+fn facts(context: &Context<'_>, vmid: u32, node: &str, installation: &Installation) -> Value {
     let address = context.settings().given_address();
-    let known = super::decide::published(
+    super::decide::published(
         context,
         vmid,
         node,
         address,
         &keys::installed(installation),
         None,
-    );
-    Args::from_iter([("facts".to_owned(), known)])
+    )
 }
 
 /// Whether a difference is one that the machine boots from or with: everything but notes, tags and the like.
@@ -517,7 +514,7 @@ pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<
         add_tags: true,
         ..Ownership::default()
     };
-    let mut outcome = context.vm(args, ownership, check).await?;
+    let outcome = context.vm(args, ownership, check).await?;
     if check {
         return Ok(outcome);
     }
@@ -532,8 +529,7 @@ pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<
     }
     let installation = context.store.installation(&installation);
     let facts = facts(context, vmid, &world.node(context), &installation);
-    outcome.values.extend(facts);
-    Ok(outcome)
+    Ok(outcome.fact("facts", facts))
 }
 
 /// Give a new VM the identity that its record names, beside what the user set there.
