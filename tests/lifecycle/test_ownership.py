@@ -44,7 +44,9 @@ def test_an_adopted_vm_gets_what_its_user_described_and_nothing_else(world):
     unset = {"nixos_vm_memory": ..., "nixos_vm_cpu": ...}
     web.play(**unset).succeeded()
     after = vm.config
-    assert after.pop("cores") == "2" and sorted(after.pop("tags").split(";")) == ["backup-daily", "erp", "prod", "web"]
+    # It runs, so its cores wait for the next start.
+    assert "\n[PENDING]\ncores: 2\n" in vm.file.read_text() and after.pop("cores") == "4"
+    assert sorted(after.pop("tags").split(";")) == ["backup-daily", "erp", "prod", "web"]
     assert {key: value for key, value in before.items() if key not in ("cores", "tags")} == after
     assert vm.notes.startswith(HANDMADE["description"]) and vm.record["phase"] == "adopted"
     assert vm.disk == disk and vm.boots == boots

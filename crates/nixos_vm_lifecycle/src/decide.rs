@@ -27,6 +27,8 @@ pub struct Facts {
     pub elsewhere: Option<Elsewhere>,
     /// Whether the controller knows that nixos-anywhere ended well in this installation.
     pub ended: bool,
+    /// Whether another run on this controller is installing it right now.
+    pub busy: bool,
     /// What answers at the machine's address.
     pub answer: Answer,
 }
@@ -287,6 +289,12 @@ fn before(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> 
 
 /// The disk may be half written, or wholly: the end of an installation may not have been recorded.
 fn during(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
+    if facts.busy {
+        let why = "another run on this controller is installing it right now";
+        return Err(
+            refusal(vm, "busy", why).hint("wait until that run has ended, then run the play again")
+        );
+    }
     if facts.ended {
         return after(facts, vm, record);
     }

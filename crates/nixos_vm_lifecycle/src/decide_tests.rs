@@ -54,6 +54,7 @@ fn facts(phase: Phase) -> Facts {
         }),
         elsewhere: None,
         ended: false,
+        busy: false,
         answer: Answer::NotAsked,
     }
 }
@@ -308,6 +309,15 @@ fn what_follows_from_what_is_found() {
         ),
         (Installing, "running", |_| {}, "ask"),
         (Installing, "stopped", |f| vm(f).running = false, "install"),
+        (
+            Installing,
+            "another run is at work",
+            |f| {
+                f.busy = true;
+                f.answer = Answer::Installer
+            },
+            "busy",
+        ),
         (
             Installing,
             "the installer answers",

@@ -21,6 +21,7 @@ use std::time::Duration;
 use ansible_module::Failure;
 use pve_module::paths::make_private_dir;
 use pve_module::record::Record;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The state directory of an inventory host.
@@ -162,6 +163,14 @@ impl Installation {
         self.make()?;
         let text = serde_json::to_string_pretty(known).unwrap_or_default();
         self.write("record.json", &text)
+    }
+
+    /// Whether nixos-anywhere is at work for it on this controller: `nixos_anywhere_install` locks its log meanwhile.
+    pub fn busy(&self) -> bool {
+        let Ok(log) = fs::File::open(self.path("install.log")) else {
+            return false;
+        };
+        flock(&log, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
     }
 
     /// A text file in it, trimmed; none if it is missing or empty.

@@ -70,6 +70,7 @@ impl World {
                 vm: None,
                 elsewhere: None,
                 ended: false,
+                busy: false,
                 answer: Answer::NotAsked,
             },
             vm: None,
@@ -139,6 +140,7 @@ impl World {
                     && installation
                         .known()
                         .is_some_and(|known| known.record.run == record.run);
+                self.facts.busy = installation.busy();
                 self.installation = Some(installation);
                 match record.binding(vmid, &identity) {
                     Binding::Ours => Recorded::Ours(record),
