@@ -196,7 +196,7 @@ class Machine:
         """Names of everything that the host's storages and the controller hold, but for what changes from run to run."""
         roots = ("pve/storage", "pve/tmp", "pve/qemu-server", "state", "home", "tmp")
         files = [p.relative_to(self.lab.path) for root in roots for p in (self.lab.path / root).rglob("*") if not p.is_dir()]
-        return sorted({re.sub(r"[0-9a-f]{12,}", "HEX", str(p)) for p in files if "stand-in-store" not in p.parts and p.parts[1] != ".ansible"})
+        return sorted({re.sub(r"[0-9a-f]{12,}|(?<=/plays/)[0-9-]+", "HEX", str(p)) for p in files if "stand-in-store" not in p.parts and p.parts[1] != ".ansible"})
 
     def installations(self):
         """How the runs of nixos-anywhere ended, in order."""
