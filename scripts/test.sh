@@ -60,7 +60,7 @@ if [ "$mode" != lint ]; then
   step "cargo test" cargo test --workspace --quiet
   step "the stand-ins keep to the command lines they stand in for (pytest)" pytest demo/stand-in
   step "the modules and the role under ansible-playbook (pytest)" pytest tests/modules tests/role tests/callback tests/packaging tests/docs
-  step "the lifecycle of machines, on simulated guests (pytest)" pytest tests/simulation tests/lifecycle/test_{claims,corrections,destroy,finished_by_hand,hostile_guests,identity}.py
+  step "the lifecycle of machines, on simulated guests (pytest)" pytest -n 2 --dist loadfile tests/simulation tests/lifecycle
   step "molecule: the modules in every state, without virtual machines" molecule test -s modules
 fi
 if [ "$mode" = all ]; then

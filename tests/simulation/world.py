@@ -410,7 +410,7 @@ class Controller:
         """The files that the plays have left in temporary directories and in the home, and that hold this text."""
         roots = [self.path / name for name in ("home", "tmp", "ansible")]
         found = []
-        for path in (path for root in roots for path in root.rglob("*")):
+        for path in (Path(place, name) for root in roots for place, _, names in os.walk(root) for name in names):
             with contextlib.suppress(OSError):
                 if path.is_file() and text.encode() in path.read_bytes():
                     found.append(path)
