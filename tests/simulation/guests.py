@@ -107,6 +107,8 @@ class Guests(threading.Thread):
         super().__init__(daemon=True, name="guests")
         self.world = world
         self.running = {}
+        # The tasks that boot them, by VMID.
+        self.booting = {}
         self.behaviours = {}
         # (seconds since the epoch, VMID, what happened, details)
         self.events = []
@@ -178,7 +180,6 @@ class Guests(threading.Thread):
         states = await asyncio.to_thread(self.world.power_states)
         if states is None:
             return
-        boots = []
         for vmid, running in states.items():
             if not running:
                 self.leaving.discard(vmid)
@@ -187,15 +188,18 @@ class Guests(threading.Thread):
                 guest = Guest(vmid, vm.config.get("name", ""), boots_from(vm, vm.config))
                 self.running[vmid] = guest
                 self.log(vmid, "boot", guest.boots)
-                boots.append(self.boot(guest, vm, vm.config))
+                # Beside this loop: meanwhile other VMs may be stopped.
+                self.booting[vmid] = asyncio.create_task(self.boot(guest, vm, vm.config))
             if not running:
                 await self.end(vmid)
         for vmid in set(self.running) - set(states):
             await self.end(vmid)
-        # Those that start at once boot at once.
-        await asyncio.gather(*boots)
 
     async def end(self, vmid):
+        boot = self.booting.pop(vmid, None)
+        if boot:
+            boot.cancel()
+            await asyncio.wait([boot])
         guest = self.running.pop(vmid, None)
         if guest:
             await self.close(guest)
