@@ -63,7 +63,9 @@ fn conflict(host: &str, claims: &[Claim], others: &[Claim]) -> Result<(), Failur
     }
     Err(Failure::new("claimed", clashes.join("; "))
         .object(host)
-        .hint("give each host its own; nothing was done to either"))
+        .hint(format!(
+            "give each host its own; nothing was done to {host}"
+        )))
 }
 
 /// Replace the host's claims in the play's file; returns those of the other hosts.

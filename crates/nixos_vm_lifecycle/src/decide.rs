@@ -409,10 +409,17 @@ fn other_host(vm: &Vm, record: &Record, facts: &Facts) -> Failure {
         "it is the machine of the inventory host {}, not of {}",
         record.host, facts.host
     );
-    refusal(vm, "not_ours", &why).hint(format!(
-        "give {} a nixos_vm_name of its own; if the host was renamed, set nixos_vm_adopt: true for it once",
-        facts.host
-    ))
+    refusal(vm, "not_ours", &why).hint(match record.phase.unfinished() {
+        true => format!(
+            "give {0} a nixos_vm_name of its own; if the host was renamed, finish the installation, or destroy the machine, under the name \
+             {1} first",
+            facts.host, record.host
+        ),
+        false => format!(
+            "give {0} a nixos_vm_name of its own; if the host was renamed, set nixos_vm_adopt: true for {0} once",
+            facts.host
+        ),
+    })
 }
 
 fn adopt_hint(facts: &Facts) -> String {
@@ -425,7 +432,15 @@ fn adopt_hint(facts: &Facts) -> String {
 fn ways_out(facts: &Facts) -> String {
     format!(
         "to keep what is on it, finish by hand and set nixos_vm_adopt: true for {host} after removing the record from its notes; to begin \
-         again, destroy it: ansible-playbook playbooks/destroy.yml -e nixos_vm_confirm_destroy={host}",
+         again, destroy it: {}",
+        destroy_command(&facts.host),
         host = facts.host
+    )
+}
+
+/// What the user types to destroy a machine.
+pub fn destroy_command(host: &str) -> String {
+    format!(
+        "ansible-playbook playbooks/destroy.yml -i INVENTORY --limit {host} -e nixos_vm_confirm_destroy={host}"
     )
 }

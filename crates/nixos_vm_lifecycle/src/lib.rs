@@ -62,13 +62,13 @@ impl Module for NixosVmLifecycle {
             world.restore(&context).await?;
         }
         match options.step {
-            Step::Decide | Step::Build | Step::Install => steps::decide::run(&context, world).await,
             Step::Image => steps::image::run(&context, &node).await,
             Step::Upload => steps::upload::run(&context, &node).await,
             Step::Provision => steps::provision::run(&context, world).await,
             Step::Boot => steps::boot::run(&context, world).await,
             Step::Finalize => steps::finalize::run(&context, world).await,
             Step::Destroy => steps::destroy::run(&context, world).await,
+            Step::Decide | Step::Build | Step::Install => steps::decide::run(&context, world).await,
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct World {
 }
 
 impl World {
-    /// Read it. With `vmid`, which an earlier step of this play found, the VM is known by that.
+    /// Read it: the VM with the number `nixos_vm_vmid`, or of the name `nixos_vm_name` if that is not set.
     ///
     /// # Errors
     /// Those of the API.
@@ -125,7 +125,7 @@ impl World {
             if !ours {
                 return Err(Failure::new(
                     "name_differs",
-                    format!("{object}: has that name, and not {wanted}"),
+                    format!("nixos_vm_vmid: {object} does not have the name {wanted}; nothing was done to it"),
                 )
                 .object(object)
                 .hint("correct nixos_vm_vmid or nixos_vm_name"));
@@ -527,8 +527,8 @@ fn unchanged(
             ),
             format!(
                 "leave nixos_vm_boot_disk, nixos_vm_installer_drive and nixos_vm_seed_drive as they were until it is installed, or destroy \
-                 it first: ansible-playbook playbooks/destroy.yml -e nixos_vm_confirm_destroy={}",
-                context.options.host
+                 it first: {}",
+                crate::decide::destroy_command(&context.options.host)
             ),
         );
     }

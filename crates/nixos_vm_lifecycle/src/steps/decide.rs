@@ -234,7 +234,15 @@ async fn preflight(
     mistakes.extend(variables(settings));
     mistakes.extend(keys::check(settings));
     let settings_names = &names();
-    let mut add = |failure: Failure| {
+    let mut add = |mut failure: Failure| {
+        let object = failure.object.as_deref().unwrap_or_default();
+        let variable = match failure.kind {
+            "no_bridge" => "nixos_vm_net: ",
+            "no_storage" if object == settings.disks_storage => "nixos_vm_disks_storage: ",
+            "no_storage" if object == settings.iso_storage => "nixos_vm_iso_storage: ",
+            _ => "",
+        };
+        failure.msg.insert_str(0, variable);
         let many = failure.values.get("mistakes").and_then(Value::as_array);
         let texts: Vec<String> = match (many, failure.hint) {
             (Some(many), _) => many.iter().map(mistake_text).collect(),
@@ -340,7 +348,7 @@ fn mistake_text(mistake: &Value) -> String {
 /// The refusal of a host with these mistakes.
 fn refused(context: &Context<'_>, mistakes: Vec<String>) -> Failure {
     let msg = format!(
-        "{}: nothing was done, since this is wrong or missing:\n- {}",
+        "{}: nothing was done; correct these first:\n- {}",
         context.options.host,
         mistakes.join("\n- ")
     );
@@ -372,8 +380,11 @@ fn by_variable(names: &[String], text: &str) -> String {
         let known = names
             .iter()
             .any(|name| *name == word || (*name == stem && stem != word));
+        let prefix = crate::options::PREFIX;
         match known && matches!(after, Some(':' | '.' | '[')) {
-            true => format!("{}{segment}", crate::options::PREFIX),
+            // `net0` is a key of `nixos_vm_net`.
+            true if stem != word && !names.contains(&word) => format!("{prefix}{stem}.{segment}"),
+            true => format!("{prefix}{segment}"),
             false => segment.to_owned(),
         }
     };
@@ -453,7 +464,7 @@ fn variables(settings: &Settings) -> Vec<String> {
     ] {
         if described.contains(drive) {
             mistakes.push(format!(
-                "{variable}: {drive} is the place of a disk that is described"
+                "{variable}: {drive} is already used by a disk that is described; choose another drive"
             ));
         }
     }

@@ -114,7 +114,9 @@ fn confirmed(context: &Context<'_>, vmid: Option<u32>) -> Result<(), Failure> {
             variable: "nixos_vm_confirm_destroy".into(),
         };
         return claims::claim(host, &[number]).map_err(|failure| {
-            failure.hint("confirm with the names of the inventory hosts, or add --limit; nothing was done to either")
+            failure.hint(format!(
+                "confirm with the names of the inventory hosts, or add --limit; nothing was done to {host}"
+            ))
         });
     }
     Err(Failure::new(
@@ -169,7 +171,7 @@ fn protected(world: &World, object: &str) -> Result<(), Failure> {
         format!("{object}: is protected in Proxmox VE; nothing was done to it"),
     )
     .object(object)
-    .hint("set its protection to false first"))
+    .hint("remove the protection first: qm set VMID --protection 0, and protection in nixos_vm_config or nixos_vm_vm_options"))
 }
 
 /// The VM is gone already: what is left of it goes too.

@@ -98,7 +98,11 @@ async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
             )
     };
     let mut path = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(tools) = &settings.tools_path {
+    if let Some(tools) = settings
+        .tools_path
+        .as_ref()
+        .filter(|path| !path.as_os_str().is_empty())
+    {
         let mut all = tools.clone().into_os_string();
         all.push(":");
         all.push(path);

@@ -339,7 +339,7 @@ fn notes(world: &World) -> String {
     notes.unwrap_or_default().to_owned()
 }
 
-/// The names under which `ssh` looks the machine up, and whether the file lacks a line for one.
+/// Write the machine's host keys to `known_hosts`; returns whether the file lacked one. In check mode the file is not written.
 async fn record_host_key(
     context: &Context<'_>,
     world: &World,
@@ -385,11 +385,14 @@ async fn record_host_key(
 /// `HostKeyAlias`.
 pub fn names(context: &Context<'_>, address: Option<String>) -> Option<Vec<String>> {
     let settings = context.settings();
-    let mut names = vec![known_hosts::name(&address?, settings.ssh_port)];
+    let mut names: Vec<String> = address
+        .map(|address| known_hosts::name(&address, settings.ssh_port))
+        .into_iter()
+        .collect();
     if settings.ip.as_deref() == Some("dhcp") {
         names.push(context.options.host.clone());
     }
-    Some(names)
+    (!names.is_empty()).then_some(names)
 }
 
 /// Changes that Proxmox VE holds back until the machine is stopped and started.
