@@ -47,7 +47,8 @@ impl<'a> Context<'a> {
         if let Some(address) = &settings.installer_iso {
             proxmox_iso::mask_address(address, task);
         }
-        let mistakes = further.decided_here();
+        let mut mistakes = further.decided_here();
+        mistakes.extend(settings.relative_places());
         if !mistakes.is_empty() {
             return Err(
                 Failure::new("invalid_option", mistakes.join("; ")).with("mistakes", mistakes)
@@ -223,7 +224,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A path as it is from everywhere: `~` is the home directory, and a relative one counts from where the play runs.
+/// A path with `~` as the home directory; a relative one counts from where the play runs.
 pub fn absolute(path: PathBuf) -> PathBuf {
     let home = || std::env::var_os("HOME").map(PathBuf::from);
     if let Ok(rest) = path.strip_prefix("~")

@@ -114,6 +114,28 @@ impl Settings {
         }
     }
 
+    /// The places on the controller that are not absolute. Ansible runs modules in the playbook's directory, which is another one when
+    /// the machine is destroyed.
+    pub fn relative_places(&self) -> Vec<String> {
+        [
+            ("state_root", Some(&self.state_root)),
+            ("state_dir", self.state_dir.as_ref()),
+            ("known_hosts", self.known_hosts.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(variable, path)| {
+            let path = path?;
+            let anchored = path.is_absolute() || path.starts_with("~") || path.as_os_str().is_empty();
+            (!anchored).then(|| {
+                format!(
+                    "nixos_vm_{variable}: must be an absolute path (got {}); begin it with {{{{ inventory_dir }}}} or ~",
+                    path.display()
+                )
+            })
+        })
+        .collect()
+    }
+
     /// The memory of the installed machine in MiB.
     pub fn memory(&self) -> u64 {
         self.memory.unwrap_or(NEW_MEMORY)
