@@ -59,7 +59,8 @@ def test_in_a_network_of_its_own():
         timeout=2400,
         check=False,
     )
-    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
+    # pytest ends with 5 if it finds no test.
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture
