@@ -535,14 +535,14 @@ fn unchanged(
     let config = settings.config();
     let text = |key: &str| config.get(key).and_then(Value::as_str);
     let wanted = Identity::of(text("smbios1"), text("vmgenid"));
-    for (variable, wanted, now) in [
+    for (must, wanted, now) in [
         (
-            "nixos_vm_config.smbios1: the uuid",
+            "nixos_vm_config.smbios1: uuid must be",
             &wanted.uuid,
             &identity.uuid,
         ),
         (
-            "nixos_vm_config.vmgenid",
+            "nixos_vm_config.vmgenid: must be",
             &wanted.generation,
             &identity.generation,
         ),
@@ -551,9 +551,7 @@ fn unchanged(
             && wanted != now
         {
             return refuse(
-                format!(
-                    "{variable} is {wanted} there, and the VM's is {now}, by which its record knows it"
-                ),
+                format!("{must} {now} (got {wanted}), by which its record knows it"),
                 "leave it out, or give it the value that the VM has".into(),
             );
         }
