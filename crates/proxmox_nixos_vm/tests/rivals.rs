@@ -25,13 +25,12 @@ fn start(lab: &Lab, controller: &str, options: Value) -> Child {
 }
 
 #[test]
-fn controllers_that_make_the_same_vms_at_once_make_each_once() {
+fn two_controllers_that_make_the_same_vm_at_once_make_it_once() {
     let lab = Lab::new();
-    let tasks: Vec<(String, Child)> = (0..12)
+    let tasks: Vec<(String, Child)> = (0..2)
         .map(|n| {
-            let name = format!("web{}", n / 3);
-            let child = start(&lab, &format!("home{}", n % 3), small(&name));
-            (name, child)
+            let child = start(&lab, &format!("home{n}"), small("web0"));
+            ("web0".to_owned(), child)
         })
         .collect();
     let mut made = BTreeSet::new();
@@ -41,10 +40,10 @@ fn controllers_that_make_the_same_vms_at_once_make_each_once() {
         assert_eq!(result["name"], name.as_str());
         made.insert((result["vmid"].as_u64().unwrap(), name));
     }
-    // All tasks of a name ended with the same VM, and no other one is left, nor a volume of one.
-    assert_eq!(made.len(), 4, "{made:?}");
+    // All tasks ended with the same VM, and no other one is left, nor a volume of one.
+    assert_eq!(made.len(), 1, "{made:?}");
     assert_eq!(lab.vms(), made.into_iter().collect::<Vec<_>>());
-    assert_eq!(lab.volumes("local").len(), 4);
+    assert_eq!(lab.volumes("local").len(), 1);
 }
 
 #[test]
