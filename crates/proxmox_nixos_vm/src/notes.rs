@@ -52,6 +52,9 @@ struct Named {
     name: String,
     /// When the VM had that name.
     at: u64,
+    /// Whether a task of this controller made the VM, so that nobody else gave its VMID to another one.
+    #[serde(default)]
+    own: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,11 +70,31 @@ pub struct Notes {
     pub began: u64,
 }
 
+/// How old an answer may be, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub struct Since {
+    /// PVE's list of the cluster.
+    pub list: u64,
+    /// The names of VMs that have none in that list yet.
+    pub names: u64,
+}
+
+impl Since {
+    /// Both from this moment on.
+    pub fn now() -> Self {
+        let now = now();
+        Self {
+            list: now,
+            names: now,
+        }
+    }
+}
+
 /// What a look at the cluster found.
 pub struct Survey {
     /// The VMs with their names of this moment, except those that PVE still makes, which have none.
     pub inventory: Inventory,
-    /// VMs that are so new that PVE's own list has no name for them.
+    /// VMs that are so new that PVE's own list has no name for them, and that no task of this controller made.
     pub young: BTreeSet<u32>,
 }
 
@@ -145,8 +168,10 @@ impl Notes {
         self.answer(site, &key, self.began, ask).await
     }
 
-    /// The VMs that there are, not older than `since`, with their names, not older than this task. `nodes` are the nodes that were
-    /// up when it began, `wanted` the name that matters.
+    /// The VMs that exist, with the names that they have. Neither is older than `since` says. `nodes` are the nodes that were up when
+    /// the task began, `wanted` the name that matters.
+    ///
+    /// A VMID is used again as soon as its VM is removed. So the name of a VM that PVE's list does not name yet counts for a moment only.
     ///
     /// VMIDs, nodes and locks are those of PVE's list of the cluster. The nodes have told the names of the VMs that there were,
     /// once for all tasks that had begun by then, and a VM that is in no such list is read by itself.
@@ -154,7 +179,7 @@ impl Notes {
         &self,
         site: &Site<'_>,
         nodes: &[String],
-        since: u64,
+        since: Since,
         wanted: Option<&str>,
     ) -> Result<Survey, Failure> {
         let mut told: BTreeMap<u32, Seen> = BTreeMap::new();
@@ -174,7 +199,7 @@ impl Notes {
             all.map(compact).map_err(doing("list the cluster's VMs"))
         };
         let entries = self
-            .answer(site, "/cluster/resources", since, ask)
+            .answer(site, "/cluster/resources", since.list, ask)
             .await??;
         let mut inventory = Inventory::of(match entries {
             Value::Array(entries) => entries,
@@ -192,7 +217,11 @@ impl Notes {
                 continue;
             }
             match told.remove(&seen.vm.vmid) {
-                Some(before) if !before.vm.name.is_empty() && !is_in_the_making(&before) => {
+                Some(before)
+                    if !before.vm.name.is_empty()
+                        && !is_in_the_making(&before)
+                        && (!listed.is_empty() || since.names <= self.began) =>
+                {
                     let renamed = !listed.is_empty() && listed != before.vm.name;
                     if renamed && (is_wanted(&listed) || is_wanted(&before.vm.name)) {
                         unknown.push((seen.vm.vmid, seen.node.clone()));
@@ -205,8 +234,9 @@ impl Notes {
                 _ => seen.vm.name = listed,
             }
         }
-        if !unknown.is_empty() {
-            let names = self.names_of(site, unknown).await?;
+        if !young.is_empty() || !unknown.is_empty() {
+            let (own, names) = self.names_of(site, unknown, since.names).await?;
+            young.retain(|vmid| !own.contains(vmid));
             for seen in &mut inventory.vms {
                 if let Some(name) = names.get(&seen.vm.vmid) {
                     seen.vm.name.clone_from(name);
@@ -230,46 +260,46 @@ impl Notes {
         }
     }
 
-    /// The names of VMs that no list tells, each read once by all tasks of this controller.
+    /// The VMs that tasks of this controller made, and the names of VMs that PVE's list does not name, not older than `since`, each read
+    /// once by all tasks. Those that they made need not be read.
     async fn names_of(
         &self,
         site: &Site<'_>,
         vms: Vec<(u32, String)>,
-    ) -> Result<BTreeMap<u32, String>, Failure> {
+        since: u64,
+    ) -> Result<(BTreeSet<u32>, BTreeMap<u32, String>), Failure> {
         self.edit(site, async |book| {
+            let own = book.names.iter().filter(|(_, named)| named.own);
+            let own: BTreeSet<u32> = own.map(|(vmid, _)| *vmid).collect();
             let mut names = BTreeMap::new();
+            let mut unknown: BTreeMap<String, Vec<u32>> = BTreeMap::new();
             for (vmid, node) in vms {
-                let known = book.names.get(&vmid);
-                let known = known.filter(|known| known.at >= self.began && known.node == node);
-                if let Some(known) = known {
-                    names.insert(vmid, known.name.clone());
-                    continue;
-                }
-                let at = now();
-                let config = site
-                    .client
-                    .vm_config(&node, vmid, false, site.deadline)
-                    .await;
-                let config = match config {
-                    Ok(config) => config,
-                    // Gone, or moved on: it cannot be the one that was there before this task.
-                    Err(error) if error.not_found() => continue,
-                    Err(error) => return Err(failed("read", &format!("VM {vmid}"), error)),
+                let counts = |known: &&Named| {
+                    let since = if known.own { self.began } else { since };
+                    known.node == node && known.at >= since
                 };
-                let name = config.get("name").and_then(Value::as_str);
-                let name = name.unwrap_or_default().to_owned();
-                // One that is locked by its creation gets its name with that.
-                if !name.is_empty() {
-                    let named = Named {
-                        node,
-                        name: name.clone(),
-                        at,
-                    };
-                    book.names.insert(vmid, named);
+                match book.names.get(&vmid).filter(counts) {
+                    Some(known) => drop(names.insert(vmid, known.name.clone())),
+                    None => unknown.entry(node).or_default().push(vmid),
                 }
-                names.insert(vmid, name);
             }
-            Ok(names)
+            for (node, vmids) in unknown {
+                let at = now();
+                for (vmid, name) in read_names(site, &node, &vmids).await? {
+                    // One that is locked by its creation gets its name with that.
+                    if !name.is_empty() {
+                        let named = Named {
+                            node: node.clone(),
+                            name: name.clone(),
+                            at,
+                            own: false,
+                        };
+                        book.names.insert(vmid, named);
+                    }
+                    names.insert(vmid, name);
+                }
+            }
+            Ok((own, names))
         })
         .await
     }
@@ -297,8 +327,19 @@ impl Notes {
                 node: node.to_owned(),
                 name: name.to_owned(),
                 at: now(),
+                own: true,
             };
             book.names.insert(vmid, named);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Note that the VM was removed, so that its VMID may be another's.
+    pub async fn removed(&self, site: &Site<'_>, vmid: u32, name: &str) -> Result<(), Failure> {
+        self.edit(site, async |book| {
+            book.names.remove(&vmid);
+            book.made.remove(&name.to_ascii_lowercase());
             Ok(())
         })
         .await
@@ -321,6 +362,42 @@ impl Notes {
         })
         .await
     }
+}
+
+/// The most VMs of one node whose names are read one by one.
+const ONE_BY_ONE: usize = 3;
+
+/// The names of these VMs of a node as they are now; none of one that is gone.
+async fn read_names(
+    site: &Site<'_>,
+    node: &str,
+    vmids: &[u32],
+) -> Result<Vec<(u32, String)>, Failure> {
+    if vmids.len() > ONE_BY_ONE {
+        let entries = node_vms(site.client, node, site.deadline).await?;
+        let seen = seen_on(node, entries.unwrap_or_default())?;
+        let these = seen
+            .into_iter()
+            .filter(|seen| vmids.contains(&seen.vm.vmid));
+        return Ok(these.map(|seen| (seen.vm.vmid, seen.vm.name)).collect());
+    }
+    let mut names = Vec::new();
+    for vmid in vmids {
+        let config = site
+            .client
+            .vm_config(node, *vmid, false, site.deadline)
+            .await;
+        match config {
+            Ok(config) => {
+                let name = config.get("name").and_then(Value::as_str);
+                names.push((*vmid, name.unwrap_or_default().to_owned()));
+            }
+            // Gone, or moved on: it cannot be the one that was there before this task.
+            Err(error) if error.not_found() => {}
+            Err(error) => return Err(failed("read", &format!("VM {vmid}"), error)),
+        }
+    }
+    Ok(names)
 }
 
 /// The entries of a list with what is needed of them only. No list (a node that does not answer) stays none.

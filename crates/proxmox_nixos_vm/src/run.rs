@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::create::{self, Created, Creation, Request};
 use crate::drive;
 use crate::find;
-use crate::notes::{self, Notes, Survey};
+use crate::notes::{self, Notes, Since, Survey};
 use crate::options::{Clone, Options, State as Asked};
 use crate::ownership::Ownership;
 use crate::plan::{self, Plan};
@@ -105,11 +105,13 @@ struct Looks {
     /// Those of them that will never be complete.
     cut_off: BTreeSet<u32>,
     /// When the last look may have been, at the earliest.
-    since: u64,
+    since: Since,
     /// Whether a migration of the VM was waited for.
     migrated: bool,
     /// Whether the first look showed several VMs of that name, none of which is new then.
     ambiguous: bool,
+    /// A VM of that name that another controller made just now, and that may be about to give way.
+    unsettled: Option<u32>,
     /// Until when several young VMs of that name are waited for.
     patience: Deadline,
 }
@@ -369,6 +371,8 @@ impl Job<'_> {
         }
         if !self.site.task.check_mode {
             destroy::destroy(self.site, &vm).await?;
+            let notes = Notes::new(&self.cluster(), self.site.client.caller());
+            notes.removed(self.site, vm.vmid, &vm.name()).await?;
         }
         self.warn_if_locked(&vm);
         let did = if self.site.task.check_mode {
@@ -400,8 +404,12 @@ impl Job<'_> {
                 .is_some_and(|name| listed.by_name(name).len() > 1),
             nodes: listed.online,
             cut_off: BTreeSet::new(),
-            since: notes.began,
+            since: Since {
+                list: notes.began,
+                names: notes.began,
+            },
             migrated: false,
+            unsettled: None,
             patience: self.site.deadline.shorter(AMBIGUOUS),
         };
         // Two tasks of this controller that want the same VM must not make two.
@@ -419,7 +427,7 @@ impl Job<'_> {
         for _ in 0..ATTEMPTS {
             let next = loop {
                 match self.look_and_make(&site, &notes, &mut looks).await? {
-                    Next::LookAgain => looks.since = notes::now(),
+                    Next::LookAgain => looks.since = Since::now(),
                     next => break next,
                 }
             };
@@ -444,7 +452,7 @@ impl Job<'_> {
                     .await
                     .map_err(|failure| done(failure, vmid, &node));
             }
-            looks.since = notes::now();
+            looks.since = Since::now();
         }
         let msg = format!(
             "{} was made and removed again {ATTEMPTS} times, because other tasks made it too",
@@ -478,7 +486,8 @@ impl Job<'_> {
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
         let turn = Lock::acquire(&create::turn(&self.cluster()), site.deadline).await?;
         // What another controller makes meanwhile is found afterwards.
-        looks.since = looks.since.max(notes::now().saturating_sub(RECENT));
+        let recent = notes::now().saturating_sub(RECENT);
+        looks.since.list = looks.since.list.max(recent);
         let survey = notes.survey(site, &looks.nodes, looks.since, name).await?;
         let inventory = &survey.inventory;
         if vmid
@@ -510,12 +519,30 @@ impl Job<'_> {
         };
         if let Some(seen) = found {
             drop(turn);
+            // Its task looks for others of its name as soon as it is complete.
+            let found = Some(seen.vm.vmid);
+            if vmid.is_none()
+                && looks.unsettled != found
+                && survey.young.contains(&seen.vm.vmid)
+                && looks.patience.sleep(LOOK).await
+            {
+                looks.unsettled = found;
+                return Ok(Next::LookAgain);
+            }
             if !looks.migrated && self.await_migration(&seen).await {
                 looks.migrated = true;
                 return Ok(Next::LookAgain);
             }
             self.warn_if_elsewhere(seen.vm.vmid, &seen.node);
             return match State::read(self.site, &seen.node, seen.vm.vmid).await {
+                // Found by a name that it does not have: its VMID is another VM's by now, or it was renamed.
+                Ok(vm)
+                    if vmid.is_none()
+                        && name.is_some_and(|name| !vm.name().eq_ignore_ascii_case(name))
+                        && looks.patience.sleep(LOOK).await =>
+                {
+                    Ok(Next::LookAgain)
+                }
                 Ok(vm) => Ok(Next::Settle(vm)),
                 // It has gone, or moved, since the list was made.
                 Err(failure) if failure.kind == "not_found" => Ok(Next::LookAgain),
@@ -702,8 +729,9 @@ impl Job<'_> {
         plan: &Plan,
     ) -> Result<bool, Failure> {
         let name = vm.name();
-        let since = notes::now();
-        let survey = notes.survey(site, &looks.nodes, since, Some(&name)).await?;
+        let survey = notes
+            .survey(site, &looks.nodes, Since::now(), Some(&name))
+            .await?;
         let named = survey.inventory.by_name(&name);
         let rivals: Vec<&Seen> = named
             .into_iter()
@@ -715,7 +743,7 @@ impl Job<'_> {
         let removable = self.options.vmid.is_none() && vm.made_here;
         let stays = rival::stays(site, vm, plan, &rivals, !removable).await?;
         if !stays {
-            notes.forget(site, &name).await?;
+            notes.removed(site, vm.vmid, &name).await?;
         }
         Ok(stays)
     }
