@@ -207,20 +207,25 @@ impl Notes {
         })?;
         down.into_iter().for_each(|node| inventory.is_down(node));
         let is_wanted = |name: &str| wanted.is_some_and(|wanted| wanted.eq_ignore_ascii_case(name));
-        let (mut young, mut unknown) = (BTreeSet::new(), Vec::new());
+        let nameless = inventory.vms.iter().filter(|seen| seen.vm.name.is_empty());
+        let mut young: BTreeSet<u32> = nameless.map(|seen| seen.vm.vmid).collect();
+        let own = match young.is_empty() {
+            true => BTreeSet::new(),
+            false => self.own(site).await?,
+        };
+        young.retain(|vmid| !own.contains(vmid));
+        let mut unknown = Vec::new();
         for seen in &mut inventory.vms {
             let listed = std::mem::take(&mut seen.vm.name);
-            if listed.is_empty() {
-                young.insert(seen.vm.vmid);
-            }
             if is_in_the_making(seen) {
                 continue;
             }
+            let may_be_another = young.contains(&seen.vm.vmid) && since.names > self.began;
             match told.remove(&seen.vm.vmid) {
                 Some(before)
                     if !before.vm.name.is_empty()
                         && !is_in_the_making(&before)
-                        && (!listed.is_empty() || since.names <= self.began) =>
+                        && !may_be_another =>
                 {
                     let renamed = !listed.is_empty() && listed != before.vm.name;
                     if renamed && (is_wanted(&listed) || is_wanted(&before.vm.name)) {
@@ -234,9 +239,8 @@ impl Notes {
                 _ => seen.vm.name = listed,
             }
         }
-        if !young.is_empty() || !unknown.is_empty() {
-            let (own, names) = self.names_of(site, unknown, since.names).await?;
-            young.retain(|vmid| !own.contains(vmid));
+        if !unknown.is_empty() {
+            let names = self.names_of(site, unknown, since.names).await?;
             for seen in &mut inventory.vms {
                 if let Some(name) = names.get(&seen.vm.vmid) {
                     seen.vm.name.clone_from(name);
@@ -260,17 +264,24 @@ impl Notes {
         }
     }
 
-    /// The VMs that tasks of this controller made, and the names of VMs that PVE's list does not name, not older than `since`, each read
-    /// once by all tasks. Those that they made need not be read.
+    /// The VMs that tasks of this controller made.
+    async fn own(&self, site: &Site<'_>) -> Result<BTreeSet<u32>, Failure> {
+        self.edit(site, async |book| {
+            let own = book.names.iter().filter(|(_, named)| named.own);
+            Ok(own.map(|(vmid, _)| *vmid).collect())
+        })
+        .await
+    }
+
+    /// The names of VMs that PVE's list does not name, not older than `since`, each read once by all tasks. Those of VMs that tasks of
+    /// this controller made since this one began need not be read.
     async fn names_of(
         &self,
         site: &Site<'_>,
         vms: Vec<(u32, String)>,
         since: u64,
-    ) -> Result<(BTreeSet<u32>, BTreeMap<u32, String>), Failure> {
+    ) -> Result<BTreeMap<u32, String>, Failure> {
         self.edit(site, async |book| {
-            let own = book.names.iter().filter(|(_, named)| named.own);
-            let own: BTreeSet<u32> = own.map(|(vmid, _)| *vmid).collect();
             let mut names = BTreeMap::new();
             let mut unknown: BTreeMap<String, Vec<u32>> = BTreeMap::new();
             for (vmid, node) in vms {
@@ -299,7 +310,7 @@ impl Notes {
                     names.insert(vmid, name);
                 }
             }
-            Ok((own, names))
+            Ok(names)
         })
         .await
     }
