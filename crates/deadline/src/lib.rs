@@ -149,6 +149,16 @@ impl Deadline {
     }
 }
 
+/// The pause before attempt `n` (from 1): 0.2 s doubled each time up to `most`, less up to half of
+/// it at random, so that parallel tasks do not come back together.
+pub fn backoff(n: u32, most: Duration) -> Duration {
+    let full = Duration::from_millis(200)
+        .saturating_mul(1 << n.saturating_sub(1).min(10))
+        .min(most);
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    full.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+}
+
 /// How long at most a wait goes on before it looks at the clock again.
 const SLICE: Duration = Duration::from_secs(5);
 
@@ -278,5 +288,14 @@ mod tests {
         assert_eq!(seconds(Duration::from_millis(2000)), "2 s");
         assert_eq!(seconds(Duration::from_millis(30_400)), "30 s");
         assert_eq!(seconds(Duration::from_millis(40)), "0 s");
+    }
+
+    #[test]
+    fn pauses_grow_to_their_limit() {
+        let most = Duration::from_secs(2);
+        for n in 1..40 {
+            let pause = backoff(n, most);
+            assert!(pause >= Duration::from_millis(100) && pause <= most);
+        }
     }
 }

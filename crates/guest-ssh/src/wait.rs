@@ -1,9 +1,8 @@
 //! Wait until a guest can be logged in to, and is what the caller needs.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
-use deadline::Deadline;
+use deadline::{Deadline, backoff};
 
 use crate::{Connection, Error, Guest, Target};
 
@@ -37,11 +36,13 @@ pub struct Attempt {
 
 /// Longest single attempt: connection, banner, login and the question what the guest is.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(90);
+/// Longest pause between two attempts.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// Log in to `target` again and again until `wanted` accepts the guest; `wanted` says what is
 /// wrong with one it does not accept. Each attempt is a real login: OpenSSH punishes connections
-/// that never authenticate. Between attempts 1 to 3 s pass, at random, so that many hosts that
-/// boot together are not asked together; longer after a refused login.
+/// that never authenticate. The pauses between attempts grow to 3 s, at random, so that many hosts
+/// that boot together are not asked together; twice that after a refused login.
 ///
 /// `on_attempt` hears why an attempt was not good enough.
 ///
@@ -59,6 +60,7 @@ pub async fn wait_for(
     let since = Instant::now();
     let mut refused_since: Option<Instant> = None;
     let mut last: Option<String> = None;
+    let mut attempts = 0;
     loop {
         let attempt = deadline.shorter(ATTEMPT_LIMIT);
         let reason = match attempt_once(target, &attempt).await {
@@ -85,7 +87,11 @@ pub async fn wait_for(
             Err(error) => error.to_string(),
         };
         on_attempt(&reason);
-        let pause = pause() * if refused_since.is_some() { 2 } else { 1 };
+        attempts += 1;
+        let pause = match refused_since {
+            Some(_) => 2 * backoff(u32::MAX, PAUSE),
+            None => backoff(attempts, PAUSE),
+        };
         if !deadline.sleep(pause).await {
             let what = format!("SSH to {}", target.address());
             return Err(Error::GaveUp {
@@ -101,10 +107,4 @@ async fn attempt_once(target: &Target, deadline: &Deadline) -> Result<Attempt, E
     let connection = Connection::open(target, deadline).await?;
     let guest = connection.identify(deadline).await?;
     Ok(Attempt { connection, guest })
-}
-
-/// 1 to 3 seconds. The standard library's hasher keys are the randomness; nothing here is secret.
-fn pause() -> Duration {
-    let random = RandomState::new().build_hasher().finish();
-    Duration::from_millis(1000 + random % 2001)
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use deadline::Deadline;
+use deadline::{Deadline, backoff};
 use guest_ssh::{Connection, Error, Identity, Label, Login, PublicKey, System, Target};
 use tokio::io::AsyncReadExt;
 
@@ -13,8 +13,8 @@ use crate::decide::Answer;
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long a server at an address that should be free has to greet.
 const GREETING: Duration = Duration::from_millis(1500);
-/// The pause between two questions to a guest that boots.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between two questions to a guest that boots.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Whom to ask, and by which keys the answer is identified.
 #[derive(Clone, Debug, Default)]
@@ -94,11 +94,13 @@ impl Question {
 
     /// Ask until something answers or the deadline passes.
     pub async fn wait(&self, deadline: &Deadline, mut on_silence: impl FnMut(&str)) -> Answer {
+        let mut asked = 0;
         loop {
             match self.ask(deadline).await {
                 Answer::Silent(why) => {
                     on_silence(&why);
-                    if !deadline.sleep(PAUSE).await {
+                    asked += 1;
+                    if !deadline.sleep(backoff(asked, PAUSE)).await {
                         return Answer::Silent(why);
                     }
                 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadline::Deadline;
+use deadline::{Deadline, backoff};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response};
 use serde::Deserialize;
@@ -617,16 +617,6 @@ fn excerpt(body: &[u8]) -> String {
     }
 }
 
-/// The pause before attempt `n` (from 1): 0.2 s doubled each time up to `most`, less up to half of
-/// it at random, so that parallel tasks do not come back together.
-pub(crate) fn backoff(n: u32, most: Duration) -> Duration {
-    let full = Duration::from_millis(200)
-        .saturating_mul(1 << n.saturating_sub(1).min(10))
-        .min(most);
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    full.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -661,14 +651,5 @@ mod tests {
             assert!(Client::new(settings(&[host])).is_err(), "{host}");
         }
         assert!(Client::new(settings(&[])).is_err());
-    }
-
-    #[test]
-    fn pauses_grow_to_their_limit() {
-        let most = Duration::from_secs(2);
-        for n in 1..40 {
-            let pause = backoff(n, most);
-            assert!(pause >= Duration::from_millis(100) && pause <= most);
-        }
     }
 }

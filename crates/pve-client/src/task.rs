@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use deadline::Deadline;
+use deadline::{Deadline, backoff};
 use serde::Deserialize;
 
-use crate::client::backoff;
 use crate::error::{TaskFailure, shown};
 use crate::params::encode;
 use crate::{Client, Error, Params, Upid};

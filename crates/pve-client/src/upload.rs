@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use deadline::Deadline;
+use deadline::{Deadline, backoff};
 use futures_util::stream::{self, Stream, StreamExt};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use rustix::buffer::spare_capacity;
 use rustix::io::retry_on_intr;
 use serde_json::Value;
 
-use crate::client::{RETRIES, backoff, not_sent};
+use crate::client::{RETRIES, not_sent};
 use crate::params::{Params, encode};
 use crate::volid::{is_iso_name, normalise_upload_name};
 use crate::{Client, Error, Upid, sha256_bytes};
