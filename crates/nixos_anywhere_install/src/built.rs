@@ -50,10 +50,8 @@ pub(crate) async fn built(
         watch: Watch::new(log, progress, options.host.as_deref()),
     };
     // What nixos-anywhere finds out about the machine may be a part of the configuration, which does not evaluate without it.
-    if task.check_mode && options.generate_hardware_config.is_none() {
-        for installable in &installables {
-            programs.evaluate(installable).await?;
-        }
+    if task.check_mode && options.generate_hardware_config.is_none() && !installables.is_empty() {
+        programs.evaluate(&installables).await?;
     }
     if let Some(flake) = options
         .flake

@@ -103,21 +103,20 @@ pub(crate) fn build_arguments(installable: &str, options: &Options) -> Vec<OsStr
         "--no-link",
         "--print-build-logs",
     ];
-    let mut arguments = nix_arguments(&command, options);
-    if options.show_trace {
-        arguments.push("--show-trace".into());
-    }
-    arguments.push(installable.into());
-    arguments
+    evaluating(&command, &[installable.to_owned()], options)
 }
 
-/// The arguments of `nix` to evaluate one installable.
-pub(crate) fn evaluation_arguments(installable: &str, options: &Options) -> Vec<OsString> {
-    let mut arguments = nix_arguments(&["eval", "--raw"], options);
+/// The arguments of `nix` to evaluate installables, all in one process, and to ask no substituter.
+pub(crate) fn evaluation_arguments(installables: &[String], options: &Options) -> Vec<OsString> {
+    evaluating(&["path-info", "--derivation"], installables, options)
+}
+
+fn evaluating(command: &[&str], installables: &[String], options: &Options) -> Vec<OsString> {
+    let mut arguments = nix_arguments(command, options);
     if options.show_trace {
         arguments.push("--show-trace".into());
     }
-    arguments.push(format!("{installable}.drvPath").into());
+    arguments.extend(installables.iter().map(OsString::from));
     arguments
 }
 

@@ -57,16 +57,16 @@ impl Programs<'_> {
         Ok(Source::Paths { disko, system })
     }
 
-    /// Have Nix evaluate an installable, without building it.
+    /// Have Nix evaluate installables, without building them.
     ///
     /// # Errors
     /// Kind `evaluation`: what Nix said; and those of running it.
-    pub(crate) async fn evaluate(&mut self, installable: &str) -> Result<(), Failure> {
-        self.watch.note(&format!("$ nix eval {installable}"));
-        let arguments = plan::evaluation_arguments(installable, self.options);
+    pub(crate) async fn evaluate(&mut self, installables: &[String]) -> Result<(), Failure> {
+        let what = format!("nix path-info --derivation {}", installables.join(" "));
+        self.watch.note(&format!("$ {what}"));
+        let arguments = plan::evaluation_arguments(installables, self.options);
         let environment = [("PATH", Some(tools::joined(self.directories)))];
         let nix = self.tools.nix.clone();
-        let what = format!("nix eval {installable}");
         let run = self.run(&nix, &arguments, &environment, &what).await;
         run.map_err(|failure| Failure {
             kind: match failure.kind {
@@ -182,7 +182,7 @@ pub(crate) fn invalid_flake(problem: String) -> Failure {
 /// What to do about a failure, by where it happened.
 fn hint(phase: Option<&str>, step: Option<&str>, what: &str) -> &'static str {
     match phase {
-        _ if what.starts_with("nix build") || what.starts_with("nix eval") => {
+        _ if what.starts_with("nix build") || what.starts_with("nix path-info") => {
             "nothing was done to the machine; the same command on the controller shows the whole error"
         }
         Some("Formatting hard drive with disko") => {
