@@ -1,6 +1,7 @@
 //! The decision: a table of what is found and what follows, and histories of crashes, people and controllers.
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use pve_module::record::{Phase, Record};
 
 use crate::decide::{
@@ -929,23 +930,34 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+/// Many more cases than other tests try. The macro `proptest!` would have the environment's number win.
+fn many() -> TestRunner {
+    let usual = ProptestConfig::default();
+    TestRunner::new(ProptestConfig {
+        cases: usual.cases * 100,
+        ..usual
+    })
+}
 
-    #[test]
-    fn no_history_loses_a_disk(events in prop::collection::vec(event(), 1..24)) {
+#[test]
+fn no_history_loses_a_disk() {
+    let histories = prop::collection::vec(event(), 1..24);
+    let tried = many().run(&histories, |events| {
         let mut history = History::new();
         for event in &events {
             history.happen(*event);
             prop_assert!(history.lost.is_empty(), "{:?} was formatted", history.lost);
         }
-    }
+        Ok(())
+    });
+    tried.unwrap();
+}
 
-    /// Whatever cut off the runs before, one that is not cut off finishes, if nobody else touched the machine.
-    #[test]
-    fn crashes_alone_never_need_a_person(
-        cuts in prop::collection::vec((0..2_usize, 1..14_u8, any::<bool>()), 0..8), last in 0..2_usize
-    ) {
+/// Whatever cut off the runs before, one that is not cut off finishes, if nobody else touched the machine.
+#[test]
+fn crashes_alone_never_need_a_person() {
+    let cuts = prop::collection::vec((0..2_usize, 1..14_u8, any::<bool>()), 0..8);
+    let tried = many().run(&(cuts, 0..2_usize), |(cuts, last)| {
         let mut history = History::new();
         for (who, writes, power) in cuts {
             history.play(who, writes, true);
@@ -959,5 +971,7 @@ proptest! {
         prop_assert_eq!(machine.notes.as_ref().unwrap().phase, Phase::Done);
         prop_assert_eq!(machine.runs, Runs::System);
         prop_assert!(history.lost.is_empty());
-    }
+        Ok(())
+    });
+    tried.unwrap();
 }

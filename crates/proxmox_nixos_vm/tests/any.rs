@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use common::Lab;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
 /// One host for all cases: names and VMIDs are never used twice.
@@ -222,31 +223,40 @@ fn name() -> String {
     format!("vm{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Each case is some runs of the module against a cluster.
-fn config() -> ProptestConfig {
+/// Fewer cases than other tests try, since each is some runs of the module against a cluster. The macro `proptest!` would have the
+/// environment's number win.
+fn few() -> TestRunner {
     let usual = ProptestConfig::default();
-    ProptestConfig {
+    TestRunner::new(ProptestConfig {
         cases: usual.cases.div_ceil(5),
         max_shrink_iters: 60,
         ..usual
-    }
+    })
 }
 
-proptest! {
-    #![proptest_config(config())]
-
-    #[test]
-    fn what_was_made_from_a_description_is_as_described(wanted in description()) {
+#[test]
+fn what_was_made_from_a_description_is_as_described() {
+    let tried = few().run(&description(), |wanted| {
         let options = options(&name(), &wanted);
         let made = LAB.ok(options.clone());
         prop_assert_eq!(&made["actions"], &json!(["create"]), "{:#}", options);
         let again = LAB.ok(options.clone());
-        prop_assert_eq!(&again["actions"], &json!([]), "{:#}\n{:#}", options, again["diff"]);
+        prop_assert_eq!(
+            &again["actions"],
+            &json!([]),
+            "{:#}\n{:#}",
+            options,
+            again["diff"]
+        );
         prop_assert_eq!(&again["diff"]["before"], &again["diff"]["after"]);
-    }
+        Ok(())
+    });
+    tried.unwrap();
+}
 
-    #[test]
-    fn any_vm_becomes_what_is_described(had in description(), wanted in description()) {
+#[test]
+fn any_vm_becomes_what_is_described() {
+    let tried = few().run(&(description(), description()), |(had, wanted)| {
         let (first, second) = (name(), name());
         LAB.ok(options(&first, &had));
         let change = instead(&first, &wanted, &had);
@@ -254,7 +264,13 @@ proptest! {
         let changed = LAB.ok(change.clone());
         prop_assert_eq!(&check["changed"], &changed["changed"], "{:#}", change);
         let again = LAB.ok(change.clone());
-        prop_assert_eq!(&again["actions"], &json!([]), "{:#}\n{:#}", change, again["diff"]);
+        prop_assert_eq!(
+            &again["actions"],
+            &json!([]),
+            "{:#}\n{:#}",
+            change,
+            again["diff"]
+        );
         let fresh = LAB.ok(options(&second, &wanted));
         let (is, should) = (normal(&changed["config"]), normal(&fresh["config"]));
         // What is described was compared by meaning. What only the other one described must be gone.
@@ -262,11 +278,17 @@ proptest! {
             let key = key(place);
             prop_assert_eq!(is.get(key), should.get(key), "{}: {:#}", key, change);
         }
-        let devices = |config: &Map<String, Value>| {
-            let keys = config.keys().filter(|key| is_drive(key) || key.starts_with("net") || key.starts_with("unused"));
-            keys.cloned().collect::<Vec<_>>()
-        };
         prop_assert_eq!(devices(&is), devices(&should));
         prop_assert_eq!(is.get("boot"), should.get("boot"));
-    }
+        Ok(())
+    });
+    tried.unwrap();
+}
+
+/// The keys of what is attached, and of disks that are kept detached.
+fn devices(config: &Map<String, Value>) -> Vec<&String> {
+    let keys = config.keys();
+    let device =
+        |key: &&String| is_drive(key) || key.starts_with("net") || key.starts_with("unused");
+    keys.filter(device).collect()
 }
