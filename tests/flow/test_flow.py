@@ -12,7 +12,7 @@ def tiny(tmp_path):
 
 @pytest.fixture
 def debian(tmp_path):
-    machine = Machine(tmp_path, "debian", "web2", 32, 512, 1024)
+    machine = Machine(tmp_path, "debian", "web2", 32, 512, 1024, "      nixos_vm_machine: q35\n")
     yield machine
     machine.end()
 
