@@ -61,7 +61,7 @@ impl Tools {
 }
 
 /// The directories to look in, `first` (the option tools_path) before those of PATH.
-pub(crate) fn directories(first: Option<&Path>) -> Vec<PathBuf> {
+pub fn directories(first: Option<&Path>) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     first
         .map(Path::to_owned)
@@ -73,7 +73,7 @@ pub(crate) fn directories(first: Option<&Path>) -> Vec<PathBuf> {
 }
 
 /// A value for PATH.
-pub(crate) fn joined(directories: &[PathBuf]) -> OsString {
+pub fn joined(directories: &[PathBuf]) -> OsString {
     env::join_paths(directories).unwrap_or_default()
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ansible_module::{Failure, Outcome};
 use deadline::Deadline;
+use nixos_anywhere_install::{directories, joined};
 use tokio::process::Command;
 
 use crate::context::{Context, absolute, text};
@@ -97,19 +98,10 @@ async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
                  architecture name a machine that builds it in nixos_vm_installer_builders",
             )
     };
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(tools) = settings
-        .tools_path
-        .as_ref()
-        .filter(|path| !path.as_os_str().is_empty())
-    {
-        let mut all = tools.clone().into_os_string();
-        all.push(":");
-        all.push(path);
-        path = all;
-    }
+    let tools = settings.tools_path.as_deref();
+    let directories = directories(tools.filter(|path| !path.as_os_str().is_empty()));
     let mut command = Command::new("nix");
-    command.env("PATH", path).args([
+    command.env("PATH", joined(&directories)).args([
         "--extra-experimental-features",
         "nix-command flakes",
         "build",
