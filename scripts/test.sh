@@ -9,6 +9,8 @@ export ANSIBLE_FORCE_COLOR=0 PY_COLORS=0 NO_COLOR=1
 
 say() { printf '\n== %s\n' "$*"; }
 timings=()
+# Two files of tests at once: the tests of one share a test host, or an address.
+at_once=(-n 2 --dist loadfile)
 step() {
   local title=$1 start=$SECONDS
   shift
@@ -59,14 +61,14 @@ if [ "$mode" != lint ]; then
   fi
   step "cargo test" cargo test --workspace --quiet
   step "the stand-ins keep to the command lines they stand in for (pytest)" pytest demo/stand-in
-  step "the modules and the role under ansible-playbook (pytest)" pytest tests/modules tests/role tests/callback tests/packaging tests/docs
-  step "the lifecycle of machines, on simulated guests (pytest)" pytest -n 2 --dist loadfile tests/simulation tests/lifecycle
+  step "the modules and the role under ansible-playbook (pytest)" pytest "${at_once[@]}" tests/modules tests/role tests/callback tests/packaging tests/docs
+  step "the lifecycle of machines, on simulated guests (pytest)" pytest "${at_once[@]}" tests/simulation tests/lifecycle
   step "molecule: the modules in every state, without virtual machines" molecule test -s modules
 fi
 if [ "$mode" = all ]; then
   step "molecule: two machines at once, from nothing to installed" molecule test -s default
-  step "the flow: killed and taken up again, in a foreign repository, the real cloud-init (pytest)" pytest tests/flow
-  step "a sample of the kill matrix; make test-faults runs all of it (pytest)" pytest tests/faults -m sample
+  step "the flow: killed and taken up again, in a foreign repository, the real cloud-init (pytest)" pytest "${at_once[@]}" tests/flow
+  step "a sample of the kill matrix; make test-faults runs all of it (pytest)" pytest "${at_once[@]}" tests/faults -m sample
 fi
 say "All passed"
 printf '%s\n' "${timings[@]}"

@@ -148,8 +148,8 @@ class Guests(threading.Thread):
         while not self.ending.is_set():
             requests, offset = read_lines(log, offset)
             for request in requests:
-                # Only requests that may have changed something are a reason to look at power states.
-                if request["method"] != "GET" and "/qemu" in request["path"]:
+                # Only requests that may have changed power states are a reason to look at them.
+                if request["method"] != "GET" and re.search(r"/qemu(/\d+(/status/.*|/clone|/migrate)?)?$", request["path"]):
                     look_until = time.monotonic() + 1.5
                 await self.power(request)
             if time.monotonic() < look_until:
