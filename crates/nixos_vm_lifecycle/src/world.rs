@@ -106,12 +106,12 @@ impl World {
             known.find(|record| record.binding(vmid, &identity) == Binding::Ours)
         };
         let record = match noted {
-            None if !self.facts.adopt => kept(),
+            None => {
+                self.lost = if self.facts.adopt { None } else { kept() };
+                self.lost.clone()
+            }
             noted => noted,
         };
-        if Record::find(&notes).is_none() {
-            self.lost = record.clone();
-        }
         let name = vm.get("name").and_then(Value::as_str).unwrap_or_default();
         let object = format!("VM {vmid} ({name})");
         if let (Some(wanted), Some(_)) = (&context.settings().name, context.settings().vmid)
