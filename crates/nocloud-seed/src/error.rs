@@ -22,8 +22,8 @@ pub enum Error {
     /// A text that cloud-init would not take.
     #[error("{what}: {problem}")]
     Text {
-        /// The option.
-        what: &'static str,
+        /// The option, and the part of it if it has parts.
+        what: String,
         /// What is wrong with it, without a word of it.
         problem: String,
     },

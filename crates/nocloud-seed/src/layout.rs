@@ -64,7 +64,7 @@ impl Layout {
     pub(crate) fn check_meta(self, meta: &Map<String, Value>) -> Result<(), Error> {
         let refuse = |problem| {
             Err(Error::Text {
-                what: "meta_data",
+                what: "meta_data".into(),
                 problem,
             })
         };
@@ -98,9 +98,9 @@ impl Layout {
         const WHAT: &str = "network_config";
         match (self, given) {
             (Self::Nocloud, Payload::Text(given)) => {
-                let root = text::yaml(WHAT, given, false)?;
-                if let Some(Value::Object(config)) = root.as_ref().map(|root| root.to_json()) {
-                    check_own_network(&config).settle(WHAT, root.as_ref(), warnings)?;
+                let root = text::yaml(WHAT, given)?;
+                if let Value::Object(config) = root.to_json() {
+                    check_own_network(&config).settle(WHAT, Some(&root), warnings)?;
                 }
                 Ok(given.clone())
             }
@@ -110,7 +110,7 @@ impl Layout {
             }
             (Self::ConfigDrive, Payload::Text(given)) => {
                 let dict = serde_json::from_str(given).map_err(|e| Error::Text {
-                    what: "network_config",
+                    what: "network_config".into(),
                     // The parser's own words may quote the text.
                     problem: format!(
                         "is not a JSON dictionary: line {}, column {}",
@@ -187,7 +187,7 @@ fn check_network_data(dict: &Map<String, Value>) -> Result<(), Error> {
     match dict.keys().all(|key| lists(&key)) {
         true => Ok(()),
         false => Err(Error::Text {
-            what: "network_config",
+            what: "network_config".into(),
             problem: "must be a config drive's network_data.json, with lists links, networks and services; \
                       cloud-init's versions 1 and 2 are for the NoCloud layout, and ipconfig is for both"
                 .into(),

@@ -13,6 +13,7 @@ mod findings;
 mod host_key;
 pub mod iso;
 mod layout;
+mod mime;
 mod name;
 mod network;
 mod network_check;

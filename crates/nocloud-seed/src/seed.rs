@@ -206,14 +206,13 @@ impl Seed {
 }
 
 /// Checks user-data or vendor-data that is passed on as it is.
-fn check_text(what: &'static str, given: &str, warnings: &mut Vec<String>) -> Result<(), Error> {
-    let Some(root) = text::user_data(what, given)? else {
-        return Ok(());
-    };
-    let Value::Object(config) = root.to_json() else {
-        return Ok(());
-    };
-    cloud_config::check(&config).settle(what, Some(&root), warnings)
+fn check_text(what: &str, given: &str, warnings: &mut Vec<String>) -> Result<(), Error> {
+    for found in text::user_data(what, given, warnings)? {
+        if let Value::Object(config) = found.root.to_json() {
+            cloud_config::check(&config).settle(&found.what, Some(&found.root), warnings)?;
+        }
+    }
+    Ok(())
 }
 
 /// A `#cloud-config` document.
