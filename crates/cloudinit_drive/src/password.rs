@@ -1,7 +1,7 @@
 //! Passwords as the guest's `/etc/shadow` holds them.
 
 use ansible_module::Failure;
-use nocloud_seed::{check_hash, is_passed_on_by_pve, looks_hashed};
+use nocloud_seed::{bare_hash, check_hash, is_passed_on_by_pve, looks_hashed};
 use sha_crypt::{PasswordHasher, PasswordVerifier, ShaCrypt};
 
 /// Bytes of salt: 16 characters once encoded. crypt(3) takes no more than
@@ -23,6 +23,13 @@ pub fn check(password: &str) -> Result<(), Failure> {
         return Ok(());
     }
     if !is_passed_on_by_pve(password) {
+        let bare = bare_hash(password);
+        if bare != password && is_passed_on_by_pve(&bare) {
+            return refuse(
+                "has blanks, quotation marks, further $ or a ! besides the hash, so Proxmox VE would hash all of it; give the hash \
+                 alone",
+            );
+        }
         return refuse(
             "is a hash of a scheme that Proxmox VE hashes once more, so the password would never be accepted; give a \
              SHA-512 hash (mkpasswd -m sha-512) or the password itself, or hashed_passwd in user_data with kind=nocloud",
@@ -93,6 +100,9 @@ mod tests {
             "$gy$j9T$salt$hash",
             "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA",
             "$6$saltsalt$short",
+            "'$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7xA3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1'",
+            "!$1$saltsalt$qjXMvbEw8oaL.CzflDtaK/",
+            "$$1$$saltsalt$$qjXMvbEw8oaL.CzflDtaK/",
         ] {
             let refused = check(hash).unwrap_err();
             assert!(refused.msg.starts_with("cipassword: "), "{}", refused.msg);

@@ -51,13 +51,26 @@ const SCHEMES: [Scheme; 9] = [
 pub fn looks_hashed(text: &str) -> bool {
     let scheme = |text: &str| {
         let (name, rest) = text.split_once('$')?;
-        let short = !name.is_empty() && name.len() <= 16;
+        let short = !name.is_empty() && name.len() <= 24;
         (short
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-,=".contains(&b))
             && rest.contains('$'))
         .then_some(())
     };
-    text.strip_prefix('$').and_then(scheme).is_some()
+    bare_hash(text).strip_prefix('$').and_then(scheme).is_some()
+}
+
+/// A hash without what shells, templates and files put around it: blanks, quotation marks, doubled and escaped `$`, and the
+/// `!` of a locked account.
+pub fn bare_hash(text: &str) -> String {
+    let text = text.trim().trim_matches(['"', '\'']).trim();
+    let text = text.trim_start_matches('!');
+    match text.starts_with("$$") || text.starts_with("\\$") {
+        true => text.replace("\\$", "$").replace("$$", "$"),
+        false => text.to_owned(),
+    }
 }
 
 /// Checks a hash for `/etc/shadow`. An empty one, and one that begins with `!` or `*`, lock or open an account on purpose.
@@ -76,6 +89,12 @@ pub fn check_hash(text: &str) -> Result<(), &'static str> {
         .iter()
         .find(|scheme| hash.starts_with(scheme.prefix))
     else {
+        let bare = bare_hash(hash);
+        if bare != hash && SCHEMES.iter().any(|scheme| bare.starts_with(scheme.prefix)) {
+            return Err(
+                "has quotation marks, backslashes or further $ besides the hash; give the hash alone",
+            );
+        }
         return Err(match looks_hashed(hash) {
             true => "is a hash of a scheme that crypt(3) does not know; make one with `mkpasswd`",
             false => {
@@ -89,6 +108,18 @@ pub fn check_hash(text: &str) -> Result<(), &'static str> {
         || hash.len() <= scheme.prefix.len() + scheme.hash.min(last.len())
             && !hash.starts_with("$2")
     {
+        return Err("is a password hash that is shortened or damaged; copy the whole of it");
+    }
+    if let Some(rounds) = hash
+        .split('$')
+        .nth(2)
+        .and_then(|part| part.strip_prefix("rounds="))
+        && rounds.parse::<u32>().is_err()
+    {
+        return Err("is a password hash whose rounds are not a number; make one with `mkpasswd`");
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "./".contains(c);
+    if !last.chars().all(is_plain) {
         return Err("is a password hash that is shortened or damaged; copy the whole of it");
     }
     Ok(())
@@ -150,6 +181,9 @@ mod tests {
             ("$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA", "scheme"),
             (&SHA512[..60], "shortened"),
             ("$6$saltsalt", "shortened"),
+            (&SHA512.replace("$6$", "$6$rounds=x$"), "rounds"),
+            (&SHA512.replace('/', "-"), "damaged"),
+            (&SHA512.replace('$', "$$"), "besides the hash"),
             ("$6$salt salt$x", "blanks"),
         ] {
             assert!(check_hash(wrong).unwrap_err().contains(reason), "{wrong}");
@@ -172,6 +206,19 @@ mod tests {
                 "{again}"
             );
         }
+        for wrapped in [
+            format!(" {SHA512}\n"),
+            format!("'{SHA512}'"),
+            format!("!{SHA512}"),
+            SHA512.replace('$', "$$"),
+            SHA512.replace('$', "\\$"),
+        ] {
+            assert!(looks_hashed(&wrapped), "{wrapped}");
+            assert_eq!(bare_hash(&wrapped), SHA512);
+        }
+        assert!(looks_hashed(
+            "$md5,rounds=904$Vc3VgyFx44iS8.Yu$Scf90iLWN6O6mT9TA06NK/"
+        ));
         for password in ["", "x", "$", "$$", "a$6$b$c", "$6$", "$ecret", "$100 $bill"] {
             assert!(!looks_hashed(password) || password == "$6$", "{password}");
             assert!(!is_passed_on_by_pve(password), "{password}");

@@ -20,12 +20,13 @@ mod network_check;
 mod public_key;
 mod pyyaml;
 mod seed;
+mod spelling;
 mod text;
 mod user_data;
 mod wire;
 pub mod yaml;
 
-pub use crypt::{check_hash, is_passed_on_by_pve, looks_hashed};
+pub use crypt::{bare_hash, check_hash, is_passed_on_by_pve, looks_hashed};
 pub use error::Error;
 pub use host_key::{HostKey, KeyKind};
 pub use layout::Layout;

@@ -141,6 +141,11 @@ impl<'a> PublicKeyLine<'a> {
             "has a key that is not base64 (shortened, or broken by a line break?); copy the whole line of the .pub file"
         })?;
         check_blob(algorithm, &blob)?;
+        if comment.contains(" AAAA") {
+            return Err(
+                "goes on with a second key, which would be its comment; give each key a line or item of its own",
+            );
+        }
         Ok(Self {
             options,
             algorithm,
@@ -420,6 +425,19 @@ mod tests {
             (
                 format!("ssh-ed25519 {key}\nssh-ed25519 {key}"),
                 "several lines",
+            ),
+            // Folded, escaped, or joined with commas.
+            (
+                format!("ssh-ed25519 {key} a ssh-ed25519 {key} b"),
+                "a second key",
+            ),
+            (
+                format!("ssh-ed25519 {key} a\\nssh-ed25519 {key} b"),
+                "a second key",
+            ),
+            (
+                format!("ssh-ed25519 {key} a,ssh-ed25519 {key} b"),
+                "a second key",
             ),
             ("hello world".to_owned(), "not a public key line"),
         ] {
