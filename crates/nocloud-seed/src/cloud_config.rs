@@ -4,10 +4,12 @@
 
 use serde_json::{Map, Value};
 
-use crate::PublicKeyLine;
 use crate::crypt;
 use crate::findings::Findings;
+use crate::mime;
 use crate::pyyaml::SPELLINGS;
+use crate::spelling::similar;
+use crate::{HostKey, KeyKind, PublicKeyLine};
 
 /// What a key holds. Where the schema has a boolean, cloud-init takes every word for one.
 #[derive(Clone, Copy, PartialEq)]
@@ -142,6 +144,54 @@ const ENCODINGS: [&str; 9] = [
     "text/plain",
 ];
 
+/// The keys of a user, with underscores.
+const USER: [&str; 26] = [
+    "name",
+    "create_groups",
+    "doas",
+    "expiredate",
+    "gecos",
+    "groups",
+    "hashed_passwd",
+    "homedir",
+    "inactive",
+    "lock_passwd",
+    "no_create_home",
+    "no_log_init",
+    "no_user_group",
+    "passwd",
+    "plain_text_passwd",
+    "primary_group",
+    "selinux_user",
+    "shell",
+    "snapuser",
+    "ssh_authorized_keys",
+    "ssh_import_id",
+    "ssh_redirect_user",
+    "sudo",
+    "system",
+    "uid",
+    "uidmap",
+];
+/// The keys of a file.
+const FILE: [&str; 8] = [
+    "append",
+    "content",
+    "defer",
+    "encoding",
+    "owner",
+    "path",
+    "permissions",
+    "source",
+];
+/// What Ansible calls them, and what cloud-init does.
+const FILE_INSTEAD: [(&str, &str); 4] = [
+    ("mode", "permissions"),
+    ("dest", "path"),
+    ("src", "source"),
+    ("group", "owner"),
+];
+
 pub(crate) fn check(config: &Map<String, Value>) -> Findings {
     let mut findings = Findings::default();
     for (key, value) in config {
@@ -157,9 +207,30 @@ pub(crate) fn check(config: &Map<String, Value>) -> Findings {
     }
     for (n, user) in items(config.get("users")) {
         if let Value::Object(user) = user {
-            self::user(&n, user, &mut findings);
+            self::user(&["users", &n], user, true, &mut findings);
         }
     }
+    // The users may be a mapping by name, and the default user a mapping of what is other.
+    for (name, user) in config
+        .get("users")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        if let Value::Object(user) = user {
+            self::user(&["users", name], user, false, &mut findings);
+        }
+    }
+    if let Some(Value::Object(user)) = config.get("user") {
+        self::user(&["user"], user, false, &mut findings);
+    }
+    if let Some(Value::Object(user)) = config
+        .get("system_info")
+        .and_then(|info| info.get("default_user"))
+    {
+        self::user(&["system_info", "default_user"], user, false, &mut findings);
+    }
+    host_keys(config, &mut findings);
     key_lines(
         &["ssh_authorized_keys"],
         config.get("ssh_authorized_keys"),
@@ -177,7 +248,15 @@ fn items(list: Option<&Value>) -> impl Iterator<Item = (String, &Value)> {
 fn top_level(key: &str, value: &Value, findings: &mut Findings) {
     let Some((_, kind)) = KEYS.iter().find(|(known, _)| *known == key) else {
         if !key.starts_with("x-") {
-            let hint = match (key, similar(key)) {
+            let meant = similar(key, KEYS.iter().map(|(known, _)| *known));
+            let spelling = |text: &str| text.to_ascii_lowercase().replace('-', "_");
+            if let Some(known) = meant.filter(|known| spelling(known) == spelling(key)) {
+                return findings.refuse(
+                    &[key],
+                    format!("is not a key that cloud-init knows; did you mean {known}?"),
+                );
+            }
+            let hint = match (key, meant) {
                 ("network", _) => "; give network_config instead".to_owned(),
                 (_, Some(known)) => format!("; did you mean {known}?"),
                 (_, None) => String::new(),
@@ -202,28 +281,6 @@ fn top_level(key: &str, value: &Value, findings: &mut Findings) {
         (Kind::Texts, _) => "must be a text or a list",
     };
     findings.refuse(&[key], problem);
-}
-
-/// The known key that was probably meant.
-fn similar(key: &str) -> Option<&'static str> {
-    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
-    let typed = plain(key);
-    KEYS.iter().map(|(known, _)| *known).find(|known| {
-        let known = plain(known);
-        known == typed || (typed.len() >= 5 && is_one_off(&known, &typed))
-    })
-}
-
-/// Whether one text becomes the other by one letter more, less or other.
-fn is_one_off(a: &str, b: &str) -> bool {
-    let (a, b) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    let same = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
-    let (rest_a, rest_b) = (&a.as_bytes()[same..], &b.as_bytes()[same..]);
-    match b.len() - a.len() {
-        0 => rest_a.get(1..).unwrap_or_default() == rest_b.get(1..).unwrap_or_default(),
-        1 => rest_a == &rest_b[1..],
-        _ => false,
-    }
 }
 
 /// A command: a text for the shell, or a list of words.
@@ -256,6 +313,18 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
             "must be a mapping with path and content",
         );
     };
+    for key in file.keys().filter(|key| !FILE.contains(&key.as_str())) {
+        let meant = FILE_INSTEAD
+            .iter()
+            .find(|(other, _)| other == key)
+            .map(|(_, known)| *known);
+        if let Some(known) = meant.or_else(|| similar(key, FILE)) {
+            findings.refuse(
+                &["write_files", n, key],
+                format!("is not a key that cloud-init knows; did you mean {known}?"),
+            );
+        }
+    }
     match file.get("path") {
         Some(Value::String(path)) if path.starts_with('/') => {}
         Some(Value::String(_)) => findings.refuse(&at("path"), "must be an absolute path"),
@@ -275,6 +344,27 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
             &at("content"),
             format!("is a {kind}, but must be a text (for JSON: the filter to_json; for a block: content: |)"),
         );
+    }
+    if let Some(Value::Number(_) | Value::Bool(_)) = file.get("content") {
+        findings.refuse(&at("content"), "must be a text; quote it");
+    }
+    if let (Some(Value::String(encoding)), Some(Value::String(content))) =
+        (file.get("encoding"), file.get("content"))
+    {
+        let encoding = encoding.trim().to_lowercase();
+        let problem = match mime::decoded(content) {
+            _ if !encoding.ends_with("b64") && !encoding.ends_with("base64") => None,
+            None => {
+                Some("is not base64, which encoding says, so cloud-init would write no file at all")
+            }
+            Some(bytes) if encoding.starts_with("gz") && !bytes.starts_with(&[0x1f, 0x8b]) => Some(
+                "is not compressed with gzip, which encoding says, so cloud-init would write no file at all",
+            ),
+            Some(_) => None,
+        };
+        if let Some(problem) = problem {
+            findings.refuse(&at("content"), problem);
+        }
     }
     if let Some(Value::String(encoding)) = file.get("encoding")
         && !ENCODINGS.contains(&encoding.trim().to_lowercase().as_str())
@@ -322,43 +412,54 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
     }
 }
 
-fn user(n: &str, user: &Map<String, Value>, findings: &mut Findings) {
+fn user(path: &[&str], user: &Map<String, Value>, needs_name: bool, findings: &mut Findings) {
     let named = |key: &str| user.contains_key(key);
-    if !named("name") && !named("snapuser") {
-        findings.refuse(&["users", n], "has no name");
+    if needs_name && !named("name") && !named("snapuser") {
+        findings.refuse(path, "has no name");
     } else if !user.get("name").is_none_or(Value::is_string) {
-        findings.refuse(&["users", n, "name"], "must be a text; quote it");
+        findings.refuse(&[path, &["name"]].concat(), "must be a text; quote it");
     }
     for (key, value) in user {
         let plain = key.replace('-', "_");
+        let path = [path, &[key]].concat();
         match plain.as_str() {
-            "ssh_authorized_keys" => key_lines(&["users", n, key], Some(value), findings),
+            "ssh_authorized_keys" => key_lines(&path, Some(value), findings),
             "passwd" | "hashed_passwd" => match value {
                 Value::String(hash) => {
                     if let Err(problem) = crypt::check_hash(hash) {
-                        findings.refuse(&["users", n, key], problem);
+                        findings.refuse(&path, problem);
                     }
                 }
                 Value::Null | Value::Bool(_) => {}
-                _ => findings.refuse(&["users", n, key], "must be a text; quote it"),
+                _ => findings.refuse(&path, "must be a text; quote it"),
             },
             "plain_text_passwd" => match value {
                 Value::String(password) if crypt::looks_hashed(password) => findings.refuse(
-                    &["users", n, key],
+                    &path,
                     "is a hash, which would become the password itself; give it as hashed_passwd",
                 ),
-                Value::Number(_) => findings.refuse(&["users", n, key], "must be a text; quote it"),
+                Value::Number(_) | Value::Bool(_) => {
+                    findings.refuse(&path, "must be a text; quote it");
+                }
                 _ => {}
             },
             // cloud-init calls it so itself; a user of Ansible's does not.
-            "authorized_keys" | "ssh_keys" | "ssh_key" => findings.warn(
-                &["users", n, key],
-                "is not a key that cloud-init knows, so it has no effect; did you mean ssh_authorized_keys?",
+            "authorized_keys" | "ssh_keys" | "ssh_key" => findings.refuse(
+                &path,
+                "is not a key that cloud-init knows; did you mean ssh_authorized_keys?",
             ),
-            "password" => findings.warn(
-                &["users", n, key],
-                "is not a key that cloud-init knows, so it has no effect; did you mean hashed_passwd or plain_text_passwd?",
+            "password" => findings.refuse(
+                &path,
+                "is not a key that cloud-init knows; did you mean hashed_passwd or plain_text_passwd?",
             ),
+            _ if !USER.contains(&plain.as_str()) => {
+                if let Some(known) = similar(&plain, USER) {
+                    findings.refuse(
+                        &path,
+                        format!("is not a key that cloud-init knows; did you mean {known}?"),
+                    );
+                }
+            }
             _ => {}
         }
         if plain != *key
@@ -367,7 +468,7 @@ fn user(n: &str, user: &Map<String, Value>, findings: &mut Findings) {
             && plain != "ssh_authorized_keys"
         {
             findings.refuse(
-                &["users", n, key],
+                &path,
                 format!(
                     "and {plain} are one key, and cloud-init keeps the last one only; join them"
                 ),
@@ -419,7 +520,18 @@ fn passwords(config: &Map<String, Value>, findings: &mut Findings) {
     };
     let lines: Vec<&str> = match chpasswd.get("list") {
         Some(Value::String(text)) => text.lines().collect(),
-        Some(Value::Array(lines)) => lines.iter().filter_map(Value::as_str).collect(),
+        Some(Value::Array(lines)) => {
+            for (n, line) in (0..).zip(lines).filter(|(_, line)| !line.is_string()) {
+                let problem = match line.is_object() {
+                    true => {
+                        "is a mapping: a colon and a blank make it one; write NAME:PASSWORD, in quotes"
+                    }
+                    false => "must be a text NAME:PASSWORD; quote it",
+                };
+                findings.refuse(&["chpasswd", "list", &n.to_string()], problem);
+            }
+            lines.iter().filter_map(Value::as_str).collect()
+        }
         _ => Vec::new(),
     };
     for line in lines
@@ -437,6 +549,16 @@ fn passwords(config: &Map<String, Value>, findings: &mut Findings) {
         }
     }
     for (n, user) in items(chpasswd.get("users")) {
+        let path = ["chpasswd", "users", &n];
+        if user.get("name").is_none() {
+            findings.refuse(&path, "has no name");
+        }
+        if let Some(Value::Number(_) | Value::Bool(_)) = user.get("password") {
+            findings.refuse(
+                &["chpasswd", "users", &n, "password"],
+                "must be a text; quote it",
+            );
+        }
         let (Some(Value::String(password)), kind) = (user.get("password"), user.get("type")) else {
             continue;
         };
@@ -458,5 +580,42 @@ fn passwords(config: &Map<String, Value>, findings: &mut Findings) {
             }
             _ => {}
         }
+    }
+}
+
+/// Host keys that cloud-init would write as they are, although sshd does not load them.
+fn host_keys(config: &Map<String, Value>, findings: &mut Findings) {
+    let Some(Value::Object(keys)) = config.get("ssh_keys") else {
+        return;
+    };
+    for kind in KeyKind::ALL {
+        let key = format!("{}_private", kind.name());
+        let text = |key: &str| keys.get(key).and_then(Value::as_str);
+        let Some(private) = text(&key) else { continue };
+        let public = text(&format!("{}_public", kind.name()));
+        let problem = match HostKey::new(kind, private, public) {
+            Err(error) => error.host_key_problem(),
+            Ok(_) if is_loaded(private) => continue,
+            Ok(_) => {
+                "has lost its line breaks or is indented, so sshd would not load it; give it as a block (|)"
+            }
+        };
+        findings.refuse(&["ssh_keys", &key], problem);
+    }
+}
+
+/// Whether sshd loads a key that is one with these lines.
+fn is_loaded(private: &str) -> bool {
+    let private = private.trim_end_matches('\n');
+    let is_mark = |line: &str, mark: &str| line.starts_with(mark) && line.ends_with("-----");
+    let is_plain = |line: &str| !line.contains(|c: char| c.is_whitespace());
+    let lines: Vec<&str> = private.split('\n').collect();
+    match lines[..] {
+        [first, ref body @ .., last] => {
+            is_mark(first, "-----BEGIN")
+                && is_mark(last, "-----END")
+                && body.iter().all(|line| is_plain(line))
+        }
+        _ => false,
     }
 }

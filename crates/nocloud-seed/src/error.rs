@@ -70,3 +70,13 @@ pub enum Error {
     )]
     Hostname(String),
 }
+
+impl Error {
+    /// What is wrong with a host key, without the option's name.
+    pub(crate) fn host_key_problem(&self) -> &'static str {
+        match self {
+            Self::HostKey { problem, .. } => problem,
+            _ => "is not a host key that sshd loads",
+        }
+    }
+}

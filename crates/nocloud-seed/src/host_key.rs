@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::public_key::{PublicKeyLine, check_blob};
-use crate::{Error, der, wire};
+use crate::{Error, der, mime, wire};
 
 /// The kinds of host keys that sshd offers by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,8 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
+    pub(crate) const ALL: [Self; 3] = [Self::Ed25519, Self::Ecdsa, Self::Rsa];
+
     /// The name in `/etc/ssh/ssh_host_NAME_key`.
     pub fn name(self) -> &'static str {
         match self {
@@ -103,9 +105,11 @@ impl HostKey {
                         "has a public key that does not belong to the private one",
                     ));
                 }
-                line.to_owned()
+                // sshd reads no options in front of it.
+                format!("{} {} {}", read.algorithm, read.encoded, read.comment)
             }
         };
+        let public = public.trim_end();
         let width = if label == OPENSSH {
             OPENSSH_WIDTH
         } else {
@@ -142,42 +146,74 @@ const PASSPHRASE: &str =
 fn unwrap_pem(text: &str) -> Result<(&'static str, Vec<u8>), &'static str> {
     let text = text.replace('\u{feff}', "");
     // A variable of the environment, or JSON encoded once too often.
-    let text = text.replace("\\r", "").replace("\\n", "\n");
-    if text.trim_start().starts_with("PuTTY-User-Key-File") {
-        return Err("is in PuTTY's format; convert it (puttygen FILE -O private-openssh)");
+    let text = text
+        .replace("\\\\", "\\")
+        .replace("\\r", "")
+        .replace("\\n", "\n");
+    if !text.contains(BEGIN) {
+        // A secret of a CI service.
+        return match mime::decoded(&text).and_then(|bytes| String::from_utf8(bytes).ok()) {
+            Some(inner) if inner.contains(BEGIN) => unwrap_pem(&inner),
+            _ => Err(not_pem(&text)),
+        };
     }
-    let Some((_, rest)) = text.split_once("-----BEGIN") else {
-        return Err(match PublicKeyLine::parse(&text) {
-            Ok(_) => "is a public key where the private one is expected",
-            Err(_) => "is not a private key in PEM (-----BEGIN ... PRIVATE KEY-----)",
-        });
+    // ECDSA keys of `openssl ecparam` have the curve in a block of its own before them, which sshd passes over.
+    let blocks: Vec<&str> = text.split(BEGIN).skip(1).collect();
+    let is_private =
+        |block: &&&str| label_of(block).is_none_or(|label| label.contains("PRIVATEKEY"));
+    let mut private = blocks.iter().filter(is_private);
+    let (Some(block), None) = (private.next().or(blocks.first()), private.next()) else {
+        return Err("holds more than one private key");
     };
-    let (label, rest) = rest.split_once("-----").ok_or(DAMAGED)?;
-    let squeeze = |text: &str| text.split_whitespace().collect::<String>();
-    let named = squeeze(label);
+    let named = label_of(block).ok_or(DAMAGED)?;
     if named == "ENCRYPTEDPRIVATEKEY" {
         return Err(PASSPHRASE);
     }
     let label = LABELS
         .into_iter()
-        .find(|label| squeeze(label) == named)
+        .find(|label| squeezed(label) == named)
         .ok_or(match named.as_str() {
             "DSAPRIVATEKEY" => "is a DSA key, which OpenSSH 7.0 and newer do not offer",
             _ => "is not a private key that sshd loads (OpenSSH's format, or PEM of RSA or ECDSA)",
         })?;
+    let (_, rest) = block.split_once("-----").ok_or(DAMAGED)?;
     let (body, rest) = rest.split_once("-----END").ok_or(DAMAGED)?;
-    let (end, rest) = rest.split_once("-----").ok_or(DAMAGED)?;
-    if squeeze(end) != named {
+    let (end, _) = rest.split_once("-----").ok_or(DAMAGED)?;
+    if squeezed(end) != named {
         return Err(DAMAGED);
-    }
-    if rest.contains("PRIVATE KEY") {
-        return Err("holds more than one private key");
     }
     if body.contains("ENCRYPTED") {
         return Err(PASSPHRASE);
     }
-    let bytes = STANDARD.decode(squeeze(body)).map_err(|_| DAMAGED)?;
+    let bytes = STANDARD.decode(squeezed(body)).map_err(|_| DAMAGED)?;
     Ok((label, bytes))
+}
+
+const BEGIN: &str = "-----BEGIN";
+
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+/// What a block is, without blanks.
+fn label_of(block: &str) -> Option<String> {
+    block.split_once("-----").map(|(label, _)| squeezed(label))
+}
+
+/// What a text is that has no key in PEM.
+fn not_pem(text: &str) -> &'static str {
+    let text = text.trim();
+    if text.starts_with("PuTTY-User-Key-File") {
+        "is in PuTTY's format; convert it (puttygen FILE -O private-openssh)"
+    } else if text.starts_with("$ANSIBLE_VAULT") {
+        "is encrypted by Ansible Vault; decrypt it with a lookup (ansible.builtin.file does so)"
+    } else if PublicKeyLine::parse(text).is_ok() {
+        "is a public key where the private one is expected"
+    } else if text.starts_with(['/', '~', '.']) && !text.contains(char::is_whitespace) {
+        "is the name of a file and not a key; give it as private_file"
+    } else {
+        "is not a private key in PEM (-----BEGIN ... PRIVATE KEY-----)"
+    }
 }
 
 fn wrap_pem(label: &str, bytes: &[u8], width: usize) -> String {

@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value};
 
 use crate::findings::Findings;
+use crate::network::{mask4, mask6};
+use crate::spelling::similar;
 
 /// The types of version 1 and what each must have.
 const TYPES: [(&str, &[&str]); 8] = [
@@ -32,10 +34,176 @@ const SUBNETS: [&str; 10] = [
 ];
 /// The longest name of a device in Linux.
 const LONGEST_NAME: usize = 15;
+/// The highest number of a VLAN.
+const LAST_VLAN: u64 = 4094;
+
+/// The keys of an entry of version 1, of whatever type.
+const ENTRY: [&str; 20] = [
+    "type",
+    "name",
+    "mac_address",
+    "mtu",
+    "subnets",
+    "accept-ra",
+    "keep_configuration",
+    "params",
+    "bond_interfaces",
+    "bridge_interfaces",
+    "vlan_link",
+    "vlan_id",
+    "address",
+    "search",
+    "interface",
+    "network",
+    "destination",
+    "netmask",
+    "gateway",
+    "metric",
+];
+const SUBNET: [&str; 14] = [
+    "type",
+    "control",
+    "address",
+    "netmask",
+    "prefix",
+    "broadcast",
+    "gateway",
+    "dns_nameservers",
+    "dns_search",
+    "routes",
+    "ipv4",
+    "ipv6",
+    "metric",
+    "mtu",
+];
+/// The keys of a device of version 2, Netplan's included where they may be meant.
+const DEVICE: [&str; 33] = [
+    "match",
+    "set-name",
+    "wakeonlan",
+    "dhcp4",
+    "dhcp6",
+    "dhcp4-overrides",
+    "dhcp6-overrides",
+    "dhcp-identifier",
+    "accept-ra",
+    "addresses",
+    "ipv6-address-generation",
+    "ipv6-address-token",
+    "ipv6-mtu",
+    "ipv6-privacy",
+    "gateway4",
+    "gateway6",
+    "nameservers",
+    "macaddress",
+    "mtu",
+    "link-local",
+    "ignore-carrier",
+    "critical",
+    "optional",
+    "optional-addresses",
+    "activation-mode",
+    "routes",
+    "routing-policy",
+    "renderer",
+    "auth",
+    "interfaces",
+    "parameters",
+    "id",
+    "link",
+];
+const OVERRIDES: [&str; 9] = [
+    "hostname",
+    "route-metric",
+    "send-hostname",
+    "use-dns",
+    "use-domains",
+    "use-hostname",
+    "use-mtu",
+    "use-ntp",
+    "use-routes",
+];
+/// What bonds and bridges take as parameters; for any other cloud-init refuses the whole (`NET_CONFIG_TO_V2`).
+const BOND: [&str; 21] = [
+    "ad-select",
+    "all-slaves-active",
+    "arp-all-targets",
+    "arp-interval",
+    "arp-ip-target",
+    "arp-ip-targets",
+    "arp-validate",
+    "down-delay",
+    "fail-over-mac-policy",
+    "gratuitious-arp",
+    "gratuitous-arp",
+    "lacp-rate",
+    "learn-packet-interval",
+    "mii-monitor-interval",
+    "min-links",
+    "mode",
+    "packets-per-slave",
+    "primary",
+    "primary-reselect-policy",
+    "transmit-hash-policy",
+    "up-delay",
+];
+const BRIDGE: [&str; 8] = [
+    "ageing-time",
+    "forward-delay",
+    "hello-time",
+    "max-age",
+    "path-cost",
+    "port-priority",
+    "priority",
+    "stp",
+];
+const BOND_MODES: [&str; 7] = [
+    "802.3ad",
+    "active-backup",
+    "balance-alb",
+    "balance-rr",
+    "balance-tlb",
+    "balance-xor",
+    "broadcast",
+];
+/// Keys of other programs, and of the other version, and what they are called here.
+const ENTRY_INSTEAD: [(&str, &str); 4] = [
+    ("mac", "mac_address"),
+    ("hwaddr", "mac_address"),
+    ("id", "vlan_id"),
+    ("addresses", "subnets"),
+];
+const SUBNET_INSTEAD: [(&str, &str); 6] = [
+    ("addresses", "address"),
+    ("ip", "address"),
+    ("gateway4", "gateway"),
+    ("gateway6", "gateway"),
+    ("nameservers", "dns_nameservers"),
+    ("dns", "dns_nameservers"),
+];
+const DEVICE_INSTEAD: [(&str, &str); 14] = [
+    ("address", "addresses"),
+    ("ip", "addresses"),
+    ("ip4", "addresses"),
+    ("ip6", "addresses"),
+    ("subnets", "addresses"),
+    ("dhcp", "dhcp4"),
+    ("gateway", "gateway4 or gateway6"),
+    ("gw", "gateway4 or gateway6"),
+    ("dns", "nameservers"),
+    ("dns_nameservers", "nameservers"),
+    ("mac", "macaddress, or match with macaddress"),
+    ("hwaddr", "macaddress, or match with macaddress"),
+    ("mode", "parameters with mode"),
+    ("name", "set-name"),
+];
+const MATCH_INSTEAD: [(&str, &str); 2] = [("mac", "macaddress"), ("hwaddr", "macaddress")];
 
 pub(crate) fn check(config: &Map<String, Value>) -> Findings {
     let mut findings = Findings::default();
     match config.get("version") {
+        // No network at all (cloudinit/net/__init__.py, `is_disabled_cfg`).
+        _ if config.get("config").is_some_and(|value| value == "disabled") => {}
         Some(Value::Number(n)) if n.as_u64() == Some(1) => version_1(config, &mut findings),
         Some(Value::Number(n)) if n.as_u64() == Some(2) => version_2(config, &mut findings),
         None => findings.refuse(
@@ -63,8 +231,6 @@ pub(crate) fn check(config: &Map<String, Value>) -> Findings {
 fn version_1(config: &Map<String, Value>, findings: &mut Findings) {
     let entries = match config.get("config") {
         Some(Value::Array(entries)) => entries,
-        // The one other value: no network at all.
-        Some(Value::String(text)) if text == "disabled" => return,
         Some(_) => return findings.refuse(&["config"], "must be a list"),
         None => return findings.refuse(&["config"], "is required with version 1: a list"),
     };
@@ -84,6 +250,7 @@ fn version_1(config: &Map<String, Value>, findings: &mut Findings) {
             );
             continue;
         };
+        misspelt(&path, entry, &ENTRY, &ENTRY_INSTEAD, findings);
         for key in *required {
             let has = |key: &str| entry.contains_key(key);
             if !has(key) && (*key != "destination" || !has("network")) {
@@ -107,10 +274,28 @@ fn version_1(config: &Map<String, Value>, findings: &mut Findings) {
             findings,
         );
         if *kind == "nameserver" {
-            for address in texts(entry.get("address")) {
-                if address.parse::<IpAddr>().is_err() {
-                    findings.refuse(&["config", &n, "address"], "must be IP addresses");
-                }
+            addresses(&["config", &n, "address"], entry.get("address"), findings);
+            let names: Vec<&Value> = entries
+                .iter()
+                .filter_map(|other| other.get("name"))
+                .collect();
+            if let Some(nic) = entry.get("interface").filter(|nic| !names.contains(nic)) {
+                let nic = nic.as_str().unwrap_or_default();
+                findings.refuse(
+                    &["config", &n, "interface"],
+                    format!(
+                        "'{nic}' is not the name of an entry, so cloud-init would refuse the whole"
+                    ),
+                );
+            }
+        }
+        if *kind == "vlan" {
+            vlan(&["config", &n, "vlan_id"], entry.get("vlan_id"), findings);
+        }
+        number(&["config", &n, "mtu"], entry.get("mtu"), findings);
+        for key in ["bond_interfaces", "bridge_interfaces"] {
+            if !matches!(entry.get(key), None | Some(Value::Array(_))) {
+                findings.refuse(&["config", &n, key], "must be a list");
             }
         }
         if *kind == "route" {
@@ -143,8 +328,15 @@ fn subnet(path: &[&str], subnet: &Value, findings: &mut Findings) {
             );
         }
     };
+    misspelt(path, subnet, &SUBNET, &SUBNET_INSTEAD, findings);
     if ["static", "static6"].contains(&kind) {
-        match subnet.get("address") {
+        netmask(&at("netmask"), subnet.get("netmask"), findings);
+        addresses(
+            &at("dns_nameservers"),
+            subnet.get("dns_nameservers"),
+            findings,
+        );
+        match subnet.get("address").or(subnet.get("ip_address")) {
             Some(Value::String(address)) => {
                 let (address, prefix) = address
                     .split_once('/')
@@ -169,9 +361,18 @@ fn subnet(path: &[&str], subnet: &Value, findings: &mut Findings) {
         }
     }
     address(&at("gateway"), subnet.get("gateway"), findings);
+    if !matches!(subnet.get("routes"), None | Some(Value::Array(_))) {
+        findings.refuse(&at("routes"), "must be a list");
+    }
     for (n, route) in array(subnet.get("routes")) {
-        if let Value::Object(route) = route {
-            route_1(&[path, &["routes", &n]].concat(), route, findings);
+        let path = [path, &["routes", &n]].concat();
+        match route {
+            Value::Object(route)
+                if route.contains_key("destination") || route.contains_key("network") =>
+            {
+                route_1(&path, route, findings);
+            }
+            _ => findings.refuse(&path, "needs destination or network, and gateway"),
         }
     }
 }
@@ -192,9 +393,27 @@ fn route_1(path: &[&str], route: &Map<String, Value>, findings: &mut Findings) {
         route.get("gateway"),
         findings,
     );
+    netmask(
+        &[path, &["netmask"]].concat(),
+        route.get("netmask"),
+        findings,
+    );
+    number(&[path, &["metric"]].concat(), route.get("metric"), findings);
 }
 
 fn version_2(config: &Map<String, Value>, findings: &mut Findings) {
+    if let Some(renderer) = config.get("renderer")
+        && !["networkd", "NetworkManager"]
+            .iter()
+            .any(|known| renderer == known)
+    {
+        findings.refuse(&["renderer"], "must be networkd or NetworkManager");
+    }
+    let names: Vec<&str> = config
+        .values()
+        .filter_map(Value::as_object)
+        .flat_map(|devices| devices.keys().map(String::as_str))
+        .collect();
     const KINDS: [&str; 4] = ["ethernets", "bonds", "bridges", "vlans"];
     for (kind, devices) in config {
         if ["version", "renderer"].contains(&kind.as_str()) {
@@ -224,7 +443,10 @@ fn version_2(config: &Map<String, Value>, findings: &mut Findings) {
         };
         for (name, device) in devices {
             match device {
-                Value::Object(device) => self::device(kind, name, device, findings),
+                Value::Object(device) => {
+                    self::device(kind, name, device, findings);
+                    references(kind, name, device, &names, findings);
+                }
                 _ => findings.refuse(&[kind, name], "must be a mapping"),
             }
         }
@@ -239,15 +461,18 @@ fn version_2(config: &Map<String, Value>, findings: &mut Findings) {
 
 fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Findings) {
     let at = |key: &'static str| [kind, name, key];
-    match device.get("match") {
-        None | Some(Value::Null) => {}
-        Some(Value::Object(by)) => mac(
-            &[kind, name, "match", "macaddress"],
-            by.get("macaddress"),
-            findings,
-        ),
-        Some(_) => findings.refuse(&at("match"), "must be a mapping"),
+    misspelt(&[kind, name], device, &DEVICE, &DEVICE_INSTEAD, findings);
+    match_by(kind, name, device, findings);
+    for key in ["dhcp4-overrides", "dhcp6-overrides"] {
+        match device.get(key) {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(overrides)) => {
+                misspelt(&[kind, name, key], overrides, &OVERRIDES, &[], findings);
+            }
+            Some(_) => findings.refuse(&[kind, name, key], "must be a mapping"),
+        }
     }
+    number(&at("mtu"), device.get("mtu"), findings);
     mac(&at("macaddress"), device.get("macaddress"), findings);
     for key in ["dhcp4", "dhcp6"] {
         let known = match device.get(key) {
@@ -267,10 +492,15 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
             for (n, given) in addresses.iter().enumerate() {
                 let n = n.to_string();
                 let path = [kind, name, "addresses", &n];
-                // Netplan takes a mapping of an address to its options.
                 let text = match given {
                     Value::String(text) => Some(text.as_str()),
-                    Value::Object(map) => map.keys().next().map(String::as_str),
+                    Value::Object(map) => {
+                        findings.warn(
+                            &path,
+                            "options of an address are known to guests with netplan only; others set up no network",
+                        );
+                        map.keys().next().map(String::as_str)
+                    }
                     _ => None,
                 };
                 if !text
@@ -304,7 +534,15 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
         None | Some(Value::Null) => {}
         Some(Value::Array(routes)) => {
             for (n, route) in routes.iter().enumerate() {
-                route_2(&[kind, name, "routes", &n.to_string()], route, findings);
+                let path = [kind, name, "routes", &n.to_string()];
+                route_2(&path, route, findings);
+                if is_off_link(device, route) {
+                    findings.warn(
+                        &path,
+                        "via is in none of the networks of addresses, so a guest with systemd-networkd or ifupdown does not \
+                         set this route, on-link or not; use gateway4 or gateway6, or the option ipconfig",
+                    );
+                }
             }
         }
         Some(_) => findings.refuse(&at("routes"), "must be a list"),
@@ -345,12 +583,193 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
                 findings.refuse(&[kind, name], format!("a VLAN needs {key}"));
             }
         }
+        vlan(&at("id"), device.get("id"), findings);
     }
-    if matches!(kind, "bonds" | "bridges")
-        && !matches!(device.get("interfaces"), None | Some(Value::Array(_)))
+    if matches!(kind, "bonds" | "bridges") {
+        let known: &[&str] = if kind == "bonds" { &BOND } else { &BRIDGE };
+        parameters(&at("parameters"), device.get("parameters"), known, findings);
+    }
+}
+
+/// By what a NIC is found. Only Netplan finds it by more than its MAC address (`handle_ethernets` in network_state.py).
+fn match_by(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Findings) {
+    let at = |key: &'static str| [kind, name, key];
+    let by = match device.get("match") {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(by)) => {
+            let path = at("match");
+            misspelt(
+                &path,
+                by,
+                &["name", "macaddress", "driver"],
+                &MATCH_INSTEAD,
+                findings,
+            );
+            mac(
+                &[kind, name, "match", "macaddress"],
+                by.get("macaddress"),
+                findings,
+            );
+            Some(by)
+        }
+        Some(_) => return findings.refuse(&at("match"), "must be a mapping"),
+    };
+    let by_mac = by.is_some_and(|by| by.contains_key("macaddress"));
+    let by_name = by
+        .and_then(|by| by.get("name"))
+        .is_some_and(|by| by != name);
+    if !by_mac && (by_name || by.is_some_and(|by| by.contains_key("driver"))) {
+        findings.warn(
+            &at("match"),
+            format!("is known to guests with netplan only; others look for a NIC called '{name}'; use macaddress"),
+        );
+    }
+    let is_name = |name: &str| name.len() <= LONGEST_NAME && !name.contains(['/', ' ', ':']);
+    match device.get("set-name") {
+        None | Some(Value::Null) => {
+            if by.is_none() && !is_name(name) {
+                findings.refuse(
+                    &[kind, name],
+                    format!("is not the name of a NIC, which has at most {LONGEST_NAME} characters, without blanks, / and :"),
+                );
+            }
+        }
+        Some(Value::String(text)) if is_name(text) => {
+            if !by_mac {
+                findings.refuse(
+                    &at("set-name"),
+                    "needs match with macaddress, or nothing is renamed",
+                );
+            }
+        }
+        Some(_) => findings.refuse(
+            &at("set-name"),
+            format!("must be a name of at most {LONGEST_NAME} characters, without blanks, / and :"),
+        ),
+    }
+}
+
+/// The other devices that a device is made of.
+fn references(
+    kind: &str,
+    name: &str,
+    device: &Map<String, Value>,
+    names: &[&str],
+    findings: &mut Findings,
+) {
+    let unknown = |other: &Value| match other {
+        Value::String(other) if names.contains(&other.as_str()) => None,
+        Value::String(other) => Some(format!("'{other}' is not a device of this configuration")),
+        _ => Some("must be the name of a device".to_owned()),
+    };
+    if kind == "vlans"
+        && let Some(problem) = device.get("link").and_then(unknown)
     {
-        findings.refuse(&at("interfaces"), "must be a list");
+        findings.refuse(&[kind, name, "link"], problem);
     }
+    let path = [kind, name, "interfaces"];
+    match (kind, device.get("interfaces")) {
+        ("bonds", None | Some(Value::Null)) => {
+            findings.refuse(&[kind, name], "a bond needs interfaces: a list of devices");
+        }
+        ("bonds" | "bridges", Some(Value::Array(others))) => {
+            if let Some(problem) = others.iter().find_map(unknown) {
+                findings.refuse(&path, problem);
+            }
+        }
+        ("bonds" | "bridges", Some(_)) => findings.refuse(&path, "must be a list"),
+        _ => {}
+    }
+}
+
+fn parameters(path: &[&str], value: Option<&Value>, known: &[&str], findings: &mut Findings) {
+    let parameters = match value {
+        None | Some(Value::Null) => return,
+        Some(Value::Object(parameters)) => parameters,
+        Some(_) => return findings.refuse(path, "must be a mapping"),
+    };
+    for (key, value) in parameters {
+        let path = [path, &[key]].concat();
+        if !known.contains(&key.as_str()) {
+            let plain = key
+                .trim_start_matches("bond-")
+                .trim_start_matches("bridge_");
+            let hint = similar(plain, known.iter().copied())
+                .map_or(String::new(), |known| format!("; did you mean {known}?"));
+            findings.refuse(
+                &path,
+                format!(
+                    "is not a parameter that cloud-init knows, so it would refuse the whole{hint}"
+                ),
+            );
+        } else if key == "mode" && !BOND_MODES.iter().any(|mode| value == mode) {
+            findings.refuse(&path, format!("must be one of {}", BOND_MODES.join(", ")));
+        }
+    }
+}
+
+/// Keys that would have no effect because they are spelt otherwise.
+fn misspelt(
+    path: &[&str],
+    map: &Map<String, Value>,
+    known: &[&str],
+    instead: &[(&str, &str)],
+    findings: &mut Findings,
+) {
+    for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+        let plain = key.to_ascii_lowercase();
+        let meant = instead
+            .iter()
+            .find(|(other, _)| *other == plain)
+            .map(|(_, known)| *known);
+        if let Some(known) = meant.or_else(|| similar(key, known.iter().copied())) {
+            findings.refuse(
+                &[path, &[key]].concat(),
+                format!("is not a key that cloud-init knows here; did you mean {known}?"),
+            );
+        }
+    }
+}
+
+/// Whether a route goes over an address that none of the device's own addresses reaches.
+fn is_off_link(device: &Map<String, Value>, route: &Value) -> bool {
+    let ip = |text: &str| text.parse::<IpAddr>().ok();
+    let Some(via) = route.get("via").and_then(Value::as_str).and_then(ip) else {
+        return false;
+    };
+    let reaches = |address: &str| {
+        let (address, prefix) = address.split_once('/')?;
+        let prefix: u8 = prefix.parse().ok()?;
+        Some(match (ip(address)?, via) {
+            (IpAddr::V4(address), IpAddr::V4(via)) => {
+                let mask = mask4(prefix).to_bits();
+                prefix < 32 && address.to_bits() & mask == via.to_bits() & mask
+            }
+            (IpAddr::V6(address), IpAddr::V6(via)) => {
+                let mask = mask6(prefix).to_bits();
+                via.is_unicast_link_local()
+                    || prefix < 128 && address.to_bits() & mask == via.to_bits() & mask
+            }
+            _ => false,
+        })
+    };
+    // Who has an address from elsewhere, or a route to the gateway itself, may reach it.
+    let has = |key: &str| {
+        device
+            .get(key)
+            .is_some_and(|value| *value != Value::Bool(false))
+    };
+    let to_via = |route: &Value| {
+        let to = route.get("to").and_then(Value::as_str).unwrap_or_default();
+        to.split('/').next().and_then(ip) == Some(via)
+    };
+    let mut given = array(device.get("addresses"))
+        .filter_map(|(_, address)| address.as_str())
+        .peekable();
+    given.peek().is_some()
+        && !has(if via.is_ipv4() { "dhcp4" } else { "dhcp6" })
+        && !array(device.get("routes")).any(|(_, route)| to_via(route))
+        && !given.any(|address| reaches(address) == Some(true))
 }
 
 fn route_2(path: &[&str], route: &Value, findings: &mut Findings) {
@@ -366,7 +785,10 @@ fn route_2(path: &[&str], route: &Value, findings: &mut Findings) {
             path,
             "needs to: a network, or 0.0.0.0/0 or ::/0 for the default route",
         ),
-        Some("default") => {}
+        Some("default") => findings.warn(
+            &[path, &["to"]].concat(),
+            "is not known to older versions of cloud-init (22.4), which then set up no network; write 0.0.0.0/0 or ::/0",
+        ),
         Some(to) => {
             let (network, prefix) = to.split_once('/').map_or((to, None), |(a, p)| (a, Some(p)));
             if !is_network(network, prefix) {
@@ -389,6 +811,7 @@ fn route_2(path: &[&str], route: &Value, findings: &mut Findings) {
     {
         findings.refuse(path, "to and via are of two address families");
     }
+    number(&[path, &["metric"]].concat(), route.get("metric"), findings);
     if via.is_none() && route.get("scope").is_none() && route.get("type").is_none() {
         findings.refuse(path, "needs via: the gateway's address");
     }
@@ -399,14 +822,64 @@ fn array(list: Option<&Value>) -> impl Iterator<Item = (String, &Value)> {
     items.enumerate().map(|(n, item)| (n.to_string(), item))
 }
 
-fn texts(value: Option<&Value>) -> Vec<&str> {
-    match value {
+/// IP addresses: a list, or a text of them with blanks between.
+fn addresses(path: &[&str], value: Option<&Value>, findings: &mut Findings) {
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+    let all = match value {
+        None | Some(Value::Null) => true,
         Some(Value::Array(items)) => items
             .iter()
-            .map(|item| item.as_str().unwrap_or_default())
-            .collect(),
-        Some(Value::String(text)) => vec![text],
-        _ => Vec::new(),
+            .all(|item| item.as_str().is_some_and(is_address)),
+        Some(Value::String(text)) => text.split_whitespace().all(is_address),
+        Some(_) => false,
+    };
+    if !all {
+        findings.refuse(path, "must be IP addresses");
+    }
+}
+
+/// A whole number, or a text of its digits.
+fn number(path: &[&str], value: Option<&Value>, findings: &mut Findings) {
+    let is_number = match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Number(number)) => number.is_u64(),
+        Some(Value::String(text)) => text.parse::<u32>().is_ok(),
+        Some(_) => false,
+    };
+    if !is_number {
+        findings.refuse(path, "must be a number");
+    }
+}
+
+fn vlan(path: &[&str], value: Option<&Value>, findings: &mut Findings) {
+    let id = match value {
+        None => return,
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(other) => other.as_u64(),
+    };
+    if id.is_none_or(|id| id > LAST_VLAN) {
+        findings.refuse(path, format!("must be a number between 0 and {LAST_VLAN}"));
+    }
+}
+
+/// A netmask, or the prefix length that is the same.
+fn netmask(path: &[&str], value: Option<&Value>, findings: &mut Findings) {
+    let is_mask = match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Number(number)) => number.as_u64().is_some_and(|n| n <= 128),
+        Some(Value::String(text)) => match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(mask)) => {
+                mask.to_bits().leading_ones() + mask.to_bits().trailing_zeros() >= 32
+            }
+            Ok(IpAddr::V6(mask)) => {
+                mask.to_bits().leading_ones() + mask.to_bits().trailing_zeros() >= 128
+            }
+            Err(_) => text.parse::<u8>().is_ok_and(|n| n <= 128),
+        },
+        Some(_) => false,
+    };
+    if !is_mask {
+        findings.refuse(path, "must be a netmask (255.255.255.0) or a prefix length");
     }
 }
 

@@ -10,12 +10,17 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Number, Value};
+
+use crate::mime;
 
 /// How many values a text may be once its aliases are followed.
 const MOST_VALUES: u64 = 100_000;
 /// How deep it may be nested: PyYAML gives up at some 300.
 const DEEPEST: usize = 100;
+/// How many lines that YAML 1.2 wants to be indented are indented for its parser.
+const MOST_INDENTED: usize = 2000;
 
 /// Why a text is not what was meant, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,12 @@ enum Trap {
     Sixty,
     /// A number with underscores.
     Underscore,
+    /// A fraction that ends in 0.
+    Fraction,
+    /// A day.
+    Date,
+    /// A day and a time.
+    Time,
 }
 
 /// A value and the line it is on.
@@ -165,24 +176,29 @@ const MERGE: &str = "\0<<";
 /// Reads a text, or nothing if it is empty.
 pub(crate) fn read(text: &str) -> Result<Option<Rc<Node>>, Fault> {
     printable(text)?;
-    // libyaml's grammar is PyYAML's; it also ends what aliases would make of a small text.
-    if let Err(error) = serde_yaml_ng::from_str::<serde_yaml_ng::Value>(text)
+    // libyaml's grammar is PyYAML's.
+    if let Err(error) = serde_yaml_ng::from_str::<IgnoredAny>(text)
         && let Some(at) = error.location()
-        && !error.to_string().contains("duplicate entry")
     {
-        // The parser's own words may quote the text, which may hold secrets; those of the other parser do not.
         let reason = Parser::new_from_str(text)
             .find_map(Result::err)
             .map(|error| (error.marker().line(), error.info().to_owned()));
         let (line, reason) = match reason {
-            Some((line, info)) => (line, format!(": {info}")),
-            None => (at.line(), String::new()),
+            Some((line, info)) => (line, info),
+            // libyaml's words do not quote the text.
+            None => {
+                let words = error.to_string();
+                let words = words.split(" at line ").next().unwrap_or_default();
+                (at.line(), words.to_owned())
+            }
         };
         return fault(
             line,
-            format!("not valid YAML{reason}{}", template_hint(text, line)),
+            format!("not valid YAML: {reason}{}", hint(text, line)),
         );
     }
+    let indented = indented(text);
+    let text = indented.as_deref().unwrap_or(text);
     let mut builder = Builder::default();
     let mut spans = Vec::new();
     for event in Parser::new_from_str(text) {
@@ -218,7 +234,33 @@ pub(crate) fn read(text: &str) -> Result<Option<Rc<Node>>, Fault> {
     }
 }
 
-/// What is left to look at in a text that only YAML 1.1's grammar takes, such as one with a `]` at the beginning of a line.
+/// The text with those lines indented that YAML 1.1 lets begin anywhere, since they go on with what is within brackets or
+/// quotation marks, where blanks at the beginning mean nothing. Nothing if there is no such line.
+fn indented(text: &str) -> Option<String> {
+    let mut lines: Option<Vec<String>> = None;
+    let mut last = 0;
+    for _ in 0..MOST_INDENTED {
+        let joined = lines.as_ref().map(|lines| lines.concat());
+        let error = Parser::new_from_str(joined.as_deref().unwrap_or(text)).find_map(Result::err);
+        let Some(error) = error.filter(|error| error.info().starts_with("invalid indentation"))
+        else {
+            return joined;
+        };
+        // Of a quoted scalar the first line is named, not the one that is to be indented.
+        let line = match error.info().contains("quoted") {
+            true => last.max(error.marker().line()) + 1,
+            false => error.marker().line(),
+        };
+        let lines =
+            lines.get_or_insert_with(|| text.split_inclusive('\n').map(str::to_owned).collect());
+        let at = lines.get_mut(line - 1).filter(|_| line > last)?;
+        at.insert_str(0, &" ".repeat(DEEPEST));
+        last = line;
+    }
+    None
+}
+
+/// What is left to look at in another text that only YAML 1.1's grammar takes.
 fn other_grammar(text: &str, line: usize) -> Result<Option<Rc<Node>>, Fault> {
     let at = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let separates = |(index, _): (usize, &str)| {
@@ -238,6 +280,12 @@ fn other_grammar(text: &str, line: usize) -> Result<Option<Rc<Node>>, Fault> {
 fn printable(text: &str) -> Result<(), Fault> {
     let is_printable = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
     for (number, line) in text.split('\n').enumerate() {
+        if number > 0 && line.starts_with('\u{feff}') {
+            return fault(
+                number + 1,
+                "begins with a byte order mark, which would be a part of the key; save the file as UTF-8 without one",
+            );
+        }
         if let Some(c) = line.chars().find(|c| !is_printable(*c)) {
             return fault(
                 number + 1,
@@ -251,14 +299,17 @@ fn printable(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Unquoted braces are the most common reason of all.
-fn template_hint(text: &str, line: usize) -> &'static str {
+/// The most common reasons: braces, addresses in lists, commands with brackets, and what begins with a sign.
+fn hint(text: &str, line: usize) -> &'static str {
     let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    match line.contains("{{") || line.contains("{%") {
-        true => {
-            "; a value with braces must be quoted, and a template for the guest begins with `## template: jinja`"
-        }
-        false => "",
+    if line.contains("{{") || line.contains("{%") {
+        "; a value with braces must be quoted, and a template for the guest begins with `## template: jinja`"
+    } else if line.contains(['"', '\'', '[', ']', '@', '%', '&', '*', '`', '\\'])
+        && !line.contains('\t')
+    {
+        "; quote the whole value, with single quotation marks if it has a \\ or double ones"
+    } else {
+        ""
     }
 }
 
@@ -494,7 +545,10 @@ fn scalar(
             return unknown_tag(tag, line);
         };
         return match name {
-            "str" | "binary" | "python/unicode" | "python/str" => Ok((text.into(), None)),
+            "binary" if mime::decoded(text).is_none() => {
+                fault(line, "a value is not base64, which its tag !!binary says")
+            }
+            "str" | "binary" | "python/unicode" => Ok((text.into(), None)),
             "null" => Ok((Value::Null, None)),
             "int" | "float" | "bool" | "timestamp" => match plain(text, line)? {
                 (Value::String(_), _) if name != "timestamp" || !DATE.is_match(text) => {
@@ -571,7 +625,14 @@ fn plain(text: &str, line: usize) -> Result<(Value, Option<Trap>), Fault> {
             .parse::<f64>()
             .ok()
             .and_then(Number::from_f64);
-        (number.map_or(Value::from(0), Value::Number), underscore)
+        let ends_in_0 = text
+            .split_once('.')
+            .is_some_and(|(_, part)| part.len() > 1 && part.ends_with('0'));
+        let trap = ends_in_0.then_some(Trap::Fraction);
+        (
+            number.map_or(Value::from(0), Value::Number),
+            underscore.or(trap),
+        )
     } else if let Some(found) = DATE.captures(text) {
         let part = |n: usize| {
             found
@@ -600,7 +661,11 @@ fn plain(text: &str, line: usize) -> Result<(Value, Option<Trap>), Fault> {
                 "a value looks like a date, but there is no such day or time; quote it",
             );
         }
-        (text.into(), None)
+        let trap = match found.get(4) {
+            Some(_) => Trap::Time,
+            None => Trap::Date,
+        };
+        (text.into(), is_date.then_some(trap))
     } else {
         (text.into(), None)
     })
@@ -684,8 +749,8 @@ fn check(node: &Node, key: Option<&str>) -> Result<(), Fault> {
                             "a key yes, no, on or off is read as true or false; quote it",
                         );
                     }
+                    Some(Trap::Date | Trap::Time | Trap::Fraction) | None => {}
                     Some(trap) => trapped(trap, None, key.line)?,
-                    None => {}
                 }
                 let text = key.key_text();
                 // A number and a text are two keys.
@@ -770,7 +835,21 @@ fn trapped(trap: Trap, key: Option<&str>, line: usize) -> Result<(), Fault> {
                 "the value of '{key}' is a text, but yes, no, on and off are read as true or false; quote it"
             ),
         ),
-        (Trap::Word, Some(_)) => Ok(()),
+        (Trap::Fraction, _) => fault(
+            line,
+            "a number with a point that ends in 0 (a version such as 3.10) is read without the 0; quote it",
+        ),
+        (Trap::Date | Trap::Time, Some(key)) if TEXTS.contains(&key) => fault(
+            line,
+            format!(
+                "the value of '{key}' is a text, but looks like a date and is read as one; quote it"
+            ),
+        ),
+        (Trap::Time, None) => fault(
+            line,
+            "an item that looks like a date with a time is read as one and written otherwise; quote it",
+        ),
+        (Trap::Word | Trap::Date | Trap::Time, _) => Ok(()),
     }
 }
 
@@ -819,6 +898,19 @@ mod tests {
                 "packages: [\n  a,\n  b\n]\n",
                 json!({"packages": ["a", "b"]}),
             ),
+            (
+                "a: [b,\nc,\n# d\ne]\nf: {\n\"g\": 1,\nh: 2}\n",
+                json!({"a": ["b", "c", "e"], "f": {"g": 1, "h": 2}}),
+            ),
+            (
+                "a:\n  - b: \"c\nd\n\n e\\\nf\"\n    g: 'h\ni'\n",
+                json!({"a": [{"b": "c d\nef", "g": "h i"}]}),
+            ),
+            (
+                "a: 99999999999999999999999\nb: 1.5\nc: 1.0\nd: 2026-01-01 10:00:00\n",
+                json!({"a": 0, "b": 1.5, "c": 1.0, "d": "2026-01-01 10:00:00"}),
+            ),
+            ("a: !!binary aGVs bG8=\n", json!({"a": "aGVs bG8="})),
             ("{\"a\":1,\"b\":\"\\/\"}", json!({"a": 1, "b": "/"})),
             (
                 "mac: '52:54:00:12:34:56'\nuid: 00\n",
@@ -858,6 +950,29 @@ mod tests {
             ("a: \"b\"\t# c\n", 1, "a tab"),
             ("a:\n\t- b\n", 2, "tab"),
             ("a: 1\n---\nb: 2\n", 3, ""),
+            (
+                "a: [b,\nc]\nd: 1\nd: 2\n",
+                4,
+                "'d' is given twice (first in line 3)",
+            ),
+            ("a: \"b\nc\"\nuid: 0100\n", 3, "octal"),
+            (
+                "a: [2001:db8::1, ::1]\n",
+                1,
+                "not valid YAML: did not find expected node content",
+            ),
+            ("a: !!binary aGVsbG8\n", 1, "not base64"),
+            ("a: !!python/str x\n", 1, "a tag"),
+            ("a: 1\n\u{feff}b: 1\n", 2, "byte order mark"),
+            ("packages:\n- [python, 3.10]\n", 2, "without the 0"),
+            ("version: 1.20\n", 1, "without the 0"),
+            ("passwd: 2026-01-01\n", 1, "looks like a date"),
+            (
+                "runcmd:\n- [date, -s, 2026-01-01T10:00:00Z]\n",
+                2,
+                "a date with a time",
+            ),
+            ("a: &a [*a]\n", 1, "an alias within"),
             ("a: !vault |\n  6162\n", 1, "Ansible's tags"),
             ("a: !x y\n", 1, "a tag"),
             ("a: 2026-13-45\n", 1, "no such day"),
@@ -866,7 +981,7 @@ mod tests {
             ("a: =\n", 1, "a lone ="),
             ("<<: x\n", 1, "<< must stand for"),
             ("a: 0b_\n", 1, "without digits"),
-            ("a: !!int x\n", 1, "not valid YAML"),
+            ("a: !!int x\n", 1, "not what its tag says"),
             ("a: \u{7f}\n", 1, "U+007F"),
             ("macaddress: 52:54:00:12:34:56\n", 1, "base 60"),
             ("runcmd:\n- [sleep, 1:30]\n", 2, "base 60"),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::layout::Content;
-use crate::user_data::cloud_config;
+use crate::user_data::{cloud_config, rewrite_host_keys};
 use crate::{Error, HostKey, Layout, Nic, PublicKeyLine, cloud_config, iso, iso_name, text, yaml};
 
 /// Data that a user gives: structured, or a text to be passed on as it is.
@@ -99,8 +99,10 @@ impl Seed {
                 given.clone()
             }
             Some(Payload::Dict(own)) => {
-                cloud_config::check(own).settle("user_data", None, &mut warnings)?;
-                config_text(cloud_config(input, own.clone())?)
+                let mut own = own.clone();
+                rewrite_host_keys(&mut own);
+                cloud_config::check(&own).settle("user_data", None, &mut warnings)?;
+                config_text(cloud_config(input, own)?)
             }
             None => config_text(cloud_config(input, Map::new())?),
         };

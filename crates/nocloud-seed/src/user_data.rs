@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Input, Payload, PublicKeyLine};
+use crate::{Error, HostKey, Input, KeyKind, Payload, PublicKeyLine};
 
 /// The keys that name the guest.
 const NAMES: [&str; 2] = ["hostname", "fqdn"];
@@ -102,6 +102,20 @@ pub(crate) fn cloud_config(
         config.insert("write_files".into(), files.into());
     }
     Ok(config)
+}
+
+/// Writes the host keys in `ssh_keys` anew, whatever became of their lines. What cannot be one is left to the check.
+pub(crate) fn rewrite_host_keys(own: &mut Map<String, Value>) {
+    let Some(Value::Object(keys)) = own.get_mut("ssh_keys") else {
+        return;
+    };
+    for kind in KeyKind::ALL {
+        if let Some(Value::String(private)) = keys.get_mut(&format!("{}_private", kind.name()))
+            && let Ok(key) = HostKey::new(kind, private, None)
+        {
+            *private = key.private().to_owned();
+        }
+    }
 }
 
 /// Takes a key that must be a list out of the user's dictionary.

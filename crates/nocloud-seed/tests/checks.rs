@@ -218,6 +218,79 @@ fn what_cloud_inits_modules_do_not_take() {
             "user_data: line 6: 'packages' is given twice (first in line 2)",
         ),
         (
+            json!({"write-files": []}),
+            "user_data.write-files: is not a key that cloud-init knows; did you mean write_files?",
+        ),
+        (
+            json!({"ssh-authorized-keys": []}),
+            "did you mean ssh_authorized_keys?",
+        ),
+        (json!({"Hostname": "a"}), "did you mean hostname?"),
+        (
+            json!({"users": [{"name": "a", "password": "x"}]}),
+            "hashed_passwd or plain_text_passwd",
+        ),
+        (
+            json!({"users": [{"name": "a", "ssh_authorized_key": []}]}),
+            "did you mean ssh_authorized_keys?",
+        ),
+        (
+            json!({"users": [{"name": "a", "plain-text-passwd": true}]}),
+            "plain-text-passwd: must be a text",
+        ),
+        (
+            json!({"users": {"a": {"ssh-authorized-keys": ["x"]}}}),
+            "users.a.ssh-authorized-keys[0]: is not a public key",
+        ),
+        (
+            json!({"user": {"name": "a", "ssh-authorized-keys": ["x"]}}),
+            "user.ssh-authorized-keys[0]: is not a public key",
+        ),
+        (
+            json!({"system_info": {"default_user": {"passwd": "geheim"}}}),
+            "default_user.passwd: is not a password hash",
+        ),
+        (
+            json!({"write_files": [{"path": "/x", "mode": "0600"}]}),
+            "write_files[0].mode: is not a key that cloud-init knows; did you mean permissions?",
+        ),
+        (
+            json!({"write_files": [{"path": "/x", "contents": "y"}]}),
+            "did you mean content?",
+        ),
+        (
+            json!({"write_files": [{"path": "/x", "content": 1}]}),
+            "content: must be a text; quote it",
+        ),
+        (
+            json!({"write_files": [{"path": "/x", "encoding": "b64", "content": "geheim!"}]}),
+            "content: is not base64",
+        ),
+        (
+            json!({"write_files": [{"path": "/x", "encoding": "gz+b64", "content": "aGVsbG8="}]}),
+            "is not compressed with gzip",
+        ),
+        (
+            json!({"chpasswd": {"list": [{"root": "geheim"}]}}),
+            "chpasswd.list[0]: is a mapping",
+        ),
+        (
+            json!({"chpasswd": {"list": [754]}}),
+            "chpasswd.list[0]: must be a text",
+        ),
+        (
+            json!({"chpasswd": {"users": [{"name": "root", "password": 123}]}}),
+            "password: must be a text",
+        ),
+        (
+            json!({"chpasswd": {"users": [{"password": "x", "type": "text"}]}}),
+            "chpasswd.users[0]: has no name",
+        ),
+        (
+            json!({"ssh_keys": {"rsa_private": "geheim"}}),
+            "ssh_keys.rsa_private: is not a private key",
+        ),
+        (
             json!("#cloud-config\nruncmd:\n  - {{ cmd }}\n"),
             "user_data: line 3: braces",
         ),
@@ -235,7 +308,7 @@ fn what_cloud_inits_modules_do_not_take() {
 fn what_people_rightly_write() {
     for own in [
         json!({"runcmd": ["reboot", ["echo", 1, true], null], "packages": "nginx", "ntp": null}),
-        json!({"write_files": [{"path": "/x", "permissions": 420}, {"path": "/y", "permissions": "0644", "content": 1}, {"path": "/z", "permissions": "0o600"}]}),
+        json!({"write_files": [{"path": "/x", "permissions": 420}, {"path": "/y", "permissions": "0644", "content": "1"}, {"path": "/z", "permissions": "0o600"}]}),
         json!({"users": ["default", {"name": "a", "hashed_passwd": YESCRYPT, "lock_passwd": false}, {"name": "b", "passwd": "!"}]}),
         json!({"chpasswd": {"expire": false, "list": ["root:geheim", "a:$6$salt$x"], "users": [{"name": "a", "password": YESCRYPT}, {"name": "b", "type": "RANDOM"}]}}),
         json!({"groups": "a,b", "disable_root": "no", "ssh_pwauth": "yes", "manage_etc_hosts": "localhost"}),
@@ -251,21 +324,13 @@ fn what_people_rightly_write() {
 #[test]
 fn what_has_no_effect_is_warned_about() {
     for (own, part) in [
-        (json!({"write-files": []}), "did you mean write_files?"),
         (json!({"package": []}), "did you mean packages?"),
         (json!({"runcmds": []}), "did you mean runcmd?"),
         (
             json!({"something": 1}),
             "user_data.something: is not a key that cloud-init knows",
         ),
-        (
-            json!({"users": [{"name": "a", "password": "x"}]}),
-            "hashed_passwd or plain_text_passwd",
-        ),
-        (
-            json!("#cloud-config\na: 1\nssh-authorized-keys: []\n"),
-            "user_data: line 2",
-        ),
+        (json!("#cloud-config\nb: 1\n"), "user_data: line 2"),
     ] {
         let seed = Seed::new(&with_user_data(own)).unwrap();
         assert!(
@@ -387,6 +452,141 @@ fn a_network_that_cloud_init_does_not_render() {
             eth(json!({"dhcp4": "maybe"})),
             "dhcp4: must be true or false",
         ),
+        (
+            eth(json!({"dhcp": true})),
+            "a.dhcp: is not a key that cloud-init knows here; did you mean dhcp4?",
+        ),
+        (
+            eth(json!({"adresses": ["192.0.2.1/24"]})),
+            "did you mean addresses?",
+        ),
+        (
+            eth(json!({"dhcp4_overrides": {}})),
+            "did you mean dhcp4-overrides?",
+        ),
+        (
+            eth(json!({"dhcp4": true, "dhcp4-overrides": ["use-dns"]})),
+            "dhcp4-overrides: must be a mapping",
+        ),
+        (
+            eth(json!({"dhcp4": true, "dhcp4-overrides": {"use_dns": false}})),
+            "did you mean use-dns?",
+        ),
+        (
+            eth(json!({"gateway": "192.0.2.1"})),
+            "did you mean gateway4 or gateway6?",
+        ),
+        (
+            eth(json!({"match": {"mac": "bc:24:11:00:00:01"}})),
+            "match.mac: is not a key that cloud-init knows here; did you mean macaddress?",
+        ),
+        (
+            eth(json!({"match": {"mac_address": "bc:24:11:00:00:01"}})),
+            "did you mean macaddress?",
+        ),
+        (
+            eth(json!({"match": {"macaddress": "bc:24:11:00:00:01"}, "set_name": "eth0"})),
+            "did you mean set-name?",
+        ),
+        (
+            eth(json!({"set-name": "eth0"})),
+            "set-name: needs match with macaddress",
+        ),
+        (
+            eth(
+                json!({"match": {"macaddress": "bc:24:11:00:00:01"}, "set-name": "a-very-long-name"}),
+            ),
+            "at most 15",
+        ),
+        (
+            json!({"version": 2, "ethernets": {"a/b": {"dhcp4": true}}}),
+            "is not the name of a NIC",
+        ),
+        (eth(json!({"mtu": "jumbo"})), "mtu: must be a number"),
+        (
+            eth(json!({"routes": [{"to": "192.0.2.0/24", "via": "192.0.2.1", "metric": "high"}]})),
+            "metric: must be a number",
+        ),
+        (
+            json!({"version": 2, "renderer": "ifupdown", "ethernets": {}}),
+            "renderer: must be networkd or NetworkManager",
+        ),
+        (
+            json!({"version": 2, "vlans": {"v": {"id": 5000, "link": "v"}}}),
+            "id: must be a number between 0 and 4094",
+        ),
+        (
+            json!({"version": 2, "vlans": {"v": {"id": 5, "link": "eth0"}}}),
+            "link: 'eth0' is not a device",
+        ),
+        (
+            json!({"version": 2, "bonds": {"b": {}}}),
+            "a bond needs interfaces",
+        ),
+        (
+            json!({"version": 2, "bonds": {"b": {"interfaces": ["x"]}}}),
+            "interfaces: 'x' is not a device",
+        ),
+        (
+            json!({"version": 2, "bonds": {"b": {"interfaces": [], "parameters": {"bond-mode": "802.3ad"}}}}),
+            "parameters.bond-mode: is not a parameter that cloud-init knows, so it would refuse the whole; did you mean mode?",
+        ),
+        (
+            json!({"version": 2, "bonds": {"b": {"interfaces": [], "parameters": {"mode": 4}}}}),
+            "mode: must be one of 802.3ad",
+        ),
+        (
+            json!({"version": 2, "bonds": {"b": {"interfaces": [], "mode": "802.3ad"}}}),
+            "did you mean parameters with mode?",
+        ),
+        (
+            json!({"version": 2, "bridges": {"b": {"parameters": {"bridge_stp": false}}}}),
+            "did you mean stp?",
+        ),
+        (
+            v1(json!({"type": "physical", "name": "a", "macaddress": "bc:24:11:00:00:01"})),
+            "did you mean mac_address?",
+        ),
+        (
+            v1(json!({"type": "physical", "name": "a", "subnet": []})),
+            "did you mean subnets?",
+        ),
+        (
+            v1(json!({"type": "vlan", "name": "a", "vlan_link": "b", "vlan_id": "ten"})),
+            "vlan_id: must be a number",
+        ),
+        (
+            v1(json!({"type": "bond", "name": "a", "bond_interfaces": "b"})),
+            "bond_interfaces: must be a list",
+        ),
+        (
+            v1(json!({"type": "nameserver", "interface": "b", "address": "192.0.2.1"})),
+            "interface: 'b' is not the name of an entry",
+        ),
+        (
+            subnet(json!({"type": "static", "address": "192.0.2.1", "netmask": "255.255.0.255"})),
+            "netmask: must be a netmask",
+        ),
+        (
+            subnet(
+                json!({"type": "static", "address": "192.0.2.1/24", "dns_nameservers": ["dns.google"]}),
+            ),
+            "dns_nameservers: must be IP addresses",
+        ),
+        (
+            subnet(json!({"type": "static", "address": "192.0.2.1/24", "gateway4": "192.0.2.2"})),
+            "did you mean gateway?",
+        ),
+        (
+            subnet(
+                json!({"type": "static", "address": "192.0.2.1/24", "routes": [{"to": "192.0.2.0/24", "via": "192.0.2.2"}]}),
+            ),
+            "routes[0]: needs destination or network",
+        ),
+        (
+            subnet(json!({"type": "dhcp", "routes": {"network": "192.0.2.0"}})),
+            "routes: must be a list",
+        ),
     ] {
         let texts = [
             serde_json::to_string(&own).unwrap(),
@@ -418,6 +618,89 @@ fn a_network_that_cloud_init_does_not_render() {
         ..Input::default()
     });
     assert!(error.contains("line 5: digits with colons"), "{error}");
+}
+
+#[test]
+fn a_network_that_only_some_guests_set_up() {
+    let eth = |device: Value| json!({"version": 2, "ethernets": {"a": device}});
+    let warnings = |own: Value| {
+        let input = Input {
+            network_config: Some(Payload::Dict(dict(own.clone()))),
+            ..Input::default()
+        };
+        let seed = Seed::new(&input).unwrap_or_else(|e| panic!("{own}: {e}"));
+        seed.warnings().to_vec()
+    };
+    let route = |addresses: Value, via: &str, more: Value| {
+        let mut device = json!({"addresses": addresses, "routes": [{"to": "0.0.0.0/0", "via": via, "on-link": true}]});
+        device.as_object_mut().unwrap().extend(dict(more));
+        eth(device)
+    };
+    for (own, part) in [
+        (
+            route(json!(["192.0.2.5/32"]), "198.51.100.1", json!({})),
+            "routes[0]: via is in none of the networks",
+        ),
+        (
+            route(json!(["192.0.2.5/32"]), "192.0.2.5", json!({})),
+            "use gateway4",
+        ),
+        (
+            route(json!(["192.0.2.5/24"]), "192.0.3.1", json!({})),
+            "via is in none",
+        ),
+        (
+            eth(json!({"match": {"name": "en*"}, "dhcp4": true})),
+            "others look for a NIC called 'a'; use macaddress",
+        ),
+        (
+            eth(json!({"match": {"driver": "virtio_net"}, "dhcp4": true})),
+            "others look for a NIC called 'a'",
+        ),
+        (
+            eth(json!({"addresses": [{"192.0.2.5/24": {"label": "x"}}]})),
+            "netplan only",
+        ),
+        (
+            eth(
+                json!({"addresses": ["192.0.2.5/24"], "routes": [{"to": "default", "via": "192.0.2.1"}]}),
+            ),
+            "write 0.0.0.0/0",
+        ),
+    ] {
+        let warnings = warnings(own);
+        assert!(
+            warnings.iter().any(|warning| warning.contains(part)),
+            "{warnings:?}"
+        );
+    }
+    for own in [
+        route(json!(["192.0.2.5/24"]), "192.0.2.1", json!({})),
+        route(
+            json!(["192.0.2.5/32"]),
+            "198.51.100.1",
+            json!({"dhcp4": true}),
+        ),
+        route(
+            json!(["192.0.2.5/32", "198.51.100.9/24"]),
+            "198.51.100.1",
+            json!({}),
+        ),
+        eth(json!({"addresses": ["2001:db8::5/64"], "routes": [{"to": "::/0", "via": "fe80::1"}]})),
+        eth(
+            json!({"match": {"macaddress": "BC:24:11:00:00:01", "driver": "x"}, "set-name": "wan", "dhcp4": true, "mtu": "9000"}),
+        ),
+        json!({"config": "disabled"}),
+        json!({"network": {"version": 1, "config": "disabled"}}),
+        json!({"version": 2, "renderer": "networkd", "ethernets": {"a": {}, "b": {}}, "bonds": {"bond0": {
+            "interfaces": ["a", "b"], "parameters": {"mode": "802.3ad", "mii-monitor-interval": 100}}},
+            "vlans": {"bond0.10": {"id": "10", "link": "bond0", "dhcp4": "yes", "dhcp4-overrides": {"use-dns": false}}}}),
+        json!({"version": 1, "config": [{"type": "physical", "name": "eth0", "mtu": 1500, "subnets": [
+            {"type": "static", "address": "192.0.2.5", "netmask": 24, "dns_nameservers": "192.0.2.1 192.0.2.2",
+             "routes": [{"network": "10.0.0.0", "netmask": "255.0.0.0", "gateway": "192.0.2.1", "metric": 3}]}]}]}),
+    ] {
+        assert_eq!(warnings(own), Vec::<String>::new());
+    }
 }
 
 fn nic(ip: &str) -> Nic {

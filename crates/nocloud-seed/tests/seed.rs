@@ -306,12 +306,71 @@ fn mangled(private: &str) -> Vec<(&'static str, String)> {
         ("CR", private.replace('\n', "\r")),
         ("escaped", private.replace('\n', "\\n")),
         ("quoted", format!("\"{}\"", private.replace('\n', "\\n"))),
+        ("escaped twice", private.replace('\n', "\\\\n")),
+        ("base64", STANDARD.encode(private)),
+        (
+            "curve before",
+            format!(
+                "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n{private}"
+            ),
+        ),
+        ("public key behind", format!("{private}ssh-ed25519 AAAA\n")),
         ("blank lines", private.replace('\n', "\n\n")),
         ("no end", private.trim_end().to_owned()),
         ("byte order mark", format!("\u{feff}{private}")),
         ("comment before", format!("# the key\n{private}")),
         ("no blanks", private.replace(char::is_whitespace, "")),
     ]
+}
+
+/// Host keys in the user's own `ssh_keys`: a dictionary is written by us, a text is not.
+#[test]
+fn own_host_keys_are_keys_that_sshd_loads() {
+    let (private, public) = key_pair(1, "none");
+    let given = |private: &str| Input {
+        user_data: Some(Payload::Dict(dict(
+            json!({"ssh_keys": {"ed25519_private": private, "ed25519_public": public}}),
+        ))),
+        ..Input::default()
+    };
+    for (_, text) in mangled(&private) {
+        let seed = Seed::new(&given(&text)).unwrap();
+        let written: Value = serde_yaml_ng::from_slice(&seed.files()["user-data"]).unwrap();
+        assert_eq!(written["ssh_keys"]["ed25519_private"], private);
+    }
+    let (other, _) = key_pair(2, "none");
+    let (locked, _) = key_pair(1, "aes256-ctr");
+    for (wrong, part) in [(other, "does not belong"), (locked, "has a passphrase")] {
+        let error = Seed::new(&given(&wrong)).unwrap_err().to_string();
+        assert!(
+            error.contains(part) && error.starts_with("user_data.ssh_keys.ed25519_private"),
+            "{error}"
+        );
+    }
+    let text = |block: &str, indent: &str| {
+        let lines: Vec<String> = private
+            .lines()
+            .map(|line| format!("{indent}{line}"))
+            .collect();
+        let text = format!(
+            "#cloud-config\nssh_keys:\n  ed25519_private: {block}\n{}\n",
+            lines.join("\n")
+        );
+        Seed::new(&Input {
+            user_data: Some(Payload::Text(text)),
+            ..Input::default()
+        })
+    };
+    assert!(text("|", "    ").is_ok());
+    for folded in [text(">-", "    "), text("|2", "      ")] {
+        let error = folded.unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "user_data: line 3: ssh_keys.ed25519_private: has lost its line breaks"
+            ),
+            "{error}"
+        );
+    }
 }
 
 /// Keys as ssh-keygen makes them, of every kind and in every format, come out as it wrote them.
