@@ -338,7 +338,7 @@ fn document(value: &Value, shortest: usize, public: &Public, found: &mut Vec<(St
             let whole = reach(text.trim());
             let forms = spellings(&text).into_iter();
             found.extend(forms.filter_map(|form| reaching(form, whole)));
-            for line in lines(&text).filter(|line| !public.has(line)) {
+            for line in lines(&text).filter(|line| !public.has(line) && !is_key(line)) {
                 if let Some(value) = assigned(&line) {
                     credential(value, found);
                 }
@@ -347,6 +347,13 @@ fn document(value: &Value, shortest: usize, public: &Public, found: &mut Vec<(St
             }
         }
     }
+}
+
+/// Whether a line is nothing but a key, `write_files:`, which messages name.
+fn is_key(line: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    line.strip_suffix(':')
+        .is_some_and(|key| key.chars().all(plain) && !looks_random(key))
 }
 
 /// Whether a key of a document is usually that of a secret.
@@ -789,6 +796,16 @@ mod tests {
             "begin with #cloud-config or #!/bin/sh, not '********' (web1-prod, ********)"
         );
         assert_eq!(secrets.scrub(json!(text)), json!(WHOLE));
+        let secrets = holding(
+            json!("#cloud-config\nwrite_files:\n  path: /secret/path\n"),
+            &public,
+        );
+        assert_eq!(
+            secrets.scrub(json!(
+                "line 2: write_files: must be a list, not path: /secret/path"
+            )),
+            "line 2: write_files: must be a list, not ********"
+        );
         let document = json!({"hostname": "web1-prod", "users": [{"name": "nixos", "passwd": "default"}], "n": 1});
         let secrets = holding(document, &public);
         assert_eq!(
