@@ -24,20 +24,31 @@ impl FlakeRef {
     /// # Errors
     /// What is wrong with it, for behind the option's name.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
+        let text = unquoted(text.trim());
         let fail = |problem: &str, instead: String| {
             Err(format!("{problem} (got {text:?}); write {instead}"))
         };
         let Some((uri, name)) = text.split_once('#') else {
             let instead = match text {
                 "" => "URI#NAME, for instance github:me/infra#web1".to_owned(),
+                path if path.starts_with("/nix/store/") => {
+                    return fail("is a store path, not a flake", "it into store_paths".into());
+                }
                 uri if looks_like_uri(uri) => format!("{uri}#NAME"),
                 name => format!(".#{name} if that is a configuration's name"),
             };
             return fail("does not name a configuration", instead);
         };
-        if name.trim().is_empty() {
+        let name = name.trim();
+        if name.is_empty() {
+            let uri = if uri.is_empty() { "." } else { uri };
             return fail("does not name a configuration", format!("{uri}#NAME"));
+        }
+        if uri.trim_end() != uri {
+            return fail(
+                "has blanks before the #",
+                format!("{}#{name}", uri.trim_end()),
+            );
         }
         if uri.is_empty() {
             return fail("does not say where the flake is", format!(".#{name}"));
@@ -82,6 +93,19 @@ impl FlakeRef {
     }
 }
 
+/// What stands within quotation marks that enclose all of it.
+fn unquoted(text: &str) -> &str {
+    let inner = |mark: char| {
+        text.strip_prefix(mark)?
+            .strip_suffix(mark)
+            .filter(|inner| !inner.contains(mark))
+    };
+    let inner = inner('"').or_else(|| inner('\''));
+    inner
+        .filter(|inner| inner.contains('#'))
+        .map_or(text, str::trim)
+}
+
 /// Whether a text without `#` is where a flake is, rather than the name of a configuration.
 fn looks_like_uri(text: &str) -> bool {
     text.starts_with(['.', '/', '~']) || text.contains([':', '/'])
@@ -90,14 +114,33 @@ fn looks_like_uri(text: &str) -> bool {
 /// A problem, and what to write instead.
 type Wrong = (&'static str, String);
 
+/// Outputs of flakes that hold configurations of something else.
+const OTHERS: [&str; 5] = [
+    "colmena",
+    "darwinConfigurations",
+    "deploy",
+    "homeConfigurations",
+    "nixOnDroidConfigurations",
+];
+
+/// Whether this is what flakes sort packages by, `x86_64-linux`.
+fn is_system(name: &str) -> bool {
+    name.ends_with("-linux") || name.ends_with("-darwin")
+}
+
 fn configuration(uri: &str, text: &str) -> Result<Configuration, Wrong> {
-    let odd = |c: char| c.is_control() || "#^%$\\".contains(c);
+    // Nix reads some of them as something else; of the others no name of a machine is made.
+    let odd = |c: char| c.is_control() || c.is_whitespace() || "#^%$\\{}(),;*`".contains(c);
     if text.contains(odd) {
-        let plain = text.replace(odd, "");
-        let instead = format!("{uri}#{}", plain.trim_matches(['"', '\'']));
+        let plain = text.replace('\\', "");
+        let plain = plain.split(odd).next().unwrap_or_default();
+        let name = match plain.trim_matches(['"', '\'']) {
+            "" => "NAME",
+            name => name,
+        };
         return Err((
-            "has a character in its name that Nix reads otherwise",
-            instead,
+            "has a character in its name that a configuration's name does not have",
+            format!("{uri}#{name}"),
         ));
     }
     let path = match attributes(text) {
@@ -107,6 +150,16 @@ fn configuration(uri: &str, text: &str) -> Result<Configuration, Wrong> {
             return Err(("has quotes in the middle of its name", instead));
         }
     };
+    let elsewhere = path
+        .first()
+        .is_some_and(|first| OTHERS.contains(&first.as_str()))
+        || path.get(1).is_some_and(|system| is_system(system));
+    if elsewhere && path.len() > 1 {
+        return Err(("is not in nixosConfigurations", format!("{uri}#NAME")));
+    }
+    if path == [SET] || path.iter().any(String::is_empty) {
+        return Err(("does not name a configuration", format!("{uri}#NAME")));
+    }
     let rest = match path.split_first() {
         Some((first, rest)) if first == SET && !rest.is_empty() => rest,
         // A name may have dots, with quotes around it or without.
@@ -175,6 +228,12 @@ fn attributes(text: &str) -> Option<Vec<String>> {
     }
 }
 
+/// How the names of archives end that Nix unpacks.
+const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tar.xz", ".tar.zst", ".tgz", ".zip"];
+
+/// Services with a scheme of their own.
+const FORGES: [(&str, &str); 2] = [("github.com", "github"), ("gitlab.com", "gitlab")];
+
 /// The place of a flake as Nix takes it.
 fn location(uri: &str) -> Result<String, Wrong> {
     if uri.contains(['"', '\'', '\\']) {
@@ -185,6 +244,29 @@ fn location(uri: &str) -> Result<String, Wrong> {
     }
     if uri.starts_with('-') || uri.contains(char::is_control) {
         return Err(("is not a flake reference", "URI#NAME".into()));
+    }
+    if uri.contains('$') {
+        let home = uri
+            .strip_prefix("$HOME")
+            .or_else(|| uri.strip_prefix("${HOME}"));
+        return Err((
+            "has a variable, which Nix does not replace",
+            home.map_or("the path itself".to_owned(), |rest| format!("~{rest}#NAME")),
+        ));
+    }
+    if uri.starts_with('~') && uri != "~" && !uri.starts_with("~/") {
+        return Err(("begins with another user's ~", "an absolute path".into()));
+    }
+    for (forge, scheme) in FORGES {
+        if let Some(repository) = uri
+            .strip_prefix(forge)
+            .and_then(|rest| rest.strip_prefix('/'))
+        {
+            return Err((
+                "is the address of a web page",
+                format!("{scheme}:{repository}#NAME"),
+            ));
+        }
     }
     if uri == "~" || uri.starts_with("~/") {
         return match std::env::var("HOME") {
@@ -218,6 +300,30 @@ fn location(uri: &str) -> Result<String, Wrong> {
             format!("git+{uri}#NAME"),
         )),
         "http" | "https" if git => Err(("would be fetched as a file", format!("git+{uri}#NAME"))),
+        "git+ssh" => {
+            let (host, rest) = path
+                .trim_start_matches('/')
+                .split_once(':')
+                .unwrap_or_default();
+            match rest.starts_with(|c: char| c.is_ascii_digit())
+                || host.is_empty()
+                || host.contains('/')
+            {
+                true => Ok(uri.to_owned()),
+                false => Err((
+                    "has a path where a port is expected",
+                    format!("git+ssh://{host}/{rest}#NAME"),
+                )),
+            }
+        }
+        "file" if !ARCHIVES.iter().any(|end| path.ends_with(end)) => Err((
+            "would be fetched as a file",
+            format!("path:{}#NAME", path.strip_prefix("//").unwrap_or(path)),
+        )),
+        "github" | "gitlab" if !path.contains('/') => Err((
+            "does not name a repository",
+            format!("{scheme}:OWNER/REPOSITORY#NAME"),
+        )),
         "http" | "https" => match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
             [forge @ ("github.com" | "gitlab.com"), owner, repo] => {
                 let forge = forge.trim_end_matches(".com");
@@ -226,6 +332,10 @@ fn location(uri: &str) -> Result<String, Wrong> {
                     format!("{forge}:{owner}/{repo}#NAME"),
                 ))
             }
+            ["github.com", owner, repo, "tree", ref branch @ ..] => Err((
+                "is the address of a web page",
+                format!("github:{owner}/{repo}/{}#NAME", branch.join("/")),
+            )),
             _ => Ok(uri.replace(' ', "%20")),
         },
         _ => Ok(uri.replace(' ', "%20")),
@@ -266,6 +376,9 @@ mod tests {
             ".#web1.example.org",
             ".#\"web1.example.org\"",
             " .#web1.example.org\n",
+            "'.#web1.example.org'",
+            "\".#web1.example.org\"",
+            ".# web1.example.org",
             ".#nixosConfigurations.\"web1.example.org\"",
             ".#nixosConfigurations.\"web1.example.org\".config",
         ] {
@@ -289,6 +402,14 @@ mod tests {
             (
                 "git+file:///my infra#web1",
                 "git+file:///my%20infra#nixosConfigurations.web1",
+            ),
+            (
+                "git+ssh://git@h:2222/infra#web1",
+                "git+ssh://git@h:2222/infra#nixosConfigurations.web1",
+            ),
+            (
+                "file:///infra.tar.gz#web1",
+                "file:///infra.tar.gz#nixosConfigurations.web1",
             ),
             ("./..#1web", "./..#nixosConfigurations.\"1web\""),
             ("nixpkgs#web-1", "nixpkgs#nixosConfigurations.web-1"),
@@ -321,13 +442,11 @@ mod tests {
             (".#", "write .#NAME"),
             ("#web1", "write .#web1"),
             (".#web1?dir=x", "write .?dir=x#web1"),
-            ("'.#web1'", "write"),
-            ("\".#web1\"", "write"),
             (".#\\\"web1\\\"", "write .#web1"),
             (".#'web1'", "write .#web1"),
             (".#\"web1", "write .#web1"),
-            (".#web1#x", "write .#web1x"),
-            (".#web1^out", "write .#web1out"),
+            (".#web1#x", "write .#web1"),
+            (".#web1^out", "write .#web1"),
             (
                 ".#nixosConfigurations.web1.config.system.build.toplevel",
                 "write .#web1",
@@ -346,6 +465,35 @@ mod tests {
             ("https://h/infra.git#web1", "write git+https://h/infra.git#"),
             ("\"/my infra\"#web1", "write /my infra#"),
             ("--eval#web1", "write"),
+            ("#", "write .#NAME"),
+            (". #web1", "write .#web1"),
+            (".#web1 --impure", "write .#web1"),
+            (".#{{ inventory_hostname }}", "write .#NAME"),
+            (".#web1,web2", "write .#web1"),
+            (".#nixosConfigurations", "write .#NAME"),
+            (".#nixosConfigurations.", "write .#NAME"),
+            (
+                ".#packages.x86_64-linux.default",
+                "is not in nixosConfigurations",
+            ),
+            (".#homeConfigurations.me", "is not in nixosConfigurations"),
+            ("$HOME/infra#web1", "write ~/infra#NAME"),
+            ("${HOME}/infra#web1", "write ~/infra#NAME"),
+            ("$FLAKE#web1", "write the path itself"),
+            ("~me/infra#web1", "write an absolute path"),
+            ("github.com/me/infra#web1", "write github:me/infra#NAME"),
+            ("github:infra#web1", "write github:OWNER/REPOSITORY#NAME"),
+            (
+                "https://github.com/me/infra/tree/a/b#web1",
+                "write github:me/infra/a/b#NAME",
+            ),
+            (
+                "git+ssh://git@h:me/infra#web1",
+                "write git+ssh://git@h/me/infra#NAME",
+            ),
+            ("file:///infra#web1", "write path:/infra#NAME"),
+            ("file:.#web1", "write path:.#NAME"),
+            ("/nix/store/x-nixos-system-web1", "into store_paths"),
         ] {
             let problem = FlakeRef::parse(text).unwrap_err();
             assert!(problem.contains(instead), "{text}: {problem}");
