@@ -11,6 +11,14 @@ pub(crate) fn bracketless(host: &str) -> &str {
 
 /// What is wrong with `host`, and what to write instead; none when it is a name or an address.
 pub(crate) fn problem(host: &str) -> Option<String> {
+    if let Some((address, zone)) = bracketless(host).split_once("%25")
+        && address.parse::<Ipv6Addr>().is_ok()
+        && !zone.is_empty()
+    {
+        return Some(format!(
+            "must have its zone behind % only (got {host:?}); write host: {address}%{zone}"
+        ));
+    }
     let parts = Parts::of(host);
     let shown = match parts.password {
         true => host.replacen(parts.between(host), "***", 1),
@@ -159,6 +167,8 @@ mod tests {
             ("web1\n", "write host: web1"),
             (" web1", "write host: web1"),
             ("@web1", "write host: web1"),
+            ("fe80::1%25eth0", "write host: fe80::1%eth0"),
+            ("[fe80::1%25eth0]", "write host: fe80::1%eth0"),
         ] {
             let problem = problem(host).unwrap();
             assert!(problem.ends_with(instead), "{host}: {problem}");

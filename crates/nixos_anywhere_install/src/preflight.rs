@@ -289,6 +289,12 @@ fn source(options: &Options, found: &mut Found) {
                 "nix_options",
                 format!("{name:?} is not the name of a setting"),
             );
+        } else if name.contains('_') {
+            let meant = name.replace('_', "-");
+            found.push(
+                "nix_options",
+                format!("{name} is not the name of a setting; write {meant}"),
+            );
         }
         if let Err(problem) = settings::text(value, &NIX) {
             found.push("nix_options", format!("{name}: {problem}"));
@@ -390,8 +396,10 @@ fn extra_files(options: &Options, found: &mut Found) {
         for problem in extra_file(file) {
             found.push(option, format!("{}: {problem}", file.path));
         }
-        if let Some(path) = stage::below(&file.path) {
-            paths.insert(path, &file.path);
+        if let Some(path) = stage::below(&file.path)
+            && paths.insert(path, &file.path).is_some()
+        {
+            found.push(option, format!("{}: path is given twice", file.path));
         }
     }
     for (path, text) in &paths {
@@ -434,8 +442,9 @@ fn extra_file(file: &ExtraFile) -> Vec<String> {
     }
     if plan::mode(&file.mode).is_none() {
         problems.push(format!(
-            "mode must be octal and in quotes, such as \"0600\" (got {:?})",
-            file.mode
+            "mode must be octal and in quotes, such as \"0600\" (got {:?}{})",
+            file.mode,
+            unquoted_mode(&file.mode).unwrap_or_default()
         ));
     }
     if let Some(owner) = &file.owner {
@@ -460,6 +469,15 @@ fn extra_file(file: &ExtraFile) -> Vec<String> {
         }
     }
     problems
+}
+
+/// What to add of a mode that is the decimal number as which YAML reads an octal one.
+fn unquoted_mode(text: &str) -> Option<String> {
+    let value: u32 = text.parse().ok()?;
+    // These are common modes themselves.
+    let typed = ["400", "440", "444", "500"].contains(&text) || text.starts_with('0');
+    (!typed && value & 0o400 != 0 && value <= 0o777)
+        .then(|| format!(", as which YAML reads {value:04o} without quotes"))
 }
 
 /// Whether `chown` takes this.
@@ -514,13 +532,15 @@ fn files(options: &Options, found: &mut Found) {
             );
             found.push(option, problem);
         }
-        if !remotes.insert(&key.remote) {
+        if !remotes.insert(stage::below(&key.remote)) {
             found.push(option, format!("remote: {} is given twice", key.remote));
         }
         // A pipe has what it has only once.
         let pipe = fs::metadata(&key.local).is_ok_and(|meta| meta.file_type().is_fifo());
         if let Some(problem) = file(&key.local).filter(|_| !pipe) {
             found.file(option, format!("local: {problem}"));
+        } else if fs::metadata(&key.local).is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
+            found.file(option, format!("local: {} is empty", named(&key.local)));
         }
     }
     if let Some(kexec) = &options.kexec
