@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use ansible_module::Secret;
 use pve_module::Connection;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// What shall hold when the task has ended.
@@ -47,13 +48,29 @@ pub enum Layout {
 }
 
 /// Data for cloud-init.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, JsonSchema)]
+#[schemars(untagged)]
 pub enum Data {
     /// A text that is passed on as it is.
     Text(String),
     /// A dictionary that is written as YAML.
     Dict(Map<String, Value>),
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let got = match Value::deserialize(deserializer)? {
+            Value::String(text) => return Ok(Self::Text(text)),
+            Value::Object(dict) => return Ok(Self::Dict(dict)),
+            Value::Array(_) => "a list",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::Null => "null",
+        };
+        Err(D::Error::custom(format!(
+            "must be a text or a dictionary (got {got})"
+        )))
+    }
 }
 
 impl std::fmt::Debug for Data {
