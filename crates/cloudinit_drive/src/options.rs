@@ -59,18 +59,22 @@ pub enum Data {
 
 impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let got = match Value::deserialize(deserializer)? {
-            Value::String(text) => return Ok(Self::Text(text)),
-            Value::Object(dict) => return Ok(Self::Dict(dict)),
-            Value::Array(_) => "a list",
-            Value::Bool(_) => "a boolean",
-            Value::Number(_) => "a number",
-            Value::Null => "null",
-        };
-        Err(D::Error::custom(format!(
-            "must be a text or a dictionary (got {got})"
-        )))
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self::Text(text)),
+            Value::Object(dict) => Ok(Self::Dict(dict)),
+            other => Err(neither_text_nor_dict(&other)),
+        }
     }
+}
+
+fn neither_text_nor_dict<E: serde::de::Error>(value: &Value) -> E {
+    let got = match value {
+        Value::Array(_) => "a list",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        _ => "null",
+    };
+    E::custom(format!("must be a text or a dictionary (got {got})"))
 }
 
 impl std::fmt::Debug for Data {
@@ -107,13 +111,26 @@ pub struct HostKeys {
 }
 
 /// The addresses of a NIC.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(untagged)]
 pub enum IpOption {
     /// Proxmox VE's text: V(ip=192.0.2.11/24,gw=192.0.2.1), V(ip=dhcp).
     Text(String),
     /// The same in parts.
     Parts(IpParts),
+}
+
+impl<'de> Deserialize<'de> for IpOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self::Text(text)),
+            parts @ Value::Object(_) => {
+                let parts = serde_json::from_value(parts).map_err(D::Error::custom)?;
+                Ok(Self::Parts(parts))
+            }
+            other => Err(neither_text_nor_dict(&other)),
+        }
+    }
 }
 
 /// Addresses in parts.

@@ -96,6 +96,12 @@ impl IpConfig {
         if config.gw6.is_some() && !matches!(config.ip6, Some(Address6::Static(..))) {
             return Err(wrong("gw6", "needs a fixed ip6"));
         }
+        if let Some(problem) = config.unusable() {
+            return Err(Error::Network {
+                what: what.to_owned(),
+                problem,
+            });
+        }
         if config.ip.is_none() && config.ip6.is_none() {
             return Err(Error::Network {
                 what: what.to_owned(),
@@ -103,6 +109,41 @@ impl IpConfig {
             });
         }
         Ok(config)
+    }
+
+    /// Why no NIC works with these addresses. Proxmox VE itself refuses prefix lengths below 8 only.
+    fn unusable(&self) -> Option<&'static str> {
+        const SHORTEST: u8 = 8;
+        if let Some(Address4::Static(address, prefix)) = self.ip {
+            let host = !mask4(prefix).to_bits();
+            let part = address.to_bits() & host;
+            if prefix < SHORTEST {
+                return Some("ip: the prefix length must be between 8 and 32");
+            }
+            if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+                return Some("ip: is not an address that a NIC can have");
+            }
+            if prefix < 31 && (part == 0 || part == host) {
+                return Some(
+                    "ip: is the address of the network itself or its broadcast address; give the NIC's own",
+                );
+            }
+            if self.gw == Some(address) {
+                return Some("gw: is the address of the NIC itself; give the router's");
+            }
+        }
+        if let Some(Address6::Static(address, prefix)) = self.ip6 {
+            if prefix < SHORTEST {
+                return Some("ip6: the prefix length must be between 8 and 128");
+            }
+            if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+                return Some("ip6: is not an address that a NIC can have");
+            }
+            if self.gw6 == Some(address) {
+                return Some("gw6: is the address of the NIC itself; give the router's");
+            }
+        }
+        None
     }
 
     /// From Proxmox VE's own text, `ip=192.0.2.11/24,gw=192.0.2.1`.
@@ -126,7 +167,12 @@ impl IpConfig {
                     problem: "must be one of ip=, gw=, ip6= and gw6=",
                 });
             };
-            values[index] = Some(value);
+            if values[index].replace(value).is_some() {
+                return Err(Error::Network {
+                    what: format!("{what}: {part:?}"),
+                    problem: "is given twice",
+                });
+            }
         }
         let [ip, gw, ip6, gw6] = values;
         Self::new(what, ip, gw, ip6, gw6)

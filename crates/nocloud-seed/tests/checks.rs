@@ -703,6 +703,47 @@ fn a_network_that_only_some_guests_set_up() {
     }
 }
 
+#[test]
+fn addresses_that_no_nic_works_with() {
+    for (ip, part) in [
+        ("ip=192.0.2.0/24", "address of the network itself"),
+        ("ip=192.0.2.255/24", "broadcast"),
+        (
+            "ip=192.0.2.5/24,gw=192.0.2.5",
+            "gw: is the address of the NIC itself",
+        ),
+        ("ip=192.0.2.5/0", "prefix length must be between 8 and 32"),
+        ("ip=224.0.0.1/24", "not an address that a NIC can have"),
+        ("ip=127.0.0.1/8", "not an address that a NIC can have"),
+        ("ip=0.0.0.0/24", "not an address that a NIC can have"),
+        ("ip6=ff02::1/64", "ip6: is not an address"),
+        (
+            "ip6=2001:db8::1/64,gw6=2001:db8::1",
+            "gw6: is the address of the NIC itself",
+        ),
+        ("ip6=2001:db8::1/0", "between 8 and 128"),
+        (
+            "ip=192.0.2.5/24,ip=192.0.2.6/24",
+            "\"ip=192.0.2.6/24\": is given twice",
+        ),
+    ] {
+        let error = IpConfig::parse("ipconfig0", ip).unwrap_err().to_string();
+        assert!(
+            error.starts_with("ipconfig0: ") && error.contains(part),
+            "{ip}: {error}"
+        );
+    }
+    for ip in [
+        "ip=192.0.2.0/31,gw=192.0.2.1",
+        "ip=192.0.2.255/32,gw=198.51.100.1",
+        "ip=10.0.1.0/16",
+        "ip6=2001:db8::/64",
+        "ip6=fe80::5/64",
+    ] {
+        assert!(IpConfig::parse("ipconfig0", ip).is_ok(), "{ip}");
+    }
+}
+
 fn nic(ip: &str) -> Nic {
     Nic {
         name: "net0".into(),
@@ -782,8 +823,8 @@ proptest! {
     /// Whatever addresses there are: what is made for them is what the check of a user's own takes.
     #[test]
     fn what_is_made_would_be_taken(
-        address in any::<std::net::Ipv4Addr>(), prefix in 0u8..=32, gateway in prop::option::of(any::<std::net::Ipv4Addr>()),
-        address6 in any::<std::net::Ipv6Addr>(), prefix6 in 0u8..=128, gateway6 in prop::option::of(any::<std::net::Ipv6Addr>()),
+        address in any::<std::net::Ipv4Addr>(), prefix in 8u8..=32, gateway in prop::option::of(any::<std::net::Ipv4Addr>()),
+        address6 in any::<std::net::Ipv6Addr>(), prefix6 in 8u8..=128, gateway6 in prop::option::of(any::<std::net::Ipv6Addr>()),
         mode6 in 0u8..3,
     ) {
         let mut parts = vec![format!("ip={address}/{prefix}")];
@@ -796,7 +837,10 @@ proptest! {
                 parts.extend(gateway6.map(|gateway| format!("gw6={gateway}")));
             }
         }
-        let config = network(&parts.join(","));
+        let text = parts.join(",");
+        // An address that a NIC can have, which nearly all are.
+        prop_assume!(IpConfig::parse("ipconfig0", &text).is_ok());
+        let config = network(&text);
         let text = serde_yaml_ng::to_string(&config).unwrap();
         for payload in [Payload::Dict(dict(config)), Payload::Text(text)] {
             let input = Input { network_config: Some(payload), ..Input::default() };
