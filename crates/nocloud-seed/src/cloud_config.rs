@@ -8,6 +8,7 @@ use crate::crypt;
 use crate::findings::Findings;
 use crate::mime;
 use crate::pyyaml::SPELLINGS;
+use crate::seed::is_hostname;
 use crate::spelling::similar;
 use crate::{HostKey, KeyKind, PublicKeyLine};
 
@@ -231,6 +232,16 @@ pub(crate) fn check(config: &Map<String, Value>) -> Findings {
         self::user(&["system_info", "default_user"], user, false, &mut findings);
     }
     host_keys(config, &mut findings);
+    for key in ["hostname", "fqdn"] {
+        let name = config.get(key).and_then(Value::as_str).unwrap_or_default();
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if !name.is_empty() && !is_hostname(name) {
+            findings.refuse(
+                &[key],
+                "must be letters, digits and dashes, in parts of at most 63 characters joined by dots",
+            );
+        }
+    }
     key_lines(
         &["ssh_authorized_keys"],
         config.get("ssh_authorized_keys"),

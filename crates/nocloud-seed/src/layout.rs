@@ -59,7 +59,7 @@ impl Layout {
         }
     }
 
-    /// Refuses what a data source would read as a reference to files that this drive has not, and one
+    /// Refuses keys in other spellings, what a data source would read as a reference to files that this drive has not, and one
     /// key under two names, of which only one value could be written.
     pub(crate) fn check_meta(self, meta: &Map<String, Value>) -> Result<(), Error> {
         let refuse = |problem| {
@@ -68,8 +68,20 @@ impl Layout {
                 problem,
             })
         };
+        let name = "local-hostname";
+        if !matches!(meta.get(name), None | Some(Value::String(_) | Value::Null)) {
+            return refuse(format!("{name} must be a text; quote it"));
+        }
         if self != Self::ConfigDrive {
-            return Ok(());
+            let other = |key: &&str| meta.contains_key(&key.replace('-', "_"));
+            let known = ["instance-id", "local-hostname", "public-keys"];
+            return match known.iter().find(|key| other(key)) {
+                Some(key) => refuse(format!(
+                    "has the key {}; cloud-init knows {key}",
+                    key.replace('-', "_")
+                )),
+                None => Ok(()),
+            };
         }
         let refers = ["files", "network_config"];
         if let Some(key) = refers.into_iter().find(|key| meta.contains_key(*key)) {

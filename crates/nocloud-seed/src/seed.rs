@@ -235,7 +235,7 @@ fn digest(parts: &[Option<&str>]) -> String {
 }
 
 /// Whether this is a host name or fully qualified name (RFC 1123, 2.1).
-fn is_hostname(name: &str) -> bool {
+pub(crate) fn is_hostname(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label

@@ -23,6 +23,9 @@ pub(crate) fn cloud_config(
     own: Map<String, Value>,
 ) -> Result<Map<String, Value>, Error> {
     let mut config = Map::new();
+    let mut own = own;
+    // A name that is nothing is none, and would win over ours.
+    own.retain(|key, value| !NAMES.contains(&key.as_str()) || !(value.is_null() || value == ""));
     let named = |map: &Map<String, Value>| NAMES.iter().any(|key| map.contains_key(*key));
     let meta = ["local-hostname", "hostname"]
         .iter()
@@ -67,7 +70,6 @@ pub(crate) fn cloud_config(
     }
 
     // The user's own values win over ours, except where keys would be lost.
-    let mut own = own;
     let own_users = take_list(&mut own, "users")?;
     let own_files = take_list(&mut own, "write_files")?;
     for (key, value) in own {
@@ -177,27 +179,21 @@ fn users(own: Option<Vec<Value>>, keys: Vec<String>) -> Result<Option<Vec<Value>
 
 const KEYS: &str = "ssh_authorized_keys";
 
-/// Both spellings of a user's keys are one list: cloud-init makes underscores of hyphens, and of two equal keys keeps the last
+/// All spellings of a user's keys are one list: cloud-init makes underscores of hyphens, and of equal keys keeps the last
 /// (`normalize_users_groups`).
 fn one_spelling(user: &mut Map<String, Value>) -> Result<(), Error> {
-    let other = KEYS.replace('_', "-");
-    let (Some(_), Some(_)) = (user.get(KEYS), user.get(&other)) else {
-        // The one that is there gets the name under which ours are added.
-        if user.contains_key(&other) {
-            *user = std::mem::take(user)
-                .into_iter()
-                .map(|(key, value)| (if key == other { KEYS.to_owned() } else { key }, value))
-                .collect();
-        }
+    let is_keys = |key: &str| key.replace('-', "_") == KEYS;
+    let spellings = user.keys().filter(|key| is_keys(key)).count();
+    if spellings == 0 || (spellings == 1 && user.contains_key(KEYS)) {
         return Ok(());
-    };
-    let mut joined = Vec::new();
-    for key in [KEYS, &other] {
-        let lines = match user.get(key) {
-            Some(Value::Array(lines)) => lines.clone(),
-            Some(line @ Value::String(_)) => vec![line.clone()],
-            Some(Value::Null) | None => Vec::new(),
-            Some(_) => {
+    }
+    let mut joined: Vec<Value> = Vec::new();
+    for (_, value) in user.iter().filter(|(key, _)| is_keys(key)) {
+        let lines = match value {
+            Value::Array(lines) => lines.clone(),
+            Value::String(_) => vec![value.clone()],
+            Value::Null => Vec::new(),
+            _ => {
                 return Err(Error::UserData {
                     key: "users",
                     problem: "has an ssh_authorized_keys that is not a list",
@@ -210,8 +206,15 @@ fn one_spelling(user: &mut Map<String, Value>) -> Result<(), Error> {
             }
         }
     }
-    user.remove(&other);
-    user.insert(KEYS.into(), joined.into());
+    // The first of them keeps its place, under the name that ours are added to.
+    let mut joined = Some(Value::from(joined));
+    *user = std::mem::take(user)
+        .into_iter()
+        .filter_map(|(key, value)| match is_keys(&key) {
+            true => Some((KEYS.to_owned(), joined.take()?)),
+            false => Some((key, value)),
+        })
+        .collect();
     Ok(())
 }
 

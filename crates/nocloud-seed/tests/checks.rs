@@ -74,6 +74,16 @@ fn a_name_given_anywhere_is_the_guests() {
         ..with_user_data(json!({"hostname": "h1"}))
     };
     assert_eq!(user_data(&input), json!({"hostname": "h1"}));
+    // A name that is nothing is none.
+    for nothing in [json!(null), json!("")] {
+        let own = json!({"hostname": nothing, "fqdn": nothing});
+        let input = Input {
+            hostname: Some("web1".into()),
+            ..with_user_data(own.clone())
+        };
+        assert_eq!(user_data(&input), json!({"hostname": "web1"}));
+        assert_eq!(user_data(&with_user_data(own)), json!({PRESERVE: true}));
+    }
     // Who asks for it has it, and so has who names nothing.
     assert_eq!(
         user_data(&with_user_data(json!({PRESERVE: false})))[PRESERVE],
@@ -96,6 +106,11 @@ fn both_spellings_of_a_users_keys_are_one_list() {
             json!([KEY, OTHER]),
         ),
         (json!({"ssh_authorized_keys": null}), json!([KEY])),
+        (json!({"ssh_authorized-keys": [OTHER]}), json!([OTHER, KEY])),
+        (
+            json!({"ssh-authorized_keys": OTHER, "ssh_authorized-keys": [KEY, OTHER]}),
+            json!([OTHER, KEY]),
+        ),
     ] {
         let mut user = own;
         user["name"] = json!("root");
@@ -105,7 +120,7 @@ fn both_spellings_of_a_users_keys_are_one_list() {
         };
         let root = &file(&input, "user-data")["users"][1];
         assert_eq!(root["ssh_authorized_keys"], expected);
-        assert_eq!(root.get("ssh-authorized-keys"), None);
+        assert_eq!(root.as_object().unwrap().len(), 2, "{root}");
     }
     // Another user's two lists are one too.
     let input = with_user_data(
@@ -160,6 +175,14 @@ fn what_cloud_inits_modules_do_not_take() {
         (
             json!({"hostname": 12}),
             "user_data.hostname: must be a text",
+        ),
+        (
+            json!({"hostname": "web 1"}),
+            "user_data.hostname: must be letters, digits and dashes",
+        ),
+        (
+            json!({"fqdn": "web_1.example.org"}),
+            "user_data.fqdn: must be",
         ),
         (
             json!({"users": [{"passwd": "x"}]}),
@@ -311,6 +334,7 @@ fn what_people_rightly_write() {
         json!({"write_files": [{"path": "/x", "permissions": 420}, {"path": "/y", "permissions": "0644", "content": "1"}, {"path": "/z", "permissions": "0o600"}]}),
         json!({"users": ["default", {"name": "a", "hashed_passwd": YESCRYPT, "lock_passwd": false}, {"name": "b", "passwd": "!"}]}),
         json!({"chpasswd": {"expire": false, "list": ["root:geheim", "a:$6$salt$x"], "users": [{"name": "a", "password": YESCRYPT}, {"name": "b", "type": "RANDOM"}]}}),
+        json!({"hostname": "web1", "fqdn": "web1.example.org."}),
         json!({"groups": "a,b", "disable_root": "no", "ssh_pwauth": "yes", "manage_etc_hosts": "localhost"}),
         json!(
             "#cloud-config\npackage_update: yes\nssh_pwauth: no\nwrite_files:\n- path: /x\n  permissions: 0644\n  content: |\n    a: {{ b }}\n    \tc\n"
@@ -318,6 +342,29 @@ fn what_people_rightly_write() {
     ] {
         let seed = Seed::new(&with_user_data(own.clone())).unwrap_or_else(|e| panic!("{own}: {e}"));
         assert!(seed.warnings().is_empty(), "{:?}", seed.warnings());
+    }
+}
+
+#[test]
+fn keys_of_the_meta_data_that_cloud_init_would_not_know() {
+    for (meta, part) in [
+        (
+            json!({"local_hostname": "a"}),
+            "meta_data: has the key local_hostname; cloud-init knows local-hostname",
+        ),
+        (json!({"instance_id": "a"}), "cloud-init knows instance-id"),
+        (json!({"public_keys": []}), "cloud-init knows public-keys"),
+        (
+            json!({"local-hostname": 12}),
+            "meta_data: local-hostname must be a text",
+        ),
+    ] {
+        let input = Input {
+            meta_data: dict(meta.clone()),
+            ..Input::default()
+        };
+        let error = refusal(&input);
+        assert!(error.contains(part), "{meta}: {error}");
     }
 }
 
