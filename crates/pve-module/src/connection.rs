@@ -80,7 +80,11 @@ impl Connection {
     pub fn rules() -> Vec<Rule> {
         vec![
             Rule::RequiredOneOf(&["api_password", "api_token_id"]),
-            Rule::RequiredTogether(&["api_token_id", "api_token_secret"]),
+            // Not the other way round: an empty api_token_id stands for none.
+            Rule::RequiredBy {
+                option: "api_token_secret",
+                needs: &["api_token_id"],
+            },
             Rule::RequiredBy {
                 option: "api_password",
                 needs: &["api_user"],
@@ -198,6 +202,13 @@ mod tests {
             json!({"api_user": "root@pam", "api_password": "p", "api_token_id": "", "api_token_secret": "s"}),
         );
         assert_eq!(without.credential().unwrap().caller(), "root@pam");
+        let empty =
+            connection(json!({"api_user": "root@pam", "api_password": "p", "api_token_id": ""}));
+        assert_eq!(empty.credential().unwrap().caller(), "root@pam");
+        let incomplete =
+            connection(json!({"api_user": "root@pam", "api_password": "p", "api_token_id": "t"}));
+        let refused = incomplete.credential().unwrap_err();
+        assert!(refused.msg.contains("api_token_secret"), "{}", refused.msg);
     }
 
     #[test]
