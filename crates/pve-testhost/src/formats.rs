@@ -232,24 +232,6 @@ pub fn check(path: &str, format: &str, value: &str) -> Result<(), String> {
             }
             _ => Err(UNKNOWN.into()),
         }),
-        "pve-vm-cpu-conf" => {
-            let model = value
-                .split(',')
-                .next()
-                .unwrap_or("")
-                .trim_start_matches("cputype=");
-            if !model.is_empty()
-                && model
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-            {
-                Ok(())
-            } else {
-                Err(format!(
-                    "format error\n{path}.cputype: value does not match the regex pattern"
-                ))
-            }
-        }
         _ => Ok(()),
     }
 }

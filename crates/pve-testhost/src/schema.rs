@@ -532,6 +532,16 @@ mod tests {
                 "type check ('boolean') failed - got 'true'",
             ),
             ("onboot", "", "type check ('boolean') failed - got ''"),
+            (
+                "rng0",
+                "urandom",
+                "invalid format - format error\nrng0.source: value 'urandom' does not have a value in the enumeration '/dev/urandom, /dev/random, /dev/hwrng'\n",
+            ),
+            (
+                "hostpci0",
+                "mapping=gpu,pci=1",
+                "invalid format - format error\nhostpci0.pci: property is not defined in schema and the schema does not allow additional properties\n",
+            ),
         ] {
             assert_eq!(error(&[(name, value)], name), text, "{name}={value}");
         }
@@ -557,6 +567,10 @@ mod tests {
             ("vga", "serial0"),
             ("machine", "q35"),
             ("cpu", "x86-64-v2-AES"),
+            ("cpu", "flags=+aes;-pcid,cputype=host"),
+            ("hostpci0", "01:00;01:00.1,pcie=1,vendor-id=0x10de"),
+            ("hostpci0", "mapping=gpu,x-vga=on"),
+            ("watchdog", "action=reset"),
             ("cicustom", "user=local:snippets/user.yaml"),
         ] {
             let route = route("POST", "/nodes/pve/qemu").expect("create is in the table");
