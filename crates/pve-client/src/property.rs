@@ -44,7 +44,13 @@ impl PropertyString {
                 },
             };
             if parts.iter().any(|(known, _)| known == key) {
-                return Err(invalid(format!("'{key}' occurs twice")));
+                return Err(invalid(match part.contains('=') {
+                    true => format!("'{key}' occurs twice"),
+                    // A list that was written with commas.
+                    false => format!(
+                        "'{part}' has no key, and {key} is there already; several values of one key are joined by ';'"
+                    ),
+                }));
             }
             if parts.len() == MOST_PARTS {
                 return Err(invalid(format!("more than {MOST_PARTS} parts")));
