@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use pve_client::property::{self, PropertyString};
 use serde_json::Value;
 
+use crate::formats::Kind::{self, Any, Choice, Flag, Integer, Number};
+use crate::formats::MOST;
 use crate::size::{self, Fit};
 use crate::text;
 use crate::{device, limits};
@@ -92,64 +94,104 @@ const BOOLEANS: [&str; 10] = [
     "ssd",
 ];
 
-/// What a dict can have besides: PVE's drive options.
-const OPTIONS: [&str; 55] = [
-    "aio",
-    "backup",
-    "bps",
-    "bps_max_length",
-    "bps_rd",
-    "bps_rd_length",
-    "bps_rd_max_length",
-    "bps_wr",
-    "bps_wr_length",
-    "bps_wr_max_length",
-    "cache",
-    "detect_zeroes",
-    "discard",
-    "efitype",
-    "format",
-    "import-from",
-    "iops",
-    "iops_max",
-    "iops_max_length",
-    "iops_rd",
-    "iops_rd_length",
-    "iops_rd_max",
-    "iops_rd_max_length",
-    "iops_wr",
-    "iops_wr_length",
-    "iops_wr_max",
-    "iops_wr_max_length",
-    "iothread",
-    "mbps",
-    "mbps_max",
-    "mbps_rd",
-    "mbps_rd_max",
-    "mbps_wr",
-    "mbps_wr_max",
-    "media",
-    "model",
-    "ms-cert",
-    "pre-enrolled-keys",
-    "product",
-    "queues",
-    "replicate",
-    "rerror",
-    "ro",
-    "scsiblock",
-    "serial",
-    "shared",
-    "size",
-    "snapshot",
-    "ssd",
-    "vendor",
-    "version",
-    "volume",
-    "werror",
-    "wwn",
-    "file",
+/// PVE's options of all drives but state disks.
+const OPTIONS: [(&str, Kind); 41] = [
+    ("aio", Choice(&["native", "threads", "io_uring"])),
+    ("backup", Flag),
+    ("bps", COUNT),
+    ("bps_max_length", LENGTH),
+    ("bps_rd", COUNT),
+    ("bps_rd_length", LENGTH),
+    ("bps_rd_max_length", LENGTH),
+    ("bps_wr", COUNT),
+    ("bps_wr_length", LENGTH),
+    ("bps_wr_max_length", LENGTH),
+    (
+        "cache",
+        Choice(&["none", "writethrough", "writeback", "unsafe", "directsync"]),
+    ),
+    ("detect_zeroes", Flag),
+    ("discard", Choice(&["ignore", "on"])),
+    ("format", FORMAT),
+    ("import-from", Any),
+    ("iops", COUNT),
+    ("iops_max", COUNT),
+    ("iops_max_length", LENGTH),
+    ("iops_rd", COUNT),
+    ("iops_rd_length", LENGTH),
+    ("iops_rd_max", COUNT),
+    ("iops_rd_max_length", LENGTH),
+    ("iops_wr", COUNT),
+    ("iops_wr_length", LENGTH),
+    ("iops_wr_max", COUNT),
+    ("iops_wr_max_length", LENGTH),
+    ("mbps", Number),
+    ("mbps_max", Number),
+    ("mbps_rd", Number),
+    ("mbps_rd_max", Number),
+    ("mbps_wr", Number),
+    ("mbps_wr_max", Number),
+    ("media", Choice(&["cdrom", "disk"])),
+    ("replicate", Flag),
+    ("rerror", Choice(&["ignore", "report", "stop"])),
+    ("serial", Any),
+    ("shared", Flag),
+    ("size", Any),
+    ("snapshot", Flag),
+    ("werror", Choice(&["enospc", "ignore", "report", "stop"])),
+    ("volume", Any),
 ];
+
+/// Options of drives of some buses.
+const BUS_OPTIONS: [(&str, Kind, &[&str]); 9] = [
+    ("iothread", Flag, &["scsi", "virtio"]),
+    ("model", Any, &["ide"]),
+    ("product", Any, &["scsi"]),
+    ("queues", Integer(2, MOST), &["scsi"]),
+    ("ro", Flag, &["scsi", "virtio"]),
+    ("scsiblock", Flag, &["scsi"]),
+    ("ssd", Flag, &["ide", "sata", "scsi"]),
+    ("vendor", Any, &["scsi"]),
+    ("wwn", Any, &["ide", "sata", "scsi"]),
+];
+
+const EFIDISK_OPTIONS: [(&str, Kind); 6] = [
+    ("efitype", Choice(&["2m", "4m"])),
+    ("format", FORMAT),
+    ("import-from", Any),
+    ("ms-cert", Any),
+    ("pre-enrolled-keys", Flag),
+    ("size", Any),
+];
+
+const TPMSTATE_OPTIONS: [(&str, Kind); 4] = [
+    ("format", FORMAT),
+    ("import-from", Any),
+    ("size", Any),
+    ("version", Choice(&["v1.2", "v2.0"])),
+];
+
+const COUNT: Kind = Integer(0, MOST);
+const LENGTH: Kind = Integer(1, MOST);
+const FORMAT: Kind = Choice(&["raw", "qcow", "qed", "qcow2", "vmdk", "cloop"]);
+
+/// The options that the drive `key` can have.
+fn options_of(key: &str) -> Vec<(&'static str, &'static Kind)> {
+    let all = |options: &'static [(&str, Kind)]| options.iter().map(|(name, kind)| (*name, kind));
+    let bus = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    match key {
+        "efidisk0" => all(&EFIDISK_OPTIONS).collect(),
+        "tpmstate0" => all(&TPMSTATE_OPTIONS).collect(),
+        _ => {
+            let of_bus = BUS_OPTIONS
+                .iter()
+                .filter(|(.., buses)| buses.contains(&bus));
+            all(&OPTIONS)
+                .chain(of_bus.map(|(name, kind, _)| (*name, kind)))
+                .collect()
+        }
+    }
+}
 
 /// Whether `key` names a drive of a VM.
 pub fn is_key(key: &str) -> bool {
@@ -181,9 +223,32 @@ impl Drive {
         match value {
             Value::String(text) => Self::from_text(text),
             Value::Object(map) => Self::from_dict(key, map),
-            other => Err(format!("a drive is a text or a dict, not {other}")),
+            other => Err(format!("expected text or a dict (got {other})")),
         }
+        .and_then(|drive| drive.checked(key))
         .map_err(|problem| format!("{key}: {problem}"))
+    }
+
+    /// The drive `key`, unless PVE would refuse it.
+    fn checked(self, key: &str) -> Result<Self, String> {
+        if matches!(self.source, Source::New { .. })
+            && self.size == Some(0)
+            && !is_state_disk(key)
+            && !self.options.contains_key("import-from")
+        {
+            return Err("size: must be larger than 0".into());
+        }
+        let known = options_of(key);
+        for (name, value) in &self.options {
+            match known.iter().find(|(option, _)| option == name) {
+                Some((_, kind)) => kind
+                    .check(value)
+                    .map_err(|expected| format!("{name} must be {expected} (got '{value}')"))?,
+                // What a later PVE may have is left to it.
+                None => refuse_other_bus(name)?,
+            }
+        }
+        Ok(self)
     }
 
     /// Read PVE's text.
@@ -205,6 +270,9 @@ impl Drive {
             let value = match (name.as_str(), value) {
                 (_, Value::Null) => continue,
                 // YAML reads `discard: on` as true.
+                ("size", Value::Bool(_)) => {
+                    return Err(format!("size: expected a size such as 32G (got {value})"));
+                }
                 ("discard", Value::Bool(on)) => String::from(if *on { "on" } else { "ignore" }),
                 (_, value) => device::part(name, value)?,
             };
@@ -224,7 +292,13 @@ impl Drive {
                     fields.insert(name.clone(), value);
                 }
                 _ => {
-                    limits::key(name, &OPTIONS)?;
+                    let dashed = name.replace('_', "-");
+                    let known = options_of(key).into_iter().map(|(option, _)| option);
+                    let known: Vec<&str> = known.chain(["storage", "iso", "volume"]).collect();
+                    if name != "file" && !known.contains(&dashed.as_str()) {
+                        refuse_other_bus(name)?;
+                        limits::key(name, &known)?;
+                    }
                     fields.insert(name.clone(), value);
                 }
             }
@@ -457,6 +531,17 @@ impl Drive {
     }
 }
 
+/// Refuse an option that only drives of other buses have.
+fn refuse_other_bus(name: &str) -> Result<(), String> {
+    match BUS_OPTIONS.iter().find(|(option, ..)| *option == name) {
+        Some((.., buses)) => Err(format!(
+            "{name} is not an option of this drive; only of {}",
+            buses.join(", ")
+        )),
+        None => Ok(()),
+    }
+}
+
 /// The value of an option in one spelling, or what its absence means.
 fn meaning(options: &BTreeMap<String, String>, name: &str) -> Option<String> {
     let default = || DEFAULTS.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
@@ -494,6 +579,12 @@ fn source(file: &str, media: Option<&str>, imports: bool) -> Result<(Source, Opt
     let (storage, name) = file
         .split_once(':')
         .ok_or_else(|| format!("'{file}' is neither storage:GiB nor a volume (storage:name)"))?;
+    if file.contains(char::is_whitespace) && size::with_unit(name).is_none() {
+        return Err(format!("'{file}' contains a blank, which no volume has"));
+    }
+    if name.starts_with('-') {
+        return Err(format!("'{file}': a size must be larger than 0"));
+    }
     let numeric = name.starts_with(|c: char| c.is_ascii_digit())
         && name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if name == "cloudinit" {
@@ -622,8 +713,20 @@ mod tests {
                 json!({"storage": "a", "iso": "b:iso/c.iso", "size": 1}),
                 "exactly one of",
             ),
-            (json!(["zfs:32"]), "a text or a dict"),
+            (json!(["zfs:32"]), "expected text or a dict"),
             (json!("zfs:32,ssd=1,ssd=0"), "twice"),
+            (json!("zfs:0"), "larger than 0"),
+            (json!("zfs:-1"), "larger than 0"),
+            (json!({"storage": "zfs", "size": 0}), "larger than 0"),
+            (json!({"storage": "zfs", "size": true}), "expected a size"),
+            (json!("zfs: 1"), "contains a blank"),
+            (json!("zfs:1,cache=wb"), "cache must be one of none, "),
+            (json!("zfs:1,queues=1"), "queues must be a whole number"),
+            (json!("zfs:1,iothread=maybe"), "iothread must be a boolean"),
+            (
+                json!({"storage": "zfs", "size": 1, "efitype": "4m"}),
+                "efitype is none of",
+            ),
         ] {
             let error = Drive::parse("scsi0", &value).unwrap_err();
             assert!(
@@ -631,6 +734,44 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn each_bus_has_its_own_options() {
+        for (key, value, part) in [
+            (
+                "virtio0",
+                json!({"storage": "zfs", "size": 1, "ssd": true}),
+                "ssd is not an option of this drive; only of ide, sata, scsi",
+            ),
+            ("sata0", json!("zfs:1,iothread=1"), "only of scsi, virtio"),
+            (
+                "efidisk0",
+                json!({"storage": "zfs", "type": "4m"}),
+                "type is none of efitype, format, ",
+            ),
+            (
+                "efidisk0",
+                json!({"storage": "zfs", "efitype": "4M"}),
+                "efitype must be one of 2m, 4m",
+            ),
+            (
+                "tpmstate0",
+                json!({"storage": "zfs", "version": 3}),
+                "version must be one of v1.2, v2.0",
+            ),
+        ] {
+            let error = Drive::parse(key, &value).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        Drive::parse("virtio0", &json!("zfs:1,iothread=1,ro=0")).unwrap();
+        Drive::parse(
+            "scsi0",
+            &json!({"storage": "zfs", "size": "10 GiB", "ssd": 1}),
+        )
+        .unwrap();
+        // What a later PVE may have.
+        Drive::parse("scsi0", &json!("zfs:1,shiny=1")).unwrap();
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod device;
 mod docs;
 mod drive;
 mod find;
+mod formats;
 mod guard;
 #[cfg(test)]
 mod hostile_tests;

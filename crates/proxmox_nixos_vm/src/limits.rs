@@ -1,7 +1,7 @@
 //! What PVE is known to refuse, said before anything is asked of it, so that check mode says it too. Only what its API schema
 //! has had for years: anything else that PVE refuses is its own answer, of kind `invalid_parameter`.
 
-use crate::{schema, text};
+use crate::{formats, schema, text};
 
 /// How many devices of a kind a VM can have.
 const DEVICES: [(&str, u32); 8] = [
@@ -45,11 +45,18 @@ pub fn value(name: &str, value: &str) -> Result<(), String> {
         return Err(format!("{name}: must be at least {least} (got {value})"));
     }
     schema::choice(name, value)?;
+    let is_serial = name.strip_prefix("serial").is_some_and(text::is_index);
+    if is_serial && !value.is_empty() && value != "socket" && !value.starts_with("/dev/") {
+        return Err(format!(
+            "{name}: must be socket, or a device such as /dev/ttyS0 (got '{value}')"
+        ));
+    }
     if is_structure(name, value) {
         return Err(format!(
             "{name}: expected text, not a dict or a list (got {value})"
         ));
     }
+    formats::check(name, value)?;
     match name {
         "description" if value.chars().count() > DESCRIPTION => Err(format!(
             "description has {} characters; {DESCRIPTION} is the most",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pve_client::property::{self, PropertyString};
 use serde_json::Value;
 
+use crate::formats::{Kind, RANGES};
 use crate::{device, limits, text};
 
 /// A network card, described or existing.
@@ -50,6 +51,28 @@ const OPTIONS: [&str; 10] = [
     "trunks",
 ];
 
+/// What options of a card can be. PVE's errors name them without the card.
+const VALUES: [(&str, Kind); 8] = [
+    (
+        "bridge",
+        Kind::Text(
+            |bridge| {
+                bridge
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            },
+            "the name of one bridge",
+        ),
+    ),
+    ("firewall", Kind::Flag),
+    ("link_down", Kind::Flag),
+    ("mtu", Kind::Integer(1, 65520)),
+    ("queues", Kind::Integer(0, 64)),
+    ("rate", Kind::Number),
+    ("tag", Kind::Integer(1, 4094)),
+    ("trunks", RANGES),
+];
+
 /// Whether `key` names a network card.
 pub fn is_key(key: &str) -> bool {
     key.strip_prefix("net").is_some_and(text::is_index)
@@ -91,12 +114,13 @@ impl Nic {
         if let Some(mac) = &self.mac {
             limits::mac(mac)?;
         }
-        match self.options.get("tag") {
-            Some(tag) if !tag.parse().is_ok_and(|tag| (1..=4094).contains(&tag)) => {
-                Err(format!("tag is {tag}, which is no VLAN from 1 to 4094"))
+        for (name, kind) in VALUES {
+            if let Some(value) = self.options.get(name) {
+                kind.check(value)
+                    .map_err(|expected| format!("{name} must be {expected} (got '{value}')"))?;
             }
-            _ => Ok(self),
         }
+        Ok(self)
     }
 
     fn from_fields(mut fields: BTreeMap<String, String>) -> Result<Self, String> {
@@ -258,6 +282,30 @@ mod tests {
                 error.starts_with("net0: ") && error.contains(part),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn what_pve_refuses_is_refused_before() {
+        for (text, part) in [
+            (
+                "virtio,bridge=vmbr0,trunks=10,20",
+                "values of one key are joined by ';'",
+            ),
+            ("virtio,trunks=a", "trunks must be numbers"),
+            (
+                "virtio,mtu=99999",
+                "mtu must be between 1 and 65520 (got '99999')",
+            ),
+            ("virtio,queues=100", "queues must be between"),
+            ("virtio,rate=10M", "rate must be a number"),
+            ("virtio,firewall=maybe", "firewall must be a boolean"),
+            ("virtio,tag=4095", "tag must be between 1 and 4094"),
+            ("virtio,bridge=a;b", "bridge must be the name of one bridge"),
+        ] {
+            let error = Nic::parse("net0", &json!(text)).and_then(Nic::checked);
+            let error = error.unwrap_err();
+            assert!(error.contains(part), "{error}");
         }
     }
 }

@@ -127,8 +127,10 @@ pub struct Options {
     /// CPU sockets.
     pub sockets: Option<u32>,
 
-    /// The CPU type with its flags, as PVE writes it, for example V(host) or V(x86-64-v2-AES,flags=+aes).
-    pub cpu: Option<String>,
+    /// The CPU type with its flags, as PVE writes it, for example V(host) or V(x86-64-v2-AES,flags=+aes), or a dict such as
+    /// V({cputype: host, flags: [+aes]}).
+    #[schemars(extend("x-ansible" = {"type": "raw"}))]
+    pub cpu: Option<Value>,
 
     /// Whether NUMA is emulated.
     pub numa: Option<bool>,
@@ -136,8 +138,9 @@ pub struct Options {
     /// The firmware, V(seabios) or V(ovmf). V(ovmf) wants an O(efidisk0).
     pub bios: Option<String>,
 
-    /// The machine type, for example V(q35) or V(pc).
-    pub machine: Option<String>,
+    /// The machine type, for example V(q35) or V(pc), or a dict such as V({type: q35, viommu: intel}).
+    #[schemars(extend("x-ansible" = {"type": "raw"}))]
+    pub machine: Option<Value>,
 
     /// The guest's architecture, V(x86_64) or V(aarch64). PVE lets only V(root@pam) with a password set it.
     pub arch: Option<String>,
@@ -158,14 +161,16 @@ pub struct Options {
     #[serde(default)]
     pub wait_for_address: bool,
 
-    /// The guest agent: V(true), V(false), or PVE's text such as V(enabled=1,fstrim_cloned_disks=1).
-    pub agent: Option<String>,
+    /// The guest agent: V(true), V(false), PVE's text such as V(enabled=1,fstrim_cloned_disks=1), or a dict of the same.
+    #[schemars(extend("x-ansible" = {"type": "raw"}))]
+    pub agent: Option<Value>,
 
     /// Serial ports, for example V({serial0: socket}).
     pub serial: Option<BTreeMap<String, Value>>,
 
-    /// The display, for example V(std) or V(serial0).
-    pub vga: Option<String>,
+    /// The display, for example V(std) or V(serial0), or a dict such as V({type: qxl, memory: 32}).
+    #[schemars(extend("x-ansible" = {"type": "raw"}))]
+    pub vga: Option<Value>,
 
     /// Whether the VM has a tablet as pointing device.
     pub tablet: Option<bool>,
@@ -173,8 +178,9 @@ pub struct Options {
     /// What is plugged in and out while the VM runs: V(0), V(1), or a list such as V(network,disk,usb).
     pub hotplug: Option<String>,
 
-    /// A source of random numbers for the guest, for example V(source=/dev/urandom).
-    pub rng0: Option<String>,
+    /// A source of random numbers for the guest, for example V(source=/dev/urandom), or a dict of the same.
+    #[schemars(extend("x-ansible" = {"type": "raw"}))]
+    pub rng0: Option<Value>,
 
     /// Host PCI devices. Each is PVE's text, such as V(mapping=gpu,pcie=1), or a dict such as V({mapping: gpu, pcie: true}).
     /// A mapping (Datacenter, Resource Mappings) needs the privilege Mapping.Use; anything else only V(root@pam) may set.
@@ -186,8 +192,9 @@ pub struct Options {
     /// Whether the VM is started with its node.
     pub onboot: Option<bool>,
 
-    /// The order of starts and shutdowns, for example V(order=1,up=30).
-    pub startup: Option<String>,
+    /// The order of starts and shutdowns, for example V(order=1,up=30), or a dict of the same.
+    #[schemars(extend("x-ansible" = {"type": "raw"}))]
+    pub startup: Option<Value>,
 
     /// The VM's tags. The list is all tags that the VM shall have; V([]) removes every tag. Each item is one
     /// tag. PVE lower-cases and sorts them.
@@ -250,10 +257,11 @@ pub struct Options {
     #[schemars(extend("x-ansible" = {"type": "raw"}))]
     pub tpmstate0: Option<Value>,
 
-    /// The boot order, for example V(order=scsi0;ide2). PVE's legacy form (V(cdn), and the option C(bootdisk)) is refused. Always set after the drives, because PVE edits it with each
+    /// The boot order, for example V(order=scsi0;ide2), or a list of devices. PVE's legacy form (V(cdn), and the option C(bootdisk)) is refused. Always set after the drives, because PVE edits it with each
     /// CD-ROM that is added. Without it a new VM boots from its first disk, then its first ISO, then its first network
     /// card, and an existing VM keeps its order.
-    pub boot: Option<String>,
+    #[schemars(extend("x-ansible" = {"type": "raw"}))]
+    pub boot: Option<Value>,
 
     /// Any other option of PVE's VM configuration, for example V({hookscript: "local:snippets/hook.pl"}).
     /// Null removes the option. Options that PVE does not know are refused. The cloud-init secrets C(cipassword) and C(sshkeys) belong to M(cloudinit_drive).

@@ -35,13 +35,24 @@ pub fn check(plan: &Plan, caller: &str, object: &str) -> Result<(), Failure> {
     if names.is_empty() {
         return Ok(());
     }
+    let mapped = names
+        .iter()
+        .any(|name| name.starts_with("hostpci") || name.starts_with("usb"));
+    let mapping = match mapped {
+        true => {
+            "; a PCI or USB device that is given as mapping=NAME (Datacenter, Resource Mappings) needs the privilege Mapping.Use instead"
+        }
+        false => "",
+    };
     let names = names.join(", ");
     let msg = format!(
         "PVE lets only {ROOT}, logged in with a password, change {names} of {object} so; this is {caller}"
     );
     Err(Failure::new("root_only", msg)
         .object(names)
-        .hint("use api_user: root@pam with api_password, and api_token_id: '' if a token is given elsewhere, for this task; a PCI or USB device that is given as mapping=NAME (Datacenter, Resource Mappings) needs the privilege Mapping.Use instead"))
+        .hint(format!(
+            "use api_user: {ROOT} with api_password, and api_token_id: '' if a token is given elsewhere, for this task{mapping}"
+        )))
 }
 
 fn is_roots(key: &str, value: &str) -> bool {

@@ -9,13 +9,13 @@ pub const GIB: u64 = 1 << 30;
 /// described by less than this is the disk that was described.
 const ROUNDING: u64 = 64 << 20;
 
-/// Parse a size as users write it: `512M`, `32G`, or a number of GiB. In bytes, whole KiB as PVE keeps them.
+/// Parse a size as users write it: `512M`, `32G`, `10 GiB`, or a number of GiB. In bytes, whole KiB as PVE keeps them.
 pub fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let bytes = if text.ends_with(|c: char| c.is_ascii_digit()) {
         property::parse_size(&format!("{text}G"))?
     } else {
-        property::parse_size(&text.to_ascii_uppercase())?
+        with_unit(text)?
     };
     Some(bytes >> 10 << 10)
 }
@@ -25,7 +25,8 @@ pub fn with_unit(text: &str) -> Option<u64> {
     let at = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(at);
     let unit = unit.to_ascii_uppercase();
-    let letter = ["", "B", "IB"].iter().find_map(|end| {
+    // PVE's units are powers of 1024, whatever they are called.
+    let letter = ["", "B", "IB", "I"].iter().find_map(|end| {
         unit.strip_suffix(end)
             .filter(|letter| ["K", "M", "G", "T"].contains(letter))
     })?;
@@ -72,10 +73,14 @@ mod tests {
             ("1.5G", 1536 << 20),
             ("512M", 512 << 20),
             ("0.1", 104_857 << 10),
+            ("1024MB", GIB),
+            ("10GiB", 10 * GIB),
+            ("2 gib", 2 * GIB),
+            ("1Ti", 1024 * GIB),
         ] {
             assert_eq!(parse(text), Some(bytes), "{text}");
         }
-        for bad in ["", "G", "-1", "1e3", "32 GB", "x", ".5", "1.2.3"] {
+        for bad in ["", "G", "-1", "1e3", "32 GX", "x", ".5", "1.2.3"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

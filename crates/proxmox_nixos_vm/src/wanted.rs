@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pve_client::property::{self, PropertyString};
 use pve_module::record::Record;
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::guard::Guard;
 use crate::nic::{self, Nic};
 use crate::options::{Clone, Options, State};
 use crate::ownership::Ownership;
-use crate::{device, limits, meaning, schema, text};
+use crate::{formats, limits, meaning, schema, text};
 
 /// What the VM's configuration shall say. Only what is in here is managed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -156,20 +157,14 @@ impl Builder {
             ("balloon", number(options.balloon)),
             ("cores", number(options.cores.map(u64::from))),
             ("sockets", number(options.sockets.map(u64::from))),
-            ("cpu", options.cpu.clone()),
             ("numa", flag(options.numa)),
             ("bios", options.bios.clone()),
-            ("machine", options.machine.clone()),
             ("arch", options.arch.clone()),
             ("ostype", options.ostype.clone()),
             ("scsihw", options.scsihw.clone()),
-            ("agent", options.agent.as_deref().map(boolean_or_text)),
-            ("vga", options.vga.clone()),
             ("tablet", flag(options.tablet)),
             ("hotplug", options.hotplug.as_deref().map(boolean_or_text)),
-            ("rng0", options.rng0.clone()),
             ("onboot", flag(options.onboot)),
-            ("startup", options.startup.clone()),
             ("description", options.description.clone()),
             ("protection", flag(options.protection)),
         ];
@@ -188,6 +183,18 @@ impl Builder {
         for (name, value) in plain {
             if let Some(value) = value {
                 self.plain(name, value);
+            }
+        }
+        for (name, value) in [
+            ("cpu", &options.cpu),
+            ("machine", &options.machine),
+            ("agent", &options.agent),
+            ("vga", &options.vga),
+            ("rng0", &options.rng0),
+            ("startup", &options.startup),
+        ] {
+            if let Some(value) = value {
+                self.structured(name, value);
             }
         }
         if let Some(tags) = &options.tags {
@@ -261,10 +268,7 @@ impl Builder {
         ] {
             for (key, value) in devices.iter().flatten() {
                 if key.strip_prefix(kind).is_some_and(text::is_index) {
-                    match device::text(kind, key, value) {
-                        Ok(value) => self.plain(key, value),
-                        Err(mistake) => self.mistakes.push(mistake),
-                    }
+                    self.structured(key, value);
                 } else {
                     self.mistakes.push(format!(
                         "{kind}: '{key}' is no device; write {kind}0, {kind}1, ..."
@@ -297,25 +301,11 @@ impl Builder {
             } else if nic::is_key(key) {
                 self.nic(key, value);
             } else if key == "boot" {
-                match value.as_str() {
-                    Some(boot) => self.boot(boot),
-                    None => self
-                        .mistakes
-                        .push("config: boot: expected text; use the option boot".into()),
-                }
+                self.boot(value);
             } else if value.is_null() {
                 self.wanted.plain.insert(key.clone(), None);
             } else {
-                match (text::scalar(value), stem_of_device(key)) {
-                    (_, Some(stem)) => match device::text(stem, key, value) {
-                        Ok(value) => self.plain(key, value),
-                        Err(mistake) => self.mistakes.push(format!("config: {mistake}")),
-                    },
-                    (Some(value), None) => self.plain(key, value),
-                    (None, None) => self.mistakes.push(format!(
-                        "config: {key}: expected text, a number, a boolean or null (got {value})"
-                    )),
-                }
+                self.structured(key, value);
             }
         }
     }
@@ -347,6 +337,13 @@ impl Builder {
         if let Some(vmid) = options.vmid.filter(|vmid| *vmid < 100) {
             self.mistakes
                 .push(format!("vmid is {vmid}; PVE's VMIDs begin at 100"));
+        }
+        if let (Some(balloon), Some(memory)) = (options.balloon, options.memory)
+            && balloon > memory
+        {
+            self.mistakes.push(format!(
+                "balloon: must be at most memory, {memory} MiB (got {balloon})"
+            ));
         }
         if options.migrate && options.node.is_none() {
             self.mistakes
@@ -389,20 +386,28 @@ impl Builder {
 
     /// An empty text removes the option: PVE does not keep empty ones.
     fn plain(&mut self, name: &str, value: String) {
-        let value =
-            match meaning::is_boolean(name).then(|| pve_client::property::parse_bool(&value)) {
-                Some(Some(on)) => String::from(if on { "1" } else { "0" }),
-                Some(None) => {
-                    self.mistakes
-                        .push(format!("{name} is a boolean, not '{value}'"));
-                    return;
-                }
-                None => value,
-            };
+        let value = match meaning::is_boolean(name).then(|| property::parse_bool(&value)) {
+            Some(Some(on)) => String::from(if on { "1" } else { "0" }),
+            Some(None) => {
+                self.mistakes
+                    .push(format!("{name} is a boolean, not '{value}'"));
+                return;
+            }
+            None => value,
+        };
         let checked = limits::device(name).and_then(|()| limits::value(name, &value));
         self.mistakes.extend(checked.err());
         let value = (!value.is_empty()).then_some(value);
         self.wanted.plain.insert(name.to_owned(), value);
+    }
+
+    /// An option that PVE has a text for and that may be given as a dict.
+    fn structured(&mut self, name: &str, value: &Value) {
+        match formats::option_text(name, value) {
+            Ok(text) if name == "agent" => self.plain(name, boolean_or_text(&text)),
+            Ok(text) => self.plain(name, text),
+            Err(mistake) => self.mistakes.push(mistake),
+        }
     }
 
     fn drive(&mut self, key: &str, value: &Value) {
@@ -430,11 +435,27 @@ impl Builder {
         }
     }
 
-    fn boot(&mut self, boot: &str) {
+    fn boot(&mut self, given: &Value) {
+        let items = given
+            .as_array()
+            .map(|items| items.iter().map(text::scalar).collect::<Option<Vec<_>>>());
+        let boot = match items {
+            Some(devices) => devices.map(|devices| devices.join(";")),
+            None => text::scalar(given),
+        };
+        let Some(boot) = boot else {
+            let example = "expected text such as order=scsi0;net0, or a list of devices";
+            return self.mistakes.push(format!("boot: {example} (got {given})"));
+        };
+        if let Err(mistake) = limits::value("boot", &boot) {
+            return self.mistakes.push(mistake);
+        }
         let boot = boot.trim();
         let letters = boot.strip_prefix("legacy=").unwrap_or(boot);
+        let is_letter = |b: u8| b"acdn".contains(&b);
         let legacy = letters.len() < boot.len()
-            || !boot.is_empty() && boot.bytes().all(|b| b"acdn".contains(&b));
+            || boot.bytes().any(is_letter)
+                && boot.bytes().all(|b| is_letter(b) || b";, ".contains(&b));
         if legacy {
             self.legacy_boot = Some(boot.to_owned());
             return;
@@ -502,6 +523,7 @@ impl Builder {
             .wanted
             .drives
             .keys()
+            .chain(self.wanted.plain.keys())
             .filter_map(|key| {
                 Some(format!(
                     "{key}: {}",
@@ -510,15 +532,40 @@ impl Builder {
             })
             .collect();
         self.mistakes.extend(mistakes);
+        self.refuse_missing_pcie();
+    }
+
+    /// PVE does not start a VM that has a PCI Express device and another machine than q35 or virt.
+    fn refuse_missing_pcie(&mut self) {
+        let Some(Some(machine)) = self.wanted.plain.get("machine") else {
+            return;
+        };
+        if !meaning::machine_type(machine).starts_with("pc") || machine.contains("q35") {
+            return;
+        }
+        let pcie = |text: &str| {
+            let parts = PropertyString::parse(text, Some("host"));
+            parts.is_ok_and(|parts| parts.get("pcie").and_then(property::parse_bool) == Some(true))
+        };
+        let devices = self.wanted.plain.iter().filter(|(key, value)| {
+            key.starts_with("hostpci") && value.as_deref().is_some_and(pcie)
+        });
+        let mistakes: Vec<String> = devices
+            .map(|(key, _)| format!("{key}: pcie needs the machine q35 (got '{machine}')"))
+            .collect();
+        self.mistakes.extend(mistakes);
     }
 }
 
-/// Why a machine does not have the drive `key`, if it does not.
+/// Why a machine does not have the drive `key`, or its architecture not the machine, if that is so.
 pub fn missing_ide(key: &str, machine: Option<&str>, arch: Option<&str>) -> Option<&'static str> {
+    let machine = meaning::machine_type(machine.unwrap_or_default());
+    if key == "machine" && arch == Some("aarch64") && machine.starts_with(['p', 'q']) {
+        return Some("an aarch64 machine is virt; leave it out, or write virt");
+    }
     if !key.strip_prefix("ide").is_some_and(text::is_index) {
         return None;
     }
-    let machine = meaning::machine_type(machine.unwrap_or_default());
     if arch == Some("aarch64") || machine.starts_with("virt") {
         Some("an aarch64 machine (virt) has no IDE; use scsi, for example scsi1")
     } else if machine.contains("q35") && !["ide0", "ide2"].contains(&key) {
@@ -526,12 +573,6 @@ pub fn missing_ide(key: &str, machine: Option<&str>, arch: Option<&str>) -> Opti
     } else {
         None
     }
-}
-
-/// `hostpci` of `hostpci0`, for devices that can be dicts.
-fn stem_of_device(key: &str) -> Option<&'static str> {
-    let is = |stem: &&&str| key.strip_prefix(**stem).is_some_and(text::is_index);
-    ["hostpci", "usb", "serial"].iter().find(is).copied()
 }
 
 /// PVE's format `dns-name`, which names of VMs have (PVE::JSONSchema).
@@ -549,7 +590,7 @@ fn is_dns_name(text: &str) -> bool {
 
 /// `True`, `yes` and the like as PVE's `1`; anything else as it is.
 fn boolean_or_text(text: &str) -> String {
-    match pve_client::property::parse_bool(text) {
+    match property::parse_bool(text) {
         Some(true) => "1".into(),
         Some(false) => "0".into(),
         None => text.to_owned(),
@@ -628,7 +669,7 @@ mod tests {
             "config: ide2 is a drive; remove_disks removes it",
             "kvm is a boolean, not 'maybe'",
             "config: unused0 cannot be set",
-            "config: args: expected text",
+            "args: expected text",
             "ide1 is described and in remove_disks",
             "'floppy' is no drive",
             "set delete_disks to delete its volume",
@@ -663,6 +704,18 @@ mod tests {
             (
                 json!({"machine": "virt", "ide": {"ide0": cdrom}}),
                 "ide0: an aarch64",
+            ),
+            (
+                json!({"machine": {"type": "pc-q35-9.2"}, "arch": "aarch64"}),
+                "machine: an aarch64 machine is virt",
+            ),
+            (
+                json!({"machine": "pc", "hostpci": {"hostpci0": {"mapping": "gpu", "pcie": true}}}),
+                "hostpci0: pcie needs the machine q35",
+            ),
+            (
+                json!({"memory": 256, "balloon": 512}),
+                "balloon: must be at most memory",
             ),
         ] {
             let error = wanted(options).unwrap_err();
@@ -699,6 +752,22 @@ mod tests {
                 && error.contains("write order=scsi0"),
             "{error}"
         );
+        assert!(
+            wanted(json!({"boot": "c;n"}))
+                .unwrap_err()
+                .ends_with("write order=scsi0;net0")
+        );
+        for given in [json!({"order": "scsi0"}), json!([["scsi0"]]), json!([null])] {
+            let error = wanted(json!({"boot": given})).unwrap_err();
+            assert!(
+                error.contains("boot: expected text such as order="),
+                "{error}"
+            );
+        }
+        let repr = wanted(json!({"boot": "['scsi1', 'net0']"})).unwrap_err();
+        assert!(repr.contains("boot: expected text"), "{repr}");
+        let list = wanted(json!({"boot": ["scsi1", "net0"]})).unwrap();
+        assert_eq!(list.boot.as_deref(), Some("order=scsi1;net0"));
         for boot in ["order=scsi1,ide2", "scsi1, ide2", "order=scsi1;ide2"] {
             let wanted = wanted(options(boot)).unwrap();
             assert_eq!(wanted.boot.as_deref(), Some("order=scsi1;ide2"), "{boot}");
@@ -715,7 +784,7 @@ mod tests {
         let error = wanted(json!({
             "config": {"vcpu": 2, "ha-managed": true, "bwlimit": 1, "storage": "x", "nameservers": "a", "ostype": "linux",
                        "cpu": ["host"], "hostpci0": {"mapping": "a,b"}, "usb0": ["x"]},
-            "vga": "{'type': 'std'}",
+            "vga": {"typ": "std"},
         }))
         .unwrap_err();
         for part in [
@@ -725,10 +794,10 @@ mod tests {
             "config: storage cannot",
             "did you mean nameserver?",
             "ostype: must be one of",
-            "config: cpu: expected text",
-            "config: hostpci0: mapping: ",
-            "config: usb0: expected text",
-            "vga: expected text",
+            "cpu: expected text",
+            "hostpci0: mapping: ",
+            "usb0: expected text",
+            "vga: typ is none of type, clipboard, memory",
         ] {
             assert!(error.contains(part), "{part} in: {error}");
         }
