@@ -73,7 +73,8 @@ pub fn docs<M: Module>() -> Result<String, DocsError> {
         documentation.short_description.into(),
     );
     head.insert("description".into(), prose(documentation.description));
-    head.insert("options".into(), options(&spec));
+    head.insert("author".into(), json!([AUTHOR]));
+    head.insert("options".into(), options(&spec, ""));
     head.insert(
         "attributes".into(),
         json!({
@@ -115,6 +116,9 @@ pub fn docs<M: Module>() -> Result<String, DocsError> {
         yaml::render(&document)
     ))
 }
+
+/// In the form that ansible-test wants: a name, and an account on GitHub.
+const AUTHOR: &str = "The nixos-proxmox authors (@nixos-proxmox)";
 
 /// What every module returns.
 fn common_returns() -> Vec<(String, Value)> {
@@ -199,14 +203,34 @@ fn prose(paragraphs: &[&str]) -> Value {
         .collect()
 }
 
-fn options(spec: &Spec) -> Value {
+/// The options of a module, or those of one of its options, whose name and a dot are the `prefix`.
+fn options(spec: &Spec, prefix: &str) -> Value {
     spec.options
         .iter()
-        .map(|option| (option.name.clone(), option_docs(option)))
+        .map(|option| {
+            let mut docs = option_docs(option, prefix);
+            if let (false, Some(Value::Array(lines))) =
+                (prefix.is_empty(), docs.get_mut("description"))
+            {
+                for line in lines {
+                    *line = qualified(line.as_str().unwrap_or_default(), spec, prefix).into();
+                }
+            }
+            (option.name.clone(), docs)
+        })
         .collect()
 }
 
-fn option_docs(option: &OptionSpec) -> Value {
+/// The text with the options beside which it stands named in full, as ansible-doc and ansible-test want them.
+fn qualified(text: &str, spec: &Spec, prefix: &str) -> String {
+    spec.options.iter().fold(text.to_owned(), |text, option| {
+        let name = &option.name;
+        text.replace(&format!("O({name})"), &format!("O({prefix}{name})"))
+            .replace(&format!("O({name}="), &format!("O({prefix}{name}="))
+    })
+}
+
+fn option_docs(option: &OptionSpec, prefix: &str) -> Value {
     let mut entry = Map::new();
     let mut description = option.description.clone();
     explain(&option.ty, &mut description);
@@ -238,7 +262,8 @@ fn option_docs(option: &OptionSpec) -> Value {
         entry.insert("aliases".into(), option.aliases.clone().into());
     }
     if let Kind::Struct(inner) = &valued.kind {
-        entry.insert("suboptions".into(), options(inner));
+        let prefix = format!("{prefix}{}.", option.name);
+        entry.insert("suboptions".into(), options(inner, &prefix));
     }
     Value::Object(entry)
 }

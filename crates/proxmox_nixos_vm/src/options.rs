@@ -42,10 +42,10 @@ pub struct CloneOf {
     #[serde(default)]
     pub full: bool,
 
-    /// The storage for the copies of a O(clone.full) clone, if not the template's own.
+    /// The storage for the copies of a full clone, if not the template's own.
     pub storage: Option<String>,
 
-    /// The format of the copies of a O(clone.full) clone, such as V(qcow2), if not the template's own.
+    /// The format of the copies of a full clone, such as V(qcow2), if not the template's own.
     pub format: Option<String>,
 }
 

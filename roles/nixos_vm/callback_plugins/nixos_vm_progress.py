@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = """
 name: nixos_vm_progress
 type: notification
-author: the nixos-proxmox authors
+author: The nixos-proxmox authors (@nixos-proxmox)
 short_description: Shows what long tasks of the role nixos_vm are doing
 description:
   - Shows one line for each host that is busy with the role - its step, what that is doing (bytes and rate of an upload, the
