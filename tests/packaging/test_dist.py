@@ -69,6 +69,20 @@ def test_everything_in_the_collection_is_documented(installed):
         assert code == 0 and name in json.loads(output), output
 
 
+def test_the_list_of_modules_describes_each(installed):
+    code, output = galaxy(installed, "ansible-doc", "-l", "nixos_proxmox.pve")
+    assert code == 0 and "formatting error" not in output and "UNDOCUMENTED" not in output, output
+    assert all(re.search(rf"^nixos_proxmox\.pve\.{name} +\w", output, re.M) for name in MODULES), output
+
+
+def test_modules_are_text(installed):
+    # ansible-test and ansible-doc read whatever lies there.
+    modules = installed / "collections/ansible_collections/nixos_proxmox/pve/plugins/modules"
+    assert sorted(path.name for path in modules.iterdir()) == sorted(f"{name}.py" for name in MODULES)
+    for path in modules.iterdir():
+        compile(path.read_text(), path, "exec")
+
+
 def test_the_connection_is_said_once(installed, lab):
     (installed / "play.yml").write_text(
         json.dumps(

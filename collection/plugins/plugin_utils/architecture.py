@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import module_loader
 
-# Machine to what its programs' names end in; written by `cargo xtask dist`.
-SUFFIXES = {"x86_64": ""}
+# The machines that there are programs for; written by `cargo xtask dist`.
+MACHINES = ["x86_64"]
+PROGRAMS = Path(__file__).parents[2] / "libexec"
 
 
 class ByArchitecture(ActionBase):
@@ -26,13 +29,15 @@ class ByArchitecture(ActionBase):
             machine = (task_vars or {}).get("ansible_facts", {}).get("architecture", machine)
         machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(machine, machine)
         name = self._task.action.rpartition(".")[2]
-        if machine not in SUFFIXES:
+        if machine not in MACHINES:
             raise AnsibleActionFail(
-                f"{name} is not in this collection for {machine}, only for {', '.join(sorted(SUFFIXES))}: "
+                f"{name} is not in this collection for {machine}, only for {', '.join(sorted(MACHINES))}: "
                 "install the collection that was built for it, or run the task on another computer (delegate_to)"
             )
+        # Not in plugins/modules, where ansible-doc and ansible-test take every file for text. This process runs one task only.
+        module_loader.add_directory(str(PROGRAMS / machine))
         return self._execute_module(
-            module_name=f"nixos_proxmox.pve.{name}{SUFFIXES[machine]}",
+            module_name=f"nixos_proxmox_pve_{name}",
             task_vars=task_vars,
             wrap_async=self._task.async_val,
         )
