@@ -278,7 +278,7 @@ fn any_vm_becomes_what_is_described() {
             let key = key(place);
             prop_assert_eq!(is.get(key), should.get(key), "{}: {:#}", key, change);
         }
-        prop_assert_eq!(devices(&is), devices(&should));
+        prop_assert_eq!(attached(&is), attached(&should));
         prop_assert_eq!(is.get("boot"), should.get("boot"));
         Ok(())
     });
@@ -286,7 +286,7 @@ fn any_vm_becomes_what_is_described() {
 }
 
 /// The keys of what is attached, and of disks that are kept detached.
-fn devices(config: &Map<String, Value>) -> Vec<&String> {
+fn attached(config: &Map<String, Value>) -> Vec<&String> {
     let keys = config.keys();
     let device =
         |key: &&String| is_drive(key) || key.starts_with("net") || key.starts_with("unused");
