@@ -120,7 +120,7 @@ impl IpConfig {
             if prefix < SHORTEST {
                 return Some("ip: the prefix length must be between 8 and 32");
             }
-            if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+            if address.is_unspecified() || address.is_multicast() {
                 return Some("ip: is not an address that a NIC can have");
             }
             if prefix < 31 && (part == 0 || part == host) {
@@ -136,7 +136,7 @@ impl IpConfig {
             if prefix < SHORTEST {
                 return Some("ip6: the prefix length must be between 8 and 128");
             }
-            if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+            if address.is_unspecified() || address.is_multicast() {
                 return Some("ip6: is not an address that a NIC can have");
             }
             if self.gw6 == Some(address) {
