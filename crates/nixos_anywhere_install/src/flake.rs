@@ -115,21 +115,21 @@ fn looks_like_uri(text: &str) -> bool {
 type Wrong = (&'static str, String);
 
 /// Outputs of flakes that hold configurations of something else.
-const OTHERS: [&str; 5] = [
-    "colmena",
+const OTHERS: [&str; 3] = [
     "darwinConfigurations",
-    "deploy",
     "homeConfigurations",
     "nixOnDroidConfigurations",
 ];
 
 /// Whether this is what flakes sort packages by, `x86_64-linux`.
 fn is_system(name: &str) -> bool {
-    name.ends_with("-linux") || name.ends_with("-darwin")
+    let known = ["x86_64", "aarch64", "i686", "armv7l", "riscv64"];
+    name.split_once('-')
+        .is_some_and(|(machine, os)| known.contains(&machine) && ["linux", "darwin"].contains(&os))
 }
 
 fn configuration(uri: &str, text: &str) -> Result<Configuration, Wrong> {
-    // Nix reads some of them as something else; of the others no name of a machine is made.
+    // Nix reads some of them as something else; a machine's name has none of the others.
     let odd = |c: char| c.is_control() || c.is_whitespace() || "#^%$\\{}(),;*`".contains(c);
     if text.contains(odd) {
         let plain = text.replace('\\', "");
@@ -153,6 +153,7 @@ fn configuration(uri: &str, text: &str) -> Result<Configuration, Wrong> {
     let elsewhere = path
         .first()
         .is_some_and(|first| OTHERS.contains(&first.as_str()))
+        || path.starts_with(&["deploy".to_owned(), "nodes".to_owned()])
         || path.get(1).is_some_and(|system| is_system(system));
     if elsewhere && path.len() > 1 {
         return Err(("is not in nixosConfigurations", format!("{uri}#NAME")));
@@ -301,19 +302,26 @@ fn location(uri: &str) -> Result<String, Wrong> {
         )),
         "http" | "https" if git => Err(("would be fetched as a file", format!("git+{uri}#NAME"))),
         "git+ssh" => {
-            let (host, rest) = path
-                .trim_start_matches('/')
-                .split_once(':')
-                .unwrap_or_default();
-            match rest.starts_with(|c: char| c.is_ascii_digit())
-                || host.is_empty()
-                || host.contains('/')
-            {
-                true => Ok(uri.to_owned()),
-                false => Err((
-                    "has a path where a port is expected",
-                    format!("git+ssh://{host}/{rest}#NAME"),
-                )),
+            let path = path.trim_start_matches('/');
+            let authority = path.split('/').next().unwrap_or_default();
+            let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+            match host.split_once(':') {
+                Some((name, port))
+                    if !name.starts_with('[')
+                        && !port.starts_with(|c: char| c.is_ascii_digit()) =>
+                {
+                    // A password behind the user's name is not shown.
+                    let user = match user.split(':').next().unwrap_or_default() {
+                        "" => String::new(),
+                        user => format!("{user}@"),
+                    };
+                    let rest = &path[authority.len() - port.len()..];
+                    Err((
+                        "has a path where a port is expected",
+                        format!("git+ssh://{user}{name}/{rest}#NAME"),
+                    ))
+                }
+                _ => Ok(uri.to_owned()),
             }
         }
         "file" if !ARCHIVES.iter().any(|end| path.ends_with(end)) => Err((
@@ -506,6 +514,28 @@ mod tests {
                 .unwrap_err()
                 .contains("build_on")
         );
+    }
+
+    #[test]
+    fn names_and_addresses_that_only_look_odd() {
+        let name = |text: &str| FlakeRef::parse(text).unwrap().installable("toplevel");
+        for host in [
+            "deploy.example.org",
+            "colmena.example.org",
+            "web.build-linux.example",
+        ] {
+            let expected = format!(".#nixosConfigurations.\"{host}\".config.system.build.toplevel");
+            assert_eq!(name(&format!(".#{host}")), expected);
+        }
+        for place in [
+            "git+ssh://git@[2001:db8::1]/infra",
+            "git+ssh://git@[2001:db8::1]:22/infra",
+            "git+ssh://user:pw@host/infra",
+        ] {
+            assert!(FlakeRef::parse(&format!("{place}#web1")).is_ok(), "{place}");
+        }
+        let wrong = FlakeRef::parse("git+ssh://git:pw@host:infra/x#web1").unwrap_err();
+        assert!(wrong.contains("git+ssh://git@host/infra/x#NAME"), "{wrong}");
     }
 
     proptest! {

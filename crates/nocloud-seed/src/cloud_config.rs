@@ -14,7 +14,7 @@ use crate::{HostKey, KeyKind, PublicKeyLine};
 
 /// What a key holds. Where the schema has a boolean, cloud-init takes every word for one.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     List,
     Map,
     Text,
@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// The keys of a cloud-config.
-const KEYS: &[(&str, Kind)] = {
+pub(crate) const KEYS: &[(&str, Kind)] = {
     use Kind::{Any, List, Map, Text, Texts};
     &[
         ("apt_sources", Any),
@@ -117,6 +117,7 @@ const KEYS: &[(&str, Kind)] = {
         ("swap", Map),
         ("system_info", Map),
         ("timezone", Text),
+        ("ubuntu-advantage", Map),
         ("ubuntu_advantage", Map),
         ("ubuntu_pro", Map),
         ("updates", Map),
@@ -235,11 +236,14 @@ pub(crate) fn check(config: &Map<String, Value>) -> Findings {
     for key in ["hostname", "fqdn"] {
         let name = config.get(key).and_then(Value::as_str).unwrap_or_default();
         let name = name.strip_suffix('.').unwrap_or(name);
-        if !name.is_empty() && !is_hostname(name) {
-            findings.refuse(
-                &[key],
-                "must be letters, digits and dashes, in parts of at most 63 characters joined by dots",
-            );
+        const MUST: &str =
+            "must be letters, digits and dashes, in parts of at most 63 characters joined by dots";
+        match name {
+            "" => {}
+            name if is_hostname(name) => {}
+            // Not for DNS, but systemd takes it.
+            name if is_hostname(&name.replace('_', "a")) => findings.warn(&[key], MUST),
+            _ => findings.refuse(&[key], MUST),
         }
     }
     key_lines(
@@ -411,7 +415,10 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
                 Some(value) if value <= 0o7777 && !(octal && (value > 0o777 || common)) => {}
                 Some(value) => findings.refuse(
                     &at("permissions"),
-                    format!("the number {typed} is the mode {value:05o}; write the mode as a text ('0{typed}')"),
+                    match value > 777 && value <= 0o7777 {
+                        true => format!("the number {typed} is the mode {value:05o}; write the mode as a text, '0{typed}' or '{value:05o}'"),
+                        false => format!("the number {typed} is the mode {value:05o}; write the mode as a text ('0{typed}')"),
+                    },
                 ),
                 None => findings.refuse(&at("permissions"), "must be an octal mode such as '0644'"),
             }
@@ -619,7 +626,9 @@ fn host_keys(config: &Map<String, Value>, findings: &mut Findings) {
 fn is_loaded(private: &str) -> bool {
     let private = private.trim_end_matches('\n');
     let is_mark = |line: &str, mark: &str| line.starts_with(mark) && line.ends_with("-----");
-    let is_plain = |line: &str| !line.contains(|c: char| c.is_whitespace());
+    // The marks of a block of parameters before the key have blanks.
+    let is_plain =
+        |line: &str| is_mark(line, "-----") || !line.contains(|c: char| c.is_whitespace());
     let lines: Vec<&str> = private.split('\n').collect();
     match lines[..] {
         [first, ref body @ .., last] => {

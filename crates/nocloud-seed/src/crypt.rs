@@ -47,19 +47,24 @@ const SCHEMES: [Scheme; 9] = [
     },
 ];
 
+/// What hashes begin with, by crypt(5) and by the libraries of web applications.
+const SCHEME_NAMES: [&str; 14] = [
+    "1", "2a", "2b", "2x", "2y", "3", "5", "6", "7", "y", "gy", "sha1", "md5", "sm3",
+];
+const SCHEME_FAMILIES: [&str; 4] = ["argon2", "bcrypt", "pbkdf2", "scrypt"];
+
 /// Whether a text is meant to be a hash of some kind. Nobody's password begins like one.
 pub fn looks_hashed(text: &str) -> bool {
-    let scheme = |text: &str| {
-        let (name, rest) = text.split_once('$')?;
-        let short = !name.is_empty() && name.len() <= 24;
-        (short
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-,=".contains(&b))
-            && rest.contains('$'))
-        .then_some(())
+    let bare = bare_hash(text);
+    let Some((name, rest)) = bare.strip_prefix('$').and_then(|text| text.split_once('$')) else {
+        return false;
     };
-    bare_hash(text).strip_prefix('$').and_then(scheme).is_some()
+    let name = name.split(',').next().unwrap_or_default();
+    rest.contains('$')
+        && (SCHEME_NAMES.contains(&name)
+            || SCHEME_FAMILIES
+                .iter()
+                .any(|family| name.starts_with(family)))
 }
 
 /// A hash without what shells, templates and files put around it: blanks, quotation marks, doubled and escaped `$`, and the

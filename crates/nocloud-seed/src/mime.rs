@@ -78,6 +78,10 @@ fn headers(lines: &[&str]) -> (Vec<(String, String)>, usize) {
     let mut found: Vec<(String, String)> = Vec::new();
     for (number, line) in lines.iter().enumerate() {
         let plain = line.trim_end_matches(['\r', '\n']);
+        // A mailbox's line, which is no header.
+        if number == 0 && plain.starts_with("From ") {
+            continue;
+        }
         if plain.is_empty() {
             return (found, number + 1);
         }

@@ -409,11 +409,18 @@ fn version_2(config: &Map<String, Value>, findings: &mut Findings) {
     {
         findings.refuse(&["renderer"], "must be networkd or NetworkManager");
     }
-    let names: Vec<&str> = config
-        .values()
-        .filter_map(Value::as_object)
-        .flat_map(|devices| devices.keys().map(String::as_str))
-        .collect();
+    // A device may be named by what it is renamed to: outside of netplan cloud-init takes that one only.
+    let named = |(name, device): (&'_ String, &'_ Value)| -> Vec<String> {
+        let renamed = device.get("set-name").and_then(Value::as_str);
+        [Some(name.as_str()), renamed]
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect()
+    };
+    let devices = config.values().filter_map(Value::as_object).flatten();
+    let names: Vec<String> = devices.flat_map(named).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     const KINDS: [&str; 4] = ["ethernets", "bonds", "bridges", "vlans"];
     for (kind, devices) in config {
         if ["version", "renderer"].contains(&kind.as_str()) {
@@ -635,11 +642,11 @@ fn match_by(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut 
             }
         }
         Some(Value::String(text)) if is_name(text) => {
-            if !by_mac {
-                findings.refuse(
-                    &at("set-name"),
-                    "needs match with macaddress, or nothing is renamed",
-                );
+            const NEEDS: &str = "needs match with macaddress, or nothing is renamed";
+            match by {
+                _ if by_mac => {}
+                None => findings.refuse(&at("set-name"), NEEDS),
+                Some(_) => findings.warn(&at("set-name"), format!("{NEEDS} except by netplan")),
             }
         }
         Some(_) => findings.refuse(

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use crate::Error;
+use crate::cloud_config::KEYS;
 use crate::mime;
 use crate::pyyaml::{self, Node};
 
@@ -215,8 +216,12 @@ impl<'a> Document<'a> {
             true => first[CLOUD_CONFIG.len()..].trim(),
             false => "",
         };
-        let is_config = rest.contains(": ") || rest.len() > 1 && rest.ends_with(':');
-        if !rest.starts_with('#') && (is_config || rest.contains("\\n")) {
+        let key = rest.split(':').next().unwrap_or_default();
+        let is_content = |line: &str| !line.is_empty() && !line.starts_with('#');
+        let is_key = KEYS.iter().any(|(known, _)| *known == key)
+            || !self.text.lines().any(|line| is_content(line.trim()));
+        let is_config = rest.contains(':') && !rest.starts_with('#') && is_key;
+        if is_config || rest.contains("\\n") {
             return self.refuse(
                 self.first_line(),
                 "goes on behind #cloud-config, so it is a comment as a whole; begin a new line there (a block of YAML \

@@ -181,7 +181,7 @@ fn what_cloud_inits_modules_do_not_take() {
             "user_data.hostname: must be letters, digits and dashes",
         ),
         (
-            json!({"fqdn": "web_1.example.org"}),
+            json!({"fqdn": "web_1..example.org"}),
             "user_data.fqdn: must be",
         ),
         (
@@ -334,7 +334,13 @@ fn what_people_rightly_write() {
         json!({"write_files": [{"path": "/x", "permissions": 420}, {"path": "/y", "permissions": "0644", "content": "1"}, {"path": "/z", "permissions": "0o600"}]}),
         json!({"users": ["default", {"name": "a", "hashed_passwd": YESCRYPT, "lock_passwd": false}, {"name": "b", "passwd": "!"}]}),
         json!({"chpasswd": {"expire": false, "list": ["root:geheim", "a:$6$salt$x"], "users": [{"name": "a", "password": YESCRYPT}, {"name": "b", "type": "RANDOM"}]}}),
-        json!({"hostname": "web1", "fqdn": "web1.example.org."}),
+        json!({"hostname": "web1", "fqdn": "web1.example.org.", "ubuntu-advantage": {"token": "x"}}),
+        json!({"users": [{"name": "a", "plain_text_passwd": "$tr0ng$Pa$$"}]}),
+        json!("#cloud-config vim: set ft=yaml:\npackages: [a]\n"),
+        json!(
+            "From nobody Thu Jan  1 00:00:00 2020\nContent-Type: multipart/mixed; boundary=b\nMIME-Version: 1.0\n\n\
+             --b\nContent-Type: text/cloud-config\n\n#cloud-config\npackages: [a]\n--b--\n"
+        ),
         json!({"groups": "a,b", "disable_root": "no", "ssh_pwauth": "yes", "manage_etc_hosts": "localhost"}),
         json!(
             "#cloud-config\npackage_update: yes\nssh_pwauth: no\nwrite_files:\n- path: /x\n  permissions: 0644\n  content: |\n    a: {{ b }}\n    \tc\n"
@@ -737,6 +743,8 @@ fn a_network_that_only_some_guests_set_up() {
         eth(
             json!({"match": {"macaddress": "BC:24:11:00:00:01", "driver": "x"}, "set-name": "wan", "dhcp4": true, "mtu": "9000"}),
         ),
+        json!({"version": 2, "ethernets": {"id0": {"match": {"macaddress": "bc:24:11:00:00:01"}, "set-name": "lan"}},
+            "vlans": {"v10": {"id": 10, "link": "lan"}}}),
         json!({"config": "disabled"}),
         json!({"network": {"version": 1, "config": "disabled"}}),
         json!({"version": 2, "renderer": "networkd", "ethernets": {"a": {}, "b": {}}, "bonds": {"bond0": {

@@ -17,6 +17,8 @@ use crate::site::{Site, failed};
 
 /// For how long a name is kept, in milliseconds: longer than tasks that could use it wait for each other.
 const KEPT: u64 = 600_000;
+/// How long a VM may exist before PVE's list of the cluster names it, in milliseconds: some broadcasts of pvestatd, one each 10 s.
+const LISTED: u64 = 60_000;
 /// How many VMs that were made here are remembered.
 const MOST_MADE: usize = 5000;
 
@@ -264,10 +266,13 @@ impl Notes {
         }
     }
 
-    /// The VMs that tasks of this controller made.
+    /// The VMs that tasks of this controller made just now. What PVE's list does not name yet was made seconds ago, so an older note
+    /// of its VMID is another VM's.
     async fn own(&self, site: &Site<'_>) -> Result<BTreeSet<u32>, Failure> {
         self.edit(site, async |book| {
-            let own = book.names.iter().filter(|(_, named)| named.own);
+            let oldest = now().saturating_sub(LISTED);
+            let own = book.names.iter();
+            let own = own.filter(|(_, named)| named.own && named.at >= oldest);
             Ok(own.map(|(vmid, _)| *vmid).collect())
         })
         .await
