@@ -350,6 +350,8 @@ impl Present {
             (Err(_), Some(Ok(facts))) => facts,
             // The old one is deleted before: not for what nobody can read.
             (Err(_), Some(Err(failed))) if look.plan == Plan::Replace => return Err(failed),
+            // The server has no such file, whoever asks.
+            (Err(failed), _) if matches!(failed.status, Some(404 | 410)) => return Err(failed),
             (Err(failed), _) => {
                 if self.task.check_mode {
                     self.task.warn(format!(
@@ -380,7 +382,7 @@ impl Present {
             }
             if self.source.checksum.is_none() {
                 self.task.warn(format!(
-                    "{shown} was not looked at, as the controller does not reach it: nothing tells that it is an ISO image; set checksum"
+                    "{shown} was not looked at, since the controller could not read it: nothing tells that it is an ISO image; set checksum"
                 ));
             }
         }

@@ -302,10 +302,17 @@ async fn the_node_downloads() {
         &["nixos.iso", "checksum mismatch"],
     );
     assert!(!world.stored("y.iso").exists());
-    let gone = world
-        .run(json!({"url": url.replace("nixos.iso", "gone.iso")}))
-        .await;
-    assert_failed(&gone, "task_failed", &["gone.iso", "download failed"]);
+    let downloads = world.count("POST", "/download-url");
+    for check in [true, false] {
+        let gone =
+            json!({"url": url.replace("nixos.iso", "gone.iso"), "_ansible_check_mode": check});
+        assert_failed(
+            &world.run(gone).await,
+            "download",
+            &["gone.iso answered 404"],
+        );
+    }
+    assert_eq!(world.count("POST", "/download-url"), downloads);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
