@@ -284,7 +284,7 @@ fn version_1(config: &Map<String, Value>, findings: &mut Findings) {
                 findings.refuse(
                     &["config", &n, "interface"],
                     format!(
-                        "'{nic}' is not the name of an entry, so cloud-init would refuse the whole"
+                        "'{nic}' is not the name of an entry, so cloud-init would reject the whole configuration"
                     ),
                 );
             }
@@ -439,7 +439,7 @@ fn version_2(config: &Map<String, Value>, findings: &mut Findings) {
                 true => findings.warn(&[kind], "is known to guests with netplan only"),
                 false => findings.refuse(
                     &[kind],
-                    format!("is not a kind of device of version 2 ({}); cloud-init would refuse the whole", KINDS.join(", ")),
+                    format!("is not a kind of device of version 2 ({}); cloud-init would reject the whole configuration", KINDS.join(", ")),
                 ),
             }
             continue;
@@ -706,7 +706,7 @@ fn parameters(path: &[&str], value: Option<&Value>, known: &[&str], findings: &m
             findings.refuse(
                 &path,
                 format!(
-                    "is not a parameter that cloud-init knows, so it would refuse the whole{hint}"
+                    "is not a parameter that cloud-init knows, so it would reject the whole configuration{hint}"
                 ),
             );
         } else if key == "mode" && !BOND_MODES.iter().any(|mode| value == mode) {

@@ -582,7 +582,7 @@ fn a_network_that_cloud_init_does_not_render() {
         ),
         (
             json!({"version": 2, "bonds": {"b": {"interfaces": [], "parameters": {"bond-mode": "802.3ad"}}}}),
-            "parameters.bond-mode: is not a parameter that cloud-init knows, so it would refuse the whole; did you mean mode?",
+            "parameters.bond-mode: is not a parameter that cloud-init knows, so it would reject the whole configuration; did you mean mode?",
         ),
         (
             json!({"version": 2, "bonds": {"b": {"interfaces": [], "parameters": {"mode": 4}}}}),

@@ -7,7 +7,10 @@ use crate::text;
 /// The value of one part of a property string: a list is joined as PVE does, and nothing can become another part.
 pub fn part(name: &str, value: &Value) -> Result<String, String> {
     let text = match value {
-        Value::Array(items) if !items.is_empty() => {
+        Value::Array(items) if items.is_empty() => {
+            return Err(format!("{name}: the list is empty; leave it out"));
+        }
+        Value::Array(items) => {
             let items = items
                 .iter()
                 .map(|item| text::scalar(item).filter(|text| !text.is_empty()));

@@ -725,7 +725,7 @@ mod tests {
             (json!("zfs:1,iothread=maybe"), "iothread must be a boolean"),
             (
                 json!({"storage": "zfs", "size": 1, "efitype": "4m"}),
-                "efitype is none of",
+                "efitype is not one of",
             ),
         ] {
             let error = Drive::parse("scsi0", &value).unwrap_err();
@@ -748,7 +748,7 @@ mod tests {
             (
                 "efidisk0",
                 json!({"storage": "zfs", "type": "4m"}),
-                "type is none of efitype, format, ",
+                "type is not one of efitype, format, ",
             ),
             (
                 "efidisk0",

@@ -306,16 +306,17 @@ pub fn option_text(name: &str, value: &Value) -> Result<String, String> {
         (Value::Object(map), Some(format)) => format.text(map).map_err(named),
         _ => text::scalar(value).ok_or_else(|| {
             let dict = if of(name).is_some() { " or a dict" } else { "" };
-            named(format!(
-                "expected text{dict}, such as {} (got {value})",
-                example(name)
-            ))
+            let example = match example(name) {
+                Some(example) => format!(", such as {example}"),
+                None => String::new(),
+            };
+            named(format!("expected text{dict}{example} (got {value})"))
         }),
     }
 }
 
-fn example(name: &str) -> &'static str {
-    match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
+fn example(name: &str) -> Option<&'static str> {
+    Some(match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
         "agent" => "enabled=1",
         "audio" => "device=ich9-intel-hda",
         "cpu" => "host,flags=+aes",
@@ -328,8 +329,8 @@ fn example(name: &str) -> &'static str {
         "startup" => "order=1,up=30",
         "usb" => "mapping=NAME",
         "watchdog" => "i6300esb,action=reset",
-        _ => "PVE's own",
-    }
+        _ => return None,
+    })
 }
 
 /// Refuse a text that the option `name` cannot have.
@@ -363,6 +364,9 @@ impl Format {
                 }
                 _ => device::part(name, value)?,
             };
+            if parts.get(name).is_some() {
+                return Err(format!("{name} is given twice, in two spellings"));
+            }
             parts.set(name, value);
         }
         if parts.iter().next().is_none() {

@@ -29,7 +29,7 @@ pub fn device(key: &str) -> Result<(), String> {
         Some(index) if index < *count => Ok(()),
         _ => {
             let last = count - 1;
-            Err(format!("{key} is none of {kind}0 to {kind}{last}"))
+            Err(format!("{key} is not one of {kind}0 to {kind}{last}"))
         }
     }
 }
@@ -88,14 +88,14 @@ pub fn tag(tag: &str) -> Result<(), String> {
     }
 }
 
-/// Refuse a key of a dict that is none of `known`. What a later PVE may have besides can be given as PVE's text.
+/// Refuse a key of a dict that is not one of `known`. What a later PVE may have besides can be given as PVE's text.
 pub fn key(key: &str, known: &[&str]) -> Result<(), String> {
     if known.contains(&key) {
         return Ok(());
     }
     let known = known.join(", ");
     Err(format!(
-        "{key} is none of {known} (PVE's own text takes any)"
+        "{key} is not one of {known} (PVE's own text takes any)"
     ))
 }
 
@@ -156,7 +156,10 @@ mod tests {
     fn what_pve_refuses_is_named() {
         for key in ["scsi31", "scsi01", "net32", "ide", "hostpci16"] {
             let error = device(key).unwrap_err();
-            assert!(error.starts_with(&format!("{key} is none of ")), "{error}");
+            assert!(
+                error.starts_with(&format!("{key} is not one of ")),
+                "{error}"
+            );
         }
         for (name, text, part) in [
             ("cores", "0", "cores: must be at least 1 (got 0)"),
@@ -191,6 +194,9 @@ mod tests {
         }
         assert!(mac("01:24:11:00:00:01").unwrap_err().contains("a group's"));
         let error = key("vlan", &["bridge", "tag"]).unwrap_err();
-        assert!(error.starts_with("vlan is none of bridge, tag"), "{error}");
+        assert!(
+            error.starts_with("vlan is not one of bridge, tag"),
+            "{error}"
+        );
     }
 }

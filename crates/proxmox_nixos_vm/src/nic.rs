@@ -136,7 +136,7 @@ impl Nic {
         let model = model.unwrap_or_else(|| "virtio".into());
         if !MODELS.contains(&model.as_str()) {
             let known = MODELS.join(", ");
-            return Err(format!("the model {model} is none of PVE's: {known}"));
+            return Err(format!("the model {model} is not one of PVE's: {known}"));
         }
         for key in ["firewall", "link_down"] {
             match fields.get_mut(key).map(|v| property::parse_bool(v)) {
@@ -266,7 +266,7 @@ mod tests {
         for (value, part) in [
             (
                 json!("nope,bridge=vmbr0"),
-                "the model nope is none of PVE's",
+                "the model nope is not one of PVE's",
             ),
             (json!({"bridge": [["a"]]}), "bridge: expected text"),
             (

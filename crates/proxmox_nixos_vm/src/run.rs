@@ -237,7 +237,7 @@ impl Job<'_> {
             .filter(|key| !plan.delete.contains(*key));
         let changes = |key: &str| plan.set.contains_key(key);
         for key in drives.filter(|key| changes(key) || changes("machine") || changes("arch")) {
-            if let Some(why) = wanted::missing_ide(key, value("machine"), value("arch")) {
+            if let Some(why) = wanted::not_on_machine(key, value("machine"), value("arch")) {
                 let object = self.described();
                 return Err(
                     Failure::new("refused", format!("{object}: {key}: {why}")).object(object)

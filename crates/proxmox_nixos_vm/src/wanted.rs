@@ -98,7 +98,7 @@ impl Wanted {
         wanted.clone_of(options);
         wanted.contradictions(options);
         wanted.refuse_legacy_boot();
-        wanted.refuse_missing_ide();
+        wanted.refuse_not_on_machine();
         wanted.finish()
     }
 
@@ -510,7 +510,7 @@ impl Builder {
     }
 
     /// IDE drives that the described machine does not have: QEMU would refuse to start it.
-    fn refuse_missing_ide(&mut self) {
+    fn refuse_not_on_machine(&mut self) {
         let plain = |name: &str| {
             self.wanted
                 .plain
@@ -527,7 +527,7 @@ impl Builder {
             .filter_map(|key| {
                 Some(format!(
                     "{key}: {}",
-                    missing_ide(key, Some(machine), Some(arch))?
+                    not_on_machine(key, Some(machine), Some(arch))?
                 ))
             })
             .collect();
@@ -558,7 +558,11 @@ impl Builder {
 }
 
 /// Why a machine does not have the drive `key`, or its architecture not the machine, if that is so.
-pub fn missing_ide(key: &str, machine: Option<&str>, arch: Option<&str>) -> Option<&'static str> {
+pub fn not_on_machine(
+    key: &str,
+    machine: Option<&str>,
+    arch: Option<&str>,
+) -> Option<&'static str> {
     let machine = meaning::machine_type(machine.unwrap_or_default());
     if key == "machine" && arch == Some("aarch64") && machine.starts_with(['p', 'q']) {
         return Some("an aarch64 machine is virt; leave it out, or write virt");
@@ -678,8 +682,8 @@ mod tests {
             "tags: 'x nixos-installing' is no tag",
             "tags: 'a;b' is no tag",
             "tags: 'ü' is no tag",
-            "sata6: dicsard is none of aio, ",
-            "virtio16 is none of virtio0 to virtio15",
+            "sata6: dicsard is not one of aio, ",
+            "virtio16 is not one of virtio0 to virtio15",
         ] {
             assert!(error.contains(part), "{part} in: {error}");
         }
@@ -797,7 +801,7 @@ mod tests {
             "cpu: expected text",
             "hostpci0: mapping: ",
             "usb0: expected text",
-            "vga: typ is none of type, clipboard, memory",
+            "vga: typ is not one of type, clipboard, memory",
         ] {
             assert!(error.contains(part), "{part} in: {error}");
         }
