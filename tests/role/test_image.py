@@ -12,7 +12,7 @@ from test_role import Play
 
 NIX = """#!/bin/sh
 printf '%s\\n' "$*" >>"{path}/calls"
-case $* in "eval "*) echo evaluated; exit ;; esac  # of what is to be installed
+case $* in "path-info "*) echo evaluated; exit ;; esac  # of what is to be installed
 [ "{answer}" = ok ] || {{ echo "error: {answer}" >&2; exit 1; }}
 echo "{path}/0c5ajlqq-nixos-proxmox-installer-0.1.0-x86_64.iso"
 """
