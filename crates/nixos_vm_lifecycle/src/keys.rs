@@ -132,7 +132,8 @@ pub fn path_in_system(settings: &Settings, key: KeyType) -> String {
     )
 }
 
-fn clean(path: &str) -> String {
+/// A path without what means nothing in it: further slashes and `.`.
+pub fn clean(path: &str) -> String {
     path.split('/')
         .filter(|part| !part.is_empty() && *part != ".")
         .collect::<Vec<_>>()

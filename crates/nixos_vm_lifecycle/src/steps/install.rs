@@ -84,7 +84,14 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
-    files.extend(host_key_files(settings, &installation));
+    // The machine's host key may be one of these files; it is the installation's by now.
+    let own = host_key_files(settings, &installation);
+    let is_own = |file: &Value| {
+        own.iter()
+            .any(|key| keys::clean(&path(key)) == keys::clean(&path(file)))
+    };
+    files.retain(|file| !is_own(file));
+    files.extend(own);
     args.insert("extra_files".into(), files.into());
     let installed = context.install(args, false).await?;
     installation.write("closure", &text(&installed, "closure"))?;
@@ -203,6 +210,11 @@ fn host_key_files(settings: &Settings, installation: &Installation) -> Vec<Value
         files.push(json!({"path": format!("{path}.pub"), "src": public, "mode": "0644"}));
     }
     files
+}
+
+fn path(file: &Value) -> String {
+    let path = file.get("path").and_then(Value::as_str);
+    path.unwrap_or_default().to_owned()
 }
 
 /// The refusal of a boot disk that exists already.
