@@ -80,20 +80,6 @@ const DEFAULTS: [(&str, &str); 13] = [
     ("ssd", "0"),
 ];
 
-/// Boolean drive options.
-const BOOLEANS: [&str; 10] = [
-    "backup",
-    "detect_zeroes",
-    "iothread",
-    "pre-enrolled-keys",
-    "replicate",
-    "ro",
-    "scsiblock",
-    "shared",
-    "snapshot",
-    "ssd",
-];
-
 /// PVE's options of all drives but state disks.
 const OPTIONS: [(&str, Kind); 41] = [
     ("aio", Choice(&["native", "threads", "io_uring"])),
@@ -174,6 +160,14 @@ const TPMSTATE_OPTIONS: [(&str, Kind); 4] = [
 const COUNT: Kind = Integer(0, MOST);
 const LENGTH: Kind = Integer(1, MOST);
 const FORMAT: Kind = Choice(&["raw", "qcow", "qed", "qcow2", "vmdk", "cloop"]);
+
+/// Whether a drive's option is a boolean, whatever the drive.
+fn is_boolean(name: &str) -> bool {
+    let of_all = OPTIONS.iter().chain(&EFIDISK_OPTIONS);
+    let of_buses = BUS_OPTIONS.iter().map(|(option, kind, _)| (option, kind));
+    let mut all = of_all.map(|(option, kind)| (option, kind)).chain(of_buses);
+    all.any(|(option, kind)| *option == name && matches!(kind, Flag))
+}
 
 /// The options that the drive `key` can have.
 fn options_of(key: &str) -> Vec<(&'static str, &'static Kind)> {
@@ -292,10 +286,9 @@ impl Drive {
                     fields.insert(name.clone(), value);
                 }
                 _ => {
-                    let dashed = name.replace('_', "-");
                     let known = options_of(key).into_iter().map(|(option, _)| option);
                     let known: Vec<&str> = known.chain(["storage", "iso", "volume"]).collect();
-                    if name != "file" && !known.contains(&dashed.as_str()) {
+                    if name != "file" && !known.contains(&name.as_str()) {
                         refuse_other_bus(name)?;
                         limits::key(name, &known)?;
                     }
@@ -361,8 +354,8 @@ impl Drive {
         {
             *value = String::from(if on { "on" } else { "ignore" });
         }
-        for key in BOOLEANS {
-            if let Some(value) = fields.get_mut(key)
+        for (key, value) in &mut fields {
+            if is_boolean(key)
                 && let Some(on) = property::parse_bool(value)
             {
                 *value = String::from(if on { "1" } else { "0" });

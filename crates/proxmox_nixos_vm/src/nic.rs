@@ -37,22 +37,8 @@ const MODELS: [&str; 14] = [
     "vmxnet3",
 ];
 
-/// A card's options.
-const OPTIONS: [&str; 10] = [
-    "model",
-    "macaddr",
-    "bridge",
-    "firewall",
-    "link_down",
-    "mtu",
-    "queues",
-    "rate",
-    "tag",
-    "trunks",
-];
-
-/// What options of a card can be. PVE's errors name them without the card.
-const VALUES: [(&str, Kind); 8] = [
+/// The options of a NIC besides its model and MAC address. PVE's errors name them without the NIC.
+const OPTIONS: [(&str, Kind); 8] = [
     (
         "bridge",
         Kind::Text(
@@ -92,7 +78,9 @@ impl Nic {
                 .collect(),
             Value::Object(map) => {
                 let mut fields = BTreeMap::new();
-                let known: Vec<&str> = OPTIONS.into_iter().chain(MODELS).collect();
+                let options = OPTIONS.iter().map(|(option, _)| *option);
+                let known = ["model", "macaddr"].into_iter().chain(options);
+                let known: Vec<&str> = known.chain(MODELS).collect();
                 for (name, value) in map.iter().filter(|(_, v)| !v.is_null()) {
                     limits::key(name, &known).map_err(|e| format!("{key}: {e}"))?;
                     let value = device::part(name, value).map_err(|e| format!("{key}: {e}"))?;
@@ -114,7 +102,7 @@ impl Nic {
         if let Some(mac) = &self.mac {
             limits::mac(mac)?;
         }
-        for (name, kind) in VALUES {
+        for (name, kind) in OPTIONS {
             if let Some(value) = self.options.get(name) {
                 kind.check(value)
                     .map_err(|expected| format!("{name} must be {expected} (got '{value}')"))?;
