@@ -84,10 +84,14 @@ pub struct Since {
 impl Since {
     /// Both from this moment on.
     pub fn now() -> Self {
-        let now = now();
+        Self::at(now())
+    }
+
+    /// Both from that moment on.
+    pub fn at(moment: u64) -> Self {
         Self {
-            list: now,
-            names: now,
+            list: moment,
+            names: moment,
         }
     }
 }
@@ -128,7 +132,10 @@ impl Notes {
             };
             book.made.remove(&name);
         }
-        let _ = lock.leave_note(&json!(book).to_string());
+        let edited = json!(book).to_string();
+        if edited != text {
+            let _ = lock.leave_note(&edited);
+        }
         Ok(done)
     }
 

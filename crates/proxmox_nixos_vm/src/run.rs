@@ -404,10 +404,7 @@ impl Job<'_> {
                 .is_some_and(|name| listed.by_name(name).len() > 1),
             nodes: listed.online,
             cut_off: BTreeSet::new(),
-            since: Since {
-                list: notes.began,
-                names: notes.began,
-            },
+            since: Since::at(notes.began),
             migrated: false,
             unsettled: None,
             patience: self.site.deadline.shorter(AMBIGUOUS),
