@@ -232,8 +232,11 @@ fn attributes(text: &str) -> Option<Vec<String>> {
 /// How the names of archives end that Nix unpacks.
 const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tar.xz", ".tar.zst", ".tgz", ".zip"];
 
-/// Services with a scheme of their own.
-const FORGES: [(&str, &str); 2] = [("github.com", "github"), ("gitlab.com", "gitlab")];
+/// The scheme of a service that has one of its own.
+fn forge(host: &str) -> Option<&str> {
+    host.strip_suffix(".com")
+        .filter(|name| ["github", "gitlab"].contains(name))
+}
 
 /// The place of a flake as Nix takes it.
 fn location(uri: &str) -> Result<String, Wrong> {
@@ -258,16 +261,13 @@ fn location(uri: &str) -> Result<String, Wrong> {
     if uri.starts_with('~') && uri != "~" && !uri.starts_with("~/") {
         return Err(("begins with another user's ~", "an absolute path".into()));
     }
-    for (forge, scheme) in FORGES {
-        if let Some(repository) = uri
-            .strip_prefix(forge)
-            .and_then(|rest| rest.strip_prefix('/'))
-        {
-            return Err((
-                "is the address of a web page",
-                format!("{scheme}:{repository}#NAME"),
-            ));
-        }
+    if let Some((host, repository)) = uri.split_once('/')
+        && let Some(scheme) = forge(host)
+    {
+        return Err((
+            "is the address of a web page",
+            format!("{scheme}:{repository}#NAME"),
+        ));
     }
     if uri == "~" || uri.starts_with("~/") {
         return match std::env::var("HOME") {
@@ -333,13 +333,13 @@ fn location(uri: &str) -> Result<String, Wrong> {
             format!("{scheme}:OWNER/REPOSITORY#NAME"),
         )),
         "http" | "https" => match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
-            [forge @ ("github.com" | "gitlab.com"), owner, repo] => {
-                let forge = forge.trim_end_matches(".com");
-                Err((
+            [host, owner, repo] => match forge(host) {
+                Some(scheme) => Err((
                     "is the address of a web page",
-                    format!("{forge}:{owner}/{repo}#NAME"),
-                ))
-            }
+                    format!("{scheme}:{owner}/{repo}#NAME"),
+                )),
+                None => Ok(uri.replace(' ', "%20")),
+            },
             ["github.com", owner, repo, "tree", ref branch @ ..] => Err((
                 "is the address of a web page",
                 format!("github:{owner}/{repo}/{}#NAME", branch.join("/")),

@@ -37,7 +37,7 @@ pub use options::{
     Phase, State, StorePaths,
 };
 pub use preflight::{Mistake, preflight, refuse};
-pub use tools::{directories, joined};
+pub use tools::search_path;
 
 /// The Ansible module `nixos_anywhere_install`.
 pub struct NixosAnywhereInstall;

@@ -61,7 +61,7 @@ impl Tools {
 }
 
 /// The directories to look in, `first` (the option tools_path) before those of PATH.
-pub fn directories(first: Option<&Path>) -> Vec<PathBuf> {
+pub(crate) fn directories(first: Option<&Path>) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     first
         .map(Path::to_owned)
@@ -72,8 +72,13 @@ pub fn directories(first: Option<&Path>) -> Vec<PathBuf> {
         .collect()
 }
 
+/// A value for PATH, with `first` (the option tools_path) before what is in it already.
+pub fn search_path(first: Option<&Path>) -> OsString {
+    joined(&directories(first))
+}
+
 /// A value for PATH.
-pub fn joined(directories: &[PathBuf]) -> OsString {
+pub(crate) fn joined(directories: &[PathBuf]) -> OsString {
     env::join_paths(directories).unwrap_or_default()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ansible_module::{Failure, Outcome};
 use deadline::Deadline;
-use nixos_anywhere_install::{directories, joined};
+use nixos_anywhere_install::search_path;
 use tokio::process::Command;
 
 use crate::context::{Context, absolute, text};
@@ -98,10 +98,9 @@ async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
                  architecture name a machine that builds it in nixos_vm_installer_builders",
             )
     };
-    let tools = settings.tools_path.as_deref();
-    let directories = directories(tools.filter(|path| !path.as_os_str().is_empty()));
+    let path = search_path(settings.tools_path.as_deref());
     let mut command = Command::new("nix");
-    command.env("PATH", joined(&directories)).args([
+    command.env("PATH", path).args([
         "--extra-experimental-features",
         "nix-command flakes",
         "build",
