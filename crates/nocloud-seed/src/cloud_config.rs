@@ -415,9 +415,12 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
                 Some(value) if value <= 0o7777 && !(octal && (value > 0o777 || common)) => {}
                 Some(value) => findings.refuse(
                     &at("permissions"),
-                    match value > 777 && value <= 0o7777 {
-                        true => format!("the number {typed} is the mode {value:05o}; write the mode as a text, '0{typed}' or '{value:05o}'"),
-                        false => format!("the number {typed} is the mode {value:05o}; write the mode as a text ('0{typed}')"),
+                    {
+                        let other = match value > 777 && value <= 0o7777 {
+                            true => format!(" or '{value:05o}'"),
+                            false => String::new(),
+                        };
+                        format!("the number {typed} is the mode {value:05o}; write the mode as a text ('0{typed}'{other})")
                     },
                 ),
                 None => findings.refuse(&at("permissions"), "must be an octal mode such as '0644'"),

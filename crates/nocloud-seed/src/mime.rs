@@ -8,7 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 /// How deep parts may stand within each other.
 const DEEPEST: usize = 20;
 
-/// A part that is no container.
+/// A part that is not a container.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     /// Its content type in lower case; `text/plain` where none is given.
@@ -78,7 +78,7 @@ fn headers(lines: &[&str]) -> (Vec<(String, String)>, usize) {
     let mut found: Vec<(String, String)> = Vec::new();
     for (number, line) in lines.iter().enumerate() {
         let plain = line.trim_end_matches(['\r', '\n']);
-        // A mailbox's line, which is no header.
+        // The separator line of a mailbox, which is not a header.
         if number == 0 && plain.starts_with("From ") {
             continue;
         }

@@ -410,17 +410,13 @@ fn version_2(config: &Map<String, Value>, findings: &mut Findings) {
         findings.refuse(&["renderer"], "must be networkd or NetworkManager");
     }
     // A device may be named by what it is renamed to: outside of netplan cloud-init takes that one only.
-    let named = |(name, device): (&'_ String, &'_ Value)| -> Vec<String> {
-        let renamed = device.get("set-name").and_then(Value::as_str);
-        [Some(name.as_str()), renamed]
-            .into_iter()
-            .flatten()
-            .map(str::to_owned)
-            .collect()
-    };
     let devices = config.values().filter_map(Value::as_object).flatten();
-    let names: Vec<String> = devices.flat_map(named).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names: Vec<&str> = devices
+        .flat_map(|(name, device)| {
+            let renamed = device.get("set-name").and_then(Value::as_str);
+            std::iter::once(name.as_str()).chain(renamed)
+        })
+        .collect();
     const KINDS: [&str; 4] = ["ethernets", "bonds", "bridges", "vlans"];
     for (kind, devices) in config {
         if ["version", "renderer"].contains(&kind.as_str()) {
