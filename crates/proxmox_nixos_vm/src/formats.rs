@@ -414,7 +414,7 @@ impl Format {
             .find(|(part, _)| plain(part) == plain(name));
         match meant {
             Some((meant, _)) => Err(format!(
-                "{name} is not an option of it; did you mean {meant}?"
+                "{name} is not one of its keys; did you mean {meant}?"
             )),
             None => Ok(()),
         }
