@@ -78,15 +78,15 @@ impl Store {
         found
     }
 
-    /// Remove the directories of installations that never began and are older than `age`: a build that ran beside a play which ended
-    /// before its VM was asked for.
+    /// Remove the directories of installations that never began, of a build that ran beside a play which ended before its VM was asked
+    /// for: those in which nothing but ended builds is left, and those older than `age`, whose build was killed.
     pub fn remove_strays(&self, age: Duration) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let stray = is_id(&entry.file_name().to_string_lossy())
                 && !entry.path().join("record.json").exists();
             let made = entry.metadata().and_then(|meta| meta.modified()).ok();
             let old = made.and_then(|made| made.elapsed().ok());
-            if stray && old.is_some_and(|old| old >= age) {
+            if stray && (old.is_some_and(|old| old >= age) || only_ended_builds(&entry.path())) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -110,6 +110,27 @@ impl Store {
             Err(error) => Err(failed("remove", &self.dir, &error)),
         }
     }
+}
+
+/// Whether an installation's directory holds nothing but builds that have ended. Ansible's job files say `"finished": false`, or
+/// 0 in older versions, until the module's result takes their place (`async_wrapper.py`).
+fn only_ended_builds(dir: &Path) -> bool {
+    let names = |dir: &Path| -> Option<Vec<PathBuf>> {
+        let entries = fs::read_dir(dir).ok()?;
+        entries
+            .map(|entry| entry.map(|entry| entry.path()).ok())
+            .collect()
+    };
+    let ended = |job: &PathBuf| {
+        let text = fs::read(job).ok()?;
+        let result: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let finished = result.as_object()?.get("finished");
+        Some(finished.is_none_or(|finished| *finished == true || *finished == 1))
+    };
+    let jobs = dir.join("jobs");
+    names(dir).is_some_and(|names| names == [jobs.clone()])
+        && names(&jobs)
+            .is_some_and(|jobs| !jobs.is_empty() && jobs.iter().all(|job| ended(job) == Some(true)))
 }
 
 /// Whether a name is an installation's ID.
@@ -247,4 +268,55 @@ pub fn failed(doing: &str, path: &Path, error: &io::Error) -> Failure {
     )
     .object(path.display().to_string())
     .hint("nixos_vm_state_root must be a directory that you may write to")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// Whether an installation's directory with these files is there after strays of an hour are removed.
+    fn stays(files: &[(&str, &str)]) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let installation = dir.path().join(ID);
+        fs::create_dir_all(installation.join("jobs")).unwrap();
+        for (name, content) in files {
+            fs::write(installation.join(name), content).unwrap();
+        }
+        Store::new(dir.path().to_owned()).remove_strays(LONG);
+        installation.exists()
+    }
+
+    #[test]
+    fn only_builds_that_have_ended_are_strays_at_once() {
+        let ended = ("jobs/j1", r#"{"changed": false, "msg": "built"}"#);
+        assert!(!stays(&[ended]));
+        assert!(!stays(&[("jobs/j1", r#"{"failed": true, "finished": 1}"#)]));
+
+        assert!(stays(&[]), "its build may be about to begin");
+        assert!(stays(&[(
+            "jobs/j1",
+            r#"{"started": true, "finished": false}"#
+        )]));
+        assert!(stays(&[("jobs/j1", r#"{"started": 1, "finished": 0}"#)]));
+        assert!(stays(&[
+            ended,
+            ("jobs/j2", r#"{"started": 1, "finished": 0}"#)
+        ]));
+        assert!(stays(&[("jobs/j1", "half a line")]));
+        assert!(stays(&[ended, ("installer_host_key", "a key in use")]));
+        assert!(stays(&[ended, ("record.json", "{}")]));
+    }
+
+    #[test]
+    fn what_never_began_is_removed_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let installation = dir.path().join(ID);
+        fs::create_dir_all(&installation).unwrap();
+        fs::write(installation.join("installer_host_key"), "a key").unwrap();
+        Store::new(dir.path().to_owned()).remove_strays(Duration::ZERO);
+        assert!(!installation.exists());
+    }
 }
