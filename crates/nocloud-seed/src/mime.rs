@@ -100,13 +100,32 @@ fn headers(lines: &[&str]) -> (Vec<(String, String)>, usize) {
     (found, lines.len())
 }
 
-/// A parameter of a header.
+/// A parameter of a header. Within quotation marks a semicolon is a part of its value, and a backslash is not.
 fn parameter(text: &str, name: &str) -> Option<String> {
-    text.split(';').find_map(|part| {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = text.split(|c: char| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        c == ';' && !quoted
+    });
+    parts.into_iter().find_map(|part| {
         let (key, value) = part.split_once('=')?;
-        let value = value.trim().trim_matches('"');
-        (key.trim().eq_ignore_ascii_case(name) && !value.is_empty()).then(|| value.to_owned())
+        let value = value.trim();
+        let value = match value.strip_prefix('"') {
+            Some(inner) => without_backslashes(inner.strip_suffix('"').unwrap_or(inner)),
+            None => value.to_owned(),
+        };
+        (key.trim().eq_ignore_ascii_case(name) && !value.is_empty()).then_some(value)
     })
+}
+
+/// The content of a quoted string (email.utils.unquote).
+fn without_backslashes(text: &str) -> String {
+    text.replace("\\\\", "\\").replace("\\\"", "\"")
 }
 
 /// Where the parts between lines of `--BOUNDARY` are; nothing without any such line.
@@ -176,6 +195,22 @@ mod tests {
             .into_iter()
             .map(|part| (part.kind, part.text, part.before))
             .collect()
+    }
+
+    #[test]
+    fn a_boundary_may_hold_what_stands_between_parameters() {
+        for (header, boundary) in [
+            (r#"type="a;b"; boundary="b;c""#, "b;c"),
+            (r#"boundary="b\"c""#, "b\"c"),
+            (r#"boundary="b=c"; x=y"#, "b=c"),
+            ("Boundary = b", "b"),
+        ] {
+            let text = format!(
+                "Content-Type: multipart/mixed; {header}\n\n--{boundary}\n\nx\n--{boundary}--\n"
+            );
+            let part = ("text/plain".to_owned(), Some("x\n".to_owned()), Some(4));
+            assert_eq!(taken_apart(&text), [part], "{header}");
+        }
     }
 
     #[test]

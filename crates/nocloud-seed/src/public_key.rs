@@ -141,7 +141,13 @@ impl<'a> PublicKeyLine<'a> {
             "has a key that is not base64 (shortened, or broken by a line break?); copy the whole line of the .pub file"
         })?;
         check_blob(algorithm, &blob)?;
-        if comment.contains(" AAAA") {
+        // Its type may hang on the word before: by a comma, or a line break that came as \n.
+        let ends_in_type = |word: &str| KINDS.iter().any(|kind| word.ends_with(kind.name));
+        let words: Vec<&str> = comment.split_ascii_whitespace().collect();
+        if words
+            .windows(2)
+            .any(|pair| ends_in_type(pair[0]) && pair[1].starts_with("AAAA"))
+        {
             return Err(
                 "goes on with a second key, which would be its comment; give each key a line or item of its own",
             );
@@ -366,7 +372,7 @@ mod tests {
                 "restrict,pty,command=\"echo \\\"a b\\\", c\",from=\"192.0.2.0/24,!*.example.org\" ",
                 "cert-authority,principals=\"a,b\" ",
             ] {
-                for comment in ["", " me@here", " several words, \"quoted\""] {
+                for comment in ["", " me@here", " several words, \"quoted\"", " team AAAA"] {
                     let line = format!("{options}{name} {key}{comment}");
                     let read =
                         PublicKeyLine::parse(&line).unwrap_or_else(|e| panic!("{line}: {e}"));
