@@ -229,8 +229,10 @@ fn attributes(text: &str) -> Option<Vec<String>> {
     }
 }
 
-/// How the names of archives end that Nix unpacks.
-const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tar.xz", ".tar.zst", ".tgz", ".zip"];
+/// How the names of archives end that Nix unpacks (libfetchers/tarball.cc).
+const ARCHIVES: [&str; 7] = [
+    ".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tar.zst", ".tgz", ".zip",
+];
 
 /// The scheme of a service that has one of its own.
 fn forge(host: &str) -> Option<&str> {
@@ -421,6 +423,10 @@ mod tests {
             ),
             ("./..#1web", "./..#nixosConfigurations.\"1web\""),
             ("nixpkgs#web-1", "nixpkgs#nixosConfigurations.web-1"),
+            (
+                "file:///infra.tar.bz2#web1",
+                "file:///infra.tar.bz2#nixosConfigurations.web1",
+            ),
             (
                 "https://example.org/a.tar.gz#web1",
                 "https://example.org/a.tar.gz#nixosConfigurations.web1",
