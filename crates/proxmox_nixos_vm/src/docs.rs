@@ -22,8 +22,9 @@ pub fn documentation() -> Documentation {
             "The drive and the credentials of cloud-init belong to M(cloudinit_drive).",
             "Some changes of a running VM wait for its next stop and start. They are in RV(pending), and are brought into \
              effect at once with O(restart=true).",
-            "PVE lets only C(root@pam) with its password set C(args), C(arch), C(hookscript), devices of the node that are given without \
-             a mapping, and paths of the node. For anybody else the module says so before it changes anything.",
+            "PVE lets only C(root@pam) with its password set C(affinity), C(amd-sev), C(arch), C(args), C(hookscript), C(hugepages), \
+             C(intel-tdx), C(ivshmem), C(keephugepages), C(spice_enhancements), C(vmgenid), devices of the node that are given without a \
+             mapping, and paths of the node. For anybody else the module says so before it changes anything.",
             "Privileges: VM.Audit to look; VM.Allocate, VM.Config.*, Datastore.AllocateSpace and SDN.Use to create and \
              change; VM.PowerMgmt to start and stop; VM.GuestAgent.Audit for RV(guest_agent); VM.Clone on the template for O(clone); VM.Migrate for O(migrate); Pool.Allocate for O(pool).",
         ],

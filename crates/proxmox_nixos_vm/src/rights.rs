@@ -9,8 +9,21 @@ use crate::text;
 
 /// The one user who may do these things. Its API tokens may not.
 const ROOT: &str = "root@pam";
-/// Options that are root's own whatever their value (PVE::API2::Qemu, `check_vm_modify_config_perm`).
-const OPTIONS: [&str; 4] = ["arch", "args", "hookscript", "ivshmem"];
+/// Options that are root's own whatever their value: those for which PVE has no privilege (PVE::API2::Qemu,
+/// `check_vm_modify_config_perm`).
+const OPTIONS: [&str; 11] = [
+    "affinity",
+    "amd-sev",
+    "arch",
+    "args",
+    "hookscript",
+    "hugepages",
+    "intel-tdx",
+    "ivshmem",
+    "keephugepages",
+    "spice_enhancements",
+    "vmgenid",
+];
 
 /// Refuse a plan that changes what PVE would not let `caller` change.
 ///
@@ -92,7 +105,11 @@ mod tests {
         for (key, value, roots) in [
             ("args", "-x", true),
             ("hookscript", "local:snippets/a", true),
+            ("spice_enhancements", "foldersharing=1", true),
+            ("hugepages", "2", true),
+            ("affinity", "0-3", true),
             ("memory", "512", false),
+            ("startup", "order=1", false),
             ("serial0", "socket", false),
             ("serial1", "/dev/ttyS0", true),
             ("parallel0", "/dev/parport0", true),
