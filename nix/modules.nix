@@ -5,6 +5,8 @@
   pkg-config,
   rustPlatform,
   version,
+  # For a musl target: one file each, which runs on any Linux.
+  static ? false,
 }:
 let
   names = [
@@ -21,9 +23,14 @@ rustPlatform.buildRustPackage {
   src = import ./source.nix { inherit lib; };
   cargoLock.lockFile = ../Cargo.lock;
 
-  # For libssh2. In pkgsStatic it is the static one.
+  # For libssh2.
   nativeBuildInputs = [ pkg-config ];
-  buildInputs = [ openssl ];
+  buildInputs = [ (if static then openssl.override { static = true; } else openssl) ];
+  # nixpkgs' Rust links musl dynamically unless it is told otherwise, and openssl-sys prefers a shared library.
+  env = lib.optionalAttrs static {
+    OPENSSL_STATIC = "1";
+    RUSTFLAGS = "-C target-feature=+crt-static";
+  };
 
   buildType = "dist";
   cargoBuildFlags = lib.concatMap (name: [

@@ -7,6 +7,15 @@
 let
   inherit (pkgs.stdenv.hostPlatform) system;
   installer = self.nixosConfigurations.${pkgs.lib.removeSuffix "-linux" system};
+
+  # A musl target of the compiler that the binary cache has: only Rust's standard library is built for it. pkgsStatic would build
+  # the compiler too, for hours, and link build scripts statically.
+  staticModules =
+    cross:
+    cross.callPackage ./modules.nix {
+      inherit version;
+      static = true;
+    };
 in
 rec {
   default = installer-iso;
@@ -14,9 +23,18 @@ rec {
   installer-iso = installer.config.system.build.isoImage;
 
   modules = pkgs.callPackage ./modules.nix { inherit version; };
-  # Runs on any Linux: what a release ships.
-  modules-static = pkgs.pkgsStatic.callPackage ./modules.nix { inherit version; };
+  # Run on any Linux: what a release ships.
+  modules-static = staticModules (
+    if pkgs.stdenv.hostPlatform.isx86_64 then
+      pkgs.pkgsCross.musl64
+    else
+      pkgs.pkgsCross.aarch64-multiplatform-musl
+  );
 
   ansible-role = pkgs.callPackage ./ansible-role.nix { inherit version modules; };
   provision = pkgs.callPackage ./provision.nix { role = ansible-role; };
+}
+# A release builds both on one machine: the cross compilers are in the binary cache for x86_64 only.
+// pkgs.lib.optionalAttrs pkgs.stdenv.hostPlatform.isx86_64 {
+  modules-static-aarch64 = staticModules pkgs.pkgsCross.aarch64-multiplatform-musl;
 }

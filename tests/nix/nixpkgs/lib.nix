@@ -16,6 +16,7 @@ rec {
     isString
     listToAttrs
     mapAttrs
+    replaceStrings
     ;
 
   # Lists and attribute sets

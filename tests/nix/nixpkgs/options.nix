@@ -44,6 +44,7 @@ in
       kernelModules = listOf str;
       systemd.enable = enable;
     };
+    kernelPackages = anything;
     kernelParams = listOf str;
     loader = {
       timeout = nullOr int;
@@ -150,7 +151,6 @@ in
       };
     };
     qemuGuest.enable = enable;
-    spice-vdagentd.enable = enable;
   };
 
   system = {
@@ -179,6 +179,7 @@ in
     };
     packages = listOf package;
     services = attrsOf unit;
+    targets = attrsOf unit;
   };
 
   users = {

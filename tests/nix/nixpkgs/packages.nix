@@ -36,6 +36,7 @@ let
     "git"
     "gnutar"
     "htop"
+    "hyperv-daemons"
     "jq"
     "molecule"
     "nano"
@@ -81,8 +82,14 @@ let
       isx86_64 = system == "x86_64-linux";
       isAarch64 = system == "aarch64-linux";
     };
-    pkgsStatic = pkgs;
+    pkgsCross = {
+      musl64 = pkgs;
+      aarch64-multiplatform-musl = pkgs;
+    };
     python3Packages.pytest = make "pytest" [ ];
+    openssl = named.openssl // {
+      override = { static }: make "openssl" [ static ];
+    };
 
     callPackage =
       package: given:
@@ -98,7 +105,11 @@ let
       if unknown != [ ] then
         throw "callPackage: ${toString package} does not take `${lib.head unknown}'"
       else
-        f (lib.genAttrs (lib.attrNames wanted) argument);
+        f (
+          lib.genAttrs (lib.filter (name: !wanted.${name} || given ? ${name} || pkgs ? ${name}) (
+            lib.attrNames wanted
+          )) argument
+        );
 
     mkShell =
       {
