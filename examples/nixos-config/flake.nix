@@ -7,8 +7,12 @@
       url = "github:nix-community/disko";
       inputs.nixpkgs.follows = "nixpkgs";
     };
-    # For vault1 only.
-    impermanence.url = "github:nix-community/impermanence";
+    # For vault1 only. Without its own inputs, which only its tests need.
+    impermanence = {
+      url = "github:nix-community/impermanence";
+      inputs.nixpkgs.follows = "";
+      inputs.home-manager.follows = "";
+    };
   };
 
   outputs =
