@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# scripts/check-nix.sh: every .nix file parsed, formatted and without dead code, and both flakes
-# evaluated for both architectures, with the stand-ins of tests/nix in the place of nixpkgs. Needs
-# no network but for installing the linters once, no daemon, and leaves /nix alone.
+# scripts/check-nix.sh [--update]: every .nix file parsed, formatted and without dead code, and both flakes
+# evaluated for both architectures, with the stand-ins of tests/nix in the place of nixpkgs. What the
+# systems set has to be what tests/nix/values.json says; --update writes that file. Needs no network
+# but for installing the linters once, no daemon, and leaves /nix alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -66,6 +67,12 @@ $output"
   done
 }
 
+# What the systems set, compared with what is expected.
+values() {
+  nix-instantiate --eval --strict --json tests/nix/values.nix >"$own/values.json"
+  python3 tests/nix/values.py "$own/values.json" "$@"
+}
+
 linter nixfmt nixfmt_rs 0.5.3
 linter deadnix deadnix 1.3.1
 
@@ -78,5 +85,6 @@ quietly "the flake" nix flake check --no-build --no-write-lock-file $all_systems
 # shellcheck disable=SC2046,SC2086
 quietly "the flake of examples/nixos-config" nix flake check --no-build --no-write-lock-file $all_systems \
   $(stand_in nixpkgs) $(stand_in disko) $(stand_in impermanence) "$(flake examples/nixos-config)"
+quietly "what the systems set" values "$@"
 quietly "the overlay" nix-instantiate --eval --strict tests/nix/overlay.nix
 echo "${#files[@]} Nix files, two flakes on two architectures and the overlay, checked by $(nix --version) without nixpkgs"

@@ -10,7 +10,7 @@
   image.fileName = "${config.image.baseName}.iso";
   isoImage.makeEfiBootable = true;
   isoImage.makeUsbBootable = true;
-  boot.loader.timeout = lib.mkDefault 10;
+  boot.loader.timeout = 10;
   boot.swraid.enable = true;
   documentation.enable = lib.mkImageMediaOverride true;
   documentation.nixos.enable = lib.mkImageMediaOverride true;
