@@ -77,7 +77,7 @@ MUTATIONS = [
     ("nix/modules.nix", '    "proxmox_iso"\n', ""),
     ("nix/modules.nix", "+crt-static", "+crt-sttaic"),
     ("nix/packages.nix", "pkgsCross.musl64", "pkgsCross.musl46"),
-    ("nix/provision.nix", "ansible.cfg", "ansible.conf"),
+    ("nix/provision.nix", "../ansible.cfg", "../ansible.conf"),
     ("nix/overlay.nix", "./modules.nix", "./module.nix"),
     ("nix/source.nix", "../Cargo.lock", "../Cargo.locks"),
     ("flake.nix", '"aarch64"', '"arm64"'),
@@ -88,6 +88,7 @@ MUTATIONS = [
 ]
 # What only the network, a build or a boot can show.
 NOT_NOTICED = {
+    "wheelNeedsPassword = true": "nixpkgs' own CD sets it as well, and wins",
     "nixos-26.50": "whether a branch of nixpkgs exists is asked of GitHub",
     "--deny warning": "the commands of a build are not run",
     "test $(hostname) = boot": "the boot test is compiled, not run",
