@@ -78,18 +78,35 @@ impl Store {
         found
     }
 
-    /// Remove the directories of installations that never began, of a build that ran beside a play which ended before its VM was asked
-    /// for: those in which nothing but ended builds is left, and those older than `age`, whose build was killed.
+    /// Remove the directories of installations that never began and are older than `age`: a build that ran beside a play which ended
+    /// before its VM was asked for.
     pub fn remove_strays(&self, age: Duration) {
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let stray = is_id(&entry.file_name().to_string_lossy())
-                && !entry.path().join("record.json").exists();
-            let made = entry.metadata().and_then(|meta| meta.modified()).ok();
+        for stray in self.strays() {
+            let made = fs::metadata(&stray).and_then(|meta| meta.modified()).ok();
             let old = made.and_then(|made| made.elapsed().ok());
-            if stray && (old.is_some_and(|old| old >= age) || only_ended_builds(&entry.path())) {
-                let _ = fs::remove_dir_all(entry.path());
+            if old.is_some_and(|old| old >= age) {
+                let _ = fs::remove_dir_all(stray);
             }
         }
+    }
+
+    /// Remove those in which nothing but ended builds is left, of whatever age. Not while another run on this controller may be about
+    /// to ask for the VM: it would make its keys there.
+    pub fn remove_ended_builds(&self) {
+        for stray in self.strays() {
+            if only_ended_builds(&stray) {
+                let _ = fs::remove_dir_all(stray);
+            }
+        }
+    }
+
+    fn strays(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| is_id(&entry.file_name().to_string_lossy()))
+            .map(|entry| entry.path())
+            .filter(|path| !path.join("record.json").exists())
+            .collect()
     }
 
     /// Remove the directory, unless something else is in it.
@@ -275,9 +292,8 @@ mod tests {
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
-    const LONG: Duration = Duration::from_secs(3600);
 
-    /// Whether an installation's directory with these files is there after strays of an hour are removed.
+    /// Whether an installation's directory with these files is there after ended builds are removed.
     fn stays(files: &[(&str, &str)]) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let installation = dir.path().join(ID);
@@ -285,7 +301,7 @@ mod tests {
         for (name, content) in files {
             fs::write(installation.join(name), content).unwrap();
         }
-        Store::new(dir.path().to_owned()).remove_strays(LONG);
+        Store::new(dir.path().to_owned()).remove_ended_builds();
         installation.exists()
     }
 
@@ -316,7 +332,10 @@ mod tests {
         let installation = dir.path().join(ID);
         fs::create_dir_all(&installation).unwrap();
         fs::write(installation.join("installer_host_key"), "a key").unwrap();
-        Store::new(dir.path().to_owned()).remove_strays(Duration::ZERO);
+        let store = Store::new(dir.path().to_owned());
+        store.remove_strays(Duration::from_secs(3600));
+        assert!(installation.exists());
+        store.remove_strays(Duration::ZERO);
         assert!(!installation.exists());
     }
 }

@@ -106,6 +106,8 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     let mut files = keys::temporary();
     files.push("jobs".into());
     installation.remove(&files)?;
+    // Of plays that ended before the VM was made. One that goes on would find this VM, and end.
+    context.store.remove_ended_builds();
     // Last of all: from here on nothing is installed onto this machine any more.
     let record = Record {
         phase: Phase::Done,
