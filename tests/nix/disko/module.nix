@@ -17,7 +17,13 @@ let
     };
     filesystem = {
       type = str;
-      format = str;
+      # Disko takes any for which there is a mkfs; these NixOS knows how to mount.
+      format = types.enum [
+        "btrfs"
+        "ext4"
+        "vfat"
+        "xfs"
+      ];
       mountpoint = nullOr str;
       mountOptions = listOf str;
     };
@@ -25,8 +31,9 @@ let
       type = str;
       partitions = types.attrsOf (
         types.tree {
-          size = str;
-          type = str;
+          size = types.matching "100%|0|[0-9]+[KMGTP]?";
+          # sgdisk's short code, or a GUID.
+          type = types.matching "[A-Fa-f0-9]{4}|[A-Fa-f0-9]{8}(-[A-Fa-f0-9]{4}){3}-[A-Fa-f0-9]{12}";
           priority = types.int;
           inherit content;
         }

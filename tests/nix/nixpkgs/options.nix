@@ -3,7 +3,6 @@
 let
   inherit (types)
     anything
-    atom
     atoms
     attrsOf
     bool
@@ -11,6 +10,7 @@ let
     int
     lines
     listOf
+    matching
     nullOr
     open
     package
@@ -30,7 +30,12 @@ let
     serviceConfig = attrsOf atoms;
     unitConfig = attrsOf atoms;
   } anything;
-  section = attrsOf atoms;
+  yesOrNo = [
+    true
+    false
+    "yes"
+    "no"
+  ];
 in
 {
   assertions = default (listOf (tree {
@@ -64,7 +69,7 @@ in
 
   environment.systemPackages = listOf package;
 
-  fileSystems = attrsOf (open { neededForBoot = bool; } anything);
+  fileSystems = default (attrsOf (open { neededForBoot = enable; } anything)) { };
 
   image = {
     baseName = str;
@@ -74,7 +79,8 @@ in
   isoImage = {
     makeEfiBootable = enable;
     makeUsbBootable = enable;
-    squashfsCompression = nullOr str;
+    # mksquashfs's names, each with options after it.
+    squashfsCompression = nullOr (matching "(gzip|lz4|lzo|xz|zstd)( -X.*)?");
   };
 
   networking = {
@@ -114,13 +120,17 @@ in
       network.enable = enable;
       # Free in NixOS; these are cloud-init's own names.
       settings = tree {
-        datasource_list = listOf str;
+        datasource_list = listOf (enum [
+          "ConfigDrive"
+          "NoCloud"
+          "None"
+        ]);
         disable_root = bool;
         ssh_deletekeys = bool;
         ssh_genkeytypes = listOf str;
         system_info = {
           distro = str;
-          network.renderers = listOf str;
+          network.renderers = listOf (enum [ "networkd" ]);
           default_user = {
             name = str;
             gecos = str;
@@ -136,7 +146,14 @@ in
       enable = enable;
       authorizedKeysInHomedir = default bool true;
       extraConfig = lines;
-      hostKeys = listOf (attrsOf atom);
+      hostKeys = listOf (tree {
+        path = str;
+        type = enum [
+          "ecdsa"
+          "ed25519"
+          "rsa"
+        ];
+      });
       # Free in NixOS; these are sshd's own names.
       settings = tree {
         KbdInteractiveAuthentication = bool;
@@ -162,15 +179,28 @@ in
 
   systemd = {
     network = {
+      # The sections' keys are networkd's, of which NixOS checks the names and most values.
       networks = attrsOf (tree {
-        address = listOf str;
-        dhcpV4Config = section;
+        address = listOf (matching "[0-9a-fA-F.:]+/[0-9]+");
+        dhcpV4Config.RouteMetric = int;
         dns = listOf str;
-        gateway = listOf str;
-        ipv6AcceptRAConfig = section;
-        linkConfig = section;
-        matchConfig = section;
-        networkConfig = section;
+        gateway = listOf (matching "[0-9a-fA-F.:]+");
+        ipv6AcceptRAConfig.RouteMetric = int;
+        matchConfig = {
+          MACAddress = str;
+          Name = str;
+          Type = enum [ "ether" ];
+        };
+        networkConfig = {
+          DHCP = enum (
+            yesOrNo
+            ++ [
+              "ipv4"
+              "ipv6"
+            ]
+          );
+          IPv6AcceptRA = enum yesOrNo;
+        };
       });
       wait-online = {
         anyInterface = enable;

@@ -129,12 +129,14 @@ rec {
   bool = single "a boolean" lib.isBool;
   int = single "an integer" lib.isInt;
   str = single "a string" lib.isString;
+  matching =
+    regex:
+    single "a string that matches ${regex}" (
+      value: lib.isString value && builtins.match regex value != null
+    );
   package = single "a package" isDerivation;
   path = single "a path" (value: lib.isString value || builtins.isPath value || isDerivation value);
   enum = values: single "one of ${builtins.toJSON values}" (value: lib.elem value values);
-  atom = single "a boolean, a number or a string" (
-    value: lib.isBool value || lib.isInt value || lib.isString value
-  );
   atoms = single "a boolean, a number, a string or a list of these" (
     value: lib.isBool value || lib.isInt value || lib.isString value || lib.isList value
   );

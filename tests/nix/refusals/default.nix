@@ -5,6 +5,7 @@ let
   system = nixpkgs.lib.nixosSystem {
     modules = [
       ((import ../disko/flake.nix).outputs { }).nixosModules.disko
+      ((import ../impermanence/flake.nix).outputs { }).nixosModules.impermanence
       { nixpkgs.hostPlatform = "x86_64-linux"; }
     ]
     ++ nixpkgs.lib.optional (name != "") (./. + "/${name}.nix");

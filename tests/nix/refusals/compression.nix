@@ -1,0 +1,2 @@
+# isoImage.squashfsCompression' wants a string that matches
+{ isoImage.squashfsCompression = "zsdt"; }

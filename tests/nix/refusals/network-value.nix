@@ -1,0 +1,2 @@
+# networkConfig.DHCP' wants one of
+{ systemd.network.networks."10-lan".networkConfig.DHCP = "yess"; }

@@ -1,0 +1,2 @@
+# fileSystems."/persist".neededForBoot has to be true
+{ environment.persistence."/persist".hideMounts = true; }
