@@ -78,6 +78,14 @@ MUTATIONS = [
     ("nix/modules.nix", "+crt-static", "+crt-sttaic"),
     ("nix/packages.nix", "pkgsCross.musl64", "pkgsCross.musl46"),
     ("nix/provision.nix", "../ansible.cfg", "../ansible.conf"),
+    ("nix/provision.nix", "callback_plugins = ${roles}/", "callback_plugins = roles/"),
+    ("nix/provision.nix", "    git\n", ""),
+    ("nix/provision.nix", "-e ansible.cfg ]", "-e ansible.cfg"),
+    ("nix/ansible-role.nix", "rm -rf nixos_vm/library", "rm -rf nixos_vm/library; fi"),
+    ("nix/ansible-role.nix", "../roles/nixos_vm", "../roles/nixos_vms"),
+    (EXAMPLE + "flake.nix", '      inputs.home-manager.follows = "";\n', ""),
+    (EXAMPLE + "flake.nix", 'inputs.nixpkgs.follows = "nixpkgs"', 'inputs.nixpkgs.follow = "nixpkgs"'),
+    (EXAMPLE + "configuration.nix", "security.sudo.wheelNeedsPassword = false", "security.sudo.wheelNeedsPassword = true"),
     ("nix/overlay.nix", "./modules.nix", "./module.nix"),
     ("nix/source.nix", "../Cargo.lock", "../Cargo.locks"),
     ("flake.nix", '"aarch64"', '"arm64"'),
@@ -89,7 +97,6 @@ MUTATIONS = [
 # What only the network, a build or a boot can show.
 NOT_NOTICED = {
     "wheelNeedsPassword = true": "nixpkgs' own CD sets it as well, and wins",
-    "nixos-26.50": "whether a branch of nixpkgs exists is asked of GitHub",
     "--deny warning": "the commands of a build are not run",
     "test $(hostname) = boot": "the boot test is compiled, not run",
 }
@@ -101,6 +108,8 @@ def noticed(clone, file, old, new):
     if old not in text:
         sys.exit(f"{file} has no {old!r}")
     path.write_text(text.replace(old, new, 1))
+    # So that it is not for the blanks left that a mistake is noticed. It leaves alone what it cannot parse.
+    subprocess.run([ROOT / ".cache/cargo-tools/bin/nixfmt", path], capture_output=True, check=False)
     try:
         return subprocess.run(["scripts/check-nix.sh"], cwd=clone, capture_output=True, check=False).returncode != 0
     finally:

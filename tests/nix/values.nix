@@ -1,4 +1,4 @@
-# nix-instantiate --eval --strict --json: `values`, which values.json has to have, and the boot test's `program`.
+# nix-instantiate --eval --strict --json: `values`, which values.json has to have, the boot test's `program`, and shell `scripts`.
 let
   nixpkgs = (import ./nixpkgs/flake.nix).outputs { };
   inherit (nixpkgs) lib;
@@ -44,6 +44,30 @@ let
     version = "0";
     static = true;
   };
+  # Paths in the store without its place and their hashes.
+  withoutHashes =
+    text:
+    lib.concatMapStringsSep "" (part: if lib.isString part then part else "STORE/") (
+      builtins.split "${builtins.storeDir}/[0-9a-z]{32}-" (builtins.unsafeDiscardStringContext text)
+    );
+  provision =
+    writeText:
+    import ../../nix/provision.nix {
+      inherit lib writeText;
+      ansible = "ansible";
+      git = "git";
+      nixos-anywhere = "nixos-anywhere";
+      openssh = "openssh";
+      role = "ROLE";
+      writeShellApplication = application: application;
+    };
+  role = import ../../nix/ansible-role.nix {
+    modules = "MODULES";
+    runCommand =
+      _name: _attributes: script:
+      script;
+    version = "0";
+  };
   profiles = (lib.importTOML ../../Cargo.toml).profile;
 in
 {
@@ -54,6 +78,11 @@ in
       web1 = system examples.nixosConfigurations.web1;
       vault1 = system examples.nixosConfigurations.vault1;
     };
+    # What they are locked to is in flake.lock.
+    inputs = {
+      examples = (import ../../examples/nixos-config/flake.nix).inputs;
+      flake = (import ../../flake.nix).inputs;
+    };
     modules = {
       inherit (modules)
         buildInputs
@@ -62,6 +91,18 @@ in
         ;
       profile = profiles.${modules.buildType}.inherits;
     };
+    # With the configuration's text in the place of its path.
+    provision = {
+      inherit (provision (_name: text: text)) runtimeInputs;
+      text = lib.filter lib.isString (
+        builtins.split "\n" (withoutHashes (provision (_name: text: text)).text)
+      );
+    };
+  };
+  scripts = {
+    inherit role;
+    modules = modules.postInstall;
+    provision = (provision (name: _text: name)).text;
   };
   program =
     (import ../../nix/boot-test.nix {

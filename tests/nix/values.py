@@ -1,4 +1,4 @@
-"""Compares what values.nix evaluates to with values.json, and compiles the boot test's program.
+"""Compares what values.nix evaluates to with values.json, and compiles the boot test's program and the shell scripts.
 
     values.py EVALUATED.json            a difference is shown, and fails
     values.py EVALUATED.json --update   writes values.json
@@ -6,6 +6,7 @@
 
 import difflib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,9 @@ EXPECTED = Path(__file__).resolve().with_name("values.json")
 
 evaluated = json.loads(Path(sys.argv[1]).read_text())
 compile(evaluated["program"], "nix/boot-test.nix", "exec")
+for name, script in evaluated["scripts"].items():
+    if subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode:
+        sys.exit(f"the shell script of {name} has a syntax error")
 found = json.dumps(evaluated["values"], indent=2) + "\n"
 if sys.argv[2:] == ["--update"]:
     EXPECTED.write_text(found)
