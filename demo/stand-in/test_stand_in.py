@@ -23,8 +23,8 @@ while [ $# -gt 0 ]; do
 done
 printf '%s: %s\n' "$host" "$command" >>"$NOTES/commands"
 case $command in
-  enable*) cat >/dev/null; printf 'isOs=Linux\nisInstaller=%s\nisRoot=%s\nhasTar=y\nhasCpio=%s\nhasSetsid=y\nhasSudo=y\nhasDoas=n\n' \
-    "${INSTALLER:-y}" "${ROOT:-y}" "${CPIO:-y}" ;;
+  enable*) cat >/dev/null; printf 'isOs=Linux\nisInstaller=%s\nisRoot=%s\nhasTar=y\nhasCpio=%s\nhasSetsid=y\nhasSudo=%s\nhasDoas=n\n' \
+    "${INSTALLER:-y}" "${ROOT:-y}" "${CPIO:-y}" "${SUDO:-y}" ;;
   *-disko) exit "${DISKO:-0}" ;;
   *) cat >>"$NOTES/stdin" ;;
 esac
@@ -121,7 +121,8 @@ def test_nix_tells_its_settings_and_attributes(lab):
         (["h", "--flake", "x", "--phases", "disko,nope"], 1, "aborted: Unknown phase: nope"),
         (["h", "--flake"], 1, "$2: unbound variable"),
         (["h", "--flake", "/x"], 1, "Please specify the name of the NixOS configuration"),
-        (["h", "--store-paths", "/nope", "/nope"], 1, "aborted: /nope and /nope must be existing store-paths"),
+        (["h", "--store-paths", "/", "/"], 1, "cat: //system: No such file or directory"),
+        (["h", "--store-paths", "/nope", "/nope", "--build-on", "local"], 1, "aborted: /nope and /nope must be existing store-paths"),
         (["h", "--store-paths", "/", "/", "--disko-mode", "mount"], 1, "--disko-mode cannot be used if --store-paths is used"),
         (["h", "--store-paths", "/", "/", "--disko-mode", "disko"], 1, "--disko-mode cannot be used if --store-paths is used"),
         (["h", "--flake", "x#y", "--phases", "disko,,install"], 1, "aborted: Unknown phase: "),
@@ -138,6 +139,21 @@ def test_arguments_that_are_refused(lab, arguments, status, message):
     result, commands = install(lab, *arguments)
     assert (result.returncode, commands) == (status, [])
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    "deprecated, instead", [("--stop-after-disko", "kexec,disko"), ("--no-reboot", "kexec,disko,install")]
+)
+def test_what_is_deprecated_is_said_on_standard_output(lab, deprecated, instead):
+    result, commands = install(lab, "h", deprecated)
+    assert (result.returncode, commands) == (1, [])
+    assert result.stdout == f"WARNING: {deprecated} is deprecated, use --phases {instead} instead\n"
+
+
+def test_a_user_who_cannot_become_root_is_refused_in_every_phase(lab):
+    result, _ = install(lab, "h", "--phases", "disko", "--flake", f"{lab}/flake#web1", ROOT="n", SUDO="n")
+    assert result.returncode == 1
+    assert "Could not find `sudo` or `doas`" in result.stderr
 
 
 # The argument behind --force-kexec is lost, so that its value is one host too many.
