@@ -2,7 +2,7 @@
 
 use ansible_module::{Diff, Failure, Outcome, Progress, Task};
 use deadline::Deadline;
-use guest_ssh::{Attempt, Guest, Login, Target};
+use guest_ssh::{Attempt, Guest, Kind, Login, Target};
 use serde_json::json;
 
 use crate::log::Log;
@@ -65,7 +65,7 @@ pub(crate) async fn install(
                 .with("guest", guest),
         );
     }
-    if decision == Decision::Install {
+    if guest.kind == Kind::Installer {
         release::quiet(&connection, &progress, options.host(), deadline).await?;
     }
     // A kexec ends the connection, and an installation needs none of ours.

@@ -97,6 +97,10 @@ pub struct Options {
     pub generate_hardware_config: Option<HardwareConfig>,
     /// The kexec installer to use with O(allow_kexec): a path or URL.
     pub kexec: Option<String>,
+    /// Boot the kexec installer over an installer that runs too, for one that lacks something. It must keep the machine's
+    /// host keys, as the default one does. V(kexec) must be among the O(phases) then.
+    #[serde(default)]
+    pub force_kexec: bool,
     /// More flags for C(kexec).
     pub kexec_extra_flags: Option<String>,
     /// The SSH port of the machine after a kexec.

@@ -36,7 +36,7 @@ pub(crate) fn decide(guest: &Guest, options: &Options) -> Result<Decision, Failu
             .with("guest", guest))
     };
     match guest.kind {
-        Kind::Installer => Ok(Decision::Install),
+        Kind::Installer if !options.force_kexec => Ok(Decision::Install),
         Kind::Installed if !options.force => Ok(Decision::Nothing),
         Kind::Other if !options.allow_kexec => refuse(
             format!(
@@ -55,20 +55,20 @@ pub(crate) fn decide(guest: &Guest, options: &Options) -> Result<Decision, Failu
             ),
             "add kexec to phases",
         ),
-        Kind::Installed | Kind::Other
+        Kind::Installer | Kind::Installed | Kind::Other
             if options.phases.contains(&Phase::Install)
                 && !options.phases.contains(&Phase::Disko) =>
         {
             refuse(
                 format!(
-                    "{} does not run an installer: after a kexec nothing is mounted at /mnt, to which the \
-                     phase install would install; nothing was done to it",
+                    "after a kexec nothing is mounted at /mnt on {}, to which the phase install would install; \
+                     nothing was done to it",
                     options.host()
                 ),
                 "add disko to phases",
             )
         }
-        Kind::Installed | Kind::Other => Ok(Decision::KexecThenInstall),
+        Kind::Installer | Kind::Installed | Kind::Other => Ok(Decision::KexecThenInstall),
     }
 }
 
@@ -184,6 +184,10 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
             true => add(&["--kexec", kexec]),
             false => add(&["--kexec", &absolute(Path::new(kexec)).to_string_lossy()]),
         }
+    }
+    if options.force_kexec {
+        // Its parser drops the argument that follows.
+        add(&["--force-kexec", "--force-kexec"]);
     }
     if let Some(flags) = &options.kexec_extra_flags {
         add(&["--kexec-extra-flags", flags]);
@@ -344,6 +348,14 @@ mod tests {
                 [Ok(Install), Err("refused"), Err("refused")],
             ),
             (
+                json!({"force_kexec": true}),
+                [Ok(KexecThenInstall), Ok(Nothing), Err("refused")],
+            ),
+            (
+                json!({"force_kexec": true, "phases": ["kexec", "install"]}),
+                [Err("refused"), Ok(Nothing), Err("refused")],
+            ),
+            (
                 json!({"force": true, "allow_kexec": true, "phases": ["kexec", "install"]}),
                 [Ok(Install), Err("refused"), Err("refused")],
             ),
@@ -397,7 +409,7 @@ mod tests {
         );
         let full = options(json!({
             "user": "nixos", "port": 2222, "copy_host_keys": true, "phases": ["disko", "reboot"],
-            "nix_options": {"cores": 2, "extra-substituters": ["https://a", "https://b"]}, "post_kexec_port": 2222, "kexec": "/k.tar.gz", "show_trace": true,
+            "nix_options": {"cores": 2, "extra-substituters": ["https://a", "https://b"]}, "post_kexec_port": 2222, "kexec": "/k.tar.gz", "force_kexec": true, "show_trace": true,
             "ssh_options": {"Compression": true, "Ciphers": ["a", "b"]},
             "ssh_store_settings": {"compress": true, "system-features": ["kvm", "big"]},
             "extra_files": [{"path": "/a", "content": "x", "owner": "1000:100"}],
@@ -406,7 +418,7 @@ mod tests {
         assert_eq!(
             words(&full, &source).join(" "),
             "nixos@192.0.2.11 --phases disko,reboot --ssh-port 2222 --post-kexec-ssh-port 2222 \
-             --kexec /k.tar.gz --ssh-option Ciphers=a,b --ssh-option Compression=yes --option cores 2 \
+             --kexec /k.tar.gz --force-kexec --force-kexec --ssh-option Ciphers=a,b --ssh-option Compression=yes --option cores 2 \
              --option extra-substituters https://a https://b --ssh-store-setting compress true -t \
              --ssh-store-setting system-features kvm%20big -t \
              --copy-host-keys --show-trace --chown /a 1000:100 \

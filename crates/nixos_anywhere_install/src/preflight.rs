@@ -242,6 +242,9 @@ fn source(options: &Options, found: &mut Found) {
         );
         found.push("user", problem);
     }
+    if options.force_kexec && !options.phases.contains(&Phase::Kexec) {
+        found.push("force_kexec", "requires kexec among the phases");
+    }
     if options.nixos_anywhere_flake.starts_with('-') {
         let problem = format!(
             "is not a flake reference (got {:?})",

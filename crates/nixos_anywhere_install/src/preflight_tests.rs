@@ -74,6 +74,10 @@ fn what_nixos_anywhere_would_misread_is_refused() {
             "user",
             json!({"user": "nixos", "phases": ["disko", "install"]}),
         ),
+        (
+            "force_kexec",
+            json!({"force_kexec": true, "phases": ["disko", "install"]}),
+        ),
         ("flake", json!({"flake": "web1"})),
         (
             "nixos_anywhere_flake",
