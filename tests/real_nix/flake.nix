@@ -1,7 +1,7 @@
 # What nixos-anywhere needs of a NixOS configuration, without nixpkgs.
 {
   outputs =
-    { self }:
+    _:
     let
       system = "x86_64-linux";
       script =
@@ -14,10 +14,19 @@
             "PATH=/usr/bin:/bin; sleep @build@; printf %s \"$text\" >$out; chmod +x $out"
           ];
         };
+      # As the partitioning tools are: a part of what is copied to the installer's own store.
+      tools = derivation {
+        name = "tools";
+        inherit system;
+        builder = "/bin/sh";
+        args = [
+          "-c"
+          "PATH=/usr/bin:/bin; dd if=/dev/urandom of=$out bs=1024 count=@tools@ 2>/dev/null"
+        ];
+      };
       disko = script "disko" ''
         #!/bin/sh
-        echo @payload@ >/dev/null
-        umount -l /mnt/disk 2>/dev/null
+        [ -e ${tools} ] || exit 1
         mountpoint -q /mnt && umount -l /mnt
         mount -t tmpfs -o size=256m tmpfs /mnt
         echo disko >>"$LAB/done"

@@ -1,5 +1,7 @@
 //! Install.
 
+use std::path::Path;
+
 use ansible_module::{Diff, Failure, Outcome, Progress, Task};
 use deadline::Deadline;
 use guest_ssh::{Attempt, Guest, Kind, Login, Target};
@@ -10,6 +12,7 @@ use crate::options::{Options, Phase};
 use crate::plan::{self, Decision, Source};
 use crate::preflight::{Mistake, preflight, refuse};
 use crate::programs::Programs;
+use crate::room::Room;
 use crate::tools::{self, Tools};
 use crate::watch::Watch;
 use crate::workspace::Workspace;
@@ -58,6 +61,12 @@ pub(crate) async fn install(
     if decision == Decision::Install {
         release::ready(&connection, options, deadline).await?;
     }
+    let room = release::room(&connection, deadline).await?;
+    if decision == Decision::KexecThenInstall
+        && let Some(doubt) = room.too_little_for_kexec()
+    {
+        task.warn(doubt);
+    }
     if task.check_mode {
         return Ok(
             Outcome::changed(format!("would install on {}", target.address()))
@@ -80,11 +89,13 @@ pub(crate) async fn install(
             private: workspace.private(),
             directories: &directories,
             tools: &tools,
+            nix_config: None,
             watch: Watch::new(log, progress.clone(), options.host.as_deref()),
         },
         workspace: &workspace,
         task,
         progress,
+        room: (decision == Decision::Install).then_some(room),
     };
     let result = run.all(&target, &decision).await;
     run.programs.watch.end();
@@ -161,12 +172,32 @@ struct Run<'a> {
     workspace: &'a Workspace,
     task: &'a Task,
     progress: Progress,
+    /// What the installer has; none if another one is booted first.
+    room: Option<Room>,
 }
 
 impl Run<'_> {
+    /// Warn of what is too small for what was built.
+    async fn room_for(&self, room: &Room, disko: &Path, system: &Path) {
+        let phases = &self.programs.options.phases;
+        let sizes = self.programs.closure_sizes(&[disko, system]).await;
+        let needed = |phase, index: usize| match phases.contains(&phase) {
+            true => sizes[index],
+            false => None,
+        };
+        let (disko, system) = (needed(Phase::Disko, 0), needed(Phase::Install, 1));
+        for doubt in room.doubts(disko, system) {
+            self.task.warn(doubt);
+        }
+    }
+
     async fn all(&mut self, target: &Target, decision: &Decision) -> Result<Installed, Failure> {
         let (options, deadline) = (self.programs.options, self.programs.deadline);
+        self.programs.caches(self.task).await;
         let source = self.programs.source().await?;
+        if let (Some(room), Source::Paths { disko, system }) = (&self.room, &source) {
+            self.room_for(room, disko, system).await;
+        }
         let ended = self.programs.nixos_anywhere(self.workspace, &source).await;
         // What follows needs neither the login key's copy nor the new system's keys.
         self.workspace.private().clear();

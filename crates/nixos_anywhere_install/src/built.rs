@@ -47,6 +47,7 @@ pub(crate) async fn built(
         private: &private,
         directories: &directories,
         tools: &tools,
+        nix_config: None,
         watch: Watch::new(log, progress, options.host.as_deref()),
     };
     // What nixos-anywhere finds out about the machine may be a part of the configuration, which does not evaluate without it.
@@ -65,6 +66,7 @@ pub(crate) async fn built(
         let msg = format!("would build {}", installables.join(" and "));
         return Ok(Outcome::unchanged(msg).with("installables", installables));
     }
+    programs.caches(task).await;
     let result = programs.source().await;
     programs.watch.end();
     let phases = programs.watch.phases();

@@ -24,6 +24,9 @@ pub(crate) fn documentation() -> Documentation {
             "In check mode the machine is asked what it runs, without waiting for it.",
             "Mistakes in the options, missing files and programs are reported together before anything is \
              built or touched, also in check mode. A machine that is installed already is left alone all the same.",
+            "Nix waits 5 seconds for a connection to a binary cache instead of its default, unless C(connect-timeout) is set in \
+             its configuration or in O(nix_options). A cache that accepts no connection is a warning, unless there is a proxy.",
+            "Closures that are larger than the installer's free Nix store or than the machine's disks are a warning.",
         ],
         requirements: &[
             "nix 2.20 or newer",

@@ -2,6 +2,7 @@
 
 mod apply;
 mod built;
+mod caches;
 mod channel;
 mod child;
 mod content;
@@ -15,6 +16,7 @@ mod preflight;
 mod private;
 mod programs;
 mod release;
+mod room;
 mod settings;
 mod stage;
 mod state;

@@ -111,6 +111,21 @@ pub(crate) fn evaluation_arguments(installables: &[String], options: &Options) -
     evaluating(&["path-info", "--derivation"], installables, options)
 }
 
+/// The arguments of `nix` that print its settings.
+pub(crate) fn settings_arguments(options: &Options) -> Vec<OsString> {
+    // A setting is no installable: it takes no `--no-write-lock-file`.
+    let mut arguments = nix_arguments(&["config", "show"], options);
+    arguments.retain(|argument| argument != "--no-write-lock-file");
+    arguments
+}
+
+/// The arguments of `nix` that print each path with the size of its closure.
+pub(crate) fn size_arguments(paths: &[&Path], options: &Options) -> Vec<OsString> {
+    let mut arguments = nix_arguments(&["path-info", "--closure-size"], options);
+    arguments.extend(paths.iter().map(OsString::from));
+    arguments
+}
+
 fn evaluating(command: &[&str], installables: &[String], options: &Options) -> Vec<OsString> {
     let mut arguments = nix_arguments(command, options);
     if options.show_trace {

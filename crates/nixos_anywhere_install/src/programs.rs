@@ -2,18 +2,29 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, Task};
 use deadline::Deadline;
+use tokio::time::Instant;
 
-use crate::child::{self, Ending, Program};
+use crate::caches::{self, Caches};
+use crate::child::{self, Ending, Listener, Program, Stop, Work};
 use crate::flake::FlakeRef;
 use crate::options::Options;
 use crate::plan::{self, Files, Source};
 use crate::private::Private;
+use crate::room;
+use crate::text::printable;
 use crate::tools::{self, Tools};
 use crate::watch::{BUILD, Watch};
 use crate::workspace::Workspace;
+
+/// How long Nix may take to answer a question about its settings or its store.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// The most that is kept of an answer, in bytes.
+const LONGEST_ANSWER: usize = 1 << 20;
 
 /// What the programs of one task share.
 pub(crate) struct Programs<'a> {
@@ -24,11 +35,56 @@ pub(crate) struct Programs<'a> {
     /// For their PATH.
     pub(crate) directories: &'a [PathBuf],
     pub(crate) tools: &'a Tools,
+    /// The value of `NIX_CONFIG`; none to leave it alone.
+    pub(crate) nix_config: Option<OsString>,
     /// Hears what they say.
     pub(crate) watch: Watch,
 }
 
 impl Programs<'_> {
+    /// Warn of binary caches that do not answer, and have Nix wait less for them. Only a flake needs any.
+    pub(crate) async fn caches(&mut self, task: &Task) {
+        if self.options.flake.is_none() {
+            return;
+        }
+        let Some(text) = self.ask(plan::settings_arguments(self.options)).await else {
+            return;
+        };
+        let caches = Caches::parse(&text);
+        self.nix_config = caches::settings(&caches, self.options);
+        for uri in caches.unreachable().await {
+            task.warn(format!(
+                "the binary cache {} accepts no connection from this controller; each command of Nix waits for it first. \
+                 Leave it out with nix_options: {{substituters: [...]}}",
+                printable(&uri)
+            ));
+        }
+    }
+
+    /// The sizes of the closures of built paths, in bytes.
+    pub(crate) async fn closure_sizes(&self, paths: &[&Path]) -> Vec<Option<u64>> {
+        let text = self.ask(plan::size_arguments(paths, self.options)).await;
+        let text = text.unwrap_or_default();
+        let size = |path: &&Path| room::closure_size(&text, path);
+        paths.iter().map(size).collect()
+    }
+
+    /// What Nix prints in answer to a question that takes no time; none if it fails.
+    async fn ask(&self, arguments: Vec<OsString>) -> Option<String> {
+        let program = Program {
+            path: &self.tools.nix,
+            arguments: &arguments,
+            environment: &[("PATH", Some(tools::joined(self.directories)))],
+            private: self.private,
+        };
+        let mut answer = Answer::default();
+        let deadline = self.deadline.shorter(QUESTION);
+        match child::run(&program, "a question", &deadline, &mut answer).await {
+            Ok(Ending::Exited(status)) if status.success() => Some(answer.0),
+            _ => None,
+        }
+    }
+
     /// What is to be installed: built here, unless it is to be built elsewhere.
     pub(crate) async fn source(&mut self) -> Result<Source, Failure> {
         if let Some(paths) = &self.options.store_paths {
@@ -119,10 +175,14 @@ impl Programs<'_> {
         environment: &[(&'static str, Option<OsString>)],
         what: &str,
     ) -> Result<(), Failure> {
+        let mut environment = environment.to_vec();
+        if let Some(config) = &self.nix_config {
+            environment.push(("NIX_CONFIG", Some(config.clone())));
+        }
         let program = Program {
             path,
             arguments,
-            environment,
+            environment: &environment,
             private: self.private,
         };
         let ending = child::run(&program, what, self.deadline, &mut self.watch)
@@ -171,6 +231,34 @@ impl Programs<'_> {
                     .hint("raise timeout if the installation needs longer"))
             }
         }
+    }
+}
+
+/// Keeps what a program prints on standard output.
+#[derive(Default)]
+struct Answer(String);
+
+impl Listener for Answer {
+    fn line(&mut self, stdout: bool, line: &str) -> Option<Stop> {
+        if stdout && self.0.len() < LONGEST_ANSWER {
+            self.0 += line;
+            self.0.push('\n');
+        }
+        None
+    }
+
+    fn poll(&mut self) -> Option<Stop> {
+        None
+    }
+
+    fn ended(&mut self, _: bool) -> Option<Stop> {
+        None
+    }
+
+    fn tick(&mut self, _: Duration, _: Work) {}
+
+    fn limit(&self) -> Option<(Instant, Stop)> {
+        None
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::options::{Options, Phase};
+use crate::room::{self, Room};
 use crate::state::ssh_failure;
 use crate::text::printable;
 
@@ -114,6 +115,16 @@ pub(crate) async fn ready(
         owners(connection, options, deadline).await?;
     }
     Ok(())
+}
+
+/// What room the machine has.
+pub(crate) async fn room(connection: &Connection, deadline: &Deadline) -> Result<Room, Failure> {
+    let what = "the question for its memory and disks";
+    let output = connection
+        .exec(what, "exec sh", room::ASK.as_bytes(), deadline)
+        .await
+        .map_err(ssh_failure)?;
+    Ok(Room::parse(&output.text()))
 }
 
 /// Whether the installer knows the owners of the extra files, which its `chown` sets.

@@ -63,10 +63,12 @@ impl Lab {
         self.dir.path().join(name)
     }
 
+    /// A program that takes notes of its calls, except of questions that Nix answers at once.
     fn tool(&self, name: &str, script: &str) {
         let ran = self.path("ran");
         let text = format!(
             "#!/bin/bash\nset -e\n[ \"$1\" != --version ] || {{ echo 'nix (Nix) 2.28.3'; exit; }}\n\
+             case \"$1 $2\" in 'config show' | 'path-info --closure-size') exit ;; esac\n\
              echo {name} \"$@\" >>{}\n{script}\n",
             ran.display()
         );
@@ -1280,7 +1282,7 @@ fn an_installation_that_still_runs_is_waited_for() {
     assert!(lab.ran().contains("nixos-anywhere"));
 
     fs::write(&busy, "").unwrap();
-    let result = lab.run(json!({"timeout": 8}));
+    let result = lab.run(json!({"timeout": 15}));
     assert_eq!(result["error"]["kind"], "busy", "{result}");
     assert!(text(&result, "/msg").contains("(processes 1)"), "{result}");
     fs::remove_file(&busy).unwrap();
