@@ -60,7 +60,7 @@ impl Caches {
             .collect()
     }
 
-    /// The caches that accept no connection. None where a proxy reaches them.
+    /// The caches that accept no connection, without the secrets that their URIs may hold. None where a proxy reaches them.
     pub(crate) async fn unreachable(&self) -> Vec<String> {
         let proxied = ["http_proxy", "https_proxy", "all_proxy"]
             .iter()
@@ -74,7 +74,7 @@ impl Caches {
         }
         let mut asked = JoinSet::new();
         for (uri, host, port) in self.places() {
-            let uri = uri.to_owned();
+            let uri = without_secrets(uri);
             asked.spawn(async move {
                 let connection = TcpStream::connect((host.as_str(), port));
                 match timeout(PATIENCE, connection).await {
@@ -87,6 +87,17 @@ impl Caches {
         silent.sort();
         silent
     }
+}
+
+/// A URI without user, password and parameters.
+fn without_secrets(uri: &str) -> String {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        return uri.to_owned();
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 /// The host and port of the URI of an HTTP cache.
@@ -167,6 +178,18 @@ mod tests {
         ] {
             let expected = expected.map(|(host, port)| (host.to_owned(), port));
             assert_eq!(place(uri), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_secrets_of_a_cache_are_not_shown() {
+        for (uri, shown) in [
+            ("https://me:pw@c/x@y?token=1", "https://c/x@y"),
+            ("http://c:8080", "http://c:8080"),
+            ("https://me@pw@c", "https://c"),
+            ("daemon?x=1", "daemon"),
+        ] {
+            assert_eq!(without_secrets(uri), shown, "{uri}");
         }
     }
 
