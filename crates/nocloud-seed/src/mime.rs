@@ -100,10 +100,10 @@ fn headers(lines: &[&str]) -> (Vec<(String, String)>, usize) {
     (found, lines.len())
 }
 
-/// A parameter of a header. Within quotation marks a semicolon is a part of its value, and a backslash is not.
+/// A parameter of a header. A semicolon within quotation marks belongs to the value; a backslash escapes the next character.
 fn parameter(text: &str, name: &str) -> Option<String> {
     let (mut quoted, mut escaped) = (false, false);
-    let parts = text.split(|c: char| {
+    let mut parts = text.split(|c: char| {
         match c {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
@@ -112,7 +112,7 @@ fn parameter(text: &str, name: &str) -> Option<String> {
         }
         c == ';' && !quoted
     });
-    parts.into_iter().find_map(|part| {
+    parts.find_map(|part| {
         let (key, value) = part.split_once('=')?;
         let value = value.trim();
         let value = match value.strip_prefix('"') {

@@ -141,8 +141,11 @@ impl<'a> PublicKeyLine<'a> {
             "has a key that is not base64 (shortened, or broken by a line break?); copy the whole line of the .pub file"
         })?;
         check_blob(algorithm, &blob)?;
-        // Its type may hang on the word before: by a comma, or a line break that came as \n.
-        let ends_in_type = |word: &str| KINDS.iter().any(|kind| word.ends_with(kind.name));
+        // A comma or an escaped line break (\n) may join the second key's type to the word before it.
+        let ends_in_type = |word: &str| {
+            let mut ends = word.char_indices().map(|(at, _)| &word[at..]);
+            ends.any(is_algorithm)
+        };
         let words: Vec<&str> = comment.split_ascii_whitespace().collect();
         if words
             .windows(2)
@@ -443,6 +446,14 @@ mod tests {
             ),
             (
                 format!("ssh-ed25519 {key} a,ssh-ed25519 {key} b"),
+                "a second key",
+            ),
+            (
+                format!("ssh-ed25519 {key} a,ssh-ed25519-cert-v01@openssh.com {key} b"),
+                "a second key",
+            ),
+            (
+                format!("ssh-ed25519 {key} a ssh-dss {key} b"),
                 "a second key",
             ),
             ("hello world".to_owned(), "not a public key line"),
