@@ -90,16 +90,28 @@ impl Store {
         }
     }
 
-    /// Remove those in which nothing but ended builds is left, of whatever age. Not while another run on this controller may be about
-    /// to ask for the VM: it would make its keys there.
+    /// Remove the results of ended builds from the directories of installations that never began, and the directories if nothing else is
+    /// in them, whatever their age. Another run on this controller may make its keys there at any moment, so only the files that were
+    /// read are removed, and directories only if they are empty.
     pub fn remove_ended_builds(&self) {
         for stray in self.strays() {
-            if only_ended_builds(&stray) {
-                let _ = fs::remove_dir_all(stray);
+            let jobs = stray.join("jobs");
+            let files = fs::read_dir(&jobs).into_iter().flatten().flatten();
+            let ended: Vec<_> = files
+                .map(|file| file.path())
+                .filter(|job| has_ended(job))
+                .collect();
+            if ended.is_empty() {
+                continue;
             }
+            for job in ended {
+                let _ = fs::remove_file(job);
+            }
+            let _ = fs::remove_dir(&jobs).and_then(|()| fs::remove_dir(&stray));
         }
     }
 
+    /// The directories of installations that never began.
     fn strays(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         entries
@@ -129,25 +141,15 @@ impl Store {
     }
 }
 
-/// Whether an installation's directory holds nothing but builds that have ended. Ansible's job files say `"finished": false`, or
-/// 0 in older versions, until the module's result takes their place (`async_wrapper.py`).
-fn only_ended_builds(dir: &Path) -> bool {
-    let names = |dir: &Path| -> Option<Vec<PathBuf>> {
-        let entries = fs::read_dir(dir).ok()?;
-        entries
-            .map(|entry| entry.map(|entry| entry.path()).ok())
-            .collect()
-    };
-    let ended = |job: &PathBuf| {
-        let text = fs::read(job).ok()?;
-        let result: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        let finished = result.as_object()?.get("finished");
-        Some(finished.is_none_or(|finished| *finished == true || *finished == 1))
-    };
-    let jobs = dir.join("jobs");
-    names(dir).is_some_and(|names| names == [jobs.clone()])
-        && names(&jobs)
-            .is_some_and(|jobs| !jobs.is_empty() && jobs.iter().all(|job| ended(job) == Some(true)))
+/// Whether a build has ended, by Ansible's file of its job: that says `"finished": false`, or 0 in older versions, until the module's
+/// result replaces it (`async_wrapper.py`).
+fn has_ended(job: &Path) -> bool {
+    let text = fs::read(job).unwrap_or_default();
+    let result = serde_json::from_slice::<serde_json::Value>(&text).ok();
+    result.is_some_and(|result| {
+        let finished = result.get("finished");
+        result.is_object() && finished.is_none_or(|finished| *finished == true || *finished == 1)
+    })
 }
 
 /// Whether a name is an installation's ID.
