@@ -97,8 +97,8 @@ pub struct Options {
     pub generate_hardware_config: Option<HardwareConfig>,
     /// The kexec installer to use with O(allow_kexec): a path or URL.
     pub kexec: Option<String>,
-    /// Boot the kexec installer over an installer that runs too, for one that lacks something. It must keep the machine's
-    /// host keys, as the default one does. V(kexec) must be among the O(phases) then.
+    /// Boot the kexec installer even if the machine runs an installer already, for example one that lacks a driver. The kexec
+    /// installer must keep the machine's host keys, as the default one does. Requires V(kexec) among the O(phases).
     #[serde(default)]
     pub force_kexec: bool,
     /// More flags for C(kexec).

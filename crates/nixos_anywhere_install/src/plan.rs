@@ -85,7 +85,7 @@ pub(crate) fn installables(flake: &FlakeRef, options: &Options) -> [String; 2] {
 
 /// The arguments of `nix` that run the nixos-anywhere of a flake, up to that one's own.
 pub(crate) fn run_arguments(options: &Options) -> Vec<OsString> {
-    let mut arguments = nix_arguments(&["run"], options);
+    let mut arguments = nix_arguments(&["run"], &LOCKED, options);
     arguments.extend([options.nixos_anywhere_flake.as_str(), "--"].map(OsString::from));
     arguments
 }
@@ -113,21 +113,18 @@ pub(crate) fn evaluation_arguments(installables: &[String], options: &Options) -
 
 /// The arguments of `nix` that print its settings.
 pub(crate) fn settings_arguments(options: &Options) -> Vec<OsString> {
-    // A setting is no installable: it takes no `--no-write-lock-file`.
-    let mut arguments = nix_arguments(&["config", "show"], options);
-    arguments.retain(|argument| argument != "--no-write-lock-file");
-    arguments
+    nix_arguments(&["config", "show"], &[], options)
 }
 
 /// The arguments of `nix` that print each path with the size of its closure.
 pub(crate) fn size_arguments(paths: &[&Path], options: &Options) -> Vec<OsString> {
-    let mut arguments = nix_arguments(&["path-info", "--closure-size"], options);
+    let mut arguments = nix_arguments(&["path-info", "--closure-size"], &[], options);
     arguments.extend(paths.iter().map(OsString::from));
     arguments
 }
 
 fn evaluating(command: &[&str], installables: &[String], options: &Options) -> Vec<OsString> {
-    let mut arguments = nix_arguments(command, options);
+    let mut arguments = nix_arguments(command, &LOCKED, options);
     if options.show_trace {
         arguments.push("--show-trace".into());
     }
@@ -135,14 +132,14 @@ fn evaluating(command: &[&str], installables: &[String], options: &Options) -> V
     arguments
 }
 
-/// A command of `nix` with what every call takes: flakes, lock files left alone, the user's settings.
-fn nix_arguments(command: &[&str], options: &Options) -> Vec<OsString> {
-    let fixed = [
-        "--extra-experimental-features",
-        "nix-command flakes",
-        "--no-write-lock-file",
-    ];
-    let mut arguments: Vec<OsString> = command.iter().chain(&fixed).map(OsString::from).collect();
+/// For commands that read a flake, which leave its lock file alone. Others do not know the flag.
+const LOCKED: [&str; 1] = ["--no-write-lock-file"];
+
+/// A command of `nix` with what every call takes: flakes, and the user's settings after `flags`.
+fn nix_arguments(command: &[&str], flags: &[&str], options: &Options) -> Vec<OsString> {
+    let features = ["--extra-experimental-features", "nix-command flakes"];
+    let fixed = command.iter().chain(&features).chain(flags);
+    let mut arguments: Vec<OsString> = fixed.map(OsString::from).collect();
     for (name, value) in nix_settings(&options.nix_options) {
         arguments.extend(["--option", name, &value].map(OsString::from));
     }

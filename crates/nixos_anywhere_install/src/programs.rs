@@ -54,8 +54,8 @@ impl Programs<'_> {
         self.nix_config = caches::settings(&caches, self.options);
         for uri in caches.unreachable().await {
             task.warn(format!(
-                "the binary cache {} accepts no connection from this controller; each command of Nix waits for it first. \
-                 Leave it out with nix_options: {{substituters: [...]}}",
+                "binary cache {}: accepts no connection from this controller, and each Nix command waits for it; \
+                 to leave it out, set nix_options: {{substituters: [...]}}",
                 printable(&uri)
             ));
         }
@@ -69,12 +69,17 @@ impl Programs<'_> {
         paths.iter().map(size).collect()
     }
 
+    /// What Nix gets besides the module's own environment.
+    fn environment(&self) -> [(&'static str, Option<OsString>); 1] {
+        [("PATH", Some(tools::joined(self.directories)))]
+    }
+
     /// What Nix prints in answer to a question that takes no time; none if it fails.
     async fn ask(&self, arguments: Vec<OsString>) -> Option<String> {
         let program = Program {
             path: &self.tools.nix,
             arguments: &arguments,
-            environment: &[("PATH", Some(tools::joined(self.directories)))],
+            environment: &self.environment(),
             private: self.private,
         };
         let mut answer = Answer::default();
@@ -121,7 +126,7 @@ impl Programs<'_> {
         let what = format!("nix path-info --derivation {}", installables.join(" "));
         self.watch.note(&format!("$ {what}"));
         let arguments = plan::evaluation_arguments(installables, self.options);
-        let environment = [("PATH", Some(tools::joined(self.directories)))];
+        let environment = self.environment();
         let nix = self.tools.nix.clone();
         let run = self.run(&nix, &arguments, &environment, &what).await;
         run.map_err(|failure| Failure {
@@ -136,7 +141,7 @@ impl Programs<'_> {
     async fn build(&mut self, installable: &str) -> Result<PathBuf, Failure> {
         self.watch.note(&format!("$ nix build {installable}"));
         let arguments = plan::build_arguments(installable, self.options);
-        let environment = [("PATH", Some(tools::joined(self.directories)))];
+        let environment = self.environment();
         let what = format!("nix build {installable}");
         self.watch.printed_path();
         let nix = self.tools.nix.clone();

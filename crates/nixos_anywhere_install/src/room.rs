@@ -69,7 +69,7 @@ impl Room {
             && needed > disks
         {
             doubts.push(format!(
-                "the system is {}, and the disks of the machine have {} together",
+                "the system is {}, and the disks of the machine have {} together; give it a larger disk",
                 mebibytes(needed),
                 mebibytes(disks)
             ));
@@ -81,7 +81,7 @@ impl Room {
     pub(crate) fn too_little_for_kexec(&self) -> Option<String> {
         let memory = self.memory.filter(|memory| *memory < KEXEC_MEMORY)?;
         Some(format!(
-            "the machine has {} of memory, and nixos-anywhere asks for at least 1 GB for a kexec",
+            "the machine has {} of memory, and nixos-anywhere asks for at least 1 GB for a kexec; give it more",
             mebibytes(memory)
         ))
     }
