@@ -8,8 +8,8 @@ let
   inherit (pkgs.stdenv.hostPlatform) system;
   installer = self.nixosConfigurations.${pkgs.lib.removeSuffix "-linux" system};
 
-  # A musl target of the compiler that the binary cache has: only Rust's standard library is built for it. pkgsStatic would build
-  # the compiler too, for hours, and link build scripts statically.
+  # For a cross target nixpkgs builds Rust's standard library only (rustc's fastCross). pkgsStatic would build the compiler too, for
+  # hours, and link build scripts statically.
   staticModules =
     cross:
     cross.callPackage ./modules.nix {
@@ -34,7 +34,7 @@ rec {
   ansible-role = pkgs.callPackage ./ansible-role.nix { inherit version modules; };
   provision = pkgs.callPackage ./provision.nix { role = ansible-role; };
 }
-# A release builds both on one machine: the cross compilers are in the binary cache for x86_64 only.
+# A release builds both on one machine.
 // pkgs.lib.optionalAttrs pkgs.stdenv.hostPlatform.isx86_64 {
   modules-static-aarch64 = staticModules pkgs.pkgsCross.aarch64-multiplatform-musl;
 }

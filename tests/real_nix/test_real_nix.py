@@ -2,7 +2,7 @@
 
 Needs root (namespaces), nix 2.20 or newer (REAL_NIX: its directory, else PATH), the real nixos-anywhere
 (REAL_NIXOS_ANYWHERE: its script with get-facts.sh beside it, else PATH), sshd, and tc. See CONTRIBUTING.md.
-Nothing outside of the namespaces is changed: /nix is the lab's own there.
+Nothing outside of the namespaces is changed, where /nix is the lab's own; but an empty /nix is made where there is none.
 """
 
 import json

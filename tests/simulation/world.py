@@ -336,10 +336,10 @@ class Controller:
         (folder / "hosts.yml").write_text(yaml.safe_dump({"nixos_vms": {"hosts": hosts, "vars": group}}, sort_keys=False))
         return folder
 
-    def play(self, machines, *flags, **how):
-        """Run the play to its end. `how` is what `run` takes; the rest are variables."""
-        of_run = {name: how.pop(name) for name in ("playbook", "environment", "timeout", "launcher") if name in how}
-        return self.run(self.inventory(machines, **how), *flags, **of_run)
+    def play(self, machines, *flags, playbook="provision.yml", environment=None, timeout=300, launcher=(), **variables):
+        """Run the play to its end."""
+        inventory = self.inventory(machines, **variables)
+        return self.run(inventory, *flags, playbook=playbook, environment=environment, timeout=timeout, launcher=launcher)
 
     def run(self, inventory, *flags, playbook="provision.yml", environment=None, timeout=300, launcher=()):
         """Run a playbook. `launcher` is a command that takes Ansible's as its arguments."""
