@@ -8,8 +8,7 @@ let
   inherit (pkgs.stdenv.hostPlatform) system;
   installer = self.nixosConfigurations.${pkgs.lib.removeSuffix "-linux" system};
 
-  # For a cross target nixpkgs builds Rust's standard library only (rustc's fastCross). pkgsStatic would build the compiler too, for
-  # hours, and link build scripts statically.
+  # By cross compilation: pkgsStatic compiles rustc itself from source, for hours, and links build scripts statically.
   staticModules =
     cross:
     cross.callPackage ./modules.nix {
