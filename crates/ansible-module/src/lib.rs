@@ -62,7 +62,7 @@ pub use reply::SCHEMA_VERSION;
 pub use rules::Rule;
 #[cfg(fuzzing)]
 pub use run::arguments;
-pub use run::main;
+pub use run::{main, main_detached};
 pub use secret::Secret;
 pub use task::Task;
 pub use text::printable;

@@ -13,22 +13,35 @@ use crate::reply::Reply;
 use crate::spec::Spec;
 use crate::task::Task;
 use crate::validate::{prune, validate};
+use crate::watch::Waiting;
 use crate::{Failure, Module, Outcome, mask, panics, watch};
 
 /// Run the module `M` as Ansible starts it: `NAME ARGUMENT_FILE`. Prints the result and returns
 /// the exit code, 0 or 1. Never reads from stdin.
 pub fn main<M: Module>() -> ExitCode {
+    run::<M>(Waiting::Parent)
+}
+
+/// Like [`main`], for a process that is left to itself: in a session of its own it outlives the process that started it, its terminal and
+/// the play. Signals end it.
+pub fn main_detached<M: Module>() -> ExitCode {
+    // It fails only for the leader of a group of processes, which whoever starts this does not make it.
+    let _ = rustix::process::setsid();
+    run::<M>(Waiting::Nobody)
+}
+
+fn run<M: Module>(waiting: Waiting) -> ExitCode {
     let reply = Arc::new(Reply::new(M::NAME));
     panics::install(reply.clone());
-    let outcome = catch_unwind(AssertUnwindSafe(|| task::<M>(&reply)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| task::<M>(&reply, waiting)));
     let succeeded = reply.answer(outcome.unwrap_or_else(|_| Err(panics::caught(M::NAME))));
     ExitCode::from(u8::from(!succeeded))
 }
 
-fn task<M: Module>(reply: &Arc<Reply>) -> Result<Outcome, Failure> {
+fn task<M: Module>(reply: &Arc<Reply>, waiting: Waiting) -> Result<Outcome, Failure> {
     let path = std::env::args_os().nth(1).map(PathBuf::from);
     let mut arguments = Arguments::read(&path.unwrap_or_else(|| "(none given)".into()))?;
-    let interrupted = watch::start(reply.clone())
+    let interrupted = watch::start(reply.clone(), waiting)
         .map_err(|e| Failure::new("internal", format!("cannot start a thread: {e}")))?;
     let (options, unknown) = options::<M>(&mut arguments, reply)?;
     let mut task = Task::new(&arguments, reply.secrets.clone());

@@ -22,14 +22,26 @@ use crate::reply::Reply;
 /// How long the module may take to clean up before it is ended for good.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Who waits for the module's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The process that started it: when that is gone, the module ends.
+    Parent,
+    /// Nobody: only signals end it.
+    Nobody,
+}
+
 /// Start watching, in a thread of its own so that a busy module is watched too. The receiver
 /// gets the reason when the module must end; [`GRACE`] later the process exits in any case.
 ///
 /// # Errors
 /// The thread could not be started.
-pub fn start(reply: Arc<Reply>) -> io::Result<oneshot::Receiver<Failure>> {
+pub fn start(reply: Arc<Reply>, waiting: Waiting) -> io::Result<oneshot::Receiver<Failure>> {
     let (sender, receiver) = oneshot::channel();
-    let ancestors = ancestors();
+    let ancestors = match waiting {
+        Waiting::Parent => ancestors(),
+        Waiting::Nobody => Some(Vec::new()),
+    };
     thread::Builder::new().name("watch".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -64,14 +64,6 @@ facts:
   description: The facts of the machine for later plays.
   returned: with O(step=decide), O(step=provision) and O(step=finalize)
   type: dict
-jobs:
-  description: A private directory for the job that builds the configuration beside the other steps.
-  returned: with O(step=decide)
-  type: str
-build_timeout:
-  description: The seconds that this job may take.
-  returned: with O(step=decide)
-  type: int
 mistakes:
   description: What is wrong with the variables, or missing, one sentence each.
   returned: when an installation is refused for it

@@ -4,6 +4,7 @@
 //! modules as libraries. `store`, `keys`, `known_hosts` and `claims` are what the controller keeps.
 
 mod answer;
+pub mod build;
 mod claims;
 mod context;
 mod decide;
@@ -47,10 +48,8 @@ impl Module for NixosVmLifecycle {
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         let context = Context::new(&options, &task)?;
-        match options.step {
-            Step::Build => return steps::install::build(&context).await,
-            Step::Install => return steps::install::run(&context).await,
-            _ => {}
+        if options.step == Step::Install {
+            return steps::install::run(&context).await;
         }
         let world = World::read(&context).await?;
         let node = world.node(&context);
@@ -68,7 +67,7 @@ impl Module for NixosVmLifecycle {
             Step::Boot => steps::boot::run(&context, world).await,
             Step::Finalize => steps::finalize::run(&context, world).await,
             Step::Destroy => steps::destroy::run(&context, world).await,
-            Step::Decide | Step::Build | Step::Install => steps::decide::run(&context, world).await,
+            Step::Decide | Step::Install => steps::decide::run(&context, world).await,
         }
     }
 }

@@ -1,5 +1,10 @@
 //! The Ansible module `nixos_vm_lifecycle`.
 
+use nixos_vm_lifecycle::{NixosVmLifecycle, build};
+
 fn main() -> std::process::ExitCode {
-    ansible_module::main::<nixos_vm_lifecycle::NixosVmLifecycle>()
+    if build::is_this_process() {
+        return build::main();
+    }
+    ansible_module::main::<NixosVmLifecycle>()
 }

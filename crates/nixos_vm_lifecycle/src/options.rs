@@ -19,8 +19,6 @@ pub const PREFIX: &str = "nixos_vm_";
 pub enum Step {
     /// Read the machine, check the variables and return the steps that are due. Changes nothing.
     Decide,
-    /// Build the configuration on the controller, beside the other steps. Changes nothing but the Nix store.
-    Build,
     /// Have the installer ISO at hand: build it, resolve the release, or find the file.
     Image,
     /// Put the installer ISO on the storage.
@@ -52,7 +50,6 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Decide => "decide",
-            Self::Build => "build",
             Self::Image => "image",
             Self::Upload => "upload",
             Self::Provision => "provision",
@@ -75,6 +72,10 @@ pub struct Options {
 
     /// The variables of the role, without C(nixos_vm_).
     pub settings: Settings,
+
+    /// With C(step=decide), start to build what is to be installed, if it is: a process beside the play, for which C(step=install) waits.
+    #[serde(default)]
+    pub build: bool,
 
     /// What C(step=decide) returned as RV(run) in this play. The other steps need it, so that a run whose machine was taken over stops.
     pub run: Option<Run>,

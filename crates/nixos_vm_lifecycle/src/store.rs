@@ -8,6 +8,7 @@
 //! STATE_DIR/INSTALLATION/host_key_TYPE          and .pub: the installed system's identity; the public half stays
 //! STATE_DIR/INSTALLATION/closure                the store path that was installed
 //! STATE_DIR/INSTALLATION/install.log            the output of Nix and nixos-anywhere
+//! STATE_DIR/INSTALLATION/builds/                the results of builds beside a play, until the machine is finished
 //! ```
 //!
 //! The keys belong to an installation, not to a name: two inventories with a host of one name share nothing but `known_hosts`.
@@ -23,6 +24,8 @@ use pve_module::paths::make_private_dir;
 use pve_module::record::Record;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+use crate::build;
 
 /// The state directory of an inventory host.
 #[derive(Clone, Debug)]
@@ -90,25 +93,11 @@ impl Store {
         }
     }
 
-    /// Remove the results of ended builds from the directories of installations that never began, and the directories if nothing else is
-    /// in them, whatever their age. Another run on this controller may make its keys there at any moment, so only the files that were
-    /// read are removed, and directories only if they are empty.
+    /// Remove the results of ended builds from the directories of installations that never began, whatever their age.
     pub fn remove_ended_builds(&self) {
-        for stray in self.strays() {
-            let jobs = stray.join("jobs");
-            let files = fs::read_dir(&jobs).into_iter().flatten().flatten();
-            let ended: Vec<_> = files
-                .map(|file| file.path())
-                .filter(|job| has_ended(job))
-                .collect();
-            if ended.is_empty() {
-                continue;
-            }
-            for job in ended {
-                let _ = fs::remove_file(job);
-            }
-            let _ = fs::remove_dir(&jobs).and_then(|()| fs::remove_dir(&stray));
-        }
+        self.strays()
+            .iter()
+            .for_each(|stray| build::remove_ended(stray));
     }
 
     /// The directories of installations that never began.
@@ -141,17 +130,6 @@ impl Store {
     }
 }
 
-/// Whether a build has ended, by Ansible's file of its job: that says `"finished": false`, or 0 in older versions, until the module's
-/// result replaces it (`async_wrapper.py`).
-fn has_ended(job: &Path) -> bool {
-    let text = fs::read(job).unwrap_or_default();
-    let result = serde_json::from_slice::<serde_json::Value>(&text).ok();
-    result.is_some_and(|result| {
-        let finished = result.get("finished");
-        result.is_object() && finished.is_none_or(|finished| *finished == true || *finished == 1)
-    })
-}
-
 /// Whether a name is an installation's ID.
 pub fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
@@ -178,16 +156,6 @@ impl Installation {
             fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))
         };
         private().map_err(|error| failed("make", &self.dir, &error))
-    }
-
-    /// Make the directory of the build's job in it.
-    ///
-    /// # Errors
-    /// Kind `state_dir`.
-    pub fn make_jobs(&self) -> Result<(), Failure> {
-        self.make()?;
-        let jobs = self.path("jobs");
-        make_private_dir(&jobs).map_err(|error| failed("make", &jobs, &error))
     }
 
     /// The copy of the record.
@@ -294,39 +262,6 @@ mod tests {
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
-
-    /// Whether an installation's directory with these files is there after ended builds are removed.
-    fn stays(files: &[(&str, &str)]) -> bool {
-        let dir = tempfile::tempdir().unwrap();
-        let installation = dir.path().join(ID);
-        fs::create_dir_all(installation.join("jobs")).unwrap();
-        for (name, content) in files {
-            fs::write(installation.join(name), content).unwrap();
-        }
-        Store::new(dir.path().to_owned()).remove_ended_builds();
-        installation.exists()
-    }
-
-    #[test]
-    fn only_builds_that_have_ended_are_strays_at_once() {
-        let ended = ("jobs/j1", r#"{"changed": false, "msg": "built"}"#);
-        assert!(!stays(&[ended]));
-        assert!(!stays(&[("jobs/j1", r#"{"failed": true, "finished": 1}"#)]));
-
-        assert!(stays(&[]), "its build may be about to begin");
-        assert!(stays(&[(
-            "jobs/j1",
-            r#"{"started": true, "finished": false}"#
-        )]));
-        assert!(stays(&[("jobs/j1", r#"{"started": 1, "finished": 0}"#)]));
-        assert!(stays(&[
-            ended,
-            ("jobs/j2", r#"{"started": 1, "finished": 0}"#)
-        ]));
-        assert!(stays(&[("jobs/j1", "half a line")]));
-        assert!(stays(&[ended, ("installer_host_key", "a key in use")]));
-        assert!(stays(&[ended, ("record.json", "{}")]));
-    }
 
     #[test]
     fn what_never_began_is_removed_in_the_end() {

@@ -165,7 +165,7 @@ def step_of(task):
     """The one of the six steps that a task takes: by its option, or by its tag; "" for another task."""
     option = (getattr(task, "args", None) or {}).get("step")
     if str(task.action).rpartition(".")[2] == "nixos_vm_lifecycle" and isinstance(option, str):
-        return "install" if option == "build" else option if option in STEPS else ""
+        return option if option in STEPS else ""
     tags = getattr(task, "tags", None) or []
     return next((step for step in STEPS if step in tags), "")
 

@@ -5,6 +5,7 @@ use pve_module::record::Phase;
 use serde_json::json;
 
 use super::{change, out_of_turn, summed};
+use crate::build::Build;
 use crate::context::Context;
 use crate::keys;
 use crate::machine::Args;
@@ -19,7 +20,9 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     if context.task.check_mode && world.vm.is_none() {
         return Ok(Outcome::changed("would start the installer"));
     }
-    super::install::failed_build(&world)?;
+    let this_run = super::run(context)?;
+    let installation = context.store.installation(&this_run.installation);
+    Build::of(&installation, &this_run.id).check(&world.facts.name)?;
     let (vmid, running) = (
         world.vmid(),
         world.facts.vm.as_ref().is_some_and(|vm| vm.running),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{image, install, provision};
 use crate::answer::Question;
+use crate::build::Build;
 use crate::claims::{self, Claim};
 use crate::context::Context;
 use crate::decide::Decision;
@@ -63,8 +64,9 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     };
     if matches!(decision, Decision::Create | Decision::Install(_)) && !context.task.check_mode {
         context.store.remove_strays(ABANDONED);
-        // Ansible would make the directories above that of the build's job for everybody to read.
-        context.store.installation(&run.installation).make_jobs()?;
+        if context.options.build {
+            start_build(context, &run);
+        }
     }
     let phase = decision
         .record()
@@ -76,10 +78,19 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         .fact("phase", phase)
         .fact("due", due)
         .fact("run", run)
-        .fact("facts", facts)
-        .fact("jobs", installation.path("jobs"))
-        .with("build_timeout", context.settings().install_timeout + 60);
+        .fact("facts", facts);
     Ok(outcome)
+}
+
+/// Start to build what is to be installed. If that is not possible, it is built when it is installed.
+fn start_build(context: &Context<'_>, run: &Run) {
+    let installation = context.store.installation(&run.installation);
+    let args = install::built_args(context.settings());
+    if let Err(error) = Build::of(&installation, &run.id).start(&installation, args) {
+        context.task.warn(format!(
+            "the build could not be started before the installation: {error}"
+        ));
+    }
 }
 
 /// Compare what this host claims with what the play's other hosts do.

@@ -6,6 +6,7 @@ use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
 use super::{change, keep, out_of_turn, provision, summed};
+use crate::build;
 use crate::context::Context;
 use crate::decide::{Answer, Decision, Seed};
 use crate::keys;
@@ -104,7 +105,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         .await?;
     }
     let mut files = keys::temporary();
-    files.push("jobs".into());
+    files.push(build::DIR.into());
     installation.remove(&files)?;
     // Of plays that ended before the VM was made. One that goes on would find this VM, and end.
     context.store.remove_ended_builds();

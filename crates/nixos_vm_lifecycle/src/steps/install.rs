@@ -1,16 +1,20 @@
 //! Step 5: the user's flake is installed on the VM's disk.
 
+use std::time::Duration;
+
 use ansible_module::{Failure, Outcome};
+use deadline::Deadline;
 use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
 use super::{change, keep, out_of_turn};
 use crate::answer::Question;
+use crate::build::Build;
 use crate::context::{Context, text};
 use crate::decide::{Answer, Decision};
 use crate::keys;
 use crate::machine::Args;
-use crate::options::{KeyType, Settings};
+use crate::options::{KeyType, Run, Settings};
 use crate::store::Installation;
 use crate::world::{World, address};
 
@@ -27,12 +31,8 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
         )));
     }
     // What cannot be built, and programs that are missing, cost nothing yet. It may take an hour: the machine is read after it.
-    let built = context.install(built_args(settings), false).await?;
-    let store_paths = built
-        .values
-        .get("store_paths")
-        .filter(|paths| !paths.is_null())
-        .cloned();
+    let run = super::run(context)?;
+    let store_paths = built(context, run).await?;
     let mut world = World::read(context).await?;
     super::decide::claim(context, &world)?;
     world.restore(context).await?;
@@ -61,7 +61,6 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     installation.remove(&["closure".to_owned()])?;
     // From here on the disk may be half written. The record says so first, and should the machine lose its power now, it boots the
     // installer again rather than such a disk.
-    let run = super::run(context)?;
     let record = Record {
         phase: Phase::Installing,
         run: run.id.clone(),
@@ -143,58 +142,27 @@ pub fn built_args(settings: &Settings) -> Args {
     args
 }
 
-/// Build the configuration beside the upload and the boot. Nobody waits for the result: Nix builds nothing twice, so the installation
-/// finds it in the store.
-///
-/// # Errors
-/// Those of `nixos_anywhere_install`.
-pub async fn build(context: &Context<'_>) -> Result<Outcome, Failure> {
-    let built = context
-        .install(built_args(context.settings()), context.task.check_mode)
-        .await?;
-    Ok(Outcome::unchanged(built.msg))
-}
-
-/// Refuse to go on when that build has failed already: it would fail again, after the machine was started.
-///
-/// # Errors
-/// That of the build.
-pub fn failed_build(world: &World) -> Result<(), Failure> {
-    let Some(installation) = &world.installation else {
-        return Ok(());
+/// The paths of the build that ran beside the steps before, or else those of one that runs now; null if nothing is built here.
+async fn built(context: &Context<'_>, run: &Run) -> Result<Option<Value>, Failure> {
+    let settings = context.settings();
+    let beside = Build::of(&context.store.installation(&run.installation), &run.id);
+    let deadline = Deadline::after(Duration::from_secs(settings.install_timeout));
+    let progress = context
+        .task
+        .progress(context.options.progress_path.as_deref());
+    let mut result = match beside.wait(&progress, &deadline).await? {
+        Some(result) => {
+            let warnings = result.get("warnings").and_then(Value::as_array);
+            for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
+                context.task.warn(warning);
+            }
+            result
+        }
+        None => context.install(built_args(settings), false).await?.values,
     };
-    let jobs = std::fs::read_dir(installation.path("jobs"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut jobs: Vec<std::path::PathBuf> = jobs
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file())
-        .collect();
-    jobs.sort_by_key(|path| {
-        std::fs::metadata(path)
-            .and_then(|meta| meta.modified())
-            .ok()
-    });
-    let Some(job) = jobs.last() else {
-        return Ok(());
-    };
-    let Some(result) = std::fs::read(job)
-        .ok()
-        .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
-    else {
-        return Ok(());
-    };
-    if result.get("failed") != Some(&Value::Bool(true)) {
-        return Ok(());
-    }
-    let msg = result
-        .get("msg")
-        .and_then(Value::as_str)
-        .unwrap_or("the build failed");
-    Err(Failure::new("build", msg)
-        .object(&world.facts.name)
-        .with("changed", false))
+    Ok(result
+        .remove("store_paths")
+        .filter(|paths| !paths.is_null()))
 }
 
 fn host_key_files(settings: &Settings, installation: &Installation) -> Vec<Value> {
