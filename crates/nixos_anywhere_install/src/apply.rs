@@ -194,6 +194,7 @@ impl Run<'_> {
     async fn all(&mut self, target: &Target, decision: &Decision) -> Result<Installed, Failure> {
         let (options, deadline) = (self.programs.options, self.programs.deadline);
         self.programs.caches(self.task).await;
+        self.programs.controllers_room(self.task);
         let source = self.programs.source().await?;
         if let (Some(room), Source::Paths { disko, system }) = (&self.room, &source) {
             self.room_for(room, disko, system).await;

@@ -67,6 +67,7 @@ pub(crate) async fn built(
         return Ok(Outcome::unchanged(msg).with("installables", installables));
     }
     programs.caches(task).await;
+    programs.controllers_room(task);
     let result = programs.source().await;
     programs.watch.end();
     let phases = programs.watch.phases();

@@ -96,14 +96,14 @@ pub(crate) fn built_here(options: &Options) -> bool {
 }
 
 /// The arguments of `nix` to build one installable, the same that nixos-anywhere uses.
-pub(crate) fn build_arguments(installable: &str, options: &Options) -> Vec<OsString> {
+pub(crate) fn build_arguments(installables: &[String], options: &Options) -> Vec<OsString> {
     let command = [
         "build",
         "--print-out-paths",
         "--no-link",
         "--print-build-logs",
     ];
-    evaluating(&command, &[installable.to_owned()], options)
+    evaluating(&command, installables, options)
 }
 
 /// The arguments of `nix` to evaluate installables, all in one process, and to ask no substituter.

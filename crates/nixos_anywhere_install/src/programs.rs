@@ -41,6 +41,9 @@ pub(crate) struct Programs<'a> {
     pub(crate) watch: Watch,
 }
 
+/// Where Nix keeps what it builds.
+const STORE: &str = "/nix/store";
+
 impl Programs<'_> {
     /// Warn of binary caches that do not answer, and have Nix wait less for them. Only a flake needs any.
     pub(crate) async fn caches(&mut self, task: &Task) {
@@ -58,6 +61,15 @@ impl Programs<'_> {
                  to leave it out, set nix_options: {{substituters: [...]}}",
                 printable(&uri)
             ));
+        }
+    }
+
+    /// Warn of a controller with little room for what is built on it.
+    pub(crate) fn controllers_room(&self, task: &Task) {
+        let builds = self.options.flake.is_some() && plan::built_here(self.options);
+        let doubt = builds.then(|| room::too_little_to_build(room::free(STORE)));
+        if let Some(doubt) = doubt.flatten() {
+            task.warn(doubt);
         }
     }
 
@@ -111,9 +123,8 @@ impl Programs<'_> {
             return Ok(Source::Flake(flake));
         }
         self.watch.begin(BUILD);
-        let [system, disko] = plan::installables(&flake, self.options);
-        let system = self.build(&system).await?;
-        let disko = self.build(&disko).await?;
+        let installables = plan::installables(&flake, self.options);
+        let [system, disko] = self.build(&installables).await?;
         self.watch.end();
         Ok(Source::Paths { disko, system })
     }
@@ -138,19 +149,27 @@ impl Programs<'_> {
         })
     }
 
-    async fn build(&mut self, installable: &str) -> Result<PathBuf, Failure> {
-        self.watch.note(&format!("$ nix build {installable}"));
-        let arguments = plan::build_arguments(installable, self.options);
+    /// Have Nix build installables at once, so that it evaluates their flake once. It prints their paths in their order.
+    async fn build<const N: usize>(
+        &mut self,
+        installables: &[String; N],
+    ) -> Result<[PathBuf; N], Failure> {
+        let what = format!("nix build {}", installables.join(" "));
+        self.watch.note(&format!("$ {what}"));
+        let arguments = plan::build_arguments(installables, self.options);
         let environment = self.environment();
-        let what = format!("nix build {installable}");
-        self.watch.printed_path();
+        self.watch.printed_paths();
         let nix = self.tools.nix.clone();
         self.run(&nix, &arguments, &environment, &what).await?;
-        self.watch.printed_path().ok_or_else(|| {
-            Failure::new("build", format!("{what} named no store path"))
-                .detail(self.watch.tail())
-                .hint("nix 2.20 or newer is needed")
-        })
+        self.watch
+            .printed_paths()
+            .try_into()
+            .map_err(|paths: Vec<_>| {
+                let msg = format!("{what} named {} store paths instead of {N}", paths.len());
+                Failure::new("build", msg)
+                    .detail(self.watch.tail())
+                    .hint("nix 2.20 or newer is needed")
+            })
     }
 
     /// Run nixos-anywhere with the files of `workspace`.

@@ -32,6 +32,25 @@ done </proc/meminfo
 /// The least memory that nixos-anywhere names for a kexec: 1 GB, of which the kernel counts less.
 const KEXEC_MEMORY: u64 = 900 << 20;
 
+/// A small NixOS system has more than this, and Nix unpacks what it downloads.
+const BUILD_SPACE: u64 = 1 << 30;
+
+/// The bytes that are free for this user in the file system of `path`, if it exists.
+pub(crate) fn free(path: &str) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(found.f_bavail * found.f_frsize)
+}
+
+/// What is too small for a build on the controller.
+pub(crate) fn too_little_to_build(free: Option<u64>) -> Option<String> {
+    let free = free.filter(|free| *free < BUILD_SPACE)?;
+    Some(format!(
+        "the controller has {} free in /nix/store, and a NixOS system takes more than {}; free some with nix-collect-garbage",
+        mebibytes(free),
+        mebibytes(BUILD_SPACE)
+    ))
+}
+
 impl Room {
     /// Read what [`ASK`] prints.
     pub(crate) fn parse(text: &str) -> Self {
@@ -120,6 +139,19 @@ mod tests {
             Room::parse(&text).memory.is_some_and(|memory| memory > 0),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_controller_needs_room_to_build() {
+        assert_eq!(too_little_to_build(None), None);
+        assert_eq!(too_little_to_build(Some(BUILD_SPACE)), None);
+        let doubt = too_little_to_build(Some(300 << 20)).unwrap();
+        assert!(
+            doubt.starts_with("the controller has 300 MiB free"),
+            "{doubt}"
+        );
+        assert!(free("/").is_some_and(|free| free > 0));
+        assert_eq!(free("/does/not/exist"), None);
     }
 
     #[test]

@@ -33,6 +33,9 @@ const LONGEST_NAME: usize = 200;
 /// Lines kept for an error.
 const TAIL: usize = 20;
 
+/// The most paths that are kept of what a build prints. More than two are a mistake, whose message gives their number.
+const MOST_PATHS: usize = 64;
+
 /// nixos-anywhere tries its first login for ever; the machine answered us just before, so that a
 /// login which does not work by then never will.
 const KEYS: &str = "Uploading install SSH keys";
@@ -194,8 +197,8 @@ pub(crate) struct Watch {
     step: Option<String>,
     /// When a step was last reported.
     reported_at: Option<Instant>,
-    /// The last path that a line of standard output was.
-    printed_path: Option<PathBuf>,
+    /// The paths that lines of standard output were.
+    printed_paths: Vec<PathBuf>,
 }
 
 impl Watch {
@@ -216,7 +219,7 @@ impl Watch {
             heard: (Instant::now(), Work::default()),
             step: None,
             reported_at: None,
-            printed_path: None,
+            printed_paths: Vec::new(),
         }
     }
 
@@ -282,9 +285,9 @@ impl Watch {
         error.or_else(|| lines.next()).map(|line| line.trim())
     }
 
-    /// The last path that a line of standard output was since this was last asked: what `nix build` built.
-    pub(crate) fn printed_path(&mut self) -> Option<PathBuf> {
-        self.printed_path.take()
+    /// The paths that lines of standard output were since this was last asked: what `nix build` built.
+    pub(crate) fn printed_paths(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.printed_paths)
     }
 
     /// Follow nixos-anywhere, whose ssh reports on `channel`.
@@ -464,8 +467,8 @@ impl Listener for Watch {
         if !stdout {
             self.stepped(&line);
         } else if self.current() == Some(BUILD) {
-            if line.starts_with('/') {
-                self.printed_path = Some(PathBuf::from(&line));
+            if line.starts_with('/') && self.printed_paths.len() < MOST_PATHS {
+                self.printed_paths.push(PathBuf::from(&line));
             }
         } else if let Some(name) = phase(&line) {
             match name {

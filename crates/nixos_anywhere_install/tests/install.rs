@@ -45,7 +45,7 @@ impl Lab {
                    while [ \"$1\" != -- ]; do shift; done; shift\n\
                    exec bash \"${{0%/*}}/of-the-flake\" \"$@\"\n\
                  fi\n\
-                 case \"$*\" in *toplevel) {store} ;; *diskoScript) echo /nix/store/bbb-disko ;; esac"
+                 for word; do case $word in *toplevel) {store} ;; *diskoScript) echo /nix/store/bbb-disko ;; esac; done"
             ),
         );
         lab.tool("nixos-anywhere", &lab.installs("", SYSTEM));
@@ -247,7 +247,7 @@ fn an_installer_is_installed() {
 
     let ran = lab.ran();
     let programs: Vec<&str> = ran.lines().filter_map(|l| l.split(' ').next()).collect();
-    assert_eq!(programs, ["nix", "nix", "nixos-anywhere"]);
+    assert_eq!(programs, ["nix", "nixos-anywhere"]);
     assert!(
         ran.contains("#nixosConfigurations.web1.config.system.build.toplevel"),
         "{ran}"
@@ -575,7 +575,7 @@ fn what_was_built_before_is_installed() {
         fs::write(path, "").unwrap();
     }
     let store = format!(
-        "case \"$*\" in *toplevel) echo {} ;; *diskoScript) echo {} ;; esac",
+        "for word; do case $word in *toplevel) echo {} ;; *diskoScript) echo {} ;; esac; done",
         system.display(),
         disko.display()
     );
@@ -636,7 +636,7 @@ fn what_was_built_before_is_installed() {
     assert_eq!(result["closure"], json!(system));
     let ran = lab.ran();
     let programs: Vec<&str> = ran.lines().filter_map(|l| l.split(' ').next()).collect();
-    assert_eq!(programs, ["nix", "nix", "nix", "nixos-anywhere"]);
+    assert_eq!(programs, ["nix", "nix", "nixos-anywhere"]);
 
     // They may have been removed from the store since.
     fs::remove_file(&disko).unwrap();
@@ -1143,7 +1143,7 @@ fn data_as_content_is_installed_as_json() {
         "--option extra-substituters https://a https://b",
         "--option sandbox false",
     ] {
-        assert_eq!(ran.matches(words).count(), 3, "{ran}");
+        assert_eq!(ran.matches(words).count(), 2, "{ran}");
     }
 }
 

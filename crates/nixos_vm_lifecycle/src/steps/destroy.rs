@@ -18,6 +18,9 @@ use crate::options::Run;
 use crate::store::Installation;
 use crate::world::World;
 
+/// A directory without a record that is younger may be that of another run, which is about to make its VM.
+const BEGINNING: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Destroy it.
 ///
 /// # Errors
@@ -223,6 +226,7 @@ async fn forget(
         let _ = std::fs::remove_file(&path);
     }
     installation.forget()?;
-    context.store.remove_strays(std::time::Duration::ZERO);
+    context.store.remove_ended_builds();
+    context.store.remove_strays(BEGINNING);
     context.store.remove_if_empty().map(drop)
 }
