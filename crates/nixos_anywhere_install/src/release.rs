@@ -189,31 +189,42 @@ pub(crate) async fn quiet(
 ) -> Result<(), Failure> {
     let limit = deadline.shorter(RUNNING_LIMIT);
     let what = "the question for another installation";
+    let mut found: Option<String> = None;
     loop {
-        let output = as_root(connection, what, INSTALLING, deadline).await?;
+        let output = match (
+            as_root(connection, what, INSTALLING, deadline).await,
+            &found,
+        ) {
+            // The machine is too slow to answer in what is left of the time.
+            (Err(_), Some(pids)) if limit.expired() => return Err(busy(connection, host, pids)),
+            (answer, _) => answer?,
+        };
         // The exit status alone could be that of a shell that did not run the question.
-        if !output.ok() || output.text().trim().is_empty() {
+        let text = output.text();
+        if !output.ok() || text.trim().is_empty() {
             return Ok(());
         }
+        let pids = text.split_whitespace().collect::<Vec<_>>().join(", ");
         if limit.remaining() <= RUNNING_PAUSE {
-            let pids = output
-                .text()
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(", ");
-            let msg = format!(
-                "another installation runs on {} (processes {}); nothing was done to it",
-                connection.address(),
-                printable(&pids)
-            );
-            return Err(Failure::new("busy", msg).object(host).hint(
-                "wait until it has ended; if it hangs, restart the machine from its installer",
-            ));
+            return Err(busy(connection, host, &pids));
         }
+        found = Some(pids);
         let reason = "another installation still runs on it";
         progress.emit(&json!({"event": "waiting", "host": host, "reason": reason}));
         sleep(RUNNING_PAUSE).await;
     }
+}
+
+/// The failure for a machine on which another installation runs, with these processes.
+fn busy(connection: &Connection, host: &str, pids: &str) -> Failure {
+    let msg = format!(
+        "another installation runs on {} (processes {}); nothing was done to it",
+        connection.address(),
+        printable(pids)
+    );
+    Failure::new("busy", msg)
+        .object(host)
+        .hint("wait until it has ended; if it hangs, restart the machine from its installer")
 }
 
 /// Whether the user is root, or may become root without a password, as nixos-anywhere needs it too.
