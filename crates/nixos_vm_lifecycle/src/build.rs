@@ -19,7 +19,7 @@ use pve_module::paths::make_private_dir;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value};
 
-use crate::machine::Args;
+use crate::module_args::Args;
 use crate::store::Installation;
 
 /// The directory of the builds in that of their installation.

@@ -15,7 +15,7 @@ use pve_module::Connection;
 use pve_module::record::Identity;
 use serde_json::{Value, json};
 
-use crate::machine::Args;
+use crate::module_args::Args;
 use crate::options::{Options, Settings};
 use crate::store::Store;
 

@@ -1,9 +1,8 @@
 //! The Ansible module `nixos_vm_lifecycle`: what the role `nixos_vm` does with a machine, decided here.
 //!
-//! `options` are the role's variables, `world` reads what is, `decide` (pure) says what to do, `steps/` does it by calling the other
+//! `options` are the role's variables, `state` reads what is, `decide` (pure) says what to do, `steps/` does it by calling the other
 //! modules as libraries. `store`, `keys`, `known_hosts` and `claims` are what the controller keeps.
 
-mod answer;
 pub mod build;
 mod claims;
 mod context;
@@ -13,18 +12,19 @@ mod decide_tests;
 mod docs;
 mod keys;
 mod known_hosts;
-mod machine;
+mod module_args;
 pub mod options;
-mod permissions;
+mod privileges;
+mod probe;
+mod state;
 mod steps;
 mod store;
-mod world;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Task};
 
 use crate::context::Context;
 use crate::options::{Options, Step};
-use crate::world::World;
+use crate::state::State;
 
 /// The module.
 pub struct NixosVmLifecycle;
@@ -51,23 +51,23 @@ impl Module for NixosVmLifecycle {
         if options.step == Step::Install {
             return steps::install::run(&context).await;
         }
-        let world = World::read(&context).await?;
-        let node = world.node(&context);
+        let state = State::read(&context).await?;
+        let node = state.node(&context);
         if !matches!(options.step, Step::Decide | Step::Destroy) {
             // Hosts of this play that began later may claim the same by now.
-            steps::decide::claim(&context, &world)?;
+            steps::decide::claim(&context, &state)?;
         }
         if matches!(options.step, Step::Provision | Step::Boot | Step::Finalize) {
-            world.restore(&context).await?;
+            state.restore(&context).await?;
         }
         match options.step {
             Step::Image => steps::image::run(&context, &node).await,
             Step::Upload => steps::upload::run(&context, &node).await,
-            Step::Provision => steps::provision::run(&context, world).await,
-            Step::Boot => steps::boot::run(&context, world).await,
-            Step::Finalize => steps::finalize::run(&context, world).await,
-            Step::Destroy => steps::destroy::run(&context, world).await,
-            Step::Decide | Step::Install => steps::decide::run(&context, world).await,
+            Step::Provision => steps::provision::run(&context, state).await,
+            Step::Boot => steps::boot::run(&context, state).await,
+            Step::Finalize => steps::finalize::run(&context, state).await,
+            Step::Destroy => steps::destroy::run(&context, state).await,
+            Step::Decide | Step::Install => steps::decide::run(&context, state).await,
         }
     }
 }

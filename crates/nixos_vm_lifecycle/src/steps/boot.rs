@@ -8,40 +8,40 @@ use super::{change, out_of_turn, summed};
 use crate::build::Build;
 use crate::context::Context;
 use crate::keys;
-use crate::machine::Args;
-use crate::world::{World, address, whole_seconds};
+use crate::module_args::Args;
+use crate::state::{State, address, whole_seconds};
 
 /// Start it and wait.
 ///
 /// # Errors
 /// Kind `occupied` when the address answers before the VM runs, and those of the modules that are called.
-pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
+pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
     let settings = context.settings();
-    if context.task.check_mode && world.vm.is_none() {
+    if context.task.check_mode && state.vm.is_none() {
         return Ok(Outcome::changed("would start the installer"));
     }
     let this_run = super::run(context)?;
     let installation = context.store.installation(&this_run.installation);
-    Build::of(&installation, &this_run.id).check(&world.facts.name)?;
+    Build::of(&installation, &this_run.id).check(&state.facts.name)?;
     let (vmid, running) = (
-        world.vmid(),
-        world.facts.vm.as_ref().is_some_and(|vm| vm.running),
+        state.vmid(),
+        state.facts.vm.as_ref().is_some_and(|vm| vm.running),
     );
-    let decision = world.decide(context).await?;
+    let decision = state.decide(context).await?;
     let Some(record) = decision
         .record()
         .filter(|record| record.phase.unfinished() && record.phase != Phase::Installed)
         .cloned()
     else {
         return Err(out_of_turn(
-            &world,
+            &state,
             &decision,
             "the installer was to be started",
         ));
     };
     let phases = [Phase::Creating, Phase::Provisioning, Phase::Installing];
     if !running && !context.task.check_mode {
-        unoccupied(context, &world).await?;
+        unoccupied(context, &state).await?;
     }
     let mut start = Args::new();
     start.insert("state".into(), "started".into());
@@ -84,19 +84,19 @@ pub fn installer_login(
 }
 
 /// Refuse an address that answers although the VM does not run: it is another machine's.
-async fn unoccupied(context: &Context<'_>, world: &World) -> Result<(), Failure> {
+async fn unoccupied(context: &Context<'_>, state: &State) -> Result<(), Failure> {
     let Some(address) = context.settings().given_address() else {
         return Ok(());
     };
-    let question = world.question(context, address.clone());
-    if !question.occupied().await {
+    let probe = state.probe(context, address.clone());
+    if !probe.occupied().await {
         return Ok(());
     }
     Err(Failure::new(
         "occupied",
         format!(
             "{address} port {}: answers although {} does not run, so the address belongs to another machine",
-            question.port, world.facts.name
+            probe.port, state.facts.name
         ),
     )
     .object(address)

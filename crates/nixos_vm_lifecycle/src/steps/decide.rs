@@ -11,17 +11,17 @@ use pve_module::record::Phase;
 use serde_json::{Value, json};
 
 use super::{image, install, provision};
-use crate::answer::Question;
 use crate::build::Build;
 use crate::claims::{self, Claim};
 use crate::context::Context;
 use crate::decide::Decision;
 use crate::keys;
-use crate::machine::{Args, bus_of};
+use crate::module_args::{Args, bus_of};
 use crate::options::{InstallerSource, Run, Settings, Step, missing};
-use crate::permissions;
+use crate::privileges;
+use crate::probe::Probe;
+use crate::state::{State, is_taken};
 use crate::store::Installation;
-use crate::world::{World, is_taken};
 
 /// After this time a run that never asked for its VM has ended.
 const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -30,11 +30,11 @@ const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600)
 ///
 /// # Errors
 /// Every mistake in the variables, a refusal of [`crate::decide::decide`], or what the installation would fail at later.
-pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
-    claim(context, &world)?;
-    let decision = world.decide(context).await?;
+pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
+    claim(context, &state)?;
+    let decision = state.decide(context).await?;
     if matches!(decision, Decision::Create | Decision::Install(_)) {
-        preflight(context, &world, &decision).await?;
+        preflight(context, &state, &decision).await?;
     } else if !context.task.unknown.is_empty() {
         return Err(refused(context, context.task.unknown.clone()));
     }
@@ -42,7 +42,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     let mut due: Vec<&str> = decision.due().into_iter().map(Step::name).collect();
     let mut outcome = match &decision {
         Decision::Converge(record) => {
-            let converged = provision::finished(context, &world, record, true).await?;
+            let converged = provision::finished(context, &state, record, true).await?;
             if converged.changed {
                 due.push(Step::Provision.name());
             }
@@ -50,14 +50,14 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
             outcome.values = converged.values;
             outcome
         }
-        Decision::Adopt => Outcome::unchanged(format!("{}: is adopted as it is", world.facts.name)),
-        Decision::Create => Outcome::unchanged(format!("{}: does not exist yet", world.facts.name)),
+        Decision::Adopt => Outcome::unchanged(format!("{}: is adopted as it is", state.facts.name)),
+        Decision::Create => Outcome::unchanged(format!("{}: does not exist yet", state.facts.name)),
         Decision::Install(record) | Decision::Finalize(record) => {
-            let object = world
+            let object = state
                 .facts
                 .vm
                 .as_ref()
-                .map_or(&world.facts.name, |vm| &vm.object);
+                .map_or(&state.facts.name, |vm| &vm.object);
             Outcome::unchanged(format!("{object}: its phase is '{}'", record.phase))
         }
         Decision::Ask => Outcome::unchanged("undecided"),
@@ -72,7 +72,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         .record()
         .map_or("absent", |record| record.phase.name());
     let installation = context.store.installation(&run.installation);
-    let facts = facts(context, &world, &decision, &installation).await?;
+    let facts = facts(context, &state, &decision, &installation).await?;
     // The tasks that follow work with them: a path or a store path may have the word in it that is somebody's password.
     outcome = outcome
         .fact("phase", phase)
@@ -97,8 +97,8 @@ fn start_build(context: &Context<'_>, run: &Run) {
 ///
 /// # Errors
 /// Kind `claimed`.
-pub fn claim(context: &Context<'_>, world: &World) -> Result<(), Failure> {
-    claims::claim(&context.options.host, &claimed(context, &world.cluster))
+pub fn claim(context: &Context<'_>, state: &State) -> Result<(), Failure> {
+    claims::claim(&context.options.host, &claimed(context, &state.cluster))
 }
 
 /// A run of this play at the machine.
@@ -117,7 +117,7 @@ fn new_run(decision: &Decision) -> Result<Run, Failure> {
 /// The facts of the machine for later plays.
 async fn facts(
     context: &Context<'_>,
-    world: &World,
+    state: &State,
     decision: &Decision,
     installation: &Installation,
 ) -> Result<Value, Failure> {
@@ -125,14 +125,14 @@ async fn facts(
         return Ok(json!({}));
     };
     let address = match decision {
-        Decision::Converge(_) => provision::address_of(context, world).await?,
+        Decision::Converge(_) => provision::address_of(context, state).await?,
         _ => context.settings().given_address(),
     };
     let host_keys = keys::of(installation, record);
     Ok(published(
         context,
-        world.vmid(),
-        &world.node(context),
+        state.vmid(),
+        &state.node(context),
         address,
         &host_keys,
         installation.read("closure"),
@@ -237,7 +237,7 @@ fn mac(value: &Value) -> Option<String> {
 /// Everything that an installation would fail at later, named at once.
 async fn preflight(
     context: &Context<'_>,
-    world: &World,
+    state: &State,
     decision: &Decision,
 ) -> Result<(), Failure> {
     let settings = context.settings();
@@ -286,7 +286,7 @@ async fn preflight(
             .installer_iso
             .as_deref()
             .is_some_and(|path| !path.is_empty())
-        && let Err(failure) = image::args(context, &world.node(context)).await
+        && let Err(failure) = image::args(context, &state.node(context)).await
     {
         add(failure);
     }
@@ -325,12 +325,12 @@ async fn preflight(
             ));
         }
         if let Some(address) = settings.given_address() {
-            let question = Question {
+            let probe = Probe {
                 host: address.clone(),
                 port: settings.ssh_port,
-                ..Question::default()
+                ..Probe::default()
             };
-            if question.occupied().await {
+            if probe.occupied().await {
                 mistakes.push(format!(
                     "nixos_vm_ip: {address} port {} answers already, so the address belongs to another machine",
                     settings.ssh_port
@@ -339,7 +339,7 @@ async fn preflight(
         }
     }
     let deadline = Deadline::after(std::time::Duration::from_secs(60));
-    mistakes.extend(permissions::missing(&context.client, settings, &deadline).await);
+    mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
     if mistakes.is_empty() {
         return Ok(());
     }

@@ -13,10 +13,10 @@ use crate::context::Context;
 use crate::decide::Recorded;
 use crate::keys;
 use crate::known_hosts;
-use crate::machine::Args;
+use crate::module_args::Args;
 use crate::options::Run;
+use crate::state::State;
 use crate::store::Installation;
-use crate::world::World;
 
 /// A directory without a record that is younger may be that of another run, which is about to make its VM.
 const BEGINNING: std::time::Duration = std::time::Duration::from_secs(60);
@@ -25,23 +25,23 @@ const BEGINNING: std::time::Duration = std::time::Duration::from_secs(60);
 ///
 /// # Errors
 /// Kind `unconfirmed` without the host's name or the VMID; `not_ours` for a VM of somebody else's; `protected`.
-pub async fn run(context: &Context<'_>, world: World) -> Result<Outcome, Failure> {
+pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure> {
     let host = &context.options.host;
-    let vmid = world.facts.vm.as_ref().map(|vm| vm.vmid);
+    let vmid = state.facts.vm.as_ref().map(|vm| vm.vmid);
     confirmed(context, vmid)?;
-    if let Some(elsewhere) = &world.facts.elsewhere {
+    if let Some(elsewhere) = &state.facts.elsewhere {
         let crate::decide::Elsewhere::Named { vmid, name } = elsewhere else {
-            return Err(crate::decide::decide(&world.facts).expect_err("a hidden VM is refused"));
+            return Err(crate::decide::decide(&state.facts).expect_err("a hidden VM is refused"));
         };
         return Err(Failure::new(
             "not_ours",
-            format!("{}: does not exist; the machine of {host} is VM {vmid}, whose name is {name}; nothing was done", world.facts.name),
+            format!("{}: does not exist; the machine of {host} is VM {vmid}, whose name is {name}; nothing was done", state.facts.name),
         )
-        .object(&world.facts.name)
+        .object(&state.facts.name)
         .hint(format!("set nixos_vm_name: {name}, or nixos_vm_vmid: {vmid}")));
     }
-    let Some(vm) = &world.facts.vm else {
-        return gone(context, &world).await;
+    let Some(vm) = &state.facts.vm else {
+        return gone(context, &state).await;
     };
     let record = match &vm.record {
         Recorded::Ours(record) | Recorded::RolledBack(record) if record.host == *host => {
@@ -49,9 +49,9 @@ pub async fn run(context: &Context<'_>, world: World) -> Result<Outcome, Failure
         }
         other => return Err(foreign(vm.object.clone(), other, host)),
     };
-    protected(&world, &vm.object)?;
+    protected(&state, &vm.object)?;
     let check = context.task.check_mode;
-    let noted = world
+    let noted = state
         .vm
         .as_ref()
         .and_then(|vm| vm.get("config")?.get("description")?.as_str());
@@ -67,7 +67,7 @@ pub async fn run(context: &Context<'_>, world: World) -> Result<Outcome, Failure
     let seed = context.settings().no_seed();
     let mut outcomes = vec![
         context
-            .drive(seed, vm.vmid, &world.node(context), expect.as_ref(), check)
+            .drive(seed, vm.vmid, &state.node(context), expect.as_ref(), check)
             .await?,
     ];
     let mut args = Args::new();
@@ -161,8 +161,8 @@ fn foreign(object: String, record: &Recorded, host: &str) -> Failure {
     .hint(hint)
 }
 
-fn protected(world: &World, object: &str) -> Result<(), Failure> {
-    let protection = world
+fn protected(state: &State, object: &str) -> Result<(), Failure> {
+    let protection = state
         .vm
         .as_ref()
         .and_then(|vm| vm.get("config")?.get("protection")?.as_str());
@@ -178,9 +178,9 @@ fn protected(world: &World, object: &str) -> Result<(), Failure> {
 }
 
 /// The VM is gone already: what is left of it goes too.
-async fn gone(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> {
+async fn gone(context: &Context<'_>, state: &State) -> Result<Outcome, Failure> {
     let mut outcomes = Vec::new();
-    for gone in &world.gone {
+    for gone in &state.gone {
         let record = &gone.known.record;
         // Another guest that has the number by now keeps its drives.
         if record.vmid != 0 && gone.free {
@@ -190,7 +190,7 @@ async fn gone(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> 
                     .drive(
                         seed,
                         record.vmid,
-                        &world.node(context),
+                        &state.node(context),
                         None,
                         context.task.check_mode,
                     )
@@ -203,7 +203,7 @@ async fn gone(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> 
         outcomes.push(Outcome::changed(""));
     }
     Ok(summed(
-        format!("{} does not exist", world.facts.name),
+        format!("{} does not exist", state.facts.name),
         &outcomes,
     ))
 }

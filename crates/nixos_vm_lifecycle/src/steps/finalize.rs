@@ -11,30 +11,30 @@ use crate::context::Context;
 use crate::decide::{Answer, Decision, Seed};
 use crate::keys;
 use crate::known_hosts;
-use crate::machine::{Args, protection};
+use crate::module_args::{Args, protection};
 use crate::options::Power;
+use crate::state::{State, address};
 use crate::store::Installation;
-use crate::world::{World, address};
 
 /// Finish the machine.
 ///
 /// # Errors
 /// A decision against it, and those of the modules that are called.
-pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
+pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
     if context.task.check_mode {
         return Ok(Outcome::changed(
             "would detach the installer and the seed, start the installed system and verify it",
         ));
     }
     let settings = context.settings();
-    let decision = world.decide(context).await?;
+    let decision = state.decide(context).await?;
     let Decision::Finalize(found) = &decision else {
-        return Err(out_of_turn(&world, &decision, "it was to be finished"));
+        return Err(out_of_turn(&state, &decision, "it was to be finished"));
     };
     let run = super::run(context)?;
-    let (vmid, node) = (world.vmid(), world.node(context));
+    let (vmid, node) = (state.vmid(), state.node(context));
     let installation = context.store.installation(&found.installation);
-    let host_keys = host_keys(context, &world, found, &installation)?;
+    let host_keys = host_keys(context, &state, found, &installation)?;
     let record = Record {
         phase: Phase::Installed,
         run: run.id.clone(),
@@ -44,16 +44,16 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
     let phases = [found.phase, Phase::Installed];
     let mut outcomes =
         vec![change(context, vmid, Args::new(), &phases, Some(record.clone())).await?];
-    keep(&world, &installation, &record)?;
+    keep(&state, &installation, &record)?;
     let phases = [Phase::Installed];
     let guard = super::expect(run, &phases);
-    let Some(vm) = world.facts.vm.clone() else {
-        return Err(out_of_turn(&world, &decision, "it was to be finished"));
+    let Some(vm) = state.facts.vm.clone() else {
+        return Err(out_of_turn(&state, &decision, "it was to be finished"));
     };
     let attached = vm.layout.installer.is_some() || vm.layout.seed != Seed::None;
     // The installer's root file system is the ISO: it can only be taken from a stopped machine.
     if vm.running && attached {
-        outcomes.push(stop(context, &world, &phases).await?);
+        outcomes.push(stop(context, &state, &phases).await?);
     }
     let kept = settings.kept_drive();
     if attached || kept.is_none() {
@@ -131,7 +131,7 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
         )
         .await?,
     );
-    keep(&world, &installation, &record)?;
+    keep(&state, &installation, &record)?;
     let msg = format!(
         "{}: runs its installed system, without installer and seed",
         vm.object
@@ -142,16 +142,16 @@ pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Fai
 }
 
 /// Stop what runs: the installer at once, since it was proved to be ours; an installed system in its own time.
-async fn stop(context: &Context<'_>, world: &World, phases: &[Phase]) -> Result<Outcome, Failure> {
+async fn stop(context: &Context<'_>, state: &State, phases: &[Phase]) -> Result<Outcome, Failure> {
     let mut stop = Args::new();
     stop.insert("state".into(), "stopped".into());
     stop.insert("timeout".into(), context.settings().boot_timeout.into());
     stop.insert(
         "force".into(),
-        (world.facts.answer == Answer::Installer).into(),
+        (state.facts.answer == Answer::Installer).into(),
     );
-    change(context, world.vmid(), stop, phases, None).await.map_err(|failure| {
-        match world.facts.answer {
+    change(context, state.vmid(), stop, phases, None).await.map_err(|failure| {
+        match state.facts.answer {
             Answer::Installer => failure,
             _ => failure.hint(
                 "what runs is not known to be the installer, so it is not stopped hard; stop the VM by hand and run the play again",
@@ -163,7 +163,7 @@ async fn stop(context: &Context<'_>, world: &World, phases: &[Phase]) -> Result<
 /// The installed system's host keys: of this controller, of the record, or of the user.
 fn host_keys(
     context: &Context<'_>,
-    world: &World,
+    state: &State,
     record: &Record,
     installation: &Installation,
 ) -> Result<Vec<String>, Failure> {
@@ -181,11 +181,11 @@ fn host_keys(
         );
     }
     if keys.is_empty() {
-        let object = world
+        let object = state
             .facts
             .vm
             .as_ref()
-            .map_or(&world.facts.name, |vm| &vm.object);
+            .map_or(&state.facts.name, |vm| &vm.object);
         return Err(Failure::new(
             "host_key",
             format!(

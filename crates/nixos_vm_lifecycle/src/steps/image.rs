@@ -10,7 +10,7 @@ use nixos_anywhere_install::search_path;
 use tokio::process::Command;
 
 use crate::context::{Context, absolute, text};
-use crate::machine::Args;
+use crate::module_args::Args;
 use crate::options::InstallerSource;
 
 /// How long a build of the installer ISO may take.

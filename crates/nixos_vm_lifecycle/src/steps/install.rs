@@ -8,15 +8,15 @@ use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
 use super::{change, keep, out_of_turn};
-use crate::answer::Question;
 use crate::build::Build;
 use crate::context::{Context, text};
 use crate::decide::{Answer, Decision};
 use crate::keys;
-use crate::machine::Args;
+use crate::module_args::Args;
 use crate::options::{KeyType, Run, Settings};
+use crate::probe::Probe;
+use crate::state::{State, address};
 use crate::store::Installation;
-use crate::world::{World, address};
 
 /// Install.
 ///
@@ -33,30 +33,30 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     // What cannot be built, and programs that are missing, cost nothing yet. It may take an hour: the machine is read after it.
     let run = super::run(context)?;
     let store_paths = built(context, run).await?;
-    let mut world = World::read(context).await?;
-    super::decide::claim(context, &world)?;
-    world.restore(context).await?;
-    let decision = world.decide(context).await?;
+    let mut state = State::read(context).await?;
+    super::decide::claim(context, &state)?;
+    state.restore(context).await?;
+    let decision = state.decide(context).await?;
     let found = match &decision {
         Decision::Install(record) if record.phase != Phase::Creating => record.clone(),
         Decision::Finalize(record) => {
-            return end(context, &world, record.clone(), Vec::new()).await;
+            return end(context, &state, record.clone(), Vec::new()).await;
         }
-        _ => return Err(out_of_turn(&world, &decision, "it was to be installed")),
+        _ => return Err(out_of_turn(&state, &decision, "it was to be installed")),
     };
     if !settings.boot_disk_is_new() {
         return Err(not_new(settings));
     }
-    let vmid = world.vmid();
+    let vmid = state.vmid();
     let installation = context.store.installation(&found.installation);
     let address = address(context, vmid, &context.boot_deadline()).await?;
-    let question = Question {
+    let probe = Probe {
         installed: Vec::new(),
-        ..world.question(context, address.clone())
+        ..state.probe(context, address.clone())
     };
-    match question.ask(&context.boot_deadline()).await {
+    match probe.ask(&context.boot_deadline()).await {
         Answer::Installer => {}
-        answer => return Err(no_installer(&world, &answer)),
+        answer => return Err(no_installer(&state, &answer)),
     }
     installation.remove(&["closure".to_owned()])?;
     // From here on the disk may be half written. The record says so first, and should the machine lose its power now, it boots the
@@ -70,7 +70,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     order.insert("boot".into(), settings.boot_order(Phase::Installing).into());
     let phases = [found.phase, Phase::Installing];
     change(context, vmid, order, &phases, Some(record.clone())).await?;
-    keep(&world, &installation, &record)?;
+    keep(&state, &installation, &record)?;
     let mut args = settings.install(store_paths.as_ref());
     args.extend(super::boot::installer_login(
         context,
@@ -95,7 +95,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     let installed = context.install(args, false).await?;
     installation.write("closure", &text(&installed, "closure"))?;
     let phases = installed.values.get("phases").cloned();
-    let mut outcome = end(context, &world, record, vec![installed.msg]).await?;
+    let mut outcome = end(context, &state, record, vec![installed.msg]).await?;
     outcome
         .values
         .extend(phases.map(|phases| ("phases".to_owned(), phases)));
@@ -105,7 +105,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
 /// Note that the installation ended, unless another run has taken the machine over.
 async fn end(
     context: &Context<'_>,
-    world: &World,
+    state: &State,
     found: Record,
     mut said: Vec<String>,
 ) -> Result<Outcome, Failure> {
@@ -118,13 +118,13 @@ async fn end(
     let phases = [found.phase, Phase::Installed];
     change(
         context,
-        world.vmid(),
+        state.vmid(),
         Args::new(),
         &phases,
         Some(record.clone()),
     )
     .await?;
-    keep(world, &installation, &record)?;
+    keep(state, &installation, &record)?;
     if said.is_empty() {
         said.push("an earlier run had finished the installation".into());
     }
@@ -196,7 +196,7 @@ pub fn not_new(settings: &Settings) -> Failure {
     .hint("describe a new disk, STORAGE:GIB or a dict with storage and size")
 }
 
-fn no_installer(world: &World, answer: &Answer) -> Failure {
+fn no_installer(state: &State, answer: &Answer) -> Failure {
     let what = match answer {
         Answer::Installed => "the installed system answers".to_owned(),
         Answer::Foreign(what) => format!("another system answers ({what})"),
@@ -205,8 +205,8 @@ fn no_installer(world: &World, answer: &Answer) -> Failure {
     };
     Failure::new(
         "not_as_left",
-        format!("{}: the installer of this installation is not at its address: {what}; nothing was done to it", world.facts.name),
+        format!("{}: the installer of this installation is not at its address: {what}; nothing was done to it", state.facts.name),
     )
-    .object(&world.facts.name)
+    .object(&state.facts.name)
     .hint("run the play again: it decides by what it finds")
 }

@@ -16,10 +16,10 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::decide::Decision;
-use crate::machine::Args;
+use crate::module_args::Args;
 use crate::options::Run;
+use crate::state::State;
 use crate::store::{Installation, Known};
-use crate::world::World;
 
 /// The run of this play, which `decide` began.
 ///
@@ -72,24 +72,24 @@ pub async fn change(
 ///
 /// # Errors
 /// Kind `state_dir`.
-pub fn keep(world: &World, installation: &Installation, record: &Record) -> Result<(), Failure> {
+pub fn keep(state: &State, installation: &Installation, record: &Record) -> Result<(), Failure> {
     installation.keep(&Known {
-        cluster: world.cluster.clone(),
+        cluster: state.cluster.clone(),
         record: record.clone(),
     })
 }
 
 /// Refuse a step whose turn it is not.
-pub fn out_of_turn(world: &World, decision: &Decision, what: &str) -> Failure {
+pub fn out_of_turn(state: &State, decision: &Decision, what: &str) -> Failure {
     let stands = match decision.record() {
         Some(record) => format!("its phase is '{}'", record.phase),
         None => "it does not exist yet".into(),
     };
-    let name = world
+    let name = state
         .facts
         .vm
         .as_ref()
-        .map_or(&world.facts.name, |vm| &vm.object);
+        .map_or(&state.facts.name, |vm| &vm.object);
     Failure::new(
         "out_of_turn",
         format!("{name}: {what}, but {stands}; nothing was done to it"),

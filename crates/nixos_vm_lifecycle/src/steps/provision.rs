@@ -13,43 +13,43 @@ use crate::context::Context;
 use crate::decide::{Decision, Recorded};
 use crate::keys;
 use crate::known_hosts;
-use crate::machine::Args;
+use crate::module_args::Args;
 use crate::options::Run;
+use crate::state::{State, address, number};
 use crate::store::Installation;
-use crate::world::{World, address, number};
 
 /// Converge the machine.
 ///
 /// # Errors
 /// A decision against it, and those of the modules that are called.
-pub async fn run(context: &Context<'_>, mut world: World) -> Result<Outcome, Failure> {
-    let decision = world.decide(context).await?;
+pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
+    let decision = state.decide(context).await?;
     match &decision {
-        Decision::Create => create(context, &world).await,
-        Decision::Install(record) => again(context, &world, record).await,
+        Decision::Create => create(context, &state).await,
+        Decision::Install(record) => again(context, &state, record).await,
         Decision::Converge(record) => {
-            finished(context, &world, record, context.task.check_mode).await
+            finished(context, &state, record, context.task.check_mode).await
         }
-        Decision::Adopt => adopt(context, &world, context.task.check_mode).await,
+        Decision::Adopt => adopt(context, &state, context.task.check_mode).await,
         Decision::Finalize(_) => Ok(Outcome::unchanged(
             "the installation has ended; the step finalize converges the VM",
         )),
-        Decision::Ask => Err(out_of_turn(&world, &decision, "it was to be converged")),
+        Decision::Ask => Err(out_of_turn(&state, &decision, "it was to be converged")),
     }
 }
 
 /// A new VM: the controller knows of it before Proxmox VE does, so that nothing is lost whenever this ends.
-async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure> {
+async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure> {
     let run = this_run(context)?;
     let settings = context.settings();
-    let node = world.node(context);
+    let node = state.node(context);
     if context.task.check_mode {
         let args =
             super::decide::without_installer(settings.vm(Phase::Provisioning, None), settings);
         return context.vm(args, Ownership::default(), true).await;
     }
     let installer = image::volid(context, &node).await?;
-    for gone in &world.gone {
+    for gone in &state.gone {
         // The VM is gone, and its keys are of no use to anybody.
         gone.installation.forget()?;
     }
@@ -72,7 +72,7 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
     };
     let mut args = settings.vm(Phase::Provisioning, Some(&installer));
     identify(&mut args, &mut record);
-    keep(world, &installation, &record)?;
+    keep(state, &installation, &record)?;
     let ownership = Ownership {
         write: Some(Record {
             vmid: 0,
@@ -106,7 +106,7 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
         config(&settings.boot_disk()).map(|text| text.split(',').next().unwrap_or(text).to_owned());
     record.disk = disk;
     record.phase = Phase::Provisioning;
-    keep(world, &installation, &record)?;
+    keep(state, &installation, &record)?;
     let recorded = change(
         context,
         record.vmid,
@@ -123,11 +123,11 @@ async fn create(context: &Context<'_>, world: &World) -> Result<Outcome, Failure
 }
 
 /// A machine whose installation begins, or begins again. It is stopped if it has to boot something else than it did.
-async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<Outcome, Failure> {
+async fn again(context: &Context<'_>, state: &State, found: &Record) -> Result<Outcome, Failure> {
     let run = this_run(context)?;
     let settings = context.settings();
     let check = context.task.check_mode;
-    let (vmid, node) = (world.vmid(), world.node(context));
+    let (vmid, node) = (state.vmid(), state.node(context));
     let installer = image::volid(context, &node).await?;
     let installation = context.store.installation(&found.installation);
     if !check {
@@ -140,12 +140,12 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
         _ => Phase::Provisioning,
     };
     let phases = [found.phase, phase];
-    let disk = world
+    let disk = state
         .facts
         .vm
         .as_ref()
         .and_then(|vm| vm.layout.disk.clone());
-    let config = |key: &str| world.vm.as_ref()?.get("config")?.get(key)?.as_str();
+    let config = |key: &str| state.vm.as_ref()?.get("config")?.get(key)?.as_str();
     let identity = Identity::of(config("smbios1"), config("vmgenid"));
     let record = Record {
         generation: identity.generation,
@@ -169,7 +169,7 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
     };
     let args = settings.vm(phase, Some(&installer));
     let seed_known = installation.read(keys::CLIENT).is_some() || !check;
-    if world.facts.vm.as_ref().is_some_and(|vm| vm.running) {
+    if state.facts.vm.as_ref().is_some_and(|vm| vm.running) {
         let hardware = context
             .vm(
                 args.clone(),
@@ -196,7 +196,7 @@ async fn again(context: &Context<'_>, world: &World, found: &Record) -> Result<O
     }
     outcomes.push(change(context, vmid, args, &phases, Some(record.clone())).await?);
     if !check {
-        keep(world, &installation, &record)?;
+        keep(state, &installation, &record)?;
     }
     if seed_known {
         outcomes.push(attach_seed(context, &installation, vmid, &node, check).await?);
@@ -277,14 +277,14 @@ async fn attach_seed(
 /// Those of `proxmox_nixos_vm` and `cloudinit_drive`.
 pub async fn finished(
     context: &Context<'_>,
-    world: &World,
+    state: &State,
     record: &Record,
     check: bool,
 ) -> Result<Outcome, Failure> {
     let settings = context.settings();
-    let vmid = world.vmid();
+    let vmid = state.vmid();
     let has = |key: &str| {
-        let config = world.vm.as_ref().and_then(|vm| vm.get("config"));
+        let config = state.vm.as_ref().and_then(|vm| vm.get("config"));
         config.and_then(|config| config.get(key)).is_some()
     };
     let mut args = settings.finished(record.phase, has);
@@ -294,7 +294,7 @@ pub async fn finished(
         id: record.run.clone(),
         found: None,
     };
-    let guard = Record::find(&notes(world)).map(|_| super::expect(&run, &[record.phase]));
+    let guard = Record::find(&notes(state)).map(|_| super::expect(&run, &[record.phase]));
     let ownership = Ownership {
         expect: guard.clone(),
         // The same record, which somebody may have removed from the notes.
@@ -309,19 +309,19 @@ pub async fn finished(
     {
         outcomes.push(
             context
-                .drive(drive, vmid, &world.node(context), guard.as_ref(), check)
+                .drive(drive, vmid, &state.node(context), guard.as_ref(), check)
                 .await?,
         );
     }
-    let known = record_host_key(context, world, record, check).await?;
+    let known = record_host_key(context, state, record, check).await?;
     let mut msg = outcomes[0].msg.clone();
     if known {
         msg.push_str("; its host key is recorded in ");
         msg.push_str(&context.known_hosts().display().to_string());
         outcomes.push(Outcome::changed(""));
     }
-    warn_of_extras(context, world);
-    warn_of_pending(context, world, &outcomes[0]);
+    warn_of_extras(context, state);
+    warn_of_pending(context, state, &outcomes[0]);
     let values = outcomes[0].values.clone();
     let mut sum = summed(msg, &outcomes);
     for key in ["status", "pending", "restart_required"] {
@@ -331,8 +331,8 @@ pub async fn finished(
     Ok(sum)
 }
 
-fn notes(world: &World) -> String {
-    let notes = world
+fn notes(state: &State) -> String {
+    let notes = state
         .vm
         .as_ref()
         .and_then(|vm| vm.get("config")?.get("description")?.as_str());
@@ -342,12 +342,12 @@ fn notes(world: &World) -> String {
 /// Write the machine's host keys to `known_hosts`; returns whether the file lacked one. In check mode the file is not written.
 async fn record_host_key(
     context: &Context<'_>,
-    world: &World,
+    state: &State,
     record: &Record,
     check: bool,
 ) -> Result<bool, Failure> {
     // What this controller verified itself counts, whatever the notes say.
-    let verified = world
+    let verified = state
         .installation
         .as_ref()
         .and_then(|installation| installation.known())
@@ -357,7 +357,7 @@ async fn record_host_key(
         host_key: verified.or(record.host_key.clone()),
         ..record.clone()
     };
-    let keys = match &world.installation {
+    let keys = match &state.installation {
         Some(installation) => keys::of(installation, &record),
         None => record.host_key.clone().into_iter().collect(),
     };
@@ -396,7 +396,7 @@ pub fn names(context: &Context<'_>, address: Option<String>) -> Option<Vec<Strin
 }
 
 /// Changes that Proxmox VE holds back until the machine is stopped and started.
-fn warn_of_pending(context: &Context<'_>, world: &World, outcome: &Outcome) {
+fn warn_of_pending(context: &Context<'_>, state: &State, outcome: &Outcome) {
     let pending = outcome.values.get("pending").and_then(Value::as_array);
     let keys: Vec<&str> = pending
         .into_iter()
@@ -406,16 +406,16 @@ fn warn_of_pending(context: &Context<'_>, world: &World, outcome: &Outcome) {
     if !keys.is_empty() {
         context.task.warn(format!(
             "{}: {} wait for a restart of the VM; set nixos_vm_restart: if_needed to have it restarted",
-            world.facts.vm.as_ref().map_or("", |vm| vm.object.as_str()),
+            state.facts.vm.as_ref().map_or("", |vm| vm.object.as_str()),
             keys.join(", ")
         ));
     }
 }
 
 /// Disks and NICs that the VM has and the description has not.
-fn warn_of_extras(context: &Context<'_>, world: &World) {
+fn warn_of_extras(context: &Context<'_>, state: &State) {
     let settings = context.settings();
-    let Some(config) = world
+    let Some(config) = state
         .vm
         .as_ref()
         .and_then(|vm| vm.get("config")?.as_object().cloned())
@@ -452,7 +452,7 @@ fn warn_of_extras(context: &Context<'_>, world: &World) {
         context.task.warn(format!(
             "{}: has {}, which the inventory does not describe; it is left alone (nixos_vm_remove_disks detaches disks, null in \
              nixos_vm_net removes a NIC)",
-            world.facts.vm.as_ref().map_or("", |vm| vm.object.as_str()),
+            state.facts.vm.as_ref().map_or("", |vm| vm.object.as_str()),
             extras.join(", ")
         ));
     }
@@ -460,10 +460,10 @@ fn warn_of_extras(context: &Context<'_>, world: &World) {
 
 /// A VM that somebody else made, and the user asked to manage: what the user set is converged, notes and tags are added to, and a
 /// record is written, so that nothing is ever installed onto it.
-pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<Outcome, Failure> {
+pub async fn adopt(context: &Context<'_>, state: &State, check: bool) -> Result<Outcome, Failure> {
     let run = this_run(context)?;
-    let vmid = world.vmid();
-    let config = |key: &str| world.vm.as_ref()?.get("config")?.get(key)?.as_str();
+    let vmid = state.vmid();
+    let config = |key: &str| state.vm.as_ref()?.get("config")?.get(key)?.as_str();
     let identity = Identity::of(config("smbios1"), config("vmgenid"));
     let Some(uuid) = identity.uuid else {
         return Err(Failure::new(
@@ -488,7 +488,7 @@ pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<
         installer: None,
         installer_key: None,
         // Of a machine that another inventory host had, its key stays known.
-        host_key: match world.facts.vm.as_ref().map(|vm| &vm.record) {
+        host_key: match state.facts.vm.as_ref().map(|vm| &vm.record) {
             Some(Recorded::Ours(record) | Recorded::RolledBack(record)) => record.host_key.clone(),
             _ => None,
         },
@@ -504,7 +504,7 @@ pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<
         .and_then(Value::as_str)
         .map(str::to_owned)
     {
-        let there = pve_module::record::without_record(&notes(world));
+        let there = pve_module::record::without_record(&notes(state));
         let text = match there.contains(given.trim()) {
             true => there,
             false => format!("{there}\n\n{given}").trim().to_owned(),
@@ -523,7 +523,7 @@ pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<
     }
     // What this controller kept of an installation on it is over.
     for (old, known) in context.store.all() {
-        if known.cluster == world.cluster
+        if known.cluster == state.cluster
             && known.record.vmid == vmid
             && known.record.uuid == record.uuid
         {
@@ -531,7 +531,7 @@ pub async fn adopt(context: &Context<'_>, world: &World, check: bool) -> Result<
         }
     }
     let installation = context.store.installation(&installation);
-    let facts = facts(context, vmid, &world.node(context), &installation);
+    let facts = facts(context, vmid, &state.node(context), &installation);
     Ok(outcome.fact("facts", facts))
 }
 
@@ -567,12 +567,12 @@ fn identify(args: &mut Args, record: &mut Record) {
 ///
 /// # Errors
 /// Those of `wait_for_address`.
-pub async fn address_of(context: &Context<'_>, world: &World) -> Result<Option<String>, Failure> {
-    let running = world.facts.vm.as_ref().is_some_and(|vm| vm.running);
+pub async fn address_of(context: &Context<'_>, state: &State) -> Result<Option<String>, Failure> {
+    let running = state.facts.vm.as_ref().is_some_and(|vm| vm.running);
     if context.settings().asks_for_address() && !running {
         return Ok(None);
     }
-    address(context, world.vmid(), &context.boot_deadline())
+    address(context, state.vmid(), &context.boot_deadline())
         .await
         .map(Some)
 }

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Whom to ask, and by which keys the answer is identified.
 #[derive(Clone, Debug, Default)]
-pub struct Question {
+pub struct Probe {
     /// Host name or address.
     pub host: String,
     /// Port of SSH.
@@ -35,7 +35,7 @@ pub struct Question {
     pub login: Option<PathBuf>,
 }
 
-impl Question {
+impl Probe {
     fn target(&self, label: Label) -> Option<Target> {
         let (keys, user, file) = match label {
             Label::Installer => (&self.installer, "root", &self.installer_login),

@@ -8,13 +8,13 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Binding, Identity, Phase, Record};
 use serde_json::{Map, Value, json};
 
-use crate::answer::Question;
 use crate::context::Context;
 use crate::decide::{
     Answer, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
 };
 use crate::keys;
-use crate::machine::Args;
+use crate::module_args::Args;
+use crate::probe::Probe;
 use crate::store::{Installation, Known};
 
 /// How long the guest agent may take to report an address that it knows.
@@ -33,7 +33,7 @@ pub struct Gone {
 }
 
 /// A machine as it is.
-pub struct World {
+pub struct State {
     /// What the decision goes by.
     pub facts: Facts,
     /// The VM's values, as `proxmox_nixos_vm` returns them; none if there is no VM.
@@ -48,7 +48,7 @@ pub struct World {
     pub cluster: String,
 }
 
-impl World {
+impl State {
     /// Read it: the VM with the number `nixos_vm_vmid`, or of the name `nixos_vm_name` if that is not set.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl World {
             None => json!({"name": settings.name}),
         };
         let found = look(context, by, settings.node.as_deref()).await?;
-        let mut world = Self {
+        let mut state = Self {
             facts: Facts {
                 host: context.options.host.clone(),
                 name: context.name(),
@@ -81,12 +81,12 @@ impl World {
         };
         match found {
             Some(vm) => {
-                world.there(context, vm)?;
-                world.count_writes(context, &deadline).await?;
+                state.there(context, vm)?;
+                state.count_writes(context, &deadline).await?;
             }
-            None => world.missing(context, &deadline).await?,
+            None => state.missing(context, &deadline).await?,
         }
-        Ok(world)
+        Ok(state)
     }
 
     fn there(&mut self, context: &Context<'_>, vm: Map<String, Value>) -> Result<(), Failure> {
@@ -266,7 +266,7 @@ impl World {
     }
 
     /// What to ask the machine, by what its record and this controller know.
-    pub fn question(&self, context: &Context<'_>, address: String) -> Question {
+    pub fn probe(&self, context: &Context<'_>, address: String) -> Probe {
         let settings = context.settings();
         let record = self.facts.vm.as_ref().and_then(|vm| match &vm.record {
             Recorded::Ours(record) | Recorded::RolledBack(record) => Some(record),
@@ -296,7 +296,7 @@ impl World {
         let mut installer: Vec<String> = local(keys::INSTALLER).into_iter().collect();
         installer.extend(record.and_then(|record| record.installer_key.clone()));
         installer.dedup();
-        Question {
+        Probe {
             host: address,
             port: settings.ssh_port,
             installer,
@@ -336,21 +336,20 @@ impl World {
                 Ok(address) => address,
                 Err(failure) => return Answer::Silent(failure.msg),
             };
-        let question = self.question(context, address);
+        let probe = self.probe(context, address);
         let progress = context
             .task
             .progress(context.options.progress_path.as_deref());
         // An installer that boots right now, since the run that started it was cut off, is waited for.
         if installing && !context.task.check_mode {
-            return question
+            return probe
                 .wait(&deadline, |reason| {
-                    progress.emit(
-                        &json!({"event": "waiting", "host": question.host, "reason": reason}),
-                    );
+                    progress
+                        .emit(&json!({"event": "waiting", "host": probe.host, "reason": reason}));
                 })
                 .await;
         }
-        question.ask(&deadline).await
+        probe.ask(&deadline).await
     }
 }
 
