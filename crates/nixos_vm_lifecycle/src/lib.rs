@@ -14,6 +14,7 @@ mod keys;
 mod known_hosts;
 mod module_args;
 pub mod options;
+mod preflight;
 mod privileges;
 mod probe;
 mod state;

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use super::{change, keep, out_of_turn, provision, summed};
 use crate::build;
 use crate::context::Context;
-use crate::decide::{Answer, Decision, Seed};
+use crate::decide::{Answer, Decision, Seed, Vm};
 use crate::keys;
 use crate::known_hosts;
 use crate::module_args::{Args, protection};
 use crate::options::Power;
+use crate::preflight;
 use crate::state::{State, address};
 use crate::store::Installation;
 
@@ -26,119 +27,163 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
             "would detach the installer and the seed, start the installed system and verify it",
         ));
     }
-    let settings = context.settings();
     let decision = state.decide(context).await?;
-    let Decision::Finalize(found) = &decision else {
+    let (Decision::Finalize(found), Some(vm)) = (&decision, state.facts.vm.clone()) else {
         return Err(out_of_turn(&state, &decision, "it was to be finished"));
     };
-    let run = super::run(context)?;
-    let (vmid, node) = (state.vmid(), state.node(context));
     let installation = context.store.installation(&found.installation);
     let host_keys = host_keys(context, &state, found, &installation)?;
     let record = Record {
         phase: Phase::Installed,
-        run: run.id.clone(),
+        run: super::run(context)?.id.clone(),
         host_key: host_keys.first().cloned(),
         ..found.clone()
     };
+    let finish = Finish {
+        context,
+        state: &state,
+        vm,
+        record,
+        installation,
+        host_keys,
+    };
     let phases = [found.phase, Phase::Installed];
-    let mut outcomes =
-        vec![change(context, vmid, Args::new(), &phases, Some(record.clone())).await?];
-    keep(&state, &installation, &record)?;
-    let phases = [Phase::Installed];
-    let guard = super::expect(run, &phases);
-    let Some(vm) = state.facts.vm.clone() else {
-        return Err(out_of_turn(&state, &decision, "it was to be finished"));
-    };
-    let attached = vm.layout.installer.is_some() || vm.layout.seed != Seed::None;
-    // The installer's root file system is the ISO: it can only be taken from a stopped machine.
-    if vm.running && attached {
-        outcomes.push(stop(context, &state, &phases).await?);
-    }
-    let kept = settings.kept_drive();
-    if attached || kept.is_none() {
-        outcomes.push(
-            context
-                .drive(settings.no_seed(), vmid, &node, Some(&guard), false)
-                .await?,
-        );
-    }
-    // Everything that the description says, now that nothing is pending: memory, boot order, drives.
-    let mut args = settings.vm(Phase::Installed, None);
-    args.insert("memory".into(), settings.memory().into());
-    match (&vm.layout.installer, &found.installer) {
-        (Some(now), Some(attached)) if now != attached => context.task.warn(format!(
-            "{}: {now} is in the drive of its installer, which this installation did not attach; it is left there",
-            vm.object
-        )),
-        _ => {
-            args.insert("remove_disks".into(), json!([settings.installer_drive]));
-        }
-    }
-    outcomes.push(change(context, vmid, args, &phases, None).await?);
-    if let Some(drive) = kept {
-        outcomes.push(
-            context
-                .drive(drive, vmid, &node, Some(&guard), false)
-                .await?,
-        );
-    }
-    let mut start = Args::new();
-    start.insert("state".into(), "started".into());
-    outcomes.push(change(context, vmid, start, &phases, None).await?);
-    let deadline = context.boot_deadline();
-    let address = address(context, vmid, &deadline).await?;
-    outcomes.push(
-        verify(
-            context,
-            &installation,
-            &address,
-            &host_keys,
-            deadline.remaining().as_secs().max(5),
-        )
-        .await?,
-    );
-    if let Some(names) = provision::names(context, Some(address.clone())) {
-        known_hosts::edit(&context.known_hosts(), &context.boot_deadline(), |text| {
-            known_hosts::with(text, &names, &host_keys)
-        })
-        .await?;
-    }
-    let mut files = keys::temporary();
-    files.push(build::DIR.into());
-    installation.remove(&files)?;
-    // Of plays that ended before the VM was made. One that goes on would find this VM, and end.
-    context.store.remove_ended_builds();
-    // Last of all: from here on nothing is installed onto this machine any more.
-    let record = Record {
-        phase: Phase::Done,
-        ..record
-    };
-    let mut end = Args::new();
-    if settings.state == Some(Power::Stopped) {
-        end.insert("state".into(), "stopped".into());
-    }
-    if let Some(protection) = protection(settings) {
-        end.insert("protection".into(), protection);
-    }
-    outcomes.push(
-        change(
-            context,
-            vmid,
-            end,
-            &[Phase::Installed, Phase::Done],
-            Some(record.clone()),
-        )
-        .await?,
-    );
-    keep(&state, &installation, &record)?;
+    let mut outcomes = vec![
+        finish
+            .record(Args::new(), &phases, Phase::Installed)
+            .await?,
+    ];
+    outcomes.extend(finish.detach().await?);
+    let (address, started) = finish.start().await?;
+    outcomes.extend(started);
+    finish.forget_installer(&address).await?;
+    outcomes.push(finish.end().await?);
     let msg = format!(
         "{}: runs its installed system, without installer and seed",
-        vm.object
+        finish.vm.object
     );
-    let closure = installation.read("closure");
-    let facts = super::decide::published(context, vmid, &node, Some(address), &host_keys, closure);
+    let facts = super::decide::published(
+        context,
+        state.vmid(),
+        &state.node(context),
+        Some(address),
+        &finish.host_keys,
+        finish.installation.read("closure"),
+    );
     Ok(summed(msg, &outcomes).fact("facts", facts))
+}
+
+/// A machine on the way from its installation to its end.
+struct Finish<'a> {
+    context: &'a Context<'a>,
+    state: &'a State,
+    vm: Vm,
+    record: Record,
+    installation: Installation,
+    host_keys: Vec<String>,
+}
+
+impl Finish<'_> {
+    /// Write the record with this phase, and the options in `args` with it.
+    async fn record(&self, args: Args, from: &[Phase], to: Phase) -> Result<Outcome, Failure> {
+        let record = Record {
+            phase: to,
+            ..self.record.clone()
+        };
+        let vmid = self.state.vmid();
+        let outcome = change(self.context, vmid, args, from, Some(record.clone())).await?;
+        keep(self.state, &self.installation, &record)?;
+        Ok(outcome)
+    }
+
+    /// Detach installer and seed, and give the stopped VM everything that its description says.
+    async fn detach(&self) -> Result<Vec<Outcome>, Failure> {
+        let (context, settings) = (self.context, self.context.settings());
+        let (vmid, node) = (self.state.vmid(), self.state.node(context));
+        let phases = [Phase::Installed];
+        let guard = super::expect(super::run(context)?, &phases);
+        let layout = &self.vm.layout;
+        let attached = layout.installer.is_some() || layout.seed != Seed::None;
+        let mut outcomes = Vec::new();
+        // The installer's root file system is the ISO: it can only be taken from a stopped machine.
+        if self.vm.running && attached {
+            outcomes.push(stop(context, self.state, &phases).await?);
+        }
+        let kept = settings.kept_drive();
+        if attached || kept.is_none() {
+            let none = settings.no_seed();
+            outcomes.push(
+                context
+                    .drive(none, vmid, &node, Some(&guard), false)
+                    .await?,
+            );
+        }
+        // Everything that the description says, now that nothing is pending: memory, boot order, drives.
+        let mut args = settings.vm(Phase::Installed, None);
+        args.insert("memory".into(), settings.memory().into());
+        match (&layout.installer, &self.record.installer) {
+            (Some(now), Some(attached)) if now != attached => context.task.warn(format!(
+                "{}: {now} is in the drive of its installer, which this installation did not attach; it is left there",
+                self.vm.object
+            )),
+            _ => {
+                args.insert("remove_disks".into(), json!([settings.installer_drive]));
+            }
+        }
+        outcomes.push(change(context, vmid, args, &phases, None).await?);
+        if let Some(drive) = kept {
+            outcomes.push(
+                context
+                    .drive(drive, vmid, &node, Some(&guard), false)
+                    .await?,
+            );
+        }
+        Ok(outcomes)
+    }
+
+    /// Start the installed system, and verify it at the address that is returned.
+    async fn start(&self) -> Result<(String, Vec<Outcome>), Failure> {
+        let (context, vmid) = (self.context, self.state.vmid());
+        let mut start = Args::new();
+        start.insert("state".into(), "started".into());
+        let started = change(context, vmid, start, &[Phase::Installed], None).await?;
+        let deadline = context.boot_deadline();
+        let address = address(context, vmid, &deadline).await?;
+        let left = deadline.remaining().as_secs().max(5);
+        let verified = verify(context, &self.installation, &address, &self.host_keys, left).await?;
+        Ok((address, vec![started, verified]))
+    }
+
+    /// Know the machine by its own host key, and remove what the controller kept of its installer.
+    async fn forget_installer(&self, address: &str) -> Result<(), Failure> {
+        let context = self.context;
+        if let Some(names) = provision::names(context, Some(address.to_owned())) {
+            known_hosts::edit(&context.known_hosts(), &context.boot_deadline(), |text| {
+                known_hosts::with(text, &names, &self.host_keys)
+            })
+            .await?;
+        }
+        let mut files = keys::temporary();
+        files.push(build::DIR.into());
+        self.installation.remove(&files)?;
+        // Of plays that ended before the VM was made. One that goes on would find this VM, and end.
+        context.store.remove_ended_builds();
+        Ok(())
+    }
+
+    /// Record that the machine is finished, last of all: from here on nothing is installed onto it any more.
+    async fn end(&self) -> Result<Outcome, Failure> {
+        let settings = self.context.settings();
+        let mut end = Args::new();
+        if settings.state == Some(Power::Stopped) {
+            end.insert("state".into(), "stopped".into());
+        }
+        if let Some(protection) = protection(settings) {
+            end.insert("protection".into(), protection);
+        }
+        let phases = [Phase::Installed, Phase::Done];
+        self.record(end, &phases, Phase::Done).await
+    }
 }
 
 /// Stop what runs: the installer at once, since it was proved to be ours; an installed system in its own time.
@@ -228,7 +273,7 @@ async fn verify(
         .as_ref()
         .filter(|key| !key.is_empty())
     {
-        let file = super::decide::key_file(key)?;
+        let file = preflight::key_file(key)?;
         args.insert("private_key_file".into(), json!(file.path()));
         _file = Some(file);
     } else if let Some(key) = settings

@@ -15,6 +15,7 @@ use crate::keys;
 use crate::known_hosts;
 use crate::module_args::Args;
 use crate::options::Run;
+use crate::preflight;
 use crate::state::{State, address, number};
 use crate::store::Installation;
 
@@ -44,8 +45,7 @@ async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure
     let settings = context.settings();
     let node = state.node(context);
     if context.task.check_mode {
-        let args =
-            super::decide::without_installer(settings.vm(Phase::Provisioning, None), settings);
+        let args = preflight::without_installer(settings.vm(Phase::Provisioning, None), settings);
         return context.vm(args, Ownership::default(), true).await;
     }
     let installer = image::volid(context, &node).await?;

@@ -1,0 +1,357 @@
+//! What an installation would fail at later, found before anything is changed and reported together.
+
+use std::time::Duration;
+
+use ansible_module::{Failure, Outcome, Secret};
+use deadline::Deadline;
+use guest_ssh::{Identity, PublicKey};
+use proxmox_nixos_vm::ownership::Ownership;
+use pve_module::record::Phase;
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::decide::Decision;
+use crate::keys;
+use crate::module_args::{Args, bus_of};
+use crate::options::{InstallerSource, Settings, missing};
+use crate::privileges;
+use crate::probe::Probe;
+use crate::state::{State, is_taken};
+use crate::steps::{image, install};
+
+/// How long the questions to Proxmox VE may take that no other module asks.
+const QUESTIONS: Duration = Duration::from_secs(60);
+
+/// Check all that can be known before an installation.
+///
+/// # Errors
+/// Kind `preflight` with every mistake, in the words of the role's variables; those of the API.
+pub async fn check(
+    context: &Context<'_>,
+    state: &State,
+    decision: &Decision,
+) -> Result<(), Failure> {
+    let settings = context.settings();
+    let mut mistakes = Mistakes::new(settings);
+    mistakes.extend(context.task.unknown.clone());
+    mistakes.extend(variables(settings));
+    mistakes.extend(keys::check(settings));
+    mistakes.collect(flake(context).await);
+    mistakes.collect(installer_file(context, state).await);
+    if !settings.boot_disk_is_new() {
+        mistakes.add(install::not_new(settings));
+    }
+    // What the finished machine shall be, too, before an hour is spent on it.
+    mistakes.collect(context.check_vm(settings.vm(Phase::Done, None)));
+    if decision == &Decision::Create {
+        mistakes.collect(new_vm(context).await);
+        mistakes.extend(free_vmid(context).await?);
+        mistakes.extend(free_address(settings).await);
+    }
+    let deadline = Deadline::after(QUESTIONS);
+    mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
+    match mistakes.texts.is_empty() {
+        true => Ok(()),
+        false => Err(refused(context, mistakes.texts)),
+    }
+}
+
+/// The refusal of a host with these mistakes.
+pub fn refused(context: &Context<'_>, mistakes: Vec<String>) -> Failure {
+    let msg = format!(
+        "{}: nothing was done; correct these first:\n- {}",
+        context.options.host,
+        mistakes.join("\n- ")
+    );
+    Failure::new("preflight", msg)
+        .object(&context.options.host)
+        .with("mistakes", mistakes)
+}
+
+/// Mistakes in the order in which they were found, each once.
+struct Mistakes<'a> {
+    settings: &'a Settings,
+    /// The names of the variables, without their prefix.
+    names: Vec<String>,
+    texts: Vec<String>,
+}
+
+impl<'a> Mistakes<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        Self {
+            settings,
+            names: names(),
+            texts: Vec::new(),
+        }
+    }
+
+    fn extend(&mut self, texts: impl IntoIterator<Item = String>) {
+        self.texts.extend(texts);
+    }
+
+    fn collect<T>(&mut self, checked: Result<T, Failure>) {
+        if let Err(failure) = checked {
+            self.add(failure);
+        }
+    }
+
+    /// Add what another module refuses, in the words of the variables.
+    fn add(&mut self, mut failure: Failure) {
+        let object = failure.object.as_deref().unwrap_or_default();
+        let variable = match failure.kind {
+            "no_bridge" => "nixos_vm_net: ",
+            "no_storage" if object == self.settings.disks_storage => "nixos_vm_disks_storage: ",
+            "no_storage" if object == self.settings.iso_storage => "nixos_vm_iso_storage: ",
+            "evaluation" => "nixos_vm_flake: ",
+            _ => "",
+        };
+        failure.msg.insert_str(0, variable);
+        let many = failure.values.get("mistakes").and_then(Value::as_array);
+        let texts: Vec<String> = match (many, failure.hint) {
+            (Some(many), _) => many.iter().map(mistake_text).collect(),
+            (None, Some(hint)) => vec![format!("{}; {hint}", failure.msg)],
+            (None, None) => vec![failure.msg],
+        };
+        for text in texts {
+            let text = by_variable(&self.names, &text);
+            if !self.texts.contains(&text) {
+                self.texts.push(text);
+            }
+        }
+    }
+}
+
+/// A mistake of another module's: a sentence, or an option and what is wrong with it.
+fn mistake_text(mistake: &Value) -> String {
+    let part = |key: &str| mistake.get(key).and_then(Value::as_str);
+    match (mistake.as_str(), part("option"), part("problem")) {
+        (Some(text), ..) => text.to_owned(),
+        (None, Some(option), Some(problem)) => format!("{option}: {problem}"),
+        _ => mistake.to_string(),
+    }
+}
+
+/// The names of the variables, without their prefix.
+fn names() -> Vec<String> {
+    let schema = schemars::schema_for!(Settings);
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// A mistake of another module's, which begins with the name of its option: by the name of the variable.
+fn by_variable(names: &[String], text: &str) -> String {
+    let named = |segment: &str| {
+        let word: String = segment
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect();
+        let after = segment[word.len()..].chars().next();
+        let stem = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        let known = names
+            .iter()
+            .any(|name| *name == word || (*name == stem && stem != word));
+        let prefix = crate::options::PREFIX;
+        match known && matches!(after, Some(':' | '.' | '[')) {
+            // `net0` is a key of `nixos_vm_net`.
+            true if stem != word && !names.contains(&word) => format!("{prefix}{stem}.{segment}"),
+            true => format!("{prefix}{segment}"),
+            false => segment.to_owned(),
+        }
+    };
+    text.split("; ").map(named).collect::<Vec<_>>().join("; ")
+}
+
+/// Evaluate the flake, and check what it is installed with.
+async fn flake(context: &Context<'_>) -> Result<(), Failure> {
+    let settings = context.settings();
+    if !is_set(settings.flake.as_deref()) {
+        return Ok(());
+    }
+    let args = install::built_args(settings);
+    context.install(args, true).await.map(drop)
+}
+
+/// Find the installer ISO, if it is a file of the controller.
+async fn installer_file(context: &Context<'_>, state: &State) -> Result<(), Failure> {
+    let settings = context.settings();
+    if settings.installer_source != InstallerSource::Path
+        || !is_set(settings.installer_iso.as_deref())
+    {
+        return Ok(());
+    }
+    image::args(context, &state.node(context)).await.map(drop)
+}
+
+/// Plan the VM: storages, bridges, the node, values; what Proxmox VE would refuse.
+async fn new_vm(context: &Context<'_>) -> Result<Outcome, Failure> {
+    let settings = context.settings();
+    let mut args = without_installer(settings.vm(Phase::Provisioning, None), settings);
+    args.insert("state".into(), "present".into());
+    let ownership = Ownership {
+        new: true,
+        ..Ownership::default()
+    };
+    context.vm(args, ownership, true).await
+}
+
+async fn free_vmid(context: &Context<'_>) -> Result<Option<String>, Failure> {
+    let Some(vmid) = context.settings().vmid else {
+        return Ok(None);
+    };
+    let taken = is_taken(context, vmid, &Deadline::after(QUESTIONS)).await?;
+    Ok(taken.then(|| {
+        format!("nixos_vm_vmid: {vmid} is the VMID of another guest, or of one that the API user may not see")
+    }))
+}
+
+async fn free_address(settings: &Settings) -> Option<String> {
+    let (address, port) = (settings.given_address()?, settings.ssh_port);
+    let probe = Probe {
+        host: address.clone(),
+        port,
+        ..Probe::default()
+    };
+    probe.occupied().await.then(|| {
+        format!("nixos_vm_ip: {address} port {port} answers already, so the address belongs to another machine")
+    })
+}
+
+/// A new VM as a check sees it, before its installer is on the storage: a boot order that names the installer's drive wants the drive.
+pub fn without_installer(mut args: Args, settings: &Settings) -> Args {
+    args.insert("boot".into(), settings.boot_order(Phase::Done).into());
+    args
+}
+
+/// What is wrong with the variables beyond what their types say.
+fn variables(settings: &Settings) -> Vec<String> {
+    let given = |name: &str| {
+        let text = match name {
+            "node" => &settings.node,
+            "ip" => &settings.ip,
+            "flake" => &settings.flake,
+            _ => &settings.installer_iso,
+        };
+        is_set(text.as_deref())
+    };
+    let needs_iso = matches!(
+        settings.installer_source,
+        InstallerSource::Path | InstallerSource::Url
+    );
+    let mut mistakes = missing(given, needs_iso);
+    mistakes.extend(addresses(settings));
+    mistakes.extend(installer_drives(settings));
+    mistakes.extend(login_keys(settings));
+    mistakes
+}
+
+fn addresses(settings: &Settings) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    let ip = settings.ip.as_deref().unwrap_or_default();
+    let valid = |ip: &str| {
+        ip.split_once('/').is_some_and(|(address, prefix)| {
+            address.parse::<std::net::Ipv4Addr>().is_ok()
+                && prefix
+                    .parse::<u8>()
+                    .is_ok_and(|prefix| (1..=32).contains(&prefix))
+        })
+    };
+    if !matches!(ip, "" | "dhcp") && !valid(ip) {
+        mistakes.push(format!(
+            "nixos_vm_ip: must be dhcp, or an IPv4 address with the length of its prefix, such as 192.0.2.11/24 (got {ip})"
+        ));
+    }
+    let gateway = settings.gateway.as_deref().unwrap_or_default();
+    if !gateway.is_empty() && gateway.parse::<std::net::Ipv4Addr>().is_err() {
+        mistakes.push(format!(
+            "nixos_vm_gateway: must be an IPv4 address (got {gateway})"
+        ));
+    }
+    mistakes
+}
+
+/// The drives of the installer and of its seed.
+fn installer_drives(settings: &Settings) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    let drives = [
+        ("nixos_vm_installer_drive", &settings.installer_drive),
+        ("nixos_vm_seed_drive", &settings.seed_drive),
+    ];
+    let described = settings.described();
+    for (variable, drive) in drives {
+        let bus = bus_of(drive);
+        let number = drive
+            .strip_prefix(bus)
+            .and_then(|number| number.parse::<u8>().ok());
+        let limit = match bus {
+            "ide" => Some(3),
+            "sata" => Some(5),
+            "scsi" => Some(30),
+            _ => None,
+        };
+        if !matches!((number, limit), (Some(number), Some(limit)) if number <= limit) {
+            mistakes.push(format!("{variable}: must be one of ide0 to ide3, sata0 to sata5, scsi0 to scsi30 (got {drive})"));
+        }
+        if described.contains(drive) {
+            mistakes.push(format!(
+                "{variable}: {drive} is already used by a disk that is described; choose another drive"
+            ));
+        }
+    }
+    if settings.installer_drive == settings.seed_drive {
+        mistakes.push(
+            "nixos_vm_seed_drive: must be another drive than nixos_vm_installer_drive".into(),
+        );
+    }
+    mistakes
+}
+
+/// The keys of logins, and the host key that the user brings.
+fn login_keys(settings: &Settings) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    let private = |key: &&String| key.contains("PRIVATE KEY");
+    mistakes.extend(
+        settings
+            .authorized_keys
+            .iter()
+            .filter(private)
+            .map(|_| "nixos_vm_authorized_keys: holds a private key; give public ones".to_owned()),
+    );
+    let host_key = settings.ssh_host_key.as_ref();
+    let public = host_key.and_then(|key| key.public.as_deref());
+    if let Some(key) = public.filter(|key| !key.trim().is_empty())
+        && let Err(error) = key.parse::<PublicKey>()
+    {
+        mistakes.push(format!("nixos_vm_ssh_host_key.public: {error}"));
+    }
+    let file = settings.ssh_private_key_file.as_ref();
+    if let Some(file) = file.filter(|file| !file.as_os_str().is_empty())
+        && let Err(error) = Identity::File(file.clone()).check()
+    {
+        mistakes.push(format!("nixos_vm_ssh_private_key_file: {error}"));
+    }
+    let key = settings.ssh_private_key.as_ref();
+    if let Some(key) = key.filter(|key| !key.is_empty()) {
+        let usable = key_file(key).map(|file| Identity::File(file.path()).check().is_ok());
+        if !usable.unwrap_or(false) {
+            mistakes
+                .push("nixos_vm_ssh_private_key: is not a private key without a passphrase".into());
+        }
+    }
+    mistakes
+}
+
+fn is_set(text: Option<&str>) -> bool {
+    text.is_some_and(|text| !text.trim().is_empty())
+}
+
+/// A login key that is given as a text, as a file for as long as it is needed.
+///
+/// # Errors
+/// The system's.
+pub fn key_file(key: &Secret) -> Result<keys::InMemory, Failure> {
+    keys::InMemory::new(&format!("{}\n", key.expose().trim()))
+}
