@@ -7,16 +7,17 @@ use deadline::Deadline;
 use guest_ssh::{Attempt, Guest, Kind, Login, Target};
 use serde_json::json;
 
-use crate::log::Log;
+use crate::commands::programs::Programs;
+use crate::commands::tools::{self, Tools};
+use crate::files::workspace::Workspace;
+use crate::machine::release;
+use crate::machine::room::Room;
 use crate::options::{Options, Phase};
+use crate::output::log::Log;
+use crate::output::watch::Watch;
 use crate::plan::{self, Decision, Source};
 use crate::preflight::{Mistake, preflight, refuse};
-use crate::programs::Programs;
-use crate::room::Room;
-use crate::tools::{self, Tools};
-use crate::watch::Watch;
-use crate::workspace::Workspace;
-use crate::{release, state};
+use crate::state;
 
 /// `state: installed`.
 pub(crate) async fn install(

@@ -4,15 +4,15 @@ use ansible_module::{Failure, Outcome, Task};
 use deadline::Deadline;
 use serde_json::json;
 
-use crate::flake::FlakeRef;
-use crate::log::Log;
+use crate::commands::programs::{Programs, invalid_flake};
+use crate::commands::tools::{self, Tools};
+use crate::files::private::Private;
 use crate::options::Options;
+use crate::output::log::Log;
+use crate::output::watch::Watch;
 use crate::plan::{self, Source};
 use crate::preflight::{preflight, refuse};
-use crate::private::Private;
-use crate::programs::{Programs, invalid_flake};
-use crate::tools::{self, Tools};
-use crate::watch::Watch;
+use crate::values::flake::FlakeRef;
 
 /// Find every mistake in the options of the whole installation, then build the system and disko's
 /// script if they are to be built here. In check mode, evaluate them, and say what would be built.

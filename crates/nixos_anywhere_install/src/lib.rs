@@ -1,45 +1,36 @@
-//! Install a NixOS flake on a reachable machine with nixos-anywhere, once.
+//! The Ansible module `nixos_anywhere_install`: install a NixOS flake on a reachable machine, once.
+//!
+//! `options` are checked by `preflight`, `state` asks the machine what it runs, `plan` (pure) decides, `apply` installs and `built` only
+//! builds. `commands/` runs Nix and nixos-anywhere, `output/` reads what they print, `machine/` asks the machine over SSH, `files/`
+//! are those of one installation, and `values/` reads option values as people write them.
 
 mod apply;
 mod built;
-mod caches;
-mod channel;
-mod child;
-mod content;
-mod documentation;
-mod flake;
-mod host;
-mod log;
+mod commands;
+mod docs;
+mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod machine;
 mod options;
+mod output;
 mod plan;
 mod preflight;
-mod private;
-mod programs;
-mod release;
-mod room;
-mod settings;
-mod stage;
 mod state;
-mod step;
-mod text;
-mod tools;
-mod watch;
-mod workspace;
+mod values;
 
 use std::time::Duration;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use deadline::Deadline;
 
-#[cfg(fuzzing)]
-pub use child::hear;
-pub use content::Content;
+pub use commands::tools::search_path;
+pub use files::content::Content;
 pub use options::{
     BuildOn, DiskKey, DiskoMode, Expect, ExtraFile, HardwareBackend, HardwareConfig, Options,
     Phase, State, StorePaths,
 };
 pub use preflight::{Mistake, preflight, refuse};
-pub use tools::search_path;
 
 /// The Ansible module `nixos_anywhere_install`.
 pub struct NixosAnywhereInstall;
@@ -49,7 +40,7 @@ impl Module for NixosAnywhereInstall {
     type Options = Options;
 
     fn documentation() -> Documentation {
-        documentation::documentation()
+        docs::documentation()
     }
 
     fn rules() -> Vec<Rule> {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::content::Content;
+use crate::files::content::Content;
 
 /// Everything a task may say.
 #[derive(Debug, Deserialize, JsonSchema)]

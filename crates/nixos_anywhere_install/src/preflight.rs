@@ -12,12 +12,13 @@ use ansible_module::Failure;
 use guest_ssh::{Identity, PublicKey};
 use serde_json::{Value, json};
 
-use crate::flake::FlakeRef;
+use crate::commands::tools::{self, Tools};
+use crate::files::stage;
 use crate::options::{BuildOn, DiskoMode, ExtraFile, Options, Phase, State};
 use crate::plan;
-use crate::settings::{self, NIX, SSH, SSH_LIST};
-use crate::tools::{self, Tools};
-use crate::{host, stage};
+use crate::values::flake::FlakeRef;
+use crate::values::host;
+use crate::values::settings::{self, NIX, SSH, SSH_LIST};
 
 /// A mistake in the options, or on the controller where they point.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -443,7 +444,7 @@ fn extra_file(file: &ExtraFile) -> Vec<String> {
         (None, None) => problems.push("src or content is required".into()),
         _ => {}
     }
-    if plan::mode(&file.mode).is_none() {
+    if stage::mode(&file.mode).is_none() {
         problems.push(format!(
             "mode must be octal and in quotes, such as \"0600\" (got {:?}{})",
             file.mode,

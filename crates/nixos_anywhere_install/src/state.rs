@@ -58,7 +58,7 @@ pub(crate) fn target(options: &Options) -> Result<Target, Failure> {
         },
     ];
     Ok(Target {
-        host: crate::host::bracketless(options.host()).to_owned(),
+        host: crate::values::host::bracketless(options.host()).to_owned(),
         port: options.port,
         systems: systems
             .into_iter()

@@ -20,7 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value};
 
 use crate::module_args::Args;
-use crate::store::Installation;
+use crate::store::{Installation, Store};
 
 /// The directory of the builds in that of their installation.
 pub const DIR: &str = "builds";
@@ -136,9 +136,17 @@ impl Build {
     }
 }
 
-/// Remove the results of ended builds from the directory of an installation that never began, and the directory if nothing else is in
-/// it. Another run on this controller may make its keys there at any moment, so directories are only removed if they are empty.
-pub fn remove_ended(installation: &Path) {
+/// Remove the results of ended builds from the directories of installations that never began, whatever their age.
+pub fn remove_ended(store: &Store) {
+    store
+        .strays()
+        .iter()
+        .for_each(|stray| remove_ended_in(stray));
+}
+
+/// The same in one of these directories, which is removed if nothing else is in it. Another run on this controller may make its keys
+/// there at any moment, so directories are only removed if they are empty.
+fn remove_ended_in(installation: &Path) {
     let dir = installation.join(DIR);
     let files = fs::read_dir(&dir).into_iter().flatten().flatten();
     let results = files
@@ -214,7 +222,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::Store;
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -309,7 +316,7 @@ mod tests {
         if locked {
             flock(&files[0], FlockOperation::NonBlockingLockExclusive).unwrap();
         }
-        remove_ended(&installation);
+        remove_ended_in(&installation);
         installation.exists()
     }
 

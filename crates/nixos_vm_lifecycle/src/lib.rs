@@ -10,6 +10,7 @@ mod decide;
 #[cfg(test)]
 mod decide_tests;
 mod docs;
+mod host_claims;
 mod keys;
 mod known_hosts;
 mod module_args;
@@ -56,7 +57,7 @@ impl Module for NixosVmLifecycle {
         let node = state.node(&context);
         if !matches!(options.step, Step::Decide | Step::Destroy) {
             // Hosts of this play that began later may claim the same by now.
-            steps::decide::claim(&context, &state)?;
+            host_claims::check(&context, &state.cluster)?;
         }
         if matches!(options.step, Step::Provision | Step::Boot | Step::Finalize) {
             state.restore(&context).await?;

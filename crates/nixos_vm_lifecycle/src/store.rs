@@ -25,8 +25,6 @@ use pve_module::record::Record;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::build;
-
 /// The state directory of an inventory host.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -93,15 +91,8 @@ impl Store {
         }
     }
 
-    /// Remove the results of ended builds from the directories of installations that never began, whatever their age.
-    pub fn remove_ended_builds(&self) {
-        self.strays()
-            .iter()
-            .for_each(|stray| build::remove_ended(stray));
-    }
-
     /// The directories of installations that never began.
-    fn strays(&self) -> Vec<PathBuf> {
+    pub fn strays(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         entries
             .filter(|entry| is_id(&entry.file_name().to_string_lossy()))

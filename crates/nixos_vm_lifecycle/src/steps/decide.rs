@@ -1,16 +1,14 @@
 //! The step before all others: read the machine, say which steps are due, and name every mistake that can be known beforehand.
 
-use std::net::IpAddr;
-
 use ansible_module::{Failure, Outcome};
 use pve_module::random;
 use serde_json::{Value, json};
 
 use super::{install, provision};
 use crate::build::Build;
-use crate::claims::{self, Claim};
 use crate::context::Context;
 use crate::decide::Decision;
+use crate::host_claims;
 use crate::keys;
 use crate::options::{Run, Step};
 use crate::preflight;
@@ -25,7 +23,7 @@ const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600)
 /// # Errors
 /// Every mistake in the variables, a refusal of [`crate::decide::decide`], or what the installation would fail at later.
 pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
-    claim(context, &state)?;
+    host_claims::check(context, &state.cluster)?;
     let decision = state.decide(context).await?;
     if matches!(decision, Decision::Create | Decision::Install(_)) {
         preflight::check(context, &state, &decision).await?;
@@ -87,14 +85,6 @@ fn start_build(context: &Context<'_>, run: &Run) {
     }
 }
 
-/// Compare what this host claims with what the play's other hosts do.
-///
-/// # Errors
-/// Kind `claimed`.
-pub fn claim(context: &Context<'_>, state: &State) -> Result<(), Failure> {
-    claims::claim(&context.options.host, &claimed(context, &state.cluster))
-}
-
 /// A run of this play at the machine.
 fn new_run(decision: &Decision) -> Result<Run, Failure> {
     let record = decision.record();
@@ -147,83 +137,4 @@ pub fn published(
         "vmid": vmid, "node": node, "address": address, "host_keys": host_keys, "closure": closure.unwrap_or_default(),
         "guest_address": if dhcp { address.clone() } else { None },
     })
-}
-
-/// What no other host of the play may claim.
-fn claimed(context: &Context<'_>, cluster: &str) -> Vec<Claim> {
-    let settings = context.settings();
-    let mut claims = Vec::new();
-    let mut claim = |what: String, key: String, variable: &str| {
-        claims.push(Claim {
-            host: context.options.host.clone(),
-            what,
-            key: key.to_lowercase(),
-            variable: format!("nixos_vm_{variable}"),
-        });
-    };
-    if let Some(vmid) = settings.vmid {
-        claim(
-            format!("the VMID {vmid}"),
-            format!("vmid {cluster} {vmid}"),
-            "vmid",
-        );
-    }
-    if let Some(name) = settings.name.as_deref().filter(|name| !name.is_empty()) {
-        claim(
-            format!("the VM name {name}"),
-            format!("name {cluster} {name}"),
-            "name",
-        );
-    }
-    let ip = settings.ip.as_deref().unwrap_or_default();
-    let ip = ip.split('/').next().unwrap_or_default();
-    if ip.parse::<IpAddr>().is_ok() {
-        claim(
-            format!("the address {ip}"),
-            format!("ip {cluster} {ip}"),
-            "ip",
-        );
-    }
-    if let Some(address) = settings.given_address() {
-        let port = settings.ssh_port;
-        claim(
-            format!("the address {address} port {port}"),
-            format!("ssh {address} {port}"),
-            "address",
-        );
-    }
-    for (nic, value) in settings.net.iter().flatten() {
-        if let Some(mac) = mac(value) {
-            claim(
-                format!("the MAC {mac} ({nic})"),
-                format!("mac {cluster} {mac}"),
-                "net",
-            );
-        }
-    }
-    claims
-}
-
-/// The MAC address that a NIC is given.
-fn mac(value: &Value) -> Option<String> {
-    let is_mac = |text: &str| {
-        let parts: Vec<&str> = text.split(':').collect();
-        parts.len() == 6
-            && parts
-                .iter()
-                .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
-    };
-    match value {
-        Value::String(text) => text
-            .split([',', '='])
-            .map(str::trim)
-            .find(|part| is_mac(part))
-            .map(str::to_uppercase),
-        Value::Object(nic) => nic
-            .values()
-            .filter_map(Value::as_str)
-            .find(|text| is_mac(text))
-            .map(str::to_uppercase),
-        _ => None,
-    }
 }

@@ -8,6 +8,7 @@ use pve_module::record::Record;
 use serde_json::Value;
 
 use super::summed;
+use crate::build;
 use crate::claims::{self, Claim};
 use crate::context::Context;
 use crate::decide::Recorded;
@@ -226,7 +227,7 @@ async fn forget(
         let _ = std::fs::remove_file(&path);
     }
     installation.forget()?;
-    context.store.remove_ended_builds();
+    build::remove_ended(&context.store);
     context.store.remove_strays(BEGINNING);
     context.store.remove_if_empty().map(drop)
 }

@@ -167,7 +167,7 @@ impl Finish<'_> {
         files.push(build::DIR.into());
         self.installation.remove(&files)?;
         // Of plays that ended before the VM was made. One that goes on would find this VM, and end.
-        context.store.remove_ended_builds();
+        build::remove_ended(&context.store);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use super::{change, keep, out_of_turn};
 use crate::build::Build;
 use crate::context::{Context, text};
 use crate::decide::{Answer, Decision};
+use crate::host_claims;
 use crate::keys;
 use crate::module_args::Args;
 use crate::options::{KeyType, Run, Settings};
@@ -34,7 +35,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     let run = super::run(context)?;
     let store_paths = built(context, run).await?;
     let mut state = State::read(context).await?;
-    super::decide::claim(context, &state)?;
+    host_claims::check(context, &state.cluster)?;
     state.restore(context).await?;
     let decision = state.decide(context).await?;
     let found = match &decision {

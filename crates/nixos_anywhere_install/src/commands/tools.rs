@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use ansible_module::Failure;
 
+use super::nix;
 use crate::options::Options;
-use crate::plan;
 
 /// The programs of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Tools {
                 if options.nixos_anywhere == Path::new("nixos-anywhere")
                     && !options.nixos_anywhere_flake.is_empty() =>
             {
-                (nix.clone(), plan::run_arguments(options))
+                (nix.clone(), nix::run(options))
             }
             Err(missing) => return Err(missing.object("nixos_anywhere")),
         };

@@ -10,10 +10,10 @@ use guest_ssh::{Connection, Output};
 use serde_json::json;
 use tokio::time::sleep;
 
+use crate::machine::room::{self, Room};
 use crate::options::{Options, Phase};
-use crate::room::{self, Room};
+use crate::output::text::printable;
 use crate::state::ssh_failure;
-use crate::text::printable;
 
 /// Follow the links of the new system's profile as they will lead once it runs: an absolute target
 /// counts from the new root, not from the installer's.

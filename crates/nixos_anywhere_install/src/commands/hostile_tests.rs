@@ -7,8 +7,8 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::log::Log;
-use crate::watch::Watch;
+use crate::output::log::Log;
+use crate::output::watch::Watch;
 
 /// Pieces of output: those that mean something, and any others.
 fn piece() -> impl Strategy<Value = Vec<u8>> {

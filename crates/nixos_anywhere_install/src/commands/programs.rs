@@ -8,17 +8,19 @@ use ansible_module::{Failure, Task};
 use deadline::Deadline;
 use tokio::time::Instant;
 
-use crate::caches::{self, Caches};
-use crate::child::{self, Ending, Listener, Program, Stop, Work};
-use crate::flake::FlakeRef;
+use super::nix;
+use super::nixos_anywhere::{self, Files};
+use crate::commands::caches::{self, Caches};
+use crate::commands::child::{self, Ending, Listener, Program, Stop, Work};
+use crate::commands::tools::{self, Tools};
+use crate::files::private::Private;
+use crate::files::workspace::Workspace;
+use crate::machine::room;
 use crate::options::Options;
-use crate::plan::{self, Files, Source};
-use crate::private::Private;
-use crate::room;
-use crate::text::printable;
-use crate::tools::{self, Tools};
-use crate::watch::{BUILD, Watch};
-use crate::workspace::Workspace;
+use crate::output::text::printable;
+use crate::output::watch::{BUILD, Watch};
+use crate::plan::{self, Source};
+use crate::values::flake::FlakeRef;
 
 /// How long Nix may take to answer a question about its settings or its store.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -50,7 +52,7 @@ impl Programs<'_> {
         if self.options.flake.is_none() {
             return;
         }
-        let Some(text) = self.ask(plan::settings_arguments(self.options)).await else {
+        let Some(text) = self.ask(nix::settings(self.options)).await else {
             return;
         };
         let caches = Caches::parse(&text);
@@ -75,7 +77,7 @@ impl Programs<'_> {
 
     /// The sizes of the closures of built paths, in bytes.
     pub(crate) async fn closure_sizes(&self, paths: &[&Path]) -> Vec<Option<u64>> {
-        let text = self.ask(plan::size_arguments(paths, self.options)).await;
+        let text = self.ask(nix::closure_sizes(paths, self.options)).await;
         let text = text.unwrap_or_default();
         let size = |path: &&Path| room::closure_size(&text, path);
         paths.iter().map(size).collect()
@@ -136,7 +138,7 @@ impl Programs<'_> {
     pub(crate) async fn evaluate(&mut self, installables: &[String]) -> Result<(), Failure> {
         let what = format!("nix path-info --derivation {}", installables.join(" "));
         self.watch.note(&format!("$ {what}"));
-        let arguments = plan::evaluation_arguments(installables, self.options);
+        let arguments = nix::evaluate(installables, self.options);
         let environment = self.environment();
         let nix = self.tools.nix.clone();
         let run = self.run(&nix, &arguments, &environment, &what).await;
@@ -156,7 +158,7 @@ impl Programs<'_> {
     ) -> Result<[PathBuf; N], Failure> {
         let what = format!("nix build {}", installables.join(" "));
         self.watch.note(&format!("$ {what}"));
-        let arguments = plan::build_arguments(installables, self.options);
+        let arguments = nix::build(installables, self.options);
         let environment = self.environment();
         self.watch.printed_paths();
         let nix = self.tools.nix.clone();
@@ -185,7 +187,7 @@ impl Programs<'_> {
         self.watch.note("$ nixos-anywhere");
         self.watch.follow(workspace.channel());
         let (program, mut arguments) = self.tools.nixos_anywhere.clone();
-        arguments.extend(plan::arguments(self.options, source, &files));
+        arguments.extend(nixos_anywhere::arguments(self.options, source, &files));
         let environment = workspace.environment(self.directories);
         self.run(&program, &arguments, &environment, "nixos-anywhere")
             .await

@@ -12,7 +12,6 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::options::{ExtraFile, Options};
-use crate::plan::mode;
 
 /// What could not be staged, and why.
 pub(crate) type Error = (String, io::Error);
@@ -203,6 +202,14 @@ fn descend(directory: &OwnedFd, name: &OsStr, path: &Path, made: u32) -> io::Res
     }
 }
 
+/// An octal mode with its leading zero: YAML turns an unquoted 0600 into 384.
+pub(crate) fn mode(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix('0').filter(|digits| digits.len() >= 3)?;
+    u32::from_str_radix(digits, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -342,6 +349,15 @@ mod tests {
                 result.unwrap();
                 prop_assert!(dir.path().join("tree").join(below).is_file());
             }
+        }
+    }
+
+    #[test]
+    fn a_mode_keeps_its_zero() {
+        assert_eq!(mode("0600"), Some(0o600));
+        assert_eq!(mode("04755"), Some(0o4755));
+        for text in ["600", "384", "0", "0999", "077777", "u=rw"] {
+            assert_eq!(mode(text), None, "{text}");
         }
     }
 }

@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::channel::{self, Channel, Verdict};
-use crate::child::{Listener, Stop, Work};
-use crate::log::Log;
-use crate::step;
-use crate::text::{printable, shortened};
+use crate::commands::child::{Listener, Stop, Work};
+use crate::output::channel::{self, Channel, Verdict};
+use crate::output::log::Log;
+use crate::output::step;
+use crate::output::text::{printable, shortened};
 
 /// A phase that ended, with its duration.
 #[derive(Clone, Debug, PartialEq, Serialize)]

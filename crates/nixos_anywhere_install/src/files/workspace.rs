@@ -11,10 +11,12 @@ use std::{env, os::unix::ffi::OsStrExt};
 use ansible_module::Failure;
 use guest_ssh::Target;
 
-use crate::channel::Channel;
+use crate::commands::tools;
+use crate::files::private::Private;
+use crate::files::stage;
 use crate::options::Options;
-use crate::private::Private;
-use crate::{plan, stage, tools};
+use crate::output::channel::Channel;
+use crate::plan;
 
 /// The name under which the known keys stand in our known_hosts file, whatever the machine's
 /// address and port are (a kexec changes the port).

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::private::Private;
+use crate::files::private::Private;
 
 /// Why a program is ended before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,7 +211,11 @@ fn work(group: Pid) -> Work {
 
 /// Send each line of `stream`; broken UTF-8 is replaced, and of a line that a progress meter
 /// rewrites with carriage returns the last version counts. One that does not end comes in pieces.
-async fn read(stream: impl AsyncRead + Unpin, stdout: bool, lines: mpsc::Sender<(bool, String)>) {
+pub(crate) async fn read(
+    stream: impl AsyncRead + Unpin,
+    stdout: bool,
+    lines: mpsc::Sender<(bool, String)>,
+) {
     let mut reader = BufReader::new(stream);
     let mut bytes = Vec::new();
     loop {
@@ -228,24 +232,6 @@ async fn read(stream: impl AsyncRead + Unpin, stdout: bool, lines: mpsc::Sender<
             return;
         }
     }
-}
-
-/// What a watch keeps of this output of nixos-anywhere: the number of phases, and the last lines.
-/// For fuzz targets.
-#[cfg(fuzzing)]
-pub async fn hear(bytes: &[u8]) -> (usize, String) {
-    let log = crate::log::Log::open(None).unwrap_or_else(|e| panic!("{e:?}"));
-    let mut watch = crate::watch::Watch::new(log, ansible_module::Progress::default(), None);
-    let (sender, mut lines) = mpsc::channel::<(bool, String)>(1);
-    let listen = async {
-        while let Some((stdout, line)) = lines.recv().await {
-            watch.line(stdout, &line);
-            watch.tick(Duration::ZERO, Work::default());
-            let _ = watch.limit();
-        }
-    };
-    tokio::join!(read(bytes, false, sender), listen);
-    (watch.phases().len(), watch.tail())
 }
 
 /// The program, as leader of its group.

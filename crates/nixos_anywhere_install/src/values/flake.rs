@@ -242,6 +242,33 @@ fn forge(host: &str) -> Option<&str> {
 
 /// The place of a flake as Nix takes it.
 fn location(uri: &str) -> Result<String, Wrong> {
+    written_otherwise(uri)?;
+    if uri == "~" || uri.starts_with("~/") {
+        return match std::env::var("HOME") {
+            Ok(home) => Ok(format!("{}{}", home.trim_end_matches('/'), &uri[1..])),
+            Err(_) => Err((
+                "begins with ~ while HOME is not set",
+                "an absolute path".into(),
+            )),
+        };
+    }
+    let is_scheme = |scheme: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || "+.-".contains(c);
+        !scheme.is_empty() && scheme.chars().all(known)
+    };
+    match uri.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => with_scheme(uri, scheme, rest),
+        // git's own form USER@HOST:PATH.
+        Some((host, path)) if host.contains('@') && !uri.starts_with(['.', '/']) => Err((
+            "is an address for git, not for Nix",
+            format!("git+ssh://{host}/{path}#NAME"),
+        )),
+        _ => Ok(uri.to_owned()),
+    }
+}
+
+/// Refuse what a shell or a browser understands, and Nix does not.
+fn written_otherwise(uri: &str) -> Result<(), Wrong> {
     if uri.contains(['"', '\'', '\\']) {
         return Err((
             "has quotes in its address",
@@ -263,38 +290,16 @@ fn location(uri: &str) -> Result<String, Wrong> {
     if uri.starts_with('~') && uri != "~" && !uri.starts_with("~/") {
         return Err(("begins with another user's ~", "an absolute path".into()));
     }
-    if let Some((host, repository)) = uri.split_once('/')
-        && let Some(scheme) = forge(host)
-    {
-        return Err((
-            "is the address of a web page",
-            format!("{scheme}:{repository}#NAME"),
-        ));
+    match uri.split_once('/') {
+        Some((host, repository)) => match forge(host) {
+            Some(scheme) => Err(web_page(format!("{scheme}:{repository}#NAME"))),
+            None => Ok(()),
+        },
+        None => Ok(()),
     }
-    if uri == "~" || uri.starts_with("~/") {
-        return match std::env::var("HOME") {
-            Ok(home) => Ok(format!("{}{}", home.trim_end_matches('/'), &uri[1..])),
-            Err(_) => Err((
-                "begins with ~ while HOME is not set",
-                "an absolute path".into(),
-            )),
-        };
-    }
-    let Some((scheme, rest)) = uri.split_once(':').filter(|(scheme, _)| {
-        scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
-            && !scheme.is_empty()
-    }) else {
-        // git's own form USER@HOST:PATH.
-        return match uri.split_once(':') {
-            Some((host, path)) if host.contains('@') && !uri.starts_with(['.', '/']) => Err((
-                "is an address for git, not for Nix",
-                format!("git+ssh://{host}/{path}#NAME"),
-            )),
-            _ => Ok(uri.to_owned()),
-        };
-    };
+}
+
+fn with_scheme(uri: &str, scheme: &str, rest: &str) -> Result<String, Wrong> {
     let path = rest.split('?').next().unwrap_or_default();
     let git = path.trim_end_matches('/').ends_with(".git");
     match scheme {
@@ -303,29 +308,8 @@ fn location(uri: &str) -> Result<String, Wrong> {
             format!("git+{uri}#NAME"),
         )),
         "http" | "https" if git => Err(("would be fetched as a file", format!("git+{uri}#NAME"))),
-        "git+ssh" => {
-            let path = path.trim_start_matches('/');
-            let authority = path.split('/').next().unwrap_or_default();
-            let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-            match host.split_once(':') {
-                Some((name, port))
-                    if !name.starts_with('[')
-                        && !port.starts_with(|c: char| c.is_ascii_digit()) =>
-                {
-                    // A password behind the user's name is not shown.
-                    let user = match user.split(':').next().unwrap_or_default() {
-                        "" => String::new(),
-                        user => format!("{user}@"),
-                    };
-                    let rest = &path[authority.len() - port.len()..];
-                    Err((
-                        "has a path where a port is expected",
-                        format!("git+ssh://{user}{name}/{rest}#NAME"),
-                    ))
-                }
-                _ => Ok(uri.to_owned()),
-            }
-        }
+        "http" | "https" => over_http(uri, path),
+        "git+ssh" => git_over_ssh(uri, path.trim_start_matches('/')),
         "file" if !ARCHIVES.iter().any(|end| path.ends_with(end)) => Err((
             "would be fetched as a file",
             format!("path:{}#NAME", path.strip_prefix("//").unwrap_or(path)),
@@ -334,22 +318,50 @@ fn location(uri: &str) -> Result<String, Wrong> {
             "does not name a repository",
             format!("{scheme}:OWNER/REPOSITORY#NAME"),
         )),
-        "http" | "https" => match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
-            [host, owner, repo] => match forge(host) {
-                Some(scheme) => Err((
-                    "is the address of a web page",
-                    format!("{scheme}:{owner}/{repo}#NAME"),
-                )),
-                None => Ok(uri.replace(' ', "%20")),
-            },
-            ["github.com", owner, repo, "tree", ref branch @ ..] => Err((
-                "is the address of a web page",
-                format!("github:{owner}/{repo}/{}#NAME", branch.join("/")),
-            )),
-            _ => Ok(uri.replace(' ', "%20")),
-        },
         _ => Ok(uri.replace(' ', "%20")),
     }
+}
+
+/// An archive on a web server, unless it is a page of a forge.
+fn over_http(uri: &str, path: &str) -> Result<String, Wrong> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match parts[..] {
+        [host, owner, repo] if forge(host).is_some() => {
+            let scheme = forge(host).unwrap_or_default();
+            Err(web_page(format!("{scheme}:{owner}/{repo}#NAME")))
+        }
+        ["github.com", owner, repo, "tree", ref branch @ ..] => Err(web_page(format!(
+            "github:{owner}/{repo}/{}#NAME",
+            branch.join("/")
+        ))),
+        _ => Ok(uri.replace(' ', "%20")),
+    }
+}
+
+/// A repository over SSH, `path` being `USER@HOST:PORT/PATH`; git's own `HOST:PATH` is not a URL.
+fn git_over_ssh(uri: &str, path: &str) -> Result<String, Wrong> {
+    let authority = path.split('/').next().unwrap_or_default();
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let Some((name, port)) = host.split_once(':') else {
+        return Ok(uri.to_owned());
+    };
+    if name.starts_with('[') || port.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(uri.to_owned());
+    }
+    // A password behind the user's name is not shown.
+    let user = match user.split(':').next().unwrap_or_default() {
+        "" => String::new(),
+        user => format!("{user}@"),
+    };
+    let rest = &path[authority.len() - port.len()..];
+    Err((
+        "has a path where a port is expected",
+        format!("git+ssh://{user}{name}/{rest}#NAME"),
+    ))
+}
+
+fn web_page(instead: String) -> Wrong {
+    ("is the address of a web page", instead)
 }
 
 /// A name in an attribute path, quoted unless it is a plain identifier.

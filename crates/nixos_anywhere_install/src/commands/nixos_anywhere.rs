@@ -1,0 +1,233 @@
+//! The command line of nixos-anywhere.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use super::nix::settings_as_text;
+use crate::options::Options;
+use crate::plan::Source;
+use crate::preflight::{absolute, ssh_option};
+use crate::values::host::bracketless;
+
+/// The files made for one run of nixos-anywhere.
+pub(crate) struct Files<'a> {
+    /// A private copy of the login key; none with an agent.
+    pub(crate) key: Option<&'a Path>,
+    /// The tree for the installed system.
+    pub(crate) extra: Option<&'a Path>,
+}
+
+/// The arguments of nixos-anywhere. The host comes first: only then does its parser refuse an
+/// option that it does not know, instead of taking it for the host.
+pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Vec<OsString> {
+    let words = machine(options)
+        .into_iter()
+        .chain(settings(options))
+        .chain(switches(options).map(str::to_owned));
+    let mut arguments: Vec<OsString> = words.map(OsString::from).collect();
+    arguments.extend(what(options, source));
+    arguments.extend(paths(options, files));
+    arguments
+}
+
+/// Where to install, which phases, and how the installer is booted.
+fn machine(options: &Options) -> Vec<String> {
+    let phases: Vec<&str> = options.phases.iter().map(|phase| phase.name()).collect();
+    let mut words = vec![
+        format!("{}@{}", options.user, bracketless(options.host())),
+        "--phases".into(),
+        phases.join(","),
+    ];
+    let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
+    if options.port != 22 {
+        add("--ssh-port", options.port.to_string());
+    }
+    if options.post_kexec_port != 22 {
+        add("--post-kexec-ssh-port", options.post_kexec_port.to_string());
+    }
+    if let Some(kexec) = &options.kexec {
+        let local = || absolute(Path::new(kexec)).to_string_lossy().into_owned();
+        let is_url = kexec.contains("://");
+        add("--kexec", if is_url { kexec.clone() } else { local() });
+    }
+    if options.force_kexec {
+        // Its parser drops the argument that follows.
+        add("--force-kexec", "--force-kexec".into());
+    }
+    if let Some(flags) = &options.kexec_extra_flags {
+        add("--kexec-extra-flags", flags.clone());
+    }
+    words
+}
+
+/// Settings of ssh, of Nix and of the SSH store.
+fn settings(options: &Options) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for (name, value) in &options.ssh_options {
+        let value = ssh_option(name, value).unwrap_or_default();
+        words.extend(["--ssh-option".into(), format!("{name}={value}")]);
+    }
+    for (name, value) in settings_as_text(&options.nix_options) {
+        words.extend(["--option".into(), name.to_owned(), value]);
+    }
+    for (name, value) in settings_as_text(&options.ssh_store_settings) {
+        // It becomes part of a URI. nixos-anywhere 1.13.0 drops the argument that follows, and later
+        // ones ignore this one.
+        let value = value.replace(' ', "%20");
+        let setting = ["--ssh-store-setting", name, &value, "-t"];
+        words.extend(setting.map(str::to_owned));
+    }
+    words
+}
+
+fn switches(options: &Options) -> impl Iterator<Item = &'static str> {
+    [
+        (options.copy_host_keys, "--copy-host-keys"),
+        (options.print_build_logs, "--print-build-logs"),
+        (options.show_trace, "--show-trace"),
+        (options.debug, "--debug"),
+        (
+            !options.substitute_on_destination,
+            "--no-substitute-on-destination",
+        ),
+        (
+            !options.use_machine_substituters,
+            "--no-use-machine-substituters",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(wanted, word)| wanted.then_some(word))
+}
+
+/// What is installed.
+fn what(options: &Options, source: &Source) -> Vec<OsString> {
+    let words: Vec<&OsStr> = match source {
+        Source::Paths { disko, system } => vec![
+            "--store-paths".as_ref(),
+            disko.as_ref(),
+            system.as_ref(),
+            "--build-on".as_ref(),
+            "local".as_ref(),
+        ],
+        Source::Flake(flake) => {
+            let words = [
+                "--flake",
+                flake,
+                "--build-on",
+                options.build_on.name(),
+                "--disko-mode",
+                options.disko_mode.name(),
+            ];
+            let no_deps = (!options.disko_deps).then_some("--no-disko-deps");
+            words.into_iter().chain(no_deps).map(OsStr::new).collect()
+        }
+    };
+    words.into_iter().map(OsString::from).collect()
+}
+
+/// Files of the controller, and the owners of those that are copied.
+fn paths(options: &Options, files: &Files) -> Vec<OsString> {
+    let mut words: Vec<OsString> = Vec::new();
+    let mut add = |all: &[&OsStr]| words.extend(all.iter().map(OsString::from));
+    for file in &options.extra_files {
+        if let Some(owner) = &file.owner {
+            add(&["--chown".as_ref(), file.path.as_ref(), owner.as_ref()]);
+        }
+    }
+    if let Some(hardware) = &options.generate_hardware_config {
+        add(&[
+            "--generate-hardware-config".as_ref(),
+            hardware.backend.name().as_ref(),
+            absolute(&hardware.path).as_ref(),
+        ]);
+    }
+    for key in &options.disk_encryption_keys {
+        add(&[
+            "--disk-encryption-keys".as_ref(),
+            key.remote.as_ref(),
+            absolute(&key.local).as_ref(),
+        ]);
+    }
+    if let Some(key) = files.key {
+        add(&["-i".as_ref(), key.as_ref()]);
+    }
+    if let Some(extra) = files.extra {
+        add(&["--extra-files".as_ref(), extra.as_ref()]);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::plan::built_here;
+
+    fn options(more: Value) -> Options {
+        let mut options = json!({"host": "192.0.2.11", "flake": "/infra#web1"});
+        for (key, value) in more.as_object().unwrap() {
+            options[key] = value.clone();
+        }
+        serde_json::from_value(options).unwrap()
+    }
+
+    fn words(options: &Options, source: &Source) -> Vec<String> {
+        let files = Files {
+            key: Some(Path::new("/p/key")),
+            extra: Some(Path::new("/p/files")),
+        };
+        arguments(options, source, &files)
+            .into_iter()
+            .map(|word| word.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn the_host_is_the_first_argument() {
+        let source = Source::Paths {
+            disko: "/nix/store/d".into(),
+            system: "/nix/store/s".into(),
+        };
+        let plain = words(&options(json!({})), &source).join(" ");
+        assert_eq!(
+            plain,
+            "root@192.0.2.11 --phases kexec,disko,install --store-paths /nix/store/d \
+             /nix/store/s --build-on local -i /p/key --extra-files /p/files"
+        );
+        let full = options(json!({
+            "user": "nixos", "port": 2222, "copy_host_keys": true, "phases": ["disko", "reboot"],
+            "nix_options": {"cores": 2, "extra-substituters": ["https://a", "https://b"]}, "post_kexec_port": 2222, "kexec": "/k.tar.gz", "force_kexec": true, "show_trace": true,
+            "ssh_options": {"Compression": true, "Ciphers": ["a", "b"]},
+            "ssh_store_settings": {"compress": true, "system-features": ["kvm", "big"]},
+            "extra_files": [{"path": "/a", "content": "x", "owner": "1000:100"}],
+            "disk_encryption_keys": [{"remote": "/tmp/k", "local": "/secret/k"}],
+        }));
+        assert_eq!(
+            words(&full, &source).join(" "),
+            "nixos@192.0.2.11 --phases disko,reboot --ssh-port 2222 --post-kexec-ssh-port 2222 \
+             --kexec /k.tar.gz --force-kexec --force-kexec --ssh-option Ciphers=a,b --ssh-option Compression=yes --option cores 2 \
+             --option extra-substituters https://a https://b --ssh-store-setting compress true -t \
+             --ssh-store-setting system-features kvm%20big -t \
+             --copy-host-keys --show-trace --chown /a 1000:100 \
+             --store-paths /nix/store/d /nix/store/s --build-on local \
+             --disk-encryption-keys /tmp/k /secret/k -i /p/key --extra-files /p/files"
+        );
+    }
+
+    #[test]
+    fn what_is_built_elsewhere_is_left_to_nixos_anywhere() {
+        let remote = options(json!({"build_on": "remote", "disko_mode": "mount"}));
+        assert!(!built_here(&remote));
+        let words = words(&remote, &Source::Flake("/infra#web1".into())).join(" ");
+        assert!(
+            words.contains("--flake /infra#web1 --build-on remote --disko-mode mount"),
+            "{words}"
+        );
+        let hardware = json!({"backend": "nixos-facter", "path": "facter.json"});
+        assert!(!built_here(&options(
+            json!({"generate_hardware_config": hardware})
+        )));
+        assert!(built_here(&options(json!({}))));
+    }
+}

@@ -1,0 +1,4 @@
+//! What is asked of the machine over SSH.
+
+pub(crate) mod release;
+pub(crate) mod room;

@@ -1,0 +1,7 @@
+//! What the programs print, and what it means.
+
+pub(crate) mod channel;
+pub(crate) mod log;
+pub(crate) mod step;
+pub(crate) mod text;
+pub(crate) mod watch;

@@ -1,0 +1,5 @@
+//! Option values, as people write them.
+
+pub(crate) mod flake;
+pub(crate) mod host;
+pub(crate) mod settings;

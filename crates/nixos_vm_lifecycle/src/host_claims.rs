@@ -1,0 +1,96 @@
+//! What a host of the play claims for its machine, by its variables.
+
+use std::net::IpAddr;
+
+use ansible_module::Failure;
+use serde_json::Value;
+
+use crate::claims::{self, Claim};
+use crate::context::Context;
+
+/// Compare what this host claims with what the play's other hosts do.
+///
+/// # Errors
+/// Kind `claimed`.
+pub fn check(context: &Context<'_>, cluster: &str) -> Result<(), Failure> {
+    claims::claim(&context.options.host, &claimed(context, cluster))
+}
+
+/// What no other host of the play may claim.
+fn claimed(context: &Context<'_>, cluster: &str) -> Vec<Claim> {
+    let settings = context.settings();
+    let mut claims = Vec::new();
+    let mut claim = |what: String, key: String, variable: &str| {
+        claims.push(Claim {
+            host: context.options.host.clone(),
+            what,
+            key: key.to_lowercase(),
+            variable: format!("nixos_vm_{variable}"),
+        });
+    };
+    if let Some(vmid) = settings.vmid {
+        claim(
+            format!("the VMID {vmid}"),
+            format!("vmid {cluster} {vmid}"),
+            "vmid",
+        );
+    }
+    if let Some(name) = settings.name.as_deref().filter(|name| !name.is_empty()) {
+        claim(
+            format!("the VM name {name}"),
+            format!("name {cluster} {name}"),
+            "name",
+        );
+    }
+    let ip = settings.ip.as_deref().unwrap_or_default();
+    let ip = ip.split('/').next().unwrap_or_default();
+    if ip.parse::<IpAddr>().is_ok() {
+        claim(
+            format!("the address {ip}"),
+            format!("ip {cluster} {ip}"),
+            "ip",
+        );
+    }
+    if let Some(address) = settings.given_address() {
+        let port = settings.ssh_port;
+        claim(
+            format!("the address {address} port {port}"),
+            format!("ssh {address} {port}"),
+            "address",
+        );
+    }
+    for (nic, value) in settings.net.iter().flatten() {
+        if let Some(mac) = mac(value) {
+            claim(
+                format!("the MAC {mac} ({nic})"),
+                format!("mac {cluster} {mac}"),
+                "net",
+            );
+        }
+    }
+    claims
+}
+
+/// The MAC address that a NIC is given.
+fn mac(value: &Value) -> Option<String> {
+    let is_mac = |text: &str| {
+        let parts: Vec<&str> = text.split(':').collect();
+        parts.len() == 6
+            && parts
+                .iter()
+                .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    match value {
+        Value::String(text) => text
+            .split([',', '='])
+            .map(str::trim)
+            .find(|part| is_mac(part))
+            .map(str::to_uppercase),
+        Value::Object(nic) => nic
+            .values()
+            .filter_map(Value::as_str)
+            .find(|text| is_mac(text))
+            .map(str::to_uppercase),
+        _ => None,
+    }
+}
