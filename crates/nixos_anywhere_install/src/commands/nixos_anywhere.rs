@@ -23,7 +23,8 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
     let words = machine(options)
         .into_iter()
         .chain(settings(options))
-        .chain(switches(options).map(str::to_owned));
+        .chain(switches(options).map(str::to_owned))
+        .chain(owners(options));
     let mut arguments: Vec<OsString> = words.map(OsString::from).collect();
     arguments.extend(what(options, source));
     arguments.extend(paths(options, files));
@@ -99,6 +100,17 @@ fn switches(options: &Options) -> impl Iterator<Item = &'static str> {
     .filter_map(|(wanted, word)| wanted.then_some(word))
 }
 
+/// Owners of copied files, which are root's otherwise.
+fn owners(options: &Options) -> Vec<String> {
+    let mut words = Vec::new();
+    for file in &options.extra_files {
+        if let Some(owner) = &file.owner {
+            words.extend(["--chown".to_owned(), file.path.clone(), owner.clone()]);
+        }
+    }
+    words
+}
+
 /// What is installed.
 fn what(options: &Options, source: &Source) -> Vec<OsString> {
     let words: Vec<&OsStr> = match source {
@@ -125,15 +137,10 @@ fn what(options: &Options, source: &Source) -> Vec<OsString> {
     words.into_iter().map(OsString::from).collect()
 }
 
-/// Files of the controller, and the owners of those that are copied.
+/// Files of the controller.
 fn paths(options: &Options, files: &Files) -> Vec<OsString> {
     let mut words: Vec<OsString> = Vec::new();
     let mut add = |all: &[&OsStr]| words.extend(all.iter().map(OsString::from));
-    for file in &options.extra_files {
-        if let Some(owner) = &file.owner {
-            add(&["--chown".as_ref(), file.path.as_ref(), owner.as_ref()]);
-        }
-    }
     if let Some(hardware) = &options.generate_hardware_config {
         add(&[
             "--generate-hardware-config".as_ref(),
