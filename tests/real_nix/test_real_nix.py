@@ -115,6 +115,8 @@ class Lab:
         text = f"sandbox = false\nbuild-users-group =\nsubstitute = {str(substitute).lower()}\n"
         text += "experimental-features = nix-command flakes\n"
         text += f"substituters = {SWALLOWS if substitute else ''}\n"
+        # A build into /mnt, which is another root, always has a sandbox: with the flake's builders in it.
+        text += "sandbox-paths = /bin /usr /lib /lib64\n"
         for name in ("conf", "target-conf"):
             (self.path / name / "nix.conf").write_text(text)
 
@@ -195,9 +197,10 @@ def succeeded(answer):
     assert answer["changed"] and answer["released"]
 
 
-def test_plain(lab):
+@pytest.mark.parametrize("build_on", ["local", "remote"])
+def test_plain(lab, build_on):
     lab.flake()
-    answer = lab.install()
+    answer = lab.install(build_on=build_on)
     succeeded(answer)
     assert lab.done() == ["disko", "install", "installed"]
     assert [phase["name"] for phase in answer["phases"]][-2:] == ["Installing NixOS", "Verifying and releasing the disks"]
