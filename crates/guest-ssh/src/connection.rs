@@ -11,8 +11,8 @@ use rustix::event::PollFlags;
 use ssh2::{ErrorCode, MethodType, Session};
 
 use crate::error::Error;
-use crate::exec::wait_for;
 use crate::key::{blob_algorithm, fingerprint};
+use crate::socket::poll_for;
 use crate::{Identity, Label, Login, Target};
 
 /// An authenticated connection to a verified guest. Cheap to clone; closed with the last clone.
@@ -210,7 +210,7 @@ fn banner_seen(
     // Small packets go back and forth; waiting to fill them would only cost time.
     let _ = stream.set_nodelay(true);
     let limit = deadline.remaining().min(BANNER_LIMIT);
-    match wait_for(&stream, PollFlags::IN, limit).map_err(|error| fail(error.to_string()))? {
+    match poll_for(&stream, PollFlags::IN, limit).map_err(|error| fail(error.to_string()))? {
         false => Err(fail(format!("silent for {} s", limit.as_secs()))),
         true => match stream.peek(&mut [0]) {
             Ok(0) => Err(fail("it was closed at once".into())),

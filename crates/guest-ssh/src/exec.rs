@@ -4,11 +4,12 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use deadline::Deadline;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use ssh2::{BlockDirections, Channel, ErrorCode};
 
 use crate::connection::{Connection, bound};
 use crate::error::Error;
+use crate::socket::poll_for;
 
 /// What a command answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,25 +172,7 @@ impl Connection {
             BlockDirections::Both => PollFlags::IN | PollFlags::OUT,
             BlockDirections::Inbound | BlockDirections::None => PollFlags::IN,
         };
-        wait_for(self.stream(), flags, limit).map(|_| ())
-    }
-}
-
-/// Poll `socket` for `flags` for at most `limit`; whether it became ready.
-pub(crate) fn wait_for(
-    socket: &impl std::os::fd::AsFd,
-    flags: PollFlags,
-    limit: Duration,
-) -> io::Result<bool> {
-    let limit = Timespec {
-        tv_sec: limit.as_secs() as i64,
-        tv_nsec: limit.subsec_nanos().into(),
-    };
-    let mut fds = [PollFd::new(socket, flags)];
-    match poll(&mut fds, Some(&limit)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
+        poll_for(self.stream(), flags, limit).map(|_| ())
     }
 }
 

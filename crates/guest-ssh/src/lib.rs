@@ -13,6 +13,7 @@ mod exec;
 mod guest;
 mod identity;
 mod key;
+mod socket;
 mod target;
 mod wait;
 
