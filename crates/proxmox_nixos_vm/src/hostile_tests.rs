@@ -4,10 +4,12 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
 
-use crate::drive::Drive;
-use crate::nic::Nic;
-use crate::state::{self, State};
-use crate::{plan, wanted};
+use crate::config::drive::Drive;
+use crate::config::nic::Nic;
+use crate::desired;
+use crate::plan;
+use crate::state;
+use crate::state::State;
 
 const KEYS: [&str; 22] = [
     "name",
@@ -94,10 +96,10 @@ proptest! {
         };
         prop_assert_eq!(&state.values()["exists"], &json!(true));
         let _ = (state.protected(), state.is_template(), state.tags(), state.object());
-        match wanted::from_json(options) {
-            Ok(wanted) => {
-                let _ = plan::create(&wanted);
-                let plan = plan::update(&wanted, &state.config, running, false);
+        match desired::from_json(options) {
+            Ok(desired) => {
+                let _ = plan::create(&desired);
+                let plan = plan::update(&desired, &state.config, running, false);
                 prop_assert!(plan.grow.values().all(|bytes| *bytes > 0));
                 let _ = plan.changed_names();
             }

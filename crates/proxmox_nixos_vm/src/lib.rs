@@ -3,42 +3,24 @@
 //! `options` are what users write, `wanted` is that in PVE's terms, `find` and `state` read what is, `plan` (pure)
 //! compares, and `create`, `migrate`, `update`, `power` and `destroy` carry out.
 
-mod agent;
-mod clone;
-mod create;
-mod destroy;
-mod device;
+mod apply;
+mod cluster;
+mod config;
+mod context;
+mod desired;
 mod docs;
-mod drive;
-mod find;
-mod formats;
+mod driver;
 mod guard;
+mod guest_agent;
 #[cfg(test)]
 mod hostile_tests;
-mod limits;
-mod meaning;
-mod migrate;
-mod moving;
-mod nic;
-mod notes;
 pub mod options;
-pub mod ownership;
-mod place;
 mod plan;
-mod power;
 mod precheck;
-mod rights;
-mod rival;
-mod run;
-mod schema;
-mod site;
-mod size;
+mod proxmox_kvm;
 mod state;
-mod template;
-mod text;
-mod update;
-mod vmid;
-mod wanted;
+
+pub use guard::ownership;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use pve_module::Connection;
@@ -63,11 +45,11 @@ impl Module for ProxmoxNixosVm {
     }
 
     fn instead(option: &str) -> Option<&'static str> {
-        moving::instead(option)
+        proxmox_kvm::instead(option)
     }
 
     async fn run(options: Self::Options, task: Task) -> Result<Outcome, Failure> {
-        run::run(options, task, Ownership::default()).await
+        driver::run(options, task, Ownership::default()).await
     }
 }
 
@@ -80,7 +62,7 @@ pub async fn run_owned(
     task: Task,
     ownership: Ownership,
 ) -> Result<Outcome, Failure> {
-    run::run(options, task, ownership).await
+    driver::run(options, task, ownership).await
 }
 
 /// What is wrong with the options by themselves, before anything is read. The text names every mistake.
@@ -88,5 +70,5 @@ pub async fn run_owned(
 /// # Errors
 /// Those mistakes.
 pub fn check(options: &options::Options) -> Result<(), String> {
-    wanted::Wanted::from_options(options).map(drop)
+    desired::Desired::from_options(options).map(drop)
 }

@@ -6,9 +6,11 @@ use ansible_module::Failure;
 use pve_client::Pending;
 use serde_json::{Map, Value, json};
 
+use crate::config::normalise;
+use crate::config::text;
+use crate::context::Context;
+use crate::context::failed;
 use crate::plan::Config;
-use crate::site::{Site, failed};
-use crate::{meaning, text};
 
 /// A VM as PVE shows it.
 #[derive(Debug, Clone)]
@@ -31,36 +33,40 @@ pub struct State {
 
 impl State {
     /// Read the VM.
-    pub async fn read(site: &Site<'_>, node: &str, vmid: u32) -> Result<Self, Failure> {
-        let status = site.client.vm_status(node, vmid, site.deadline).await;
+    pub async fn read(context: &Context<'_>, node: &str, vmid: u32) -> Result<Self, Failure> {
+        let status = context.client.vm_status(node, vmid, context.deadline).await;
         let status = status
             .map_err(|e| failed("read", &format!("VM {vmid}"), e))?
             .status;
-        Self::with_status(site, node, vmid, status).await
+        Self::with_status(context, node, vmid, status).await
     }
 
     /// Read a VM that cannot run: a template, or a VM that was made a moment ago.
-    pub async fn read_stopped(site: &Site<'_>, node: &str, vmid: u32) -> Result<Self, Failure> {
-        Self::with_status(site, node, vmid, "stopped".to_owned()).await
+    pub async fn read_stopped(
+        context: &Context<'_>,
+        node: &str,
+        vmid: u32,
+    ) -> Result<Self, Failure> {
+        Self::with_status(context, node, vmid, "stopped".to_owned()).await
     }
 
     async fn with_status(
-        site: &Site<'_>,
+        context: &Context<'_>,
         node: &str,
         vmid: u32,
         status: String,
     ) -> Result<Self, Failure> {
         let object = format!("VM {vmid}");
         let wrong = |e| failed("read", &object, e);
-        let raw = site
+        let raw = context
             .client
-            .vm_config(node, vmid, false, site.deadline)
+            .vm_config(node, vmid, false, context.deadline)
             .await
             .map_err(wrong)?;
         let pending = if status == "running" {
-            let all = site
+            let all = context
                 .client
-                .vm_pending(node, vmid, site.deadline)
+                .vm_pending(node, vmid, context.deadline)
                 .await
                 .map_err(wrong)?;
             all.into_iter().filter(Pending::is_pending).collect()
@@ -103,7 +109,7 @@ impl State {
 
     /// Whether the protection is on.
     pub fn protected(&self) -> bool {
-        meaning::is_protected(&self.config)
+        normalise::is_protected(&self.config)
     }
 
     /// Whether a configuration is this VM's, not one's that got its VMID later: PVE makes up a UUID and a generation ID
@@ -124,7 +130,7 @@ impl State {
     fn unused(&self) -> Config {
         let unused = self.config.iter().filter(|(key, _)| {
             key.strip_prefix("unused")
-                .is_some_and(crate::text::is_index)
+                .is_some_and(crate::config::text::is_index)
         });
         unused.map(|(k, v)| (k.clone(), v.clone())).collect()
     }
@@ -132,7 +138,7 @@ impl State {
     /// Its tags.
     pub fn tags(&self) -> BTreeSet<String> {
         let text = self.config.get("tags").map(String::as_str);
-        meaning::tags(text.unwrap_or_default())
+        normalise::tags(text.unwrap_or_default())
     }
 
     /// The return values that describe the VM.

@@ -1,0 +1,10 @@
+//! The changes: one file for each action on a VM.
+
+pub mod clone;
+pub mod create;
+pub mod destroy;
+pub mod migrate;
+pub mod power;
+pub mod rivals;
+pub mod template;
+pub mod update;

@@ -1,0 +1,6 @@
+//! The cluster as it is now: which VM is the one that is described, and which node and VMID a new one gets.
+
+pub mod identify;
+pub mod placement;
+pub mod survey;
+pub mod vmid;

@@ -1,0 +1,61 @@
+//! The parts of devices and other options that are described as dicts.
+
+use serde_json::Value;
+
+use crate::config::text;
+
+/// The value of one part of a property string: a list is joined as PVE does, and nothing can become another part.
+pub fn part(name: &str, value: &Value) -> Result<String, String> {
+    let text = match value {
+        Value::Array(items) if items.is_empty() => {
+            return Err(format!("{name}: the list is empty; leave it out"));
+        }
+        Value::Array(items) => {
+            let items = items
+                .iter()
+                .map(|item| text::scalar(item).filter(|text| !text.is_empty()));
+            let items = items.collect::<Option<Vec<_>>>();
+            items.map(|items| items.join(";"))
+        }
+        value => text::scalar(value),
+    };
+    let text = text.ok_or_else(|| {
+        format!("{name}: expected text, a number, a boolean or a list of these (got {value})")
+    })?;
+    if text.is_empty() {
+        return Err(format!("{name}: the value is empty; leave it out"));
+    }
+    if let Some(c) = text.chars().find(|c| matches!(c, ',' | '\n' | '\r' | '\0')) {
+        let instead = match c {
+            ',' => format!(
+                "; separate several values with ';' ({}), or give a list",
+                text.replace(',', ";")
+            ),
+            _ => String::new(),
+        };
+        return Err(format!(
+            "{name}: {text:?} contains {c:?}, which ends an option in PVE's text{instead}"
+        ));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use pve_client::property::PropertyString;
+    use serde_json::json;
+
+    proptest! {
+        #[test]
+        fn a_value_never_becomes_another_option(value in ".*") {
+            if let Ok(text) = part("mapping", &json!(value)) {
+                let whole = format!("mapping={text}");
+                let parsed = PropertyString::parse(&whole, None).unwrap();
+                prop_assert_eq!(parsed.iter().count(), 1);
+                prop_assert_eq!(parsed.get("mapping"), Some(text.as_str()));
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The values of a VM's configuration: how users and PVE write them, and when two of them are the same.
+
+pub mod dict;
+pub mod drive;
+pub mod known_options;
+pub mod nic;
+pub mod normalise;
+pub mod property_strings;
+pub mod size;
+pub mod text;
+pub mod validation;

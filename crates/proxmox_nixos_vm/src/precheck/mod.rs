@@ -1,0 +1,4 @@
+//! What is checked before anything is changed, because PVE reports it too late or not clearly.
+
+pub mod privileges;
+pub mod requirements;
