@@ -1,4 +1,4 @@
-//! Where a task works: the API, its deadline, and whom it tells about its progress.
+//! What every step of a task needs: the API's client, the deadline, the progress log and the Ansible task.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use deadline::Deadline;
 use pve_client::{Client, Error};
 use serde_json::{Value, json};
 
-use crate::cluster::survey::Notes;
+use crate::response_cache::ResponseCache;
 
 /// What every step of a task needs.
 #[derive(Clone, Copy)]
@@ -20,33 +20,33 @@ pub struct Context<'a> {
     pub progress: &'a Progress,
     /// The Ansible task, for warnings.
     pub task: &'a Task,
-    /// What tasks of this controller that make VMs at once share, if this is one.
-    pub notes: Option<&'a Notes>,
+    /// The answers that tasks of this controller share while they make VMs at once. Other tasks have no cache.
+    pub cache: Option<&'a ResponseCache>,
 }
 
 impl Context<'_> {
-    /// GET what is the same for many tasks, so that one of them asks. The error is of what `wrong` makes one.
-    pub async fn shared(
+    /// GET what is the same for many tasks, so that only one of them sends the request. `wrong` converts the API's error.
+    pub async fn get_shared(
         &self,
         path: &str,
         query: &[(&str, String)],
         wrong: impl FnOnce(Error) -> Failure,
     ) -> Result<Value, Failure> {
-        let answer = match self.notes {
-            Some(notes) => notes.get(self, path, query).await?,
+        let answer = match self.cache {
+            Some(cache) => cache.get(self.client, self.deadline, path, query).await?,
             None => self.client.get(path, query, self.deadline).await,
         };
         answer.map_err(wrong)
     }
 
-    /// Say that `step` begins on `object`.
-    pub fn says(&self, step: &str, object: &str) {
+    /// Report that `step` begins on `object`.
+    pub fn report_step(&self, step: &str, object: &str) {
         self.progress
             .emit(&json!({"event": "step", "step": step, "object": object}));
     }
 
-    /// A watcher of a task of PVE's that does `step` on `object`.
-    pub fn watches(&self, step: &str, object: &str) -> impl FnMut(Duration) {
+    /// A watcher that reports how long a task of PVE's, which does `step` on `object`, has been waited for.
+    pub fn watcher(&self, step: &str, object: &str) -> impl FnMut(Duration) {
         let (progress, step, object) = (self.progress.clone(), step.to_owned(), object.to_owned());
         move |waited| {
             let seconds = waited.as_secs_f64();

@@ -58,7 +58,7 @@ pub async fn with_address(context: &Context<'_>, vm: &State) -> Result<Value, Fa
             .object(object)
             .hint("set agent: enabled=1, which takes effect with the VM's next start"));
     }
-    context.says("wait for an address", &object);
+    context.report_step("wait for an address", &object);
     let since = Instant::now();
     loop {
         let last = match ask(context, vm, context.deadline, "network-get-interfaces").await {

@@ -18,6 +18,7 @@ pub mod options;
 mod plan;
 mod precheck;
 mod proxmox_kvm;
+mod response_cache;
 mod state;
 
 pub use guard::ownership;

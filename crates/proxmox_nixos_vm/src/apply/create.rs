@@ -10,8 +10,9 @@ use pve_module::record::with_record;
 use pve_module::{Lock, Seen};
 use serde_json::{Map, Value};
 
-use crate::cluster::identify;
-use crate::cluster::survey::Notes;
+use crate::cluster::creation_log::CreationLog;
+use crate::cluster::creation_progress;
+use crate::cluster::locks;
 use crate::cluster::vmid::VmidRange;
 use crate::config::text;
 use crate::context::Context;
@@ -41,8 +42,8 @@ pub struct Creation<'a> {
     pub desired: &'a Desired,
     /// The VM's name.
     pub name: &'a str,
-    /// What other tasks of this controller know of it.
-    pub notes: &'a Notes,
+    /// Where other tasks of this controller read that this task makes the VM.
+    pub log: &'a CreationLog,
 }
 
 /// What makes the VM.
@@ -96,16 +97,6 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The name of the lock that is held while a task of this controller creates the VM.
-pub fn creating(cluster: &str, vmid: u32) -> String {
-    format!("creating {cluster} {vmid}")
-}
-
-/// The name of the lock that is held while a VMID is chosen and asked for.
-pub fn turn(cluster: &str) -> String {
-    format!("vmid {cluster}")
-}
-
 /// What became of a creation.
 pub enum Created {
     /// The VM is there.
@@ -143,7 +134,7 @@ pub async fn create(
     loop {
         let this_turn = match turn.take() {
             Some(turn) => turn,
-            None => Lock::acquire(&self::turn(creation.cluster), context.deadline).await?,
+            None => Lock::acquire(&locks::turn(creation.cluster), context.deadline).await?,
         };
         let vmid = match creation.vmid {
             Some(vmid) => vmid,
@@ -164,16 +155,17 @@ pub async fn create(
             call.params.set("description", notes);
         }
         // Tells other tasks of this controller that somebody looks after this VM while it has no name yet.
-        let _creating = Lock::acquire(&creating(creation.cluster, vmid), context.deadline).await?;
-        let (notes, name) = (creation.notes, creation.name);
-        notes.asks(context, vmid, name).await?;
+        let _creating =
+            Lock::acquire(&locks::creating(creation.cluster, vmid), context.deadline).await?;
+        let (log, name) = (creation.log, creation.name);
+        log.asks(context, vmid, name).await?;
         match ask(context, &call, vmid, this_turn).await? {
             Asked::Made(certain) => {
-                notes.made(context, vmid, creation.node, name).await?;
+                log.made(context, vmid, creation.node, name).await?;
                 return Ok(Created::Made { vmid, certain });
             }
             Asked::Taken(error) => {
-                notes.forget(context, name).await?;
+                log.forget(context, name).await?;
                 if creation.vmid.is_some() {
                     return Ok(Created::Taken(error));
                 }
@@ -192,7 +184,7 @@ async fn ask(
     turn: Lock,
 ) -> Result<Asked, Failure> {
     let object = format!("VM {vmid}");
-    context.says("create", &object);
+    context.report_step("create", &object);
     let mut turn = Some(turn);
     let mut unsure = false;
     let by_uuid = matches!(call.mark, Mark::Uuid(_));
@@ -208,7 +200,7 @@ async fn ask(
                 let upid = answer.as_str().unwrap_or_default().to_owned();
                 match context
                     .client
-                    .task(&upid, context.deadline, context.watches("create", &object))
+                    .task(&upid, context.deadline, context.watcher("create", &object))
                     .await
                 {
                     Ok(_) => return Ok(Asked::Made(true)),
@@ -317,8 +309,10 @@ async fn refuse_if_cut_off(
     let entry = serde_json::json!({"vmid": vmid, "lock": lock});
     for seen in pve_module::seen_on(node, vec![entry])? {
         let seen: Seen = seen;
-        if identify::is_in_the_making(&seen) && !identify::await_making(context, &seen).await? {
-            return Err(identify::cut_off(node, vmid, lock));
+        if creation_progress::is_in_the_making(&seen)
+            && !creation_progress::await_making(context, &seen).await?
+        {
+            return Err(creation_progress::cut_off(node, vmid, lock));
         }
     }
     Ok(())

@@ -43,14 +43,14 @@ pub async fn destroy(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
     if vm.running() {
         power::stop(context, vm).await?;
     }
-    context.says("destroy", &object);
+    context.report_step("destroy", &object);
     let path = format!("/nodes/{}/qemu/{}", vm.node, vm.vmid);
     let query = [
         ("purge", "1".to_owned()),
         ("destroy-unreferenced-disks", "0".to_owned()),
     ];
     loop {
-        let watch = context.watches("destroy", &object);
+        let watch = context.watcher("destroy", &object);
         let lost = match context
             .client
             .delete_task(&path, &query, context.deadline, watch)

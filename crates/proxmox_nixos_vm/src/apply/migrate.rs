@@ -164,7 +164,7 @@ fn path(node: &str, vmid: u32) -> String {
 pub async fn carry_out(context: &Context<'_>, vm: &State, due: &Move) -> Result<State, Failure> {
     let object = vm.object();
     let doing = format!("migrate to {}", due.to);
-    context.says("migrate", &object);
+    context.report_step("migrate", &object);
     let mut params = Params::new().with("target", &due.to);
     if due.online {
         params.set("online", 1);
@@ -173,7 +173,7 @@ pub async fn carry_out(context: &Context<'_>, vm: &State, due: &Move) -> Result<
         params.set("with-local-disks", 1);
     }
     loop {
-        let watch = context.watches("migrate", &object);
+        let watch = context.watcher("migrate", &object);
         let path = path(&due.from, vm.vmid);
         let asked = context
             .client
@@ -213,7 +213,7 @@ pub async fn carry_out(context: &Context<'_>, vm: &State, due: &Move) -> Result<
 /// has it done by a task of root's some seconds later.
 async fn await_ha(context: &Context<'_>, vm: &State, due: &Move) -> Result<(), Failure> {
     let object = vm.object();
-    context.says("wait for HA", &object);
+    context.report_step("wait for HA", &object);
     while whereabouts(context, vm.vmid).await?.as_deref() != Some(due.to.as_str()) {
         if !context.deadline.sleep(HA_LOOK).await {
             let what = format!("HA, which manages {object}, to migrate it to {}", due.to);
@@ -277,8 +277,8 @@ pub async fn await_task(
     let Some(upid) = upid else {
         return Ok(false);
     };
-    context.says("wait for migration", object);
-    let watch = context.watches("migrate", object);
+    context.report_step("wait for migration", object);
+    let watch = context.watcher("migrate", object);
     match context.client.task(upid, context.deadline, watch).await {
         Ok(_) => Ok(true),
         Err(error) => Err(failed("migrate", object, error)),

@@ -106,10 +106,10 @@ async fn insist(
     target: &str,
 ) -> Result<(), Error> {
     let object = vm.object();
-    context.says(action, &object);
+    context.report_step(action, &object);
     let path = format!("/nodes/{}/qemu/{}/status/{action}", vm.node, vm.vmid);
     loop {
-        let watch = context.watches(action, &object);
+        let watch = context.watcher(action, &object);
         match context
             .client
             .post_task(&path, params, context.deadline, watch)

@@ -63,7 +63,7 @@ pub async fn stays(
     }
     let is_lowest = left.iter().all(|rival| own.vmid < rival.vm.vmid);
     if is_lowest {
-        context.says("wait for another task to give way", &own.object());
+        context.report_step("wait for another task to give way", &own.object());
         let limit = Deadline::after(PATIENCE);
         while let Some(rival) = left.last() {
             if !is_there(context, rival, &name).await? {

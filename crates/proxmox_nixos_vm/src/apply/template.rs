@@ -30,10 +30,10 @@ pub fn may_convert(vm: &State) -> Result<(), Failure> {
 /// Make the VM a template. Returns it as it is afterwards.
 pub async fn convert(context: &Context<'_>, vm: State) -> Result<State, Failure> {
     let object = vm.object();
-    context.says("template", &object);
+    context.report_step("template", &object);
     let path = format!("/nodes/{}/qemu/{}/template", vm.node, vm.vmid);
     loop {
-        let watch = context.watches("template", &object);
+        let watch = context.watcher("template", &object);
         let lost = match context
             .client
             .post_task(&path, &Params::new(), context.deadline, watch)

@@ -150,7 +150,7 @@ async fn move_disks(
     let mut digest = vm.digest.clone();
     for (disk, storage) in &plan.moves {
         let object = format!("{disk} of {}", vm.object());
-        context.says("move", &object);
+        context.report_step("move", &object);
         let mut params = Params::new()
             .with("disk", disk)
             .with("storage", storage)
@@ -158,7 +158,7 @@ async fn move_disks(
         if let Some(digest) = digest.take() {
             params.set("digest", digest);
         }
-        let watch = context.watches("move", &object);
+        let watch = context.watcher("move", &object);
         context
             .client
             .post_task(&path, &params, context.deadline, watch)
@@ -185,7 +185,7 @@ async fn steps(
         params
     };
     if !plan.eject.is_empty() {
-        context.says("eject", &object);
+        context.report_step("eject", &object);
         let mut params: Params = plan
             .eject
             .iter()
@@ -212,7 +212,7 @@ async fn steps(
         .collect();
     let set: Vec<&str> = plan.set.keys().map(String::as_str).filter(left).collect();
     if !set.is_empty() || !delete.is_empty() {
-        context.says("configure", &object);
+        context.report_step("configure", &object);
         let mut params: Params = set.iter().map(|key| (*key, &plan.set[*key])).collect();
         if !delete.is_empty() {
             params.set("delete", delete.join(","));
@@ -222,7 +222,7 @@ async fn steps(
         }
         if plan.allocates {
             // Allocating may take longer than the 30 s after which PVE stops waiting for a PUT.
-            let watch = context.watches("configure", &object);
+            let watch = context.watcher("configure", &object);
             context
                 .client
                 .post_task(&config, &guarded(params), context.deadline, watch)
@@ -236,7 +236,7 @@ async fn steps(
         *changed = true;
     }
     for (disk, bytes) in &plan.grow {
-        context.says("resize", &object);
+        context.report_step("resize", &object);
         let size = pve_client::property::format_size(*bytes);
         let params = guarded(Params::new().with("disk", disk).with("size", size));
         let path = format!("/nodes/{}/qemu/{}/resize", vm.node, vm.vmid);
@@ -244,7 +244,7 @@ async fn steps(
         if let Some(upid) = answer.as_str() {
             context
                 .client
-                .task(upid, context.deadline, context.watches("resize", &object))
+                .task(upid, context.deadline, context.watcher("resize", &object))
                 .await?;
         }
         *changed = true;

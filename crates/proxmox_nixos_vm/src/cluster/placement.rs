@@ -7,6 +7,7 @@ use ansible_module::Failure;
 use pve_module::{Inventory, Load, Lock, Seen};
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::locks;
 use crate::context::Context;
 use crate::precheck::requirements;
 use crate::precheck::requirements::Needs;
@@ -111,7 +112,7 @@ async fn take(
     if loads.is_empty() {
         return Ok(None);
     }
-    let name = format!("placing {}", newcomer.cluster);
+    let name = locks::placing(newcomer.cluster);
     let mut lock = Lock::acquire(&name, context.deadline).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs();

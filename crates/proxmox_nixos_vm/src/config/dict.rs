@@ -40,6 +40,17 @@ pub fn part(name: &str, value: &Value) -> Result<String, String> {
     Ok(text)
 }
 
+/// Refuse a key of a dict that is not one of `known`. What a later PVE may have besides can be given as PVE's text.
+pub fn check_key(key: &str, known: &[&str]) -> Result<(), String> {
+    if known.contains(&key) {
+        return Ok(());
+    }
+    let known = known.join(", ");
+    Err(format!(
+        "{key} is not one of {known} (PVE's own text takes any)"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +68,14 @@ mod tests {
                 prop_assert_eq!(parsed.get("mapping"), Some(text.as_str()));
             }
         }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_known_ones() {
+        let error = check_key("vlan", &["bridge", "tag"]).unwrap_err();
+        assert!(
+            error.starts_with("vlan is not one of bridge, tag"),
+            "{error}"
+        );
     }
 }

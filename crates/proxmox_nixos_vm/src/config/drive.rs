@@ -16,7 +16,6 @@ use crate::config::property_strings::MOST;
 use crate::config::size;
 use crate::config::size::Fit;
 use crate::config::text;
-use crate::config::validation;
 
 /// What is in a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -297,7 +296,7 @@ impl Drive {
                     let known: Vec<&str> = known.chain(["storage", "iso", "volume"]).collect();
                     if name != "file" && !known.contains(&name.as_str()) {
                         refuse_other_bus(name)?;
-                        validation::key(name, &known)?;
+                        dict::check_key(name, &known)?;
                     }
                     fields.insert(name.clone(), value);
                 }

@@ -9,3 +9,8 @@ pub mod property_strings;
 pub mod size;
 pub mod text;
 pub mod validation;
+
+use std::collections::BTreeMap;
+
+/// A VM's configuration, each option as PVE's text. Without `digest`.
+pub type Config = BTreeMap<String, String>;

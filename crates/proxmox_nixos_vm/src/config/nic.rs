@@ -85,7 +85,7 @@ impl Nic {
                 let known = ["model", "macaddr"].into_iter().chain(options);
                 let known: Vec<&str> = known.chain(MODELS).collect();
                 for (name, value) in map.iter().filter(|(_, v)| !v.is_null()) {
-                    validation::key(name, &known).map_err(|e| format!("{key}: {e}"))?;
+                    dict::check_key(name, &known).map_err(|e| format!("{key}: {e}"))?;
                     let value = dict::part(name, value).map_err(|e| format!("{key}: {e}"))?;
                     fields.insert(name.clone(), value);
                 }

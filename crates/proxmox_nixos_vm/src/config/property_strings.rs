@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 
 use crate::config::dict;
 use crate::config::text;
-use crate::config::validation;
 
 /// What a part can be.
 pub enum Kind {
@@ -358,7 +357,7 @@ impl Format {
                 true => &dashed,
                 false => name,
             };
-            validation::key(name, &known)?;
+            dict::check_key(name, &known)?;
             let value = match (self.kind(name), value) {
                 // YAML reads `videostreaming: off` as false.
                 (Some(Choice(choices)), Value::Bool(false)) if choices.contains(&"off") => {

@@ -90,17 +90,6 @@ pub fn tag(tag: &str) -> Result<(), String> {
     }
 }
 
-/// Refuse a key of a dict that is not one of `known`. What a later PVE may have besides can be given as PVE's text.
-pub fn key(key: &str, known: &[&str]) -> Result<(), String> {
-    if known.contains(&key) {
-        return Ok(());
-    }
-    let known = known.join(", ");
-    Err(format!(
-        "{key} is not one of {known} (PVE's own text takes any)"
-    ))
-}
-
 /// Refuse what cannot be the MAC address of a card.
 pub fn mac(text: &str) -> Result<(), String> {
     let octets: Vec<&str> = text.split(':').collect();
@@ -195,10 +184,5 @@ mod tests {
             assert!(error.starts_with(&format!("'{text}' is no tag")), "{error}");
         }
         assert!(mac("01:24:11:00:00:01").unwrap_err().contains("a group's"));
-        let error = key("vlan", &["bridge", "tag"]).unwrap_err();
-        assert!(
-            error.starts_with("vlan is not one of bridge, tag"),
-            "{error}"
-        );
     }
 }

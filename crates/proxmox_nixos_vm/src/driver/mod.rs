@@ -19,10 +19,11 @@ use crate::apply::power;
 use crate::apply::rivals;
 use crate::apply::template;
 use crate::apply::update;
+use crate::cluster::creation_log::CreationLog;
+use crate::cluster::creation_progress;
 use crate::cluster::identify;
+use crate::cluster::locks;
 use crate::cluster::placement;
-use crate::cluster::survey;
-use crate::cluster::survey::Notes;
 use crate::cluster::survey::Since;
 use crate::cluster::survey::Survey;
 use crate::cluster::vmid;
@@ -45,6 +46,7 @@ use crate::plan::Plan;
 use crate::precheck::privileges;
 use crate::precheck::requirements;
 use crate::precheck::requirements::Needs;
+use crate::response_cache;
 use crate::state;
 use crate::state::State;
 
@@ -81,7 +83,7 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         deadline: &deadline,
         progress: &progress,
         task: &task,
-        notes: None,
+        cache: None,
     };
     let job = Job {
         context: &context,
@@ -306,7 +308,7 @@ impl Job<'_> {
         let (client, deadline) = (self.context.client, self.context.deadline);
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
         let mut inventory = listed.refreshed(client, deadline).await?;
-        if identify::await_creation(self.context, &inventory, vmid).await? {
+        if creation_progress::await_creation(self.context, &inventory, vmid).await? {
             inventory = Inventory::read(client, deadline).await?;
         }
         let mut found = self.identify(&inventory)?;
@@ -401,8 +403,8 @@ impl Job<'_> {
         }
         if !self.context.task.check_mode {
             destroy::destroy(self.context, &vm).await?;
-            let notes = Notes::new(&self.cluster(), self.context.client.caller());
-            notes.removed(self.context, vm.vmid, &vm.name()).await?;
+            let log = CreationLog::new(&self.cluster(), self.context.client.caller());
+            log.removed(self.context, vm.vmid, &vm.name()).await?;
         }
         self.warn_if_locked(&vm);
         let did = if self.context.task.check_mode {
@@ -419,14 +421,14 @@ impl Job<'_> {
     }
 
     async fn converge(&self) -> Result<Outcome, Failure> {
-        let notes = Notes::new(&self.cluster(), self.context.client.caller());
+        let log = CreationLog::new(&self.cluster(), self.context.client.caller());
         let listed = Inventory::list(self.context.client, self.context.deadline).await?;
         if let Some(vm) = self.certain(&listed).await? {
             self.refuse_existing(&vm)?;
             return self.settle(vm, None).await;
         }
         let mut looks = Looks {
-            making: identify::in_the_making(&listed),
+            making: creation_progress::in_the_making(&listed),
             ambiguous: self
                 .options
                 .name
@@ -434,7 +436,7 @@ impl Job<'_> {
                 .is_some_and(|name| listed.by_name(name).len() > 1),
             nodes: listed.online,
             cut_off: BTreeSet::new(),
-            since: Since::at(notes.began),
+            since: Since::at(log.cache.began),
             migrated: false,
             unsettled: None,
             patience: self.context.deadline.shorter(AMBIGUOUS),
@@ -442,18 +444,18 @@ impl Job<'_> {
         // Two tasks of this controller that want the same VM must not make two.
         let own = match &self.options.name {
             Some(name) => {
-                let name = format!("name {} {}", self.cluster(), name.to_ascii_lowercase());
+                let name = locks::name(&self.cluster(), name);
                 Some(Lock::acquire(&name, self.context.deadline).await?)
             }
             None => None,
         };
         let context = Context {
-            notes: Some(&notes),
+            cache: Some(&log.cache),
             ..*self.context
         };
         for _ in 0..ATTEMPTS {
             let next = loop {
-                match self.look_and_make(&context, &notes, &mut looks).await? {
+                match self.look_and_make(&context, &log, &mut looks).await? {
                     Next::LookAgain => looks.since = Since::now(),
                     next => break next,
                 }
@@ -470,7 +472,7 @@ impl Job<'_> {
             };
             let (vmid, node) = (vm.vmid, vm.node.clone());
             let stays = self
-                .outlasts_rivals(&context, &notes, &looks, &vm, &plan)
+                .outlasts_rivals(&context, &log, &looks, &vm, &plan)
                 .await;
             if stays.map_err(|failure| done(failure, vmid, &node))? {
                 drop(own);
@@ -507,25 +509,23 @@ impl Job<'_> {
     async fn look_and_make(
         &self,
         context: &Context<'_>,
-        notes: &Notes,
+        log: &CreationLog,
         looks: &mut Looks,
     ) -> Result<Next, Failure> {
         let (vmid, name) = (self.options.vmid, self.options.name.as_deref());
-        let turn = Lock::acquire(&create::turn(&self.cluster()), context.deadline).await?;
+        let turn = Lock::acquire(&locks::turn(&self.cluster()), context.deadline).await?;
         // What another controller makes meanwhile is found afterwards.
-        let recent = survey::now().saturating_sub(RECENT);
+        let recent = response_cache::now().saturating_sub(RECENT);
         looks.since.list = looks.since.list.max(recent);
-        let survey = notes
-            .survey(context, &looks.nodes, looks.since, name)
-            .await?;
+        let survey = Survey::read(context, log, &looks.nodes, looks.since, name).await?;
         let inventory = &survey.inventory;
         if vmid
             .and_then(|vmid| inventory.by_vmid(vmid))
-            .is_some_and(identify::is_in_the_making)
+            .is_some_and(creation_progress::is_in_the_making)
         {
             // It has no name yet, and nobody else has to wait for it.
             drop(turn);
-            identify::await_creation(context, inventory, vmid).await?;
+            creation_progress::await_creation(context, inventory, vmid).await?;
             return Ok(Next::LookAgain);
         }
         let found = match self.identify(inventory) {
@@ -541,7 +541,7 @@ impl Job<'_> {
             found => found?,
         };
         let Some(turn) = self
-            .waits(context, notes, looks, inventory, found.as_ref(), turn)
+            .waits(context, log, looks, inventory, found.as_ref(), turn)
             .await?
         else {
             return Ok(Next::LookAgain);
@@ -584,16 +584,15 @@ impl Job<'_> {
         }
         self.may_create()?;
         self.desired.guard.check_missing(&self.described())?;
-        self.refuse_if_out_of_sight(context, notes, inventory)
-            .await?;
-        self.new_vm(context, notes, inventory, turn).await
+        self.refuse_if_out_of_sight(context, log, inventory).await?;
+        self.new_vm(context, log, inventory, turn).await
     }
 
     /// Wait for VMs in the making that may be the one that is meant. Returns the turn if there are none: nobody else has to wait too.
     async fn waits(
         &self,
         context: &Context<'_>,
-        notes: &Notes,
+        log: &CreationLog,
         looks: &mut Looks,
         inventory: &Inventory,
         found: Option<&Seen>,
@@ -603,30 +602,30 @@ impl Job<'_> {
             return Ok(Some(turn));
         }
         let asked_for = match &self.options.name {
-            Some(name) => notes.asked_for(context, name).await?,
+            Some(name) => log.asked_for(context, name).await?,
             None => None,
         };
         let mut turn = Some(turn);
         for seen in inventory
             .vms
             .iter()
-            .filter(|seen| identify::is_in_the_making(seen))
+            .filter(|seen| creation_progress::is_in_the_making(seen))
         {
             let vmid = seen.vm.vmid;
             let may_be_it = looks.making.contains(&vmid) || asked_for == Some(vmid);
             if !may_be_it
                 || looks.cut_off.contains(&vmid)
-                || !identify::is_orphan(&self.cluster(), vmid).await
+                || !creation_progress::is_orphan(&self.cluster(), vmid).await
             {
                 continue;
             }
             drop(turn.take());
-            if identify::await_making(context, seen).await? {
+            if creation_progress::await_making(context, seen).await? {
                 looks.making.remove(&vmid);
                 return Ok(None);
             }
             let lock = seen.vm.lock.as_deref().unwrap_or_default();
-            let left = identify::cut_off(&seen.node, vmid, lock);
+            let left = creation_progress::cut_off(&seen.node, vmid, lock);
             let hint = left.hint.unwrap_or_default();
             context.task.warn(format!("{}; {hint}", left.msg));
             looks.cut_off.insert(vmid);
@@ -638,13 +637,13 @@ impl Job<'_> {
     async fn refuse_if_out_of_sight(
         &self,
         context: &Context<'_>,
-        notes: &Notes,
+        log: &CreationLog,
         inventory: &Inventory,
     ) -> Result<(), Failure> {
         let Some(name) = self.options.name.as_deref() else {
             return Ok(());
         };
-        let Some(vmid) = notes.asked_for(context, name).await? else {
+        let Some(vmid) = log.asked_for(context, name).await? else {
             return Ok(());
         };
         let meant = self.options.vmid.is_none_or(|desired| desired == vmid);
@@ -663,14 +662,14 @@ impl Job<'_> {
                 "grant VM.Audit on it again (see `pveum acl list` for an entry on /vms/{vmid}, which replaces what is granted on /vms).                  If {vmid} is another guest by now, set vmid to a free one"
             )));
         }
-        notes.forget(context, name).await
+        log.forget(context, name).await
     }
 
     /// Create the VM.
     async fn new_vm(
         &self,
         context: &Context<'_>,
-        notes: &Notes,
+        log: &CreationLog,
         inventory: &Inventory,
         turn: Lock,
     ) -> Result<Next, Failure> {
@@ -720,7 +719,7 @@ impl Job<'_> {
             cluster: &self.cluster(),
             desired: self.desired,
             name,
-            notes,
+            log,
         };
         let (vmid, certain) = match create::create(context, &creation, turn).await? {
             Created::Made { vmid, certain } => (vmid, certain),
@@ -753,15 +752,13 @@ impl Job<'_> {
     async fn outlasts_rivals(
         &self,
         context: &Context<'_>,
-        notes: &Notes,
+        log: &CreationLog,
         looks: &Looks,
         vm: &State,
         plan: &Plan,
     ) -> Result<bool, Failure> {
         let name = vm.name();
-        let survey = notes
-            .survey(context, &looks.nodes, Since::now(), Some(&name))
-            .await?;
+        let survey = Survey::read(context, log, &looks.nodes, Since::now(), Some(&name)).await?;
         let named = survey.inventory.by_name(&name);
         let rivals: Vec<&Seen> = named
             .into_iter()
@@ -773,7 +770,7 @@ impl Job<'_> {
         let removable = self.options.vmid.is_none() && vm.made_here;
         let stays = rivals::stays(context, vm, plan, &rivals, !removable).await?;
         if !stays {
-            notes.removed(context, vm.vmid, &name).await?;
+            log.removed(context, vm.vmid, &name).await?;
         }
         Ok(stays)
     }

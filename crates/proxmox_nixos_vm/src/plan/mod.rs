@@ -6,6 +6,7 @@ use pve_client::property::{self, PropertyString};
 use pve_module::record;
 use serde_json::{Map, Value};
 
+use crate::config::Config;
 use crate::config::drive;
 use crate::config::drive::Difference;
 use crate::config::drive::Drive;
@@ -14,9 +15,6 @@ use crate::config::nic::Nic;
 use crate::config::normalise;
 use crate::config::text;
 use crate::desired::Desired;
-
-/// A VM's configuration, each option as PVE's text. Without `digest`.
-pub type Config = BTreeMap<String, String>;
 
 /// What must be done, in the order of the fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -82,7 +82,7 @@ pub async fn check(context: &Context<'_>, node: &str, needs: &Needs) -> Result<(
 async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<(), Failure> {
     let wrong = |e| failed("list the storages of node", node, e);
     let path = format!("/nodes/{node}/storage");
-    let there = context.shared(&path, &[], wrong).await?;
+    let there = context.get_shared(&path, &[], wrong).await?;
     let there: Vec<pve_client::Storage> = decoded("storages", there)?;
     for (name, contents) in &needs.storages {
         let Some(storage) = there.iter().find(|storage| storage.storage == *name) else {
@@ -124,7 +124,7 @@ async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<()
         let wrong = |e| failed("list the ISOs of storage", storage, e);
         let path = format!("/nodes/{node}/storage/{storage}/content");
         let query = [("content", "iso".to_owned())];
-        let there = context.shared(&path, &query, wrong).await?;
+        let there = context.get_shared(&path, &query, wrong).await?;
         let there: Vec<pve_client::StorageContent> = decoded("ISOs", there)?;
         if let Some(iso) = isos
             .iter()
@@ -158,7 +158,7 @@ async fn bridges(
     let query = [("type", "any_bridge".to_owned())];
     let wrong = |e| failed("list the bridges of node", node, e);
     let path = format!("/nodes/{node}/network");
-    let answer = context.shared(&path, &query, wrong).await;
+    let answer = context.get_shared(&path, &query, wrong).await;
     let names: BTreeSet<String> = match &answer {
         Ok(Value::Array(list)) => list
             .iter()
