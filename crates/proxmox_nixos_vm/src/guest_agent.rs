@@ -10,8 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::config::nic::Nic;
-use crate::context::Context;
-use crate::context::failed;
+use crate::context::{Context, failed};
 use crate::state::State;
 
 /// The longest that the agent is waited for, over all questions. PVE itself waits some seconds for one that is silent.

@@ -6,10 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::config::drive::Drive;
 use crate::config::nic::Nic;
-use crate::desired;
-use crate::plan;
-use crate::state;
-use crate::state::State;
+use crate::state::{self, State};
+use crate::{desired, plan};
 
 const KEYS: [&str; 22] = [
     "name",

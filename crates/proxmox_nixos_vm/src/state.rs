@@ -6,11 +6,8 @@ use ansible_module::Failure;
 use pve_client::Pending;
 use serde_json::{Map, Value, json};
 
-use crate::config::Config;
-use crate::config::normalise;
-use crate::config::text;
-use crate::context::Context;
-use crate::context::failed;
+use crate::config::{Config, normalise, text};
+use crate::context::{Context, failed};
 
 /// A VM as PVE shows it.
 #[derive(Debug, Clone)]

@@ -6,8 +6,7 @@ use pve_module::{Inventory, Seen};
 
 use crate::desired::Desired;
 use crate::options::CloneOf;
-use crate::plan;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::state::State;
 
 /// The template that is meant.

@@ -11,12 +11,10 @@ use pve_module::{Lock, Seen};
 use serde_json::{Map, Value};
 
 use crate::cluster::creation_log::CreationLog;
-use crate::cluster::creation_progress;
-use crate::cluster::locks;
 use crate::cluster::vmid::VmidRange;
+use crate::cluster::{creation_progress, locks};
 use crate::config::text;
-use crate::context::Context;
-use crate::context::failed;
+use crate::context::{Context, failed};
 use crate::desired::Desired;
 use crate::plan::Plan;
 use crate::state::State;

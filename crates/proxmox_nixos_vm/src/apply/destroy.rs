@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use ansible_module::Failure;
 
-use crate::apply::power;
-use crate::apply::update;
-use crate::context::Context;
-use crate::context::failed;
-use crate::state;
-use crate::state::State;
+use crate::apply::{power, update};
+use crate::context::{Context, failed};
+use crate::state::{self, State};
 
 /// The pause between two looks at whether the VM is gone.
 const LOOK: Duration = Duration::from_millis(500);
@@ -74,7 +71,7 @@ pub async fn destroy(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
 /// Whether the VM is there no more, after a call to remove it whose answer was lost. That call may still be at work, so
 /// its end is waited for; and once a VMID is free, PVE gives it to the next VM, which is not the one to remove.
 async fn gone(context: &Context<'_>, vm: &State) -> Result<bool, Failure> {
-    update::settle(context, vm).await?;
+    update::await_tasks(context, vm).await?;
     let config = context
         .client
         .vm_config(&vm.node, vm.vmid, false, context.deadline);

@@ -10,11 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::cluster::placement;
 use crate::config::drive::Drive;
-use crate::context::Context;
-use crate::context::failed;
+use crate::context::{Context, failed};
 use crate::plan::Plan;
-use crate::precheck::requirements;
-use crate::precheck::requirements::Needs;
+use crate::precheck::requirements::{self, Needs};
 use crate::state::State;
 
 /// The pause between two looks at a VM that may be on its way.

@@ -4,6 +4,7 @@ pub mod clone;
 pub mod create;
 pub mod destroy;
 pub mod migrate;
+pub mod pool;
 pub mod power;
 pub mod rivals;
 pub mod template;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ansible_module::Failure;
 use pve_client::{Error, Params};
 
-use crate::context::Context;
-use crate::context::failed;
+use crate::context::{Context, done, failed};
+use crate::options::State as Target;
 use crate::state::State;
 
 /// With force, the longest that a guest gets to shut down by itself.
@@ -21,8 +21,67 @@ const LOOK: Duration = Duration::from_millis(300);
 /// How long an action whose answer was lost may take to show before it is asked for again.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// A change of a VM's power state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerChange {
+    Start,
+    Shutdown,
+    Restart,
+}
+
+impl PowerChange {
+    /// The change that brings a VM to the state `target`. With `renew` its pending changes must take effect, which needs a
+    /// stop and a start.
+    pub fn needed(target: Target, running: bool, renew: bool) -> Option<Self> {
+        match (target, running) {
+            (Target::Started | Target::Restarted, false) => Some(Self::Start),
+            (Target::Restarted, true) => Some(Self::Restart),
+            (Target::Present | Target::Started, true) if renew => Some(Self::Restart),
+            (Target::Stopped, true) => Some(Self::Shutdown),
+            _ => None,
+        }
+    }
+
+    /// The action as results name it.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Shutdown => "shut down",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// Whether the VM runs afterwards, as PVE's status: `running` or `stopped`.
+    pub fn status(self) -> &'static str {
+        match self {
+            Self::Start | Self::Restart => "running",
+            Self::Shutdown => "stopped",
+        }
+    }
+
+    /// Carry the change out, and read the VM as it is then. With `force` a guest that does not shut down is stopped hard.
+    pub async fn apply(
+        self,
+        context: &Context<'_>,
+        vm: &State,
+        force: bool,
+    ) -> Result<State, Failure> {
+        match self {
+            Self::Start => start(context, vm).await?,
+            Self::Shutdown => shutdown(context, vm, force).await?,
+            Self::Restart => {
+                shutdown(context, vm, force).await?;
+                start(context, vm)
+                    .await
+                    .map_err(|failure| done(failure, vm.vmid, &vm.node))?;
+            }
+        }
+        State::read(context, &vm.node, vm.vmid).await
+    }
+}
+
 /// Start the VM. A VM that runs already is fine.
-pub async fn start(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
+async fn start(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
     match insist(context, vm, "start", &Params::new(), "running").await {
         Ok(()) => {}
         Err(error)
@@ -35,7 +94,7 @@ pub async fn start(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
 }
 
 /// Shut the VM down. With `force` it is stopped hard when the guest does not react.
-pub async fn shutdown(context: &Context<'_>, vm: &State, force: bool) -> Result<(), Failure> {
+async fn shutdown(context: &Context<'_>, vm: &State, force: bool) -> Result<(), Failure> {
     let left = context.deadline.remaining().saturating_sub(RESERVE);
     let grace = match force {
         true if has_written(context, vm).await => GRACE.min(left / 2),
@@ -165,6 +224,34 @@ async fn becomes(
         }
         if !limit.sleep(LOOK).await {
             return Ok(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn power_follows_the_state_asked_for() {
+        for (target, running, renew, expected) in [
+            (Target::Present, false, false, None),
+            (Target::Present, true, false, None),
+            (Target::Present, true, true, Some(PowerChange::Restart)),
+            (Target::Started, false, false, Some(PowerChange::Start)),
+            (Target::Started, true, false, None),
+            (Target::Started, true, true, Some(PowerChange::Restart)),
+            (Target::Stopped, true, true, Some(PowerChange::Shutdown)),
+            (Target::Stopped, false, false, None),
+            (Target::Restarted, true, false, Some(PowerChange::Restart)),
+            (Target::Restarted, false, false, Some(PowerChange::Start)),
+            (Target::Template, false, true, None),
+        ] {
+            assert_eq!(
+                PowerChange::needed(target, running, renew),
+                expected,
+                "{target:?} {running} {renew}"
+            );
         }
     }
 }

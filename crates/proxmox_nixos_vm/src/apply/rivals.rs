@@ -24,11 +24,8 @@ use pve_module::Seen;
 use serde_json::Value;
 
 use crate::apply::destroy;
-use crate::config::drive::Drive;
-use crate::config::drive::Source;
-use crate::context::Context;
-use crate::context::done;
-use crate::context::failed;
+use crate::config::drive::{Drive, Source};
+use crate::context::{Context, done, failed};
 use crate::plan::Plan;
 use crate::state::State;
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 use ansible_module::Failure;
 use pve_client::Params;
 
-use crate::context::Context;
-use crate::context::failed;
+use crate::context::{Context, failed};
 use crate::state::State;
 
 /// The pause before the VM is read again after a lost answer.

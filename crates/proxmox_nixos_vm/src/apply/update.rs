@@ -5,15 +5,12 @@ use std::time::Duration;
 use ansible_module::Failure;
 use pve_client::{Error, Params};
 
-use crate::context::Context;
-use crate::context::done_if;
-use crate::context::failed;
+use crate::apply::pool;
+use crate::context::{Context, done_if, failed};
 use crate::desired::Desired;
 use crate::guard::Guard;
-use crate::plan;
-use crate::plan::Plan;
-use crate::precheck::requirements;
-use crate::precheck::requirements::Needs;
+use crate::plan::{self, Plan};
+use crate::precheck::requirements::{self, Needs};
 use crate::state::State;
 
 /// How often a plan is made anew because somebody else changed the VM meanwhile, or an answer was lost.
@@ -24,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The plan for a VM as it is now.
 pub async fn plan(context: &Context<'_>, desired: &Desired, vm: &State) -> Result<Plan, Failure> {
     let in_pool = match &desired.pool {
-        Some(pool) => in_pool(context, pool, vm.vmid).await?,
+        Some(pool) => pool::contains(context, pool, vm.vmid).await?,
         None => true,
     };
     let mut desired = desired.clone();
@@ -82,7 +79,7 @@ async fn carry_out(
         let done = if moves {
             move_disks(context, desired, &vm, &plan, changed).await
         } else {
-            steps(context, &vm, &plan, changed).await
+            Steps::new(context, &vm, &plan).run(changed).await
         };
         let error = match done {
             Ok(()) if moves => None,
@@ -113,7 +110,7 @@ async fn carry_out(
             *changed |= error.may_have_happened();
             return Err(failed("change", &vm.object(), error));
         }
-        settle(context, &vm).await?;
+        await_tasks(context, &vm).await?;
         vm = State::read(context, &vm.node, vm.vmid).await?;
         check(guard, &vm, error.may_have_happened())?;
         plan = self::plan(context, desired, &vm).await?;
@@ -168,51 +165,97 @@ async fn move_disks(
     Ok(())
 }
 
-/// Carry the plan out; `changed` says afterwards, also after an error, whether anything was.
-async fn steps(
-    context: &Context<'_>,
-    vm: &State,
-    plan: &Plan,
-    changed: &mut bool,
-) -> Result<(), Error> {
-    let object = vm.object();
-    let config = format!("/nodes/{}/qemu/{}/config", vm.node, vm.vmid);
-    let mut digest = vm.digest.clone();
-    let mut guarded = |mut params: Params| {
-        if let Some(digest) = digest.take() {
+/// The requests that carry out a plan. The first one has the digest of the configuration that was planned for, so that PVE
+/// refuses it if somebody else was faster.
+struct Steps<'a> {
+    context: &'a Context<'a>,
+    vm: &'a State,
+    plan: &'a Plan,
+    /// The digest, until a request has taken it.
+    digest: Option<String>,
+    object: String,
+}
+
+impl<'a> Steps<'a> {
+    fn new(context: &'a Context<'a>, vm: &'a State, plan: &'a Plan) -> Self {
+        Self {
+            context,
+            vm,
+            plan,
+            digest: vm.digest.clone(),
+            object: vm.object(),
+        }
+    }
+
+    /// Carry the plan out; `changed` is afterwards, also after an error, whether anything was changed.
+    async fn run(mut self, changed: &mut bool) -> Result<(), Error> {
+        if !self.plan.eject.is_empty() {
+            self.eject().await?;
+            *changed = true;
+        }
+        *changed |= self.configure().await?;
+        for (disk, bytes) in &self.plan.grow {
+            self.resize(disk, *bytes).await?;
+            *changed = true;
+        }
+        if let Some(pool) = &self.plan.pool {
+            pool::add(self.context, pool, self.vm.vmid).await?;
+            *changed = true;
+        }
+        if let Some(boot) = &self.plan.boot {
+            let params = self.guarded(Params::new().with("boot", boot));
+            let (node, vmid) = (&self.vm.node, self.vm.vmid);
+            self.context
+                .client
+                .vm_configure(node, vmid, &params, self.context.deadline)
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn guarded(&mut self, mut params: Params) -> Params {
+        if let Some(digest) = self.digest.take() {
             params.set("digest", digest);
         }
         params
-    };
-    if !plan.eject.is_empty() {
-        context.report_step("eject", &object);
-        let mut params: Params = plan
+    }
+
+    fn path(&self, action: &str) -> String {
+        format!("/nodes/{}/qemu/{}/{action}", self.vm.node, self.vm.vmid)
+    }
+
+    /// Take the media out of CD-ROM drives that are removed next.
+    async fn eject(&mut self) -> Result<(), Error> {
+        self.context.report_step("eject", &self.object);
+        let mut params: Params = self
+            .plan
             .eject
             .iter()
             .map(|key| (key.as_str(), "none,media=cdrom"))
             .collect();
         // Tags may be a lock that others wait for: they change with the first write, the one that the digest guards.
-        if let Some(tags) = plan.set.get("tags") {
+        if let Some(tags) = self.plan.set.get("tags") {
             params.set("tags", tags);
-        } else if plan.delete.contains("tags") {
+        } else if self.plan.delete.contains("tags") {
             params.set("delete", "tags");
         }
-        context
-            .client
-            .put(&config, &guarded(params), context.deadline)
-            .await?;
-        *changed = true;
+        let params = self.guarded(params);
+        let (client, deadline) = (self.context.client, self.context.deadline);
+        client.put(&self.path("config"), &params, deadline).await?;
+        Ok(())
     }
-    let left = |key: &&str| plan.eject.is_empty() || *key != "tags";
-    let delete: Vec<&str> = plan
-        .delete
-        .iter()
-        .map(String::as_str)
-        .filter(left)
-        .collect();
-    let set: Vec<&str> = plan.set.keys().map(String::as_str).filter(left).collect();
-    if !set.is_empty() || !delete.is_empty() {
-        context.report_step("configure", &object);
+
+    /// Set and remove options. Returns whether there were any.
+    async fn configure(&mut self) -> Result<bool, Error> {
+        let plan = self.plan;
+        let left = |key: &&str| plan.eject.is_empty() || *key != "tags";
+        let delete = plan.delete.iter().map(String::as_str).filter(left);
+        let delete: Vec<&str> = delete.collect();
+        let set: Vec<&str> = plan.set.keys().map(String::as_str).filter(left).collect();
+        if set.is_empty() && delete.is_empty() {
+            return Ok(false);
+        }
+        self.context.report_step("configure", &self.object);
         let mut params: Params = set.iter().map(|key| (*key, &plan.set[*key])).collect();
         if !delete.is_empty() {
             params.set("delete", delete.join(","));
@@ -220,115 +263,35 @@ async fn steps(
                 params.set("force", "1");
             }
         }
+        let (path, params) = (self.path("config"), self.guarded(params));
+        let (client, deadline) = (self.context.client, self.context.deadline);
         if plan.allocates {
             // Allocating may take longer than the 30 s after which PVE stops waiting for a PUT.
-            let watch = context.watcher("configure", &object);
-            context
-                .client
-                .post_task(&config, &guarded(params), context.deadline, watch)
-                .await?;
+            let watch = self.context.watcher("configure", &self.object);
+            client.post_task(&path, &params, deadline, watch).await?;
         } else {
-            context
-                .client
-                .put(&config, &guarded(params), context.deadline)
-                .await?;
+            client.put(&path, &params, deadline).await?;
         }
-        *changed = true;
+        Ok(true)
     }
-    for (disk, bytes) in &plan.grow {
-        context.report_step("resize", &object);
-        let size = pve_client::property::format_size(*bytes);
-        let params = guarded(Params::new().with("disk", disk).with("size", size));
-        let path = format!("/nodes/{}/qemu/{}/resize", vm.node, vm.vmid);
-        let answer = context.client.put(&path, &params, context.deadline).await?;
+
+    /// Grow a disk to a size in bytes.
+    async fn resize(&mut self, disk: &str, bytes: u64) -> Result<(), Error> {
+        self.context.report_step("resize", &self.object);
+        let size = pve_client::property::format_size(bytes);
+        let params = self.guarded(Params::new().with("disk", disk).with("size", size));
+        let (client, deadline) = (self.context.client, self.context.deadline);
+        let answer = client.put(&self.path("resize"), &params, deadline).await?;
         if let Some(upid) = answer.as_str() {
-            context
-                .client
-                .task(upid, context.deadline, context.watcher("resize", &object))
-                .await?;
+            let watch = self.context.watcher("resize", &self.object);
+            client.task(upid, deadline, watch).await?;
         }
-        *changed = true;
-    }
-    if let Some(pool) = &plan.pool {
-        join_pool(context, pool, vm.vmid).await?;
-        *changed = true;
-    }
-    if let Some(boot) = &plan.boot {
-        let params = guarded(Params::new().with("boot", boot));
-        context
-            .client
-            .vm_configure(&vm.node, vm.vmid, &params, context.deadline)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn in_pool(context: &Context<'_>, pool: &str, vmid: u32) -> Result<bool, Failure> {
-    let (path, query) = pool_path(pool);
-    let query: Vec<(&str, String)> = query.map(|pool| ("poolid", pool)).into_iter().collect();
-    let answer = context.client.get(&path, &query, context.deadline).await;
-    let answer = answer.map_err(|e| {
-        // Whoever may not see the pool is told so, and not that there is none.
-        let missing = e
-            .pve_message()
-            .is_some_and(|text| text.contains("does not exist"));
-        let failure = failed("read the pool", pool, e);
-        match missing {
-            true => failure.hint(format!(
-                "make the pool first: pvesh create /pools --poolid {pool}"
-            )),
-            false => failure,
-        }
-    })?;
-    // Asked for by parameter, the pool comes in a list.
-    let members = answer
-        .get("members")
-        .or_else(|| answer.get(0)?.get("members"))
-        .and_then(|m| m.as_array());
-    let id = |member: &serde_json::Value| member.get("vmid").and_then(crate::config::text::scalar);
-    Ok(members
-        .into_iter()
-        .flatten()
-        .any(|member| id(member) == Some(vmid.to_string())))
-}
-
-/// Move the VM into the pool. Servers that know `allow-move` want it for a VM of another pool; older ones do not know it.
-async fn join_pool(context: &Context<'_>, pool: &str, vmid: u32) -> Result<(), Error> {
-    let (path, parameter) = pool_path(pool);
-    let mut params = Params::new().with("vms", vmid);
-    if let Some(pool) = parameter {
-        params.set("poolid", pool);
-    }
-    match context.client.put(&path, &params, context.deadline).await {
-        Err(error)
-            if error
-                .pve_message()
-                .is_some_and(|text| text.contains("allow-move")) =>
-        {
-            context
-                .client
-                .put(&path, &params.with("allow-move", 1), context.deadline)
-                .await
-                .map(|_| ())
-        }
-        other => other.map(|_| ()),
-    }
-}
-
-/// The path of a pool, and the parameter that names it where the path cannot: nested pools have a slash.
-fn pool_path(pool: &str) -> (String, Option<String>) {
-    let plain = pool
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    if plain {
-        (format!("/pools/{pool}"), None)
-    } else {
-        ("/pools".into(), Some(pool.to_owned()))
+        Ok(())
     }
 }
 
 /// Wait until no task of PVE's works on the VM: one of them may be ours, whose answer was lost.
-pub async fn settle(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
+pub async fn await_tasks(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
     let path = format!("/nodes/{}/tasks", vm.node);
     let query = [
         ("source", "active".to_owned()),

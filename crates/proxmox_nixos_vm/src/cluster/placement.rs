@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::locks;
 use crate::context::Context;
-use crate::precheck::requirements;
-use crate::precheck::requirements::Needs;
+use crate::precheck::requirements::{self, Needs};
 
 /// The VM that a node is chosen for.
 pub struct Newcomer<'a> {

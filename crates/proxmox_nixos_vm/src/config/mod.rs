@@ -3,6 +3,7 @@
 pub mod dict;
 pub mod drive;
 pub mod known_options;
+pub mod machine;
 pub mod nic;
 pub mod normalise;
 pub mod property_strings;

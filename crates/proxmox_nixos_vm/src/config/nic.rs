@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use pve_client::property::{self, PropertyString};
 use serde_json::Value;
 
-use crate::config::dict;
-use crate::config::property_strings::Kind;
-use crate::config::property_strings::RANGES;
-use crate::config::text;
-use crate::config::validation;
+use crate::config::property_strings::{Kind, RANGES};
+use crate::config::{dict, text, validation};
 
 /// A network card, described or existing.
 #[derive(Debug, Clone, PartialEq, Eq)]

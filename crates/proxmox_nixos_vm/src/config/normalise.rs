@@ -252,15 +252,6 @@ fn pci_address(text: &str) -> String {
     }
 }
 
-/// The type in the option `machine`.
-pub fn machine_type(text: &str) -> String {
-    let parts = PropertyString::parse(text, Some("type"));
-    let kind = parts
-        .ok()
-        .and_then(|parts| parts.get("type").map(str::to_owned));
-    kind.unwrap_or_default()
-}
-
 fn same_parts((name, default_key, defaults): &Parts, want: &str, have: &str) -> bool {
     let parse =
         |text| PropertyString::parse(text, *default_key).map(|parts| without_aliases(name, parts));

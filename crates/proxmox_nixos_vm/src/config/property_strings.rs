@@ -6,8 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use pve_client::property::{self, PropertyString};
 use serde_json::{Map, Value};
 
-use crate::config::dict;
-use crate::config::text;
+use crate::config::{dict, text};
 
 /// What a part can be.
 pub enum Kind {

@@ -1,9 +1,7 @@
 //! What PVE is known to refuse, said before anything is asked of it, so that check mode says it too. Only what its API schema
 //! has had for years: anything else that PVE refuses is its own answer, of kind `invalid_parameter`.
 
-use crate::config::known_options;
-use crate::config::property_strings;
-use crate::config::text;
+use crate::config::{known_options, property_strings, text};
 
 /// How many devices of a kind a VM can have.
 const DEVICES: [(&str, u32); 8] = [

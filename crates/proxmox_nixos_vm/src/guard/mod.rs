@@ -7,10 +7,8 @@ use std::collections::BTreeSet;
 use ansible_module::Failure;
 use serde_json::Value;
 
-use crate::config::normalise;
-use crate::config::validation;
-use crate::guard::ownership::Expect;
-use crate::guard::ownership::check_unrecorded;
+use crate::config::{normalise, validation};
+use crate::guard::ownership::{Expect, check_unrecorded};
 use crate::options::Options;
 use crate::state::State;
 

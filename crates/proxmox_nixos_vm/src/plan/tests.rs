@@ -1,6 +1,12 @@
-use super::*;
 use proptest::prelude::*;
+use pve_client::property;
 use serde_json::json;
+
+use super::update::with_size;
+use super::*;
+use crate::config::drive::{self, Drive, Source};
+use crate::config::nic::Nic;
+use crate::config::{Config, normalise};
 
 fn desired(options: Value) -> Desired {
     crate::desired::from_json(options).unwrap()

@@ -1,4 +1,5 @@
 //! What is checked before anything is changed, because PVE reports it too late or not clearly.
 
+pub mod hardware;
 pub mod privileges;
 pub mod requirements;

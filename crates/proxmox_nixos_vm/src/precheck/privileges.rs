@@ -3,8 +3,7 @@
 use ansible_module::Failure;
 use pve_client::property::PropertyString;
 
-use crate::config::drive;
-use crate::config::text;
+use crate::config::{drive, text};
 use crate::plan::Plan;
 
 /// The one user who may do these things. Its API tokens may not.

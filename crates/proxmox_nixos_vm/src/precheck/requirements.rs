@@ -5,13 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ansible_module::Failure;
 use serde_json::Value;
 
-use crate::config::drive;
-use crate::config::drive::Drive;
-use crate::config::drive::Source;
-use crate::config::nic;
-use crate::config::nic::Nic;
-use crate::context::Context;
-use crate::context::failed;
+use crate::config::drive::{self, Drive, Source};
+use crate::config::nic::{self, Nic};
+use crate::context::{Context, failed};
 use crate::plan::Plan;
 
 /// What a plan needs from the node.

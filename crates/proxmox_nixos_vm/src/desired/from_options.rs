@@ -1,0 +1,399 @@
+//! The options in PVE's terms, with every mistake in them.
+
+use std::collections::BTreeSet;
+
+use pve_client::property::{self};
+use serde_json::Value;
+
+use crate::config::drive::{self, Drive};
+use crate::config::nic::{self, Nic};
+use crate::config::{known_options, normalise, property_strings, text, validation};
+use crate::desired::Desired;
+use crate::guard::Guard;
+use crate::options::{Clone, Options, State};
+
+/// Names that the API takes beside a VM's configuration, and ones that other options or modules are for.
+const NOT_CONFIG: [(&str, &str); 29] = [
+    ("archive", "restoring a backup is not done by this module"),
+    ("background_delay", "it is not a part of the configuration"),
+    (
+        "bootdisk",
+        "it is PVE's legacy form; use boot, for example boot: order=scsi0",
+    ),
+    ("bwlimit", "PVE takes it for restoring a backup only"),
+    ("cdrom", "use ide with ide2"),
+    ("cipassword", "use the module cloudinit_drive"),
+    ("delete", "give the option as null"),
+    ("digest", "the module sends it itself"),
+    ("force", "use the option force"),
+    (
+        "ha-managed",
+        "PVE takes it only while it creates a VM; use ha-manager add vm:VMID, or the module community.proxmox.proxmox_cluster_ha_resources",
+    ),
+    ("import-working-storage", "PVE takes it for imports only"),
+    ("live-restore", "PVE takes it for restoring a backup only"),
+    ("lock", "only PVE sets it"),
+    ("meta", "only PVE sets it"),
+    ("name", "use the option name"),
+    ("node", "use the option node"),
+    ("parent", "only PVE sets it"),
+    ("pool", "use the option pool"),
+    ("revert", "it is not a part of the configuration"),
+    ("skiplock", "it is not a part of the configuration"),
+    ("snaptime", "only PVE sets it"),
+    ("sshkeys", "use the module cloudinit_drive"),
+    ("start", "use state=started"),
+    ("storage", "name the storage in each drive"),
+    ("tags", "use the option tags"),
+    ("template", "use state=template"),
+    ("unique", "it is not a part of the configuration"),
+    ("vmid", "use the option vmid"),
+    ("vmstate", "only PVE sets it"),
+];
+
+impl Desired {
+    /// Bring the options into PVE's terms. The error names every mistake.
+    pub fn from_options(options: &Options) -> Result<Self, String> {
+        let mut desired = Builder::default();
+        match Guard::from_options(options) {
+            Ok(guard) => desired.desired.guard = guard,
+            Err(mistakes) => desired.mistakes.push(mistakes),
+        }
+        desired.typed(options);
+        desired.devices(options);
+        desired.config(options);
+        desired.removals(options);
+        desired.clone_of(options);
+        desired.contradictions(options);
+        desired.refuse_legacy_boot();
+        desired.refuse_not_on_machine();
+        desired.finish()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Builder {
+    pub(super) desired: Desired,
+    pub(super) mistakes: Vec<String>,
+    /// A boot order in PVE's legacy form.
+    pub(super) legacy_boot: Option<String>,
+}
+
+impl Builder {
+    fn finish(self) -> Result<Desired, String> {
+        if self.mistakes.is_empty() {
+            Ok(self.desired)
+        } else {
+            Err(self.mistakes.join("; "))
+        }
+    }
+
+    fn typed(&mut self, options: &Options) {
+        let number = |n: Option<u64>| n.map(|n| n.to_string());
+        let flag = |on: Option<bool>| on.map(|on| String::from(if on { "1" } else { "0" }));
+        let plain = [
+            ("name", options.name.clone()),
+            ("memory", number(options.memory)),
+            ("balloon", number(options.balloon)),
+            ("cores", number(options.cores.map(u64::from))),
+            ("sockets", number(options.sockets.map(u64::from))),
+            ("numa", flag(options.numa)),
+            ("bios", options.bios.clone()),
+            ("arch", options.arch.clone()),
+            ("ostype", options.ostype.clone()),
+            ("scsihw", options.scsihw.clone()),
+            ("tablet", flag(options.tablet)),
+            ("hotplug", options.hotplug.as_deref().map(boolean_or_text)),
+            ("onboot", flag(options.onboot)),
+            ("description", options.description.clone()),
+            ("protection", flag(options.protection)),
+        ];
+        if let Some(name) = options.name.as_deref().filter(|name| !is_dns_name(name)) {
+            let hint = match name.replace('_', "-") {
+                dashed if name.contains('_') && is_dns_name(&dashed) => format!(
+                    "; PVE does not take '_', so write for example '{dashed}', or in a play \"{{{{ inventory_hostname | replace('_', '-') }}}}\""
+                ),
+                _ => String::new(),
+            };
+            self.mistakes.push(format!(
+                "name: '{name}' is not a DNS name: parts of at most 63 letters, digits and hyphens, joined by dots, \
+                 253 in all{hint}"
+            ));
+        }
+        for (name, value) in plain {
+            if let Some(value) = value {
+                self.plain(name, value);
+            }
+        }
+        for (name, value) in [
+            ("cpu", &options.cpu),
+            ("machine", &options.machine),
+            ("agent", &options.agent),
+            ("vga", &options.vga),
+            ("rng0", &options.rng0),
+            ("startup", &options.startup),
+        ] {
+            if let Some(value) = value {
+                self.structured(name, value);
+            }
+        }
+        if let Some(tags) = &options.tags {
+            // An item that holds several would set tags that nobody who checked the list has seen.
+            let mut all: BTreeSet<String> = self
+                .desired
+                .guard
+                .own()
+                .map(str::to_owned)
+                .into_iter()
+                .collect();
+            for given in tags.iter().map(|tag| tag.trim().to_lowercase()) {
+                match validation::tag(&given) {
+                    _ if given.is_empty() => {}
+                    Ok(()) => {
+                        all.insert(given);
+                    }
+                    Err(mistake) => self.mistakes.push(format!("tags: {mistake}")),
+                }
+            }
+            let text = all.into_iter().collect::<Vec<_>>().join(";");
+            self.plain("tags", text);
+        }
+        if let Some(boot) = &options.boot {
+            self.boot(boot);
+        }
+        if options.pool.as_deref() == Some("") {
+            self.mistakes.push("pool is empty".into());
+        }
+        self.desired.pool.clone_from(&options.pool);
+    }
+
+    fn devices(&mut self, options: &Options) {
+        for (bus, drives) in [
+            ("scsi", &options.scsi),
+            ("virtio", &options.virtio),
+            ("sata", &options.sata),
+            ("ide", &options.ide),
+        ] {
+            for (key, value) in drives.iter().flatten() {
+                if key.strip_prefix(bus).is_some_and(text::is_index) {
+                    self.drive(key, value);
+                } else {
+                    self.mistakes.push(format!(
+                        "{bus}: '{key}' is no drive; write {bus}0, {bus}1, ..."
+                    ));
+                }
+            }
+        }
+        for (key, value) in [
+            ("efidisk0", &options.efidisk0),
+            ("tpmstate0", &options.tpmstate0),
+        ] {
+            if let Some(value) = value {
+                self.drive(key, value);
+            }
+        }
+        for (key, value) in options.net.iter().flatten() {
+            if nic::is_key(key) {
+                self.nic(key, value);
+            } else {
+                self.mistakes.push(format!(
+                    "net: '{key}' is no network card; write net0, net1, ..."
+                ));
+            }
+        }
+        for (kind, devices) in [
+            ("serial", &options.serial),
+            ("hostpci", &options.hostpci),
+            ("usb", &options.usb),
+        ] {
+            for (key, value) in devices.iter().flatten() {
+                if key.strip_prefix(kind).is_some_and(text::is_index) {
+                    self.structured(key, value);
+                } else {
+                    self.mistakes.push(format!(
+                        "{kind}: '{key}' is no device; write {kind}0, {kind}1, ..."
+                    ));
+                }
+            }
+        }
+    }
+
+    fn config(&mut self, options: &Options) {
+        for (key, value) in options.config.iter().flatten() {
+            if let Some((_, instead)) = NOT_CONFIG.iter().find(|(name, _)| name == key) {
+                self.mistakes
+                    .push(format!("config: {key} cannot be set here: {instead}"));
+            } else if self.knows(key) {
+                self.mistakes.push(format!(
+                    "config: {key} is described by an option of its own too; give it once"
+                ));
+            } else if key.starts_with("unused") {
+                self.mistakes.push(format!(
+                    "config: {key} cannot be set; remove_disks removes it"
+                ));
+            } else if let Err(mistake) = known_options::known(key) {
+                self.mistakes.push(format!("config: {key} {mistake}"));
+            } else if drive::is_key(key) && value.is_null() {
+                self.mistakes
+                    .push(format!("config: {key} is a drive; remove_disks removes it"));
+            } else if drive::is_key(key) {
+                self.drive(key, value);
+            } else if nic::is_key(key) {
+                self.nic(key, value);
+            } else if key == "boot" {
+                self.boot(value);
+            } else if value.is_null() {
+                self.desired.plain.insert(key.clone(), None);
+            } else {
+                self.structured(key, value);
+            }
+        }
+    }
+
+    fn removals(&mut self, options: &Options) {
+        self.desired.delete_volumes = options.delete_disks;
+        self.desired.move_disks = options.move_disks;
+        for key in &options.remove_disks {
+            let unused = key.strip_prefix("unused").is_some_and(text::is_index);
+            if !unused && !drive::is_key(key) {
+                self.mistakes.push(format!(
+                    "remove_disks: '{key}' is no drive; write for example ide2 or scsi1"
+                ));
+            } else if unused && !options.delete_disks {
+                self.mistakes.push(format!(
+                    "remove_disks: {key} is detached already; set delete_disks to delete its volume"
+                ));
+            } else if self.desired.drives.contains_key(key) {
+                self.mistakes
+                    .push(format!("{key} is described and in remove_disks"));
+            } else {
+                self.desired.remove.insert(key.clone());
+            }
+        }
+    }
+
+    /// Options that mean nothing as they are, or not together.
+    fn contradictions(&mut self, options: &Options) {
+        if let Some(vmid) = options.vmid.filter(|vmid| *vmid < 100) {
+            self.mistakes
+                .push(format!("vmid is {vmid}; PVE's VMIDs begin at 100"));
+        }
+        if let (Some(balloon), Some(memory)) = (options.balloon, options.memory)
+            && balloon > memory
+        {
+            self.mistakes.push(format!(
+                "balloon: must be at most memory, {memory} MiB (got {balloon})"
+            ));
+        }
+        if options.migrate && options.node.is_none() {
+            self.mistakes
+                .push("migrate needs node, the node that the VM shall be on".into());
+        }
+        let ends_as = match options.state {
+            State::Stopped => "stopped",
+            State::Template => "a template",
+            State::Absent => "absent",
+            State::Present | State::Started | State::Restarted | State::Current => return,
+        };
+        if options.wait_for_address {
+            self.mistakes.push(format!(
+                "wait_for_address is for a VM that runs, and with this state it will be {ends_as}"
+            ));
+        }
+    }
+
+    fn clone_of(&mut self, options: &Options) {
+        let Some(clone) = options.clone.as_ref().map(Clone::of) else {
+            return;
+        };
+        if clone.name.is_some() == clone.vmid.is_some() {
+            self.mistakes
+                .push("clone: give either the name or the vmid of the template".into());
+        }
+        if !clone.full && (clone.storage.is_some() || clone.format.is_some()) {
+            self.mistakes.push(
+                "clone: storage and format are for full clones; a linked one is where its template is".into(),
+            );
+        }
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        self.desired.plain.contains_key(key)
+            || self.desired.drives.contains_key(key)
+            || self.desired.nics.contains_key(key)
+            || (key == "boot" && self.desired.boot.is_some())
+    }
+
+    /// An empty text removes the option: PVE does not keep empty ones.
+    fn plain(&mut self, name: &str, value: String) {
+        let value = match normalise::is_boolean(name).then(|| property::parse_bool(&value)) {
+            Some(Some(on)) => String::from(if on { "1" } else { "0" }),
+            Some(None) => {
+                self.mistakes
+                    .push(format!("{name} is a boolean, not '{value}'"));
+                return;
+            }
+            None => value,
+        };
+        let checked = validation::device(name).and_then(|()| validation::value(name, &value));
+        self.mistakes.extend(checked.err());
+        let value = (!value.is_empty()).then_some(value);
+        self.desired.plain.insert(name.to_owned(), value);
+    }
+
+    /// An option that PVE has a text for and that may be given as a dict.
+    fn structured(&mut self, name: &str, value: &Value) {
+        match property_strings::option_text(name, value) {
+            Ok(text) if name == "agent" => self.plain(name, boolean_or_text(&text)),
+            Ok(text) => self.plain(name, text),
+            Err(mistake) => self.mistakes.push(mistake),
+        }
+    }
+
+    fn drive(&mut self, key: &str, value: &Value) {
+        self.mistakes.extend(validation::device(key).err());
+        match Drive::parse(key, value) {
+            Ok(drive) => {
+                self.desired.drives.insert(key.to_owned(), drive);
+            }
+            Err(mistake) => self.mistakes.push(mistake),
+        }
+    }
+
+    fn nic(&mut self, key: &str, value: &Value) {
+        self.mistakes.extend(validation::device(key).err());
+        if value.is_null() {
+            self.desired.nics.insert(key.to_owned(), None);
+            return;
+        }
+        let parsed = Nic::parse(key, value);
+        match parsed.and_then(|nic| nic.checked().map_err(|problem| format!("{key}: {problem}"))) {
+            Ok(nic) => {
+                self.desired.nics.insert(key.to_owned(), Some(nic));
+            }
+            Err(mistake) => self.mistakes.push(mistake),
+        }
+    }
+}
+
+/// PVE's format `dns-name`, which names of VMs have (PVE::JSONSchema).
+fn is_dns_name(text: &str) -> bool {
+    let label = |label: &str| {
+        let word = |c: u8| c.is_ascii_alphanumeric();
+        let bytes = label.as_bytes();
+        bytes.first().copied().is_some_and(word)
+            && bytes.last().copied().is_some_and(word)
+            && bytes.iter().all(|&c| word(c) || c == b'-')
+            && bytes.len() <= 63
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// `True`, `yes` and the like as PVE's `1`; anything else as it is.
+fn boolean_or_text(text: &str) -> String {
+    match property::parse_bool(text) {
+        Some(true) => "1".into(),
+        Some(false) => "0".into(),
+        None => text.to_owned(),
+    }
+}

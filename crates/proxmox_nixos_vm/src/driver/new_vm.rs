@@ -1,0 +1,144 @@
+//! A VM that does not exist: whether it may be made, where, and from what.
+
+use ansible_module::{Diff, Failure, Outcome};
+use pve_module::{Inventory, Lock};
+use serde_json::json;
+
+use crate::apply::create::{self, Created, Creation, Request};
+use crate::apply::{clone, update};
+use crate::cluster::creation_log::CreationLog;
+use crate::cluster::placement;
+use crate::context::{Context, done};
+use crate::driver::Driver;
+use crate::driver::converge::Next;
+use crate::driver::report::outcome;
+use crate::options::{Clone, State as Target};
+use crate::plan::{self, Plan};
+use crate::precheck::requirements::Needs;
+use crate::precheck::{hardware, privileges};
+use crate::state::State;
+
+impl Driver<'_> {
+    pub(super) fn may_create(&self) -> Result<(), Failure> {
+        let described = self.described();
+        let missing = |hint: &str| {
+            Failure::new("not_found", format!("{described} does not exist"))
+                .object(described.clone())
+                .hint(hint)
+        };
+        match self.options.state {
+            Target::Stopped | Target::Restarted => {
+                Err(missing("create it first with state: present"))
+            }
+            Target::Started
+                if !self.desired.describes_hardware() && self.options.clone.is_none() =>
+            {
+                Err(missing(
+                    "create it first with state: present, or describe its drives, network or memory here",
+                ))
+            }
+            Target::Present if self.options.wait_for_address && !self.context.task.check_mode => {
+                Err(missing(
+                    "make it with state: started; with state: present it would be stopped, and wait_for_address in vain",
+                ))
+            }
+            _ if self.options.name.is_none() => Err(missing("give it a name to create it")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Create the VM.
+    pub(super) async fn new_vm(
+        &self,
+        context: &Context<'_>,
+        log: &CreationLog,
+        inventory: &Inventory,
+        turn: Lock,
+    ) -> Result<Next, Failure> {
+        let source = match self.options.clone.as_ref().map(Clone::of) {
+            Some(of) => {
+                let template = clone::source(inventory, &of)?;
+                let (node, vmid) = (&template.node, template.vm.vmid);
+                Some((of, State::read_stopped(context, node, vmid).await?))
+            }
+            None => None,
+        };
+        let plan = match &source {
+            Some((_, template)) => clone::plan(self.desired, template),
+            None => plan::create(self.desired),
+        };
+        let object = self.described();
+        hardware::check(self.context, &plan, None, &object)?;
+        update::refuse(&plan, &object)?;
+        let from = source.as_ref().map(|(_, template)| template);
+        if !self.options.force {
+            hardware::refuse_disks_of_others(&plan, self.options.vmid, from, &object)?;
+        }
+        privileges::check(&plan, context.client.caller(), &object)?;
+        let node = self.options.node.as_deref();
+        let node = node.or(source.as_ref().map(|(_, template)| template.node.as_str()));
+        let name = self.options.name.as_deref().unwrap_or_default();
+        let newcomer = placement::Newcomer {
+            cluster: &self.cluster(),
+            name,
+            memory: plan.memory(),
+        };
+        let needs = Needs::of(&plan);
+        let node = placement::choose(context, inventory, node, &needs, &newcomer).await?;
+        let action = if source.is_some() { "clone" } else { "create" };
+        if context.task.check_mode {
+            return Ok(Next::WouldCreate(self.would_create(action, &plan, &node)));
+        }
+        let request = match &source {
+            Some((of, template)) => {
+                let params = clone::params(of, template, name, &node, self.desired);
+                Request::Clone(template, params)
+            }
+            None => Request::New(&plan),
+        };
+        let creation = Creation {
+            node: &node,
+            vmid: self.options.vmid,
+            range: self.range,
+            request,
+            cluster: &self.cluster(),
+            desired: self.desired,
+            name,
+            log,
+        };
+        let (vmid, certain) = match create::create(context, &creation, turn).await? {
+            Created::Made { vmid, certain } => (vmid, certain),
+            Created::Taken(error) => return self.taken(error).await,
+        };
+        let mut vm = State::read_stopped(context, &node, vmid)
+            .await
+            .map_err(|failure| done(failure, vmid, &node))?;
+        vm.made_here = certain;
+        Ok(Next::Created(vm, action, plan))
+    }
+
+    fn would_create(&self, action: &'static str, plan: &Plan, node: &str) -> Outcome {
+        let starts = self.options.state == Target::Started;
+        let mut after = plan.after.clone();
+        after.insert(
+            "status".into(),
+            if starts { "running" } else { "stopped" }.into(),
+        );
+        let mut actions = vec![action];
+        let more = match self.options.state {
+            Target::Started => Some(("start", " and start it")),
+            Target::Template => Some(("template", " and make it a template")),
+            _ => None,
+        };
+        actions.extend(more.map(|(action, _)| action));
+        let mut values = self.missing();
+        values.insert("node".into(), node.into());
+        let msg = format!(
+            "would {action} {} on {node}{}",
+            self.described(),
+            more.map_or("", |(_, words)| words)
+        );
+        outcome(true, msg, values, &actions)
+            .diff(Diff::new(json!({}), after).header(self.described()))
+    }
+}
