@@ -127,7 +127,7 @@ impl State {
     fn unused(&self) -> Config {
         let unused = self.config.iter().filter(|(key, _)| {
             key.strip_prefix("unused")
-                .is_some_and(crate::config::text::is_index)
+                .is_some_and(pve_schema::syntax::is_index)
         });
         unused.map(|(k, v)| (k.clone(), v.clone())).collect()
     }

@@ -2,8 +2,6 @@
 
 use pve_client::property::PropertyString;
 
-use crate::config::text;
-
 /// The type in the option `machine`.
 pub fn machine_type(text: &str) -> String {
     let parts = PropertyString::parse(text, Some("type"));
@@ -19,7 +17,10 @@ pub fn refusal(key: &str, machine: Option<&str>, arch: Option<&str>) -> Option<&
     if key == "machine" && arch == Some("aarch64") && machine.starts_with(['p', 'q']) {
         return Some("an aarch64 machine is virt; leave it out, or write virt");
     }
-    if !key.strip_prefix("ide").is_some_and(text::is_index) {
+    if !key
+        .strip_prefix("ide")
+        .is_some_and(pve_schema::syntax::is_index)
+    {
         return None;
     }
     if arch == Some("aarch64") || machine.starts_with("virt") {

@@ -2,6 +2,7 @@
 
 pub mod dict;
 pub mod drive;
+pub mod kind;
 pub mod known_options;
 pub mod machine;
 pub mod nic;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use pve_client::property::{self, PropertyString};
+use pve_schema::{Kind, NIC, NIC_MODELS, syntax};
 use serde_json::Value;
 
-use crate::config::property_strings::{Kind, RANGES};
-use crate::config::{dict, text, validation};
+use crate::config::{dict, kind, validation};
 
 /// A network card, described or existing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,49 +19,9 @@ pub struct Nic {
     pub options: BTreeMap<String, String>,
 }
 
-/// The models PVE knows, which are also keys for the MAC address: `virtio=BC:24:11:00:00:01`.
-const MODELS: [&str; 14] = [
-    "e1000",
-    "e1000-82540em",
-    "e1000-82544gc",
-    "e1000-82545em",
-    "e1000e",
-    "i82551",
-    "i82557b",
-    "i82559er",
-    "ne2k_isa",
-    "ne2k_pci",
-    "pcnet",
-    "rtl8139",
-    "virtio",
-    "vmxnet3",
-];
-
-/// The options of a NIC besides its model and MAC address. PVE's errors name them without the NIC.
-const OPTIONS: [(&str, Kind); 8] = [
-    (
-        "bridge",
-        Kind::Text(
-            |bridge| {
-                bridge
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-            },
-            "the name of one bridge",
-        ),
-    ),
-    ("firewall", Kind::Flag),
-    ("link_down", Kind::Flag),
-    ("mtu", Kind::Integer(1, 65520)),
-    ("queues", Kind::Integer(0, 64)),
-    ("rate", Kind::Number),
-    ("tag", Kind::Integer(1, 4094)),
-    ("trunks", RANGES),
-];
-
 /// Whether `key` names a network card.
 pub fn is_key(key: &str) -> bool {
-    key.strip_prefix("net").is_some_and(text::is_index)
+    key.strip_prefix("net").is_some_and(syntax::is_index)
 }
 
 impl Nic {
@@ -78,9 +38,8 @@ impl Nic {
                 .collect(),
             Value::Object(map) => {
                 let mut fields = BTreeMap::new();
-                let options = OPTIONS.iter().map(|(option, _)| *option);
-                let known = ["model", "macaddr"].into_iter().chain(options);
-                let known: Vec<&str> = known.chain(MODELS).collect();
+                let known = NIC.keys.iter().map(|key| key.name);
+                let known: Vec<&str> = known.chain(NIC_MODELS.iter().copied()).collect();
                 for (name, value) in map.iter().filter(|(_, v)| !v.is_null()) {
                     dict::check_key(name, &known).map_err(|e| format!("{key}: {e}"))?;
                     let value = dict::part(name, value).map_err(|e| format!("{key}: {e}"))?;
@@ -102,9 +61,10 @@ impl Nic {
         if let Some(mac) = &self.mac {
             validation::mac(mac)?;
         }
-        for (name, kind) in OPTIONS {
+        for key in NIC.keys {
+            let name = key.name;
             if let Some(value) = self.options.get(name) {
-                kind.check(value)
+                kind::check(&key.kind, value)
                     .map_err(|expected| format!("{name} must be {expected} (got '{value}')"))?;
             }
         }
@@ -114,7 +74,7 @@ impl Nic {
     fn from_fields(mut fields: BTreeMap<String, String>) -> Result<Self, String> {
         let mut model = fields.remove("model");
         let mut mac = fields.remove("macaddr");
-        for known in MODELS {
+        for known in NIC_MODELS.iter().copied() {
             if let Some(address) = fields.remove(known)
                 && (model.replace(known.into()).is_some() || mac.replace(address).is_some())
             {
@@ -122,11 +82,13 @@ impl Nic {
             }
         }
         let model = model.unwrap_or_else(|| "virtio".into());
-        if !MODELS.contains(&model.as_str()) {
-            let known = MODELS.join(", ");
+        if !NIC_MODELS.contains(&model.as_str()) {
+            let known = NIC_MODELS.join(", ");
             return Err(format!("the model {model} is not one of PVE's: {known}"));
         }
-        for key in ["firewall", "link_down"] {
+        let flags = NIC.keys.iter();
+        for key in flags.filter(|key| matches!(key.kind, Kind::Flag)) {
+            let key = key.name;
             match fields.get_mut(key).map(|v| property::parse_bool(v)) {
                 Some(Some(false)) => {
                     fields.remove(key);

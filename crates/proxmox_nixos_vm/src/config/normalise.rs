@@ -1,124 +1,18 @@
-//! When two texts of one PVE option mean the same.
+//! Normal forms of PVE's texts, and when two texts of one option are the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use pve_client::property::{self, PropertyString};
-
-/// Options whose absence from a VM's configuration means this value (PVE's schema).
-const DEFAULTS: [(&str, &str); 32] = [
-    ("acpi", "1"),
-    ("agent", "0"),
-    ("allow-ksm", "1"),
-    ("arch", "x86_64"),
-    ("autostart", "0"),
-    ("bios", "seabios"),
-    ("ciupgrade", "1"),
-    ("cores", "1"),
-    ("cpu", "kvm64"),
-    ("cpulimit", "0"),
-    ("freeze", "0"),
-    ("hotplug", "network,disk,usb"),
-    ("keephugepages", "0"),
-    ("kvm", "1"),
-    ("machine", "pc"),
-    ("memory", "512"),
-    ("migrate_downtime", "0.1"),
-    ("migrate_speed", "0"),
-    ("numa", "0"),
-    ("onboot", "0"),
-    ("ostype", "other"),
-    ("protection", "0"),
-    ("reboot", "1"),
-    ("scsihw", "lsi"),
-    ("shares", "1000"),
-    ("sockets", "1"),
-    ("startdate", "now"),
-    ("tablet", "1"),
-    ("tdf", "0"),
-    ("template", "0"),
-    ("vcpus", "0"),
-    ("vga", "std"),
-];
-
-/// Options that are booleans.
-const BOOLEANS: [&str; 15] = [
-    "acpi",
-    "allow-ksm",
-    "autostart",
-    "ciupgrade",
-    "freeze",
-    "keephugepages",
-    "kvm",
-    "localtime",
-    "numa",
-    "onboot",
-    "protection",
-    "reboot",
-    "tablet",
-    "tdf",
-    "template",
-];
-
-/// Options that are property strings: their default key, and what the absence of a part means.
-/// A name ending in `*` has an index in its place.
-type Parts = (
-    &'static str,
-    Option<&'static str>,
-    &'static [(&'static str, &'static str)],
-);
-const PROPERTIES: [Parts; 16] = [
-    (
-        "agent",
-        Some("enabled"),
-        &[
-            ("enabled", "0"),
-            ("fstrim_cloned_disks", "0"),
-            ("type", "virtio"),
-            ("freeze-fs", "1"),
-        ],
-    ),
-    ("amd-sev", Some("type"), &[]),
-    ("audio*", None, &[("driver", "spice")]),
-    ("cpu", Some("cputype"), &[("hidden", "0")]),
-    (
-        "hostpci*",
-        Some("host"),
-        &[
-            ("pcie", "0"),
-            ("rombar", "1"),
-            ("x-vga", "0"),
-            ("legacy-igd", "0"),
-        ],
-    ),
-    ("ipconfig*", None, &[]),
-    ("machine", Some("type"), &[]),
-    ("memory", Some("current"), &[]),
-    ("numa*", None, &[]),
-    (
-        "rng*",
-        Some("source"),
-        &[("max_bytes", "1024"), ("period", "1000")],
-    ),
-    ("smbios1", None, &[("base64", "0")]),
-    (
-        "spice_enhancements",
-        None,
-        &[("foldersharing", "0"), ("videostreaming", "off")],
-    ),
-    ("startup", Some("order"), &[]),
-    ("usb*", Some("host"), &[("usb3", "0")]),
-    ("vga", Some("type"), &[("type", "std")]),
-    ("watchdog", Some("model"), &[]),
-];
+use pve_schema::{Kind, Properties, parameter};
 
 /// Whether `name` is a boolean of PVE's configuration.
 pub fn is_boolean(name: &str) -> bool {
-    BOOLEANS.contains(&name)
+    matches!(parameter(name), Some(row) if matches!(row.kind, Kind::Flag))
 }
 
 /// What the absence of the option `name` means, if that is a value.
 pub fn default(name: &str) -> Option<&'static str> {
-    DEFAULTS.iter().find(|(n, _)| *n == name).map(|(_, v)| *v)
+    parameter(name)?.default
 }
 
 /// Whether `want` is what the configuration already says for the option `name`.
@@ -139,9 +33,9 @@ pub fn same(name: &str, want: &str, have: Option<&str>) -> bool {
             property::parse_bool(want).is_some()
                 && property::parse_bool(want) == property::parse_bool(have)
         }
-        _ => match properties(name) {
-            Some(parts) => same_parts(parts, want, have),
-            None => number(want).is_some() && number(want) == number(have),
+        _ => match parameter(name).map(|row| (row.name, &row.kind)) {
+            Some((row, Kind::Properties(properties))) => same_parts(row, properties, want, have),
+            _ => number(want).is_some() && number(want) == number(have),
         },
     }
 }
@@ -196,29 +90,6 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok()
 }
 
-fn properties(name: &str) -> Option<&'static Parts> {
-    PROPERTIES
-        .iter()
-        .find(|(pattern, _, _)| match pattern.strip_suffix('*') {
-            Some(stem) => name
-                .strip_prefix(stem)
-                .is_some_and(crate::config::text::is_index),
-            None => *pattern == name,
-        })
-}
-
-/// The parts by PVE's own names.
-fn without_aliases(name: &str, mut parts: PropertyString) -> PropertyString {
-    if name == "agent" {
-        for alias in ["freeze-fs-on-backup", "guest-fsfreeze"] {
-            if let Some(value) = parts.remove(alias) {
-                parts.set("freeze-fs", value);
-            }
-        }
-    }
-    parts
-}
-
 /// Whether two values of a part of the option `name` mean the same.
 fn same_value(name: &str, key: &str, a: &str, b: &str) -> bool {
     let set = |text: &str, item: fn(&str) -> String| -> BTreeSet<String> {
@@ -252,18 +123,31 @@ fn pci_address(text: &str) -> String {
     }
 }
 
-fn same_parts((name, default_key, defaults): &Parts, want: &str, have: &str) -> bool {
-    let parse =
-        |text| PropertyString::parse(text, *default_key).map(|parts| without_aliases(name, parts));
+/// The parts by PVE's own names.
+fn without_aliases(properties: &Properties, mut parts: PropertyString) -> PropertyString {
+    for key in properties.keys {
+        if let Some(name) = key.alias_of
+            && let Some(value) = parts.remove(key.name)
+        {
+            parts.set(name, value);
+        }
+    }
+    parts
+}
+
+/// Whether two texts of the parameter `name` (as its row names it) have the same parts.
+fn same_parts(name: &str, properties: &Properties, want: &str, have: &str) -> bool {
+    let parse = |text| {
+        PropertyString::parse(text, properties.default_key)
+            .map(|parts| without_aliases(properties, parts))
+    };
     let (Ok(want), Ok(have)) = (parse(want), parse(have)) else {
         return false;
     };
     let value = |parts: &PropertyString, key: &str| {
         let default = || {
-            defaults
-                .iter()
-                .find(|(k, _)| *k == key)
-                .map(|(_, v)| (*v).to_owned())
+            let key = properties.keys.iter().find(|known| known.name == key)?;
+            key.default.map(str::to_owned)
         };
         parts.get(key).map(str::to_owned).or_else(default)
     };
@@ -275,7 +159,7 @@ fn same_parts((name, default_key, defaults): &Parts, want: &str, have: &str) -> 
         match (value(&want, key), value(&have, key)) {
             (Some(a), Some(b)) => same_value(name, key, &a, &b),
             // PVE makes up the UUID; a description without one leaves it.
-            (None, Some(_)) => *name == "smbios1" && key == "uuid",
+            (None, Some(_)) => name == "smbios1" && key == "uuid",
             _ => false,
         }
     })

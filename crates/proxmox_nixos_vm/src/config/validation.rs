@@ -1,32 +1,21 @@
 //! What PVE is known to refuse, said before anything is asked of it, so that check mode says it too. Only what its API schema
 //! has had for years: anything else that PVE refuses is its own answer, of kind `invalid_parameter`.
 
-use crate::config::{known_options, property_strings, text};
+use pve_schema::{Kind, Parameter, parameter, syntax};
 
-/// How many devices of a kind a VM can have.
-const DEVICES: [(&str, u32); 8] = [
-    ("hostpci", 16),
-    ("ide", 4),
-    ("net", 32),
-    ("sata", 6),
-    ("scsi", 31),
-    ("serial", 4),
-    ("usb", 14),
-    ("virtio", 16),
-];
-
-/// PVE's longest description, in characters.
-const DESCRIPTION: usize = 8192;
+use crate::config::{kind, property_strings};
 
 /// Refuse a device that no VM can have, such as `scsi31`.
 pub fn device(key: &str) -> Result<(), String> {
     let kind = key.trim_end_matches(|c: char| c.is_ascii_digit());
-    let Some((_, count)) = DEVICES.iter().find(|(known, _)| *known == kind) else {
+    let Some(count) = pve_schema::count(kind) else {
         return Ok(());
     };
-    let index = key.strip_prefix(kind).filter(|rest| text::is_index(rest));
+    let index = key.strip_prefix(kind).filter(|rest| syntax::is_index(rest));
     match index.and_then(|index| index.parse::<u32>().ok()) {
-        Some(index) if index < *count => Ok(()),
+        Some(index) if index < count => Ok(()),
+        // `numa` is a parameter beside `numa0`.
+        _ if parameter(key).is_some_and(|row| row.name == key) => Ok(()),
         _ => {
             let last = count - 1;
             Err(format!("{key} is not one of {kind}0 to {kind}{last}"))
@@ -36,20 +25,18 @@ pub fn device(key: &str) -> Result<(), String> {
 
 /// Refuse a value that the option `name` cannot have.
 pub fn value(name: &str, value: &str) -> Result<(), String> {
-    let least = match name {
-        "cores" | "sockets" => 1,
-        "memory" => 16,
-        _ => 0,
-    };
-    if value.parse::<u64>().is_ok_and(|number| number < least) {
+    let row = parameter(name);
+    if let Some(least) = row.and_then(least)
+        && row.is_some_and(|row| row.default != Some(value))
+        && value.parse::<u64>().is_ok_and(|number| number < least)
+    {
         return Err(format!("{name}: must be at least {least} (got {value})"));
     }
-    known_options::choice(name, value)?;
-    let is_serial = name.strip_prefix("serial").is_some_and(text::is_index);
-    if is_serial && !value.is_empty() && value != "socket" && !value.starts_with("/dev/") {
-        return Err(format!(
-            "{name}: must be socket, or a device such as /dev/ttyS0 (got '{value}')"
-        ));
+    if let Some(kind @ (Kind::Choice(_) | Kind::Text(..))) = row.map(|row| &row.kind)
+        && !value.is_empty()
+    {
+        kind::check(kind, value)
+            .map_err(|expected| format!("{name}: must be {expected} (got '{value}')"))?;
     }
     if is_structure(name, value) {
         return Err(format!(
@@ -57,12 +44,29 @@ pub fn value(name: &str, value: &str) -> Result<(), String> {
         ));
     }
     property_strings::check(name, value)?;
-    match name {
-        "description" if value.chars().count() > DESCRIPTION => Err(format!(
-            "description has {} characters; {DESCRIPTION} is the most",
-            value.chars().count()
+    let length = value.chars().count();
+    match row.and_then(|row| row.length) {
+        Some(most) if length > most => Err(format!(
+            "{name}: must have at most {most} characters (got {length} characters)"
         )),
         _ => Ok(()),
+    }
+}
+
+/// The least value of an option that is a number, or whose default key is one.
+fn least(row: &Parameter) -> Option<u64> {
+    let kind = match row.kind {
+        Kind::Properties(properties) => {
+            let mut keys = properties.keys.iter();
+            &keys
+                .find(|key| Some(key.name) == properties.default_key)?
+                .kind
+        }
+        ref kind => kind,
+    };
+    match kind {
+        Kind::Integer(least, _) => Some(*least),
+        _ => None,
     }
 }
 
@@ -78,30 +82,23 @@ fn is_structure(name: &str, value: &str) -> bool {
 
 /// Refuse what cannot be a tag (PVE's format `pve-tag`).
 pub fn tag(tag: &str) -> Result<(), String> {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let rest = |c: char| word(c) || "-+.".contains(c);
-    match tag.starts_with(word) && tag.chars().all(rest) {
+    match syntax::is_tag(tag) {
         true => Ok(()),
         false => Err(format!(
-            "'{tag}' is no tag; one begins with a letter, a digit or _, and goes on with these, -, + and ."
+            "'{tag}' is not a valid tag: it must begin with a letter, a digit or _, and continue with these, -, + and ."
         )),
     }
 }
 
-/// Refuse what cannot be the MAC address of a card.
+/// Refuse what cannot be the MAC address of a NIC.
 pub fn mac(text: &str) -> Result<(), String> {
-    let octets: Vec<&str> = text.split(':').collect();
-    let hex = |octet: &&str| octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
-    let own = octets
-        .first()
-        .and_then(|octet| u8::from_str_radix(octet, 16).ok());
-    match octets.len() == 6 && octets.iter().all(hex) {
-        true if own.is_some_and(|octet| octet & 1 == 0) => Ok(()),
-        true => Err(format!("{text} is a group's MAC address, not a card's")),
-        false => Err(format!(
-            "'{text}' is no MAC address such as BC:24:11:00:00:01"
-        )),
+    if syntax::is_mac(text) {
+        return Ok(());
     }
+    Err(match syntax::is_any_mac(text) {
+        true => format!("{text} is a multicast address; a NIC needs a unicast MAC"),
+        false => format!("'{text}' is not a MAC address such as BC:24:11:00:00:01"),
+    })
 }
 
 #[cfg(test)]
@@ -131,7 +128,7 @@ mod tests {
             ("bios", ""),
             ("description", "[x] done"),
             ("description", "{\"a\": 1}"),
-            ("description", &"ü".repeat(DESCRIPTION)),
+            ("description", &"ü".repeat(8192)),
         ] {
             value(name, text).unwrap();
         }
@@ -157,11 +154,7 @@ mod tests {
             ("cpu", "{'cputype': 'host'}", "cpu: expected text"),
             ("agent", "[1]", "agent: expected text"),
             ("description", "['a']", "description: expected text"),
-            (
-                "description",
-                &"x".repeat(DESCRIPTION + 1),
-                "8193 characters",
-            ),
+            ("description", &"x".repeat(8193), "8193 characters"),
         ] {
             let error = value(name, text).unwrap_err();
             assert!(error.contains(part), "{error}");
@@ -173,14 +166,17 @@ mod tests {
             "+C:24:11:00:00:01",
         ] {
             assert!(
-                mac(text).unwrap_err().contains("is no MAC address"),
+                mac(text).unwrap_err().contains("is not a MAC address"),
                 "{text}"
             );
         }
         for text in ["-b", "ü", "a;b"] {
             let error = tag(text).unwrap_err();
-            assert!(error.starts_with(&format!("'{text}' is no tag")), "{error}");
+            assert!(
+                error.starts_with(&format!("'{text}' is not a valid tag")),
+                "{error}"
+            );
         }
-        assert!(mac("01:24:11:00:00:01").unwrap_err().contains("a group's"));
+        assert!(mac("01:24:11:00:00:01").unwrap_err().contains("multicast"));
     }
 }

@@ -3,53 +3,15 @@
 use std::collections::BTreeSet;
 
 use pve_client::property::{self};
+use pve_schema::{parameter, syntax};
 use serde_json::Value;
 
 use crate::config::drive::{self, Drive};
 use crate::config::nic::{self, Nic};
-use crate::config::{known_options, normalise, property_strings, text, validation};
+use crate::config::{known_options, normalise, property_strings, validation};
 use crate::desired::Desired;
 use crate::guard::Guard;
 use crate::options::{Clone, Options, State};
-
-/// Names that the API takes beside a VM's configuration, and ones that other options or modules are for.
-const NOT_CONFIG: [(&str, &str); 29] = [
-    ("archive", "restoring a backup is not done by this module"),
-    ("background_delay", "it is not a part of the configuration"),
-    (
-        "bootdisk",
-        "it is PVE's legacy form; use boot, for example boot: order=scsi0",
-    ),
-    ("bwlimit", "PVE takes it for restoring a backup only"),
-    ("cdrom", "use ide with ide2"),
-    ("cipassword", "use the module cloudinit_drive"),
-    ("delete", "give the option as null"),
-    ("digest", "the module sends it itself"),
-    ("force", "use the option force"),
-    (
-        "ha-managed",
-        "PVE takes it only while it creates a VM; use ha-manager add vm:VMID, or the module community.proxmox.proxmox_cluster_ha_resources",
-    ),
-    ("import-working-storage", "PVE takes it for imports only"),
-    ("live-restore", "PVE takes it for restoring a backup only"),
-    ("lock", "only PVE sets it"),
-    ("meta", "only PVE sets it"),
-    ("name", "use the option name"),
-    ("node", "use the option node"),
-    ("parent", "only PVE sets it"),
-    ("pool", "use the option pool"),
-    ("revert", "it is not a part of the configuration"),
-    ("skiplock", "it is not a part of the configuration"),
-    ("snaptime", "only PVE sets it"),
-    ("sshkeys", "use the module cloudinit_drive"),
-    ("start", "use state=started"),
-    ("storage", "name the storage in each drive"),
-    ("tags", "use the option tags"),
-    ("template", "use state=template"),
-    ("unique", "it is not a part of the configuration"),
-    ("vmid", "use the option vmid"),
-    ("vmstate", "only PVE sets it"),
-];
 
 impl Desired {
     /// Bring the options into PVE's terms. The error names every mistake.
@@ -108,18 +70,7 @@ impl Builder {
             ("description", options.description.clone()),
             ("protection", flag(options.protection)),
         ];
-        if let Some(name) = options.name.as_deref().filter(|name| !is_dns_name(name)) {
-            let hint = match name.replace('_', "-") {
-                dashed if name.contains('_') && is_dns_name(&dashed) => format!(
-                    "; PVE does not take '_', so write for example '{dashed}', or in a play \"{{{{ inventory_hostname | replace('_', '-') }}}}\""
-                ),
-                _ => String::new(),
-            };
-            self.mistakes.push(format!(
-                "name: '{name}' is not a DNS name: parts of at most 63 letters, digits and hyphens, joined by dots, \
-                 253 in all{hint}"
-            ));
-        }
+        self.check_name(options);
         for (name, value) in plain {
             if let Some(value) = value {
                 self.plain(name, value);
@@ -137,27 +88,7 @@ impl Builder {
                 self.structured(name, value);
             }
         }
-        if let Some(tags) = &options.tags {
-            // An item that holds several would set tags that nobody who checked the list has seen.
-            let mut all: BTreeSet<String> = self
-                .desired
-                .guard
-                .own()
-                .map(str::to_owned)
-                .into_iter()
-                .collect();
-            for given in tags.iter().map(|tag| tag.trim().to_lowercase()) {
-                match validation::tag(&given) {
-                    _ if given.is_empty() => {}
-                    Ok(()) => {
-                        all.insert(given);
-                    }
-                    Err(mistake) => self.mistakes.push(format!("tags: {mistake}")),
-                }
-            }
-            let text = all.into_iter().collect::<Vec<_>>().join(";");
-            self.plain("tags", text);
-        }
+        self.tags(options);
         if let Some(boot) = &options.boot {
             self.boot(boot);
         }
@@ -165,6 +96,52 @@ impl Builder {
             self.mistakes.push("pool is empty".into());
         }
         self.desired.pool.clone_from(&options.pool);
+    }
+
+    /// Refuse a name that PVE does not take, with one that it takes.
+    fn check_name(&mut self, options: &Options) {
+        if let Some(name) = options
+            .name
+            .as_deref()
+            .filter(|name| !syntax::is_dns_name(name))
+        {
+            let hint = match name.replace('_', "-") {
+                dashed if name.contains('_') && syntax::is_dns_name(&dashed) => format!(
+                    "; PVE does not take '_', so write for example '{dashed}', or in a play \"{{{{ inventory_hostname | replace('_', '-') }}}}\""
+                ),
+                _ => String::new(),
+            };
+            self.mistakes.push(format!(
+                "name: '{name}' is not a DNS name: parts of at most 63 letters, digits and hyphens, joined by dots, \
+                 253 in all{hint}"
+            ));
+        }
+    }
+
+    /// The described tags, and the one of the guard.
+    fn tags(&mut self, options: &Options) {
+        let Some(tags) = &options.tags else {
+            return;
+        };
+        // An item that holds several would set tags that nobody who checked the list has seen.
+        let mut all: BTreeSet<String> = self
+            .desired
+            .guard
+            .own()
+            .map(str::to_owned)
+            .into_iter()
+            .collect();
+        for given in tags.iter().map(|tag| tag.trim().to_lowercase()) {
+            match validation::tag(&given) {
+                _ if given.is_empty() => {}
+                Ok(()) => {
+                    all.insert(given);
+                }
+                Err(mistake) => self.mistakes.push(format!("tags: {mistake}")),
+            }
+        }
+        let text = all.into_iter().collect::<Vec<_>>().join(";");
+        self.plain("tags", text);
     }
 
     fn devices(&mut self, options: &Options) {
@@ -175,7 +152,7 @@ impl Builder {
             ("ide", &options.ide),
         ] {
             for (key, value) in drives.iter().flatten() {
-                if key.strip_prefix(bus).is_some_and(text::is_index) {
+                if key.strip_prefix(bus).is_some_and(syntax::is_index) {
                     self.drive(key, value);
                 } else {
                     self.mistakes.push(format!(
@@ -207,7 +184,7 @@ impl Builder {
             ("usb", &options.usb),
         ] {
             for (key, value) in devices.iter().flatten() {
-                if key.strip_prefix(kind).is_some_and(text::is_index) {
+                if key.strip_prefix(kind).is_some_and(syntax::is_index) {
                     self.structured(key, value);
                 } else {
                     self.mistakes.push(format!(
@@ -220,7 +197,7 @@ impl Builder {
 
     fn config(&mut self, options: &Options) {
         for (key, value) in options.config.iter().flatten() {
-            if let Some((_, instead)) = NOT_CONFIG.iter().find(|(name, _)| name == key) {
+            if let Some(instead) = parameter(key).and_then(|row| row.instead) {
                 self.mistakes
                     .push(format!("config: {key} cannot be set here: {instead}"));
             } else if self.knows(key) {
@@ -254,7 +231,7 @@ impl Builder {
         self.desired.delete_volumes = options.delete_disks;
         self.desired.move_disks = options.move_disks;
         for key in &options.remove_disks {
-            let unused = key.strip_prefix("unused").is_some_and(text::is_index);
+            let unused = key.strip_prefix("unused").is_some_and(syntax::is_index);
             if !unused && !drive::is_key(key) {
                 self.mistakes.push(format!(
                     "remove_disks: '{key}' is no drive; write for example ide2 or scsi1"
@@ -374,19 +351,6 @@ impl Builder {
             Err(mistake) => self.mistakes.push(mistake),
         }
     }
-}
-
-/// PVE's format `dns-name`, which names of VMs have (PVE::JSONSchema).
-fn is_dns_name(text: &str) -> bool {
-    let label = |label: &str| {
-        let word = |c: u8| c.is_ascii_alphanumeric();
-        let bytes = label.as_bytes();
-        bytes.first().copied().is_some_and(word)
-            && bytes.last().copied().is_some_and(word)
-            && bytes.iter().all(|&c| word(c) || c == b'-')
-            && bytes.len() <= 63
-    };
-    text.len() <= 253 && text.split('.').all(label)
 }
 
 /// `True`, `yes` and the like as PVE's `1`; anything else as it is.

@@ -68,9 +68,9 @@ fn mistakes_are_named_all_at_once() {
         "set delete_disks to delete its volume",
         "cores: must be at least 1 (got 0)",
         "pool is empty",
-        "tags: 'x nixos-installing' is no tag",
-        "tags: 'a;b' is no tag",
-        "tags: 'ü' is no tag",
+        "tags: 'x nixos-installing' is not a valid tag",
+        "tags: 'a;b' is not a valid tag",
+        "tags: 'ü' is not a valid tag",
         "sata6: dicsard is not one of aio, ",
         "virtio16 is not one of virtio0 to virtio15",
     ] {

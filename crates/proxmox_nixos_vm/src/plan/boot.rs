@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::drive::{self, Drive, Source};
-use crate::config::{Config, normalise, text};
+use crate::config::{Config, normalise};
 use crate::desired::Desired;
 use crate::plan::Plan;
 
@@ -101,7 +101,7 @@ fn position(key: &str) -> (usize, u32) {
         .position(|bus| *bus == stem);
     let number = key
         .strip_prefix(stem)
-        .filter(|n| text::is_index(n))
+        .filter(|n| pve_schema::syntax::is_index(n))
         .and_then(|n| n.parse().ok());
     (bus.unwrap_or(usize::MAX), number.unwrap_or(u32::MAX))
 }

@@ -2,27 +2,13 @@
 
 use ansible_module::Failure;
 use pve_client::property::PropertyString;
+use pve_schema::syntax;
 
-use crate::config::{drive, text};
+use crate::config::drive;
 use crate::plan::Plan;
 
 /// The one user who may do these things. Its API tokens may not.
 const ROOT: &str = "root@pam";
-/// Options that are root's own whatever their value: those for which PVE has no privilege (PVE::API2::Qemu,
-/// `check_vm_modify_config_perm`).
-const OPTIONS: [&str; 11] = [
-    "affinity",
-    "amd-sev",
-    "arch",
-    "args",
-    "hookscript",
-    "hugepages",
-    "intel-tdx",
-    "ivshmem",
-    "keephugepages",
-    "spice_enhancements",
-    "vmgenid",
-];
 
 /// Refuse a plan that changes what PVE would not let `caller` change.
 ///
@@ -70,7 +56,7 @@ pub fn check(plan: &Plan, caller: &str, object: &str) -> Result<(), Failure> {
 fn is_roots(key: &str, value: &str) -> bool {
     let parts = PropertyString::parse(value, Some("host"));
     let has = |name: &str| parts.as_ref().is_ok_and(|parts| parts.get(name).is_some());
-    let numbered = |stem: &str| key.strip_prefix(stem).is_some_and(text::is_index);
+    let numbered = |stem: &str| key.strip_prefix(stem).is_some_and(syntax::is_index);
     if numbered("serial") {
         value != "socket"
     } else if numbered("hostpci") {
@@ -91,7 +77,7 @@ fn is_roots(key: &str, value: &str) -> bool {
         };
         is_path("file") || is_path("import-from")
     } else {
-        numbered("parallel") || OPTIONS.contains(&key)
+        pve_schema::parameter(key).is_some_and(|row| row.root_only)
     }
 }
 

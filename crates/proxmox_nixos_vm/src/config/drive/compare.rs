@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pve_client::property;
+use pve_schema::drive_key;
 
 use crate::config::drive::{Drive, Source, is_state_disk};
 use crate::config::size::{self, Fit};
@@ -24,26 +25,6 @@ pub enum Difference {
     /// This module does not do that.
     Refused(String),
 }
-
-/// Options that only say how a volume is made, and are not part of the drive afterwards.
-const AT_CREATION: [&str; 2] = ["format", "import-from"];
-
-/// Drive options whose absence means this value.
-const DEFAULTS: [(&str, &str); 13] = [
-    ("backup", "1"),
-    ("cache", "none"),
-    ("detect_zeroes", "1"),
-    ("discard", "ignore"),
-    ("efitype", "2m"),
-    ("iothread", "0"),
-    ("pre-enrolled-keys", "0"),
-    ("replicate", "1"),
-    ("ro", "0"),
-    ("scsiblock", "0"),
-    ("shared", "0"),
-    ("snapshot", "0"),
-    ("ssd", "0"),
-];
 
 impl Drive {
     /// What must be done to the drive `key`, which is `have`, so that it is `self`.
@@ -114,7 +95,7 @@ impl Drive {
                 options: self
                     .options
                     .iter()
-                    .filter(|(name, _)| !AT_CREATION.contains(&name.as_str()))
+                    .filter(|(name, _)| !is_create_only(name))
                     .map(|(k, v)| (k.clone(), v.clone()))
                     .collect(),
             }
@@ -132,15 +113,15 @@ impl Drive {
         let names = self.options.keys().chain(have.options.keys());
         names
             .map(String::as_str)
-            .filter(|name| !AT_CREATION.contains(name))
-            .filter(|name| meaning(&self.options, name) != meaning(&have.options, name))
+            .filter(|name| !is_create_only(name))
+            .filter(|name| normal(&self.options, name) != normal(&have.options, name))
             .collect()
     }
 }
 
 /// The value of an option in one spelling, or what its absence means.
-fn meaning(options: &BTreeMap<String, String>, name: &str) -> Option<String> {
-    let default = || DEFAULTS.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+fn normal(options: &BTreeMap<String, String>, name: &str) -> Option<String> {
+    let default = || drive_key(name)?.default;
     let value = options.get(name).map(String::as_str).or_else(default)?;
     let is_rate = ["bps", "iops", "mbps"]
         .iter()
@@ -161,4 +142,9 @@ fn format_of(volid: &str) -> &str {
         Some((_, end)) if ["qcow2", "vmdk", "qcow", "qed", "cow", "cloop"].contains(&end) => end,
         _ => "raw",
     }
+}
+
+/// Whether an option only describes how a volume is made, and is not part of the drive afterwards.
+fn is_create_only(name: &str) -> bool {
+    drive_key(name).is_some_and(|key| key.create_only)
 }

@@ -1,7 +1,6 @@
 //! Drives: what a text or dict describes, and how that compares with what PVE has.
 
 mod compare;
-mod options;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -10,9 +9,10 @@ use std::collections::BTreeMap;
 
 use pve_client::property::{self, PropertyString};
 
-use crate::config::{size, text};
+use crate::config::size;
 
 pub use compare::Difference;
+pub use pve_schema::{is_drive as is_key, is_state_disk};
 
 /// What is in a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +45,6 @@ pub struct Drive {
     pub options: BTreeMap<String, String>,
 }
 
-/// Whether `key` names a drive of a VM.
-pub fn is_key(key: &str) -> bool {
-    let index = ["ide", "sata", "scsi", "virtio"]
-        .iter()
-        .find_map(|bus| key.strip_prefix(bus));
-    is_state_disk(key) || index.is_some_and(text::is_index)
-}
-
 /// The VM that the volume of a drive's text belongs to, by PVE's names (`vm-100-disk-0`, `base-100-disk-0`).
 pub fn owner(key: &str, text: &str) -> Option<u32> {
     let drive = is_key(key).then(|| Drive::from_text(text).ok())??;
@@ -62,11 +54,6 @@ pub fn owner(key: &str, text: &str) -> Option<u32> {
     let name = volid.rsplit(['/', ':']).next()?;
     let rest = name.strip_prefix("vm-").or(name.strip_prefix("base-"))?;
     rest.split('-').next()?.parse().ok()
-}
-
-/// Whether `key` names a disk of the firmware's own, whose content is made once.
-pub fn is_state_disk(key: &str) -> bool {
-    matches!(key, "efidisk0" | "tpmstate0")
 }
 
 impl Drive {

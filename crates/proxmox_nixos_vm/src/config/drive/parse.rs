@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use pve_client::property::{self, PropertyString};
+use pve_schema::{DRIVE, Kind, drive_key, drive_keys, syntax};
 use serde_json::Value;
 
-use crate::config::drive::options::{is_boolean, options_of, refuse_other_bus};
 use crate::config::drive::{Drive, Source, is_state_disk};
-use crate::config::{dict, size, text};
+use crate::config::{dict, kind, size};
 
 impl Drive {
     /// Read what a user or PVE wrote for the drive `key`.
@@ -30,11 +30,9 @@ impl Drive {
         {
             return Err("size: must be larger than 0".into());
         }
-        let known = options_of(key);
         for (name, value) in &self.options {
-            match known.iter().find(|(option, _)| option == name) {
-                Some((_, kind)) => kind
-                    .check(value)
+            match drive_keys(key).find(|known| known.name == name) {
+                Some(known) => kind::check(&known.kind, value)
                     .map_err(|expected| format!("{name} must be {expected} (got '{value}')"))?,
                 // What a later PVE may have is left to it.
                 None => refuse_other_bus(name)?,
@@ -84,7 +82,7 @@ impl Drive {
                     fields.insert(name.clone(), value);
                 }
                 _ => {
-                    let known = options_of(key).into_iter().map(|(option, _)| option);
+                    let known = drive_keys(key).map(|known| known.name);
                     let known: Vec<&str> = known.chain(["storage", "iso", "volume"]).collect();
                     if name != "file" && !known.contains(&name.as_str()) {
                         refuse_other_bus(name)?;
@@ -94,42 +92,8 @@ impl Drive {
                 }
             }
         }
-        let storage = fields.remove("storage");
-        let iso = fields.remove("iso");
-        let volume = fields.remove("volume");
-        let file = fields.remove("file");
-        let named = [&storage, &iso, &volume, &file]
-            .iter()
-            .filter(|v| v.is_some())
-            .count();
-        if named != 1 {
-            return Err("give exactly one of storage, iso and volume".into());
-        }
-        let bytes = match &size {
-            Some(text) => Some(size::parse(text).ok_or_else(|| {
-                format!(
-                    "size '{text}' is no size; write 32G, 512M, or 32 for GiB (PVE allocates GiB)"
-                )
-            })?),
-            None => None,
-        };
-        if let Some(storage) = storage {
-            let imports = fields.contains_key("import-from");
-            // PVE gives state disks and imports their size itself.
-            let amount = match bytes {
-                Some(bytes) if !imports => size::gib(bytes),
-                None if is_state_disk(key) => "1".into(),
-                _ if imports => "0".into(),
-                _ => return Err("a disk needs a size, for example 32G".into()),
-            };
-            fields.insert("file".into(), format!("{storage}:{amount}"));
-        } else if let Some(iso) = iso {
-            media = Some("cdrom".into());
-            fields.insert("file".into(), iso);
-        } else if let Some(volume) = volume.or(file) {
-            fields.insert("file".into(), volume);
-        }
-        if let Some(media) = media {
+        let (is_iso, bytes) = put_volume(key, &mut fields, size.as_deref())?;
+        if let Some(media) = is_iso.then(|| "cdrom".into()).or(media) {
             fields.insert("media".into(), media);
         }
         Self::from_fields(fields, bytes)
@@ -230,11 +194,71 @@ fn source(file: &str, media: Option<&str>, imports: bool) -> Result<(Source, Opt
     }
 }
 
+/// Replace the fields `storage`, `iso` and `volume` of a dict by PVE's field `file`. Returns whether it is an ISO, and the
+/// size in bytes.
+fn put_volume(
+    key: &str,
+    fields: &mut BTreeMap<String, String>,
+    size: Option<&str>,
+) -> Result<(bool, Option<u64>), String> {
+    let storage = fields.remove("storage");
+    let iso = fields.remove("iso");
+    let volume = fields.remove("volume");
+    let file = fields.remove("file");
+    let named = [&storage, &iso, &volume, &file]
+        .iter()
+        .filter(|v| v.is_some())
+        .count();
+    if named != 1 {
+        return Err("give exactly one of storage, iso and volume".into());
+    }
+    let bytes = match size {
+        Some(text) => Some(size::parse(text).ok_or_else(|| {
+            format!("size '{text}' is no size; write 32G, 512M, or 32 for GiB (PVE allocates GiB)")
+        })?),
+        None => None,
+    };
+    if let Some(storage) = storage {
+        let imports = fields.contains_key("import-from");
+        // PVE gives state disks and imports their size itself.
+        let amount = match bytes {
+            Some(bytes) if !imports => size::gib(bytes),
+            None if is_state_disk(key) => "1".into(),
+            _ if imports => "0".into(),
+            _ => return Err("a disk needs a size, for example 32G".into()),
+        };
+        fields.insert("file".into(), format!("{storage}:{amount}"));
+    } else if let Some(iso) = iso {
+        fields.insert("file".into(), iso);
+        return Ok((true, bytes));
+    } else if let Some(volume) = volume.or(file) {
+        fields.insert("file".into(), volume);
+    }
+    Ok((false, bytes))
+}
+
+/// Whether a drive's option is a boolean, whatever the drive.
+fn is_boolean(name: &str) -> bool {
+    drive_key(name).is_some_and(|key| matches!(key.kind, Kind::Flag))
+}
+
+/// Refuse an option that only drives of other buses have.
+fn refuse_other_bus(name: &str) -> Result<(), String> {
+    let mut keys = DRIVE.iter().filter(|key| !key.buses.is_empty());
+    match keys.find(|key| key.name == name) {
+        Some(key) => Err(format!(
+            "{name} is not an option of this drive; only of {}",
+            key.buses.join(", ")
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Whether PVE named this volume as a VM's cloud-init drive: `vm-101-cloudinit`, with folder and suffix on some storages.
 fn is_cloudinit_volume(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     let stem = file.split('.').next().unwrap_or(file);
     stem.strip_prefix("vm-")
         .and_then(|rest| rest.strip_suffix("-cloudinit"))
-        .is_some_and(text::is_index)
+        .is_some_and(syntax::is_index)
 }
