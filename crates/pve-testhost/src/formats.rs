@@ -28,212 +28,198 @@ pub fn list(value: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Check a value against a named format. `path` names the value in nested errors. Unknown formats accept anything.
-pub fn check(path: &str, format: &str, value: &str) -> Result<(), String> {
-    let looks = |ok: bool, what: &str| {
-        if ok {
-            Ok(())
-        } else {
-            Err(format!("value does not look like a valid {what}"))
-        }
-    };
-    if let Some(single) = format.strip_suffix("-list")
-        && !matches!(format, "address-list")
-    {
-        return list(value)
-            .into_iter()
-            .try_for_each(|item| check(path, single, item));
-    }
-    match format {
-        "pve-vmid" => looks(
-            value.len() >= 3
-                && value.len() <= 9
-                && !value.starts_with('0')
-                && value.bytes().all(|b| b.is_ascii_digit()),
-            "VM ID",
-        ),
-        "pve-node" => looks(is_label(value), "node name"),
-        "dns-name" => looks(
+/// A check of one value. `path` names the value in nested errors.
+type Check = fn(path: &str, value: &str) -> Result<(), String>;
+
+/// The formats by PVE's names, with the checks that PVE registers for them.
+const FORMATS: &[(&str, Check)] = &[
+    ("address-list", |_, value| {
+        let is_address = |item: &str| is_ip(item) || item.split('.').all(is_label);
+        let items = list(value);
+        looks(items.into_iter().all(is_address), "IP address or hostname")
+    }),
+    ("disk-size", |_, value| {
+        let ok = crate::disk::parse_size(value).is_some();
+        or(ok, || {
+            format!("value does not look like a valid disk size: {value}")
+        })
+    }),
+    ("dns-name", |_, value| {
+        looks(
             !value.is_empty() && value.split('.').all(is_label),
             "DNS name",
-        ),
-        "pve-tag" => {
-            let first = value.chars().next().unwrap_or(' ');
-            let ok = (first.is_ascii_alphanumeric() || first == '_')
-                && value
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "_-+.".contains(c));
-            if ok {
-                Ok(())
-            } else {
-                Err("invalid characters in tag".into())
-            }
-        }
-        "urlencoded" => {
-            let bytes = value.as_bytes();
-            let mut i = 0;
-            while i < bytes.len() {
-                let ok = bytes[i].is_ascii_alphanumeric() || b"-_.!~*'()".contains(&bytes[i]);
-                let escape = bytes[i] == b'%'
-                    && bytes.len() > i + 2
-                    && bytes[i + 1].is_ascii_hexdigit()
-                    && bytes[i + 2].is_ascii_hexdigit();
-                if !ok && !escape {
-                    return Err(format!("invalid urlencoded string: {value}"));
-                }
-                i += if escape { 3 } else { 1 };
-            }
-            Ok(())
-        }
-        "address-list" => list(value).into_iter().try_for_each(|item| {
-            looks(
-                is_ip(item) || item.split('.').all(is_label),
-                "IP address or hostname",
-            )
-        }),
-        "pve-storage-id" => {
-            if is_id(value, "-_.") {
-                Ok(())
-            } else {
-                Err(format!("storage ID '{value}' contains illegal characters"))
-            }
-        }
-        "pve-configid" => {
-            if is_id(value, "-_") {
-                Ok(())
-            } else {
-                Err(format!("invalid configuration ID '{value}'"))
-            }
-        }
-        "pve-poolid" => {
-            let ok = value.split('/').all(|part| {
-                !part.is_empty()
-                    && part
-                        .chars()
-                        .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-            });
-            if ok {
-                Ok(())
-            } else {
-                Err(format!(
-                    "value '{value}' does not look like a valid pool ID"
-                ))
-            }
-        }
-        "pve-realm" => {
-            if is_id(value, "-_.") {
-                Ok(())
-            } else {
-                Err("value does not look like a valid realm".into())
-            }
-        }
-        "pve-volume-id" => volume_id(value),
-        "pve-volume-id-or-qm-path" | "pve-volume-id-or-absolute-path" => {
-            if matches!(value, "none" | "cdrom") || value.starts_with('/') {
-                Ok(())
-            } else {
-                volume_id(value)
-            }
-        }
-        "disk-size" => {
-            if crate::disk::parse_size(value).is_some() {
-                Ok(())
-            } else {
-                Err(format!(
-                    "value does not look like a valid disk size: {value}"
-                ))
-            }
-        }
-        "mac-addr" => {
-            let parts: Vec<&str> = value.split(':').collect();
-            let hex = parts.len() == 6
-                && parts
-                    .iter()
-                    .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
-            looks(
-                hex && u8::from_str_radix(parts[0], 16).is_ok_and(|first| first & 1 == 0),
-                "unicast MAC address",
-            )
-        }
-        "pve-bridge-id" => {
-            if value
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-                && !value.is_empty()
-            {
-                Ok(())
-            } else {
-                Err("value contains invalid characters".into())
-            }
-        }
-        "pve-storage-content" => {
-            let known = [
-                "images", "rootdir", "vztmpl", "iso", "backup", "snippets", "import", "none",
-            ];
-            if known.contains(&value) {
-                Ok(())
-            } else {
-                Err(format!("invalid content type '{value}'"))
-            }
-        }
-        "pve-qm-boot" => {
-            if let Some(order) = value.strip_prefix("order=") {
-                list(order).into_iter().try_for_each(|device| {
-                    if is_boot_device(device) {
-                        Ok(())
-                    } else {
-                        Err(format!("invalid boot device '{device}'"))
-                    }
-                })
-            } else {
-                let text = value.strip_prefix("legacy=").unwrap_or(value);
-                if !text.is_empty() && text.len() <= 4 && text.chars().all(|c| "acdn".contains(c)) {
-                    Ok(())
-                } else {
-                    Err(format!(
-                        "format error\n{path}.legacy: value does not match the regex pattern"
-                    ))
-                }
-            }
-        }
-        "pve-hotplug-features" => {
-            if value == "0" || value == "1" {
-                return Ok(());
-            }
-            list(value).into_iter().try_for_each(|item| {
-                if matches!(
-                    item,
-                    "network" | "disk" | "cpu" | "memory" | "usb" | "cloudinit"
-                ) {
-                    Ok(())
-                } else {
-                    Err(format!("invalid hotplug feature '{item}'"))
-                }
-            })
-        }
-        "pve-startup-order" => {
-            let ok = value.split(',').all(|part| {
-                let number = part
-                    .trim_start_matches("order=")
-                    .trim_start_matches("up=")
-                    .trim_start_matches("down=");
-                !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-            });
-            if ok {
-                Ok(())
-            } else {
-                Err(format!("unable to parse startup options '{value}'"))
-            }
-        }
-        "pve-qm-ipconfig" => ipconfig(path, value),
-        "pve-qm-cicustom" => keyed(path, value, |key, value| match key {
+        )
+    }),
+    ("mac-addr", |_, value| {
+        looks(is_unicast_mac(value), "unicast MAC address")
+    }),
+    ("pve-bridge-id", |_, value| {
+        let ok = has_only(value, "-_.");
+        or(ok, || "value contains invalid characters".into())
+    }),
+    ("pve-configid", |_, value| {
+        let ok = is_id(value, "-_");
+        or(ok, || format!("invalid configuration ID '{value}'"))
+    }),
+    ("pve-hotplug-features", |_, value| hotplug_features(value)),
+    ("pve-node", |_, value| looks(is_label(value), "node name")),
+    ("pve-poolid", |_, value| {
+        let ok = value.split('/').all(|part| has_only(part, "-_."));
+        or(ok, || {
+            format!("value '{value}' does not look like a valid pool ID")
+        })
+    }),
+    ("pve-qm-boot", boot_order),
+    ("pve-qm-cicustom", |path, value| {
+        keyed(path, value, |key, value| match key {
             "meta" | "network" | "user" | "vendor" => {
                 volume_id(value).map_err(|text| format!("invalid format - {text}\n"))
             }
             _ => Err(UNKNOWN.into()),
-        }),
-        _ => Ok(()),
+        })
+    }),
+    ("pve-qm-ipconfig", ipconfig),
+    ("pve-realm", |_, value| looks(is_id(value, "-_."), "realm")),
+    ("pve-startup-order", |_, value| startup_order(value)),
+    ("pve-storage-content", |_, value| {
+        let known = [
+            "images", "rootdir", "vztmpl", "iso", "backup", "snippets", "import", "none",
+        ];
+        or(known.contains(&value), || {
+            format!("invalid content type '{value}'")
+        })
+    }),
+    ("pve-storage-id", |_, value| {
+        or(is_id(value, "-_."), || {
+            format!("storage ID '{value}' contains illegal characters")
+        })
+    }),
+    ("pve-tag", |_, value| {
+        let first = value.chars().next().unwrap_or(' ');
+        let ok = (first.is_ascii_alphanumeric() || first == '_') && has_only(value, "_-+.");
+        or(ok, || "invalid characters in tag".into())
+    }),
+    ("pve-vmid", |_, value| {
+        let ok = (3..=9).contains(&value.len()) && !value.starts_with('0') && is_digits(value);
+        looks(ok, "VM ID")
+    }),
+    ("pve-volume-id", |_, value| volume_id(value)),
+    ("pve-volume-id-or-absolute-path", volume_or_path),
+    ("pve-volume-id-or-qm-path", volume_or_path),
+    ("urlencoded", |_, value| {
+        or(is_urlencoded(value), || {
+            format!("invalid urlencoded string: {value}")
+        })
+    }),
+];
+
+/// Check a value against a named format. `path` names the value in nested errors. Unknown formats accept anything.
+pub fn check(path: &str, format: &str, value: &str) -> Result<(), String> {
+    if let Some((_, check)) = FORMATS.iter().find(|(name, _)| *name == format) {
+        return check(path, value);
     }
+    match format.strip_suffix("-list") {
+        Some(single) => list(value)
+            .into_iter()
+            .try_for_each(|item| check(path, single, item)),
+        None => Ok(()),
+    }
+}
+
+fn or(ok: bool, error: impl FnOnce() -> String) -> Result<(), String> {
+    match ok {
+        true => Ok(()),
+        false => Err(error()),
+    }
+}
+
+fn looks(ok: bool, what: &str) -> Result<(), String> {
+    or(ok, || format!("value does not look like a valid {what}"))
+}
+
+/// Whether a text is not empty and has only letters, digits and `extra`.
+fn has_only(value: &str, extra: &str) -> bool {
+    !value.is_empty()
+        && value
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+}
+
+fn is_digits(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_urlencoded(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        let ok = bytes[i].is_ascii_alphanumeric() || b"-_.!~*'()".contains(&bytes[i]);
+        let escape = bytes[i] == b'%'
+            && bytes.len() > i + 2
+            && bytes[i + 1].is_ascii_hexdigit()
+            && bytes[i + 2].is_ascii_hexdigit();
+        if !ok && !escape {
+            return false;
+        }
+        i += if escape { 3 } else { 1 };
+    }
+    true
+}
+
+fn is_unicast_mac(value: &str) -> bool {
+    let parts: Vec<&str> = value.split(':').collect();
+    let is_octet = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    parts.len() == 6
+        && parts.iter().all(is_octet)
+        && u8::from_str_radix(parts[0], 16).is_ok_and(|first| first & 1 == 0)
+}
+
+fn volume_or_path(_path: &str, value: &str) -> Result<(), String> {
+    if matches!(value, "none" | "cdrom") || value.starts_with('/') {
+        Ok(())
+    } else {
+        volume_id(value)
+    }
+}
+
+fn boot_order(path: &str, value: &str) -> Result<(), String> {
+    if let Some(order) = value.strip_prefix("order=") {
+        return list(order).into_iter().try_for_each(|device| {
+            or(is_boot_device(device), || {
+                format!("invalid boot device '{device}'")
+            })
+        });
+    }
+    let text = value.strip_prefix("legacy=").unwrap_or(value);
+    let ok = !text.is_empty() && text.len() <= 4 && text.chars().all(|c| "acdn".contains(c));
+    or(ok, || {
+        format!("format error\n{path}.legacy: value does not match the regex pattern")
+    })
+}
+
+fn hotplug_features(value: &str) -> Result<(), String> {
+    if value == "0" || value == "1" {
+        return Ok(());
+    }
+    let known = ["network", "disk", "cpu", "memory", "usb", "cloudinit"];
+    list(value).into_iter().try_for_each(|item| {
+        or(known.contains(&item), || {
+            format!("invalid hotplug feature '{item}'")
+        })
+    })
+}
+
+fn startup_order(value: &str) -> Result<(), String> {
+    let is_part = |part: &str| {
+        let number = part
+            .trim_start_matches("order=")
+            .trim_start_matches("up=")
+            .trim_start_matches("down=");
+        is_digits(number)
+    };
+    or(value.split(',').all(is_part), || {
+        format!("unable to parse startup options '{value}'")
+    })
 }
 
 const UNKNOWN: &str =
