@@ -115,6 +115,37 @@ pub(super) fn arguments(
     // PVE has the firmware try again every second; that would keep a processor busy without KVM.
     line.add("-boot", "strict=on,reboot-timeout=10000");
     line.add("-qmp", &format!("unix:{QMP_SOCKET},server=on,wait=off"));
+    add_identity_and_firmware(&mut line, vm)?;
+
+    let pci = if q35 { "pcie.0" } else { "pci.0" };
+    display(&mut line, get("vga"));
+    serial_ports(&mut line, config);
+    if agent_enabled(config) {
+        line.device(&format!("virtio-serial,id=qga0,bus={pci},addr=0x8"));
+        line.add(
+            "-chardev",
+            &format!("socket,path={AGENT_SOCKET},server=on,wait=off,id={AGENT_CHARDEV}"),
+        );
+        line.device("virtserialport,chardev=qga0,name=org.qemu.guest_agent.0");
+    }
+    if get("rng0").is_some() {
+        line.add("-object", "rng-random,filename=/dev/urandom,id=rng0");
+        line.device(&format!("virtio-rng-pci,rng=rng0,bus={pci},addr=0x1d"));
+    }
+
+    let order = BootOrder::of(config);
+    add_nics(&mut line, nics, forwards, pci, &order);
+    let mut controllers = Controllers::new(pci, get("scsihw").unwrap_or("lsi"), q35);
+    for drive in drives(vm)? {
+        add_drive(&mut line, &mut controllers, &drive, &order)?;
+    }
+    Ok(line.0)
+}
+
+/// The UUID, the generation ID, and OVMF if it is the firmware.
+fn add_identity_and_firmware(line: &mut CommandLine, vm: &VmSpec) -> Result<(), String> {
+    let config = &vm.config;
+    let get = |key: &str| config.get(key).map(String::as_str);
     if let Some(smbios) = get("smbios1") {
         line.add("-smbios", &smbios_type_1(smbios));
     }
@@ -143,24 +174,16 @@ pub(super) fn arguments(
             line.add("-machine", &format!("pflash{unit}={name}"));
         }
     }
+    Ok(())
+}
 
-    let pci = if q35 { "pcie.0" } else { "pci.0" };
-    display(&mut line, get("vga"));
-    serial_ports(&mut line, config);
-    if agent_enabled(config) {
-        line.device(&format!("virtio-serial,id=qga0,bus={pci},addr=0x8"));
-        line.add(
-            "-chardev",
-            &format!("socket,path={AGENT_SOCKET},server=on,wait=off,id={AGENT_CHARDEV}"),
-        );
-        line.device("virtserialport,chardev=qga0,name=org.qemu.guest_agent.0");
-    }
-    if get("rng0").is_some() {
-        line.add("-object", "rng-random,filename=/dev/urandom,id=rng0");
-        line.device(&format!("virtio-rng-pci,rng=rng0,bus={pci},addr=0x1d"));
-    }
-
-    let order = BootOrder::of(config);
+fn add_nics(
+    line: &mut CommandLine,
+    nics: &[Nic],
+    forwards: &[Forward],
+    pci: &str,
+    order: &BootOrder,
+) {
     for nic in nics {
         // Slots 18 to 23, so that the first is ens18 as on PVE; further ones where there is room.
         let slot = match nic.index {
@@ -176,11 +199,6 @@ pub(super) fn arguments(
             line.0.push(argument);
         }
     }
-    let mut controllers = Controllers::new(pci, get("scsihw").unwrap_or("lsi"), q35);
-    for drive in drives(vm)? {
-        add_drive(&mut line, &mut controllers, &drive, &order)?;
-    }
-    Ok(line.0)
 }
 
 #[derive(Default)]
