@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::error::ApiError;
+use crate::files::write_private;
 use crate::formats::list;
-use crate::host::write_private;
 
 /// The options of the cluster.
 pub struct Datacenter(BTreeMap<String, String>);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha1::{Digest, Sha1};
 
-use crate::host::write_private;
+use crate::files::write_private;
 
 /// The configuration of HA.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

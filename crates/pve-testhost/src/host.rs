@@ -4,24 +4,21 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use anyhow::Result;
+use serde_json::Value;
 use tokio_rustls::TlsAcceptor;
 
-use crate::access::{Access, Credentials};
+use crate::access::Access;
 use crate::error::ApiError;
 use crate::faults::Faults;
-use crate::guest::{Accel, Forward, Guests, Settings};
-use crate::nodes::{self, Facts, GuestFacts};
-use crate::storage::{self, Storage};
+use crate::guest::{Accel, Guests};
+use crate::nodes::{Facts, GuestFacts};
+use crate::storage::Storage;
 use crate::task::Tasks;
-use crate::tls;
 
 /// What a host is started with.
 #[derive(Debug, Clone)]
@@ -85,12 +82,12 @@ pub struct Cluster {
     pub broadcast: Mutex<HashMap<u32, Value>>,
     /// Held while a VMID is taken, which no two nodes may give away.
     pub taking: Mutex<()>,
-    nodes: OnceLock<Vec<Weak<Host>>>,
-    options: Options,
-    acceptor: TlsAcceptor,
-    faults: Faults,
-    locks: Mutex<HashMap<u32, Arc<tokio::sync::Mutex<()>>>>,
-    requests: Mutex<std::fs::File>,
+    pub(crate) nodes: OnceLock<Vec<Weak<Host>>>,
+    pub(crate) options: Options,
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) faults: Faults,
+    pub(crate) locks: Mutex<HashMap<u32, Arc<tokio::sync::Mutex<()>>>>,
+    pub(crate) requests: Mutex<std::fs::File>,
 }
 
 impl Deref for Host {
@@ -101,234 +98,10 @@ impl Deref for Host {
     }
 }
 
-/// Seconds since the epoch.
-pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs())
-}
-
-/// Milliseconds since the epoch.
-pub fn now_millis() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| {
-            u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-        })
-}
-
-/// Replace a file's content at once, readable by its owner only.
-pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}.tmp", random_hex(4)));
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(content)?;
-    std::fs::rename(temporary, path)
-}
-
-/// Random bytes in hex.
-pub fn random_hex(bytes: usize) -> String {
-    let mut buffer = vec![0_u8; bytes];
-    getrandom::fill(&mut buffer).expect("the system has randomness");
-    hex::encode(buffer)
-}
-
-/// A random UUID, version 4.
-pub fn random_uuid() -> String {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).expect("the system has randomness");
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = hex::encode(bytes);
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
-}
-
-/// Make the data directory for these nodes; what is there stays.
-///
-/// # Errors
-/// When the names cannot be used, or the system's.
-pub fn init(dir: &Path, nodes: &[String]) -> Result<Credentials> {
-    nodes::check(nodes)?;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("make {}", dir.display()))?;
-    for name in ["tmp", "run"] {
-        std::fs::create_dir_all(dir.join(name))?;
-    }
-    tls::init(dir, nodes)?;
-    let file = dir.join("storage.json");
-    if !file.exists() {
-        write_private(
-            &file,
-            &serde_json::to_vec_pretty(&storage::defaults(nodes.len() > 1))?,
-        )?;
-    }
-    if !dir.join("authkey").exists() {
-        write_private(&dir.join("authkey"), random_hex(32).as_bytes())?;
-    }
-    let file = dir.join("credentials.json");
-    if let Ok(text) = std::fs::read(&file) {
-        return serde_json::from_slice(&text).context("read credentials.json");
-    }
-    let credentials = Credentials {
-        password: random_hex(12),
-        root_secret: random_uuid(),
-        provisioner_secret: random_uuid(),
-        empty_secret: random_uuid(),
-    };
-    Access::init(&dir.join("access.json"), &credentials)?;
-    write_private(&file, &serde_json::to_vec_pretty(&credentials)?)?;
-    Ok(credentials)
-}
-
-/// A host that serves.
-pub struct Server {
-    /// The node that is asked.
-    pub host: Arc<Host>,
-    /// What `endpoint.json` says: api_host, api_port, tls_fingerprint, ca_path, api_user, api_token_id, ...
-    pub endpoint: Value,
-    /// Where it listens.
-    pub address: SocketAddr,
-    listener: TcpListener,
-    nodes: Vec<Arc<Host>>,
-}
-
-impl Server {
-    /// Open the data directory and listen.
-    pub async fn open(options: Options) -> Result<Self> {
-        let dir = std::path::absolute(&options.data)?;
-        let credentials = init(&dir, &options.nodes)?;
-        let (acceptor, fingerprint) = tls::acceptor(&dir)?;
-        let key = hex::decode(std::fs::read_to_string(dir.join("authkey"))?.trim())?;
-        let key =
-            <[u8; 32]>::try_from(key).map_err(|_| anyhow::anyhow!("authkey is not 32 bytes"))?;
-        let storages: Vec<Storage> =
-            serde_json::from_slice(&std::fs::read(dir.join("storage.json"))?)
-                .context("read storage.json")?;
-        let forward = Forward {
-            host_port: options.ssh_port,
-            guest_port: 22,
-        };
-        let settings = Settings {
-            state_dir: dir.clone(),
-            accel: options.accel,
-            forwards: vec![forward],
-        };
-        let guests = Guests::new(settings).map_err(anyhow::Error::msg)?;
-        let requests = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(dir.join("requests.jsonl"))?;
-        let listener = TcpListener::bind(options.listen)
-            .await
-            .with_context(|| format!("listen on {}", options.listen))?;
-        let address = listener.local_addr()?;
-        let endpoint = json!({
-            "api_host": address.ip().to_string(),
-            "api_port": address.port(),
-            "tls_fingerprint": fingerprint,
-            "ca_path": dir.join(tls::CA_FILE),
-            "api_user": "root@pam",
-            "api_password": credentials.password,
-            "api_token_id": "full",
-            "api_token_secret": credentials.root_secret,
-            "node": options.nodes[0],
-            "nodes": options.nodes,
-            "pid": std::process::id(),
-            "ssh_port": options.ssh_port,
-            "provisioner": {"api_user": "provisioner@pve", "api_token_id": "ansible", "api_token_secret": credentials.provisioner_secret},
-            "empty": {"api_user": "provisioner@pve", "api_token_id": "empty", "api_token_secret": credentials.empty_secret},
-        });
-        let names = options.nodes.clone();
-        let cluster = Arc::new(Cluster {
-            access: Access::open(dir.join("access.json"), key),
-            guests,
-            started: SystemTime::now(),
-            fingerprint,
-            broadcast: Mutex::default(),
-            taking: Mutex::default(),
-            nodes: OnceLock::new(),
-            faults: Faults::new(options.faults.clone()),
-            options,
-            acceptor,
-            locks: Mutex::default(),
-            requests: Mutex::new(requests),
-            dir,
-        });
-        let nodes = names
-            .iter()
-            .map(|name| Host::open(&cluster, name, &storages).map(Arc::new))
-            .collect::<Result<Vec<_>>>()?;
-        let known = nodes.iter().map(Arc::downgrade).collect();
-        if cluster.nodes.set(known).is_err() {
-            unreachable!("the nodes are set once");
-        }
-        let host = nodes[0].clone();
-        crate::vm::recover(&host)?;
-        write_private(
-            &host.dir.join("endpoint.json"),
-            &serde_json::to_vec_pretty(&endpoint)?,
-        )?;
-        Ok(Self {
-            host,
-            endpoint,
-            address,
-            listener,
-            nodes,
-        })
-    }
-
-    /// Serve until `stop` comes; then end the guests.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
-        let host = self.host.clone();
-        let accept = async {
-            loop {
-                match self.listener.accept().await {
-                    Ok((tcp, peer)) => {
-                        tokio::spawn(crate::http::connection(host.clone(), tcp, peer));
-                    }
-                    // Out of file descriptors, mostly: give others time to close some.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        };
-        let broadcast = async {
-            // pvestatd's round: cluster/resources lags by up to this.
-            loop {
-                tokio::time::sleep(Duration::from_secs(10)).await;
-                crate::api::cluster::broadcast(&host);
-            }
-        };
-        let _nodes = self.nodes;
-        tokio::select! {
-            () = accept => {}
-            () = broadcast => {}
-            () = stop => {}
-        }
-        self.host.guests.shutdown().await;
-        let _ = std::fs::remove_file(self.host.dir.join("endpoint.json"));
-        Ok(())
-    }
-}
-
 impl Host {
     /// A node, with the directories of what is its own: at the top of the data directory for the first node, below
     /// `nodes/NAME` for the others.
-    fn open(cluster: &Arc<Cluster>, node: &str, storages: &[Storage]) -> Result<Self> {
+    pub fn open(cluster: &Arc<Cluster>, node: &str, storages: &[Storage]) -> Result<Self> {
         let first = cluster
             .options
             .nodes
@@ -436,7 +209,7 @@ impl Cluster {
 
     /// Random bytes in hex.
     pub fn random_hex(&self, bytes: usize) -> String {
-        random_hex(bytes)
+        crate::random::random_hex(bytes)
     }
 
     /// A VM's lock, as `lock-ID.conf`: waits 10 s, then fails as PVE does.
@@ -468,11 +241,4 @@ impl Cluster {
 /// The text of a VM lock that cannot be had.
 pub fn lock_timeout(vmid: u32) -> String {
     format!("can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout")
-}
-
-impl Server {
-    /// The data directory.
-    pub fn host_dir(&self) -> &Path {
-        &self.host.dir
-    }
 }

@@ -5,10 +5,14 @@
 
 mod access;
 mod api;
+mod clock;
+mod connection;
+mod context;
 mod datacenter;
 mod disk;
 mod error;
 mod faults;
+mod files;
 mod formats;
 pub mod guest;
 mod ha;
@@ -16,12 +20,16 @@ mod host;
 mod http;
 mod multipart;
 mod nodes;
+mod pools;
 pub mod pveum;
+mod random;
 mod requests;
 mod schema;
+mod server;
 mod storage;
 mod task;
 mod tls;
 mod vm;
 
-pub use host::{Options, Server, init};
+pub use host::Options;
+pub use server::{Server, init};

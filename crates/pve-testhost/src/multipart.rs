@@ -6,21 +6,11 @@ use std::path::PathBuf;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::api::Call;
+use crate::api::{Call, Upload};
 use crate::error::ApiError;
 use crate::host::Host;
 use crate::http::{Head, Stop, Stream};
 use crate::schema::Params;
-
-/// A received upload.
-pub struct Upload {
-    /// content, checksum, checksum-algorithm, filename; from the query too.
-    pub params: Params,
-    /// The file on the node, of full size. Stays behind when a check fails, as on a real node.
-    pub file: PathBuf,
-    /// Its size in bytes.
-    pub size: u64,
-}
 
 /// Removes a partial file when the client goes away.
 struct Partial(Option<PathBuf>);
@@ -52,7 +42,7 @@ pub async fn receive(
     let Some(boundary) = parts.find_map(|part| part.strip_prefix("boundary=")) else {
         return Err(Stop::Drop);
     };
-    let mut params = crate::api::decode_form(&head.query);
+    let mut params = crate::http::decode_form(&head.query);
     // pveproxy dies on it.
     if params.contains_key("tmpfilename") {
         return Err(Stop::Drop);

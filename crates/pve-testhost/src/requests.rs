@@ -31,7 +31,7 @@ impl Record {
             path: api_path(&head.path),
             connection: peer.port(),
             user: None,
-            params: crate::api::decode_form(&head.query),
+            params: crate::http::decode_form(&head.query),
         }
     }
 
@@ -54,7 +54,7 @@ impl Record {
             })
             .collect();
         host.log_request(&json!({
-            "time": crate::host::now_millis(),
+            "time": crate::clock::now_millis(),
             "connection": self.connection,
             "method": self.method,
             "path": self.path,

@@ -90,23 +90,6 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     table
 });
 
-/// How many of `NAME[n]` there are.
-const COUNTS: &[(&str, u32)] = &[
-    ("hostpci", 16),
-    ("ide", 4),
-    ("ipconfig", 32),
-    ("net", 32),
-    ("numa", 8),
-    ("parallel", 3),
-    ("sata", 6),
-    ("scsi", 31),
-    ("serial", 4),
-    ("unused", 256),
-    ("usb", 14),
-    ("virtio", 16),
-    ("virtiofs", 10),
-];
-
 fn expand(map: &mut HashMap<String, Param>) {
     let names: Vec<String> = map
         .keys()
@@ -115,10 +98,7 @@ fn expand(map: &mut HashMap<String, Param>) {
         .collect();
     for name in names {
         let base = name.trim_end_matches("[n]").to_owned();
-        let count = COUNTS
-            .iter()
-            .find(|(known, _)| *known == base)
-            .map_or(0, |(_, count)| *count);
+        let count = pve_schema::count(&base).unwrap_or_default();
         let param = map.remove(&name).unwrap_or_default();
         for n in 0..count {
             map.insert(format!("{base}{n}"), param.clone());

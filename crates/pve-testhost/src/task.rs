@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::access::Identity;
-use crate::host::{now, write_private};
+use crate::clock::now;
+use crate::files::write_private;
 
 /// What a worker returns that is killed: its task ends without a line in the log.
 pub const KILLED: &str = "unexpected status";

@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
 
-use crate::host::write_private;
+use crate::files::write_private;
 
 /// The CA's certificate in the data directory.
 pub const CA_FILE: &str = "pve-root-ca.pem";

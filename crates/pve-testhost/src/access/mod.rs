@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
+use crate::clock::now;
 use crate::error::ApiError;
-use crate::host::{now, write_private};
+use crate::files::write_private;
 use crate::schema::Params;
 use acl::{Held, PRIVILEGES};
 
@@ -334,7 +335,7 @@ impl Access {
 
     /// The pools with their VMs.
     fn pools(&self) -> BTreeMap<String, Vec<u32>> {
-        crate::vm::pools(self.path.parent().unwrap_or(Path::new("")))
+        crate::pools::pools(self.path.parent().unwrap_or(Path::new("")))
     }
 
     fn held(&self, identity: &Identity, path: &str) -> Held {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Context;
-use super::storage::checksum;
+use super::checksum::checksum;
 use crate::error::{ApiError, ApiResult};
 use crate::storage::{check_name, normalize_name};
 use crate::task::Log;

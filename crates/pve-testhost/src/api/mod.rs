@@ -1,6 +1,7 @@
 //! From a request to its handler: authentication, routing, privileges, verification.
 
 pub mod agent;
+pub mod checksum;
 pub mod cluster;
 pub mod download;
 pub mod guests;
@@ -9,6 +10,9 @@ pub mod snapshot;
 pub mod storage;
 pub mod tasks;
 
+pub use crate::context::Context;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -17,10 +21,18 @@ use crate::access::Identity;
 use crate::error::{ApiError, ApiResult};
 use crate::faults::{Action, Interrupt};
 use crate::host::{Host, lock_timeout};
-use crate::http::{Answer, Head};
-use crate::multipart::Upload;
+use crate::http::{self, Answer, Head};
 use crate::schema::{self, Params};
-use crate::task::KILLED;
+
+/// A received upload.
+pub struct Upload {
+    /// content, checksum, checksum-algorithm, filename; from the query too.
+    pub params: Params,
+    /// The file on the node, of full size. Stays behind when a check fails, as on a real node.
+    pub file: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+}
 
 /// A call whose user is known.
 pub struct Call {
@@ -31,87 +43,6 @@ pub struct Call {
     path: String,
     /// The `extjs` formatter.
     extjs: bool,
-}
-
-/// What a handler gets.
-pub struct Context {
-    /// The node of the path, or the one that was asked.
-    pub host: Arc<Host>,
-    /// Who asks.
-    pub who: Identity,
-    /// Verified parameters, path parameters included.
-    pub params: Params,
-    /// The call's task (or the call, when it has none) is to fail with this.
-    pub fail: Option<String>,
-    /// What happens to the call's task in its middle.
-    pub interrupt: Interrupt,
-}
-
-impl Context {
-    /// A parameter.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.params.get(name).map(String::as_str)
-    }
-
-    /// A parameter that the schema demands.
-    pub fn need(&self, name: &str) -> Result<&str, ApiError> {
-        self.get(name)
-            .ok_or_else(|| ApiError::param(name, "property is missing and it is not optional"))
-    }
-
-    /// A boolean parameter; false when absent.
-    pub fn flag(&self, name: &str) -> bool {
-        self.get(name) == Some("1")
-    }
-
-    /// A whole number.
-    pub fn number(&self, name: &str) -> Option<u64> {
-        self.get(name)
-            .and_then(|value| value.trim_start_matches('+').parse().ok())
-    }
-
-    /// The VM of the path.
-    pub fn vmid(&self) -> Result<u32, ApiError> {
-        self.need("vmid")?.parse().map_err(|_| {
-            ApiError::param(
-                "vmid",
-                "invalid format - value does not look like a valid VM ID\n",
-            )
-        })
-    }
-
-    /// Start a worker.
-    pub fn spawn<W>(
-        &self,
-        kind: &str,
-        id: &str,
-        work: impl FnOnce(crate::task::Log) -> W + Send + 'static,
-    ) -> ApiResult
-    where
-        W: Future<Output = Result<(), String>> + Send + 'static,
-    {
-        // Those that have a middle are killed there.
-        let has_middle = matches!(
-            kind,
-            "qmcreate" | "qmclone" | "qmsnapshot" | "qmrollback" | "qmdelsnapshot"
-        );
-        let killed = (self.interrupt.kill && !has_middle).then(|| KILLED.to_owned());
-        Ok(json!(self.host.tasks.spawn(
-            kind,
-            id,
-            &self.who,
-            self.fail.clone().or(killed),
-            work
-        )))
-    }
-
-    /// May this user see something?
-    pub fn may(&self, path: &str, privileges: &[&str]) -> bool {
-        self.host
-            .access
-            .check_any(&self.who, path, privileges)
-            .is_ok()
-    }
 }
 
 /// An answer that is not just `data`.
@@ -374,33 +305,9 @@ async fn handle(
     }
 }
 
-/// Decode a form or a query. Repeated fields become a list, joined with NUL bytes. What follows a second, unencoded
-/// `=` is lost, as in PVE.
-pub fn decode_form(text: &str) -> Params {
-    let decode = |text: &str| {
-        percent_encoding::percent_decode_str(&text.replace('+', " "))
-            .decode_utf8_lossy()
-            .into_owned()
-    };
-    let mut params = Params::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let mut parts = pair.split('=');
-        let name = decode(parts.next().unwrap_or(""));
-        let value = decode(parts.next().unwrap_or(""));
-        params
-            .entry(name)
-            .and_modify(|known: &mut String| {
-                known.push('\0');
-                known.push_str(&value);
-            })
-            .or_insert(value);
-    }
-    params
-}
-
 /// Parameters of a call: query and body merged.
 pub fn parameters(head: &Head, body: &[u8]) -> Result<Params, ApiError> {
-    let mut params = decode_form(&head.query);
+    let mut params = http::decode_form(&head.query);
     if body.is_empty() {
         return Ok(params);
     }
@@ -414,7 +321,7 @@ pub fn parameters(head: &Head, body: &[u8]) -> Result<Params, ApiError> {
         .to_ascii_lowercase();
     match kind.as_str() {
         "" | "application/x-www-form-urlencoded" => {
-            params.extend(decode_form(&String::from_utf8_lossy(body)));
+            params.extend(http::decode_form(&String::from_utf8_lossy(body)));
         }
         "application/json" => {
             let malformed = |error: &dyn std::fmt::Display| {
@@ -460,7 +367,7 @@ mod tests {
 
     #[test]
     fn forms() {
-        let params = decode_form("delete=tags&delete=onboot&boot=order=ide2&name=a%3Db+c");
+        let params = http::decode_form("delete=tags&delete=onboot&boot=order=ide2&name=a%3Db+c");
         assert_eq!(params["delete"], "tags\0onboot");
         assert_eq!(params["boot"], "order");
         assert_eq!(params["name"], "a=b c");

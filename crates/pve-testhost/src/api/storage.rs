@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::Digest;
 
 use super::Context;
+use super::checksum::checksum;
 use crate::error::{ApiError, ApiResult};
 use crate::storage::{Storage, check_name, normalize_name};
 use crate::task::Log;
@@ -330,28 +330,4 @@ async fn copy_over(from: &Path, to: &Path, slow: Duration) -> Result<(), String>
     .await
     .map_err(|error| error.to_string())?
     .map_err(failed)
-}
-
-/// The checksum of a file in hex.
-pub async fn checksum(file: &Path, algorithm: &str) -> Result<String, String> {
-    fn hash<D: Digest + std::io::Write>(file: &Path) -> std::io::Result<String>
-    where
-        sha2::digest::Output<D>: AsRef<[u8]>,
-    {
-        let mut digest = D::new();
-        std::io::copy(&mut std::fs::File::open(file)?, &mut digest)?;
-        Ok(hex::encode(digest.finalize()))
-    }
-    let hash: fn(&Path) -> std::io::Result<String> = match algorithm {
-        "md5" => hash::<md5::Md5>,
-        "sha1" => hash::<sha1::Sha1>,
-        "sha224" => hash::<sha2::Sha224>,
-        "sha384" => hash::<sha2::Sha384>,
-        "sha512" => hash::<sha2::Sha512>,
-        _ => hash::<sha2::Sha256>,
-    };
-    let file = file.to_owned();
-    let done = tokio::task::spawn_blocking(move || hash(&file)).await;
-    done.map_err(|error| error.to_string())?
-        .map_err(|error| format!("cannot read the file: {error}"))
 }

@@ -8,7 +8,8 @@ use sha1::{Digest, Sha1};
 
 use super::drive::{Drive, is_drive};
 use crate::error::ApiError;
-use crate::host::{Host, write_private};
+use crate::files::write_private;
+use crate::host::Host;
 
 /// What is escaped in the description's comment lines.
 const COMMENT: &AsciiSet = &CONTROLS.add(b'%').add(b':');

@@ -9,11 +9,12 @@ use super::create::{Making, reserve};
 use super::drive::{Drive, is_drive, is_net};
 use super::template::{is_template, own_name};
 use super::{options, update};
-use crate::api::Context;
+use crate::context::Context;
 use crate::disk;
 use crate::error::{ApiError, ApiResult};
 use crate::guest::Power;
-use crate::host::{Host, random_uuid};
+use crate::host::Host;
+use crate::random::random_uuid;
 use crate::storage::{Kind, Storage};
 use crate::task::Log;
 
@@ -30,6 +31,38 @@ struct Clone {
 }
 
 impl Clone {
+    /// Refuse a linked clone that PVE does not make: only of a template, and always beside it.
+    fn check_linked(
+        &self,
+        context: &Context,
+        template: bool,
+        options: &BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
+        for name in ["storage", "format"] {
+            if context.get(name).is_some() {
+                return Err(ApiError::failed(format!(
+                    "parameter '{name}' not allowed for linked clones"
+                )));
+            }
+        }
+        if !template {
+            let disk = options
+                .iter()
+                .find(|(key, value)| is_drive(key) && !Drive::parse(value).is_cdrom());
+            if let Some((key, value)) = disk {
+                let of = match self.snapshot {
+                    Some(_) => " a snapshot of",
+                    None => "",
+                };
+                let volid = Drive::parse(value).file;
+                return Err(ApiError::failed(format!(
+                    "Linked clone feature is not supported for{of} '{volid}' ({key})"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The options that are cloned: those in force, or a snapshot's.
     fn options<'a>(&self, config: &'a Config) -> Result<&'a BTreeMap<String, String>, String> {
         match &self.snapshot {
@@ -102,28 +135,7 @@ pub async fn clone(context: Context) -> ApiResult {
         )));
     }
     if !wanted.full {
-        for name in ["storage", "format"] {
-            if context.get(name).is_some() {
-                return Err(ApiError::failed(format!(
-                    "parameter '{name}' not allowed for linked clones"
-                )));
-            }
-        }
-        if !template {
-            let disk = options
-                .iter()
-                .find(|(key, value)| is_drive(key) && !Drive::parse(value).is_cdrom());
-            if let Some((key, value)) = disk {
-                let of = match wanted.snapshot {
-                    Some(_) => " a snapshot of",
-                    None => "",
-                };
-                let volid = Drive::parse(value).file;
-                return Err(ApiError::failed(format!(
-                    "Linked clone feature is not supported for{of} '{volid}' ({key})"
-                )));
-            }
-        }
+        wanted.check_linked(&context, template, options)?;
     }
     check_storages(&context, options, &wanted)?;
     let pool = text("pool");

@@ -12,10 +12,12 @@ use super::options;
 use super::permission::Scope;
 use super::update::task_text;
 use crate::access::Identity;
-use crate::api::Context;
+use crate::clock::now;
+use crate::context::Context;
 use crate::disk;
 use crate::error::{ApiError, ApiResult};
-use crate::host::{Host, now, random_uuid};
+use crate::host::Host;
+use crate::random::random_uuid;
 use crate::task::Log;
 
 /// Parameters of the create call that are no options.

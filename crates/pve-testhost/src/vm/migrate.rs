@@ -9,11 +9,12 @@ use serde_json::json;
 use super::config::Config;
 use super::drive::{Drive, is_drive};
 use crate::access::Identity;
-use crate::api::Context;
+use crate::clock::now;
+use crate::context::Context;
 use crate::disk;
 use crate::error::{ApiError, ApiResult};
 use crate::guest::Power;
-use crate::host::{Host, now};
+use crate::host::Host;
 use crate::task::Log;
 
 /// Devices that tie a VM to its node, unless they are mapped.

@@ -19,10 +19,10 @@ pub mod update;
 pub mod volume_snapshot;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::host::{Host, write_private};
+use crate::files::write_private;
+use crate::host::Host;
 use config::Config;
 
 /// The VMs of the whole cluster, each with its node, by VMID.
@@ -55,13 +55,7 @@ pub fn ids(host: &Host) -> Vec<u32> {
     found
 }
 
-/// Pools and the VMs in them; `dir` is the data directory.
-pub fn pools(dir: &Path) -> BTreeMap<String, Vec<u32>> {
-    std::fs::read(dir.join("pools.json"))
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default()
-}
+pub use crate::pools::pools;
 
 /// Keep the pools.
 pub fn save_pools(host: &Host, pools: &BTreeMap<String, Vec<u32>>) -> std::io::Result<()> {

@@ -79,7 +79,7 @@ pub fn check_hookscript(host: &crate::host::Host, volid: &str) -> Result<(), Str
 pub fn normalize(key: &str, value: &str) -> Result<String, ApiError> {
     Ok(match key {
         // A new generation on request.
-        "vmgenid" if value == "1" => crate::host::random_uuid(),
+        "vmgenid" if value == "1" => crate::random::random_uuid(),
         "sshkeys" => {
             check_keys(value)?;
             value.to_owned()
@@ -132,7 +132,7 @@ pub fn with_new_mac(value: &str) -> String {
 }
 
 fn new_mac() -> String {
-    let random = crate::host::random_hex(3).to_ascii_uppercase();
+    let random = crate::random::random_hex(3).to_ascii_uppercase();
     format!(
         "BC:24:11:{}:{}:{}",
         &random[..2],
@@ -183,7 +183,7 @@ pub fn hash_password(value: &str) -> Result<String, ApiError> {
         return Ok(value.to_owned());
     }
     // Eight characters once they are encoded.
-    let salt = crate::host::random_hex(3);
+    let salt = crate::random::random_hex(3);
     let hash =
         sha_crypt::ShaCrypt::SHA256.hash_password_with_salt(value.as_bytes(), salt.as_bytes());
     // The number of rounds is the usual one, of which crypt(3) says nothing.

@@ -2,7 +2,7 @@
 
 use super::drive::{Drive, is_drive, is_net};
 use super::options::is_cloudinit;
-use crate::api::Context;
+use crate::context::Context;
 use crate::error::ApiError;
 use crate::schema;
 

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::drive::{Drive, is_drive, is_net};
 use super::{cloudinit, options, pending};
 use crate::access::Identity;
-use crate::api::Context;
+use crate::context::Context;
 use crate::error::{ApiError, ApiResult};
 use crate::guest::{Power, VmSpec};
 use crate::ha::Ha;

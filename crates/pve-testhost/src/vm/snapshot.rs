@@ -6,9 +6,11 @@ use std::sync::Arc;
 use super::config::Config;
 use super::drive::{self, Drive, is_drive};
 use super::{options, power, template, update, volume_snapshot};
+use crate::clock::now;
 use crate::faults::Interrupt;
 use crate::guest::Power;
-use crate::host::{Host, now, random_uuid};
+use crate::host::Host;
+use crate::random::random_uuid;
 use crate::task::Log;
 
 type Options = BTreeMap<String, String>;

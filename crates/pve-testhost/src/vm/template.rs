@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::drive::{Drive, is_drive};
-use crate::api::Context;
+use crate::context::Context;
 use crate::error::{ApiError, ApiResult};
 use crate::guest::Power;
 use crate::host::Host;

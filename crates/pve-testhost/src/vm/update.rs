@@ -11,7 +11,7 @@ use super::drive::{self, Drive, bus, is_drive};
 use super::permission::Scope;
 use super::{options, pending};
 use crate::access::Identity;
-use crate::api::Context;
+use crate::context::Context;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::list;
 use crate::guest::Power;
@@ -41,10 +41,8 @@ struct Change {
     force: bool,
 }
 
-/// PUT (`wait`) or POST config.
-pub async fn update(context: Context, wait: bool) -> ApiResult {
-    let vmid = context.vmid()?;
-    let host = context.host.clone();
+/// The change that a call asks for, refused if it contradicts itself.
+fn requested(context: &Context) -> Result<Change, ApiError> {
     let names = |name: &str| -> Vec<String> {
         context
             .get(name)
@@ -93,15 +91,21 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
             format!("you can't use '-delete {revert}' and '-revert {revert}' at the same time"),
         ));
     }
-    let known = Config::load(&host, vmid)
+    Ok(change)
+}
+
+/// Check what the change sets, whether the user may do all of it, and bring its values into PVE's form.
+fn check(context: &Context, vmid: u32, change: &mut Change) -> Result<(), ApiError> {
+    let host = &context.host;
+    let known = Config::load(host, vmid)
         .map(|config| config.current)
         .unwrap_or_default();
     if let Some(volid) = change.set.get("hookscript") {
-        options::check_hookscript(&host, volid)
+        options::check_hookscript(host, volid)
             .map_err(|text| ApiError::param("hookscript", format!("{text}\n")))?;
     }
     let scope = Scope {
-        context: &context,
+        context,
         vmid,
         is_new: false,
         pool: None,
@@ -117,9 +121,18 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
             *value = options::hash_password(value)?;
         }
         if is_drive(key) {
-            check_storage(&context, vmid, key, &Drive::parse(value))?;
+            check_storage(context, vmid, key, &Drive::parse(value))?;
         }
     }
+    Ok(())
+}
+
+/// PUT (`wait`) or POST config.
+pub async fn update(context: Context, wait: bool) -> ApiResult {
+    let vmid = context.vmid()?;
+    let host = context.host.clone();
+    let mut change = requested(&context)?;
+    check(&context, vmid, &mut change)?;
     let who = context.who.clone();
     let request = Request {
         digest: context.get("digest").map(str::to_owned),

@@ -1,0 +1,20 @@
+//! Files of the data directory, which hold secrets.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::random::random_hex;
+
+/// Replace a file's content at once, readable by its owner only.
+pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", random_hex(4)));
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(content)?;
+    std::fs::rename(temporary, path)
+}
