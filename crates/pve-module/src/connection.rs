@@ -1,4 +1,4 @@
-//! The options that say where the API is and who asks.
+//! The options for the connection: the API's address and the credentials.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -16,10 +16,10 @@ pub fn doing(what: impl std::fmt::Display) -> impl FnOnce(Error) -> Failure {
     }
 }
 
-/// The value of a failure that says that a change may have been made although no answer came.
+/// The value of a failure that marks a change that may have been made although no answer came.
 const MAY_HAVE_HAPPENED: &str = "may_have_happened";
 
-/// Whether the change that failed may have been made: what there is tells.
+/// Whether the change that failed may have been made. If so, read the object again before the next step.
 pub fn may_have_happened(failure: &Failure) -> bool {
     failure.values.contains_key(MAY_HAVE_HAPPENED)
 }
@@ -144,14 +144,14 @@ fn missing_privilege(error: &Error) -> Option<(String, String)> {
     Some((path.to_owned(), privileges.to_owned()))
 }
 
-/// The value of a failure that says which privilege was missing, and where.
+/// The value of a failure that names the missing privilege and its path.
 const MISSING: &str = "missing_privilege";
 
 fn missing(path: &str, privileges: &str) -> Value {
     json!({"path": path, "privileges": privileges})
 }
 
-/// The failure of a caller who lacks `privilege` on `path`, noticed before PVE would say so.
+/// The failure of a caller who lacks `privilege` on `path`, detected before PVE refuses the call.
 pub fn permission_denied(client: &Client, path: &str, privilege: &str) -> Failure {
     Failure::new(
         "permission_denied",

@@ -4,8 +4,8 @@
 pub mod cdrom;
 mod connection;
 mod failure;
-mod find;
 mod guard;
+mod inventory;
 mod lock;
 pub mod paths;
 pub mod random;
@@ -13,6 +13,6 @@ pub mod record;
 
 pub use connection::Connection;
 pub use failure::{doing, explained, failure, may_have_happened, permission_denied};
-pub use find::{Inventory, Load, Seen, node_of, node_vms, seen_on};
+pub use inventory::{Inventory, Load, Seen, node_of, node_vms, seen_on};
 pub use guard::{Guard, GuardedVm, WriteError};
 pub use lock::Lock;

@@ -111,7 +111,7 @@ pub struct Record {
     pub drives: Option<String>,
     /// The installer ISO that this installation attached.
     pub installer: Option<String>,
-    /// The installer's public host key, `TYPE BASE64`: any controller can tell whether the installer of this installation answers.
+    /// The installer's public host key, `TYPE BASE64`: any controller can check whether the installer of this installation answers.
     pub installer_key: Option<String>,
     /// The public host key of the installed system.
     pub host_key: Option<String>,
@@ -129,7 +129,7 @@ pub enum Binding {
 }
 
 impl Record {
-    /// The record in a VM's notes. Several are none: nobody can tell which one counts.
+    /// The record in a VM's notes. Several count as none: it is not known which one is right.
     pub fn find(notes: &str) -> Option<Self> {
         let mut lines = notes.lines().filter(|line| is_record(line));
         let line = lines.next()?;
@@ -231,7 +231,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// What tells a VM from every other, by its configuration.
+/// The values of a VM's configuration that no other VM has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The UUID in `smbios1`, in lower case.

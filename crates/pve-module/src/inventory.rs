@@ -15,7 +15,7 @@ const UNREACHED: u16 = 595;
 pub struct Seen {
     /// The node.
     pub node: String,
-    /// What PVE says about it.
+    /// The VM as the list that it comes from has it.
     pub vm: Vm,
 }
 
@@ -69,7 +69,7 @@ impl Inventory {
         listed.refreshed(client, deadline).await
     }
 
-    /// This list with what each node says of its VMs now.
+    /// This list with the VMs of each node as the node lists them now.
     ///
     /// # Errors
     /// Those of the API.
@@ -89,7 +89,7 @@ impl Inventory {
         Ok(self)
     }
 
-    /// What the entries of `cluster/resources` say.
+    /// The nodes, their loads and the VMs in the entries of `cluster/resources`.
     ///
     /// # Errors
     /// Kind `unexpected_answer` for an entry that is not PVE's.
@@ -148,7 +148,7 @@ impl Inventory {
         self.vms.iter().find(|seen| seen.vm.vmid == vmid)
     }
 
-    /// The VM with this number, or else this name, if the list of the whole cluster tells for certain that it is the one that is
+    /// The VM with this number, or else this name, if the list of the whole cluster shows for certain that it is the one that is
     /// meant. The caller must read it: its name and state are as they were up to ten seconds ago.
     pub fn certain(&self, vmid: Option<u32>, name: Option<&str>) -> Option<&Seen> {
         // A VM without a name may be another one with the name looked for.
@@ -157,7 +157,7 @@ impl Inventory {
         }
         let named = |seen: &Seen| name.is_some_and(|name| seen.vm.name.eq_ignore_ascii_case(name));
         let meant = |seen: &Seen| vmid.map_or(named(seen), |vmid| seen.vm.vmid == vmid);
-        // Another VM with the name is an error that the thorough look tells in full.
+        // Another VM with the name is an error that the full lookup reports.
         let mut found = self.vms.iter().filter(|seen| meant(seen) || named(seen));
         let one = found.next().filter(|seen| meant(seen))?;
         (found.next().is_none() && one.vm.lock.is_none()).then_some(one)
