@@ -200,10 +200,14 @@ pub fn given(text: &str) -> Result<Given, Failure> {
 pub struct Hasher(Vec<(Algorithm, Context)>);
 
 impl Hasher {
-    /// For SHA-256 and, if it is another, `also`.
-    pub fn new(also: Option<Algorithm>) -> Self {
+    /// For SHA-256 and, if they are others, `also`.
+    pub fn new(also: impl IntoIterator<Item = Algorithm>) -> Self {
         let mut wanted = vec![Algorithm::Sha256];
-        wanted.extend(also.filter(|also| *also != Algorithm::Sha256));
+        for algorithm in also {
+            if !wanted.contains(&algorithm) {
+                wanted.push(algorithm);
+            }
+        }
         Self::of(&wanted)
     }
 

@@ -4,10 +4,12 @@ use ansible_module::{Failure, Outcome, Task};
 use deadline::Deadline;
 use pve_client::{Client, Storage, StorageContent, Volid};
 use pve_module::Lock;
+use tokio::sync::OnceCell;
 
 use crate::absent::in_use;
 use crate::address::Address;
 use crate::apply::{Compared, Transfer};
+use crate::cache;
 use crate::checksum::{Algorithm, Digest, Hasher};
 use crate::content;
 use crate::fetch::{Facts, Fetch};
@@ -44,6 +46,8 @@ pub struct Present {
     pub key: String,
     /// What is remembered of it.
     pub record: RecordFile,
+    /// What is in the source if it is compressed; it is unpacked for that once.
+    pub measured: OnceCell<Option<Measured>>,
 }
 
 /// What is there, what is wanted, and what follows.
@@ -54,6 +58,8 @@ pub struct Look {
     pub memory: Memory,
     /// What is wanted.
     pub desired: Desired,
+    /// Checksums of the compressed source that the record lacks, if its image is the recorded one.
+    pub learned: Vec<Digest>,
     /// What follows.
     pub plan: Plan,
 }
@@ -106,7 +112,7 @@ impl Present {
     async fn settled(&self, look: &Look) -> Result<Option<Outcome>, Failure> {
         match &look.plan {
             Plan::Assume(why) => self.task.warn(why.clone()),
-            Plan::Keep => {}
+            Plan::Keep => self.learn(look),
             Plan::Create | Plan::Replace | Plan::Compare => return Ok(None),
         }
         Ok(Some(self.report().kept(look).await))
@@ -133,6 +139,28 @@ impl Present {
         {
             desired = self.complete(desired, found, &memory).await?;
         }
+        let mut learned = Vec::new();
+        if let Some(record) = memory.valid()
+            && let Some(wanted) = desired.checksum.clone()
+            && !record.digests.contains(&wanted)
+            && let known = comparable(&record.digests)
+            && let also = known.into_iter().chain([wanted.algorithm])
+            && let Some(measured) = self.unpacked(also, found.as_ref()).await?
+        {
+            // The checksum of a compressed file does not identify the image in it: the same image
+            // may be compressed in many ways, or not at all.
+            let image = &measured.image;
+            let comparable = image
+                .iter()
+                .find(|digest| Some(digest.algorithm) == known)
+                .or(image.first());
+            learned.clone_from(&measured.published);
+            desired = Desired {
+                size: Some(measured.size),
+                checksum: comparable.cloned(),
+                ..desired
+            };
+        }
         let plan = plan(
             &self.volid.to_string(),
             &desired,
@@ -144,8 +172,27 @@ impl Present {
             found,
             memory,
             desired,
+            learned,
             plan,
         })
+    }
+
+    /// Add to the record what unpacking has shown, so that the next run need not unpack.
+    fn learn(&self, look: &Look) {
+        let (Some(record), Some(found)) = (look.memory.valid(), &look.found) else {
+            return;
+        };
+        if look.learned.is_empty() || self.task.check_mode {
+            return;
+        }
+        let mut digests = record.digests.clone();
+        digests.extend(look.learned.iter().cloned());
+        let arrived = Arrived {
+            digests,
+            facts: record.facts.clone(),
+            ..Arrived::default()
+        };
+        self.remember(&arrived, found, record.source.clone());
     }
 
     /// What is wanted, as far as it is known without asking anybody.
@@ -195,7 +242,10 @@ impl Present {
                 let asked = self.source.ask(&self.options, &self.client, &self.deadline);
                 Ok(match asked.await {
                     Ok(facts) => Desired {
-                        size: facts.size.filter(|_| self.source.compression().is_none()),
+                        size: match facts.size == found.size || !self.is_packed(&facts).await {
+                            true => facts.size,
+                            false => None,
+                        },
                         facts,
                         ..desired
                     },
@@ -389,7 +439,8 @@ impl Present {
         Ok(facts)
     }
 
-    /// Unpack it once to learn size and checksums, and compare these with the one wanted.
+    /// Unpack it once to learn size and checksums, `also` by these algorithms, and compare these with
+    /// the one wanted.
     ///
     /// # Errors
     /// When it cannot be unpacked, is not an image, or is another one.
@@ -397,18 +448,23 @@ impl Present {
         &self,
         packed: Packed,
         compression: Compression,
+        also: impl IntoIterator<Item = Algorithm>,
         found: Option<&StorageContent>,
     ) -> Result<Measured, Failure> {
+        if let Some(Some(measured)) = self.measured.get() {
+            return Ok(measured.clone());
+        }
         self.tell.step("unpack");
         let wanted = self.source.checksum.as_ref();
-        let also = wanted.map(|digest| digest.algorithm);
+        let algorithms = wanted.map(|digest| digest.algorithm);
+        let algorithms: Vec<_> = algorithms.into_iter().chain(also).collect();
         let most = self.usable(found).unwrap_or(u64::MAX);
         let shown = self.source.shown();
         let measured = self
             .deadline
             .run(
                 format!("the unpacking of {shown}"),
-                unpack::measure(packed, compression, also, most),
+                unpack::measure(packed, compression, algorithms, most),
             )
             .await?
             .map_err(|unusable| unusable.failure(&shown, compression))?;
@@ -432,32 +488,45 @@ impl Present {
             return Ok(self.report().kept(look).await);
         };
         let volid = self.volid.to_string();
-        let mut digests = vec![wanted.clone()];
-        if look.desired.size.is_none()
-            && self.options.content_check
-            && let Some((packed, compression)) = self.packed().await?
-        {
-            let measured = self.measure(packed, compression, Some(found)).await?;
-            if Some(measured.size) != found.size {
-                let size = found.size.unwrap_or(0);
-                let difference = format!(
-                    "its size differs: {size} instead of {} bytes",
-                    measured.size
-                );
-                return Err(exists(&volid, &difference));
-            }
-            digests = measured.image;
-            digests.extend(measured.published);
-        }
-        let Some(digest) = digests.first() else {
-            return Ok(self.report().kept(look).await);
+        let also = [wanted.algorithm];
+        // Whether an address with an uncompressed name gives something compressed is asked only if
+        // what is there is not what the checksum says.
+        let by_name = self.source.url().is_none() || self.source.compression().is_some();
+        let mut measured = match by_name {
+            true => self.unpacked(also, Some(found)).await?,
+            false => None,
         };
         // The address is not asked for anything: it stands in the task's log.
         let url = match self.source.url() {
             Some(url) => url.identity(),
             None => format!("http://localhost/{}", self.volid.file_name()),
         };
-        match self.transfer().compare(&url, digest).await? {
+        let (compared, digests) = loop {
+            let digests = match measured {
+                Some(measured) if Some(measured.size) != found.size => {
+                    let size = found.size.unwrap_or(0);
+                    let difference = format!(
+                        "its size differs: {size} instead of {} bytes",
+                        measured.size
+                    );
+                    return Err(exists(&volid, &difference));
+                }
+                Some(measured) => [measured.image.clone(), measured.published.clone()].concat(),
+                None => vec![wanted.clone()],
+            };
+            let Some(digest) = digests.first() else {
+                return Ok(self.report().kept(look).await);
+            };
+            let compared = self.transfer().compare(&url, digest).await?;
+            if measured.is_none() && !by_name && matches!(compared, Compared::Differs(_)) {
+                measured = self.unpacked(also, Some(found)).await?;
+                if measured.is_some() {
+                    continue;
+                }
+            }
+            break (compared, digests);
+        };
+        match compared {
             Compared::Same => {
                 let known = look.memory.valid();
                 let arrived = Arrived {
@@ -495,8 +564,20 @@ impl Present {
         }
     }
 
-    /// The bytes of the source, if it is compressed.
+    /// Whether what the controller downloads is compressed. Not every address has a name that shows
+    /// it; who cannot be reached is taken by the name.
+    async fn is_packed(&self, facts: &Facts) -> bool {
+        if self.source.compression().is_some() {
+            return self.options.content_check;
+        }
+        facts.size.is_some() && matches!(self.packed().await, Ok(Some(_)))
+    }
+
+    /// The bytes of the source, if it is compressed and is unpacked by the controller.
     async fn packed(&self) -> Result<Option<(Packed, Compression)>, Failure> {
+        if !self.options.content_check || self.by_node() {
+            return Ok(None);
+        }
         match &self.source.origin {
             Origin::File(path) => {
                 let compression = Compression::of_bytes(&local::head(path)?);
@@ -508,8 +589,15 @@ impl Present {
                 let Some((url, with)) = self.source.request() else {
                     return Ok(None);
                 };
-                if self.source.compression().is_none() {
-                    return Ok(None);
+                if let Some(dir) = &self.options.cache_dir
+                    && self.source.compression().is_some()
+                    && !self.task.check_mode
+                {
+                    let cached = cache::file(dir, &self.source, &self.tell, &self.deadline).await?;
+                    let compression = Compression::of_bytes(&local::head(&cached.path)?);
+                    return compression
+                        .map(|compression| Ok((local::packed(&cached.path)?, compression)))
+                        .transpose();
                 }
                 let mut download = Fetch::new()?.download(url, with, &self.deadline).await?;
                 let head = download.peek(&self.source.shown(), &self.deadline).await?;
@@ -517,6 +605,30 @@ impl Present {
                     .map(|compression| (Packed::of_stream(download.stream), compression)))
             }
         }
+    }
+
+    /// What is in the source, if it is compressed: size and checksums, `also` by these algorithms. A
+    /// server that is out of reach counts as one without compressed files, unless the source's name
+    /// says otherwise.
+    async fn unpacked(
+        &self,
+        also: impl IntoIterator<Item = Algorithm>,
+        found: Option<&StorageContent>,
+    ) -> Result<Option<&Measured>, Failure> {
+        let measure = async || {
+            let packed = match self.packed().await {
+                Err(_) if self.source.compression().is_none() => None,
+                packed => packed?,
+            };
+            match packed {
+                Some((packed, compression)) => {
+                    let measured = self.measure(packed, compression, also, found).await?;
+                    Ok(Some(measured))
+                }
+                None => Ok::<_, Failure>(None),
+            }
+        };
+        Ok(self.measured.get_or_try_init(measure).await?.as_ref())
     }
 
     fn remember(&self, arrived: &Arrived, now: &StorageContent, source: Option<String>) {

@@ -6,6 +6,7 @@ use ansible_module::{Failure, Outcome, Task};
 use deadline::Deadline;
 use pve_client::Volid;
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use crate::options::{Options, State};
 use crate::present::Present;
@@ -48,6 +49,7 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         volid,
         key,
         record,
+        measured: OnceCell::new(),
     };
     present.run().await
 }

@@ -69,7 +69,7 @@ impl Present {
             && let Some(compression) = content::check(&shown, &local::head(path)?, Some(size))?
         {
             let measured = self
-                .measure(local::packed(path)?, compression, look.found.as_ref())
+                .measure(local::packed(path)?, compression, None, look.found.as_ref())
                 .await?;
             return self
                 .unpack(compression, &measured, look, async || local::packed(path))
@@ -241,7 +241,7 @@ impl Present {
             if let Some(compression) = content::check(&shown, &head, size)? {
                 let packed = Packed::of_stream(download.stream);
                 let measured = self
-                    .measure(packed, compression, look.found.as_ref())
+                    .measure(packed, compression, None, look.found.as_ref())
                     .await?;
                 // It comes once more, as an upload has to say beforehand how long it is.
                 let open = async || {

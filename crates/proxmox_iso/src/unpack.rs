@@ -304,12 +304,12 @@ impl Unusable {
     }
 }
 
-/// Unpack it once, to learn what an upload has to say beforehand: size and checksum. `most` bounds
-/// the size.
+/// Unpack it once, to learn what an upload has to say beforehand: size and checksums, by SHA-256 and
+/// `also` by others. `most` bounds the size.
 pub async fn measure(
     packed: Packed,
     compression: Compression,
-    also: Option<Algorithm>,
+    also: Vec<Algorithm>,
     most: u64,
 ) -> Result<Measured, Unusable> {
     let (answer, done) = tokio::sync::oneshot::channel();
@@ -325,10 +325,12 @@ pub async fn measure(
 fn measure_now(
     mut packed: Packed,
     compression: Compression,
-    also: Option<Algorithm>,
+    also: Vec<Algorithm>,
     most: u64,
 ) -> Result<Measured, Unusable> {
-    let hasher = Arc::new(Mutex::new(Hasher::new(also)));
+    let hasher = Hasher::new(also);
+    let mut image = hasher.clone();
+    let hasher = Arc::new(Mutex::new(hasher));
     packed.hasher = hasher.clone();
     let failed = packed.failed.clone();
     let broken = |error| match lock(&failed).take() {
@@ -336,7 +338,7 @@ fn measure_now(
         None => Unusable::Broken(error),
     };
     let mut unpacked = compression.reader(packed).map_err(broken)?;
-    let (mut image, mut size) = (Hasher::new(also), 0u64);
+    let mut size = 0u64;
     let (mut head, mut says, mut known) = (Vec::new(), None, false);
     let mut buffer = vec![0; CHUNK];
     loop {

@@ -89,6 +89,131 @@ async fn compressed_files_are_unpacked_on_the_way() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_compression_of_the_same_image_is_the_same() {
+    let world = World::new();
+    let web = Web::start().await;
+    let image = image(7);
+    let plain = world.file("plain.iso", &image);
+    let other = image_of_same_size();
+    let name = |more| with(json!({"name": "x.iso"}), more);
+    assert_changed(&world.run(name(json!({"src": plain}))).await, true);
+    let uploads = world.count("POST", "/upload");
+    for (ending, pack) in ALL {
+        let packed = pack(&image);
+        let src = world.file(&format!("a.iso.{ending}"), &packed);
+        let url = web.put(&format!("/a.iso.{ending}"), Page::new(packed.clone()));
+        // Neither the name nor the address shows that this one is compressed.
+        let hidden = web.put(&format!("/get/{ending}"), Page::new(packed.clone()));
+        for task in [
+            json!({"src": src}),
+            json!({"src": src, "force": true}),
+            json!({"src": src, "checksum": sha256(&packed)}),
+            json!({"src": src, "checksum": sha512(&packed)}),
+            json!({"src": src, "checksum": sha512(&image)}),
+            packed_with(json!({"url": url, "checksum": sha256(&packed)})),
+            packed_with(json!({"url": url, "checksum": sha512(&packed), "force": true})),
+            packed_with(
+                json!({"url": url, "checksum": sha256(&packed), "cache_dir": world.path("cache")}),
+            ),
+            packed_with(json!({"url": hidden, "checksum": sha256(&packed)})),
+            packed_with(json!({"url": hidden, "checksum": sha512(&packed), "force": true})),
+        ] {
+            // What it learned of one file must not decide the next case.
+            for check in [true, false] {
+                let task = with(name(task.clone()), json!({"_ansible_check_mode": check}));
+                let result = world.run(task.clone()).await;
+                assert_changed(&result, false);
+                assert_eq!(result["checksum"], sha256(&image), "{task}: {result}");
+            }
+            world.forget_all_but(&sha256(&image));
+        }
+        // Without a record the node compares what is in it.
+        for task in [
+            json!({"src": src}),
+            packed_with(json!({"url": url, "checksum": sha256(&packed)})),
+            packed_with(json!({"url": hidden, "checksum": sha256(&packed)})),
+        ] {
+            std::fs::remove_dir_all(world.path("home/.cache/nixos-proxmox/isos")).unwrap();
+            assert_changed(&world.run(name(task)).await, false);
+        }
+        // What is in it differs.
+        let packed = pack(&other);
+        let src = world.file(&format!("b.iso.{ending}"), &packed);
+        let hidden = web.put(&format!("/other/{ending}"), Page::new(packed.clone()));
+        for task in [
+            json!({"src": src}),
+            packed_with(json!({"url": hidden, "checksum": sha256(&packed)})),
+        ] {
+            let differs = format!("{} instead of {}", sha256(&image), sha256(&other));
+            let result = world.run(name(task)).await;
+            assert_failed(&result, "exists", &["content differs", &differs]);
+        }
+    }
+    assert_eq!(world.count("POST", "/upload"), uploads);
+    // What differs replaces it, and is known then.
+    let packed = xz(&other);
+    let src = world.file("b.iso.xz", &packed);
+    let task = name(json!({"src": src, "force": true}));
+    assert_changed(&world.run(task.clone()).await, true);
+    assert!(std::fs::read(world.stored("x.iso")).unwrap() == other);
+    assert_changed(&world.run(task).await, false);
+    assert_failed(
+        &world.run(name(json!({"src": plain}))).await,
+        "exists",
+        &["content differs"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_does_not_show_the_compression_is_idempotent() {
+    let world = World::new();
+    let web = Web::start().await;
+    let packed = gzip(&image(8));
+    let url = web.put("/download", Page::new(packed.clone()));
+    let task = packed_with(json!({"url": url, "name": "x.iso"}));
+    assert_changed(&world.run(task.clone()).await, true);
+    assert_changed(&world.run(task.clone()).await, false);
+    // The size of the compressed file says nothing of what is there.
+    std::fs::remove_dir_all(world.path("home/.cache/nixos-proxmox/isos")).unwrap();
+    let unknown = world.run(task.clone()).await;
+    assert_failed(&unknown, "exists", &["its size is not known beforehand"]);
+    web.put("/download", Page::new(gzip(&image(9))));
+    let task = with(task, json!({"checksum": sha256(&packed)}));
+    assert_failed(&world.run(task).await, "checksum_mismatch", &["expected"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_address_with_the_same_checksum_is_the_same() {
+    let world = World::new();
+    let web = Web::start().await;
+    let image = image(10);
+    let (first, second) = (
+        web.put("/a/x.iso", Page::new(image.clone())),
+        web.put("/b/x.iso", Page::new(image.clone())),
+    );
+    for by in ["node", "controller"] {
+        let task = |url: &str, more| {
+            let task = json!({"url": url, "name": format!("{by}.iso"), "download_by": by});
+            with(task, more)
+        };
+        let sum = json!({"checksum": sha256(&image)});
+        assert_changed(&world.run(task(&first, sum.clone())).await, true);
+        for more in [
+            sum.clone(),
+            with(sum.clone(), json!({"force": true})),
+            json!({"checksum": sha512(&image)}),
+        ] {
+            assert_changed(&world.run(task(&second, more)).await, false);
+        }
+        assert_failed(
+            &world.run(task(&second, json!({}))).await,
+            "exists",
+            &["it was transferred from"],
+        );
+    }
+}
+
 fn image_of_same_size() -> Vec<u8> {
     image(2)
 }

@@ -65,6 +65,17 @@ impl World {
         self.file(name, &iso(content))
     }
 
+    /// Leave no other checksum than this one in the records of the controller.
+    pub fn forget_all_but(&self, checksum: &str) {
+        for entry in std::fs::read_dir(self.path("home/.cache/nixos-proxmox/isos")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read(&path).unwrap();
+            let mut record: Value = serde_json::from_slice(&text).unwrap();
+            record["digests"] = json!([checksum]);
+            std::fs::write(&path, record.to_string()).unwrap();
+        }
+    }
+
     /// How many requests had this method and a path that ends so.
     pub fn count(&self, method: &str, end: &str) -> usize {
         let requests = self.requests();
@@ -142,6 +153,11 @@ pub fn iso(content: &[u8]) -> Vec<u8> {
 
 pub fn sha256(content: &[u8]) -> String {
     format!("sha256:{}", pve_client::sha256_bytes(content))
+}
+
+pub fn sha512(content: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA512, content);
+    format!("sha512:{}", hex::encode(digest))
 }
 
 #[track_caller]
