@@ -93,12 +93,19 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// `check_type_str`.
-pub fn to_str(value: &Value) -> Value {
-    Value::String(match value {
-        Value::Null => String::new(),
-        other => python_str(other),
-    })
+/// `check_type_str`, which makes Python's `repr` of a list or dict. Nobody means that, so we refuse
+/// those.
+pub fn to_str(value: &Value) -> Result<Value, String> {
+    match value {
+        Value::Null => Ok(Value::String(String::new())),
+        Value::Array(_) | Value::Object(_) => Err(expected("text", value)),
+        other => Ok(Value::String(python_str(other))),
+    }
+}
+
+/// The error for a list or dict where a scalar is expected.
+fn expected(what: &str, value: &Value) -> String {
+    format!("expected {what} (got a {})", type_name(value))
 }
 
 /// `check_type_int`.
@@ -109,7 +116,8 @@ pub fn to_int(value: &Value) -> Result<Value, String> {
         Value::Number(n) if !n.is_f64() => Ok(value.clone()),
         Value::Number(n) => decimal(&n.to_string()).ok_or_else(refused),
         Value::String(text) => decimal(text).ok_or_else(refused),
-        _ => Err(refused()),
+        Value::Array(_) | Value::Object(_) => Err(expected("an integer", value)),
+        Value::Null => Err(refused()),
     }
 }
 
@@ -262,12 +270,10 @@ fn push(fields: &mut [String], c: Option<char>) {
 }
 
 /// `check_type_path`: a string with environment variables and a leading `~` expanded.
-pub fn to_path(value: &Value) -> Value {
-    let text = match to_str(value) {
-        Value::String(text) => text,
-        other => return other,
-    };
-    Value::String(expand_user(expand_vars(&text)))
+pub fn to_path(value: &Value) -> Result<Value, String> {
+    let text = to_str(value)?;
+    let text = text.as_str().unwrap_or_default();
+    Ok(Value::String(expand_user(expand_vars(text))))
 }
 
 /// `os.path.expandvars`: `$NAME` and `${NAME}`; unknown names are left as they are.

@@ -323,8 +323,8 @@ fn convert(
     checked: &mut Checked,
 ) -> Result<Value, String> {
     match kind {
-        Kind::Str => Ok(to_str(value)),
-        Kind::Path => Ok(to_path(value)),
+        Kind::Str => to_str(value),
+        Kind::Path => to_path(value),
         Kind::Int => to_int(value),
         Kind::Float => to_float(value),
         Kind::Bool => to_bool(value),

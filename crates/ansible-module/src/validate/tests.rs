@@ -169,7 +169,7 @@ fn as_ansible_says() {
     let recorded = include_str!("../../tests/recorded/cases.json");
     let recorded: Recorded = serde_json::from_str(recorded).unwrap();
     assert!(recorded.cases.len() > 100);
-    let mut different = Vec::new();
+    let (mut different, mut beyond) = (Vec::new(), 0);
     for case in recorded.cases {
         let (spec, rules) = match case.spec.as_str() {
             "types" => (Spec::of::<Types>(), Vec::new()),
@@ -182,6 +182,13 @@ fn as_ansible_says() {
             Some(error) => (Some(error), None),
             None => (None, Some(Value::Object(params))),
         };
+        // Python's repr of a list or dict, as a value or in the error. Ours is in `beyond_ansible`.
+        let scalar = ["i", "s"].iter().find_map(|name| case.params.get(*name));
+        if scalar.is_some_and(|value| value.is_array() || value.is_object()) {
+            assert!(error.is_some_and(|error| error.contains("expected ")));
+            beyond += 1;
+            continue;
+        }
         if error != case.error || validated != case.validated || checked.warnings != case.warnings {
             different.push(format!(
                 "{}\n  Ansible: {:?} {:?}\n  ours:    {error:?} {validated:?}",
@@ -192,6 +199,7 @@ fn as_ansible_says() {
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
+    assert_eq!(beyond, 5);
 }
 
 #[derive(JsonSchema, Deserialize)]
@@ -201,6 +209,8 @@ struct Beyond {
     disks: BTreeMap<String, Disk>,
     #[serde(default)]
     texts: BTreeMap<String, String>,
+    name: Option<String>,
+    names: Option<Vec<String>>,
     port: Option<u16>,
     nets: Option<BTreeMap<String, Net>>,
     state: Option<State>,
@@ -277,6 +287,37 @@ fn beyond_ansible() {
     error(
         json!({"nets": {"net0": 3}}),
         "argument 'net0' is of type int found in 'nets'. and we were unable to convert to dict: <class 'int'> cannot be converted to a dict",
+    );
+    // Ansible takes Python's repr of what is not a text.
+    let list = "and we were unable to convert to str: expected text (got a list)";
+    let dict = "and we were unable to convert to str: expected text (got a dict)";
+    error(
+        json!({"name": ["a", "b"]}),
+        &format!("argument 'name' is of type list {list}"),
+    );
+    error(
+        json!({"name": {"a": 1}}),
+        &format!("argument 'name' is of type dict {dict}"),
+    );
+    error(
+        json!({"names": ["a", {"name": "b"}]}),
+        &format!("Elements value for option 'names' is of type dict {dict}"),
+    );
+    error(
+        json!({"names": [["a"]]}),
+        &format!("Elements value for option 'names' is of type list {list}"),
+    );
+    error(
+        json!({"texts": {"a": ["x"]}}),
+        &format!("argument 'a' is of type list found in 'texts'. {list}"),
+    );
+    error(
+        json!({"host": [{"a": 1}]}),
+        &format!("Elements value for option 'host' is of type dict {dict}"),
+    );
+    error(
+        json!({"port": [1]}),
+        "argument 'port' is of type list and we were unable to convert to int: expected an integer (got a list)",
     );
     error(
         json!({"port": 70000}),
