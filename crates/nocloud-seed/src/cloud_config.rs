@@ -369,9 +369,16 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
         let encoding = encoding.trim().to_lowercase();
         let problem = match mime::decoded(content) {
             _ if !encoding.ends_with("b64") && !encoding.ends_with("base64") => None,
+            None if mime::misread(content).is_none()
+                && mime::decoded_leniently(content).is_some() =>
+            {
+                Some("lacks padding (= at the end), so cloud-init would write no file at all")
+            }
+            None if mime::misread(content) == Some(mime::BASE64URL) => Some(mime::BASE64URL),
             None => {
                 Some("is not base64, which encoding says, so cloud-init would write no file at all")
             }
+            Some(_) if mime::misread(content).is_some() => mime::misread(content),
             Some(bytes) if encoding.starts_with("gz") && !bytes.starts_with(&[0x1f, 0x8b]) => Some(
                 "is not compressed with gzip, which encoding says, so cloud-init would write no file at all",
             ),

@@ -152,7 +152,8 @@ fn unwrap_pem(text: &str) -> Result<(&'static str, Vec<u8>), &'static str> {
         .replace("\\n", "\n");
     if !text.contains(BEGIN) {
         // A secret of a CI service.
-        return match mime::decoded(&text).and_then(|bytes| String::from_utf8(bytes).ok()) {
+        return match mime::decoded_leniently(&text).and_then(|bytes| String::from_utf8(bytes).ok())
+        {
             Some(inner) if inner.contains(BEGIN) => unwrap_pem(&inner),
             _ => Err(not_pem(&text)),
         };

@@ -1,10 +1,6 @@
 //! Multi-part user-data, taken apart as cloud-init does it with Python's `email` (email/feedparser.py): what that does
 //! not find, the guest does not get.
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-
 /// How deep parts may stand within each other.
 const DEEPEST: usize = 20;
 
@@ -63,7 +59,7 @@ fn message(lines: &[&str], first: usize, depth: usize, parts: &mut Vec<Part>) ->
     // The line break before a boundary belongs to the boundary.
     let (text, before) = match encoding.trim().to_lowercase().as_str() {
         "base64" => (
-            decoded(&raw).and_then(|bytes| String::from_utf8(bytes).ok()),
+            decoded_leniently(&raw).and_then(|bytes| String::from_utf8(bytes).ok()),
             None,
         ),
         "quoted-printable" => (String::from_utf8(unquoted(&raw)).ok(), None),
@@ -156,14 +152,77 @@ fn sections(lines: &[&str], boundary: &str) -> Option<Vec<(usize, usize)>> {
     Some(found)
 }
 
-/// Base64 as Python's `b64decode` reads it, which passes over all other characters.
+/// Base64 as Python's `b64decode` reads it (`binascii.a2b_base64`, not strict). It passes over all
+/// characters that are not of the alphabet, takes more padding than is needed, and ends at the first
+/// complete padding. Nothing where it raises an error.
 pub(crate) fn decoded(text: &str) -> Option<Vec<u8>> {
-    let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || b"+/=".contains(b);
-    let plain: Vec<u8> = text.bytes().filter(is_base64).collect();
-    let config = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical)
-        .with_decode_allow_trailing_bits(true);
-    GeneralPurpose::new(&STANDARD, config).decode(plain).ok()
+    let mut out = Vec::new();
+    // The characters of an unfinished group of four, as a number, and the padding after them.
+    let (mut group, mut count, mut pads) = (0u32, 0, 0);
+    for byte in text.bytes() {
+        let Some(value) = sextet(byte) else {
+            pads += usize::from(byte == b'=' && count >= 2);
+            if byte == b'=' && count >= 2 && count + pads >= 4 {
+                return Some(out);
+            }
+            continue;
+        };
+        (group, count, pads) = (group << 6 | u32::from(value), count + 1, 0);
+        // Each character after the first of a group completes a byte.
+        match count {
+            1 => {}
+            2 => out.push((group >> 4) as u8),
+            3 => out.push((group >> 2) as u8),
+            _ => {
+                out.push(group as u8);
+                (group, count) = (0, 0);
+            }
+        }
+    }
+    (count == 0).then_some(out)
+}
+
+/// Base64 as Python's `email` reads it (email/_encoded_words.py, `decode_b`), which adds padding that
+/// lacks. Nothing where it gives up.
+pub(crate) fn decoded_leniently(text: &str) -> Option<Vec<u8>> {
+    decoded(text).or_else(|| decoded(&format!("{text}==")))
+}
+
+pub(crate) const BASE64URL: &str =
+    "has characters of base64url (- and _), which cloud-init leaves out; write + and / instead";
+
+/// What is wrong with base64 although Python decodes it: the result is another than was meant.
+pub(crate) fn misread(text: &str) -> Option<&'static str> {
+    let is_known = |c: char| {
+        c.is_ascii_whitespace() || c == '=' || u8::try_from(c).is_ok_and(|b| sextet(b).is_some())
+    };
+    let mut others = text.chars().filter(|c| !is_known(*c)).peekable();
+    if others.peek().is_some() {
+        return Some(
+            match others.all(|c| "-_".contains(c)) && !text.contains("--") {
+                true => BASE64URL,
+                false => {
+                    "has characters that are not base64, which cloud-init leaves out, so that it would write something else"
+                }
+            },
+        );
+    }
+    let rest = text.trim_end_matches(|c: char| c.is_ascii_whitespace() || c == '=');
+    rest.contains('=').then_some(
+        "goes on after its padding (=), where cloud-init stops reading; encode it as a whole",
+    )
+}
+
+/// The value of a character of base64.
+fn sextet(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    }
 }
 
 fn unquoted(text: &str) -> Vec<u8> {
@@ -264,8 +323,43 @@ mod tests {
 
     #[test]
     fn base64_as_python_reads_it() {
-        assert_eq!(decoded("aGVs\n bG8=").as_deref(), Some(&b"hello"[..]));
-        assert_eq!(decoded("not base64!"), None);
-        assert_eq!(decoded("aGVsbG8"), None);
+        // Held against Python 3.11.
+        for (text, expected) in [
+            ("aGVs\n bG8=", Some(&b"hello"[..])),
+            ("aGVsbG8==", Some(b"hello")),
+            ("YQ===", Some(b"a")),
+            ("YWJj=", Some(b"abc")),
+            ("YQ==YQ==", Some(b"a")),
+            ("YQ=x=", Some(b"a\x0c")),
+            ("=YQ==", Some(b"a")),
+            ("Y=Q==", Some(b"a")),
+            ("hello wor", Some(b"\x85\xe9e\xa3\n+")),
+            ("", Some(b"")),
+            ("YQ=", None),
+            ("aGVsbG8", None),
+            ("a", None),
+            ("not base64!", None),
+        ] {
+            assert_eq!(decoded(text).as_deref(), expected, "{text}");
+        }
+        // In a message what lacks is added.
+        assert_eq!(decoded_leniently("aGVsbG8").as_deref(), Some(&b"hello"[..]));
+        assert_eq!(decoded_leniently("YQ=").as_deref(), Some(&b"a"[..]));
+        assert_eq!(decoded_leniently("a"), None);
+    }
+
+    #[test]
+    fn base64_that_becomes_something_else() {
+        for text in ["aGVs\n bG8=\n", "aGVsbG8==", "YQ===", ""] {
+            assert_eq!(misread(text), None, "{text}");
+        }
+        for (text, part) in [
+            ("a-_b", "base64url"),
+            ("hello, wor", "not base64"),
+            ("YQ==YQ==", "after its padding"),
+            ("YQ=x=", "after its padding"),
+        ] {
+            assert!(misread(text).unwrap().contains(part), "{text}");
+        }
     }
 }

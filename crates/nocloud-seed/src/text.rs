@@ -103,8 +103,10 @@ pub(crate) fn user_data(
         let typed = TYPES.iter().find(|(name, _)| *name == part.kind);
         match kind.or(typed.map(|(_, kind)| *kind)) {
             Some(kind) => document.check(kind, &mut found)?,
+            // A handler of its own may take any type, also text/plain.
+            None if own_handler => {}
             None if untyped => document.check_untyped(&mut found)?,
-            None if own_handler || !part.kind.starts_with("text/") => {}
+            None if !part.kind.starts_with("text/") => {}
             None => warnings.push(format!(
                 "{what}: part {number} has a content type that cloud-init does not know, so the guest ignores it"
             )),
@@ -663,6 +665,15 @@ mod tests {
             let error = text(wrong).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+        // A handler of its own may take what cloud-init leaves aside.
+        let own = "Content-Type: multipart/mixed; boundary=b\nMIME-Version: 1.0\n\n--b\nContent-Type: text/part-handler\n\n\
+                   #part-handler\ndef list_types(): return ['text/plain']\n--b\nContent-Type: text/plain\n\nhello\n--b--\n";
+        text(own).unwrap();
+        // Padding that lacks is added in a message.
+        let error = text(&message("text/cloud-config", "base64", "YTogMQphOiAyCg"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("'a' is given twice"), "{error}");
         let mut warnings = Vec::new();
         user_data(
             "user_data",

@@ -290,6 +290,22 @@ fn what_cloud_inits_modules_do_not_take() {
             "content: is not base64",
         ),
         (
+            json!({"write_files": [{"path": "/x", "encoding": "b64", "content": "geheimni"}, {"path": "/y", "encoding": "base64", "content": "aGVsbG8"}]}),
+            "write_files[1].content: lacks padding",
+        ),
+        (
+            json!({"write_files": [{"path": "/x", "encoding": "b64", "content": "aGVsbG8==\n"}, {"path": "/y", "encoding": "b64", "content": "a_-b"}]}),
+            "write_files[1].content: has characters of base64url",
+        ),
+        (
+            json!({"write_files": [{"path": "/x", "encoding": "b64", "content": "hello, wor"}]}),
+            "content: has characters that are not base64",
+        ),
+        (
+            json!({"write_files": [{"path": "/x", "encoding": "b64", "content": "YQ==\nYQ==\n"}]}),
+            "content: goes on after its padding",
+        ),
+        (
             json!({"write_files": [{"path": "/x", "encoding": "gz+b64", "content": "aGVsbG8="}]}),
             "is not compressed with gzip",
         ),
@@ -780,6 +796,16 @@ fn addresses_that_no_nic_works_with() {
             "ip=192.0.2.5/24,ip=192.0.2.6/24",
             "\"ip=192.0.2.6/24\": is given twice",
         ),
+        // Words that Proxmox VE stores but cannot write, and words of other tools.
+        ("ip=manual", "Proxmox VE accepts it"),
+        ("ip=dhcp,ip6=manual", "Proxmox VE accepts it"),
+        ("ip=auto", "is a value of ip6"),
+        ("ip=dhcp,ip6=slaac", "calls it auto"),
+        ("ip=DHCP", "nor dhcp"),
+        ("ip=none", "nor dhcp"),
+        ("dhcp", "must be one of ip="),
+        ("ip=dhcp,gw=192.0.2.1", "needs a fixed ip"),
+        ("ip6=auto,gw6=fe80::1", "needs a fixed ip6"),
     ] {
         let error = IpConfig::parse("ipconfig0", ip).unwrap_err().to_string();
         assert!(
