@@ -7,6 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 
+/// Proxmox VE takes the word (`pve-ipv4-config`, `pve-ipv6-config`), but splits it like an address when
+/// it writes the drive (PVE::QemuServer::Cloudinit).
+const MANUAL: &str = "cannot be written to a cloud-init drive, although Proxmox VE accepts it; leave it out for a NIC without \
+                      such an address";
+
 /// How a NIC gets its IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Address4 {
@@ -60,6 +65,11 @@ impl IpConfig {
         };
         let ip = ip.map(|text| match text {
             "dhcp" => Ok(Address4::Dhcp),
+            "manual" => Err(wrong(text, MANUAL)),
+            "auto" => Err(wrong(
+                text,
+                "is a value of ip6; for IPv4 give an address or dhcp",
+            )),
             _ => cidr::<Ipv4Addr>(text, 32)
                 .map(|(address, prefix)| Address4::Static(address, prefix))
                 .ok_or_else(|| {
@@ -72,6 +82,8 @@ impl IpConfig {
         let ip6 = ip6.map(|text| match text {
             "dhcp" => Ok(Address6::Dhcp),
             "auto" => Ok(Address6::Auto),
+            "manual" => Err(wrong(text, MANUAL)),
+            "slaac" => Err(wrong(text, "is not a value of ip6; Proxmox VE calls it auto")),
             _ => cidr::<Ipv6Addr>(text, 128)
                 .map(|(address, prefix)| Address6::Static(address, prefix))
                 .ok_or_else(|| wrong(text, "is not an IPv6 address with a prefix length (2001:db8::11/64), nor dhcp or auto")),
