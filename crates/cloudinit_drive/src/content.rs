@@ -363,7 +363,39 @@ fn host_key(kind: KeyKind, key: &HostKeyOption) -> Result<HostKey, Failure> {
             )));
         }
     };
-    HostKey::new(kind, &private, public.as_deref()).map_err(refused)
+    let pair = HostKey::new(kind, &private, public.as_deref()).map_err(refused)?;
+    if let (Some(path), None) = (&key.private_file, &public) {
+        check_beside(&what, path, &pair)?;
+    }
+    Ok(pair)
+}
+
+/// Refuses a private key file with the public key of another beside it: whoever wrote the latter into
+/// `known_hosts` would not reach the guest.
+fn check_beside(what: &str, path: &Path, pair: &HostKey) -> Result<(), Failure> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".pub");
+    let beside = Path::new(&beside);
+    let Ok(text) = std::fs::read_to_string(beside) else {
+        return Ok(());
+    };
+    let Ok(given) = PublicKeyLine::parse(text.trim()) else {
+        return Ok(());
+    };
+    let own = pair.public().split(' ').nth(1).map(str::trim);
+    if own == Some(given.encoded) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "{what}: {} holds the public key of another key than {}",
+        beside.display(),
+        path.display()
+    ))
+    .object(path.display().to_string())
+    .hint(format!(
+        "restore the file that is wrong, or write the public key anew: ssh-keygen -y -f {0} > {0}.pub",
+        path.display()
+    )))
 }
 
 fn read(what: &str, path: &Path) -> Result<String, Failure> {

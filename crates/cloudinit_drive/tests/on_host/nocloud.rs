@@ -351,6 +351,21 @@ fn host_keys_come_from_files() {
     let secret = private.lines().nth(1).unwrap();
     assert!(!made.to_string().contains(secret));
     assert!(!lab.ok(inline).to_string().contains(secret));
+    // The public key beside it counts if no other is named.
+    let alone = with(
+        seed(),
+        json!({"ssh_host_keys": {"ed25519": {"private_file": path}}}),
+    );
+    lab.ok(alone.clone());
+    let public = path.with_extension("pub");
+    std::fs::write(&public, "no key\n").unwrap();
+    lab.ok(alone);
+    let other =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICbwJRSzG8/hfEIsukjgNGOMrCk932rsLtiSGObvBjg1 me\n";
+    std::fs::write(&public, other).unwrap();
+    let case = json!({"ssh_host_keys": {"ed25519": {"private_file": path}}});
+    let words = format!("{} holds the public key of another key", public.display());
+    lab.refuses(&seed(), &[(case, words.as_str())]);
 }
 
 /// The network-config of the one seed.
