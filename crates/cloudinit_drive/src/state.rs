@@ -265,12 +265,27 @@ pub async fn seeds(
 
 /// Those of these volumes that another VM has in a drive, each with that VM. A VM that the caller may not see, that is
 /// gone meanwhile, or whose node is down and cannot be asked, counts as having none.
+///
+/// Proxmox VE has no list of who uses a volume, so this costs a request for each VM that can: of the node where the seeds
+/// are, or of all nodes if their storage is shared. Eight are under way at a time, the first that times out ends it, and
+/// it is asked only before a seed is deleted.
 pub async fn held_elsewhere(
     client: &Client,
     vmid: u32,
+    node: &str,
     volids: &[Volid],
     deadline: &Deadline,
 ) -> Result<BTreeMap<String, u32>, Failure> {
+    let storages = client
+        .storages(node, None, deadline)
+        .await
+        .map_err(doing(format!("list the storages of node {node}")))?;
+    // `local:iso/x` of another node is another file.
+    let everywhere = |volid: &Volid| {
+        let known = storages.iter().find(|known| known.storage == volid.storage);
+        known.is_none_or(|storage| storage.shared)
+    };
+    let (shared, local): (Vec<&Volid>, Vec<&Volid>) = volids.iter().partition(|v| everywhere(v));
     // Not only the VMs: the nodes among the rest tell which of them are down.
     let entries: Vec<Value> = client
         .read_as("/cluster/resources", &[], deadline)
@@ -286,20 +301,21 @@ pub async fn held_elsewhere(
         .collect();
     let other = |entry: &Value| {
         let number = u32::try_from(entry.get("vmid")?.as_u64()?).ok()?;
-        let node = text(entry, "node");
-        let asked = text(entry, "type") == "qemu" && !down.contains(&node) && number != vmid;
-        asked.then(|| (node.to_owned(), number))
+        let here = text(entry, "node") == node;
+        let asked = text(entry, "type") == "qemu" && !down.contains(&text(entry, "node"));
+        (asked && number != vmid && (here || !shared.is_empty()))
+            .then(|| (text(entry, "node").to_owned(), number))
     };
     let others: Vec<(String, u32)> = entries.iter().filter_map(other).collect();
-    let configs = others.iter().map(|(node, number)| async move {
+    let configs = others.iter().map(|(place, number)| async move {
         // A node that is down is asked again and again.
         let limit = deadline.shorter(LONGEST_READ);
-        let config = client.vm_config(node, *number, true, &limit).await;
-        (*number, config)
+        let config = client.vm_config(place, *number, true, &limit).await;
+        (place == node, *number, config)
     });
     let mut configs = futures_util::stream::iter(configs).buffer_unordered(READS_AT_ONCE);
     let mut held = BTreeMap::new();
-    while let Some((number, config)) = configs.next().await {
+    while let Some((here, number, config)) = configs.next().await {
         let config = match config {
             Ok(config) => config,
             // 595: the caller may not see that the node is down.
@@ -316,7 +332,12 @@ pub async fn held_elsewhere(
         for value in values.filter_map(|(_, value)| value.as_str()) {
             let volume = value.split(',').next().unwrap_or_default();
             let volume = volume.strip_prefix("file=").unwrap_or(volume);
-            if volids.iter().any(|volid| volid.to_string() == volume) {
+            let own = local.iter().filter(|_| here);
+            if shared
+                .iter()
+                .chain(own)
+                .any(|volid| volid.to_string() == volume)
+            {
                 held.insert(volume.to_owned(), number);
             }
         }
