@@ -72,7 +72,7 @@ impl Address {
         let mut url = Url::parse(trimmed).map_err(|e| match e {
             // What has no scheme, such as `example.org/x.iso`.
             _ if !trimmed.contains("://") => invalid("is not an address".into())
-                .hint("begin it with https://; for a local file use src"),
+                .hint("begin it with https://; for a local file set src: FILE"),
             e => invalid(format!("is not an address ({e})")),
         })?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {

@@ -232,10 +232,10 @@ impl Transfer<'_> {
 pub fn not_what_was_said(what: &str, found: &str) -> Failure {
     Failure::new(
         "checksum_mismatch",
-        format!("checksum mismatch: {what} is not what checksum says: {found}"),
+        format!("checksum mismatch: {what} is not what its checksum says: {found}"),
     )
     .object(what)
-    .hint("nothing was replaced; fetch or build the image again, or correct checksum")
+    .hint("nothing was replaced; fetch or build the image again, or set checksum: ALGORITHM:HEX to that of the image that you want")
 }
 
 /// PVE's words about a checksum that did not fit.

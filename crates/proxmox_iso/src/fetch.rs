@@ -168,7 +168,10 @@ impl Fetch {
         let mut request = self.http.get(parsed);
         if let Some(token) = with.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
-                Failure::new("invalid_option", "the token holds a control character")
+                Failure::new(
+                    "invalid_option",
+                    "github_release.token: holds a control character",
+                )
             })?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
@@ -192,7 +195,7 @@ impl Fetch {
             .object(shown)
             .status(status.as_u16());
         if limited {
-            failed = failed.hint("its rate limit is used up: set a token, or wait");
+            failed = failed.hint("its rate limit is used up: set github_release.token, or wait");
         }
         Err(failed)
     }

@@ -12,6 +12,7 @@ mod docs;
 mod fetch;
 mod glob;
 mod local;
+mod names;
 mod options;
 mod plan;
 mod present;
@@ -28,6 +29,7 @@ mod unpack;
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use pve_module::Connection;
 
+pub use names::rename_options;
 pub use options::{DownloadBy, GithubRelease, Options, State};
 pub use run::{Resolved, resolve, run};
 pub use source::mask_address;

@@ -201,13 +201,13 @@ impl Options {
                 "name: must end in .iso or .img and have at most 255 characters (got '{given}')"
             )),
             (None, true) => failure("name: the source does not give the ISO a name".into())
-                .hint("set name to one that ends in .iso"),
+                .hint("set name: NAME.iso"),
             (None, false) => failure(format!(
                 "name: the source is called '{source}', which does not end in .iso or .img"
             ))
             .hint(match archive(source) {
                 true => "unpack it first, and give the image that is in it",
-                false => "set name to one that ends in .iso, if it is an ISO image",
+                false => "set name: NAME.iso, if it is an ISO image",
             }),
         })
     }
@@ -271,7 +271,7 @@ mod tests {
             assert_eq!(name(more).unwrap(), expected);
         }
         for (more, hint) in [
-            (json!({"url": "https://x.example"}), "set name"),
+            (json!({"url": "https://x.example"}), "set name: "),
             (json!({"src": "/a/b.qcow2"}), "if it is an ISO image"),
             (json!({"src": "/a/b.iso.zip"}), "unpack it first"),
             (json!({"src": "/a/b.tar.xz"}), "unpack it first"),

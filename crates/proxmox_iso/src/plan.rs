@@ -186,7 +186,7 @@ pub fn assume(
 pub fn exists(volid: &str, difference: &str) -> Failure {
     Failure::new("exists", format!("{volid} exists already: {difference}"))
         .object(volid)
-        .hint("set force: true to replace it, name to keep both, or checksum to have its content compared")
+        .hint("set force: true to replace it, name: OTHER.iso to keep both, or checksum: ALGORITHM:HEX to have its content compared")
 }
 
 #[cfg(test)]

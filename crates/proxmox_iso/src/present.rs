@@ -293,7 +293,7 @@ impl Present {
             ),
         )
         .object(self.volid.storage.clone())
-        .hint("delete old ISOs (proxmox_iso with state: absent takes a pattern as name), or use another storage"))
+        .hint("delete old ISOs (proxmox_iso with state: absent takes a pattern as name), or set storage: OTHER"))
     }
 
     /// The room on the storage once what is there is gone.
@@ -432,7 +432,7 @@ impl Present {
             }
             if self.source.checksum.is_none() {
                 self.task.warn(format!(
-                    "{shown} was not looked at, since the controller could not read it: nothing tells that it is an ISO image; set checksum"
+                    "{shown} was not looked at, since the controller could not read it: nothing tells that it is an ISO image; set checksum: ALGORITHM:HEX"
                 ));
             }
         }

@@ -35,7 +35,7 @@ struct Asset {
 /// # Errors
 /// When there is no such release or asset, or several assets.
 pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source, Failure> {
-    let invalid = |what: String| Failure::new("invalid_option", format!("github_release: {what}"));
+    let invalid = |what: String| Failure::new("invalid_option", format!("github_release.{what}"));
     let part = |text: &str| {
         !text.is_empty()
             && text != ".."
@@ -49,7 +49,7 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
         .is_some_and(|(owner, name)| part(owner) && part(name))
     {
         return Err(invalid(format!(
-            "repo must be OWNER/NAME (got '{}')",
+            "repo: expected OWNER/NAME (got '{}')",
             wanted.repo
         )));
     }
@@ -61,7 +61,7 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
         .filter(|token| !token.is_empty());
     if token.is_some() && !is_private(api) {
         return Err(invalid(format!(
-            "the token is not sent to {api} in clear text; use https"
+            "token: is not sent to {api} in clear text; use https in github_release.api_url"
         )));
     }
     let place = match wanted.tag.as_str() {

@@ -209,7 +209,7 @@ impl Present {
             }
             Compared::NotAllowed => self.task.warn(format!(
                 "no checksum of {} was known beforehand: what arrived was compared by its size only, as {} may not \
-                 have the node compare it (Sys.AccessNetwork); set checksum",
+                 have the node compare it (Sys.AccessNetwork); set checksum: ALGORITHM:HEX",
                 self.source.shown(),
                 self.client.caller()
             )),
@@ -256,7 +256,7 @@ impl Present {
         let size = size.ok_or_else(|| {
             Failure::new("download", format!("{shown} does not tell its size (Content-Length), without which nothing can be uploaded"))
                 .object(shown.clone())
-                .hint("set cache_dir, so that it is downloaded first, or download_by: node")
+                .hint("set cache_dir: DIRECTORY, so that it is downloaded first, or download_by: node")
         })?;
         self.check_space(Some(size), look.found.as_ref())?;
         let name = self.volid.file_name();

@@ -111,7 +111,7 @@ impl Source {
             None if source.checksum.is_none() => {
                 if let Some(url) = clear_text {
                     task.warn(format!(
-                        "url: {} is not encrypted, and no checksum is given: whoever is on its way can replace the image; set checksum, or use https",
+                        "url: {} is not encrypted, and no checksum is given: whoever is on its way can replace the image; set checksum: ALGORITHM:HEX, or use https",
                         url.shown()
                     ));
                 }
@@ -144,7 +144,7 @@ impl Source {
             return Err(Failure::new(
                 "checksum_mismatch",
                 format!(
-                    "checksum mismatch: the release says that {} has {told}, checksum says {digest}",
+                    "checksum mismatch: the release says that {} has {told}, the task says {digest}",
                     source.name
                 ),
             )
@@ -369,7 +369,7 @@ pub fn mismatch(source: &Source, wanted: &Digest, got: Option<&Digest>) -> Failu
     let got = got.map(|got| format!(", got {got}")).unwrap_or_default();
     let failure = Failure::new(
         "checksum_mismatch",
-        format!("checksum mismatch: {shown} is not what checksum says: expected {wanted}{got}"),
+        format!("checksum mismatch: {shown} is not what its checksum says: expected {wanted}{got}"),
     )
     .object(shown);
     source.explain(failure)
@@ -384,7 +384,7 @@ impl Source {
                 self.name
             )),
             (None, "checksum_mismatch") => failure.hint(
-                "nothing was replaced; fetch or build the image again, or correct checksum",
+                "nothing was replaced; fetch or build the image again, or set checksum: ALGORITHM:HEX to that of the image that you want",
             ),
             _ => failure,
         }

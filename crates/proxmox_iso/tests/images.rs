@@ -250,7 +250,7 @@ async fn the_checksum_may_be_of_the_file_or_of_the_image() {
         assert_failed(
             &wrong,
             "checksum_mismatch",
-            &[&name, "is not what checksum says"],
+            &[&name, "is not what its checksum says"],
         );
         assert!(!world.stored("w.iso").exists());
         // By the node it is refused before anything is downloaded.

@@ -61,7 +61,7 @@ async fn a_download_flows_through_the_controller_into_the_upload() {
     assert_failed(
         &wrong,
         "checksum_mismatch",
-        &["nixos.iso", "is not what checksum says"],
+        &["nixos.iso", "is not what its checksum says"],
     );
     assert!(!world.stored("y.iso").exists());
     let gone = world
