@@ -349,11 +349,20 @@ fn document(value: &Value, shortest: usize, public: &Public, found: &mut Vec<(St
     }
 }
 
-/// Whether a line is nothing but a key, `write_files:`, which messages name.
+/// Whether a line is nothing but a key, which messages name: `write_files:`, or with the mark of a block or a word that
+/// says yes or no, as advice shows it: `content: |`, `lock_passwd: false`.
 fn is_key(line: &str) -> bool {
+    const WORDS: [&str; 10] = ["", "true", "false", "yes", "no", "on", "off", "null", "[]", "{}"];
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    line.strip_suffix(':')
-        .is_some_and(|key| key.chars().all(plain) && !looks_random(key))
+    let line = line.strip_prefix("- ").unwrap_or(line);
+    line.split_once(':').is_some_and(|(key, value)| {
+        let value = value.trim();
+        let block = value
+            .strip_prefix(['|', '>'])
+            .is_some_and(|rest| rest.chars().all(|c| "+-123456789".contains(c)));
+        let says = block || WORDS.contains(&value.to_ascii_lowercase().as_str());
+        says && key.chars().all(plain) && !looks_random(key)
+    })
 }
 
 /// Whether a key of a document is usually that of a secret.
@@ -806,6 +815,12 @@ mod tests {
             )),
             "line 2: write_files: must be a list, not ********"
         );
+        // Advice may show what stands in the document, too.
+        let advice = "for a block: content: |; lock_passwd: false is needed (disable_root: False)";
+        let text = "#cloud-config\n- content: |\n  lock_passwd: false\n  disable_root: False\n  a: |2-\n  content: the-secret\n";
+        let secrets = holding(json!(text), &public);
+        assert_eq!(secrets.scrub(json!(advice)), json!(advice));
+        assert_eq!(secrets.scrub(json!("<content: the-secret>")), "<********>");
         let document = json!({"hostname": "web1-prod", "users": [{"name": "nixos", "passwd": "default"}], "n": 1});
         let secrets = holding(document, &public);
         assert_eq!(
