@@ -258,8 +258,21 @@ async fn body(url: &str, mut answer: Response, deadline: &Deadline) -> Result<St
             ));
         }
     }
-    String::from_utf8(body)
-        .map_err(|_| Failure::new("download", format!("{shown} is not a text")).object(shown))
+    // PowerShell writes UTF-16 with a byte order mark.
+    let text = match body.as_slice() {
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        _ => String::from_utf8(body).ok(),
+    };
+    text.ok_or_else(|| Failure::new("download", format!("{shown} is not a text")).object(shown))
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
+    let units: Vec<u16> = bytes
+        .chunks_exact(2)
+        .map(|pair| unit([pair[0], pair[1]]))
+        .collect();
+    String::from_utf16(&units).ok()
 }
 
 /// The `max-age` of a Cache-Control header, unless it forbids to keep the answer.

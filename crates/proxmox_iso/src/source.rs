@@ -314,6 +314,8 @@ impl Source {
         if let Some((name, _)) = file.filter(|(name, _)| is_image_name(name)) {
             add(name);
         }
+        let of = [Some(sums.last_part()), text.file.clone()];
+        let of = of.into_iter().flatten().collect::<Vec<_>>().join(" ");
         let found = |names: &[String]| {
             sums::find(
                 &text.text,
@@ -321,6 +323,7 @@ impl Source {
                     names,
                     path: &path,
                     prefer,
+                    of: &of,
                 },
             )
         };

@@ -50,6 +50,8 @@ pub struct Wanted<'a> {
     pub path: &'a str,
     /// The algorithm to prefer.
     pub prefer: Algorithm,
+    /// The name of the file of checksums: in `b2sums.txt` they are as long as those of SHA-512.
+    pub of: &'a str,
 }
 
 /// The checksum of an image in the text of such a file. A file with a single checksum is of whatever
@@ -58,7 +60,7 @@ pub struct Wanted<'a> {
 /// # Errors
 /// What is wrong, in words.
 pub fn find(text: &str, wanted: Wanted<'_>) -> Result<Found, String> {
-    let (entries, others) = entries(text);
+    let (entries, others) = entries(text, Section::of_file(wanted.of));
     let named: Vec<&Entry> = entries
         .iter()
         .filter(|entry| wanted.names.iter().any(|name| base(&entry.file) == name))
@@ -125,14 +127,14 @@ fn base(file: &str) -> &str {
 }
 
 /// The checksums in the text, and how many lines have some of other algorithms.
-fn entries(text: &str) -> (Vec<Entry>, usize) {
+fn entries(text: &str, otherwise: Section) -> (Vec<Entry>, usize) {
     let text = text
         .trim_start_matches('\u{feff}')
         .replace("\r\n", "\n")
         .replace('\r', "\n");
     let (mut found, mut others) = (Vec::new(), 0);
     // The algorithm of the lines below a comment such as `# SHA512 HASH`.
-    let mut section = Section::Any;
+    let mut section = otherwise;
     let (mut signed_head, mut signature) = (false, false);
     let lines: Vec<String> = joined(&text);
     for line in lines.iter().map(|line| line.trim()) {
@@ -193,6 +195,18 @@ enum Section {
 }
 
 impl Section {
+    /// What the name of a file of checksums says, where digits alone do not.
+    fn of_file(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let others = ["b2sum", "blake2", "b3sum", "blake3", "sha3sum", "sha3-"];
+        let known = ["sha256", "sha384", "sha512"];
+        let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        match has(&others) && !has(&known) {
+            true => Self::Other,
+            false => Self::Any,
+        }
+    }
+
     fn of(comment: &str, before: Self) -> Self {
         let words: Vec<String> = comment
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
@@ -275,6 +289,16 @@ fn parse(line: &str, section: Section) -> Option<Line> {
             None => Line::Other,
         })
     };
+    // A table: algorithm, checksum, path (PowerShell's Get-FileHash).
+    let mut words = line.splitn(2, char::is_whitespace);
+    if let (Some(tag), Some(rest)) = (words.next(), words.next())
+        && let Some(Section::Of(algorithm)) = kind(tag)
+        && let Some((digits, file)) = rest.trim_start().split_once(char::is_whitespace)
+        && let Some(digest) = Digest::new(algorithm, digits)
+    {
+        let file = file.trim().to_string();
+        return Some(Line::Entry(Entry { digest, file }));
+    }
     if let Some((digits, file)) = line.split_once([' ', '\t']) {
         let file = file.trim();
         let file = file.strip_prefix('*').unwrap_or(file);
@@ -305,6 +329,28 @@ fn parse(line: &str, section: Section) -> Option<Line> {
         }
     };
     let file = file.trim();
+    // `NAME: SHA256 = 01234567 89ABCDEF` (gpg --print-mds), `NAME SHA-256: HEX`.
+    let labelled = match line
+        .split_once(": ")
+        .and_then(|(_, rest)| rest.split_once('='))
+    {
+        Some((tag, groups)) => {
+            let digits = groups.split_whitespace().collect::<String>();
+            kind(tag.trim()).map(|kind| (kind, file, digits))
+        }
+        None => file
+            .rsplit_once([' ', '\t'])
+            .and_then(|(file, tag)| Some((kind(tag)?, file.trim(), digits.clone()))),
+    };
+    match labelled {
+        Some((Section::Of(algorithm), file, digits)) => {
+            let digest = Digest::new(algorithm, &digits)?;
+            let file = name(file);
+            return Some(Line::Entry(Entry { digest, file }));
+        }
+        Some(_) => return Some(Line::Other),
+        None => {}
+    }
     match kind(file).filter(|_| !file.contains('.')) {
         Some(Section::Of(algorithm)) => {
             let digest = Digest::new(algorithm, &digits)?;
@@ -356,6 +402,7 @@ mod tests {
             names: &names,
             path: &format!("/iso/amd64/{name}"),
             prefer: Algorithm::Sha256,
+            of: "SHA256SUMS",
         };
         find(text, wanted).map(|found| found.digest.to_string())
     }
@@ -390,6 +437,20 @@ mod tests {
                 "ABABABAB ".repeat(4)
             ),
             format!("x.iso {a}\ny.iso {b}\n"),
+            // gpg --print-mds, PowerShell, and a label behind the name.
+            format!(
+                "x.iso:    MD5 = {}\nx.iso:   SHA1 = {}\nx.iso: SHA256 = {}\n{:>15}{}\ny.iso: SHA256 = {b}\n",
+                "AB ".repeat(16),
+                "ABAB ".repeat(10),
+                "ABABABAB ".repeat(6),
+                "",
+                "ABABABAB ".repeat(2)
+            ),
+            format!(
+                "\r\nAlgorithm       Hash     Path\r\n---------       ----     ----\r\nSHA256          {}       C:\\iso\\x.iso\r\nSHA256 {b} C:\\y.iso",
+                a.to_uppercase()
+            ),
+            format!("x.iso SHA-256: {a}\ny.iso SHA-256: {b}\n"),
             format!("{a}\n"),
             format!("{a}\r\n"),
             format!("  {a}  "),
@@ -429,7 +490,7 @@ mod tests {
         }
         // Names that GNU escapes.
         let odd = format!("\\{a}  a\\\\b\\nc.iso\n{b}  y.iso\n");
-        let (found, _) = entries(&odd);
+        let (found, _) = entries(&odd, Section::Any);
         assert_eq!(found[0].file, "a\\b\nc.iso");
         let spaces = format!("SHA256 (a (1).iso) = {a}\nSHA256 (x.iso) = {b}\n");
         assert_eq!(look(&spaces, "a (1).iso"), Ok(is_a));
@@ -467,6 +528,33 @@ mod tests {
         ] {
             let error = look(&text, "x.iso").unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_file_tells_what_digits_do_not() {
+        let text = format!("{}  x.iso\n", "ef".repeat(64));
+        let names = ["x.iso".to_string()];
+        let look = |of| {
+            let wanted = Wanted {
+                names: &names,
+                path: "/x.iso",
+                prefer: Algorithm::Sha512,
+                of,
+            };
+            find(&text, wanted)
+        };
+        for of in [
+            "SHA512SUMS",
+            "sha512sums.txt",
+            "x.iso.sha512",
+            "",
+            "blake2-and-sha512.txt",
+        ] {
+            assert!(look(of).is_ok(), "{of}");
+        }
+        for of in ["b2sums.txt", "B2SUMS", "x.iso.blake2b", "x.iso.sha3-512"] {
+            assert!(look(of).unwrap_err().contains("neither SHA-256"), "{of}");
         }
     }
 
