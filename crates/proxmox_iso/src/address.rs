@@ -76,7 +76,8 @@ impl Address {
             e => invalid(format!("is not an address ({e})")),
         })?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(invalid("is not an http or https address".into()));
+            return Err(invalid("is not an http or https address".into())
+                .hint("fetch it otherwise, and set src: FILE"));
         }
         url.set_fragment(None);
         Ok(Self(url))

@@ -202,6 +202,11 @@ impl Options {
             )),
             (None, true) => failure("name: the source does not give the ISO a name".into())
                 .hint("set name: NAME.iso"),
+            (None, false) if given.len() > 255 => failure(format!(
+                "name: the source's own has {} characters, and Proxmox VE takes 255",
+                given.len()
+            ))
+            .hint("set name: NAME.iso"),
             (None, false) => failure(format!(
                 "name: the source is called '{source}', which does not end in .iso or .img"
             ))
@@ -275,6 +280,10 @@ mod tests {
             (json!({"src": "/a/b.qcow2"}), "if it is an ISO image"),
             (json!({"src": "/a/b.iso.zip"}), "unpack it first"),
             (json!({"src": "/a/b.tar.xz"}), "unpack it first"),
+            (
+                json!({"src": format!("/a/{}.iso", "n".repeat(260))}),
+                "set name: NAME.iso",
+            ),
             (
                 json!({"src": "/a/b.iso.xz", "content_check": false}),
                 "unpack it first",
