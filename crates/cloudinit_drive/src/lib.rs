@@ -4,6 +4,7 @@
 mod apply;
 mod content;
 mod docs;
+mod holders;
 mod options;
 mod password;
 mod plan;

@@ -1,15 +1,15 @@
 //! What is: the VM's drives and cloud-init options, and the seed ISOs made for it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ansible_module::Failure;
 use deadline::Deadline;
-use futures_util::StreamExt;
 use nocloud_seed::{iso_prefix, iso_vmid};
 use pve_client::{Client, Pending, Storage, Volid};
 use pve_module::{doing, node_of};
 use serde_json::Value;
+
+use crate::holders;
 
 /// An option of the VM's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -263,12 +263,8 @@ pub async fn seeds(
     Ok(content.into_iter().filter_map(seed).collect())
 }
 
-/// Those of these volumes that another VM has in a drive, each with that VM. A VM that the caller may not see, that is
-/// gone meanwhile, or whose node is down and cannot be asked, counts as having none.
-///
-/// Proxmox VE has no list of who uses a volume, so this costs a request for each VM that can: of the node where the seeds
-/// are, or of all nodes if their storage is shared. Eight are under way at a time, the first that times out ends it, and
-/// it is asked only before a seed is deleted.
+/// Those of these volumes that another VM has in a drive, each with that VM. Only VMs of `node` can use a volume of a
+/// storage that is not shared.
 pub async fn held_elsewhere(
     client: &Client,
     vmid: u32,
@@ -281,74 +277,22 @@ pub async fn held_elsewhere(
         .await
         .map_err(doing(format!("list the storages of node {node}")))?;
     // `local:iso/x` of another node is another file.
-    let everywhere = |volid: &Volid| {
+    let is_local = |volid: &Volid| {
         let known = storages.iter().find(|known| known.storage == volid.storage);
-        known.is_none_or(|storage| storage.shared)
+        known.is_some_and(|storage| !storage.shared)
     };
-    let (shared, local): (Vec<&Volid>, Vec<&Volid>) = volids.iter().partition(|v| everywhere(v));
-    // Not only the VMs: the nodes among the rest tell which of them are down.
-    let entries: Vec<Value> = client
-        .read_as("/cluster/resources", &[], deadline)
-        .await
-        .map_err(doing("list the cluster's VMs"))?;
-    fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
-        entry.get(key).and_then(Value::as_str).unwrap_or_default()
-    }
-    let down: Vec<&str> = entries
-        .iter()
-        .filter(|entry| text(entry, "type") == "node" && text(entry, "status") == "offline")
-        .map(|entry| text(entry, "node"))
-        .collect();
-    let other = |entry: &Value| {
-        let number = u32::try_from(entry.get("vmid")?.as_u64()?).ok()?;
-        let here = text(entry, "node") == node;
-        let asked = text(entry, "type") == "qemu" && !down.contains(&text(entry, "node"));
-        (asked && number != vmid && (here || !shared.is_empty()))
-            .then(|| (text(entry, "node").to_owned(), number))
-    };
-    let others: Vec<(String, u32)> = entries.iter().filter_map(other).collect();
-    let configs = others.iter().map(|(place, number)| async move {
-        // A node that is down is asked again and again.
-        let limit = deadline.shorter(LONGEST_READ);
-        let config = client.vm_config(place, *number, true, &limit).await;
-        (place == node, *number, config)
-    });
-    let mut configs = futures_util::stream::iter(configs).buffer_unordered(READS_AT_ONCE);
-    let mut held = BTreeMap::new();
-    while let Some((here, number, config)) = configs.next().await {
-        let config = match config {
-            Ok(config) => config,
-            // 595: the caller may not see that the node is down.
-            Err(error) if error.not_found() || matches!(error.status(), Some(403 | 595 | 596)) => {
-                continue;
-            }
-            Err(error) => {
-                return Err(doing(format!("read the configuration of VM {number}"))(
-                    error,
-                ));
-            }
+    let only = volids.iter().all(is_local).then_some(node);
+    let holders = holders::holders(client, only, deadline).await?;
+    let held = volids.iter().filter_map(|volid| {
+        let of_it = holders.get(&volid.to_string())?;
+        let other = |(number, place): &&(u32, String)| {
+            *number != vmid && (place == node || !is_local(volid))
         };
-        let values = config.iter().filter(|(key, _)| is_drive(key));
-        for value in values.filter_map(|(_, value)| value.as_str()) {
-            let volume = value.split(',').next().unwrap_or_default();
-            let volume = volume.strip_prefix("file=").unwrap_or(volume);
-            let own = local.iter().filter(|_| here);
-            if shared
-                .iter()
-                .chain(own)
-                .any(|volid| volid.to_string() == volume)
-            {
-                held.insert(volume.to_owned(), number);
-            }
-        }
-    }
-    Ok(held)
+        let (number, _) = of_it.iter().find(other)?;
+        Some((volid.to_string(), *number))
+    });
+    Ok(held.collect())
 }
-
-/// How many configurations are asked for at the same time.
-const READS_AT_ONCE: usize = 8;
-/// How long one of them may take.
-const LONGEST_READ: Duration = Duration::from_secs(10);
 
 /// The DNS settings of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
