@@ -89,7 +89,8 @@ pub struct HostKeyOption {
     /// The private key, as text: OpenSSH's format, or PEM of RSA or ECDSA. Lines that were joined or indented on the way are
     /// written anew.
     pub private: Option<Secret>,
-    /// A file on the controller with the private key.
+    /// A file on the controller with the private key. If the public key of another key is in a file of that name with
+    /// C(.pub), it is refused.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub private_file: Option<PathBuf>,
     /// The public key: one line. May be left out.
