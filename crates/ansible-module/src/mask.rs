@@ -69,8 +69,8 @@ pub struct Public {
     documentation: String,
 }
 
-/// First lines and words that tell cloud-init what a document is; messages about documents name them.
-const FORMATS: [&str; 12] = [
+/// First lines and words that tell cloud-init what a document is, and words of advice; messages about documents name them.
+const FORMATS: [&str; 19] = [
     "#cloud-config",
     "#cloud-config-archive",
     "#cloud-config-jsonp",
@@ -83,6 +83,13 @@ const FORMATS: [&str; 12] = [
     "Content-Type: multipart/mixed",
     "MIME-Version: 1.0",
     "preserve_hostname",
+    "root:root",
+    "text/plain",
+    "base64",
+    "gz+b64",
+    "gz+base64",
+    "gzip+b64",
+    "gzip+base64",
 ];
 
 impl Public {
@@ -352,7 +359,9 @@ fn document(value: &Value, shortest: usize, public: &Public, found: &mut Vec<(St
 /// Whether a line is nothing but a key, which messages name: `write_files:`, or with the mark of a block or a word that
 /// says yes or no, as advice shows it: `content: |`, `lock_passwd: false`.
 fn is_key(line: &str) -> bool {
-    const WORDS: [&str; 10] = ["", "true", "false", "yes", "no", "on", "off", "null", "[]", "{}"];
+    const WORDS: [&str; 10] = [
+        "", "true", "false", "yes", "no", "on", "off", "null", "[]", "{}",
+    ];
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     let line = line.strip_prefix("- ").unwrap_or(line);
     line.split_once(':').is_some_and(|(key, value)| {
@@ -815,6 +824,12 @@ mod tests {
             )),
             "line 2: write_files: must be a list, not ********"
         );
+        let secrets = holding(
+            json!({"owner": "root:root", "encoding": "gzip+base64"}),
+            &public,
+        );
+        let advice = "must be a text such as 'root:root' (gz+base64, gzip+base64, text/plain)";
+        assert_eq!(secrets.scrub(json!(advice)), json!(advice));
         // Advice may show what stands in the document, too.
         let advice = "for a block: content: |; lock_passwd: false is needed (disable_root: False)";
         let text = "#cloud-config\n- content: |\n  lock_passwd: false\n  disable_root: False\n  a: |2-\n  content: the-secret\n";
