@@ -401,6 +401,15 @@ fn route_1(path: &[&str], route: &Map<String, Value>, findings: &mut Findings) {
     number(&[path, &["metric"]].concat(), route.get("metric"), findings);
 }
 
+/// The ports that netplan makes in pairs for Open vSwitch: `ports: [[patch0-1, patch1-0]]`.
+fn patch_ports(config: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    let ports = config
+        .get("openvswitch")
+        .and_then(|settings| settings.get("ports")?.as_array());
+    let pairs = ports.into_iter().flatten().filter_map(Value::as_array);
+    pairs.flatten().filter_map(Value::as_str)
+}
+
 fn version_2(config: &Map<String, Value>, findings: &mut Findings) {
     if let Some(renderer) = config.get("renderer")
         && !["networkd", "NetworkManager"]
@@ -416,6 +425,7 @@ fn version_2(config: &Map<String, Value>, findings: &mut Findings) {
             let renamed = device.get("set-name").and_then(Value::as_str);
             std::iter::once(name.as_str()).chain(renamed)
         })
+        .chain(patch_ports(config))
         .collect();
     const KINDS: [&str; 4] = ["ethernets", "bonds", "bridges", "vlans"];
     for (kind, devices) in config {
@@ -423,7 +433,10 @@ fn version_2(config: &Map<String, Value>, findings: &mut Findings) {
             continue;
         }
         if !KINDS.contains(&kind.as_str()) {
-            const NETPLAN: [&str; 6] = [
+            // cloud-init passes all of it on to netplan.
+            const NETPLAN: [&str; 8] = [
+                "nm-devices",
+                "openvswitch",
                 "wifis",
                 "tunnels",
                 "vrfs",

@@ -730,6 +730,16 @@ fn a_network_that_only_some_guests_set_up() {
             eth(json!({"addresses": [{"192.0.2.5/24": {"label": "x"}}]})),
             "netplan only",
         ),
+        // cloud-init passes these on to netplan; ports of pairs are devices, too.
+        (
+            json!({"version": 2, "openvswitch": {"ports": [["patch0", "patch1"]]}, "ethernets": {"a": {}},
+                "bridges": {"ovs0": {"interfaces": ["patch0", "a"], "openvswitch": {"fail-mode": "secure"}}}}),
+            "openvswitch: is known to guests with netplan only",
+        ),
+        (
+            json!({"version": 2, "nm-devices": {"NM-1": {}}}),
+            "nm-devices: is known to guests with netplan only",
+        ),
         (
             eth(
                 json!({"addresses": ["192.0.2.5/24"], "routes": [{"to": "default", "via": "192.0.2.1"}]}),
