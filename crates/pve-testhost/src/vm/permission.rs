@@ -21,7 +21,7 @@ pub struct Scope<'a> {
 /// The privileges of an option of which any does, or none for options that are root's own.
 fn privilege(key: &str) -> Option<&'static [&'static str]> {
     Some(match key {
-        "cores" | "sockets" | "cpu" | "cpulimit" | "cpuunits" | "numa" | "vcpus" => {
+        "cores" | "sockets" | "smp" | "cpu" | "cpulimit" | "cpuunits" | "numa" | "vcpus" => {
             &["VM.Config.CPU"]
         }
         "memory" | "balloon" | "shares" | "allow-ksm" => &["VM.Config.Memory"],
@@ -29,9 +29,7 @@ fn privilege(key: &str) -> Option<&'static [&'static str]> {
         | "watchdog" | "audio0" | "rng0" => &["VM.Config.HWType"],
         "agent" | "autostart" | "bios" | "description" | "keyboard" | "localtime"
         | "migrate_downtime" | "migrate_speed" | "name" | "onboot" | "ostype" | "protection"
-        | "reboot" | "startdate" | "startup" | "tdf" | "template" | "vmgenid" => {
-            &["VM.Config.Options"]
-        }
+        | "reboot" | "startdate" | "startup" | "tdf" | "template" => &["VM.Config.Options"],
         "freeze" => &["VM.PowerMgmt"],
         "boot" | "bootdisk" | "vmstatestorage" => &["VM.Config.Disk"],
         _ if is_cloudinit(key) => &["VM.Config.Cloudinit", "VM.Config.Network"],
@@ -212,5 +210,32 @@ impl Scope<'_> {
             return Ok(());
         }
         access.check(who, &format!("/vms/{}", self.vmid), wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pve_schema::{Kind, PARAMETERS};
+
+    use super::privilege;
+
+    /// The modules know the same privileges from their own table.
+    #[test]
+    fn the_table_of_parameters_has_these_privileges() {
+        for parameter in PARAMETERS {
+            let by_value = ["hostpci*", "serial*", "tags", "usb*", "virtiofs*"];
+            let of_a_call =
+                matches!(parameter.kind, Kind::NotConfig) && parameter.privileges.is_empty();
+            if by_value.contains(&parameter.name)
+                || matches!(parameter.kind, Kind::Drive)
+                || of_a_call
+            {
+                continue;
+            }
+            let found = privilege(&parameter.name.replace('*', "0"));
+            let name = parameter.name;
+            assert_eq!(found.unwrap_or_default(), parameter.privileges, "{name}");
+            assert_eq!(found.is_none(), parameter.root_only, "{name}");
+        }
     }
 }
