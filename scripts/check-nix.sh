@@ -76,7 +76,7 @@ values() {
 linter nixfmt nixfmt_rs 0.5.3
 linter deadnix deadnix 1.3.1
 
-quietly "a file is no Nix" nix-instantiate --parse "${files[@]}"
+quietly "a file is not Nix" nix-instantiate --parse "${files[@]}"
 "$tools/bin/nixfmt" --check "${files[@]}" || die "format with: $tools/bin/nixfmt ${files[*]}"
 "$tools/bin/deadnix" --fail "${files[@]}" || die "there is dead code"
 refusals

@@ -239,7 +239,7 @@ class Repository:
         finally:
             watch.end()
             self.lab.chmod(0o700)
-        # Nothing is hidden by accident: what is no secret is shown.
+        # Nothing is hidden by accident: what is not a secret is shown.
         assert "invocation" in output and "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in output
         watch.look(output.encode(), "the output")
         for path in [*(self.lab / name for name in ("pve/requests.jsonl", "pve/server.log")), *(self.lab / "pve/tasks").iterdir()]:

@@ -36,7 +36,7 @@ def test_a_short_name_of_two_sites_confirms_nothing(world, second_site):
     with second_site.untouched(second):
         destroy(world, both, paris.name)
     assert not first.exists
-    # Paris is gone already, which is no reason to fail.
+    # Paris is gone already, which is not a reason to fail.
     destroy(world, both, [berlin.name, paris.name]).succeeded()
     assert not second.exists
 

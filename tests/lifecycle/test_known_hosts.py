@@ -22,7 +22,7 @@ def test_many_machines_share_one_file(world):
     """Formerly lines of hosts that wrote at the same time were lost."""
     hosts = [world.machine() for _ in range(8)]
     file = world.path / "shared_known_hosts"
-    file.write_text("a line of the user's that is no entry\n")
+    file.write_text("a line of the user's that is not an entry\n")
     play = world.controller.play(hosts, nixos_vm_known_hosts=str(file)).succeeded()
     print(f"8 machines: {play.seconds:.1f} s")
     text = file.read_text()

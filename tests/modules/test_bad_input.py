@@ -11,11 +11,11 @@ INSTALL = {"host": "127.0.0.1", "port": 1, "user": "root", "state": "probed", "t
 
 CASES = {
     # wrong type
-    "iso: timeout is no number": ("proxmox_iso", ISO | {"timeout": "soon"}, r"'timeout'.*unable to convert to int"),
-    "vm: memory is no number": ("proxmox_nixos_vm", VM | {"memory": "lots"}, r"'memory'.*unable to convert to int"),
-    "vm: onboot is no bool": ("proxmox_nixos_vm", VM | {"onboot": "perhaps"}, r"'onboot'.*unable to convert to bool"),
-    "seed: vmid is no number": ("cloudinit_drive", SEED | {"vmid": "web1"}, r"'vmid'.*unable to convert to int"),
-    "install: port is no number": ("nixos_anywhere_install", INSTALL | {"port": "ssh"}, r"'port'.*unable to convert to int"),
+    "iso: timeout is not a number": ("proxmox_iso", ISO | {"timeout": "soon"}, r"'timeout'.*unable to convert to int"),
+    "vm: memory is not a number": ("proxmox_nixos_vm", VM | {"memory": "lots"}, r"'memory'.*unable to convert to int"),
+    "vm: onboot is not a bool": ("proxmox_nixos_vm", VM | {"onboot": "perhaps"}, r"'onboot'.*unable to convert to bool"),
+    "seed: vmid is not a number": ("cloudinit_drive", SEED | {"vmid": "web1"}, r"'vmid'.*unable to convert to int"),
+    "install: port is not a number": ("nixos_anywhere_install", INSTALL | {"port": "ssh"}, r"'port'.*unable to convert to int"),
     # not one of the choices
     "iso: state": ("proxmox_iso", ISO | {"state": "there"}, r"value of state must be one of: .*got: there"),
     "vm: state": ("proxmox_nixos_vm", VM | {"state": "up"}, r"value of state must be one of: .*got: up"),

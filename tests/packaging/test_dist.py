@@ -166,4 +166,4 @@ def test_what_is_no_module_is_not_shipped(tmp_path):
     for name in MODULES:
         (tmp_path / name).write_text("#!/bin/sh\n# not what is wanted\n")
     code, output = xtask("--library", str(tmp_path), "--out", str(tmp_path))
-    assert code != 0 and "is no Linux program for x86_64 or aarch64" in output, output
+    assert code != 0 and "is not a Linux program for x86_64 or aarch64" in output, output

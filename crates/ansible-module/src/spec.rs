@@ -28,7 +28,7 @@ pub struct OptionSpec {
     pub env: Vec<String>,
     /// Whether its value must never be shown.
     pub no_log: bool,
-    /// Whether a value that must not be shown is a document, of which most is no secret, rather
+    /// Whether a value that must not be shown is a document, of which most is not a secret, rather
     /// than a credential. See [`crate::mask`].
     pub document: bool,
     /// What it holds.

@@ -257,7 +257,7 @@ impl Run<'_> {
         let problem = match state::dns(&self.client, node, &self.deadline).await {
             Ok(dns) if !dns.servers.is_empty() => return Ok(Some(dns)),
             Ok(_) => format!("node {node} has none that a guest can reach"),
-            // A lack of privileges is no reason to fail.
+            // A lack of privileges is not a reason to fail.
             Err(failure) if failure.status.is_some() => failure.msg,
             Err(failure) => return Err(failure),
         };

@@ -19,7 +19,7 @@ pub enum State {
     Present,
     /// The VM has no cloud-init drive of either kind, no seed ISO made for it is left on any storage, and none of
     /// C(ciuser), C(cipassword), C(citype), C(cicustom), C(ciupgrade), C(sshkeys), C(nameserver), C(searchdomain) and
-    /// C(ipconfigN) is left in its configuration. A VM that is gone is no error: its seed ISOs are removed.
+    /// C(ipconfigN) is left in its configuration. A VM that is gone is not an error: its seed ISOs are removed.
     Absent,
 }
 

@@ -303,7 +303,7 @@ pub struct Dns {
     pub search: Vec<String>,
 }
 
-/// Reads the DNS settings of a node. A resolver of its own, at a loopback address, is no name server for a guest.
+/// Reads the DNS settings of a node. A resolver of its own, at a loopback address, is not a name server for a guest.
 pub async fn dns(client: &Client, node: &str, deadline: &Deadline) -> Result<Dns, Failure> {
     let settings = client
         .get(&format!("/nodes/{node}/dns"), &[], deadline)

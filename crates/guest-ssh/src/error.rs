@@ -63,7 +63,7 @@ pub enum Error {
         /// `HOST port PORT`.
         address: String,
     },
-    /// The server's key is none of the known ones. Nothing was sent to it.
+    /// The server's key is not one of the known keys. Nothing was sent to it.
     #[error(
         "{address} offers the host key {offered}, which is not a known one ({}); nothing was sent to it",
         known.join(", ")

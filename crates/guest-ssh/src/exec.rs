@@ -64,7 +64,7 @@ const SLICE: Duration = Duration::from_millis(500);
 
 impl Connection {
     /// Run `command` in the user's login shell, with `stdin` as its input. `what` names it in
-    /// errors. A status other than 0 is no error here; the caller judges [`Output`].
+    /// errors. A status other than 0 is not an error here; the caller judges [`Output`].
     ///
     /// # Errors
     /// [`Error::Exec`] when the connection breaks or the command sends more than [`MOST_OUTPUT`],

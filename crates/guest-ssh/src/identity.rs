@@ -22,7 +22,7 @@ impl Identity {
     /// for a guest that refuses us.
     ///
     /// # Errors
-    /// [`Error::Identity`] when the file cannot be read, is no private key, or wants a passphrase.
+    /// [`Error::Identity`] when the file cannot be read, is not a private key, or wants a passphrase.
     pub fn check(&self) -> Result<(), Error> {
         let Identity::File(path) = self else {
             return Ok(());

@@ -89,12 +89,12 @@ const RETURNS: &str = r#"
 guest:
   description:
     - What the machine said that it is, when it was first reached.
-    - C(kind) is V(unreachable) when it could not be reached and that is no error.
+    - C(kind) is V(unreachable) when it could not be reached and that is not an error.
   returned: unless O(state=built)
   type: dict
   contains:
     kind:
-      description: V(installer), V(installed) (NixOS that is no installer), V(other) or V(unreachable).
+      description: V(installer), V(installed) (NixOS that is not an installer), V(other) or V(unreachable).
       type: str
       returned: always
     id:

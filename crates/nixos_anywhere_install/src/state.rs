@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::options::{Expect, Options};
 use crate::preflight::{preflight, refuse};
 
-/// How long a check waits: what does not answer by then is not there yet, which is no failure of
+/// How long a check waits: what does not answer by then is not there yet, which is not a failure of
 /// a check.
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
 /// How long an installation waits for a machine that should be up.

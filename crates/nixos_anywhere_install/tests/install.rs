@@ -853,7 +853,7 @@ fn endless_logins_are_ended_with_their_reason() {
     }
 }
 
-/// What an activation script, a builder or a source for git prints is no verdict, on either stream.
+/// What an activation script, a builder or a source for git prints is not a verdict, on either stream.
 #[test]
 fn words_of_the_machine_end_no_installation() {
     let lab = Lab::new(INSTALLER);
@@ -896,7 +896,7 @@ printf "\377\376\000abc\n"; echo /nix/store/evil'
     assert!(!log.contains('\u{1b}') && !log.contains('\0'));
 }
 
-/// That the installation was done is no word of the machine either.
+/// That the installation was done is not a word of the machine either.
 #[test]
 fn a_success_that_is_only_said_is_a_failure() {
     let lab = Lab::new(INSTALLER);
@@ -1218,7 +1218,7 @@ ssh-copy-id -i "$TMPDIR/k.pub" -o IdentitiesOnly=no -o ConnectTimeout=10 -o User
     let log = lab.log();
     assert!(log.contains("already exist on the remote system"), "{log}");
 
-    // With a key that the machine does not know, the probe's refusal is no verdict yet.
+    // With a key that the machine does not know, the probe's refusal is not a verdict yet.
     let stranger = lab.path("stranger");
     keygen(&stranger, "ed25519");
     let probes = format!(

@@ -15,7 +15,7 @@ use pve_module::Connection;
 use pve_module::record::Identity;
 use serde_json::{Value, json};
 
-use crate::module_args::Args;
+use crate::module_args::{Args, iso_variable};
 use crate::options::{Options, Settings};
 use crate::store::Store;
 
@@ -203,9 +203,17 @@ impl<'a> Context<'a> {
         self.progress(&mut args);
         let mut options = self.task.options_of::<ProxmoxIso>(args).map_err(renamed)?;
         options.connection = self.settings().connection.clone();
+        let source = self.settings().installer_source;
+        let named = |text: String| {
+            proxmox_iso::rename_options(&text, |option| Some(iso_variable(source, option)))
+        };
         ProxmoxIso::run(options, self.task_of(check))
             .await
-            .map_err(renamed)
+            .map_err(|mut failure| {
+                failure.msg = named(failure.msg);
+                failure.hint = failure.hint.map(named);
+                renamed(failure)
+            })
     }
 
     /// Call `nixos_anywhere_install`.

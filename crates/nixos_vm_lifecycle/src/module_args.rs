@@ -3,7 +3,7 @@
 use pve_module::record::Phase;
 use serde_json::{Map, Value, json};
 
-use crate::options::{Cloudinit, InstallerSource, Power, Restart, Settings};
+use crate::options::{Cloudinit, InstallerSource, PREFIX, Power, Restart, Settings};
 
 /// What a new VM gets where nothing is set.
 const NEW: [(&str, &str); 4] = [
@@ -574,6 +574,23 @@ impl Settings {
     }
 }
 
+/// The variable that stands for an option of `proxmox_iso`, such as `checksum` or `github_release.token`.
+pub fn iso_variable(source: InstallerSource, option: &str) -> String {
+    let variable = match option {
+        "src" if source == InstallerSource::Build => "installer_flake",
+        "src" | "url" => "installer_iso",
+        "checksum" => "installer_checksum",
+        "name" => "installer_name",
+        "storage" => "iso_storage",
+        "node" => "node",
+        option => match option.strip_prefix("github_release.") {
+            Some(part) => return format!("{PREFIX}installer_{part}"),
+            None => return format!("{PREFIX}iso_options.{option}"),
+        },
+    };
+    format!("{PREFIX}{variable}")
+}
+
 fn built_name(file: &std::path::Path) -> Option<String> {
     // /nix/store/HASH-NAME/iso/FILE.iso
     let hash = file.parent()?.parent()?.file_name()?.to_string_lossy();
@@ -635,5 +652,40 @@ fn merge(under: &mut Value, over: &Value) {
             }
         }
         (under, over) => *under = over.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_the_iso_have_variables() {
+        use InstallerSource::{Build, Release, Url};
+        for (source, option, variable) in [
+            (Url, "url", "nixos_vm_installer_iso"),
+            (Url, "checksum", "nixos_vm_installer_checksum"),
+            (Build, "src", "nixos_vm_installer_flake"),
+            (Release, "github_release.token", "nixos_vm_installer_token"),
+            (Url, "node", "nixos_vm_node"),
+            (Url, "cache_dir", "nixos_vm_iso_options.cache_dir"),
+        ] {
+            assert_eq!(iso_variable(source, option), variable);
+        }
+        let names = schemars::schema_for!(Settings);
+        let properties = names.get("properties").and_then(Value::as_object).unwrap();
+        for option in [
+            "src",
+            "url",
+            "checksum",
+            "name",
+            "storage",
+            "node",
+            "github_release.tag",
+        ] {
+            let variable = iso_variable(Url, option);
+            let name = variable.strip_prefix(PREFIX).unwrap();
+            assert!(properties.contains_key(name), "{variable}");
+        }
     }
 }

@@ -50,7 +50,7 @@ impl IpConfig {
     /// errors.
     ///
     /// # Errors
-    /// [`Error::Network`] for a value that is no address, and for a gateway
+    /// [`Error::Network`] for a value that is not an address, and for a gateway
     /// without a fixed address of its family, as Proxmox VE refuses it too.
     pub fn new(
         what: &str,

@@ -100,7 +100,7 @@ impl Node {
         }
     }
 
-    /// As JSON: a key that is no text becomes one, a date stays text.
+    /// As JSON: a key that is not a text becomes one, a date stays text.
     pub fn to_json(&self) -> Value {
         match &self.data {
             Data::Scalar(value) => value.clone(),

@@ -368,7 +368,7 @@ impl<'a> Document<'a> {
         match jinja(body) {
             // Without anything to fill in it stays what it is.
             Ok(false) => document.check(kind, found),
-            // It is no YAML until the guest has filled it in.
+            // It is not YAML until the guest has filled it in.
             Ok(true) => Ok(()),
             Err(line) => document.refuse(
                 document.before + line,

@@ -19,7 +19,7 @@ const NAMES: [&str; 12] = [
 /// A text of this crate with each option's name replaced by what `rename` gives for it.
 ///
 /// Messages and hints write an option as `checksum: ...`, or with its suboption as `github_release.token`. The same word
-/// elsewhere is no option.
+/// elsewhere is not an option.
 pub fn rename_options(text: &str, rename: impl Fn(&str) -> Option<String>) -> String {
     let is_part = |c: char| c.is_alphanumeric() || "_-./'\"?&=:".contains(c);
     let mut out = String::new();

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The card whose address is the VM's: the one that cloud-init's `ipconfig0` configures.
 const CARD: &str = "net0";
 
-/// The guest's hostname, system and addresses; nothing when no agent answers, which is no failure.
+/// The guest's hostname, system and addresses; nothing when no agent answers, which is not a failure.
 pub async fn facts(context: &Context<'_>, vm: &State) -> Option<Value> {
     if !vm.running() || !is_configured(vm) {
         return None;

@@ -149,7 +149,7 @@ fn clones_that_cannot_be() {
             json!({"name": "plain"}),
             json!({}),
             "no_template",
-            "VM plain on pve is no template",
+            "VM plain on pve is not a template",
         ),
         (
             json!({"name": "golden", "vmid": 100}),

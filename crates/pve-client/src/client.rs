@@ -96,7 +96,7 @@ impl Client {
                 || host.matches(':').count() == 1
             {
                 return Err(Error::Settings(format!(
-                    "'{host}' is no host name or address (no scheme, no path, no port, which is an option of its own)"
+                    "'{host}' is not a host name or address (no scheme, no path, no port, which is an option of its own)"
                 )));
             }
         }

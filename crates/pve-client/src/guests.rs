@@ -168,7 +168,7 @@ impl Client {
         .await
     }
 
-    /// A VMID that is free now. It is no reservation: another caller may get the same one.
+    /// A VMID that is free now. It is not a reservation: another caller may get the same one.
     pub async fn next_id(&self, deadline: &Deadline) -> Result<u32, Error> {
         let data = self.get("/cluster/nextid", &[], deadline).await?;
         vmid(data).map_err(|e: serde_json::Error| Error::Unexpected {

@@ -14,7 +14,7 @@ pub struct PropertyString {
     parts: Vec<(String, String)>,
 }
 
-/// A text that is no property string.
+/// A text that is not a property string.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}': {problem}")]
 pub struct InvalidProperty {

@@ -208,7 +208,7 @@ fn parse_fingerprint(text: &str) -> Result<[u8; 32], Error> {
     let mut hash = [0; 32];
     hex::decode_to_slice(digits, &mut hash).map_err(|_| {
         Error::Settings(format!(
-            "'{text}' is no SHA-256 fingerprint (64 hex digits, with or without colons)"
+            "'{text}' is not a SHA-256 fingerprint (64 hex digits, with or without colons)"
         ))
     })?;
     Ok(hash)

@@ -22,9 +22,9 @@ pub struct Upid {
     pub user: String,
 }
 
-/// A text that is no UPID.
+/// A text that is not a UPID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no task identifier (UPID)")]
+#[error("'{0}' is not a task identifier (UPID)")]
 pub struct InvalidUpid(String);
 
 impl FromStr for Upid {

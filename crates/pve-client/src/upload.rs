@@ -147,7 +147,7 @@ impl Client {
     ) -> Result<Upid, Error> {
         if !is_iso_name(&upload.name) {
             return Err(Error::Settings(format!(
-                "'{}' is no name for an ISO: it must end in .iso or .img",
+                "'{}' is not a name for an ISO: it must end in .iso or .img",
                 upload.name
             )));
         }

@@ -12,9 +12,9 @@ pub struct Volid {
     pub name: String,
 }
 
-/// A text that is no volume identifier.
+/// A text that is not a volume identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no volume identifier (storage:name)")]
+#[error("'{0}' is not a volume identifier (storage:name)")]
 pub struct InvalidVolid(String);
 
 impl Volid {

@@ -64,7 +64,7 @@ async fn lengths_that_lie_are_errors() {
     refused(raw("200 OK\r\nContent-Length: 0", "{\"data\":1}")).await;
 }
 
-/// What follows an answer is no answer to the next request.
+/// What follows an answer is not an answer to the next request.
 #[tokio::test]
 async fn an_answer_to_no_request_is_dropped() {
     let both = |first: &str, second: &str| match (ok(first), ok(second)) {

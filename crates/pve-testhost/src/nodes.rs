@@ -139,7 +139,7 @@ fn facts_of<T: Default + for<'a> Deserialize<'a>>(path: &Path, name: &str) -> T 
 /// Refuse names that no cluster has.
 ///
 /// # Errors
-/// When there is none, one is no host name, or one comes twice.
+/// When there is none, one is not a host name, or one comes twice.
 pub fn check(names: &[String]) -> Result<()> {
     if names.is_empty() {
         bail!("a host has one node at least");
@@ -147,7 +147,7 @@ pub fn check(names: &[String]) -> Result<()> {
     for (n, name) in names.iter().enumerate() {
         let letters = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if name.is_empty() || !name.chars().all(letters) || name == "localhost" {
-            bail!("'{name}' is no node's name");
+            bail!("'{name}' is not a node's name");
         }
         if names[..n].contains(name) {
             bail!("there are two nodes {name}");

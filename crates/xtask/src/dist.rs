@@ -76,7 +76,7 @@ fn machine(program: &Path) -> anyhow::Result<&'static str> {
         (b"\x7fELF", 62) => Ok("x86_64"),
         (b"\x7fELF", 183) => Ok("aarch64"),
         _ => bail!(
-            "{} is no Linux program for x86_64 or aarch64",
+            "{} is not a Linux program for x86_64 or aarch64",
             program.display()
         ),
     }

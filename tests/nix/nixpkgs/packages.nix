@@ -99,7 +99,7 @@ let
         argument =
           name:
           given.${name} or pkgs.${name}
-            or (throw "callPackage: ${toString package} wants `${name}', which is no package");
+            or (throw "callPackage: ${toString package} wants `${name}', which is not a package");
         unknown = lib.filter (name: !(wanted ? ${name})) (lib.attrNames given);
       in
       if unknown != [ ] then

@@ -212,7 +212,7 @@ done
 set --"#;
 
 /// ssh-copy-id probes the login and reads what ssh says on standard error; that the login is refused
-/// is no verdict then.
+/// is not a verdict then.
 const CALL: &str = r#"if [ -n "$probe" ]; then
   said=$(mktemp "$scratch/ssh.XXXXXX") || exit 255
   "$ssh" -E "$said" "$@"

@@ -743,7 +743,7 @@ mod tests {
         watch.line(false, "anything");
         assert_eq!(left(&watch), Some(SILENCE));
         tokio::time::advance(Duration::from_secs(100)).await;
-        // Keeping a connection alive is no progress; data is.
+        // Keeping a connection alive is not progress; data is.
         let mut work = Work {
             bytes: 200,
             time: 1,

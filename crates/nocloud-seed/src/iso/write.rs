@@ -43,7 +43,7 @@ pub fn write(label: &str, files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
         !label.is_empty()
             && label.len() <= LONGEST_LABEL
             && label.bytes().all(|b| (b' '..=b'~').contains(&b)),
-        "{label:?} is no usable volume label"
+        "{label:?} is not a usable volume label"
     );
     let paths: Vec<&str> = files.keys().map(String::as_str).collect();
     let contents: Vec<&[u8]> = files.values().map(Vec::as_slice).collect();
@@ -135,7 +135,7 @@ fn nest<'a>(paths: &[&'a str]) -> BTreeMap<&'a str, Node<'a>> {
         let parts: Vec<&str> = path.split('/').collect();
         assert!(parts.len() <= DEEPEST, "{path:?} is nested too deeply");
         for part in &parts {
-            assert!(is_name(part), "{part:?} in {path:?} is no usable name");
+            assert!(is_name(part), "{part:?} in {path:?} is not a usable name");
         }
         let (file, dirs) = parts.split_last().expect("split gives one part at least");
         let mut here = &mut root;

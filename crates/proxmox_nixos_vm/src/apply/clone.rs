@@ -31,7 +31,7 @@ pub fn source(inventory: &Inventory, of: &CloneOf) -> Result<Seen, Failure> {
         Some(seen) if seen.vm.template => Ok(seen.clone()),
         Some(seen) => Err(Failure::new(
             "no_template",
-            format!("{described} on {} is no template", seen.node),
+            format!("{described} on {} is not a template", seen.node),
         )
         .object(described)
         .hint("make it one with state: template")),

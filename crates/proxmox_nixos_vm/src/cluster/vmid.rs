@@ -28,13 +28,13 @@ impl VmidRange {
                 Ok(Self { min, max })
             }
             _ => Err(format!(
-                "vmid_range: '{text}' is no range of VMIDs; write for example 200-299 (from {} to {})",
+                "vmid_range: '{text}' is not a range of VMIDs; write for example 200-299 (from {} to {})",
                 ALL.0, ALL.1
             )),
         }
     }
 
-    /// The first VMID after `tried` that is free now. It is no reservation.
+    /// The first VMID after `tried` that is free now. It is not a reservation.
     ///
     /// # Errors
     /// Kind `no_vmid` when there is none; otherwise the API's.

@@ -29,7 +29,7 @@ impl Nic {
     pub fn parse(key: &str, value: &Value) -> Result<Self, String> {
         let fields = match value {
             Value::String(text) if text.is_empty() => {
-                return Err(format!("{key}: '' is no network card; null removes one"));
+                return Err(format!("{key}: '' is not a NIC; null removes one"));
             }
             Value::String(text) => PropertyString::parse(text, Some("model"))
                 .map_err(|e| format!("{key}: {e}"))?

@@ -156,7 +156,7 @@ impl Builder {
                     self.drive(key, value);
                 } else {
                     self.mistakes.push(format!(
-                        "{bus}: '{key}' is no drive; write {bus}0, {bus}1, ..."
+                        "{bus}: '{key}' is not a drive; write {bus}0, {bus}1, ..."
                     ));
                 }
             }
@@ -173,9 +173,8 @@ impl Builder {
             if nic::is_key(key) {
                 self.nic(key, value);
             } else {
-                self.mistakes.push(format!(
-                    "net: '{key}' is no network card; write net0, net1, ..."
-                ));
+                self.mistakes
+                    .push(format!("net: '{key}' is not a NIC; write net0, net1, ..."));
             }
         }
         for (kind, devices) in [
@@ -188,7 +187,7 @@ impl Builder {
                     self.structured(key, value);
                 } else {
                     self.mistakes.push(format!(
-                        "{kind}: '{key}' is no device; write {kind}0, {kind}1, ..."
+                        "{kind}: '{key}' is not a device; write {kind}0, {kind}1, ..."
                     ));
                 }
             }
@@ -234,7 +233,7 @@ impl Builder {
             let unused = key.strip_prefix("unused").is_some_and(syntax::is_index);
             if !unused && !drive::is_key(key) {
                 self.mistakes.push(format!(
-                    "remove_disks: '{key}' is no drive; write for example ide2 or scsi1"
+                    "remove_disks: '{key}' is not a drive; write for example ide2 or scsi1"
                 ));
             } else if unused && !options.delete_disks {
                 self.mistakes.push(format!(

@@ -1,4 +1,4 @@
-//! What the lifecycle of an installation asks of a VM's record. It is no option of the module: `nixos_vm_lifecycle`, which keeps
+//! What the lifecycle of an installation asks of a VM's record. It is not an option of the module: `nixos_vm_lifecycle`, which keeps
 //! the records, passes it.
 
 use ansible_module::Failure;

@@ -207,7 +207,7 @@ fn cluster_status(context: &Context) -> Value {
         }));
     }
     for (n, host) in nodes.iter().enumerate() {
-        // A node alone is no cluster and has no number.
+        // A node alone is not a cluster and has no number.
         let number = if nodes.len() > 1 { n + 1 } else { 0 };
         found.push(json!({
             "type": "node", "id": format!("node/{}", host.node), "name": host.node, "nodeid": number,

@@ -56,7 +56,7 @@ struct Machine {
     arguments: Vec<String>,
     nics: Vec<Nic>,
     agent: bool,
-    /// Set by [`Machines::stop`]: its end is no accident.
+    /// Set by [`Machines::stop`]: its end is not an accident.
     stopping: AtomicBool,
     ended: watch::Sender<bool>,
     current: Mutex<Option<Current>>,
@@ -482,7 +482,7 @@ impl Machine {
     fn report(&self, what: &str) {
         let place = self.run_dir.join(LOG);
         eprintln!("VM {}: {what} (see {})", self.vmid, place.display());
-        // A log that cannot be written is no reason to give up the guest.
+        // A log that cannot be written is not a reason to give up the guest.
         let _ = self.log().and_then(|mut log| writeln!(log, "== {what}"));
     }
 

@@ -190,7 +190,7 @@ impl Guests {
         }
     }
 
-    /// End a guest at once, as pulling the plug does. A stopped guest is no error.
+    /// End a guest at once, as pulling the plug does. A stopped guest is not an error.
     pub async fn stop(&self, vmid: u32) {
         match &*self.backend {
             Backend::Simulated(guests) => guests.stop(vmid),

@@ -61,7 +61,7 @@ fn check(host: &Host, vmid: u32) -> Result<Config, String> {
 /// Rename a volume `vm-101-disk-0` to `base-101-disk-0`; a linked clone keeps its own base.
 fn to_base(host: &Host, volid: &str) -> Result<String, String> {
     let (parent, own) = volid.rsplit_once("vm-").ok_or_else(|| {
-        format!("unable to create template of '{volid}', because it is no VM's image")
+        format!("unable to create template of '{volid}', because it is not a VM's image")
     })?;
     let base = format!("{parent}base-{own}");
     let (from, to) = (host.volume_file(volid)?, host.volume_file(&base)?);

@@ -172,7 +172,7 @@ fn source(file: &str, media: Option<&str>, imports: bool) -> Result<(Source, Opt
     if name == "cloudinit" {
         Ok((Source::CloudInit(storage.into()), None))
     } else if numeric {
-        let bytes = size::parse(name).ok_or_else(|| format!("'{name}' is no number of GiB"))?;
+        let bytes = size::parse(name).ok_or_else(|| format!("'{name}' is not a number of GiB"))?;
         Ok((
             Source::New {
                 storage: storage.into(),
@@ -214,7 +214,9 @@ fn put_volume(
     }
     let bytes = match size {
         Some(text) => Some(size::parse(text).ok_or_else(|| {
-            format!("size '{text}' is no size; write 32G, 512M, or 32 for GiB (PVE allocates GiB)")
+            format!(
+                "size '{text}' is not a size; write 32G, 512M, or 32 for GiB (PVE allocates GiB)"
+            )
         })?),
         None => None,
     };

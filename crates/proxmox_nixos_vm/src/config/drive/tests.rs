@@ -83,7 +83,10 @@ fn mistakes_are_explained() {
         ),
         (json!("32"), "storage:GiB"),
         (json!({"storage": "zfs"}), "needs a size"),
-        (json!({"storage": "zfs", "size": "big"}), "'big' is no size"),
+        (
+            json!({"storage": "zfs", "size": "big"}),
+            "'big' is not a size",
+        ),
         (json!({"size": "1G"}), "exactly one of"),
         (
             json!({"storage": "a", "iso": "b:iso/c.iso", "size": 1}),
