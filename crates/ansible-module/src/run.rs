@@ -112,27 +112,6 @@ fn options<M: Module>(
     Ok((options, variables))
 }
 
-/// The options of the module `M` that another module calls as a library. Their secrets are masked like its own.
-pub fn options_of<M: Module>(
-    task: &Task,
-    mut params: serde_json::Map<String, Value>,
-) -> Result<M::Options, Failure> {
-    let spec = Spec::of::<M::Options>();
-    task.mask_options(&spec, &params);
-    let checked = validate(&spec, &M::rules(), &mut params);
-    if let Some(error) = checked.error(M::NAME, false) {
-        return Err(invalid(error));
-    }
-    for warning in checked.warnings {
-        task.warn(warning);
-    }
-    prune(&mut params, &spec);
-    serde_path_to_error::deserialize(Value::Object(params)).map_err(|e| {
-        let path = e.path().to_string();
-        invalid(format!("invalid value of {path}: {}", e.into_inner())).object(path)
-    })
-}
-
 fn invalid(msg: String) -> Failure {
     Failure::new("invalid_option", msg)
 }

@@ -3,9 +3,14 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::{Map, Value};
+
 use crate::arguments::Arguments;
-use crate::mask::Secrets;
+use crate::mask::{Public, Secrets};
 use crate::progress::Progress;
+use crate::spec::Spec;
+use crate::validate::{prune, validate};
+use crate::{Failure, Module};
 
 /// One run of the module. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -58,27 +63,34 @@ impl Task {
     ///
     /// # Errors
     /// Kind `invalid_option`, as that module itself would refuse them.
-    pub fn options_of<M: crate::Module>(
+    pub fn options_of<M: Module>(
         &self,
-        params: serde_json::Map<String, serde_json::Value>,
-    ) -> Result<M::Options, crate::Failure> {
-        crate::run::options_of::<M>(self, params)
+        mut params: Map<String, Value>,
+    ) -> Result<M::Options, Failure> {
+        let invalid = |msg: String| Failure::new("invalid_option", msg);
+        let spec = Spec::of::<M::Options>();
+        self.mask_options(&spec, &params);
+        let checked = validate(&spec, &M::rules(), &mut params);
+        if let Some(error) = checked.error(M::NAME, false) {
+            return Err(invalid(error));
+        }
+        for warning in checked.warnings {
+            self.warn(warning);
+        }
+        prune(&mut params, &spec);
+        serde_path_to_error::deserialize(Value::Object(params)).map_err(|e| {
+            let path = e.path().to_string();
+            invalid(format!("invalid value of {path}: {}", e.into_inner())).object(path)
+        })
     }
 
     /// Mask the secrets among options of the module `M` that this module passes on at another time, if at all.
-    pub fn mask_options_of<M: crate::Module>(
-        &self,
-        params: &serde_json::Map<String, serde_json::Value>,
-    ) {
-        self.mask_options(&crate::spec::Spec::of::<M::Options>(), params);
+    pub fn mask_options_of<M: Module>(&self, params: &Map<String, Value>) {
+        self.mask_options(&Spec::of::<M::Options>(), params);
     }
 
-    pub(crate) fn mask_options(
-        &self,
-        spec: &crate::spec::Spec,
-        params: &serde_json::Map<String, serde_json::Value>,
-    ) {
-        let public = crate::mask::Public::of(spec, params);
+    fn mask_options(&self, spec: &Spec, params: &Map<String, Value>) {
+        let public = Public::of(spec, params);
         self.secrets.add_options(spec, params, &public);
     }
 
