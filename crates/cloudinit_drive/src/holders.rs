@@ -14,7 +14,7 @@ use pve_module::{Lock, doing};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::state::is_drive;
+use crate::drives::is_drive;
 
 /// Each ISO that is in a drive, with the number and the node of every VM that has it.
 pub type Holders = BTreeMap<String, Vec<(u32, String)>>;

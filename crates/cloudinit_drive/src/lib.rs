@@ -4,6 +4,7 @@
 mod apply;
 mod content;
 mod docs;
+mod drives;
 mod holders;
 mod options;
 mod password;
@@ -78,7 +79,7 @@ pub async fn run(
     if let Some(drive) = options
         .drive
         .as_ref()
-        .filter(|drive| !state::is_drive(drive))
+        .filter(|drive| !drives::is_drive(drive))
     {
         return Err(Failure::new(
             "invalid_option",

@@ -9,6 +9,7 @@ use pve_client::{Client, Pending, Storage, Volid};
 use pve_module::{doing, node_of};
 use serde_json::Value;
 
+use crate::drives::is_drive;
 use crate::holders;
 
 /// An option of the VM's configuration.
@@ -123,18 +124,6 @@ impl Vm {
                 media.map(move |medium| (key.as_str(), medium))
             })
     }
-}
-
-/// Whether this names a drive that can be a CD-ROM.
-pub fn is_drive(key: &str) -> bool {
-    let number = |prefix: &str, most: u8| {
-        key.strip_prefix(prefix).is_some_and(|n| {
-            // No leading zeros, no sign: Proxmox VE knows none such.
-            n.parse::<u8>()
-                .is_ok_and(|value| value <= most && value.to_string() == n)
-        })
-    };
-    number("ide", 3) || number("sata", 5) || number("scsi", 30)
 }
 
 /// The drive that is meant: the one that is named, or else `ide0`, and on a machine without IDE the SCSI drive that holds a

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::crypt;
 use crate::findings::Findings;
+use crate::host_name::is_hostname;
 use crate::mime;
 use crate::pyyaml::SPELLINGS;
-use crate::seed::is_hostname;
 use crate::spelling::similar;
 use crate::{HostKey, KeyKind, PublicKeyLine};
 

@@ -11,6 +11,7 @@ mod der;
 mod error;
 mod findings;
 mod host_key;
+mod host_name;
 pub mod iso;
 mod layout;
 mod mime;

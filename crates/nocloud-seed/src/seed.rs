@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::host_name::is_hostname;
 use crate::layout::Content;
 use crate::user_data::{cloud_config, rewrite_host_keys};
 use crate::{Error, HostKey, Layout, Nic, PublicKeyLine, cloud_config, iso, iso_name, text, yaml};
@@ -232,17 +233,4 @@ fn digest(parts: &[Option<&str>]) -> String {
         hash.update(part.unwrap_or_default());
     }
     hex::encode(hash.finalize())
-}
-
-/// Whether this is a host name or fully qualified name (RFC 1123, 2.1).
-pub(crate) fn is_hostname(name: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }

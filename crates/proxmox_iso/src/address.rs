@@ -7,7 +7,7 @@ use pve_client::sha256_bytes;
 use pve_client::volid::{is_iso_name, normalise_upload_name};
 use reqwest::Url;
 
-use crate::unpack::Compression;
+use crate::compression::Compression;
 
 /// Shorter secrets are masked together with what is around them: alone they may be any word.
 const SHORT: usize = 6;

@@ -13,11 +13,11 @@ use tokio::io::AsyncWriteExt;
 
 use crate::address::Address;
 use crate::checksum::{Digest, Hasher};
+use crate::compression::Compression;
 use crate::fetch::{Facts, Fetch, Hashing};
 use crate::local::{self, hash};
 use crate::source::{Source, mismatch};
 use crate::tell::Tell;
-use crate::unpack::Compression;
 
 /// A source that was downloaded.
 pub struct Cached {

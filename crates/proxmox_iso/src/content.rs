@@ -3,7 +3,7 @@
 
 use ansible_module::Failure;
 
-use crate::unpack::Compression;
+use crate::compression::Compression;
 
 /// So many bytes from the start decide.
 pub const HEAD: usize = 64 * 1024;

@@ -7,6 +7,7 @@ mod answers;
 mod apply;
 mod cache;
 mod checksum;
+mod compression;
 mod content;
 mod docs;
 mod fetch;

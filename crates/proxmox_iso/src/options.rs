@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
-use crate::unpack::Compression;
+use crate::compression::Compression;
 
 /// Options of the module.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::apply::{Compared, Transfer};
 use crate::cache;
 use crate::checksum::{Algorithm, Digest, Hasher};
+use crate::compression::Compression;
 use crate::content;
 use crate::fetch::{Facts, Fetch};
 use crate::local;
@@ -22,7 +23,7 @@ use crate::send::Arrived;
 use crate::source::{GLANCE, Origin, Source, mismatch, packed_for_node};
 use crate::state;
 use crate::tell::Tell;
-use crate::unpack::{self, Compression, Measured, Packed};
+use crate::unpack::{self, Measured, Packed};
 
 /// One task that makes an ISO present.
 pub struct Present {

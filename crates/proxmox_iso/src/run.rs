@@ -8,12 +8,12 @@ use pve_client::Volid;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
+use crate::compression::Compression;
 use crate::options::{Options, State};
 use crate::present::Present;
 use crate::record::{self, RecordFile};
 use crate::source::{self, Origin, Source};
 use crate::tell::Tell;
-use crate::unpack::Compression;
 use crate::{absent, local, state};
 
 /// Make the ISO present or absent, as the options say.

@@ -6,12 +6,13 @@ use ansible_module::Failure;
 use pve_client::{Upid, Upload};
 
 use crate::checksum::{Digest, Hasher};
+use crate::compression::Compression;
 use crate::content;
 use crate::fetch::{Facts, Fetch, Hashing};
 use crate::plan::Plan;
 use crate::present::{Look, Present};
 use crate::source::Origin;
-use crate::unpack::{self, Compression, Measured, Packed};
+use crate::unpack::{self, Measured, Packed};
 use crate::{cache, local};
 
 /// What arrived on the storage.

@@ -9,10 +9,10 @@ use pve_client::Client;
 
 use crate::address::{Address, is_image_name, secrets};
 use crate::checksum::{self, Algorithm, Digest, Given};
+use crate::compression::Compression;
 use crate::fetch::{Facts, Fetch, With};
 use crate::options::{DownloadBy, Options};
 use crate::sums::{self, Wanted};
-use crate::unpack::Compression;
 use crate::{release, state};
 
 /// The media type for which GitHub's API gives an asset itself rather than its description.

@@ -13,6 +13,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use tokio::sync::mpsc;
 
 use crate::checksum::{Algorithm, Digest, Hasher};
+use crate::compression::Compression;
 use crate::content::{self, Kind};
 
 /// Bytes that are passed on at a time.
@@ -21,109 +22,6 @@ const CHUNK: usize = 128 * 1024;
 const QUEUE: usize = 4;
 /// What unpacking may take for its window: `xz -9` and `zstd --long=27` need less.
 const MEMORY: u64 = 192 << 20;
-
-/// How a file is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// gzip.
-    Gzip,
-    /// bzip2.
-    Bzip2,
-    /// xz.
-    Xz,
-    /// Zstandard.
-    Zstd,
-}
-
-impl Compression {
-    /// The program's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Bzip2 => "bzip2",
-            Self::Xz => "xz",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    /// By the first bytes of a file.
-    pub fn of_bytes(head: &[u8]) -> Option<Self> {
-        match head {
-            [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
-            [
-                b'B',
-                b'Z',
-                b'h',
-                b'1'..=b'9',
-                0x31,
-                0x41,
-                0x59,
-                0x26,
-                0x53,
-                0x59,
-                ..,
-            ]
-            | [
-                b'B',
-                b'Z',
-                b'h',
-                b'1'..=b'9',
-                0x17,
-                0x72,
-                0x45,
-                0x38,
-                0x50,
-                0x90,
-                ..,
-            ] => Some(Self::Bzip2),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
-            _ => None,
-        }
-    }
-
-    /// By the end of a name, which is taken off.
-    pub fn of_name(name: &str) -> (&str, Option<Self>) {
-        for (ending, compression) in [
-            (".gz", Self::Gzip),
-            (".gzip", Self::Gzip),
-            (".bz2", Self::Bzip2),
-            (".bzip2", Self::Bzip2),
-            (".xz", Self::Xz),
-            (".zst", Self::Zstd),
-            (".zstd", Self::Zstd),
-        ] {
-            let at = name.len().saturating_sub(ending.len());
-            if name.is_char_boundary(at) && name[at..].eq_ignore_ascii_case(ending) {
-                return (&name[..at], Some(compression));
-            }
-        }
-        (name, None)
-    }
-
-    /// The unpacked bytes of `packed`, all members and frames of it.
-    fn reader(self, packed: Packed) -> io::Result<Box<dyn Read + Send>> {
-        let packed = BufReader::with_capacity(CHUNK, packed);
-        Ok(match self {
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
-            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
-            Self::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
-                packed,
-                true,
-                u32::try_from(MEMORY / 1024).unwrap_or(u32::MAX),
-            )),
-            Self::Zstd => {
-                let mut decoder = FrameDecoder::new();
-                decoder.set_max_window_size(MEMORY);
-                Box::new(Frames {
-                    packed,
-                    decoder,
-                    within: false,
-                })
-            }
-        })
-    }
-}
 
 /// Zstandard frames one after another; those to be skipped are.
 struct Frames {
@@ -337,7 +235,7 @@ fn measure_now(
         Some(error) => Unusable::Unreadable(error),
         None => Unusable::Broken(error),
     };
-    let mut unpacked = compression.reader(packed).map_err(broken)?;
+    let mut unpacked = reader(compression, packed).map_err(broken)?;
     let mut size = 0u64;
     let (mut head, mut says, mut known) = (Vec::new(), None, false);
     let mut buffer = vec![0; CHUNK];
@@ -386,7 +284,7 @@ fn measure_now(
 pub fn stream(packed: Packed, compression: Compression) -> io::Result<ByteStream> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     thread(move || {
-        let mut unpacked = match compression.reader(packed) {
+        let mut unpacked = match reader(compression, packed) {
             Ok(unpacked) => unpacked,
             Err(error) => {
                 let _ = sender.blocking_send(Err(error));
@@ -421,4 +319,27 @@ fn thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         .name("unpack".into())
         .spawn(work)
         .map(|_| ())
+}
+
+/// The unpacked bytes of `packed`, all members and frames of it.
+fn reader(compression: Compression, packed: Packed) -> io::Result<Box<dyn Read + Send>> {
+    let packed = BufReader::with_capacity(CHUNK, packed);
+    Ok(match compression {
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
+            packed,
+            true,
+            u32::try_from(MEMORY / 1024).unwrap_or(u32::MAX),
+        )),
+        Compression::Zstd => {
+            let mut decoder = FrameDecoder::new();
+            decoder.set_max_window_size(MEMORY);
+            Box::new(Frames {
+                packed,
+                decoder,
+                within: false,
+            })
+        }
+    })
 }

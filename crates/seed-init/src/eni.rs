@@ -2,7 +2,7 @@
 
 use serde_yaml_ng::Value;
 
-use crate::network::prefix;
+use crate::netmask::prefix;
 
 /// The actions (see [`crate::network`]) for this text.
 pub fn plan(text: &str) -> Result<Vec<String>, String> {

@@ -9,6 +9,7 @@
 
 mod apply;
 mod eni;
+mod netmask;
 mod network;
 mod seed;
 mod userdata;

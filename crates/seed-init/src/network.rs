@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde_yaml_ng::Value;
 
 use crate::eni;
+use crate::netmask::prefix;
 use crate::seed::Network;
 
 /// The network devices of this machine: name and MAC address (lower case).
@@ -216,19 +217,6 @@ impl Plan<'_> {
             self.line(format!("{word} {name}"));
         }
     }
-}
-
-/// A netmask (`255.255.255.0`, or a prefix length) as a prefix length.
-pub fn prefix(netmask: &Value) -> Option<u8> {
-    if let Some(number) = netmask.as_u64() {
-        return u8::try_from(number).ok();
-    }
-    let text = netmask.as_str()?;
-    if let Ok(number) = text.parse() {
-        return Some(number);
-    }
-    let mask = u32::from(text.parse::<Ipv4Addr>().ok()?);
-    u8::try_from(mask.leading_ones()).ok()
 }
 
 fn sequence(value: &Value) -> impl Iterator<Item = &Value> {
