@@ -9,7 +9,7 @@ use crate::address::shown;
 use crate::checksum::Digest;
 use crate::plan::exists;
 use crate::state;
-use crate::tell::Tell;
+use crate::transfer_progress::TransferProgress;
 
 /// What a comparison on the node says.
 pub enum Compared {
@@ -32,7 +32,7 @@ pub struct Transfer<'a> {
     /// The task's limit.
     pub deadline: &'a Deadline,
     /// Where progress is told.
-    pub tell: &'a Tell,
+    pub progress: &'a TransferProgress,
 }
 
 impl Transfer<'_> {
@@ -48,10 +48,10 @@ impl Transfer<'_> {
         before: Option<&StorageContent>,
     ) -> Result<Option<Upid>, Failure> {
         let what = || doing(format!("upload {shown} as {}", self.volid));
-        self.tell.step("upload");
+        self.progress.step("upload");
         let mut again = true;
         loop {
-            let mut tell = self.tell.bytes("upload");
+            let mut tell = self.progress.bytes("upload");
             let sent = self
                 .client
                 .upload(
@@ -148,7 +148,7 @@ impl Transfer<'_> {
         } else {
             "node-download"
         };
-        self.tell.step(step);
+        self.progress.step(step);
         let mut params = Params::new()
             .with("content", "iso")
             .with("filename", self.volid.file_name())
@@ -188,7 +188,7 @@ impl Transfer<'_> {
 
     /// Delete what is there.
     pub async fn delete(&self) -> Result<(), Failure> {
-        self.tell.step("delete");
+        self.progress.step("delete");
         let gone = self
             .client
             .delete_volume(self.node, self.volid, self.deadline)
@@ -198,7 +198,7 @@ impl Transfer<'_> {
     }
 
     async fn wait(&self, step: &str, upid: &Upid) -> Result<(), Error> {
-        let tell = self.tell.waits(step, upid.as_ref());
+        let tell = self.progress.waits(step, upid.as_ref());
         self.client
             .task(upid, self.deadline, tell)
             .await
@@ -207,7 +207,7 @@ impl Transfer<'_> {
 
     /// The volume after a transfer; `size` is what it must have.
     pub async fn verify(&self, size: Option<u64>) -> Result<StorageContent, Failure> {
-        self.tell.step("verify");
+        self.progress.step("verify");
         // Another controller may be writing the same over it.
         let found =
             state::find_settled(self.client, self.node, self.volid, size, self.deadline).await?;

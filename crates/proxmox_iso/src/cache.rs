@@ -17,7 +17,7 @@ use crate::compression::Compression;
 use crate::fetch::{Facts, Fetch, Hashing};
 use crate::local::{self, hash};
 use crate::source::{Source, mismatch};
-use crate::tell::Tell;
+use crate::transfer_progress::TransferProgress;
 
 /// A source that was downloaded.
 pub struct Cached {
@@ -38,7 +38,7 @@ pub struct Cached {
 pub async fn file(
     dir: &Path,
     source: &Source,
-    tell: &Tell,
+    progress: &TransferProgress,
     deadline: &Deadline,
 ) -> Result<Cached, Failure> {
     let Some((url, with)) = source.request() else {
@@ -69,11 +69,11 @@ pub async fn file(
             .object(path.display().to_string())
     };
     paths::make_private_dir(&folder).map_err(unwritable)?;
-    tell.step("download");
+    progress.step("download");
     let download = Fetch::new()?.download(url, with, deadline).await?;
     let facts = download.facts;
     let known = facts.size.or(source.size);
-    let mut told = tell.bytes("download");
+    let mut told = progress.bytes("download");
     let partial = Partial(folder.join(format!(".{}.part", std::process::id())));
     let (mut stream, hashing) = Hashing::of(download.stream, Hasher::new(also));
     let mut file = tokio::fs::File::create(&partial.0)

@@ -3,10 +3,10 @@
 
 mod absent;
 mod address;
-mod answers;
 mod apply;
 mod cache;
 mod checksum;
+mod checksum_file;
 mod compression;
 mod content;
 mod docs;
@@ -20,11 +20,11 @@ mod present;
 mod record;
 mod release;
 mod report;
+mod response_cache;
 mod send;
 mod source;
 mod state;
-mod sums;
-mod tell;
+mod transfer_progress;
 mod unpack;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};

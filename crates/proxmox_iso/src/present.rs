@@ -22,7 +22,7 @@ use crate::report::Report;
 use crate::send::Arrived;
 use crate::source::{GLANCE, Origin, Source, mismatch, packed_for_node};
 use crate::state;
-use crate::tell::Tell;
+use crate::transfer_progress::TransferProgress;
 use crate::unpack::{self, Measured, Packed};
 
 /// One task that makes an ISO present.
@@ -36,7 +36,7 @@ pub struct Present {
     /// The task's limit.
     pub deadline: Deadline,
     /// Where progress goes.
-    pub tell: Tell,
+    pub progress: TransferProgress,
     /// The storage.
     pub storage: Storage,
     /// Where the ISO comes from.
@@ -91,7 +91,7 @@ impl Present {
         }
         // Hosts that run in parallel ask for the same ISO: the first transfers it, the others
         // find it there.
-        self.tell.step("lock");
+        self.progress.step("lock");
         let _lock = Lock::acquire(&format!("iso-{}", self.key), &self.deadline).await?;
         let look = self.look().await?;
         if let Some(outcome) = self.settled(&look).await? {
@@ -230,7 +230,7 @@ impl Present {
             Origin::File(path) => {
                 let known = memory.valid().map(|record| record.digests.as_slice());
                 let algorithm = known.and_then(comparable).unwrap_or(Algorithm::Sha256);
-                self.tell.step("hash");
+                self.progress.step("hash");
                 let digests = local::hash(path, Hasher::of(&[algorithm])).await?;
                 Ok(Desired {
                     checksum: digests.into_iter().next(),
@@ -455,7 +455,7 @@ impl Present {
         if let Some(Some(measured)) = self.measured.get() {
             return Ok(measured.clone());
         }
-        self.tell.step("unpack");
+        self.progress.step("unpack");
         let wanted = self.source.checksum.as_ref();
         let algorithms = wanted.map(|digest| digest.algorithm);
         let algorithms: Vec<_> = algorithms.into_iter().chain(also).collect();
@@ -594,7 +594,8 @@ impl Present {
                     && self.source.compression().is_some()
                     && !self.task.check_mode
                 {
-                    let cached = cache::file(dir, &self.source, &self.tell, &self.deadline).await?;
+                    let cached =
+                        cache::file(dir, &self.source, &self.progress, &self.deadline).await?;
                     let compression = Compression::of_bytes(&local::head(&cached.path)?);
                     return compression
                         .map(|compression| Ok((local::packed(&cached.path)?, compression)))
@@ -658,7 +659,7 @@ impl Present {
             node: &self.options.node,
             volid: &self.volid,
             deadline: &self.deadline,
-            tell: &self.tell,
+            progress: &self.progress,
         }
     }
 

@@ -5,11 +5,11 @@ use deadline::Deadline;
 use serde::Deserialize;
 
 use crate::address::{Address, shown};
-use crate::answers;
 use crate::checksum::Digest;
 use crate::fetch::With;
 use crate::glob;
 use crate::options::GithubRelease;
+use crate::response_cache;
 use crate::source::{Origin, Source};
 
 #[derive(Debug, Deserialize)]
@@ -77,7 +77,7 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
         accept: Some("application/vnd.github+json"),
     };
     let what = format!("release {} of {}", wanted.tag, wanted.repo);
-    let text = answers::text(&url, with, deadline)
+    let text = response_cache::text(&url, with, deadline)
         .await
         .map_err(|mut failed| {
             failed.msg = format!("cannot look up {what}: {}", failed.msg);

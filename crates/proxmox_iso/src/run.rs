@@ -13,7 +13,7 @@ use crate::options::{Options, State};
 use crate::present::Present;
 use crate::record::{self, RecordFile};
 use crate::source::{self, Origin, Source};
-use crate::tell::Tell;
+use crate::transfer_progress::TransferProgress;
 use crate::{absent, local, state};
 
 /// Make the ISO present or absent, as the options say.
@@ -39,7 +39,7 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         .map_err(|e| Failure::new("file", format!("cannot keep records: {e}")))?;
     let progress = task.progress(options.progress_path.as_deref());
     let present = Present {
-        tell: Tell::new(progress, volid.to_string()),
+        progress: TransferProgress::new(progress, volid.to_string()),
         client,
         options,
         task,

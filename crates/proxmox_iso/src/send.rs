@@ -42,7 +42,7 @@ impl Present {
             }
             (Origin::Url { .. }, _) if self.by_node() => self.node_downloads(look, facts).await,
             (Origin::Url { .. }, Some(dir)) => {
-                let cached = cache::file(dir, &self.source, &self.tell, &self.deadline).await?;
+                let cached = cache::file(dir, &self.source, &self.progress, &self.deadline).await?;
                 let mut known = cached.digests;
                 if let Some(wanted) = &self.source.checksum {
                     known.sort_by_key(|digest| digest != wanted);
@@ -79,7 +79,7 @@ impl Present {
         self.check_space(Some(size), look.found.as_ref())?;
         let digests = match known.is_empty() {
             true => {
-                self.tell.step("hash");
+                self.progress.step("hash");
                 local::hash(path, Hasher::new(None)).await?
             }
             false => known,

@@ -9,10 +9,10 @@ use pve_client::Client;
 
 use crate::address::{Address, is_image_name, secrets};
 use crate::checksum::{self, Algorithm, Digest, Given};
+use crate::checksum_file::{self, Wanted};
 use crate::compression::Compression;
 use crate::fetch::{Facts, Fetch, With};
 use crate::options::{DownloadBy, Options};
-use crate::sums::{self, Wanted};
 use crate::{release, state};
 
 /// The media type for which GitHub's API gives an asset itself rather than its description.
@@ -317,7 +317,7 @@ impl Source {
         let of = [Some(sums.last_part()), text.file.clone()];
         let of = of.into_iter().flatten().collect::<Vec<_>>().join(" ");
         let found = |names: &[String]| {
-            sums::find(
+            checksum_file::find(
                 &text.text,
                 Wanted {
                     names,

@@ -1,21 +1,21 @@
-//! What is said about a transfer while it goes on.
+//! The progress of a transfer.
 
 use std::time::{Duration, Instant};
 
 use ansible_module::Progress;
 use serde_json::json;
 
-/// How often bytes are told.
+/// How often bytes are reported.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Tells the progress of one ISO.
-pub struct Tell {
+/// Reports the progress of one ISO.
+pub struct TransferProgress {
     progress: Progress,
     /// The volume identifier.
     object: String,
 }
 
-impl Tell {
+impl TransferProgress {
     /// About the volume `object`.
     pub fn new(progress: Progress, object: String) -> Self {
         Self { progress, object }
@@ -28,7 +28,7 @@ impl Tell {
     }
 
     /// A watcher of the bytes that `step` has passed on, and of how many there are in all. Called
-    /// as often as one likes, it tells twice a second, and the last byte in any case.
+    /// as often as one likes, it reports twice a second, and the last byte in any case.
     pub fn bytes<'a>(&'a self, step: &'a str) -> impl FnMut(u64, Option<u64>) + 'a {
         let mut since = Instant::now();
         let mut told: Option<(Instant, u64)> = None;
