@@ -83,7 +83,7 @@ const FORMATS: [&str; 19] = [
     "Content-Type: multipart/mixed",
     "MIME-Version: 1.0",
     "preserve_hostname",
-    "root:root",
+    "root:wheel",
     "text/plain",
     "base64",
     "gz+b64",
@@ -825,10 +825,10 @@ mod tests {
             "line 2: write_files: must be a list, not ********"
         );
         let secrets = holding(
-            json!({"owner": "root:root", "encoding": "gzip+base64"}),
+            json!({"owner": "root:wheel", "encoding": "gzip+base64"}),
             &public,
         );
-        let advice = "must be a text such as 'root:root' (gz+base64, gzip+base64, text/plain)";
+        let advice = "must be a text such as 'root:wheel' (gz+base64, gzip+base64, text/plain)";
         assert_eq!(secrets.scrub(json!(advice)), json!(advice));
         // Advice may show what stands in the document, too.
         let advice = "for a block: content: |; lock_passwd: false is needed (disable_root: False)";

@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::drives::is_drive;
 
-/// Each ISO that is in a drive, with the number and the node of every VM that has it.
-pub type Holders = BTreeMap<String, Vec<(u32, String)>>;
+/// Each ISO that is in a drive, with the numbers of the VMs that have it.
+pub type Holders = BTreeMap<String, Vec<u32>>;
 
 /// What was read, as it is left for the next holder of the lock.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,28 +40,19 @@ fn now() -> Duration {
         .unwrap_or_default()
 }
 
-/// The ISOs in drives of the VMs of `node`, or of all nodes. A VM that the caller may not see, that is gone meanwhile, or
+/// The ISOs in drives of all VMs. A VM that the caller may not see, that is gone meanwhile, or
 /// whose node is down and cannot be asked, counts as having none.
 ///
 /// # Errors
 /// The API's, and kind `timeout`.
-pub async fn holders(
-    client: &Client,
-    node: Option<&str>,
-    deadline: &Deadline,
-) -> Result<Holders, Failure> {
+pub async fn holders(client: &Client, deadline: &Deadline) -> Result<Holders, Failure> {
     let arrived = now();
     // Another caller may see other VMs.
-    let key = format!(
-        "{} {} {}",
-        client.address(),
-        client.caller(),
-        node.unwrap_or_default()
-    );
+    let key = format!("{} {}", client.address(), client.caller());
     let name = format!("holders-{}", &sha256_bytes(key.as_bytes())[..32]);
     let mut lock = match Lock::acquire(&name, deadline).await {
         Ok(lock) => lock,
-        Err(failure) if failure.kind == "lock" => return read(client, node, deadline).await,
+        Err(failure) if failure.kind == "lock" => return read(client, deadline).await,
         Err(failure) => return Err(failure),
     };
     let left = lock.note();
@@ -71,7 +62,7 @@ pub async fn holders(
         return Ok(left.holders);
     }
     let began = now();
-    let holders = read(client, node, deadline).await?;
+    let holders = read(client, deadline).await?;
     let reading = Reading { began, holders };
     if let Ok(text) = serde_json::to_string(&reading) {
         // What cannot be left is read again.
@@ -80,11 +71,7 @@ pub async fn holders(
     Ok(reading.holders)
 }
 
-async fn read(
-    client: &Client,
-    node: Option<&str>,
-    deadline: &Deadline,
-) -> Result<Holders, Failure> {
+async fn read(client: &Client, deadline: &Deadline) -> Result<Holders, Failure> {
     // Not only the VMs: the nodes among the rest tell which of them are down.
     let entries: Vec<Value> = client
         .read_as("/cluster/resources", &[], deadline)
@@ -102,18 +89,18 @@ async fn read(
         let number = u32::try_from(entry.get("vmid")?.as_u64()?).ok()?;
         let place = text(entry, "node");
         let asked = text(entry, "type") == "qemu" && !down.contains(&place);
-        (asked && node.is_none_or(|node| node == place)).then(|| (place.to_owned(), number))
+        asked.then(|| (place.to_owned(), number))
     };
     let vms: Vec<(String, u32)> = entries.iter().filter_map(asked).collect();
     let configs = vms.iter().map(|(place, number)| async move {
         // A node that is down is asked again and again.
         let limit = deadline.shorter(LONGEST_READ);
         let config = client.vm_config(place, *number, true, &limit).await;
-        (place, *number, config)
+        (*number, config)
     });
     let mut configs = futures_util::stream::iter(configs).buffer_unordered(READS_AT_ONCE);
     let mut holders = Holders::new();
-    while let Some((place, number, config)) = configs.next().await {
+    while let Some((number, config)) = configs.next().await {
         let config = match config {
             Ok(config) => config,
             // 595: the caller may not see that the node is down.
@@ -131,8 +118,7 @@ async fn read(
             let volume = value.split(',').next().unwrap_or_default();
             let volume = volume.strip_prefix("file=").unwrap_or(volume);
             if volume.contains(":iso/") {
-                let of_it = holders.entry(volume.to_owned()).or_default();
-                of_it.push((number, place.clone()));
+                holders.entry(volume.to_owned()).or_default().push(number);
             }
         }
     }

@@ -317,8 +317,7 @@ impl Run<'_> {
                 .as_ref()
                 .map_or(&self.options.node, |vm| &vm.node);
             current.held =
-                state::held_elsewhere(&self.client, *vmid, node, &plan.delete, &self.deadline)
-                    .await?;
+                state::held_elsewhere(&self.client, *vmid, &plan.delete, &self.deadline).await?;
             for (volid, other) in &current.held {
                 self.task.warn(format!(
                     "{volid} stays on its storage, because VM {other} has it in a drive"

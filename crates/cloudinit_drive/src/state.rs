@@ -252,32 +252,18 @@ pub async fn seeds(
     Ok(content.into_iter().filter_map(seed).collect())
 }
 
-/// Those of these volumes that another VM has in a drive, each with that VM. Only VMs of `node` can use a volume of a
-/// storage that is not shared.
+/// Those of these volumes that another VM of the cluster has in a drive, each with that VM. A storage that is not marked as shared
+/// may be so all the same, such as a directory that is an NFS mount on every node, so its volumes are looked for everywhere.
 pub async fn held_elsewhere(
     client: &Client,
     vmid: u32,
-    node: &str,
     volids: &[Volid],
     deadline: &Deadline,
 ) -> Result<BTreeMap<String, u32>, Failure> {
-    let storages = client
-        .storages(node, None, deadline)
-        .await
-        .map_err(doing(format!("list the storages of node {node}")))?;
-    // `local:iso/x` of another node is another file.
-    let is_local = |volid: &Volid| {
-        let known = storages.iter().find(|known| known.storage == volid.storage);
-        known.is_some_and(|storage| !storage.shared)
-    };
-    let only = volids.iter().all(is_local).then_some(node);
-    let holders = holders::holders(client, only, deadline).await?;
+    let holders = holders::holders(client, deadline).await?;
     let held = volids.iter().filter_map(|volid| {
         let of_it = holders.get(&volid.to_string())?;
-        let other = |(number, place): &&(u32, String)| {
-            *number != vmid && (place == node || !is_local(volid))
-        };
-        let (number, _) = of_it.iter().find(other)?;
+        let number = of_it.iter().find(|number| **number != vmid)?;
         Some((volid.to_string(), *number))
     });
     Ok(held.collect())

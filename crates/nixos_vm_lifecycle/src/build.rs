@@ -123,9 +123,13 @@ impl Build {
         };
         let since = Instant::now();
         let mut shown = 0;
-        while flock(&file, FlockOperation::NonBlockingLockShared).is_err() {
+        loop {
+            let ended = flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
             for event in new_events(&self.progress, &mut shown) {
                 progress.emit(&event);
+            }
+            if ended {
+                break;
             }
             if !deadline.sleep(PAUSE).await {
                 let what = "the build beside the play".to_owned();
@@ -163,8 +167,8 @@ fn remove_ended_in(installation: &Path) {
 }
 
 fn has_ended(result: &Path) -> bool {
-    File::open(result)
-        .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+    // The shared lock: NFS gives the exclusive one only to who may write.
+    File::open(result).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_ok())
 }
 
 /// The result, once it is whole.

@@ -436,7 +436,7 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
         Some(_) => findings.refuse(&at("permissions"), "must be an octal mode such as '0644'"),
     }
     if let Some(Value::Object(_) | Value::Array(_) | Value::Number(_)) = file.get("owner") {
-        findings.refuse(&at("owner"), "must be a text such as 'root:root'");
+        findings.refuse(&at("owner"), "must be a text such as 'root:wheel'");
     }
 }
 

@@ -155,7 +155,8 @@ impl Present {
                 .iter()
                 .find(|digest| Some(digest.algorithm) == known)
                 .or(image.first());
-            learned.clone_from(&measured.published);
+            // The image's first: the next run compares with them.
+            learned = [&measured.image[..], &measured.published].concat();
             desired = Desired {
                 size: Some(measured.size),
                 checksum: comparable.cloned(),
@@ -187,7 +188,11 @@ impl Present {
             return;
         }
         let mut digests = record.digests.clone();
-        digests.extend(look.learned.iter().cloned());
+        for digest in &look.learned {
+            if !digests.contains(digest) {
+                digests.push(digest.clone());
+            }
+        }
         let arrived = Arrived {
             digests,
             facts: record.facts.clone(),
