@@ -312,10 +312,6 @@ impl Run<'_> {
         let mut current = current;
         let mut plan = Plan::new(*vmid, drive, &wanted, &current)?;
         if !plan.delete.is_empty() {
-            let node = current
-                .vm
-                .as_ref()
-                .map_or(&self.options.node, |vm| &vm.node);
             current.held =
                 state::held_elsewhere(&self.client, *vmid, &plan.delete, &self.deadline).await?;
             for (volid, other) in &current.held {

@@ -25,7 +25,7 @@ use crate::store::{Installation, Store};
 /// The directory of the builds in that of their installation.
 pub const DIR: &str = "builds";
 
-/// The argument that makes this program such a build, after the file of the arguments.
+/// The second argument that makes this program run as a build. The first is the file of the arguments.
 const ARGUMENT: &str = "build";
 
 /// How often a build that is waited for is looked at.
@@ -41,7 +41,7 @@ pub fn is_this_process() -> bool {
         .is_some_and(|argument| argument == ARGUMENT)
 }
 
-/// Be the build: the arguments come from the standard input, so that no process list shows them.
+/// Run as the build. The arguments come from the standard input, so that no process list shows them.
 pub fn main() -> ExitCode {
     ansible_module::main_detached::<NixosAnywhereInstall>()
 }
@@ -95,7 +95,7 @@ impl Build {
     /// Refuse to go on if it has failed already: it would fail again, after the machine was started.
     ///
     /// # Errors
-    /// That of the build.
+    /// Kind `build`, with the build's message and hint.
     pub fn check(&self, object: &str) -> Result<(), Failure> {
         let result = read(&self.result).unwrap_or_default();
         if result.get("failed") != Some(&Value::Bool(true)) {

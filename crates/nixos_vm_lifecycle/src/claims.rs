@@ -29,7 +29,7 @@ pub struct Claim {
 /// Write down the claims of `host` and compare them with those of the play's other hosts.
 ///
 /// # Errors
-/// Kind `claimed`, naming both hosts and the variable.
+/// Kind `claimed`, naming both hosts and the variable; kind `lock` if the claims cannot be read or written.
 pub fn claim(host: &str, claims: &[Claim]) -> Result<(), Failure> {
     let Some(play) = play() else {
         // Called by something else than Ansible: there are no other hosts.

@@ -154,9 +154,8 @@ impl<'a> Context<'a> {
             .task
             .options_of::<ProxmoxNixosVm>(args)
             .map_err(renamed)?;
-        proxmox_nixos_vm::check(&options).map_err(|text| {
-            let mistakes: Vec<&str> = text.split("; ").collect();
-            Failure::new("invalid_option", text.clone()).with("mistakes", mistakes)
+        proxmox_nixos_vm::check(&options).map_err(|mistakes| {
+            Failure::new("invalid_option", mistakes.join("; ")).with("mistakes", mistakes)
         })
     }
 

@@ -1,7 +1,7 @@
 //! What to do next with a machine. Pure: facts in, a decision or a refusal out.
 //!
-//! The invariant: no byte of a disk is written that this installation did not create, or that ever booted an installed system. Three
-//! kinds of facts stand for it, none of which is enough alone:
+//! This is what protects a machine from being wiped. The invariant: the role writes only to a disk that this installation created and
+//! that has never booted an installed system. Three kinds of facts support this. None of them is enough alone:
 //!
 //! - the **record** (`pve_module::record`) says that the VM is this installation's, and how far that had come;
 //! - the **layout** says that what the VM boots is as this installation left it;
@@ -178,10 +178,10 @@ impl Decision {
 /// Decide.
 ///
 /// # Errors
-/// Kind `refused`, `not_ours` or `not_as_left`: what was found, and the ways to go on.
+/// Kind `refused`, `not_ours`, `not_as_left`, `hidden` or `busy`: what was found, and the ways to go on.
 pub fn decide(facts: &Facts) -> Result<Decision, Failure> {
     let Some(vm) = &facts.vm else {
-        return absent(facts);
+        return decide_without_vm(facts);
     };
     if vm.template {
         return Err(refusal(vm, "refused", "it is a template, which never runs")
@@ -226,13 +226,13 @@ pub fn decide(facts: &Facts) -> Result<Decision, Failure> {
     }
     match record.phase {
         Phase::Done | Phase::Adopted => Ok(Decision::Converge(record.clone())),
-        Phase::Creating | Phase::Provisioning => before(facts, vm, record),
-        Phase::Installing => during(facts, vm, record),
-        Phase::Installed => after(facts, vm, record),
+        Phase::Creating | Phase::Provisioning => decide_before_install(facts, vm, record),
+        Phase::Installing => decide_while_installing(facts, vm, record),
+        Phase::Installed => decide_installed(facts, vm, record),
     }
 }
 
-fn absent(facts: &Facts) -> Result<Decision, Failure> {
+fn decide_without_vm(facts: &Facts) -> Result<Decision, Failure> {
     let name = &facts.name;
     match &facts.elsewhere {
         None => Ok(Decision::Create),
@@ -262,7 +262,7 @@ fn absent(facts: &Facts) -> Result<Decision, Failure> {
 }
 
 /// Before anything was written to the disk. It comes first in the boot order, so that whatever is on it would have been booted.
-fn before(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
+fn decide_before_install(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
     same_disk(facts, vm, record)?;
     same_drives(facts, vm, record)?;
     still_attached(facts, vm)?;
@@ -288,7 +288,7 @@ fn before(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> 
 }
 
 /// The disk may be half written, or wholly: the end of an installation may not have been recorded.
-fn during(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
+fn decide_while_installing(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
     if facts.busy {
         let why = "another run on this controller is installing it right now";
         return Err(
@@ -296,7 +296,7 @@ fn during(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> 
         );
     }
     if facts.ended {
-        return after(facts, vm, record);
+        return decide_installed(facts, vm, record);
     }
     match &facts.answer {
         Answer::NotAsked if vm.running => return Ok(Decision::Ask),
@@ -311,7 +311,7 @@ fn during(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> 
                 ways_out(facts)
             )));
         }
-        Answer::Installed => return after(facts, vm, record),
+        Answer::Installed => return decide_installed(facts, vm, record),
         Answer::Foreign(what) => return Err(foreign(facts, vm, what)),
     }
     same_disk(facts, vm, record)?;
@@ -345,7 +345,7 @@ fn still_attached(facts: &Facts, vm: &Vm) -> Result<(), Failure> {
 }
 
 /// The installation ended.
-fn after(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
+fn decide_installed(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
     same_disk(facts, vm, record)?;
     match &facts.answer {
         Answer::NotAsked if vm.running => Ok(Decision::Ask),

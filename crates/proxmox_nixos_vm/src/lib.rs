@@ -66,10 +66,10 @@ pub async fn run_owned(
     driver::run(options, task, ownership).await
 }
 
-/// What is wrong with the options by themselves, before anything is read. The text names every mistake.
+/// Check the options by themselves, before anything is read.
 ///
 /// # Errors
-/// Those mistakes.
-pub fn check(options: &options::Options) -> Result<(), String> {
+/// Every mistake, each a text that begins with the name of its option.
+pub fn check(options: &options::Options) -> Result<(), Vec<String>> {
     desired::Desired::from_options(options).map(drop)
 }

@@ -25,7 +25,7 @@ const BEGINNING: std::time::Duration = std::time::Duration::from_secs(60);
 /// Destroy it.
 ///
 /// # Errors
-/// Kind `unconfirmed` without the host's name or the VMID; `not_ours` for a VM of somebody else's; `protected`.
+/// Kind `unconfirmed` without the host's name or the VMID, `claimed` if a VMID confirms two hosts, `not_ours`, `hidden` or `protected`.
 pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure> {
     let host = &context.options.host;
     let vmid = state.facts.vm.as_ref().map(|vm| vm.vmid);

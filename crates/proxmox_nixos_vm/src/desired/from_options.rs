@@ -15,7 +15,7 @@ use crate::options::{Clone, Options, State};
 
 impl Desired {
     /// Bring the options into PVE's terms. The error names every mistake.
-    pub fn from_options(options: &Options) -> Result<Self, String> {
+    pub fn from_options(options: &Options) -> Result<Self, Vec<String>> {
         let mut desired = Builder::default();
         match Guard::from_options(options) {
             Ok(guard) => desired.desired.guard = guard,
@@ -42,11 +42,11 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    fn finish(self) -> Result<Desired, String> {
+    fn finish(self) -> Result<Desired, Vec<String>> {
         if self.mistakes.is_empty() {
             Ok(self.desired)
         } else {
-            Err(self.mistakes.join("; "))
+            Err(self.mistakes)
         }
     }
 
@@ -93,7 +93,7 @@ impl Builder {
             self.boot(boot);
         }
         if options.pool.as_deref() == Some("") {
-            self.mistakes.push("pool is empty".into());
+            self.mistakes.push("pool: must not be empty".into());
         }
         self.desired.pool.clone_from(&options.pool);
     }
@@ -240,8 +240,9 @@ impl Builder {
                     "remove_disks: {key} is detached already; set delete_disks to delete its volume"
                 ));
             } else if self.desired.drives.contains_key(key) {
-                self.mistakes
-                    .push(format!("{key} is described and in remove_disks"));
+                self.mistakes.push(format!(
+                    "remove_disks: {key} is also described as a drive; remove one of the two"
+                ));
             } else {
                 self.desired.remove.insert(key.clone());
             }
@@ -252,7 +253,7 @@ impl Builder {
     fn contradictions(&mut self, options: &Options) {
         if let Some(vmid) = options.vmid.filter(|vmid| *vmid < 100) {
             self.mistakes
-                .push(format!("vmid is {vmid}; PVE's VMIDs begin at 100"));
+                .push(format!("vmid: must be at least 100 (got {vmid})"));
         }
         if let (Some(balloon), Some(memory)) = (options.balloon, options.memory)
             && balloon > memory
@@ -263,7 +264,7 @@ impl Builder {
         }
         if options.migrate && options.node.is_none() {
             self.mistakes
-                .push("migrate needs node, the node that the VM shall be on".into());
+                .push("migrate: requires node; set node to the node that the VM moves to".into());
         }
         let ends_as = match options.state {
             State::Stopped => "stopped",
@@ -273,7 +274,7 @@ impl Builder {
         };
         if options.wait_for_address {
             self.mistakes.push(format!(
-                "wait_for_address is for a VM that runs, and with this state it will be {ends_as}"
+                "wait_for_address: requires a running VM, but this state leaves it {ends_as}; remove it or use state: started"
             ));
         }
     }
@@ -306,7 +307,7 @@ impl Builder {
             Some(Some(on)) => String::from(if on { "1" } else { "0" }),
             Some(None) => {
                 self.mistakes
-                    .push(format!("{name} is a boolean, not '{value}'"));
+                    .push(format!("{name}: must be a boolean (got '{value}')"));
                 return;
             }
             None => value,

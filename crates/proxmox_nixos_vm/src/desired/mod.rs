@@ -80,4 +80,5 @@ impl Desired {
 pub fn from_json(mut options: serde_json::Value) -> Result<Desired, String> {
     options["api_host"] = serde_json::json!(["pve"]);
     Desired::from_options(&serde_json::from_value(options).unwrap())
+        .map_err(|mistakes| mistakes.join("; "))
 }

@@ -37,7 +37,7 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         task.secret(&password);
     }
     let desired = Desired::from_options(&options)
-        .map_err(|mistakes| Failure::new("invalid_option", mistakes))?
+        .map_err(|mistakes| Failure::new("invalid_option", mistakes.join("; ")))?
         .owned(ownership);
     let range = options.vmid_range.as_deref().map(VmidRange::parse);
     let range = range
