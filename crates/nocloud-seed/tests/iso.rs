@@ -98,7 +98,7 @@ fn what_is_no_image_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "no usable name")]
+#[should_panic(expected = "not a usable name")]
 fn names_that_cannot_be_held_are_a_bug() {
     iso::write("cidata", &files(&[("../etc/passwd", "")]));
 }

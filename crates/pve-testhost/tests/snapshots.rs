@@ -422,11 +422,14 @@ async fn the_smbios_uuid_and_vmgenid_are_the_callers_or_generated_and_new_in_eve
     let host = Host::start().await;
     let uuid = "11111111-2222-4333-8444-555555555555";
     let own = format!("smbios1=uuid%3D{uuid}%2Cserial%3DYWJj%2Cbase64%3D1&vmgenid={uuid}");
-    host.create(
-        101,
-        &format!("{own}&tags=a&description=notes&scsi0=local%3A0.0625%2Cserial%3Dx1&net0=virtio%2Cbridge%3Dvmbr0"),
-    )
-    .await;
+    let created = host
+        .good_as_root(
+            "POST",
+            "/nodes/pve/qemu",
+            &format!("vmid=101&{own}&tags=a&description=notes&scsi0=local%3A0.0625%2Cserial%3Dx1&net0=virtio%2Cbridge%3Dvmbr0"),
+        )
+        .await;
+    assert_eq!(host.task(&created).await, "OK");
     let config = host.config(101).await;
     assert_eq!(
         config["smbios1"],
@@ -452,10 +455,23 @@ async fn the_smbios_uuid_and_vmgenid_are_the_callers_or_generated_and_new_in_eve
             .is_some_and(|disk| disk.contains("serial=x1"))
     );
     // A VM without a generation gets none in its clone; `1` asks for a new one.
-    host.create(103, "vmgenid=0").await;
+    let refusal = host
+        .call("POST", "/nodes/pve/qemu", "vmid=103&vmgenid=0")
+        .await;
+    assert!(
+        refusal
+            .reason
+            .contains("only root can set 'vmgenid' config"),
+        "{}",
+        refusal.reason
+    );
+    let created = host
+        .good_as_root("POST", "/nodes/pve/qemu", "vmid=103&vmgenid=0")
+        .await;
+    assert_eq!(host.task(&created).await, "OK");
     ok(&host, "POST", "/nodes/pve/qemu/103/clone", "newid=104").await;
     assert_eq!(host.config(104).await["vmgenid"], "0");
-    host.good("PUT", "/nodes/pve/qemu/104/config", "vmgenid=1")
+    host.good_as_root("PUT", "/nodes/pve/qemu/104/config", "vmgenid=1")
         .await;
     assert_eq!(
         host.config(104).await["vmgenid"].as_str().map(str::len),
