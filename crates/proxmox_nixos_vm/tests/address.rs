@@ -64,10 +64,7 @@ fn what_no_waiting_helps_is_said_at_once() {
         json!({"state": "present", "memory": 512}),
         "VM 100 (web1) is stopped",
     );
-    refused(
-        json!({"state": "stopped"}),
-        "with this state it will be stopped",
-    );
+    refused(json!({"state": "stopped"}), "this state leaves it stopped");
     assert_eq!(lab.writes(), writes);
     lab.ok(web1(json!({"state": "started"})));
     refused(json!({}), "VM 100 (web1) has no guest agent configured");

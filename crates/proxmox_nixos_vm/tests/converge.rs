@@ -445,11 +445,15 @@ fn mistakes_are_named_before_anything_is_made() {
             "must be one of seabios, ovmf",
         ),
         (json!({"ostype": "nixos"}), "invalid_option", "ostype"),
-        (json!({"vmid": 99}), "invalid_option", "VMIDs begin at 100"),
+        (
+            json!({"vmid": 99}),
+            "invalid_option",
+            "vmid: must be at least 100 (got 99)",
+        ),
         (
             json!({"node": null, "migrate": true}),
             "invalid_option",
-            "migrate needs node",
+            "migrate: requires node",
         ),
     ] {
         let failed = lab.fails(with(web1(), change.clone()));
