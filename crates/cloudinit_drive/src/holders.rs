@@ -11,10 +11,9 @@ use deadline::Deadline;
 use futures_util::StreamExt;
 use pve_client::{Client, sha256_bytes};
 use pve_module::{Lock, doing};
+use pve_schema::is_cdrom_drive;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::drives::is_drive;
 
 /// Each ISO that is in a drive, with the numbers of the VMs that have it.
 pub type Holders = BTreeMap<String, Vec<u32>>;
@@ -113,7 +112,7 @@ async fn read(client: &Client, deadline: &Deadline) -> Result<Holders, Failure> 
                 ));
             }
         };
-        let values = config.iter().filter(|(key, _)| is_drive(key));
+        let values = config.iter().filter(|(key, _)| is_cdrom_drive(key));
         for value in values.filter_map(|(_, value)| value.as_str()) {
             let volume = value.split(',').next().unwrap_or_default();
             let volume = volume.strip_prefix("file=").unwrap_or(volume);

@@ -4,7 +4,6 @@
 mod apply;
 mod content;
 mod docs;
-mod drives;
 mod holders;
 mod options;
 mod password;
@@ -79,7 +78,7 @@ pub async fn run(
     if let Some(drive) = options
         .drive
         .as_ref()
-        .filter(|drive| !drives::is_drive(drive))
+        .filter(|drive| !pve_schema::is_cdrom_drive(drive))
     {
         return Err(Failure::new(
             "invalid_option",

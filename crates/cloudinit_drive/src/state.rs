@@ -7,9 +7,9 @@ use deadline::Deadline;
 use nocloud_seed::{iso_prefix, iso_vmid};
 use pve_client::{Client, Pending, Storage, Volid};
 use pve_module::{doing, node_of};
+use pve_schema::is_cdrom_drive;
 use serde_json::Value;
 
-use crate::drives::is_drive;
 use crate::holders;
 
 /// An option of the VM's configuration.
@@ -114,7 +114,7 @@ impl Vm {
     pub fn drives(&self, vmid: u32) -> impl Iterator<Item = (&str, Medium)> {
         self.config
             .iter()
-            .filter(|(key, _)| is_drive(key))
+            .filter(|(key, _)| is_cdrom_drive(key))
             .flat_map(move |(key, line)| {
                 let values = [line.next.as_deref(), line.now.as_deref()];
                 let media = values
@@ -447,12 +447,12 @@ mod tests {
     #[test]
     fn drives_are_named_as_proxmox_names_them() {
         for drive in ["ide0", "ide3", "sata5", "scsi30"] {
-            assert!(is_drive(drive));
+            assert!(is_cdrom_drive(drive));
         }
         for other in [
             "ide4", "ide", "ide00", "ide-1", "virtio0", "scsi31", "net0", "efidisk0", "scsihw",
         ] {
-            assert!(!is_drive(other), "{other}");
+            assert!(!is_cdrom_drive(other), "{other}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ansible_module::Failure;
+use pve_schema::syntax::is_any_mac;
 use serde_json::Value;
 
 use crate::claims::{self, Claim};
@@ -73,23 +74,16 @@ fn claimed(context: &Context<'_>, cluster: &str) -> Vec<Claim> {
 
 /// The MAC address that a NIC is given.
 fn mac(value: &Value) -> Option<String> {
-    let is_mac = |text: &str| {
-        let parts: Vec<&str> = text.split(':').collect();
-        parts.len() == 6
-            && parts
-                .iter()
-                .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
-    };
     match value {
         Value::String(text) => text
             .split([',', '='])
             .map(str::trim)
-            .find(|part| is_mac(part))
+            .find(|part| is_any_mac(part))
             .map(str::to_uppercase),
         Value::Object(nic) => nic
             .values()
             .filter_map(Value::as_str)
-            .find(|text| is_mac(text))
+            .find(|text| is_any_mac(text))
             .map(str::to_uppercase),
         _ => None,
     }

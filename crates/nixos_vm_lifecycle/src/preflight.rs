@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::decide::Decision;
 use crate::keys;
-use crate::module_args::{Args, bus_of};
+use crate::module_args::Args;
 use crate::options::{InstallerSource, Settings, missing};
 use crate::privileges;
 use crate::probe::Probe;
@@ -282,17 +282,7 @@ fn installer_drives(settings: &Settings) -> Vec<String> {
     ];
     let described = settings.described();
     for (variable, drive) in drives {
-        let bus = bus_of(drive);
-        let number = drive
-            .strip_prefix(bus)
-            .and_then(|number| number.parse::<u8>().ok());
-        let limit = match bus {
-            "ide" => Some(3),
-            "sata" => Some(5),
-            "scsi" => Some(30),
-            _ => None,
-        };
-        if !matches!((number, limit), (Some(number), Some(limit)) if number <= limit) {
+        if !pve_schema::is_cdrom_drive(drive) {
             mistakes.push(format!("{variable}: must be one of ide0 to ide3, sata0 to sata5, scsi0 to scsi30 (got {drive})"));
         }
         if described.contains(drive) {

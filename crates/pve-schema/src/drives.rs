@@ -2,7 +2,7 @@
 
 use crate::Kind::{self, Any, Choice, Flag, Integer, Number};
 use crate::syntax::is_index;
-use crate::{Key, MOST};
+use crate::{Key, MOST, PARAMETERS};
 
 const COUNT: Kind = Integer(0, MOST);
 const LENGTH: Kind = Integer(1, MOST);
@@ -94,6 +94,20 @@ pub fn is_drive(name: &str) -> bool {
         .iter()
         .find_map(|bus| name.strip_prefix(bus));
     is_state_disk(name) || index.is_some_and(is_index)
+}
+
+/// Whether `name` is the parameter of a drive that can be a CD-ROM: virtio has none.
+pub fn is_cdrom_drive(name: &str) -> bool {
+    ["ide", "sata", "scsi"].iter().any(|bus| {
+        let index = name.strip_prefix(bus).filter(|index| is_index(index));
+        let count = PARAMETERS
+            .iter()
+            .find(|parameter| parameter.name.strip_suffix('*') == Some(bus))
+            .and_then(|parameter| parameter.count);
+        index
+            .and_then(|index| index.parse().ok())
+            .is_some_and(|index: u32| count.is_some_and(|count| index < count))
+    })
 }
 
 /// Whether `name` is the parameter of a disk for the firmware's own state, whose content is made once.

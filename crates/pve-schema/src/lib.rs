@@ -8,7 +8,9 @@ mod parameters;
 mod properties;
 pub mod syntax;
 
-pub use drives::{DRIVE, EFIDISK, TPMSTATE, drive_key, drive_keys, is_drive, is_state_disk};
+pub use drives::{
+    DRIVE, EFIDISK, TPMSTATE, drive_key, drive_keys, is_cdrom_drive, is_drive, is_state_disk,
+};
 pub use parameters::PARAMETERS;
 pub use properties::{NIC, NIC_MODELS};
 
