@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{Documentation, Rule, Secret};

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::arguments::Arguments;
 use crate::reply::Reply;
 use crate::spec::Spec;
 use crate::task::Task;
-use crate::validate::{prune, validate};
+use crate::validate::{typed, validate};
 use crate::watch::Waiting;
 use crate::{Failure, Module, Outcome, mask, panics, watch};
 
@@ -92,28 +91,14 @@ fn options<M: Module>(
     let hints: Vec<String> = hints.collect();
     reply.asked(arguments, shown, checked.warnings);
     if let Some(error) = error {
-        let failure = invalid(error);
+        let failure = Failure::new("invalid_option", error);
         return Err(match hints.is_empty() {
             true => failure,
             false => failure.hint(hints.join("; ")),
         });
     }
-    let mut params = std::mem::take(&mut arguments.params);
-    prune(&mut params, &spec);
-    let options = serde_path_to_error::deserialize(Value::Object(params)).map_err(|e| {
-        let path = e.path().to_string();
-        let reason = e.into_inner();
-        invalid(match path.as_str() {
-            "." => format!("invalid options: {reason}"),
-            _ => format!("invalid value of {path}: {reason}"),
-        })
-        .object(path)
-    })?;
+    let options = typed(std::mem::take(&mut arguments.params), &spec)?;
     Ok((options, variables))
-}
-
-fn invalid(msg: String) -> Failure {
-    Failure::new("invalid_option", msg)
 }
 
 /// The options that the arguments in `json` are for the module `M`, or the answer that refuses

@@ -9,7 +9,7 @@ use crate::arguments::Arguments;
 use crate::mask::{Public, Secrets};
 use crate::progress::Progress;
 use crate::spec::Spec;
-use crate::validate::{prune, validate};
+use crate::validate::{typed, validate};
 use crate::{Failure, Module};
 
 /// One run of the module. Cheap to clone.
@@ -67,21 +67,16 @@ impl Task {
         &self,
         mut params: Map<String, Value>,
     ) -> Result<M::Options, Failure> {
-        let invalid = |msg: String| Failure::new("invalid_option", msg);
         let spec = Spec::of::<M::Options>();
         self.mask_options(&spec, &params);
         let checked = validate(&spec, &M::rules(), &mut params);
         if let Some(error) = checked.error(M::NAME, false) {
-            return Err(invalid(error));
+            return Err(Failure::new("invalid_option", error));
         }
         for warning in checked.warnings {
             self.warn(warning);
         }
-        prune(&mut params, &spec);
-        serde_path_to_error::deserialize(Value::Object(params)).map_err(|e| {
-            let path = e.path().to_string();
-            invalid(format!("invalid value of {path}: {}", e.into_inner())).object(path)
-        })
+        typed(params, &spec)
     }
 
     /// Mask the secrets among options of the module `M` that this module passes on at another time, if at all.

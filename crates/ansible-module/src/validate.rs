@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::Rule;
 use crate::coerce::{
     python_str, to_bool, to_dict, to_float, to_int, to_list, to_path, to_str, type_name,
 };
 use crate::spec::{Kind, OptionSpec, Spec, Type};
+use crate::{Failure, Rule};
 
 /// What validation found.
 #[derive(Debug, Default)]
@@ -593,8 +594,28 @@ fn inner(ty: &Type, value: &mut Value, context: &mut Vec<String>, checked: &mut 
 
 /// Drop the options that were not given, so that serde's own defaults apply. Where Ansible's
 /// parameters are shown, null stands for them.
-pub fn prune(params: &mut Map<String, Value>, spec: &Spec) {
+fn prune(params: &mut Map<String, Value>, spec: &Spec) {
     params.retain(|name, value| !(value.is_null() && spec.option(name).is_some()));
+}
+
+/// The checked parameters as a module's own type.
+///
+/// # Errors
+/// Kind `invalid_option`, with the path of the value that the type does not take.
+pub fn typed<T: DeserializeOwned>(
+    mut params: Map<String, Value>,
+    spec: &Spec,
+) -> Result<T, Failure> {
+    prune(&mut params, spec);
+    serde_path_to_error::deserialize(Value::Object(params)).map_err(|error| {
+        let path = error.path().to_string();
+        let reason = error.into_inner();
+        let msg = match path.as_str() {
+            "." => format!("invalid options: {reason}"),
+            _ => format!("invalid value of {path}: {reason}"),
+        };
+        Failure::new("invalid_option", msg).object(path)
+    })
 }
 
 #[cfg(test)]
