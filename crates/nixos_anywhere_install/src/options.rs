@@ -387,3 +387,13 @@ mod defaults {
         3600
     }
 }
+
+/// For tests: the options of an installation of `/infra#web1`, with more of them or others.
+#[cfg(test)]
+pub(crate) fn from_json(more: serde_json::Value) -> Options {
+    let mut options = serde_json::json!({"host": "192.0.2.11", "flake": "/infra#web1"});
+    for (key, value) in more.as_object().unwrap() {
+        options[key] = value.clone();
+    }
+    serde_json::from_value(options).unwrap()
+}

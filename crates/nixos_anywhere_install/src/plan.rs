@@ -111,17 +111,10 @@ pub(crate) fn done(options: &Options) -> &'static str {
 #[cfg(test)]
 mod tests {
     use guest_ssh::Label;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
-
-    fn options(more: Value) -> Options {
-        let mut options = json!({"host": "192.0.2.11", "flake": "/infra#web1"});
-        for (key, value) in more.as_object().unwrap() {
-            options[key] = value.clone();
-        }
-        serde_json::from_value(options).unwrap()
-    }
+    use crate::options::from_json as options;
 
     fn guest(kind: Kind) -> Guest {
         Guest {

@@ -166,18 +166,11 @@ fn paths(options: &Options, files: &Files) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
+    use crate::options::from_json as options;
     use crate::plan::built_here;
-
-    fn options(more: Value) -> Options {
-        let mut options = json!({"host": "192.0.2.11", "flake": "/infra#web1"});
-        for (key, value) in more.as_object().unwrap() {
-            options[key] = value.clone();
-        }
-        serde_json::from_value(options).unwrap()
-    }
 
     fn words(options: &Options, source: &Source) -> Vec<String> {
         let files = Files {
