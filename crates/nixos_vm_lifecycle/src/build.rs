@@ -31,7 +31,7 @@ const ARGUMENT: &str = "build";
 /// How often a build that is waited for is looked at.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The most that is read of a result. One names two store paths and a few warnings.
+/// The most bytes that are read at once. A result names two store paths and a few warnings.
 const LARGEST: u64 = 1 << 20;
 
 /// Whether this process is a build, by its command line.
@@ -133,7 +133,9 @@ impl Build {
             }
             if !deadline.sleep(PAUSE).await {
                 let what = "the build beside the play".to_owned();
-                return Err(deadline.expired_error(what, since.elapsed()).into());
+                let expired = deadline.expired_error(what, since.elapsed());
+                return Err(Failure::from(expired)
+                    .hint("raise nixos_vm_install_timeout if the build takes longer"));
             }
         }
         Ok(read(&self.result).filter(is_there))
@@ -173,10 +175,16 @@ fn has_ended(result: &Path) -> bool {
 
 /// The result, once it is whole.
 fn read(result: &Path) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&read_from(result, 0).ok()?).ok()
+}
+
+/// What a file has from byte `from` on, up to [`LARGEST`] bytes.
+fn read_from(path: &Path, from: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
     let mut text = Vec::new();
-    let file = File::open(result).ok()?;
-    file.take(LARGEST).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+    file.take(LARGEST).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Whether a build ended well, and what it built was not removed since.
@@ -196,16 +204,9 @@ fn is_there(result: &Map<String, Value>) -> bool {
 
 /// The events from byte `from` of a file of progress, which goes on to what follows the last whole line.
 fn new_events(path: &Path, from: &mut u64) -> Vec<Value> {
-    let mut text = Vec::new();
-    let read = || -> io::Result<()> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(*from))?;
-        file.take(LARGEST).read_to_end(&mut text).map(|_| ())
-    };
-    let mut read = read;
-    if read().is_err() {
+    let Ok(text) = read_from(path, *from) else {
         return Vec::new();
-    }
+    };
     let whole = text
         .iter()
         .rposition(|byte| *byte == b'\n')

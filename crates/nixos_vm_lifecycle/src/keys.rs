@@ -319,6 +319,12 @@ pub fn public(installation: &Installation, name: &str) -> Option<String> {
     Some(without_comment(&text))
 }
 
+/// The public host key that the user gives, without its comment.
+pub fn given_public(settings: &Settings) -> Option<String> {
+    let key = settings.ssh_host_key.as_ref()?.public.as_deref()?;
+    (!key.trim().is_empty()).then(|| without_comment(key))
+}
+
 /// `TYPE BASE64` of a public key.
 pub fn without_comment(key: &str) -> String {
     key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")

@@ -281,15 +281,7 @@ impl State {
             .into_iter()
             .collect();
         installed.extend(self.installation.iter().flat_map(keys::installed));
-        let given = settings
-            .ssh_host_key
-            .as_ref()
-            .and_then(|key| key.public.clone());
-        installed.extend(
-            given
-                .filter(|key| !key.trim().is_empty())
-                .map(|key| keys::without_comment(&key)),
-        );
+        installed.extend(keys::given_public(settings));
         installed.sort();
         installed.dedup();
         // Another controller may have begun this installation anew with an installer key of its own.

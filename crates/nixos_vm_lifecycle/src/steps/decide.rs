@@ -80,7 +80,7 @@ fn start_build(context: &Context<'_>, run: &Run) {
     let args = install::built_args(context.settings());
     if let Err(error) = Build::of(&installation, &run.id).start(&installation, args) {
         context.task.warn(format!(
-            "the build could not be started before the installation: {error}"
+            "the build could not be started beside the play: {error}; step 5 builds the system instead"
         ));
     }
 }

@@ -214,16 +214,7 @@ fn host_keys(
 ) -> Result<Vec<String>, Failure> {
     let mut keys = keys::of(installation, record);
     if keys.is_empty() {
-        let given = context
-            .settings()
-            .ssh_host_key
-            .as_ref()
-            .and_then(|key| key.public.clone());
-        keys.extend(
-            given
-                .filter(|key| !key.trim().is_empty())
-                .map(|key| keys::without_comment(&key)),
-        );
+        keys.extend(keys::given_public(context.settings()));
     }
     if keys.is_empty() {
         let object = state
