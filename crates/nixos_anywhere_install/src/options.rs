@@ -113,7 +113,8 @@ pub struct Options {
     #[serde(default)]
     pub ssh_options: BTreeMap<String, Value>,
     /// Settings for every C(nix) command, as C(--option) takes them. A list becomes words separated
-    /// by blanks, a boolean becomes V(true) or V(false).
+    /// by blanks, a boolean becomes V(true) or V(false). Process lists show them while C(nix) runs, so
+    /// secrets such as V(access-tokens) belong in C(nix.conf) or in the environment variable C(NIX_CONFIG).
     #[serde(default)]
     pub nix_options: BTreeMap<String, Value>,
     /// Settings of the SSH store that the system is copied to, such as V(compress). Booleans and
