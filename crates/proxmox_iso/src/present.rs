@@ -59,7 +59,7 @@ pub struct Look {
     pub memory: Memory,
     /// What is wanted.
     pub desired: Desired,
-    /// Checksums of the compressed source that the record lacks, if its image is the recorded one.
+    /// Checksums of a compressed source and of its image, which is the recorded one. The record may lack some.
     pub learned: Vec<Digest>,
     /// What follows.
     pub plan: Plan,
@@ -155,8 +155,7 @@ impl Present {
                 .iter()
                 .find(|digest| Some(digest.algorithm) == known)
                 .or(image.first());
-            // The image's first: the next run compares with them.
-            learned = [&measured.image[..], &measured.published].concat();
+            learned = measured.digests();
             desired = Desired {
                 size: Some(measured.size),
                 checksum: comparable.cloned(),
@@ -517,7 +516,7 @@ impl Present {
                     );
                     return Err(exists(&volid, &difference));
                 }
-                Some(measured) => [measured.image.clone(), measured.published.clone()].concat(),
+                Some(measured) => measured.digests(),
                 None => vec![wanted.clone()],
             };
             let Some(digest) = digests.first() else {

@@ -132,12 +132,10 @@ impl Present {
                 settled => break settled?,
             }
         };
-        let mut digests = measured.image.clone();
-        digests.extend(measured.published.iter().cloned());
         Ok(Arrived {
             upid,
             size: Some(measured.size),
-            digests,
+            digests: measured.digests(),
             facts: Facts::default(),
         })
     }

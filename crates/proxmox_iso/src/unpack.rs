@@ -159,6 +159,13 @@ pub struct Measured {
     pub published: Vec<Digest>,
 }
 
+impl Measured {
+    /// All checksums. The image's come first: what is on the storage is compared with the first one of an algorithm.
+    pub fn digests(&self) -> Vec<Digest> {
+        [&self.image[..], &self.published].concat()
+    }
+}
+
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
