@@ -193,10 +193,13 @@ class Machine:
         return sorted(p.name for p in (self.lab.path / "pve/storage/local/template/iso").iterdir())
 
     def holds(self):
-        """Names of everything that the host's storages and the controller hold, but for what changes from run to run."""
+        """Names of everything that the host's storages and the controller hold, but for what changes from run to run.
+
+        Not the files that processes lock: they stay for the next run, and which of them there are depends on what had to be read.
+        """
         roots = ("pve/storage", "pve/tmp", "pve/qemu-server", "state", "home", "tmp")
         files = [p.relative_to(self.lab.path) for root in roots for p in (self.lab.path / root).rglob("*") if not p.is_dir()]
-        return sorted({re.sub(r"[0-9a-f]{12,}|(?<=/plays/)[0-9-]+", "HEX", str(p)) for p in files if "stand-in-store" not in p.parts and p.parts[1] != ".ansible"})
+        return sorted({re.sub(r"[0-9a-f]{12,}|(?<=/plays/)[0-9-]+", "HEX", str(p)) for p in files if "stand-in-store" not in p.parts and p.parent.name != "locks" and p.parts[1] != ".ansible"})
 
     def installations(self):
         """How the runs of nixos-anywhere ended, in order."""
