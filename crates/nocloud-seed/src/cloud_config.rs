@@ -349,6 +349,27 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
             "has no path, so cloud-init would not write it",
         ),
     }
+    content(n, file, findings);
+    if let Some(Value::String(encoding)) = file.get("encoding")
+        && !ENCODINGS.contains(&encoding.trim().to_lowercase().as_str())
+    {
+        findings.refuse(
+            &at("encoding"),
+            format!(
+                "is not one that cloud-init knows ({})",
+                ENCODINGS.join(", ")
+            ),
+        );
+    }
+    permissions(n, file.get("permissions"), findings);
+    if let Some(Value::Object(_) | Value::Array(_) | Value::Number(_)) = file.get("owner") {
+        findings.refuse(&at("owner"), "must be a text such as 'root:wheel'");
+    }
+}
+
+/// The content of a file, which must be what its encoding says.
+fn content(n: &str, file: &Map<String, Value>, findings: &mut Findings) {
+    let at = ["write_files", n, "content"];
     if let Some(content @ (Value::Object(_) | Value::Array(_))) = file.get("content") {
         let kind = if content.is_object() {
             "mapping"
@@ -356,12 +377,12 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
             "list"
         };
         findings.refuse(
-            &at("content"),
+            &at,
             format!("is a {kind}, but must be a text (for JSON: the filter to_json; for a block: content: |)"),
         );
     }
     if let Some(Value::Number(_) | Value::Bool(_)) = file.get("content") {
-        findings.refuse(&at("content"), "must be a text; quote it");
+        findings.refuse(&at, "must be a text; quote it");
     }
     if let (Some(Value::String(encoding)), Some(Value::String(content))) =
         (file.get("encoding"), file.get("content"))
@@ -385,21 +406,15 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
             Some(_) => None,
         };
         if let Some(problem) = problem {
-            findings.refuse(&at("content"), problem);
+            findings.refuse(&at, problem);
         }
     }
-    if let Some(Value::String(encoding)) = file.get("encoding")
-        && !ENCODINGS.contains(&encoding.trim().to_lowercase().as_str())
-    {
-        findings.refuse(
-            &at("encoding"),
-            format!(
-                "is not one that cloud-init knows ({})",
-                ENCODINGS.join(", ")
-            ),
-        );
-    }
-    match file.get("permissions") {
+}
+
+/// The mode of a file.
+fn permissions(n: &str, given: Option<&Value>, findings: &mut Findings) {
+    let at = ["write_files", n, "permissions"];
+    match given {
         None | Some(Value::Null) => {}
         Some(Value::String(mode)) => {
             let digits = mode.trim().trim_start_matches("0o");
@@ -408,7 +423,7 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
                 || !digits.bytes().all(|b| (b'0'..=b'7').contains(&b))
             {
                 findings.refuse(
-                    &at("permissions"),
+                    &at,
                     "must be an octal mode such as '0644'; cloud-init would use 0644 instead",
                 );
             }
@@ -421,7 +436,7 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
             match mode.as_u64() {
                 Some(value) if value <= 0o7777 && !(octal && (value > 0o777 || common)) => {}
                 Some(value) => findings.refuse(
-                    &at("permissions"),
+                    &at,
                     {
                         let other = match value > 777 && value <= 0o7777 {
                             true => format!(" or '{value:05o}'"),
@@ -430,13 +445,10 @@ fn write_file(n: &str, file: &Value, findings: &mut Findings) {
                         format!("the number {typed} is the mode {value:05o}; write the mode as a text ('0{typed}'{other})")
                     },
                 ),
-                None => findings.refuse(&at("permissions"), "must be an octal mode such as '0644'"),
+                None => findings.refuse(&at, "must be an octal mode such as '0644'"),
             }
         }
-        Some(_) => findings.refuse(&at("permissions"), "must be an octal mode such as '0644'"),
-    }
-    if let Some(Value::Object(_) | Value::Array(_) | Value::Number(_)) = file.get("owner") {
-        findings.refuse(&at("owner"), "must be a text such as 'root:wheel'");
+        Some(_) => findings.refuse(&at, "must be an octal mode such as '0644'"),
     }
 }
 

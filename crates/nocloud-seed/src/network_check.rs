@@ -250,67 +250,79 @@ fn version_1(config: &Map<String, Value>, findings: &mut Findings) {
             );
             continue;
         };
-        misspelt(&path, entry, &ENTRY, &ENTRY_INSTEAD, findings);
         for key in *required {
             let has = |key: &str| entry.contains_key(key);
             if !has(key) && (*key != "destination" || !has("network")) {
                 findings.refuse(&path, format!("a {kind} needs {key}"));
             }
         }
-        if let Some(name) = entry.get("name") {
-            match name {
-                Value::String(name) if *kind == "physical" && name.len() > LONGEST_NAME => findings
-                    .refuse(
-                        &["config", &n, "name"],
-                        format!("must have at most {LONGEST_NAME} characters"),
-                    ),
-                Value::String(_) => {}
-                _ => findings.refuse(&["config", &n, "name"], "must be a text"),
+        let names: Vec<&Value> = entries
+            .iter()
+            .filter_map(|entry| entry.get("name"))
+            .collect();
+        entry_1(&n, kind, entry, &names, findings);
+    }
+}
+
+/// An entry of version 1; `names` are those of all entries.
+fn entry_1(
+    n: &str,
+    kind: &str,
+    entry: &Map<String, Value>,
+    names: &[&Value],
+    findings: &mut Findings,
+) {
+    let path = ["config", n];
+    misspelt(&path, entry, &ENTRY, &ENTRY_INSTEAD, findings);
+    if let Some(name) = entry.get("name") {
+        match name {
+            Value::String(name) if kind == "physical" && name.len() > LONGEST_NAME => findings
+                .refuse(
+                    &["config", n, "name"],
+                    format!("must have at most {LONGEST_NAME} characters"),
+                ),
+            Value::String(_) => {}
+            _ => findings.refuse(&["config", n, "name"], "must be a text"),
+        }
+    }
+    mac(
+        &["config", n, "mac_address"],
+        entry.get("mac_address"),
+        findings,
+    );
+    if kind == "nameserver" {
+        addresses(&["config", n, "address"], entry.get("address"), findings);
+        if let Some(nic) = entry.get("interface").filter(|nic| !names.contains(nic)) {
+            let nic = nic.as_str().unwrap_or_default();
+            findings.refuse(
+                &["config", n, "interface"],
+                format!(
+                    "'{nic}' is not the name of an entry, so cloud-init would reject the whole configuration"
+                ),
+            );
+        }
+    }
+    if kind == "vlan" {
+        vlan(&["config", n, "vlan_id"], entry.get("vlan_id"), findings);
+    }
+    number(&["config", n, "mtu"], entry.get("mtu"), findings);
+    for key in ["bond_interfaces", "bridge_interfaces"] {
+        if !matches!(entry.get(key), None | Some(Value::Array(_))) {
+            findings.refuse(&["config", n, key], "must be a list");
+        }
+    }
+    if kind == "route" {
+        route_1(&path, entry, findings);
+    }
+    match entry.get("subnets") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(subnets)) => {
+            for (m, subnet) in subnets.iter().enumerate() {
+                let m = m.to_string();
+                self::subnet(&["config", n, "subnets", &m], subnet, findings);
             }
         }
-        mac(
-            &["config", &n, "mac_address"],
-            entry.get("mac_address"),
-            findings,
-        );
-        if *kind == "nameserver" {
-            addresses(&["config", &n, "address"], entry.get("address"), findings);
-            let names: Vec<&Value> = entries
-                .iter()
-                .filter_map(|other| other.get("name"))
-                .collect();
-            if let Some(nic) = entry.get("interface").filter(|nic| !names.contains(nic)) {
-                let nic = nic.as_str().unwrap_or_default();
-                findings.refuse(
-                    &["config", &n, "interface"],
-                    format!(
-                        "'{nic}' is not the name of an entry, so cloud-init would reject the whole configuration"
-                    ),
-                );
-            }
-        }
-        if *kind == "vlan" {
-            vlan(&["config", &n, "vlan_id"], entry.get("vlan_id"), findings);
-        }
-        number(&["config", &n, "mtu"], entry.get("mtu"), findings);
-        for key in ["bond_interfaces", "bridge_interfaces"] {
-            if !matches!(entry.get(key), None | Some(Value::Array(_))) {
-                findings.refuse(&["config", &n, key], "must be a list");
-            }
-        }
-        if *kind == "route" {
-            route_1(&path, entry, findings);
-        }
-        match entry.get("subnets") {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(subnets)) => {
-                for (m, subnet) in subnets.iter().enumerate() {
-                    let m = m.to_string();
-                    self::subnet(&["config", &n, "subnets", &m], subnet, findings);
-                }
-            }
-            Some(_) => findings.refuse(&["config", &n, "subnets"], "must be a list"),
-        }
+        Some(_) => findings.refuse(&["config", n, "subnets"], "must be a list"),
     }
 }
 
@@ -479,6 +491,29 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
     let at = |key: &'static str| [kind, name, key];
     misspelt(&[kind, name], device, &DEVICE, &DEVICE_INSTEAD, findings);
     match_by(kind, name, device, findings);
+    number(&at("mtu"), device.get("mtu"), findings);
+    mac(&at("macaddress"), device.get("macaddress"), findings);
+    dhcp(kind, name, device, findings);
+    device_addresses(kind, name, device, findings);
+    gateways(kind, name, device, findings);
+    routes(kind, name, device, findings);
+    nameservers(kind, name, device, findings);
+    if kind == "vlans" {
+        for key in ["id", "link"] {
+            if !device.contains_key(key) {
+                findings.refuse(&[kind, name], format!("a VLAN needs {key}"));
+            }
+        }
+        vlan(&at("id"), device.get("id"), findings);
+    }
+    if matches!(kind, "bonds" | "bridges") {
+        let known: &[&str] = if kind == "bonds" { &BOND } else { &BRIDGE };
+        parameters(&at("parameters"), device.get("parameters"), known, findings);
+    }
+}
+
+/// Whether a device asks for addresses, and how.
+fn dhcp(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Findings) {
     for key in ["dhcp4-overrides", "dhcp6-overrides"] {
         match device.get(key) {
             None | Some(Value::Null) => {}
@@ -488,8 +523,6 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
             Some(_) => findings.refuse(&[kind, name, key], "must be a mapping"),
         }
     }
-    number(&at("mtu"), device.get("mtu"), findings);
-    mac(&at("macaddress"), device.get("macaddress"), findings);
     for key in ["dhcp4", "dhcp6"] {
         let known = match device.get(key) {
             None | Some(Value::Null | Value::Bool(_)) => true,
@@ -502,6 +535,10 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
             findings.refuse(&[kind, name, key], "must be true or false");
         }
     }
+}
+
+/// The addresses of a device.
+fn device_addresses(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Findings) {
     match device.get("addresses") {
         None | Some(Value::Null) => {}
         Some(Value::Array(addresses)) => {
@@ -530,8 +567,12 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
                 }
             }
         }
-        Some(_) => findings.refuse(&at("addresses"), "must be a list"),
+        Some(_) => findings.refuse(&[kind, name, "addresses"], "must be a list"),
     }
+}
+
+/// The default routes of a device, in the form that is older than `routes`.
+fn gateways(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Findings) {
     for (key, is_v4) in [("gateway4", true), ("gateway6", false)] {
         let found = device
             .get(key)
@@ -546,6 +587,10 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
             ),
         }
     }
+}
+
+/// The routes of a device.
+fn routes(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Findings) {
     match device.get("routes") {
         None | Some(Value::Null) => {}
         Some(Value::Array(routes)) => {
@@ -561,8 +606,12 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
                 }
             }
         }
-        Some(_) => findings.refuse(&at("routes"), "must be a list"),
+        Some(_) => findings.refuse(&[kind, name, "routes"], "must be a list"),
     }
+}
+
+/// The name servers of a device.
+fn nameservers(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Findings) {
     match device.get("nameservers") {
         None | Some(Value::Null) => {}
         Some(Value::Object(names)) => {
@@ -589,21 +638,9 @@ fn device(kind: &str, name: &str, device: &Map<String, Value>, findings: &mut Fi
             }
         }
         Some(_) => findings.refuse(
-            &at("nameservers"),
+            &[kind, name, "nameservers"],
             "must be a mapping with addresses and search",
         ),
-    }
-    if kind == "vlans" {
-        for key in ["id", "link"] {
-            if !device.contains_key(key) {
-                findings.refuse(&[kind, name], format!("a VLAN needs {key}"));
-            }
-        }
-        vlan(&at("id"), device.get("id"), findings);
-    }
-    if matches!(kind, "bonds" | "bridges") {
-        let known: &[&str] = if kind == "bonds" { &BOND } else { &BRIDGE };
-        parameters(&at("parameters"), device.get("parameters"), known, findings);
     }
 }
 

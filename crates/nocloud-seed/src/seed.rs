@@ -88,45 +88,9 @@ impl Seed {
                 ));
             }
         }
-        let user_data = match &input.user_data {
-            Some(Payload::Text(_)) if !input.authorized_keys.is_empty() => {
-                return Err(Error::TextIsFixed("ssh_authorized_keys"));
-            }
-            Some(Payload::Text(_)) if !input.host_keys.is_empty() => {
-                return Err(Error::TextIsFixed("ssh_host_keys"));
-            }
-            Some(Payload::Text(given)) => {
-                check_text("user_data", given, &mut warnings)?;
-                given.clone()
-            }
-            Some(Payload::Dict(own)) => {
-                let mut own = own.clone();
-                rewrite_host_keys(&mut own);
-                cloud_config::check(&own).settle("user_data", None, &mut warnings)?;
-                config_text(cloud_config(input, own)?)
-            }
-            None => config_text(cloud_config(input, Map::new())?),
-        };
-        let vendor_data = match &input.vendor_data {
-            Some(Payload::Text(given)) => {
-                check_text("vendor_data", given, &mut warnings)?;
-                Some(given.clone())
-            }
-            Some(Payload::Dict(dict)) => {
-                cloud_config::check(dict).settle("vendor_data", None, &mut warnings)?;
-                Some(config_text(dict.clone()))
-            }
-            None => None,
-        };
-        // Of a link's own address with its zone the address is looked at.
-        let address = |text: &str| text.split('%').next()?.parse::<std::net::IpAddr>().ok();
-        let is_none = |text: &&String| address(text).is_none();
-        if let Some(text) = input.nameservers.iter().find(is_none) {
-            return Err(Error::Network {
-                what: format!("nameservers: {text:?}"),
-                problem: "is not an IP address",
-            });
-        }
+        let user_data = user_data(input, &mut warnings)?;
+        let vendor_data = vendor_data(input, &mut warnings)?;
+        check_nameservers(&input.nameservers)?;
         let layout = input.layout;
         let network = match &input.network_config {
             Some(own) => Some(layout.own_network(own, &mut warnings)?),
@@ -135,27 +99,13 @@ impl Seed {
         };
 
         layout.check_meta(&input.meta_data)?;
-        let id_key = layout.id_key();
-        let mut meta = Map::new();
-        meta.insert(id_key.into(), Value::Null);
-        if let Some(name) = &input.hostname {
-            meta.insert(
-                layout.meta_key("local-hostname").into(),
-                name.as_str().into(),
-            );
-        }
-        let own = input.meta_data.clone().into_iter();
-        meta.extend(own.map(|(key, value)| (layout.meta_key(&key).to_owned(), value)));
-        if meta[id_key].is_null() {
-            let parts = [
-                Some(user_data.as_str()),
-                vendor_data.as_deref(),
-                network.as_deref(),
-                Some(&layout.meta_text(&meta)),
-            ];
-            meta[id_key] = format!("nixos-proxmox-{}", &digest(&parts)[..32]).into();
-        }
-        let instance_id = match &meta[id_key] {
+        let meta = meta_data(
+            input,
+            &user_data,
+            vendor_data.as_deref(),
+            network.as_deref(),
+        );
+        let instance_id = match &meta[layout.id_key()] {
             Value::String(id) => id.clone(),
             other => other.to_string(),
         };
@@ -205,6 +155,79 @@ impl Seed {
     /// The name of its ISO on a storage, which changes exactly when the content does.
     pub fn iso_name(&self, vmid: u32) -> String {
         iso_name(vmid, &hex::encode(Sha256::digest(self.iso())))
+    }
+}
+
+fn user_data(input: &Input, warnings: &mut Vec<String>) -> Result<String, Error> {
+    match &input.user_data {
+        Some(Payload::Text(_)) if !input.authorized_keys.is_empty() => {
+            Err(Error::TextIsFixed("ssh_authorized_keys"))
+        }
+        Some(Payload::Text(_)) if !input.host_keys.is_empty() => {
+            Err(Error::TextIsFixed("ssh_host_keys"))
+        }
+        Some(Payload::Text(given)) => {
+            check_text("user_data", given, warnings)?;
+            Ok(given.clone())
+        }
+        Some(Payload::Dict(own)) => {
+            let mut own = own.clone();
+            rewrite_host_keys(&mut own);
+            cloud_config::check(&own).settle("user_data", None, warnings)?;
+            Ok(config_text(cloud_config(input, own)?))
+        }
+        None => Ok(config_text(cloud_config(input, Map::new())?)),
+    }
+}
+
+fn vendor_data(input: &Input, warnings: &mut Vec<String>) -> Result<Option<String>, Error> {
+    match &input.vendor_data {
+        Some(Payload::Text(given)) => {
+            check_text("vendor_data", given, warnings)?;
+            Ok(Some(given.clone()))
+        }
+        Some(Payload::Dict(dict)) => {
+            cloud_config::check(dict).settle("vendor_data", None, warnings)?;
+            Ok(Some(config_text(dict.clone())))
+        }
+        None => Ok(None),
+    }
+}
+
+/// The meta-data. Its instance ID comes from the content of all files, unless it was given.
+fn meta_data(
+    input: &Input,
+    user_data: &str,
+    vendor_data: Option<&str>,
+    network: Option<&str>,
+) -> Map<String, Value> {
+    let layout = input.layout;
+    let id_key = layout.id_key();
+    let mut meta = Map::new();
+    meta.insert(id_key.into(), Value::Null);
+    if let Some(name) = &input.hostname {
+        let key = layout.meta_key("local-hostname");
+        meta.insert(key.into(), name.as_str().into());
+    }
+    let own = input.meta_data.clone().into_iter();
+    meta.extend(own.map(|(key, value)| (layout.meta_key(&key).to_owned(), value)));
+    if meta[id_key].is_null() {
+        let text = layout.meta_text(&meta);
+        let parts = [Some(user_data), vendor_data, network, Some(text.as_str())];
+        meta[id_key] = format!("nixos-proxmox-{}", &digest(&parts)[..32]).into();
+    }
+    meta
+}
+
+/// Refuse a name server that is not an IP address, with or without a zone.
+fn check_nameservers(nameservers: &[String]) -> Result<(), Error> {
+    let address = |text: &str| text.split('%').next()?.parse::<std::net::IpAddr>().ok();
+    match nameservers.iter().find(|text| address(text).is_none()) {
+        None => Ok(()),
+        Some(text) => Err(Error::Network {
+            what: format!("nameservers: {text:?}"),
+            problem: "is not an IP address",
+        }),
     }
 }
 
