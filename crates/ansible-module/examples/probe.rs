@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ansible_module::{Diff, Documentation, Failure, Module, Outcome, Rule, Secret, Task};
+use ansible_module::{
+    Diff, Documentation, Failure, FailureKind, Module, Outcome, Rule, Secret, Task,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -98,8 +100,9 @@ impl Module for Probe {
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         if let Some(path) = &options.marker {
-            std::fs::write(path, std::process::id().to_string())
-                .map_err(|e| Failure::new("marker", format!("cannot write the marker: {e}")))?;
+            std::fs::write(path, std::process::id().to_string()).map_err(|e| {
+                Failure::new(FailureKind::File, format!("cannot write the marker: {e}"))
+            })?;
         }
         let _marker = Marker(options.marker.clone());
         let password = options.login.as_ref().and_then(|l| l.password.clone());
@@ -123,13 +126,16 @@ impl Module for Probe {
                     ))
             }
             Behaviour::Keep => Ok(Outcome::unchanged("nothing to do")),
-            Behaviour::Fail => Err(Failure::new("refused", format!("no use of {secret} here"))
-                .object("the thing")
-                .status(403)
-                .detail(format!("said: {}", in_a_url(secret)))
-                .hint("use another")
-                .with("made", "the first half")
-                .with("changed", true)),
+            Behaviour::Fail => Err(Failure::new(
+                FailureKind::Refused,
+                format!("no use of {secret} here"),
+            )
+            .object("the thing")
+            .status(403)
+            .detail(format!("said: {}", in_a_url(secret)))
+            .hint("use another")
+            .with("made", "the first half")
+            .with("changed", true)),
             Behaviour::Panic => panic!("cannot go on with {secret}"),
             Behaviour::Wait => {
                 tokio::time::sleep(Duration::from_secs(300)).await;

@@ -1,5 +1,6 @@
 //! The argument file that Ansible hands to a binary module.
 
+use crate::FailureKind;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -44,7 +45,7 @@ impl Arguments {
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let unreadable = |reason: String| {
             Failure::new(
-                "invocation",
+                FailureKind::Invocation,
                 format!("cannot read the arguments {}: {reason}", path.display()),
             )
             .object(path.display().to_string())

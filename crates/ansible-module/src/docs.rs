@@ -147,7 +147,7 @@ fn common_returns() -> Vec<(String, Value)> {
                 "returned": "failure",
                 "type": "dict",
                 "contains": {
-                    "kind": {"description": "A word for the kind of failure.", "type": "str", "returned": "always"},
+                    "kind": {"description": "Why it failed, in a word: one of the kinds in C(docs/reference/errors.md).", "type": "str", "returned": "always"},
                     "object": {"description": "The object that it happened to, or null.", "type": "str"},
                     "status": {"description": "The HTTP status or exit code, or null.", "type": "int"},
                     "detail": {"description": "The full answer or cause, or null.", "type": "str"},

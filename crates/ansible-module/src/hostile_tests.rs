@@ -1,5 +1,6 @@
 //! Arguments of any shape end in a result or one failure, without the secrets among them.
 
+use crate::FailureKind;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -106,7 +107,7 @@ impl Module for Echo {
         let said = all.collect::<Vec<_>>().join("/");
         task.warn(format!("warned of {said}"));
         if options.flag == Some(true) {
-            return Err(Failure::new("refused", format!("{options:?}")).detail(said));
+            return Err(Failure::new(FailureKind::Refused, format!("{options:?}")).detail(said));
         }
         Ok(Outcome::changed(format!("{options:?}")).with("said", said))
     }

@@ -38,6 +38,7 @@ mod arguments;
 mod coerce;
 mod docs;
 mod documentation;
+mod failure_kind;
 mod literal;
 mod mask;
 mod outcome;
@@ -56,6 +57,7 @@ pub mod yaml;
 
 pub use docs::{DocsError, docs};
 pub use documentation::Documentation;
+pub use failure_kind::FailureKind;
 pub use outcome::{Diff, Failure, Outcome};
 pub use progress::Progress;
 pub use reply::SCHEMA_VERSION;

@@ -1,5 +1,6 @@
 //! How a task ends.
 
+use crate::FailureKind;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -101,8 +102,8 @@ impl Diff {
 pub struct Failure {
     /// One readable sentence: what was being done, on which object, what was answered.
     pub msg: String,
-    /// A word for programs: `invalid_option`, `permission_denied`, `timeout`.
-    pub kind: &'static str,
+    /// Why, for programs.
+    pub kind: FailureKind,
     /// The object that it happened to.
     pub object: Option<String>,
     /// The HTTP status or exit code behind it.
@@ -111,6 +112,8 @@ pub struct Failure {
     pub detail: Option<String>,
     /// What to do next, in the imperative. It is shown after the sentence.
     pub hint: Option<String>,
+    /// Whether a change may have been made although no answer came. If so, read the object again before the next step.
+    pub may_have_happened: bool,
     /// What was already done before it failed. `changed` may be among it.
     pub values: Map<String, Value>,
     /// Which of the values are facts, see [`Outcome::fact`].
@@ -119,7 +122,7 @@ pub struct Failure {
 
 impl Failure {
     /// A failure of a `kind`, with a readable sentence.
-    pub fn new(kind: &'static str, msg: impl Into<String>) -> Self {
+    pub fn new(kind: FailureKind, msg: impl Into<String>) -> Self {
         Self {
             kind,
             msg: msg.into(),
@@ -168,7 +171,7 @@ impl Failure {
 
 impl From<deadline::Expired> for Failure {
     fn from(expired: deadline::Expired) -> Self {
-        Self::new("timeout", expired.to_string())
+        Self::new(FailureKind::Timeout, expired.to_string())
             .object(expired.what)
             .hint("raise the option timeout if that is normal here")
     }

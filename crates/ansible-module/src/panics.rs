@@ -1,5 +1,6 @@
 //! A panic is answered like any other failure: as JSON, with secrets masked.
 
+use crate::FailureKind;
 use std::panic::PanicHookInfo;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,8 +30,11 @@ pub fn caught(module: &str) -> Failure {
 }
 
 fn failure(module: &str, said: &str) -> Failure {
-    Failure::new("internal", format!("internal error in {module}: {said}"))
-        .hint("this is a bug in the module, please report it")
+    Failure::new(
+        FailureKind::Internal,
+        format!("internal error in {module}: {said}"),
+    )
+    .hint("this is a bug in the module, please report it")
 }
 
 fn describe(info: &PanicHookInfo) -> String {

@@ -147,7 +147,7 @@ impl Reply {
     fn failed(&self, failure: Failure, no_log: bool) -> Map<String, Value> {
         let hint = failure.hint.map(|hint| self.own(hint));
         let mut error = Map::new();
-        error.insert("kind".into(), failure.kind.into());
+        error.insert("kind".into(), json!(failure.kind));
         let mut put = |key: &str, value: Option<Value>| {
             error.insert(key.into(), value.unwrap_or(Value::Null));
         };
@@ -163,6 +163,9 @@ impl Reply {
         put("hint", hint.clone().map(Value::from));
         let mut result = self.values(failure.values, &failure.facts);
         result.entry("changed").or_insert(Value::Bool(false));
+        if failure.may_have_happened {
+            result.insert("may_have_happened".into(), true.into());
+        }
         result.insert("failed".into(), true.into());
         let mut msg = self.text_of(failure.msg);
         // People read the message only; Ansible does not show them the rest.

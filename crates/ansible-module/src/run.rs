@@ -1,5 +1,6 @@
 //! A module's life: arguments in, work, one line of JSON out.
 
+use crate::FailureKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ fn task<M: Module>(reply: &Arc<Reply>, waiting: Waiting) -> Result<Outcome, Fail
     let path = std::env::args_os().nth(1).map(PathBuf::from);
     let mut arguments = Arguments::read(&path.unwrap_or_else(|| "(none given)".into()))?;
     let interrupted = watch::start(reply.clone(), waiting)
-        .map_err(|e| Failure::new("internal", format!("cannot start a thread: {e}")))?;
+        .map_err(|e| Failure::new(FailureKind::Internal, format!("cannot start a thread: {e}")))?;
     let (options, unknown) = options::<M>(&mut arguments, reply)?;
     let mut task = Task::new(&arguments, reply.secrets.clone());
     task.unknown = unknown;
@@ -91,7 +92,7 @@ fn options<M: Module>(
     let hints: Vec<String> = hints.collect();
     reply.asked(arguments, shown, checked.warnings);
     if let Some(error) = error {
-        let failure = Failure::new("invalid_option", error);
+        let failure = Failure::new(FailureKind::InvalidOption, error);
         return Err(match hints.is_empty() {
             true => failure,
             false => failure.hint(hints.join("; ")),
@@ -121,7 +122,12 @@ fn work<M: Module>(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| Failure::new("internal", format!("cannot start the runtime: {e}")))?;
+        .map_err(|e| {
+            Failure::new(
+                FailureKind::Internal,
+                format!("cannot start the runtime: {e}"),
+            )
+        })?;
     let outcome = runtime.block_on(async {
         tokio::select! {
             biased;

@@ -1,5 +1,6 @@
 //! What a running module knows of its task, and what it may say on the way.
 
+use crate::FailureKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -71,7 +72,7 @@ impl Task {
         self.mask_options(&spec, &params);
         let checked = validate(&spec, &M::rules(), &mut params);
         if let Some(error) = checked.error(M::NAME, false) {
-            return Err(Failure::new("invalid_option", error));
+            return Err(Failure::new(FailureKind::InvalidOption, error));
         }
         for warning in checked.warnings {
             self.warn(warning);

@@ -1,6 +1,7 @@
 //! Checking and converting a task's arguments in the order, and with the texts, of Ansible's
 //! `ArgumentSpecValidator` (ansible-core 2.19). Like a Python module, we report the first error.
 
+use crate::FailureKind;
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
@@ -614,7 +615,7 @@ pub fn typed<T: DeserializeOwned>(
             "." => format!("invalid options: {reason}"),
             _ => format!("invalid value of {path}: {reason}"),
         };
-        Failure::new("invalid_option", msg).object(path)
+        Failure::new(FailureKind::InvalidOption, msg).object(path)
     })
 }
 

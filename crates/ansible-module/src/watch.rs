@@ -4,6 +4,7 @@
 //! module watches the process that started it and the Ansible processes above that, and the
 //! signals that ask it to end.
 
+use crate::FailureKind;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub fn start(reply: Arc<Reply>, waiting: Waiting) -> io::Result<oneshot::Receive
             return;
         };
         let failure = Failure::new(
-            "interrupted",
+            FailureKind::Interrupted,
             format!("{} was interrupted: {reason}", reply.module),
         )
         .hint("run the play again: it goes on from what is");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ansible_module::{Failure, Secret};
+use ansible_module::{Failure, FailureKind, Secret};
 use nocloud_seed::{
     Address4, Address6, HostKey, Input, IpConfig, KeyKind, Nic, Payload, PublicKeyLine, Seed,
 };
@@ -309,7 +309,7 @@ fn nics(options: &Options, vm: &Vm) -> Result<Vec<Nic>, Failure> {
         };
         let mac = mac(net).ok_or_else(|| {
             Failure::new(
-                "unexpected_answer",
+                FailureKind::UnexpectedAnswer,
                 format!("{name} of VM {} has no MAC address: {net}", options.vmid),
             )
         })?;
@@ -401,7 +401,7 @@ fn check_beside(what: &str, path: &Path, pair: &HostKey) -> Result<(), Failure> 
 fn read(what: &str, path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| {
         Failure::new(
-            "file",
+            FailureKind::File,
             format!("cannot read {} for {what}: {error}", path.display()),
         )
         .object(path.display().to_string())
@@ -416,7 +416,7 @@ fn payload(data: &Data) -> Payload {
 }
 
 fn invalid(msg: impl Into<String>) -> Failure {
-    Failure::new("invalid_option", msg)
+    Failure::new(FailureKind::InvalidOption, msg)
 }
 
 /// An error of the seed's, which is an option's.

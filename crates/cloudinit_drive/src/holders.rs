@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use futures_util::StreamExt;
 use pve_client::{Client, sha256_bytes};
@@ -51,8 +51,9 @@ pub async fn holders(client: &Client, deadline: &Deadline) -> Result<Holders, Fa
     let name = format!("holders-{}", &sha256_bytes(key.as_bytes())[..32]);
     let mut lock = match Lock::acquire(&name, deadline).await {
         Ok(lock) => lock,
-        Err(failure) if failure.kind == "lock" => return read(client, deadline).await,
-        Err(failure) => return Err(failure),
+        Err(failure) if failure.kind == FailureKind::Timeout => return Err(failure),
+        // No file to lock.
+        Err(_) => return read(client, deadline).await,
     };
     let left = lock.note();
     if let Some(left) = left.and_then(|text| serde_json::from_str::<Reading>(&text).ok())

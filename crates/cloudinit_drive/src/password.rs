@@ -1,6 +1,6 @@
 //! Passwords as the guest's `/etc/shadow` holds them.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use nocloud_seed::{bare_hash, check_hash, is_passed_on_by_pve, looks_hashed};
 use sha_crypt::{PasswordHasher, PasswordVerifier, ShaCrypt};
 
@@ -15,7 +15,7 @@ const SALT: usize = 12;
 pub fn check(password: &str) -> Result<(), Failure> {
     let refuse = |problem: &str| {
         Err(Failure::new(
-            "invalid_option",
+            FailureKind::InvalidOption,
             format!("cipassword: {problem}"),
         ))
     };
@@ -43,7 +43,12 @@ pub fn hash(password: &str) -> Result<String, Failure> {
     if is_passed_on_by_pve(password) {
         return Ok(password.to_owned());
     }
-    let failed = |why: String| Failure::new("internal", format!("cannot hash the password: {why}"));
+    let failed = |why: String| {
+        Failure::new(
+            FailureKind::Internal,
+            format!("cannot hash the password: {why}"),
+        )
+    };
     let mut salt = [0; SALT];
     getrandom::fill(&mut salt).map_err(|error| failed(error.to_string()))?;
     let hash = ShaCrypt::SHA512

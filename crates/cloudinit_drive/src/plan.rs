@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use nocloud_seed::IpConfig;
 use percent_encoding::percent_decode_str;
 use pve_client::Volid;
@@ -10,7 +10,7 @@ use pve_client::property::{PropertyString, parse_bool};
 
 use crate::content::Native;
 use crate::password;
-use crate::state::{Current, Medium, Vm};
+use crate::state::{Current, Medium, SeedIso, Vm};
 
 /// What shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Plan {
     /// Makes the plan for the VM with this ID and its drive.
     ///
     /// # Errors
-    /// `drive_in_use` when the drive holds something that is not ours, `protected` when a drive had to go from a protected VM.
+    /// `in_use` when the drive holds something that is not ours, `protected` when a drive had to go from a protected VM.
     pub fn new(
         vmid: u32,
         drive: &str,
@@ -109,21 +109,7 @@ impl Plan {
                 plan.clear = cloudinit_options(vm);
             }
             Wanted::Nocloud { volid, size } => {
-                let complete = |seed: &&crate::state::SeedIso| {
-                    seed.volid == *volid && seed.size == Some(*size)
-                };
-                plan.upload = !current.seeds.iter().any(|seed| complete(&seed));
-                if held == Some(Medium::Native) {
-                    // Detached first, so that Proxmox VE removes its volume.
-                    plan.detach.push(drive.to_owned());
-                }
-                if vm.drives(vmid).any(|(_, medium)| medium == Medium::Native) {
-                    // The password and keys of that drive.
-                    plan.clear = cloudinit_options(vm);
-                }
-                if held != Some(Medium::Seed(volid.clone())) {
-                    plan.attach = Some(volid.to_string());
-                }
+                plan.seed(vmid, drive, vm, volid, *size, current);
                 old_seeds.retain(|old| old != volid);
             }
             Wanted::Native { storage, content } => {
@@ -136,14 +122,7 @@ impl Plan {
         }
         plan.detach.sort();
         plan.detach.dedup();
-        // Said before the medium is taken out, which Proxmox VE would still do.
-        if let (Some(drive), Some("1")) = (plan.detach.first(), vm.next("protection")) {
-            let msg =
-                format!("VM {vmid} is protected, so Proxmox VE does not remove its drive {drive}");
-            return Err(Failure::new("protected", msg)
-                .object(format!("VM {vmid}"))
-                .hint("set protection: false first (proxmox_nixos_vm)"));
-        }
+        plan.refuse_protected(vmid, vm)?;
         old_seeds.sort();
         old_seeds.dedup();
         // A clone would not start without it.
@@ -152,6 +131,45 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The seed `volid` of `size` bytes, in `drive`.
+    fn seed(
+        &mut self,
+        vmid: u32,
+        drive: &str,
+        vm: &Vm,
+        volid: &Volid,
+        size: u64,
+        current: &Current,
+    ) {
+        let held = vm.next(drive).map(|value| Vm::medium(value, vmid));
+        let complete = |seed: &SeedIso| seed.volid == *volid && seed.size == Some(size);
+        self.upload = !current.seeds.iter().any(complete);
+        if held == Some(Medium::Native) {
+            // Detached first, so that Proxmox VE removes its volume.
+            self.detach.push(drive.to_owned());
+        }
+        if vm.drives(vmid).any(|(_, medium)| medium == Medium::Native) {
+            // The password and keys of that drive.
+            self.clear = cloudinit_options(vm);
+        }
+        if held != Some(Medium::Seed(volid.clone())) {
+            self.attach = Some(volid.to_string());
+        }
+    }
+
+    /// Refuse to take a drive from a protected VM, before the medium is taken out, which Proxmox VE would still do.
+    fn refuse_protected(&self, vmid: u32, vm: &Vm) -> Result<(), Failure> {
+        let (Some(drive), Some("1")) = (self.detach.first(), vm.next("protection")) else {
+            return Ok(());
+        };
+        let msg =
+            format!("VM {vmid} is protected, so Proxmox VE does not remove its drive {drive}");
+        Err(Failure::new(FailureKind::Protected, msg)
+            .object(format!("VM {vmid}"))
+            .hint("set protection: false first (proxmox_nixos_vm)"))
+    }
+
+    /// The options of a native drive.
     fn native_options(&mut self, vm: &Vm, content: &Native, current: &Current) {
         for (key, value) in &content.keys {
             match (vm.next(key), value) {
@@ -214,7 +232,7 @@ fn refuse_custom(vmid: u32, vm: &Vm, content: &Native) -> Result<(), Failure> {
         if let (Some(file), false) = (file, unused.is_empty()) {
             let unused = unused.join(", ");
             return Err(Failure::new(
-                "cicustom",
+                FailureKind::Refused,
                 format!("VM {vmid}: cicustom has a {what} of its own ({part}={file}), so Proxmox VE does not use {unused}"),
             )
             .object(format!("VM {vmid} cicustom"))
@@ -226,7 +244,7 @@ fn refuse_custom(vmid: u32, vm: &Vm, content: &Native) -> Result<(), Failure> {
 
 fn in_use(vmid: u32, drive: &str, value: &str) -> Failure {
     Failure::new(
-        "drive_in_use",
+        FailureKind::InUse,
         format!("{drive} of VM {vmid} is not a cloud-init drive, it holds {value}"),
     )
     .object(format!("VM {vmid} {drive}"))
@@ -279,413 +297,5 @@ fn same(key: &str, is: &str, wanted: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::{Line, SeedIso};
-
-    const SEED: &str = "local:iso/nixos-proxmox-seed-101-aaaaaaaaaaaa.iso";
-    const OLD: &str = "local:iso/nixos-proxmox-seed-101-bbbbbbbbbbbb.iso";
-
-    fn volid(text: &str) -> Volid {
-        text.parse().unwrap()
-    }
-
-    fn vm(config: &[(&str, &str)]) -> Current {
-        let line = |value: &str| Line {
-            now: Some(value.to_owned()),
-            next: Some(value.to_owned()),
-        };
-        let config = config
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), line(value)))
-            .collect();
-        Current {
-            vm: Some(Vm {
-                node: "pve".into(),
-                config,
-            }),
-            seeds: Vec::new(),
-            password_hash: None,
-            stale: Vec::new(),
-            held: BTreeMap::new(),
-        }
-    }
-
-    fn with_seeds(mut current: Current, seeds: &[(&str, u64)]) -> Current {
-        current.seeds = seeds
-            .iter()
-            .map(|(v, size)| SeedIso {
-                volid: volid(v),
-                size: Some(*size),
-            })
-            .collect();
-        current
-    }
-
-    fn nocloud() -> Wanted {
-        Wanted::Nocloud {
-            volid: volid(SEED),
-            size: 1000,
-        }
-    }
-
-    fn native(keys: &[(&str, Option<&str>)]) -> Wanted {
-        let keys = keys
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), v.map(str::to_owned)))
-            .collect();
-        Wanted::Native {
-            storage: "zfs".into(),
-            content: Native {
-                keys,
-                password: None,
-            },
-        }
-    }
-
-    fn plan(wanted: &Wanted, current: &Current) -> Plan {
-        Plan::new(101, "ide0", wanted, current).unwrap()
-    }
-
-    #[test]
-    fn a_seed_is_uploaded_and_attached_once() {
-        let fresh = plan(
-            &nocloud(),
-            &vm(&[("scsi0", "local:101/vm-101-disk-0.raw,size=2G")]),
-        );
-        assert_eq!(
-            fresh,
-            Plan {
-                upload: true,
-                attach: Some(SEED.into()),
-                ..Plan::default()
-            }
-        );
-        let there = with_seeds(
-            vm(&[("ide0", &format!("{SEED},media=cdrom,size=52K"))]),
-            &[(SEED, 1000)],
-        );
-        assert!(plan(&nocloud(), &there).is_empty());
-    }
-
-    #[test]
-    fn what_an_interrupted_upload_left_is_uploaded_again() {
-        let half = with_seeds(vm(&[]), &[(SEED, 600)]);
-        assert_eq!(
-            plan(&nocloud(), &half),
-            Plan {
-                upload: true,
-                attach: Some(SEED.into()),
-                ..Plan::default()
-            }
-        );
-        // Somebody deleted it while it was attached.
-        let gone = vm(&[("ide0", SEED)]);
-        assert_eq!(
-            plan(&nocloud(), &gone),
-            Plan {
-                upload: true,
-                ..Plan::default()
-            }
-        );
-    }
-
-    #[test]
-    fn an_older_seed_is_replaced_wherever_it_is() {
-        let same_drive = with_seeds(vm(&[("ide0", OLD)]), &[(OLD, 900)]);
-        let replaced = Plan {
-            upload: true,
-            attach: Some(SEED.into()),
-            delete: vec![volid(OLD)],
-            ..Plan::default()
-        };
-        assert_eq!(plan(&nocloud(), &same_drive), replaced);
-        let other_drive = with_seeds(vm(&[("ide3", OLD)]), &[(OLD, 900)]);
-        assert_eq!(
-            plan(&nocloud(), &other_drive),
-            Plan {
-                detach: vec!["ide3".into()],
-                ..replaced.clone()
-            }
-        );
-        let native = with_seeds(
-            vm(&[("ide0", "zfs:vm-101-cloudinit,media=cdrom")]),
-            &[(OLD, 900)],
-        );
-        assert_eq!(
-            plan(&nocloud(), &native),
-            Plan {
-                detach: vec!["ide0".into()],
-                ..replaced
-            }
-        );
-    }
-
-    #[test]
-    fn what_is_not_ours_is_left_alone() {
-        for held in [
-            "local:iso/nixos.iso,media=cdrom",
-            "local:101/vm-101-disk-0.raw",
-            "cdrom",
-            "local:iso/nixos-proxmox-seed-1011-mine.iso",
-        ] {
-            let current = vm(&[("ide0", held)]);
-            for wanted in [nocloud(), native(&[])] {
-                let refused = Plan::new(101, "ide0", &wanted, &current).unwrap_err();
-                assert_eq!(refused.kind, "drive_in_use");
-            }
-            assert!(plan(&Wanted::Absent, &current).is_empty(), "{held}");
-        }
-    }
-
-    #[test]
-    fn a_clone_gets_a_seed_of_its_own() {
-        const TEMPLATES: &str = "local:iso/nixos-proxmox-seed-9-aaaaaaaaaaaa.iso";
-        for drive in ["ide0", "ide3"] {
-            let current = vm(&[(drive, &format!("{TEMPLATES},media=cdrom,size=52K"))]);
-            let detach: Vec<String> = (drive != "ide0")
-                .then(|| drive.into())
-                .into_iter()
-                .collect();
-            let made = plan(&nocloud(), &current);
-            assert_eq!(
-                (&made.attach, &made.detach, made.delete.len()),
-                (&Some(SEED.into()), &detach, 0)
-            );
-            let made = plan(&native(&[]), &current);
-            assert_eq!((made.detach, made.delete.len()), (detach, 0));
-            assert!(made.attach.is_some());
-            let gone = plan(&Wanted::Absent, &current);
-            assert_eq!(
-                (gone.detach, gone.delete.len()),
-                (vec![drive.to_owned()], 0)
-            );
-        }
-    }
-
-    #[test]
-    fn a_seed_that_another_vm_has_stays() {
-        let mut current = with_seeds(vm(&[("ide0", OLD)]), &[(OLD, 900)]);
-        current.held.insert(OLD.into(), 102);
-        assert!(plan(&nocloud(), &current).delete.is_empty());
-        assert!(plan(&Wanted::Absent, &current).delete.is_empty());
-        current.vm = None;
-        assert!(plan(&Wanted::Absent, &current).is_empty());
-    }
-
-    #[test]
-    fn options_that_cicustom_makes_void_are_refused() {
-        let refused = |custom: &str, keys: &[(&str, Option<&str>)]| {
-            let current = vm(&[("cicustom", custom), ("ide0", "zfs:vm-101-cloudinit")]);
-            Plan::new(101, "ide0", &native(keys), &current)
-                .map(|_| ())
-                .map_err(|failure| failure.msg)
-        };
-        let user = [
-            ("ciuser", Some("root")),
-            ("sshkeys", Some("x")),
-            ("ciupgrade", Some("0")),
-        ];
-        let network = [
-            ("ipconfig0", Some("ip=dhcp")),
-            ("nameserver", Some("192.0.2.1")),
-        ];
-        let msg = refused("user=local:snippets/u.yaml", &user).unwrap_err();
-        assert!(
-            msg.contains("user=local:snippets/u.yaml") && msg.ends_with("ciuser, sshkeys"),
-            "{msg}"
-        );
-        let msg = refused("meta=local:snippets/m,network=local:snippets/n", &network).unwrap_err();
-        assert!(msg.ends_with("ipconfig0, nameserver"), "{msg}");
-        for (custom, keys) in [
-            ("vendor=local:snippets/v.yaml", &user[..]),
-            ("user=local:snippets/u.yaml", &network[..]),
-            (
-                "user=local:snippets/u.yaml",
-                &[("ciuser", None), ("ciupgrade", Some("0"))][..],
-            ),
-        ] {
-            assert_eq!(refused(custom, keys), Ok(()));
-        }
-    }
-
-    #[test]
-    fn a_native_drive_leaves_no_option_behind() {
-        let current = vm(&[
-            ("ide2", "zfs:vm-101-cloudinit,media=cdrom"),
-            ("cipassword", "**********"),
-            ("ipconfig1", "ip=dhcp"),
-            ("memory", "512"),
-        ]);
-        let made = plan(&nocloud(), &current);
-        assert_eq!(
-            (made.detach, made.clear),
-            (
-                vec!["ide2".to_owned()],
-                vec!["cipassword".to_owned(), "ipconfig1".to_owned()]
-            )
-        );
-        // Without one they are somebody else's.
-        assert!(
-            plan(&nocloud(), &vm(&[("ciuser", "root")]))
-                .clear
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn absent_leaves_nothing() {
-        let current = with_seeds(
-            vm(&[
-                ("ide0", SEED),
-                ("ide1", "zfs:vm-101-cloudinit"),
-                ("ide2", "local:iso/nixos.iso,media=cdrom"),
-                ("ciuser", "root"),
-                ("cipassword", "**********"),
-                ("sshkeys", "x"),
-                ("ipconfig0", "ip=dhcp"),
-                ("ipconfig12", "ip=dhcp"),
-                ("nameserver", "1.1.1.1"),
-                ("searchdomain", "x"),
-                ("cicustom", "user=x:y"),
-                ("citype", "nocloud"),
-                ("ciupgrade", "0"),
-                ("memory", "512"),
-                ("name", "web1"),
-            ]),
-            &[(SEED, 1000), (OLD, 900)],
-        );
-        let plan = plan(&Wanted::Absent, &current);
-        assert_eq!(plan.detach, ["ide0", "ide1"]);
-        assert_eq!(plan.delete, [volid(SEED), volid(OLD)]);
-        assert_eq!(plan.clear.len(), 10, "{:?}", plan.clear);
-        assert!(plan.clear.iter().all(|key| is_cloudinit_option(key)));
-    }
-
-    #[test]
-    fn absent_cleans_up_after_a_vm_that_is_gone() {
-        let current = Current {
-            vm: None,
-            ..with_seeds(vm(&[]), &[(OLD, 1)])
-        };
-        assert_eq!(
-            plan(&Wanted::Absent, &current),
-            Plan {
-                delete: vec![volid(OLD)],
-                ..Plan::default()
-            }
-        );
-        assert!(
-            plan(
-                &Wanted::Absent,
-                &Current {
-                    vm: None,
-                    ..vm(&[])
-                }
-            )
-            .is_empty()
-        );
-    }
-
-    #[test]
-    fn absent_finishes_what_was_begun() {
-        // Ejected, but not removed yet.
-        assert_eq!(
-            plan(&Wanted::Absent, &vm(&[("ide0", "none,media=cdrom")])).detach,
-            ["ide0"]
-        );
-        // Removed with the next stop, and ejected already: nothing left to do.
-        let mut current = vm(&[]);
-        let ejected = Line {
-            now: Some("none,media=cdrom".into()),
-            next: None,
-        };
-        current
-            .vm
-            .as_mut()
-            .unwrap()
-            .config
-            .insert("ide0".into(), ejected);
-        assert!(plan(&Wanted::Absent, &current).is_empty());
-        // Removed with the next stop, but the seed is still in the running VM.
-        let held = Line {
-            now: Some(SEED.into()),
-            next: None,
-        };
-        current
-            .vm
-            .as_mut()
-            .unwrap()
-            .config
-            .insert("ide0".into(), held);
-        assert_eq!(plan(&Wanted::Absent, &current).detach, ["ide0"]);
-    }
-
-    #[test]
-    fn native_options_are_compared_by_meaning() {
-        let current = vm(&[
-            ("ide0", "zfs:vm-101-cloudinit,media=cdrom"),
-            ("ipconfig0", "gw=192.0.2.1,ip=192.0.2.11/24"),
-            ("sshkeys", "ssh-ed25519%20AAAA%2B%20me%0A"),
-            ("nameserver", "192.0.2.1 192.0.2.2"),
-            ("ciupgrade", "0"),
-            ("ciuser", "root"),
-        ]);
-        let same = [
-            ("ipconfig0", Some("ip=192.0.2.11/24,gw=192.0.2.1")),
-            ("sshkeys", Some("ssh-ed25519%20AAAA%2B%20me")),
-            ("nameserver", Some("192.0.2.1 192.0.2.2")),
-            ("ciupgrade", Some("0")),
-            ("ciuser", Some("root")),
-            ("searchdomain", None),
-        ];
-        assert!(plan(&native(&same), &current).is_empty());
-        let other = plan(
-            &native(&[("ciuser", Some("nixos")), ("nameserver", None)]),
-            &current,
-        );
-        assert_eq!(
-            other.set,
-            BTreeMap::from([("ciuser".to_owned(), "nixos".to_owned())])
-        );
-        assert_eq!(other.clear, ["nameserver"]);
-        assert!(other.regenerate && other.attach.is_none());
-        let stale = Current {
-            stale: vec!["ciuser".into()],
-            ..current.clone()
-        };
-        assert_eq!(
-            plan(&native(&same), &stale),
-            Plan {
-                regenerate: true,
-                ..Plan::default()
-            }
-        );
-        let others = Current {
-            stale: vec!["net0".into()],
-            ..current
-        };
-        assert!(plan(&native(&same), &others).is_empty());
-    }
-
-    #[test]
-    fn a_password_is_set_only_when_it_is_another() {
-        let mut current = vm(&[
-            ("ide0", "zfs:vm-101-cloudinit"),
-            ("cipassword", "**********"),
-        ]);
-        let content = Native {
-            keys: BTreeMap::new(),
-            password: Some("geheim".into()),
-        };
-        let wanted = Wanted::Native {
-            storage: "zfs".into(),
-            content,
-        };
-        assert!(plan(&wanted, &current).set_password);
-        current.password_hash = Some(password::hash("geheim").unwrap());
-        assert!(plan(&wanted, &current).is_empty());
-        current.password_hash = Some(password::hash("anders").unwrap());
-        assert!(plan(&wanted, &current).set_password);
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

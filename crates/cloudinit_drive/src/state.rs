@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use nocloud_seed::{iso_prefix, iso_vmid};
 use pve_client::{Client, Pending, Storage, Volid};
@@ -67,6 +67,19 @@ pub struct Current {
     pub stale: Vec<String>,
     /// The seed ISOs that another VM has in a drive, each with that VM.
     pub held: BTreeMap<String, u32>,
+}
+
+impl Current {
+    /// What was found first.
+    pub fn new(vm: Option<Vm>, seeds: Vec<SeedIso>) -> Self {
+        Self {
+            vm,
+            seeds,
+            password_hash: None,
+            stale: Vec::new(),
+            held: BTreeMap::new(),
+        }
+    }
 }
 
 impl Vm {
@@ -138,8 +151,9 @@ pub fn drive(named: Option<&str>, vm: Option<&Vm>, vmid: u32) -> Result<String, 
     if !without_ide {
         return Ok(named.unwrap_or(DEFAULT).to_owned());
     }
-    let invalid =
-        |msg: String| Failure::new("invalid_option", msg).object(format!("VM {vmid} drive"));
+    let invalid = |msg: String| {
+        Failure::new(FailureKind::InvalidOption, msg).object(format!("VM {vmid} drive"))
+    };
     match (named, vm) {
         (Some(drive), _) if drive.starts_with("ide") => Err(invalid(format!(
             "drive: VM {vmid} is an aarch64 machine, which has no IDE (got {drive})"

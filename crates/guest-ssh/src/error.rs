@@ -124,21 +124,3 @@ pub enum Error {
         last: String,
     },
 }
-
-impl Error {
-    /// A word for programs: `refused`, `timeout`, `banner`, `host_key`, `login`...
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Error::Name { .. } => "name",
-            Error::Refused { .. } => "refused",
-            Error::NoAnswer { .. } | Error::Expired(_) | Error::GaveUp { .. } => "timeout",
-            Error::Unreachable { .. } => "unreachable",
-            Error::Banner { .. } => "banner",
-            Error::Handshake { .. } => "handshake",
-            Error::NoKnownKey { .. } | Error::WrongKey { .. } => "host_key",
-            Error::Login { .. } => "login",
-            Error::Identity { .. } | Error::Agent { .. } => "identity",
-            Error::Exec { .. } => "exec",
-        }
-    }
-}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ansible_module::{Diff, Failure, Outcome, Progress, Task};
+use ansible_module::{Diff, Failure, FailureKind, Outcome, Progress, Task};
 use deadline::Deadline;
 use guest_ssh::{Attempt, Guest, Kind, Login, Target};
 use serde_json::json;
@@ -231,7 +231,7 @@ impl Run<'_> {
             && *built != found
         {
             return Err(Failure::new(
-                "wrong_system",
+                FailureKind::WrongSystem,
                 format!("{found} was installed instead of {built}"),
             ));
         }

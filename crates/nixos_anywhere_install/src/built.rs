@@ -1,6 +1,6 @@
 //! `state: built`: everything of an installation that needs no machine.
 
-use ansible_module::{Failure, Outcome, Task};
+use ansible_module::{Failure, FailureKind, Outcome, Task};
 use deadline::Deadline;
 use serde_json::json;
 
@@ -37,7 +37,7 @@ pub(crate) async fn built(
     };
     let private = Private::create(None).map_err(|error| {
         let msg = format!("cannot make a private temporary directory: {error}");
-        Failure::new("workspace", msg)
+        Failure::new(FailureKind::File, msg)
     })?;
     let progress = task.progress(options.progress_path.as_deref());
     let log = Log::open(options.log_path.as_deref())?;
@@ -80,7 +80,10 @@ pub(crate) async fn built(
                 .with("phases", phases)
                 .with("log_path", &options.log_path))
         }
-        Ok(Source::Flake(flake)) => Err(Failure::new("build", format!("{flake} was not built"))),
+        Ok(Source::Flake(flake)) => Err(Failure::new(
+            FailureKind::Build,
+            format!("{flake} was not built"),
+        )),
         Err(failure) => Err(failure
             .with("phases", phases)
             .with("log_path", &options.log_path)),

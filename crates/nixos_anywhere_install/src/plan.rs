@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use guest_ssh::{Guest, Kind};
 
 use crate::options::{BuildOn, DiskoMode, Options, Phase};
@@ -24,7 +24,7 @@ pub(crate) enum Decision {
 pub(crate) fn decide(guest: &Guest, options: &Options) -> Result<Decision, Failure> {
     let kexec = options.phases.contains(&Phase::Kexec);
     let refuse = |msg: String, hint: &str| {
-        Err(Failure::new("refused", msg)
+        Err(Failure::new(FailureKind::Refused, msg)
             .object(options.host())
             .hint(hint)
             .with("guest", guest))
@@ -137,28 +137,49 @@ mod tests {
         let forced = json!({"force": true});
         let forced_no_kexec = json!({"force": true, "allow_kexec": true, "phases": ["disko"]});
         let cases = [
-            (json!({}), [Ok(Install), Ok(Nothing), Err("refused")]),
-            (no_kexec, [Ok(Install), Ok(Nothing), Err("refused")]),
-            (forced, [Ok(Install), Ok(KexecThenInstall), Err("refused")]),
+            (
+                json!({}),
+                [Ok(Install), Ok(Nothing), Err(FailureKind::Refused)],
+            ),
+            (
+                no_kexec,
+                [Ok(Install), Ok(Nothing), Err(FailureKind::Refused)],
+            ),
+            (
+                forced,
+                [Ok(Install), Ok(KexecThenInstall), Err(FailureKind::Refused)],
+            ),
             (
                 json!({"allow_kexec": true}),
                 [Ok(Install), Ok(Nothing), Ok(KexecThenInstall)],
             ),
             (
                 forced_no_kexec,
-                [Ok(Install), Err("refused"), Err("refused")],
+                [
+                    Ok(Install),
+                    Err(FailureKind::Refused),
+                    Err(FailureKind::Refused),
+                ],
             ),
             (
                 json!({"force_kexec": true}),
-                [Ok(KexecThenInstall), Ok(Nothing), Err("refused")],
+                [Ok(KexecThenInstall), Ok(Nothing), Err(FailureKind::Refused)],
             ),
             (
                 json!({"force_kexec": true, "phases": ["kexec", "install"]}),
-                [Err("refused"), Ok(Nothing), Err("refused")],
+                [
+                    Err(FailureKind::Refused),
+                    Ok(Nothing),
+                    Err(FailureKind::Refused),
+                ],
             ),
             (
                 json!({"force": true, "allow_kexec": true, "phases": ["kexec", "install"]}),
-                [Ok(Install), Err("refused"), Err("refused")],
+                [
+                    Ok(Install),
+                    Err(FailureKind::Refused),
+                    Err(FailureKind::Refused),
+                ],
             ),
         ];
         for (more, expected) in cases {

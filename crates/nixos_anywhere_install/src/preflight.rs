@@ -8,7 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use guest_ssh::{Identity, PublicKey};
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub struct Mistake {
     /// What is wrong with its value, and what to do.
     pub problem: String,
     /// The kind of the failure that it makes alone.
-    kind: &'static str,
+    kind: FailureKind,
     /// Whether it matters to an installation only: a machine that is installed already is left
     /// alone all the same.
     deferrable: bool,
@@ -71,7 +71,11 @@ pub fn refuse(mistakes: &[Mistake]) -> Result<(), Failure> {
         return Ok(());
     };
     let same = mistakes.iter().all(|mistake| mistake.kind == first.kind);
-    let kind = if same { first.kind } else { "invalid_option" };
+    let kind = if same {
+        first.kind
+    } else {
+        FailureKind::InvalidOption
+    };
     let msg = match mistakes {
         [mistake] => mistake.to_string(),
         several => {
@@ -95,19 +99,19 @@ struct Found(Vec<Mistake>);
 
 impl Found {
     fn push(&mut self, option: &str, problem: impl Into<String>) {
-        self.add(option, problem, "invalid_option", false);
+        self.add(option, problem, FailureKind::InvalidOption, false);
     }
 
     /// A mistake that the options alone do not show.
     fn file(&mut self, option: &str, problem: impl Into<String>) {
-        self.add(option, problem, "invalid_option", true);
+        self.add(option, problem, FailureKind::InvalidOption, true);
     }
 
     fn add(
         &mut self,
         option: &str,
         problem: impl Into<String>,
-        kind: &'static str,
+        kind: FailureKind,
         deferrable: bool,
     ) {
         self.0.push(Mistake {
@@ -166,7 +170,7 @@ fn login_keys(options: &Options, found: &mut Found) {
         found.add(
             "private_key_file",
             "is required, because no SSH agent is running (SSH_AUTH_SOCK is not set)",
-            "agent",
+            FailureKind::PrivateKey,
             false,
         );
     }
@@ -188,7 +192,7 @@ fn login_keys(options: &Options, found: &mut Found) {
             },
         };
         if let Some(problem) = problem {
-            found.add(option, problem, "identity", false);
+            found.add(option, problem, FailureKind::PrivateKey, false);
         }
     }
 }
@@ -583,7 +587,7 @@ fn programs(options: &Options, found: &mut Found) {
             problem += &format!("; {hint}");
         }
         let option = missing.object.unwrap_or_default();
-        found.add(&option, problem, "tool_missing", true);
+        found.add(&option, problem, FailureKind::ToolMissing, true);
     }
     // What is built already is copied and installed by older ones too.
     if options.store_paths.is_none()
@@ -596,7 +600,7 @@ fn programs(options: &Options, found: &mut Found) {
             "{} is nix {major}.{minor}, but {oldest_major}.{oldest_minor} or newer is needed",
             nix.display()
         );
-        found.add("tools_path", problem, "tool_version", true);
+        found.add("tools_path", problem, FailureKind::ToolMissing, true);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every mistake is found, with all others, and named by its option.
 
+use ansible_module::FailureKind;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -339,7 +340,7 @@ fn all_mistakes_are_reported_together() {
         }),
     );
     let failure = refuse(&preflight(&options)).unwrap_err();
-    assert_eq!(failure.kind, "invalid_option");
+    assert_eq!(failure.kind, FailureKind::InvalidOption);
     for part in [
         "7 mistakes:",
         "- host: ",

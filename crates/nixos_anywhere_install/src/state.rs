@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ansible_module::{Failure, Outcome, Progress, Task};
+use ansible_module::{Failure, FailureKind, Outcome, Progress, Task};
 use deadline::Deadline;
 use guest_ssh::{
     Attempt, Connection, Error, Guest, Identity, Kind, Label, Login, Patience, PublicKey, System,
@@ -71,8 +71,9 @@ fn keys(option: &str, texts: &[String]) -> Result<Vec<PublicKey>, Failure> {
     texts
         .iter()
         .map(|text| {
-            text.parse()
-                .map_err(|error| Failure::new("invalid_option", format!("{option}: {error}")))
+            text.parse().map_err(|error| {
+                Failure::new(FailureKind::InvalidOption, format!("{option}: {error}"))
+            })
         })
         .collect()
 }
@@ -91,10 +92,24 @@ pub(crate) fn ssh_failure(error: Error) -> Failure {
         Error::GaveUp { .. } => Some("look at the machine's console; raise timeout if it is slow"),
         _ => None,
     };
-    let failure = Failure::new(error.kind(), error.to_string());
+    let failure = Failure::new(kind(&error), error.to_string());
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+fn kind(error: &Error) -> FailureKind {
+    match error {
+        Error::Name { .. } | Error::Refused { .. } | Error::Unreachable { .. } => {
+            FailureKind::Unreachable
+        }
+        Error::NoAnswer { .. } | Error::Expired(_) | Error::GaveUp { .. } => FailureKind::Timeout,
+        Error::Banner { .. } | Error::Handshake { .. } => FailureKind::UnexpectedAnswer,
+        Error::NoKnownKey { .. } | Error::WrongKey { .. } => FailureKind::HostKey,
+        Error::Login { .. } => FailureKind::Authentication,
+        Error::Identity { .. } | Error::Agent { .. } => FailureKind::PrivateKey,
+        Error::Exec { .. } => FailureKind::ConnectionLost,
     }
 }
 
@@ -201,7 +216,7 @@ pub(crate) async fn verify(
         .all(|system| system.label != Label::Installed)
     {
         return Err(Failure::new(
-            "invalid_option",
+            FailureKind::InvalidOption,
             "state verified needs installed_host_keys",
         ));
     }
@@ -226,7 +241,7 @@ pub(crate) async fn verify(
             units.join(", ")
         );
         if options.fail_on_failed_units {
-            return Err(Failure::new("failed_units", msg)
+            return Err(Failure::new(FailureKind::FailedUnits, msg)
                 .object(options.host())
                 .hint(format!("on the machine: journalctl -b -u {}", units[0]))
                 .with("failed_units", units)

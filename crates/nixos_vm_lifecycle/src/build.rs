@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use ansible_module::{Failure, Progress};
+use ansible_module::{Failure, FailureKind, Progress};
 use deadline::Deadline;
 use nixos_anywhere_install::NixosAnywhereInstall;
 use pve_module::paths::make_private_dir;
@@ -102,9 +102,12 @@ impl Build {
             return Ok(());
         }
         let words = |key: &str| result.get(key).and_then(Value::as_str);
-        let mut failure = Failure::new("build", words("msg").unwrap_or("the build failed"))
-            .object(object)
-            .with("changed", false);
+        let mut failure = Failure::new(
+            FailureKind::Build,
+            words("msg").unwrap_or("the build failed"),
+        )
+        .object(object)
+        .with("changed", false);
         failure.hint = words("hint").map(str::to_owned);
         Err(failure)
     }
@@ -288,7 +291,10 @@ mod tests {
         file.write_all(br#"{"failed": true, "msg": "no such option", "hint": "mend it"}"#)
             .unwrap();
         let failure = build.check("VM web1").unwrap_err();
-        assert_eq!((failure.kind, &*failure.msg), ("build", "no such option"));
+        assert_eq!(
+            (failure.kind, &*failure.msg),
+            (FailureKind::Build, "no such option")
+        );
         assert_eq!(failure.hint.as_deref(), Some("mend it"));
     }
 

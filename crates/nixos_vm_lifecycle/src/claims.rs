@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_module::paths;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub struct Claim {
 /// Write down the claims of `host` and compare them with those of the play's other hosts.
 ///
 /// # Errors
-/// Kind `claimed`, naming both hosts and the variable; kind `lock` if the claims cannot be read or written.
+/// Kind `claimed`, naming both hosts and the variable; kind `file` if the claims cannot be read or written.
 pub fn claim(host: &str, claims: &[Claim]) -> Result<(), Failure> {
     let Some(play) = play() else {
         // Called by something else than Ansible: there are no other hosts.
@@ -39,7 +39,7 @@ pub fn claim(host: &str, claims: &[Claim]) -> Result<(), Failure> {
         .and_then(|locks| exchange(&locks.with_file_name("plays"), &play, host, claims));
     let others = others.map_err(|error| {
         Failure::new(
-            "lock",
+            FailureKind::File,
             format!("cannot compare this host with the play's others: {error}"),
         )
         .hint("make XDG_RUNTIME_DIR or ~/.cache a directory that you may write to")
@@ -61,7 +61,7 @@ fn conflict(host: &str, claims: &[Claim], others: &[Claim]) -> Result<(), Failur
     if clashes.is_empty() {
         return Ok(());
     }
-    Err(Failure::new("claimed", clashes.join("; "))
+    Err(Failure::new(FailureKind::Claimed, clashes.join("; "))
         .object(host)
         .hint(format!(
             "give each host its own; nothing was done to {host}"
@@ -183,7 +183,7 @@ mod tests {
         let seen = exchange(&dir, &play, "b", &[claim("b", "y")]).unwrap();
         assert_eq!(seen, [claim("a", "y")]);
         let refused = conflict("b", &[claim("b", "y")], &seen).unwrap_err();
-        assert_eq!(refused.kind, "claimed");
+        assert_eq!(refused.kind, FailureKind::Claimed);
         assert_eq!(
             refused.msg,
             "nixos_vm_ip: the address y is also that of the host a in this play"

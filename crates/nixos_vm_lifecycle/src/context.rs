@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ansible_module::{Failure, Module, Outcome, Task};
+use ansible_module::{Failure, FailureKind, Module, Outcome, Task};
 use cloudinit_drive::CloudinitDrive;
 use deadline::Deadline;
 use nixos_anywhere_install::NixosAnywhereInstall;
@@ -51,7 +51,8 @@ impl<'a> Context<'a> {
         mistakes.extend(settings.relative_places());
         if !mistakes.is_empty() {
             return Err(
-                Failure::new("invalid_option", mistakes.join("; ")).with("mistakes", mistakes)
+                Failure::new(FailureKind::InvalidOption, mistakes.join("; "))
+                    .with("mistakes", mistakes),
             );
         }
         let dir = match &settings.state_dir {
@@ -155,7 +156,7 @@ impl<'a> Context<'a> {
             .options_of::<ProxmoxNixosVm>(args)
             .map_err(renamed)?;
         proxmox_nixos_vm::check(&options).map_err(|mistakes| {
-            Failure::new("invalid_option", mistakes.join("; ")).with("mistakes", mistakes)
+            Failure::new(FailureKind::InvalidOption, mistakes.join("; ")).with("mistakes", mistakes)
         })
     }
 

@@ -7,7 +7,7 @@
 //! - the **layout** says that what the VM boots is as this installation left it;
 //! - the **answer** says which system has the machine's address, by a host key that only this installation handed out.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_module::record::{Phase, Record};
 
 use crate::options::Step;
@@ -184,8 +184,12 @@ pub fn decide(facts: &Facts) -> Result<Decision, Failure> {
         return decide_without_vm(facts);
     };
     if vm.template {
-        return Err(refusal(vm, "refused", "it is a template, which never runs")
-            .hint("give the machine another name, or remove the template"));
+        return Err(refusal(
+            vm,
+            FailureKind::Refused,
+            "it is a template, which never runs",
+        )
+        .hint("give the machine another name, or remove the template"));
     }
     let record = match &vm.record {
         Recorded::Ours(record) => record,
@@ -196,7 +200,7 @@ pub fn decide(facts: &Facts) -> Result<Decision, Failure> {
                  what this installation left",
                 record.phase
             );
-            return Err(refusal(vm, "not_as_left", &why).hint(ways_out(facts)));
+            return Err(refusal(vm, FailureKind::NotAsLeft, &why).hint(ways_out(facts)));
         }
         Recorded::RolledBack(_) | Recorded::Copied(_) | Recorded::None if facts.adopt => {
             return Ok(Decision::Adopt);
@@ -206,13 +210,13 @@ pub fn decide(facts: &Facts) -> Result<Decision, Failure> {
                 "its notes have the record of VM {} (host {}), so it is a clone or a restored backup of that machine",
                 record.vmid, record.host
             );
-            return Err(refusal(vm, "not_ours", &why).hint(adopt_hint(facts)));
+            return Err(refusal(vm, FailureKind::NotOurs, &why).hint(adopt_hint(facts)));
         }
         Recorded::RolledBack(record) => return Err(other_host(vm, record, facts)),
         Recorded::None => {
             return Err(refusal(
                 vm,
-                "not_ours",
+                FailureKind::NotOurs,
                 "this role did not make it: its notes have no record of an installation",
             )
             .hint(adopt_hint(facts)));
@@ -237,7 +241,7 @@ fn decide_without_vm(facts: &Facts) -> Result<Decision, Failure> {
     match &facts.elsewhere {
         None => Ok(Decision::Create),
         Some(Elsewhere::Named { vmid, name: now }) => Err(Failure::new(
-            "not_ours",
+            FailureKind::NotOurs,
             format!(
                 "{name}: does not exist, but host {} has a machine already: VM {vmid}, whose name is {now}",
                 facts.host
@@ -248,7 +252,7 @@ fn decide_without_vm(facts: &Facts) -> Result<Decision, Failure> {
             "set nixos_vm_name: {now} to go on with it, nixos_vm_vmid: {vmid} to rename it, or destroy it first under that name"
         ))),
         Some(Elsewhere::Hidden { vmid, kept }) => Err(Failure::new(
-            "hidden",
+            FailureKind::Hidden,
             format!(
                 "{name}: is not visible, but this controller made it as VM {vmid}, and Proxmox VE says that a VM with that number exists"
             ),
@@ -291,9 +295,8 @@ fn decide_before_install(facts: &Facts, vm: &Vm, record: &Record) -> Result<Deci
 fn decide_while_installing(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
     if facts.busy {
         let why = "another run on this controller is installing it right now";
-        return Err(
-            refusal(vm, "busy", why).hint("wait until that run has ended, then run the play again")
-        );
+        return Err(refusal(vm, FailureKind::Busy, why)
+            .hint("wait until that run has ended, then run the play again"));
     }
     if facts.ended {
         return decide_installed(facts, vm, record);
@@ -305,7 +308,7 @@ fn decide_while_installing(facts: &Facts, vm: &Vm, record: &Record) -> Result<De
             let why = format!(
                 "an installation was under way, and its installer does not answer ({why}), so it is not known what runs"
             );
-            return Err(refusal(vm, "not_as_left", &why).hint(format!(
+            return Err(refusal(vm, FailureKind::NotAsLeft, &why).hint(format!(
                 "look at its console; if nothing on it is to be kept, stop it (qm stop {}) and run the play again; {}",
                 vm.vmid,
                 ways_out(facts)
@@ -388,13 +391,13 @@ fn same_drives(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Failure> {
     Ok(())
 }
 
-fn refusal(vm: &Vm, kind: &'static str, why: &str) -> Failure {
+fn refusal(vm: &Vm, kind: FailureKind, why: &str) -> Failure {
     let msg = format!("{}: {why}; nothing was done to it", vm.object);
     Failure::new(kind, msg).object(&vm.object)
 }
 
 fn not_as_left(facts: &Facts, vm: &Vm, why: &str) -> Failure {
-    refusal(vm, "not_as_left", why).hint(ways_out(facts))
+    refusal(vm, FailureKind::NotAsLeft, why).hint(ways_out(facts))
 }
 
 fn foreign(facts: &Facts, vm: &Vm, what: &str) -> Failure {
@@ -409,7 +412,7 @@ fn other_host(vm: &Vm, record: &Record, facts: &Facts) -> Failure {
         "it is the machine of the inventory host {}, not of {}",
         record.host, facts.host
     );
-    refusal(vm, "not_ours", &why).hint(match record.phase.unfinished() {
+    refusal(vm, FailureKind::NotOurs, &why).hint(match record.phase.unfinished() {
         true => format!(
             "give {0} a nixos_vm_name of its own; if the host was renamed, finish the installation, or destroy the machine, under the name \
              {1} first",

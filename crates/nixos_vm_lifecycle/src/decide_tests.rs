@@ -65,15 +65,15 @@ fn vm(facts: &mut Facts) -> &mut Vm {
 }
 
 /// A decision, in a word.
-fn said(facts: &Facts) -> &'static str {
+fn said(facts: &Facts) -> String {
     match decide(facts) {
-        Ok(Decision::Ask) => "ask",
-        Ok(Decision::Create) => "create",
-        Ok(Decision::Install(_)) => "install",
-        Ok(Decision::Finalize(_)) => "finalize",
-        Ok(Decision::Converge(_)) => "converge",
-        Ok(Decision::Adopt) => "adopt",
-        Err(failure) => failure.kind,
+        Ok(Decision::Ask) => "ask".into(),
+        Ok(Decision::Create) => "create".into(),
+        Ok(Decision::Install(_)) => "install".into(),
+        Ok(Decision::Finalize(_)) => "finalize".into(),
+        Ok(Decision::Converge(_)) => "converge".into(),
+        Ok(Decision::Adopt) => "adopt".into(),
+        Err(failure) => failure.kind.to_string(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::context::Context;
 /// Compare what this host claims with what the play's other hosts do.
 ///
 /// # Errors
-/// Kind `claimed`, naming both hosts and the variable; kind `lock` if the claims cannot be read or written.
+/// Kind `claimed`, naming both hosts and the variable; kind `file` if the claims cannot be read or written.
 pub fn check(context: &Context<'_>, cluster: &str) -> Result<(), Failure> {
     claims::claim(&context.options.host, &claimed(context, cluster))
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_module::record::Record;
 
 use crate::options::{KeyType, Settings};
@@ -144,14 +144,15 @@ pub fn clean(path: &str) -> String {
 /// installation goes on with its own. Returns the names of what was made.
 ///
 /// # Errors
-/// Kind `keys`: a key of the user's that OpenSSH cannot use, or no `ssh-keygen`.
+/// Kind `private_key`: a key of the user's that OpenSSH cannot use, or no `ssh-keygen`.
 pub fn make(
     installation: &Installation,
     host: &str,
     settings: &Settings,
 ) -> Result<Vec<String>, Failure> {
     installation.make()?;
-    let given = given(settings).map_err(|mistakes| Failure::new("keys", mistakes.join("; ")))?;
+    let given = given(settings)
+        .map_err(|mistakes| Failure::new(FailureKind::PrivateKey, mistakes.join("; ")))?;
     let mut made = Vec::new();
     for (name, comment) in [
         (CLIENT, format!("nixos-proxmox installer client of {host}")),
@@ -236,7 +237,7 @@ fn adopt(
 /// The key as OpenSSH reads it, its public half, and its kind.
 fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
     let refuse = |why: &str| {
-        Failure::new("keys", format!("{}: {why}", given.origin))
+        Failure::new(FailureKind::PrivateKey, format!("{}: {why}", given.origin))
             .object(&given.origin)
             .hint("give a private key in OpenSSH's format without a passphrase (ssh-keygen -t ed25519 -N '')")
     };
@@ -351,7 +352,7 @@ impl InMemory {
         };
         write().map_err(|error: io::Error| {
             Failure::new(
-                "file",
+                FailureKind::File,
                 format!("cannot hold a private key in memory: {error}"),
             )
         })
@@ -418,7 +419,7 @@ fn run(mut command: Command, what: &str) -> Result<String, Failure> {
         .output()
         .map_err(|error| {
             Failure::new(
-                "tool_missing",
+                FailureKind::ToolMissing,
                 format!("ssh-keygen: cannot {what}: {error}"),
             )
             .hint("install OpenSSH's client on the controller")
@@ -426,7 +427,7 @@ fn run(mut command: Command, what: &str) -> Result<String, Failure> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(Failure::new(
-            "keys",
+            FailureKind::ToolFailed,
             format!("ssh-keygen: cannot {what}: {said}"),
         ));
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use pve_module::Lock;
 
@@ -77,7 +77,7 @@ pub fn lacks(path: &Path, names: &[String], keys: &[String]) -> bool {
 /// Change the file; returns whether it was changed.
 ///
 /// # Errors
-/// Kind `known_hosts`, and that of the lock.
+/// Kind `file`, and that of the lock.
 pub async fn edit(
     path: &Path,
     deadline: &Deadline,
@@ -85,7 +85,7 @@ pub async fn edit(
 ) -> Result<bool, Failure> {
     let fail = |error: io::Error| {
         Failure::new(
-            "known_hosts",
+            FailureKind::File,
             format!("{}: cannot be written: {error}", path.display()),
         )
         .object(path.display().to_string())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, Outcome, Secret};
+use ansible_module::{Failure, FailureKind, Outcome, Secret};
 use deadline::Deadline;
 use guest_ssh::{Identity, PublicKey};
 use proxmox_nixos_vm::ownership::Ownership;
@@ -63,7 +63,7 @@ pub fn refused(context: &Context<'_>, mistakes: Vec<String>) -> Failure {
         context.options.host,
         mistakes.join("\n- ")
     );
-    Failure::new("preflight", msg)
+    Failure::new(FailureKind::Preflight, msg)
         .object(&context.options.host)
         .with("mistakes", mistakes)
 }
@@ -99,10 +99,14 @@ impl<'a> Mistakes<'a> {
     fn add(&mut self, mut failure: Failure) {
         let object = failure.object.as_deref().unwrap_or_default();
         let variable = match failure.kind {
-            "no_bridge" => "nixos_vm_net: ",
-            "no_storage" if object == self.settings.disks_storage => "nixos_vm_disks_storage: ",
-            "no_storage" if object == self.settings.iso_storage => "nixos_vm_iso_storage: ",
-            "evaluation" => "nixos_vm_flake: ",
+            FailureKind::NoBridge => "nixos_vm_net: ",
+            FailureKind::NoStorage if object == self.settings.disks_storage => {
+                "nixos_vm_disks_storage: "
+            }
+            FailureKind::NoStorage if object == self.settings.iso_storage => {
+                "nixos_vm_iso_storage: "
+            }
+            FailureKind::Evaluation => "nixos_vm_flake: ",
             _ => "",
         };
         failure.msg.insert_str(0, variable);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Binding, Identity, Phase, Record};
@@ -124,7 +124,7 @@ impl State {
             });
             if !ours {
                 return Err(Failure::new(
-                    "name_differs",
+                    FailureKind::NameDiffers,
                     format!("nixos_vm_vmid: {object} does not have the name {wanted}; nothing was done to it"),
                 )
                 .object(object)
@@ -505,7 +505,9 @@ fn unchanged(
     let settings = context.settings();
     let refuse = |why: String, hint: String| {
         let msg = format!("{object}: {why}; nothing was done to it");
-        Err(Failure::new("refused", msg).object(object).hint(hint))
+        Err(Failure::new(FailureKind::Refused, msg)
+            .object(object)
+            .hint(hint))
     };
     let drives = settings.drives();
     if record.host == context.options.host

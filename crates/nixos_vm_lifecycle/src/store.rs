@@ -19,7 +19,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_module::paths::make_private_dir;
 use pve_module::record::Record;
 use rustix::fs::{FlockOperation, flock};
@@ -140,7 +140,7 @@ impl Installation {
     /// Make the directory, for its owner only.
     ///
     /// # Errors
-    /// Kind `state_dir`.
+    /// Kind `file`.
     pub fn make(&self) -> Result<(), Failure> {
         let private = || {
             make_private_dir(&self.dir)?;
@@ -157,7 +157,7 @@ impl Installation {
     /// Keep a copy of the record.
     ///
     /// # Errors
-    /// Kind `state_dir`.
+    /// Kind `file`.
     pub fn keep(&self, known: &Known) -> Result<(), Failure> {
         self.make()?;
         let text = serde_json::to_string_pretty(known).unwrap_or_default();
@@ -182,7 +182,7 @@ impl Installation {
     /// Write a text file for its owner only, whole or not at all.
     ///
     /// # Errors
-    /// Kind `state_dir`.
+    /// Kind `file`.
     pub fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
         let path = self.path(name);
         write_private(&path, text).map_err(|error| failed("write", &path, &error))
@@ -191,7 +191,7 @@ impl Installation {
     /// Remove files, whether they exist or not. Returns whether any did.
     ///
     /// # Errors
-    /// Kind `state_dir`.
+    /// Kind `file`.
     pub fn remove(&self, names: &[String]) -> Result<bool, Failure> {
         let mut any = false;
         for name in names {
@@ -213,7 +213,7 @@ impl Installation {
     /// Forget the whole installation.
     ///
     /// # Errors
-    /// Kind `state_dir`.
+    /// Kind `file`.
     pub fn forget(&self) -> Result<(), Failure> {
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -241,7 +241,7 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 /// A failure at a file of the state directory.
 pub fn failed(doing: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::new(
-        "state_dir",
+        FailureKind::File,
         format!("{}: cannot {doing} it: {error}", path.display()),
     )
     .object(path.display().to_string())

@@ -1,11 +1,11 @@
 //! Making ISOs absent: one, or all whose names fit a pattern.
 
-use ansible_module::{Diff, Failure, Outcome, Task};
+use ansible_module::{Diff, Failure, FailureKind, Outcome, Task};
 use deadline::Deadline;
 use pve_client::volid::normalise_upload_name;
 use pve_client::{Client, Storage, Volid};
 use pve_module::doing;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::glob;
 use crate::options::Options;
@@ -75,47 +75,46 @@ pub async fn absent(
             }
         }
     }
+    let subject = match pattern {
+        true => format!("{}:iso/{named}", options.storage),
+        false => Volid::iso(&options.storage, &normalise_upload_name(&named)).to_string(),
+    };
+    Ok(outcome(subject, pattern, task.check_mode, &gone, &kept))
+}
+
+/// What is answered when `gone` were deleted, or would be, and `kept` stay because a VM uses them.
+fn outcome(subject: String, pattern: bool, check: bool, gone: &[Volid], kept: &[Volid]) -> Outcome {
     let names = |list: &[Volid]| -> Vec<String> { list.iter().map(Volid::to_string).collect() };
-    let one = Volid::iso(&options.storage, &normalise_upload_name(&named)).to_string();
-    let subject = if pattern {
-        format!("{}:iso/{named}", options.storage)
-    } else {
-        one.clone()
-    };
-    let verb = if task.check_mode {
-        "would delete"
-    } else {
-        "deleted"
-    };
-    let mut outcome = match gone.is_empty() {
-        true if kept.is_empty() => Outcome::unchanged(format!("{subject} is not there")),
-        true => Outcome::unchanged(format!("all of {subject} are used by VMs")),
-        false => {
-            let before: Vec<Value> = gone
-                .iter()
-                .map(|v| json!({"volid": v.to_string()}))
-                .collect();
-            let before = match pattern {
-                true => json!(before),
-                false => before[0].clone(),
+    let volid = (!pattern).then(|| subject.clone());
+    let mut outcome = match gone {
+        [] if kept.is_empty() => Outcome::unchanged(format!("{subject} is not there")),
+        [] => Outcome::unchanged(format!("all of {subject} are used by VMs")),
+        [first, ..] => {
+            let shown = |volid: &Volid| json!({"volid": volid.to_string()});
+            let (before, after) = match pattern {
+                true => (gone.iter().map(shown).collect(), json!([])),
+                false => (shown(first), json!({})),
             };
-            let after = if pattern { json!([]) } else { json!({}) };
-            Outcome::changed(format!("{verb} {}", names(&gone).join(", ")))
+            let verb = if check { "would delete" } else { "deleted" };
+            Outcome::changed(format!("{verb} {}", names(gone).join(", ")))
                 .diff(Diff::new(before, after).header(subject))
         }
     };
-    if !pattern {
-        outcome = outcome.with("volid", one);
+    if let Some(volid) = volid {
+        outcome = outcome.with("volid", volid);
     }
-    Ok(outcome
-        .with("deleted", names(&gone))
-        .with("kept", names(&kept)))
+    outcome
+        .with("deleted", names(gone))
+        .with("kept", names(kept))
 }
 
 /// The refusal for an ISO that VMs use.
 pub fn in_use(volid: &Volid, users: &[&User], hint: &str) -> Failure {
     let names: Vec<String> = users.iter().map(ToString::to_string).collect();
-    Failure::new("in_use", format!("{volid} is used by {}", names.join(", ")))
-        .object(volid.to_string())
-        .hint(hint)
+    Failure::new(
+        FailureKind::InUse,
+        format!("{volid} is used by {}", names.join(", ")),
+    )
+    .object(volid.to_string())
+    .hint(hint)
 }

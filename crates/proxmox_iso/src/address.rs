@@ -1,7 +1,7 @@
 //! Addresses as services hand them out: what of them is a secret, which file they name, and what
 //! stays the same when only the credentials in them change.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use percent_encoding::percent_decode_str;
 use pve_client::sha256_bytes;
 use pve_client::volid::{is_iso_name, normalise_upload_name};
@@ -65,7 +65,7 @@ impl Address {
         let trimmed = text.trim();
         let invalid = |why: String| {
             Failure::new(
-                "invalid_option",
+                FailureKind::InvalidOption,
                 format!("{option}: '{}' {why}", masked_text(trimmed)),
             )
         };
@@ -411,7 +411,7 @@ mod tests {
                 continue;
             }
             let refused = Address::parse(text, "url").unwrap_err();
-            assert!(refused.kind == "invalid_option", "{text}");
+            assert!(refused.kind == FailureKind::InvalidOption, "{text}");
             assert!(
                 !refused.msg.contains("pass-word") && !refused.msg.contains("abcdef"),
                 "{}",

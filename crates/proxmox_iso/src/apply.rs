@@ -1,6 +1,6 @@
 //! Doing it.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use pve_client::{Client, Error, Params, StorageContent, Upid, Upload, Volid};
 use pve_module::doing;
@@ -39,7 +39,7 @@ impl Transfer<'_> {
     /// Upload `size` bytes that are called `shown` over what was there `before`. Returns the task.
     ///
     /// # Errors
-    /// Kind `interrupted` means that nothing was changed, as far as can be seen.
+    /// Kind `connection_lost` means that nothing was changed, as far as can be seen.
     pub async fn upload(
         &self,
         upload: &Upload,
@@ -113,8 +113,8 @@ impl Transfer<'_> {
     pub async fn compare(&self, url: &str, digest: &Digest) -> Result<Compared, Failure> {
         match self.download(url, Some(digest), true).await {
             Ok(_) => Ok(Compared::Same),
-            Err(failed) if failed.kind == "permission_denied" => Ok(Compared::NotAllowed),
-            Err(failed) if failed.kind == "exists" => {
+            Err(failed) if failed.kind == FailureKind::PermissionDenied => Ok(Compared::NotAllowed),
+            Err(failed) if failed.kind == FailureKind::Exists => {
                 Ok(Compared::Differs(failed.detail.unwrap_or_default()))
             }
             Err(failed) => Err(failed),
@@ -169,7 +169,7 @@ impl Transfer<'_> {
             .map_err(what())?;
         let upid: Upid = data.as_str().unwrap_or_default().parse().map_err(|_| {
             Failure::new(
-                "unexpected_answer",
+                FailureKind::UnexpectedAnswer,
                 format!("download-url answered {data} instead of a task"),
             )
         })?;
@@ -213,7 +213,7 @@ impl Transfer<'_> {
             state::find_settled(self.client, self.node, self.volid, size, self.deadline).await?;
         let broken = |what: String| {
             Failure::new(
-                "transfer",
+                FailureKind::Transfer,
                 format!("{} {what} after the transfer", self.volid),
             )
             .object(self.volid.to_string())
@@ -231,7 +231,7 @@ impl Transfer<'_> {
 /// The failure when content and checksum do not fit.
 pub fn not_what_was_said(what: &str, found: &str) -> Failure {
     Failure::new(
-        "checksum_mismatch",
+        FailureKind::ChecksumMismatch,
         format!("checksum mismatch: {what} is not what its checksum says: {found}"),
     )
     .object(what)

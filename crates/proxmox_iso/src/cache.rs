@@ -3,11 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use futures_util::StreamExt;
-use pve_client::sha256_bytes;
 use pve_client::volid::normalise_upload_name;
+use pve_client::{ByteStream, sha256_bytes};
 use pve_module::paths;
 use tokio::io::AsyncWriteExt;
 
@@ -43,7 +43,7 @@ pub async fn file(
 ) -> Result<Cached, Failure> {
     let Some((url, with)) = source.request() else {
         return Err(Failure::new(
-            "invalid_option",
+            FailureKind::InvalidOption,
             "there is nothing to download",
         ));
     };
@@ -64,66 +64,85 @@ pub async fn file(
             });
         }
     }
-    let unwritable = |e: io::Error| {
-        Failure::new("file", format!("cannot write {}: {e}", path.display()))
-            .object(path.display().to_string())
-    };
-    paths::make_private_dir(&folder).map_err(unwritable)?;
+    paths::make_private_dir(&folder).map_err(|error| unwritable(&path, &error))?;
     progress.step("download");
     let download = Fetch::new()?.download(url, with, deadline).await?;
     let facts = download.facts;
     let known = facts.size.or(source.size);
-    let mut told = progress.bytes("download");
     let partial = Partial(folder.join(format!(".{}.part", std::process::id())));
-    let (mut stream, hashing) = Hashing::of(download.stream, Hasher::new(also));
-    let mut file = tokio::fs::File::create(&partial.0)
-        .await
-        .map_err(unwritable)?;
+    let (stream, hashing) = Hashing::of(download.stream, Hasher::new(also));
     let shown = source.shown();
-    let copy = async {
-        let mut size = 0;
-        while let Some(bytes) = stream.next().await {
-            let bytes = bytes.map_err(|e| {
-                Failure::new("download", format!("cannot read {shown}: {e}")).object(shown.clone())
-            })?;
-            size += bytes.len() as u64;
-            file.write_all(&bytes).await.map_err(unwritable)?;
-            told(size, known);
-        }
-        file.flush().await.map_err(unwritable)?;
-        Ok::<u64, Failure>(size)
-    };
     let size = deadline
-        .run(format!("the download of {shown}"), copy)
+        .run(
+            format!("the download of {shown}"),
+            keep(stream, &partial.0, &shown, progress, known),
+        )
         .await??;
     if let Some(told) = known.filter(|told| *told != size) {
         return Err(Failure::new(
-            "download",
+            FailureKind::Download,
             format!("{shown} gave {size} bytes instead of {told}"),
         ));
     }
     let digests = hashing.digests();
     // That of a compressed image may be meant, which shows once it is unpacked.
-    let packed = {
-        let head = local::head(&partial.0)?;
-        Compression::of_bytes(&head).is_some()
-    };
-    if let Some(wanted) = source
-        .checksum
-        .as_ref()
-        .filter(|wanted| !packed && !digests.contains(wanted))
+    let packed = Compression::of_bytes(&local::head(&partial.0)?).is_some();
+    if let Some(wanted) = &source.checksum
+        && !packed
+        && !digests.contains(wanted)
     {
         let got = digests
             .iter()
             .find(|digest| digest.algorithm == wanted.algorithm);
         return Err(mismatch(source, wanted, got));
     }
-    std::fs::rename(&partial.0, &path).map_err(unwritable)?;
+    std::fs::rename(&partial.0, &path).map_err(|error| unwritable(&path, &error))?;
     Ok(Cached {
         path,
         digests,
         facts,
     })
+}
+
+/// Write what arrives into the file `path`. Returns its size in bytes.
+async fn keep(
+    mut stream: ByteStream,
+    path: &Path,
+    shown: &str,
+    progress: &TransferProgress,
+    known: Option<u64>,
+) -> Result<u64, Failure> {
+    let mut told = progress.bytes("download");
+    let mut file = tokio::fs::File::create(path)
+        .await
+        .map_err(|error| unwritable(path, &error))?;
+    let mut size = 0;
+    while let Some(bytes) = stream.next().await {
+        let bytes = bytes.map_err(|error| {
+            Failure::new(
+                FailureKind::Download,
+                format!("cannot read {shown}: {error}"),
+            )
+            .object(shown)
+        })?;
+        size += bytes.len() as u64;
+        file.write_all(&bytes)
+            .await
+            .map_err(|error| unwritable(path, &error))?;
+        told(size, known);
+    }
+    file.flush()
+        .await
+        .map_err(|error| unwritable(path, &error))?;
+    Ok(size)
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        FailureKind::File,
+        format!("cannot write {}: {error}", path.display()),
+    )
+    .object(path.display().to_string())
 }
 
 /// Removed unless it was renamed.

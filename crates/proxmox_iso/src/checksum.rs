@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{Algorithm as RingAlgorithm, Context, SHA256, SHA384, SHA512};
@@ -165,7 +165,7 @@ pub fn given(text: &str) -> Result<Given, Failure> {
         && digits.bytes().all(|b| b.is_ascii_hexdigit())
     {
         let failure = Failure::new(
-            "invalid_option",
+            FailureKind::InvalidOption,
             format!(
                 "checksum: {}: needs {} hex digits (got {})",
                 algorithm.name(),
@@ -187,7 +187,7 @@ pub fn given(text: &str) -> Result<Given, Failure> {
     };
     let shown = crate::address::masked_text(trimmed);
     Err(Failure::new(
-        "invalid_option",
+        FailureKind::InvalidOption,
         format!(
             "checksum: must be sha256: and 64 hex digits, or sha256: and an address (got '{shown}')"
         ),
@@ -275,7 +275,11 @@ mod tests {
             "sha256",
             "sha512:",
         ] {
-            assert_eq!(given(text).unwrap_err().kind, "invalid_option", "{text}");
+            assert_eq!(
+                given(text).unwrap_err().kind,
+                FailureKind::InvalidOption,
+                "{text}"
+            );
         }
         let short = given(&format!("sha512:{hex256}")).unwrap_err();
         assert_eq!(short.msg, "checksum: sha512: needs 128 hex digits (got 64)");

@@ -189,6 +189,7 @@ fn joined(text: &str) -> Vec<String> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
+    /// Digits alone say which algorithm.
     Any,
     Of(Algorithm),
     Other,
@@ -252,115 +253,107 @@ fn parse(line: &str, section: Section) -> Option<Line> {
         Some(rest) => (rest, true),
         None => (line, false),
     };
-    let name = |file: &str| match escaped {
-        true => unescape(file),
-        false => file.to_string(),
-    };
+    let words = Words { section, escaped };
     if let Some((tag, file, digits)) = tagged(line) {
-        let algorithm = match kind(tag)? {
-            Section::Of(algorithm) => algorithm,
-            _ => return Some(Line::Other),
-        };
-        let digest = Digest::new(algorithm, digits)?;
-        return Some(Line::Entry(Entry {
-            digest,
-            file: name(file),
-        }));
+        return words.labelled(kind(tag)?, file, digits);
     }
-    let entry = |digits: &str, file: &str| -> Option<Line> {
+    if let Some(entry) = table_row(line) {
+        return Some(Line::Entry(entry));
+    }
+    let Some((digits, file)) = line.split_once([' ', '\t']) else {
+        // `sha256:HEX`, or the checksum alone.
+        return match line.split_once(':') {
+            Some((tag, digits)) => words.labelled(kind(tag)?, "", digits),
+            None => words.unlabelled(line, ""),
+        };
+    };
+    let file = file.trim();
+    let file = file.strip_prefix('*').unwrap_or(file);
+    words
+        .unlabelled(digits, file)
+        .or_else(|| words.name_first(line))
+}
+
+/// A row of a table: algorithm, checksum, path (PowerShell's Get-FileHash).
+fn table_row(line: &str) -> Option<Entry> {
+    let (tag, rest) = line.split_once(char::is_whitespace)?;
+    let Some(Section::Of(algorithm)) = kind(tag) else {
+        return None;
+    };
+    let (digits, file) = rest.trim_start().split_once(char::is_whitespace)?;
+    let digest = Digest::new(algorithm, digits)?;
+    let file = file.trim().to_string();
+    Some(Entry { digest, file })
+}
+
+/// What holds for the words of a line.
+#[derive(Clone, Copy)]
+struct Words {
+    section: Section,
+    /// Whether the name has escaped characters.
+    escaped: bool,
+}
+
+impl Words {
+    fn entry(self, digest: Digest, file: &str) -> Line {
+        let file = match self.escaped {
+            true => unescape(file),
+            false => file.to_string(),
+        };
+        Line::Entry(Entry { digest, file })
+    }
+
+    /// A checksum whose algorithm the line names.
+    fn labelled(self, label: Section, file: &str, digits: &str) -> Option<Line> {
+        match label {
+            Section::Of(algorithm) => {
+                Digest::new(algorithm, digits).map(|digest| self.entry(digest, file))
+            }
+            _ => Some(Line::Other),
+        }
+    }
+
+    /// A checksum whose algorithm shows in the section or in its length; nothing if it cannot be one.
+    fn unlabelled(self, digits: &str, file: &str) -> Option<Line> {
         if !digits.bytes().all(|b| b.is_ascii_hexdigit()) || digits.len() < 32 {
             return None;
         }
-        let digest = match section {
+        let digest = match self.section {
             Section::Other => None,
             Section::Of(algorithm) if algorithm.fits(digits) => Digest::new(algorithm, digits),
             _ => Algorithm::of_digits(digits).and_then(|algorithm| Digest::new(algorithm, digits)),
         };
-        Some(match digest {
-            // `-` is what came from a pipe.
-            Some(digest) => Line::Entry(Entry {
-                digest,
-                file: if file == "-" {
-                    String::new()
-                } else {
-                    name(file)
-                },
-            }),
-            None => Line::Other,
-        })
-    };
-    // A table: algorithm, checksum, path (PowerShell's Get-FileHash).
-    let mut words = line.splitn(2, char::is_whitespace);
-    if let (Some(tag), Some(rest)) = (words.next(), words.next())
-        && let Some(Section::Of(algorithm)) = kind(tag)
-        && let Some((digits, file)) = rest.trim_start().split_once(char::is_whitespace)
-        && let Some(digest) = Digest::new(algorithm, digits)
-    {
-        let file = file.trim().to_string();
-        return Some(Line::Entry(Entry { digest, file }));
+        // `-` is what came from a pipe.
+        let file = if file == "-" { "" } else { file };
+        Some(digest.map_or(Line::Other, |digest| self.entry(digest, file)))
     }
-    if let Some((digits, file)) = line.split_once([' ', '\t']) {
-        let file = file.trim();
-        let file = file.strip_prefix('*').unwrap_or(file);
-        if let Some(found) = entry(digits, file) {
-            return Some(found);
-        }
-    } else {
-        // `sha256:HEX`, or the checksum alone.
-        return match line.split_once(':') {
-            Some((tag, digits)) => match kind(tag)? {
-                Section::Of(algorithm) => Digest::new(algorithm, digits).map(|digest| {
-                    Line::Entry(Entry {
-                        digest,
-                        file: String::new(),
-                    })
-                }),
-                _ => Some(Line::Other),
-            },
-            None => entry(line, ""),
+
+    /// The name first: `NAME: 01234567 89ABCDEF ...`, `NAME HEX`, `sha256: HEX`, `HASH = HEX`.
+    fn name_first(self, line: &str) -> Option<Line> {
+        let joined = |groups: &str| groups.split_whitespace().collect::<String>();
+        let (file, digits) = match line.split_once(": ") {
+            Some((file, groups)) => (file, joined(groups)),
+            None => {
+                let (file, digits) = line.rsplit_once([' ', '\t'])?;
+                (file.trim_end().trim_end_matches('='), digits.to_string())
+            }
         };
-    }
-    // The name first: `NAME: 01234567 89ABCDEF ...`, `NAME HEX`, `sha256: HEX`, `HASH = HEX`.
-    let (file, digits) = match line.split_once(": ") {
-        Some((file, groups)) => (file, groups.split_whitespace().collect::<String>()),
-        None => {
-            let (file, digits) = line.rsplit_once([' ', '\t'])?;
-            (file.trim_end().trim_end_matches('='), digits.to_string())
+        let file = file.trim();
+        // `NAME: SHA256 = 01234567 89ABCDEF` (gpg --print-mds), `NAME SHA-256: HEX`.
+        let after_colon = line.split_once(": ").map(|(_, rest)| rest);
+        let labelled = match after_colon.and_then(|rest| rest.split_once('=')) {
+            Some((tag, groups)) => kind(tag.trim()).map(|kind| (kind, file, joined(groups))),
+            None => file
+                .rsplit_once([' ', '\t'])
+                .and_then(|(file, tag)| Some((kind(tag)?, file.trim(), digits.clone()))),
+        };
+        if let Some((label, file, digits)) = labelled {
+            return self.labelled(label, file, &digits);
         }
-    };
-    let file = file.trim();
-    // `NAME: SHA256 = 01234567 89ABCDEF` (gpg --print-mds), `NAME SHA-256: HEX`.
-    let labelled = match line
-        .split_once(": ")
-        .and_then(|(_, rest)| rest.split_once('='))
-    {
-        Some((tag, groups)) => {
-            let digits = groups.split_whitespace().collect::<String>();
-            kind(tag.trim()).map(|kind| (kind, file, digits))
+        match kind(file).filter(|_| !file.contains('.')) {
+            Some(label) => self.labelled(label, "", &digits),
+            None => self.unlabelled(&digits, file),
         }
-        None => file
-            .rsplit_once([' ', '\t'])
-            .and_then(|(file, tag)| Some((kind(tag)?, file.trim(), digits.clone()))),
-    };
-    match labelled {
-        Some((Section::Of(algorithm), file, digits)) => {
-            let digest = Digest::new(algorithm, &digits)?;
-            let file = name(file);
-            return Some(Line::Entry(Entry { digest, file }));
-        }
-        Some(_) => return Some(Line::Other),
-        None => {}
-    }
-    match kind(file).filter(|_| !file.contains('.')) {
-        Some(Section::Of(algorithm)) => {
-            let digest = Digest::new(algorithm, &digits)?;
-            Some(Line::Entry(Entry {
-                digest,
-                file: String::new(),
-            }))
-        }
-        Some(_) => Some(Line::Other),
-        None => entry(&digits, file),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the first bytes of a file say that it is. An ISO 9660 image has `CD001` in its 17th sector
 //! (ECMA-119, 8.1), a UDF image `NSR02` or `NSR03` in its volume recognition sequence (ECMA-167, 3/9).
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 
 use crate::compression::Compression;
 
@@ -170,7 +170,7 @@ pub fn not_an_image(shown: &str, kind: Kind, packed: Option<Compression>) -> Fai
         None => format!("{shown} is not an ISO 9660 or UDF image"),
     };
     let way_out = "content_check: false takes the bytes as they are";
-    Failure::new("not_an_image", format!("{subject}: it is {what}"))
+    Failure::new(FailureKind::NotAnImage, format!("{subject}: it is {what}"))
         .object(shown)
         .hint(match hint {
             Some(hint) => format!("{hint}; {way_out}"),
@@ -181,7 +181,7 @@ pub fn not_an_image(shown: &str, kind: Kind, packed: Option<Compression>) -> Fai
 /// The refusal of an image that says that it has more bytes.
 pub fn cut_short(shown: &str, lacking: u64) -> Failure {
     Failure::new(
-        "not_an_image",
+        FailureKind::NotAnImage,
         format!(
             "{shown} is cut short: its volume descriptor says that it has {lacking} bytes more"
         ),

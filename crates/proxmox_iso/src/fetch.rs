@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use futures_util::StreamExt;
 use pve_client::ByteStream;
@@ -109,7 +109,8 @@ impl Download {
                 .await?;
             let Some(bytes) = next else { break };
             let bytes = bytes.map_err(|e| {
-                Failure::new("download", format!("cannot read {shown}: {e}")).object(shown)
+                Failure::new(FailureKind::Download, format!("cannot read {shown}: {e}"))
+                    .object(shown)
             })?;
             head.extend_from_slice(&bytes);
             read.push(Ok(bytes));
@@ -144,7 +145,7 @@ impl Fetch {
             .read_timeout(SILENCE)
             .user_agent(concat!("nixos-proxmox/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|e| Failure::new("download", format!("HTTP client: {e}")))?;
+            .map_err(|e| Failure::new(FailureKind::Download, format!("HTTP client: {e}")))?;
         Ok(Self { http })
     }
 
@@ -161,7 +162,7 @@ impl Fetch {
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| {
                 Failure::new(
-                    "invalid_option",
+                    FailureKind::InvalidOption,
                     format!("'{shown}' is not an http or https address"),
                 )
             })?;
@@ -169,7 +170,7 @@ impl Fetch {
         if let Some(token) = with.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
                 Failure::new(
-                    "invalid_option",
+                    FailureKind::InvalidOption,
                     "github_release.token: holds a control character",
                 )
             })?;
@@ -191,7 +192,7 @@ impl Fetch {
             .headers()
             .get("x-ratelimit-remaining")
             .is_some_and(|left| left == "0");
-        let mut failed = Failure::new("download", format!("{shown} answered {status}"))
+        let mut failed = Failure::new(FailureKind::Download, format!("{shown} answered {status}"))
             .object(shown)
             .status(status.as_u16());
         if limited {
@@ -253,7 +254,7 @@ async fn body(url: &str, mut answer: Response, deadline: &Deadline) -> Result<St
         body.extend_from_slice(&bytes);
         if body.len() > MOST_TEXT {
             return Err(Failure::new(
-                "download",
+                FailureKind::Download,
                 format!("{shown} is not a short text"),
             ));
         }
@@ -264,7 +265,9 @@ async fn body(url: &str, mut answer: Response, deadline: &Deadline) -> Result<St
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
         _ => String::from_utf8(body).ok(),
     };
-    text.ok_or_else(|| Failure::new("download", format!("{shown} is not a text")).object(shown))
+    text.ok_or_else(|| {
+        Failure::new(FailureKind::Download, format!("{shown} is not a text")).object(shown)
+    })
 }
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
@@ -305,7 +308,11 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 
 fn broken(url: &str, error: &reqwest::Error) -> Failure {
     let shown = shown(url);
-    Failure::new("download", format!("cannot read {shown}: {}", root(error))).object(shown)
+    Failure::new(
+        FailureKind::Download,
+        format!("cannot read {shown}: {}", root(error)),
+    )
+    .object(shown)
 }
 
 /// The innermost error's words.

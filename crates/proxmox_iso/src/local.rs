@@ -6,15 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 
 use crate::checksum::{Digest, Hasher};
 use crate::content::HEAD;
 use crate::unpack::Packed;
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new("file", format!("cannot read {}: {error}", path.display()))
-        .object(path.display().to_string())
+    Failure::new(
+        FailureKind::File,
+        format!("cannot read {}: {error}", path.display()),
+    )
+    .object(path.display().to_string())
 }
 
 /// The bytes that tell what a file is.

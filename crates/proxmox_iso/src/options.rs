@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ansible_module::{Failure, Secret};
+use ansible_module::{Failure, FailureKind, Secret};
 use pve_client::volid::{is_iso_name, normalise_upload_name};
 use pve_module::Connection;
 use schemars::JsonSchema;
@@ -174,7 +174,7 @@ impl Options {
         serde_path_to_error::deserialize(value).map_err(|e| {
             let path = e.path().to_string();
             Failure::new(
-                "invalid_option",
+                FailureKind::InvalidOption,
                 format!("invalid value of {path}: {}", e.into_inner()),
             )
             .object(path)
@@ -195,7 +195,7 @@ impl Options {
         if is_iso_name(&name) {
             return Ok(name);
         }
-        let failure = |text: String| Failure::new("invalid_option", text);
+        let failure = |text: String| Failure::new(FailureKind::InvalidOption, text);
         Err(match (&self.name, source.is_empty()) {
             (Some(_), _) => failure(format!(
                 "name: must end in .iso or .img and have at most 255 characters (got '{given}')"
@@ -290,7 +290,7 @@ mod tests {
             ),
         ] {
             let refused = name(more).unwrap_err();
-            assert_eq!(refused.kind, "invalid_option");
+            assert_eq!(refused.kind, FailureKind::InvalidOption);
             assert!(refused.hint.unwrap().contains(hint));
         }
         let given = name(json!({"src": "/a/b.iso", "name": "b.qcow2"})).unwrap_err();
@@ -300,6 +300,6 @@ mod tests {
     #[test]
     fn options_of_another_crate_are_refused_by_name() {
         let refused = Options::from_json(json!({"api_host": ["pve1"], "node": 1})).unwrap_err();
-        assert_eq!(refused.kind, "invalid_option");
+        assert_eq!(refused.kind, FailureKind::InvalidOption);
     }
 }

@@ -1,6 +1,6 @@
 //! From what is wanted and what is there to what has to be done. Pure.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_client::StorageContent;
 
 use crate::address::shown;
@@ -184,7 +184,7 @@ pub fn assume(
 
 /// The failure when something else of that name is there.
 pub fn exists(volid: &str, difference: &str) -> Failure {
-    Failure::new("exists", format!("{volid} exists already: {difference}"))
+    Failure::new(FailureKind::Exists, format!("{volid} exists already: {difference}"))
         .object(volid)
         .hint("set force: true to replace it, name: OTHER.iso to keep both, or checksum: ALGORITHM:HEX to have its content compared")
 }
@@ -259,7 +259,7 @@ mod tests {
             force,
         )
         .map_err(|failure| {
-            assert_eq!(failure.kind, "exists");
+            assert_eq!(failure.kind, FailureKind::Exists);
             failure.msg
         })
     }

@@ -1,6 +1,6 @@
 //! Making an ISO present: read, plan, check, lock, transfer, record.
 
-use ansible_module::{Failure, Outcome, Task};
+use ansible_module::{Failure, FailureKind, Outcome, Task};
 use deadline::Deadline;
 use pve_client::{Client, Storage, StorageContent, Volid};
 use pve_module::Lock;
@@ -291,7 +291,7 @@ impl Present {
             return Ok(());
         }
         Err(Failure::new(
-            "no_space",
+            FailureKind::NoSpace,
             format!(
                 "storage {} has room for {usable} bytes, {} needs {size}",
                 self.volid.storage, self.volid

@@ -1,6 +1,6 @@
 //! Assets of GitHub releases.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use serde::Deserialize;
 
@@ -35,7 +35,8 @@ struct Asset {
 /// # Errors
 /// When there is no such release or asset, or several assets.
 pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source, Failure> {
-    let invalid = |what: String| Failure::new("invalid_option", format!("github_release.{what}"));
+    let invalid =
+        |what: String| Failure::new(FailureKind::InvalidOption, format!("github_release.{what}"));
     let part = |text: &str| {
         !text.is_empty()
             && text != ".."
@@ -92,7 +93,7 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
         })?;
     let found: Release = serde_json::from_str(&text).map_err(|e| {
         Failure::new(
-            "unexpected_answer",
+            FailureKind::UnexpectedAnswer,
             format!("{} does not answer as GitHub's API does: {e}", shown(&url)),
         )
         .object(shown(&url))
@@ -134,14 +135,14 @@ fn pick<'a>(release: &'a Release, pattern: &str, what: &str) -> Result<&'a Asset
     match fitting.as_slice() {
         [one] => Ok(one),
         [] => Err(Failure::new(
-            "not_found",
+            FailureKind::NotFound,
             format!(
                 "{what} ({tag}) has no asset like {pattern}; it has: {}",
                 names(&release.assets.iter().collect::<Vec<_>>())
             ),
         )),
         several => Err(Failure::new(
-            "ambiguous",
+            FailureKind::Ambiguous,
             format!(
                 "{what} ({tag}) has several assets like {pattern}: {}",
                 names(several)
@@ -198,13 +199,13 @@ mod tests {
         );
         let many = pick(&release, "*.iso", "r").unwrap_err();
         assert!(
-            many.kind == "ambiguous" && many.msg.contains("a-aarch64.iso"),
+            many.kind == FailureKind::Ambiguous && many.msg.contains("a-aarch64.iso"),
             "{}",
             many.msg
         );
         let none = pick(&release, "*.img", "r").unwrap_err();
         assert!(
-            none.kind == "not_found" && none.msg.contains("a.sha256"),
+            none.kind == FailureKind::NotFound && none.msg.contains("a.sha256"),
             "{}",
             none.msg
         );

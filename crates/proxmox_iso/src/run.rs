@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, Outcome, Task};
+use ansible_module::{Failure, FailureKind, Outcome, Task};
 use deadline::Deadline;
 use pve_client::Volid;
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
     let volid = Volid::iso(&options.storage, &options.iso_name(&source.name)?);
     let key = record::key(&options, &storage, &volid);
     let record = RecordFile::new(&key)
-        .map_err(|e| Failure::new("file", format!("cannot keep records: {e}")))?;
+        .map_err(|e| Failure::new(FailureKind::File, format!("cannot keep records: {e}")))?;
     let progress = task.progress(options.progress_path.as_deref());
     let present = Present {
         progress: TransferProgress::new(progress, volid.to_string()),
@@ -80,7 +80,7 @@ pub async fn resolve(options: &Options, task: &Task) -> Result<Resolved, Failure
         .await?
         .ok_or_else(|| {
             Failure::new(
-                "invalid_option",
+                FailureKind::InvalidOption,
                 "one of src, url, github_release is required",
             )
         })?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_client::{Upid, Upload};
 
 use crate::checksum::{Digest, Hasher};
@@ -119,8 +119,9 @@ impl Present {
         let name = self.volid.file_name();
         let mut left = self.options.connection.api_host.len();
         let upid = loop {
-            let stream = unpack::stream(open().await?, compression)
-                .map_err(|e| Failure::new("internal", format!("cannot start a thread: {e}")))?;
+            let stream = unpack::stream(open().await?, compression).map_err(|e| {
+                Failure::new(FailureKind::Internal, format!("cannot start a thread: {e}"))
+            })?;
             let sha256 = measured.image.first().map(|digest| digest.hex.as_str());
             let upload = Upload::iso_stream(name, measured.size, sha256, stream);
             let sent = self
@@ -230,7 +231,7 @@ impl Present {
             && told != size
         {
             return Err(Failure::new(
-                "download",
+                FailureKind::Download,
                 format!("{shown} has {size} bytes instead of the release's {told}"),
             )
             .object(shown));
@@ -253,7 +254,7 @@ impl Present {
         }
         // PVE has to know how long an upload is before it begins.
         let size = size.ok_or_else(|| {
-            Failure::new("download", format!("{shown} does not tell its size (Content-Length), without which nothing can be uploaded"))
+            Failure::new(FailureKind::Download, format!("{shown} does not tell its size (Content-Length), without which nothing can be uploaded"))
                 .object(shown.clone())
                 .hint("set cache_dir: DIRECTORY, so that it is downloaded first, or download_by: node")
         })?;
@@ -290,5 +291,8 @@ impl Present {
 
 /// Whether the host that took the upload is lost, and nothing was changed.
 fn is_lost(failure: &Failure) -> bool {
-    matches!(failure.kind, "interrupted" | "unreachable")
+    matches!(
+        failure.kind,
+        FailureKind::ConnectionLost | FailureKind::Unreachable
+    )
 }

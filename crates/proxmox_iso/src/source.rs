@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ansible_module::{Failure, Task};
+use ansible_module::{Failure, FailureKind, Task};
 use deadline::Deadline;
 use pve_client::Client;
 
@@ -142,7 +142,7 @@ impl Source {
             && *told != digest
         {
             return Err(Failure::new(
-                "checksum_mismatch",
+                FailureKind::ChecksumMismatch,
                 format!(
                     "checksum mismatch: the release says that {} has {told}, the task says {digest}",
                     source.name
@@ -162,8 +162,11 @@ impl Source {
             false => Err(std::io::Error::other("it is not a regular file")),
         });
         let meta = meta.map_err(|e| {
-            Failure::new("file", format!("src: cannot read {}: {e}", path.display()))
-                .object(path.display().to_string())
+            Failure::new(
+                FailureKind::File,
+                format!("src: cannot read {}: {e}", path.display()),
+            )
+            .object(path.display().to_string())
         })?;
         Ok(Self {
             name: path
@@ -344,7 +347,7 @@ impl Source {
         match found {
             Ok(found) => Ok((found.digest, found.only_of)),
             Err(what) => Err(Failure::new(
-                "checksum",
+                FailureKind::Checksum,
                 format!("checksum: {shown} cannot be used: {what}"),
             )
             .object(shown)
@@ -356,7 +359,7 @@ impl Source {
 /// The refusal of a compressed image that a node is to download.
 pub fn packed_for_node(shown: &str, compression: Compression) -> Failure {
     Failure::new(
-        "not_an_image",
+        FailureKind::NotAnImage,
         format!(
             "{shown} is compressed ({}), which a download by the node does not unpack",
             compression.name()
@@ -371,7 +374,7 @@ pub fn mismatch(source: &Source, wanted: &Digest, got: Option<&Digest>) -> Failu
     let shown = source.shown();
     let got = got.map(|got| format!(", got {got}")).unwrap_or_default();
     let failure = Failure::new(
-        "checksum_mismatch",
+        FailureKind::ChecksumMismatch,
         format!("checksum mismatch: {shown} is not what its checksum says: expected {wanted}{got}"),
     )
     .object(shown);
@@ -382,11 +385,11 @@ impl Source {
     /// Add to a checksum's failure where the checksum comes from.
     pub fn explain(&self, failure: Failure) -> Failure {
         match (&self.checksum_of, failure.kind) {
-            (Some(other), "checksum_mismatch") => failure.hint(format!(
+            (Some(other), FailureKind::ChecksumMismatch) => failure.hint(format!(
                 "nothing was replaced; the only checksum in the file of checksums is of {other}: give one that names {}",
                 self.name
             )),
-            (None, "checksum_mismatch") => failure.hint(
+            (None, FailureKind::ChecksumMismatch) => failure.hint(
                 "nothing was replaced; fetch or build the image again, or set checksum: ALGORITHM:HEX to that of the image that you want",
             ),
             _ => failure,

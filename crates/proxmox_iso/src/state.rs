@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, Task};
+use ansible_module::{Failure, FailureKind, Task};
 use deadline::Deadline;
 use futures_util::StreamExt;
 use pve_client::{Client, Storage, StorageContent, Upid, Vm, Volid};
@@ -27,7 +27,7 @@ pub async fn usable_storage(
     if !nodes.iter().any(|known| known.node == node) {
         let names: Vec<_> = nodes.iter().map(|known| known.node.as_str()).collect();
         return Err(Failure::new(
-            "not_found",
+            FailureKind::NotFound,
             format!(
                 "node: {node} does not exist (available: {})",
                 names.join(", ")
@@ -59,7 +59,7 @@ pub async fn usable_storage(
             pve_module::permission_denied(client, &format!("/storage/{storage}"), "Datastore.Audit")
         } else {
             refuse(
-                "not_found",
+                FailureKind::NotFound,
                 &format!(
                     "does not exist on node {node}, or {} may not see it",
                     client.caller()
@@ -69,16 +69,16 @@ pub async fn usable_storage(
     };
     if !found.holds("iso") {
         return Err(refuse(
-            "no_iso_content",
+            FailureKind::StorageUnusable,
             &format!("does not hold ISOs (its content types: {})", found.content),
         ));
     }
     if !found.enabled {
-        return Err(refuse("storage_disabled", "is disabled"));
+        return Err(refuse(FailureKind::StorageUnusable, "is disabled"));
     }
     if !found.active {
         return Err(refuse(
-            "storage_inactive",
+            FailureKind::StorageUnusable,
             &format!("is not available on node {node} now"),
         ));
     }

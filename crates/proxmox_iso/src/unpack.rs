@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -190,17 +190,17 @@ impl Unusable {
     pub fn failure(self, shown: &str, compression: Compression) -> Failure {
         match self {
             Self::Unreadable(error) => {
-                Failure::new("download", format!("cannot read {shown}: {error}")).object(shown)
+                Failure::new(FailureKind::Download, format!("cannot read {shown}: {error}")).object(shown)
             }
             Self::Broken(error) => Failure::new(
-                "not_an_image",
+                FailureKind::NotAnImage,
                 format!("{shown} cannot be unpacked ({}): {error}", compression.name()),
             )
             .object(shown)
             .hint("fetch or build it again"),
             Self::NotAnImage(kind) => content::not_an_image(shown, kind, Some(compression)),
             Self::TooLarge(most) => Failure::new(
-                "no_space",
+                FailureKind::NoSpace,
                 format!("{shown} has more than {most} bytes once unpacked, for which the storage has no room"),
             )
             .object(shown),

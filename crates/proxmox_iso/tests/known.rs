@@ -2,6 +2,7 @@
 
 mod common;
 
+use ansible_module::FailureKind;
 use common::*;
 use proxmox_iso::Options;
 use serde_json::{Value, json};
@@ -393,7 +394,7 @@ async fn a_source_is_resolved_without_a_write() {
             .await
             .unwrap_err()
             .kind,
-        "file"
+        FailureKind::File
     );
     let requests = world.requests();
     assert!(

@@ -137,12 +137,12 @@ async fn storages_and_nodes_are_checked_before_the_transfer() {
     );
     assert_failed(
         &run("storage", "noiso").await,
-        "no_iso_content",
+        "storage_unusable",
         &["noiso does not hold ISOs"],
     );
     assert_failed(
         &run("storage", "off").await,
-        "storage_disabled",
+        "storage_unusable",
         &["storage off is disabled"],
     );
     assert_failed(

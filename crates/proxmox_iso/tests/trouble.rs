@@ -93,7 +93,7 @@ async fn a_node_that_vanishes_within_the_upload_changes_nothing() {
     let lost = world.run(json!({"src": src})).await;
     assert_failed(
         &lost,
-        "interrupted",
+        "connection_lost",
         &[
             "cannot upload",
             "x.iso",

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use pve_client::Error;
 use serde_json::{Map, Value, json};
@@ -42,7 +42,7 @@ pub async fn with_address(context: &Context<'_>, vm: &State) -> Result<Value, Fa
     let object = vm.object();
     let mac = mac(vm).ok_or_else(|| {
         Failure::new(
-            "no_address",
+            FailureKind::NoAddress,
             format!("{object} has no card {CARD}, so it has no address to wait for"),
         )
         .object(object.clone())
@@ -53,7 +53,7 @@ pub async fn with_address(context: &Context<'_>, vm: &State) -> Result<Value, Fa
     }
     if !is_configured(vm) {
         let msg = format!("{object} has no guest agent configured, so nothing tells its address");
-        return Err(Failure::new("no_address", msg)
+        return Err(Failure::new(FailureKind::NoAddress, msg)
             .object(object)
             .hint("set agent: enabled=1, which takes effect with the VM's next start"));
     }
@@ -83,7 +83,7 @@ pub fn not_running(vm: &State) -> Failure {
         "{object} is {}, so its guest agent tells no address",
         vm.status
     );
-    Failure::new("no_address", msg)
+    Failure::new(FailureKind::NoAddress, msg)
         .object(object)
         .hint("start it, with state: started")
 }

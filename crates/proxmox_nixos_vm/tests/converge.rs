@@ -406,7 +406,7 @@ fn mistakes_are_named_before_anything_is_made() {
         ),
         (
             json!({"scsi": {"scsi0": "noiso:1"}}),
-            "storage_content",
+            "storage_unusable",
             "noiso",
         ),
         (
@@ -567,7 +567,7 @@ fn a_disk_moves_when_that_is_said() {
         web1(),
         json!({"scsi": {"scsi0": "noiso:2"}, "move_disks": true}),
     ));
-    assert_eq!(nowhere["error"]["kind"], "storage_content");
+    assert_eq!(nowhere["error"]["kind"], "storage_unusable");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ansible_module::{Failure, Rule, Secret};
+use ansible_module::{Failure, FailureKind, Rule, Secret};
 use pve_client::{Client, Credential, Settings, Tls};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -115,7 +115,7 @@ impl Connection {
     fn settings(&self) -> Result<Settings, Failure> {
         if self.api_timeout == 0 {
             return Err(Failure::new(
-                "invalid_option",
+                FailureKind::InvalidOption,
                 "api_timeout must be at least 1 second",
             ));
         }
@@ -138,7 +138,7 @@ impl Connection {
     }
 
     fn credential(&self) -> Result<Credential, Failure> {
-        let invalid = |msg: &str| Failure::new("invalid_option", msg);
+        let invalid = |msg: &str| Failure::new(FailureKind::InvalidOption, msg);
         // Empty where the environment or the play's defaults give a token and the task wants none.
         let token_id = self.api_token_id.as_ref().filter(|id| !id.is_empty());
         match (
@@ -220,7 +220,10 @@ mod tests {
             pinned.settings().unwrap().tls,
             Tls::Fingerprint(_)
         ));
-        assert_eq!(pinned.client().unwrap_err().kind, "invalid_option");
+        assert_eq!(
+            pinned.client().unwrap_err().kind,
+            FailureKind::InvalidOption
+        );
     }
 
     #[test]

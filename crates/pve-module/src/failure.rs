@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use pve_client::{Client, Error};
 use serde_json::{Map, Value, json};
@@ -16,16 +16,7 @@ pub fn doing(what: impl std::fmt::Display) -> impl FnOnce(Error) -> Failure {
     }
 }
 
-/// The value of a failure that marks a change that may have been made although no answer came.
-const MAY_HAVE_HAPPENED: &str = "may_have_happened";
-
-/// Whether the change that failed may have been made. If so, read the object again before the next step.
-pub fn may_have_happened(failure: &Failure) -> bool {
-    failure.values.contains_key(MAY_HAVE_HAPPENED)
-}
-
-/// An error of the API as a failure, its kind for programs and its hint for people. It has the value `may_have_happened`
-/// when a change may have been made although no answer came.
+/// An error of the API as a failure, its kind for programs and its hint for people.
 pub fn failure(error: Error) -> Failure {
     let mut made = Failure::new(kind(&error), error.to_string());
     if let Some(status) = error.status() {
@@ -34,9 +25,7 @@ pub fn failure(error: Error) -> Failure {
     if let Some(hint) = hint(&error) {
         made = made.hint(hint);
     }
-    if error.may_have_happened() {
-        made = made.with(MAY_HAVE_HAPPENED, true);
-    }
+    made.may_have_happened = error.may_have_happened();
     if let Some((path, privileges)) = missing_privilege(&error) {
         made = made.with(MISSING, missing(&path, &privileges));
     }
@@ -52,27 +41,27 @@ pub fn failure(error: Error) -> Failure {
     }
 }
 
-fn kind(error: &Error) -> &'static str {
+fn kind(error: &Error) -> FailureKind {
     match error {
-        Error::Settings(_) => "invalid_option",
-        Error::Unreachable { .. } => "unreachable",
-        Error::Untrusted { .. } => "untrusted_certificate",
-        Error::Interrupted { .. } => "interrupted",
-        Error::Expired { .. } => "timeout",
-        Error::File { .. } => "file",
-        Error::Source { .. } => "download",
-        _ if error.is_lock_contention() => "locked",
-        Error::Task(_) if missing_privilege(error).is_some() => "permission_denied",
-        Error::Task(_) => "task_failed",
-        Error::Refused(_) if error.not_found() => "not_found",
+        Error::Settings(_) => FailureKind::InvalidOption,
+        Error::Unreachable { .. } => FailureKind::Unreachable,
+        Error::Untrusted { .. } => FailureKind::UntrustedCertificate,
+        Error::Interrupted { .. } => FailureKind::ConnectionLost,
+        Error::Expired { .. } => FailureKind::Timeout,
+        Error::File { .. } => FailureKind::File,
+        Error::Source { .. } => FailureKind::Download,
+        _ if error.is_lock_contention() => FailureKind::Locked,
+        Error::Task(_) if missing_privilege(error).is_some() => FailureKind::PermissionDenied,
+        Error::Task(_) => FailureKind::TaskFailed,
+        Error::Refused(_) if error.not_found() => FailureKind::NotFound,
         Error::Refused(refusal) => match refusal.status {
-            401 => "authentication",
-            403 => "permission_denied",
-            400 => "invalid_parameter",
-            595 | 596 => "unreachable",
-            _ => "refused",
+            401 => FailureKind::Authentication,
+            403 => FailureKind::PermissionDenied,
+            400 => FailureKind::InvalidParameter,
+            595 | 596 => FailureKind::Unreachable,
+            _ => FailureKind::ApiError,
         },
-        _ => "unexpected_answer",
+        _ => FailureKind::UnexpectedAnswer,
     }
 }
 
@@ -154,7 +143,7 @@ fn missing(path: &str, privileges: &str) -> Value {
 /// The failure of a caller who lacks `privilege` on `path`, detected before PVE refuses the call.
 pub fn permission_denied(client: &Client, path: &str, privilege: &str) -> Failure {
     Failure::new(
-        "permission_denied",
+        FailureKind::PermissionDenied,
         format!(
             "{} lacks the privilege {privilege} on {path}",
             client.caller()
@@ -283,7 +272,10 @@ mod tests {
             "Permission check failed (/storage/local, Datastore.AllocateTemplate)",
             "a@pve!t",
         );
-        assert_eq!((made.kind, made.status), ("permission_denied", Some(403)));
+        assert_eq!(
+            (made.kind, made.status),
+            (FailureKind::PermissionDenied, Some(403))
+        );
         let hint = made.hint.unwrap();
         assert!(
             hint.contains("--privs 'Datastore.AllocateTemplate'"),
@@ -346,7 +338,7 @@ mod tests {
     #[test]
     fn a_lock_in_the_configuration_is_named() {
         let made = refused(500, "VM is locked (backup)", "a@pve!t");
-        assert_eq!(made.kind, "locked");
+        assert_eq!(made.kind, FailureKind::Locked);
         assert!(made.hint.unwrap().contains("qm unlock"));
     }
 

@@ -1,6 +1,6 @@
 //! Which VMs there are, and on which nodes.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use pve_client::{Client, Vm};
 use serde_json::{Value, json};
@@ -188,7 +188,7 @@ impl Inventory {
             None => String::new(),
         };
         Err(Failure::new(
-            "node_offline",
+            FailureKind::NodeOffline,
             format!(
                 "VM {} is on node {}, which is offline",
                 text("vmid"),
@@ -214,7 +214,7 @@ impl Inventory {
             return Ok(());
         }
         Err(Failure::new(
-            "node_offline",
+            FailureKind::NodeOffline,
             format!(
                 "it is not known whether VM {name} exists: of the VMs on the offline nodes ({}) PVE shows no names any more: {}",
                 self.offline.join(", "),
@@ -273,7 +273,7 @@ pub fn seen_on(node: &str, entries: Vec<Value>) -> Result<Vec<Seen>, Failure> {
     let seen = |entry| {
         let vm = serde_json::from_value(entry).map_err(|error| {
             Failure::new(
-                "unexpected_answer",
+                FailureKind::UnexpectedAnswer,
                 format!("the list of VMs is not as PVE writes it: {error}"),
             )
         })?;
@@ -332,7 +332,7 @@ mod tests {
         // PVE has forgotten its name.
         let nameless = [json!({"type": "qemu", "vmid": 102, "node": "down"})];
         let refused = inventory.refuse_if_nameless(&nameless, "web1").unwrap_err();
-        assert_eq!(refused.kind, "node_offline");
+        assert_eq!(refused.kind, FailureKind::NodeOffline);
         assert!(
             refused.msg.ends_with("no names any more: 102"),
             "{}",
@@ -399,6 +399,6 @@ mod tests {
             ..inventory
         };
         let refused = inventory.refuse_if_offline(None, Some("web1"));
-        assert_eq!(refused.unwrap_err().kind, "node_offline");
+        assert_eq!(refused.unwrap_err().kind, FailureKind::NodeOffline);
     }
 }

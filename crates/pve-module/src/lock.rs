@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use rustix::fs::{FlockOperation, flock};
 
@@ -24,7 +24,7 @@ impl Lock {
     /// Wait for the lock called `name` (any text) within the deadline.
     ///
     /// # Errors
-    /// A failure of kind `timeout` when somebody else holds it to the end, of kind `lock` when
+    /// A failure of kind `timeout` when somebody else holds it to the end, of kind `file` when
     /// the file cannot be made.
     pub async fn acquire(name: &str, deadline: &Deadline) -> Result<Self, Failure> {
         let dir = paths::lock_dir()
@@ -83,7 +83,7 @@ impl Lock {
 
 fn unusable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(
-        "lock",
+        FailureKind::File,
         format!("cannot use the lock {}: {error}", path.display()),
     )
     .object(path.display().to_string())
@@ -102,7 +102,7 @@ mod tests {
         let refused = Lock::acquire_in(dir.path(), "a/b", &soon())
             .await
             .unwrap_err();
-        assert_eq!(refused.kind, "timeout");
+        assert_eq!(refused.kind, FailureKind::Timeout);
         assert!(refused.msg.contains("a_b.lock"), "{}", refused.msg);
         Lock::acquire_in(dir.path(), "other", &soon())
             .await

@@ -1,11 +1,15 @@
 //! Random values that nobody can guess.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 
 fn bytes<const N: usize>() -> Result<[u8; N], Failure> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| Failure::new("random", format!("the system gives no random numbers: {e}")))?;
+    getrandom::fill(&mut bytes).map_err(|e| {
+        Failure::new(
+            FailureKind::Internal,
+            format!("the system gives no random numbers: {e}"),
+        )
+    })?;
     Ok(bytes)
 }
 

@@ -1,5 +1,6 @@
 //! Finding VMs and handling CD-ROM drives against the test host.
 
+use ansible_module::FailureKind;
 use std::time::Duration;
 
 use deadline::Deadline;
@@ -214,7 +215,7 @@ async fn the_documented_role_may_ask_the_guest_agent() {
         let path = format!("/nodes/pve/qemu/101/agent/{question}");
         let refused = world.other.get(&path, query, &deadline()).await;
         let refused = pve_module::failure(refused.unwrap_err());
-        assert_eq!(refused.kind, "permission_denied", "{refused:?}");
+        assert_eq!(refused.kind, FailureKind::PermissionDenied, "{refused:?}");
         assert!(
             refused.hint.as_ref().unwrap().contains(missing),
             "{refused:?}"
@@ -246,7 +247,7 @@ async fn a_guard_is_asked_before_each_write() {
         match asked.get() {
             1 | 2 => Ok(()),
             _ => Err(ansible_module::Failure::new(
-                "taken_over",
+                FailureKind::TakenOver,
                 "VM 101 was taken over",
             )),
         }
@@ -257,7 +258,9 @@ async fn a_guard_is_asked_before_each_write() {
         .unwrap();
     // Ejected, and then not removed.
     let refused = cdrom::detach(&vm, "ide2").await.unwrap_err();
-    assert!(matches!(&refused, WriteError::Refused(failure) if failure.kind == "taken_over"));
+    assert!(
+        matches!(&refused, WriteError::Refused(failure) if failure.kind == FailureKind::TakenOver)
+    );
     assert_eq!(refused.doing("remove ide2").msg, "VM 101 was taken over");
     let config = client.vm_config("pve", 101, false, &limit).await.unwrap();
     assert_eq!(

@@ -6,12 +6,13 @@ use std::fs;
 use anyhow::{Context, bail};
 
 use crate::modules::all;
-use crate::{reference, results, role, root};
+use crate::{errors, reference, results, role, root};
 
 /// All files: path below the project's root, and text.
 fn files() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = reference::files()?;
     files.extend(results::files()?);
+    files.push(errors::file()?);
     files.push((role::PATH.to_owned(), role::text()?));
     for module in all() {
         files.push((format!("library/{}.yml", module.name), (module.docs)()?));

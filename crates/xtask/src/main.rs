@@ -2,6 +2,7 @@
 
 mod dist;
 mod docs;
+mod errors;
 mod install;
 mod modules;
 mod reference;

@@ -5,6 +5,7 @@ use ansible_module::SCHEMA_VERSION;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
+use crate::errors;
 use crate::modules::all;
 use crate::reference::{self, prose};
 
@@ -36,6 +37,8 @@ fn of_module(name: &str, returns: &Value) -> anyhow::Result<Value> {
     let properties = &mut whole["properties"];
     properties["schema_version"]["const"] = SCHEMA_VERSION.into();
     properties["changed"] = json!({"type": "boolean"});
+    let kinds: Vec<String> = errors::kinds()?.into_iter().map(|(kind, _)| kind).collect();
+    properties["error"]["properties"]["kind"]["enum"] = kinds.into();
     properties["failed"] = json!({"type": "boolean"});
     let failed = json!({"required": ["failed"], "properties": {"failed": {"const": true}}});
     whole["if"] = failed;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use ansible_module::FailureKind;
 use deadline::{Deadline, Expired};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -21,8 +22,8 @@ use crate::files::private::Private;
 /// Why a program is ended before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stop {
-    /// A word for programs.
-    pub(crate) kind: &'static str,
+    /// The kind of the failure that it makes.
+    pub(crate) kind: FailureKind,
     /// What was seen.
     pub(crate) reason: String,
     /// What to do about it.

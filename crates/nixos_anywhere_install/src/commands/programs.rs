@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ansible_module::{Failure, Task};
+use ansible_module::{Failure, FailureKind, Task};
 use deadline::Deadline;
 use tokio::time::Instant;
 
@@ -110,7 +110,7 @@ impl Programs<'_> {
             let existing = |path: &Path| {
                 path.canonicalize().map_err(|error| {
                     let msg = format!("store_paths: {}: {error}", path.display());
-                    Failure::new("invalid_option", msg)
+                    Failure::new(FailureKind::InvalidOption, msg)
                 })
             };
             return Ok(Source::Paths {
@@ -144,7 +144,7 @@ impl Programs<'_> {
         let run = self.run(&nix, &arguments, &environment, &what).await;
         run.map_err(|failure| Failure {
             kind: match failure.kind {
-                "tool_failed" => "evaluation",
+                FailureKind::ToolFailed => FailureKind::Evaluation,
                 kind => kind,
             },
             ..failure
@@ -168,7 +168,7 @@ impl Programs<'_> {
             .try_into()
             .map_err(|paths: Vec<_>| {
                 let msg = format!("{what} named {} store paths instead of {N}", paths.len());
-                Failure::new("build", msg)
+                Failure::new(FailureKind::Build, msg)
                     .detail(self.watch.tail())
                     .hint("nix 2.20 or newer is needed")
             })
@@ -213,7 +213,12 @@ impl Programs<'_> {
         };
         let ending = child::run(&program, what, self.deadline, &mut self.watch)
             .await
-            .map_err(|error| Failure::new("tool", format!("cannot start {what}: {error}")))?;
+            .map_err(|error| {
+                Failure::new(
+                    FailureKind::ToolFailed,
+                    format!("cannot start {what}: {error}"),
+                )
+            })?;
         self.watch.complete_log();
         let phase = match self.watch.current() {
             Some(phase) => format!(" in the phase \"{phase}\""),
@@ -233,12 +238,14 @@ impl Programs<'_> {
                 if let Some(lost) = self.watch.lost() {
                     let msg =
                         format!("{what} {how}{phase}, because the connection was lost: {lost}");
-                    let failure = Failure::new("connection_lost", msg).detail(self.watch.tail());
+                    let failure =
+                        Failure::new(FailureKind::ConnectionLost, msg).detail(self.watch.tail());
                     return Err(failure.hint("look at the machine's console and at the network"));
                 }
                 let last = self.watch.last().unwrap_or("it said nothing");
                 let msg = format!("{what} {how}{phase}: {last}");
-                let mut failure = Failure::new("tool_failed", msg).detail(self.watch.tail());
+                let mut failure =
+                    Failure::new(FailureKind::ToolFailed, msg).detail(self.watch.tail());
                 failure.status = status.code().and_then(|code| u16::try_from(code).ok());
                 Err(failure.hint(hint(self.watch.current(), self.watch.step(), &what)))
             }
@@ -252,7 +259,7 @@ impl Programs<'_> {
             }
             Ending::Expired(expired) => {
                 let msg = format!("{what} was ended{phase}: {expired}");
-                Err(Failure::new("timeout", msg)
+                Err(Failure::new(FailureKind::Timeout, msg)
                     .detail(self.watch.tail())
                     .hint("raise timeout if the installation needs longer"))
             }
@@ -290,7 +297,7 @@ impl Listener for Answer {
 
 /// The failure for a flake reference that is none.
 pub(crate) fn invalid_flake(problem: String) -> Failure {
-    Failure::new("invalid_option", format!("flake: {problem}"))
+    Failure::new(FailureKind::InvalidOption, format!("flake: {problem}"))
 }
 
 /// What to do about a failure, by where it happened.

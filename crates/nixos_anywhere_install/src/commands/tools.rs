@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 
 use super::nix;
 use crate::options::Options;
@@ -111,7 +111,7 @@ pub(crate) fn find(program: &Path, directories: &[PathBuf]) -> Result<PathBuf, F
             Some("nix") => "install Nix on the controller (https://nixos.org), or set tools_path",
             _ => "install it on the controller",
         };
-        Failure::new("tool_missing", format!("the program {name} was not found"))
+        Failure::new(FailureKind::ToolMissing, format!("the program {name} was not found"))
             .detail(format!("looked in {}", places.join(":")))
             .hint(hint)
     })

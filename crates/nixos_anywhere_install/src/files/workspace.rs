@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::{env, os::unix::ffi::OsStrExt};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use guest_ssh::Target;
 
 use crate::commands::tools;
@@ -47,7 +47,7 @@ impl Workspace {
     ) -> Result<Self, Failure> {
         let ssh = tools::find(Path::new("ssh"), directories)?;
         let fail = |what: &str, error: io::Error| {
-            Failure::new("workspace", format!("cannot prepare {what}: {error}"))
+            Failure::new(FailureKind::File, format!("cannot prepare {what}: {error}"))
         };
         // nixos-anywhere has its temporary directory there, in which Nix builds.
         let builds = options.store_paths.is_none() && !plan::built_here(options);

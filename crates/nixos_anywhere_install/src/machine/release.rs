@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ansible_module::{Failure, Progress};
+use ansible_module::{Failure, FailureKind, Progress};
 use deadline::Deadline;
 use guest_ssh::{Connection, Output};
 use serde_json::json;
@@ -106,7 +106,7 @@ pub(crate) async fn ready(
                  nothing was done to it",
                 connection.address()
             );
-            return Err(Failure::new("refused", msg)
+            return Err(Failure::new(FailureKind::Refused, msg)
                 .object(options.host())
                 .hint("add disko to phases, with disko_mode: mount to keep what is on the disks"));
         }
@@ -171,7 +171,7 @@ async fn owners(
         connection.address(),
         printable(&missing.join(", "))
     );
-    Err(Failure::new("invalid_option", msg)
+    Err(Failure::new(FailureKind::InvalidOption, msg)
         .object("extra_files")
         .hint("give the owner in numbers, as UID:GID, that it has on the installed system"))
 }
@@ -222,7 +222,7 @@ fn busy(connection: &Connection, host: &str, pids: &str) -> Failure {
         connection.address(),
         printable(pids)
     );
-    Failure::new("busy", msg)
+    Failure::new(FailureKind::Busy, msg)
         .object(host)
         .hint("wait until it has ended; if it hangs, restart the machine from its installer")
 }
@@ -230,7 +230,7 @@ fn busy(connection: &Connection, host: &str, pids: &str) -> Failure {
 /// Whether the user is root, or may become root without a password, as nixos-anywhere needs it too.
 ///
 /// # Errors
-/// Kind `become` when not.
+/// Kind `permission_denied` when not.
 pub(crate) async fn may_be_root(
     connection: &Connection,
     deadline: &Deadline,
@@ -248,7 +248,7 @@ pub(crate) async fn may_be_root(
     }
     let reason = printable(&output.failure());
     Err(Failure::new(
-        "become",
+        FailureKind::PermissionDenied,
         format!(
             "{user} cannot become root on {}: {reason}; nothing was done to it",
             connection.address()
@@ -273,7 +273,7 @@ pub(crate) async fn closure(
     match output.ok() && path.starts_with('/') {
         true => Ok(path),
         false => Err(Failure::new(
-            "not_installed",
+            FailureKind::NotInstalled,
             format!(
                 "nixos-anywhere reported success, but {} has no installed system under /mnt ({})",
                 connection.address(),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use rustix::fs::{FlockOperation, OFlags, flock};
 
 /// A log file, or none. While it is open nobody else may write it, so that of two tasks which were
@@ -29,7 +29,7 @@ impl Log {
         };
         let fail = |error: io::Error| {
             let msg = format!("cannot write the log {}: {error}", path.display());
-            Failure::new("log", msg).object(path.display().to_string())
+            Failure::new(FailureKind::File, msg).object(path.display().to_string())
         };
         let file = OpenOptions::new()
             .write(true)
@@ -86,7 +86,7 @@ impl Log {
 
 fn busy(path: &Path) -> Failure {
     let msg = format!("another task is at work here: it writes {}", path.display());
-    Failure::new("busy", msg)
+    Failure::new(FailureKind::Busy, msg)
         .object(path.display().to_string())
         .hint("nothing was done; wait until that task has ended, and run this again")
 }
@@ -118,7 +118,7 @@ mod tests {
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let mut log = Log::open(Some(&path)).unwrap();
         log.line("new");
-        assert_eq!(Log::open(Some(&path)).unwrap_err().kind, "busy");
+        assert_eq!(Log::open(Some(&path)).unwrap_err().kind, FailureKind::Busy);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
         drop(log);
         Log::open(Some(&path)).unwrap().line("newer");

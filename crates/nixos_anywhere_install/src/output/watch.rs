@@ -1,5 +1,6 @@
 //! Read what nixos-anywhere says: its phases, its last lines, and the texts of its endless loops.
 
+use ansible_module::FailureKind;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -359,7 +360,7 @@ impl Watch {
         let stop = self.poll();
         (self.ssh.is_some() && self.calls.0 == 0)
             .then(|| Stop {
-                kind: "endless",
+                kind: FailureKind::HostKey,
                 reason: "nixos-anywhere used an ssh that does not verify host keys".into(),
                 hint: Some(
                     "nixos-anywhere must take ssh from PATH; check how it is wrapped on this controller",
@@ -380,7 +381,7 @@ impl Watch {
                 None => String::new(),
             };
             Stop {
-                kind: "endless",
+                kind: FailureKind::Endless,
                 reason: format!("the key cannot be added to the machine's authorized_keys{said}"),
                 hint: Some(NO_KEYS),
             }
@@ -398,7 +399,7 @@ impl Watch {
         match verdict? {
             Verdict::HostKey => {
                 return Some(Stop {
-                    kind: "endless",
+                    kind: FailureKind::HostKey,
                     reason: "the machine's host key is not the known one".into(),
                     hint: Some(
                         "another machine answers at this address, or its keys were made anew",
@@ -422,7 +423,7 @@ impl Watch {
         let seen = self.seen.entry(words.reason).or_default();
         *seen += 1;
         (*seen >= words.times).then(|| Stop {
-            kind: "endless",
+            kind: FailureKind::Endless,
             reason: words.reason.to_owned(),
             hint: Some(words.hint),
         })
@@ -436,7 +437,7 @@ impl Watch {
         }
         let (_, reason) = BOOTLOADER.iter().find(|(part, _)| line.contains(part))?;
         Some(Stop {
-            kind: "bootloader",
+            kind: FailureKind::Bootloader,
             reason: (*reason).to_owned(),
             hint: Some(NO_BOOTLOADER),
         })
@@ -528,7 +529,7 @@ impl Listener for Watch {
     fn limit(&self) -> Option<(Instant, Stop)> {
         let (name, since) = self.current.as_ref()?;
         let stop = |reason: String| Stop {
-            kind: "endless",
+            kind: FailureKind::Endless,
             reason,
             hint: Some("look at the machine's console and at the log"),
         };
@@ -768,7 +769,7 @@ mod tests {
         let (mut watch, _) = follows(INSTALL, &[]);
         assert!(watch.line(true, "### Rebooting ###").is_none());
         let stop = watch.line(false, "Failed to install bootloader");
-        assert_eq!(stop.map(|stop| stop.kind), Some("bootloader"));
+        assert_eq!(stop.map(|stop| stop.kind), Some(FailureKind::Bootloader));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Step 4: the VM runs the installer, which answers with the host key that this installation gave it.
 
-use ansible_module::{Failure, Outcome};
+use ansible_module::{Failure, FailureKind, Outcome};
 use pve_module::record::Phase;
 use serde_json::json;
 
@@ -93,7 +93,7 @@ async fn unoccupied(context: &Context<'_>, state: &State) -> Result<(), Failure>
         return Ok(());
     }
     Err(Failure::new(
-        "occupied",
+        FailureKind::Occupied,
         format!(
             "{address} port {}: answers although {} does not run, so the address belongs to another machine",
             probe.port, state.facts.name

@@ -1,6 +1,6 @@
 //! Removal of a machine with all of its data. Only of one that is this host's, and only for who names the host again.
 
-use ansible_module::{Failure, Outcome};
+use ansible_module::{Failure, FailureKind, Outcome};
 use deadline::Deadline;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_client::property::parse_bool;
@@ -35,7 +35,7 @@ pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure
             return Err(crate::decide::decide(&state.facts).expect_err("a hidden VM is refused"));
         };
         return Err(Failure::new(
-            "not_ours",
+            FailureKind::NotOurs,
             format!("{}: does not exist; the machine of {host} is VM {vmid}, whose name is {name}; nothing was done", state.facts.name),
         )
         .object(&state.facts.name)
@@ -124,7 +124,7 @@ fn confirmed(context: &Context<'_>, vmid: Option<u32>) -> Result<(), Failure> {
         });
     }
     Err(Failure::new(
-        "unconfirmed",
+        FailureKind::Unconfirmed,
         format!("{host}: would be destroyed with all of its data; nothing was done"),
     )
     .object(host)
@@ -155,7 +155,7 @@ fn foreign(object: String, record: &Recorded, host: &str) -> Failure {
         ),
     };
     Failure::new(
-        "not_ours",
+        FailureKind::NotOurs,
         format!("{object}: {why}; nothing was done to it"),
     )
     .object(object)
@@ -171,7 +171,7 @@ fn protected(state: &State, object: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(
-        "protected",
+        FailureKind::Protected,
         format!("{object}: is protected in Proxmox VE; nothing was done to it"),
     )
     .object(object)

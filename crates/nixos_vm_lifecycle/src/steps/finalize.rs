@@ -1,7 +1,7 @@
 //! Step 6: installer and seed are detached, memory lent for the installation is given back, and the installed system answers with its
 //! own host key and runs the closure that was installed.
 
-use ansible_module::{Failure, Outcome};
+use ansible_module::{Failure, FailureKind, Outcome};
 use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
@@ -223,7 +223,7 @@ fn host_keys(
             .as_ref()
             .map_or(&state.facts.name, |vm| &vm.object);
         return Err(Failure::new(
-            "host_key",
+            FailureKind::HostKey,
             format!(
                 "{object}: is installed but not verified yet, and its host key is not known here"
             ),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ansible_module::{Failure, Outcome};
+use ansible_module::{Failure, FailureKind, Outcome};
 use deadline::Deadline;
 use nixos_anywhere_install::search_path;
 use tokio::process::Command;
@@ -78,7 +78,7 @@ fn check_path(context: &Context<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(
-        "file",
+        FailureKind::File,
         format!(
             "nixos_vm_installer_iso: file {} does not exist on the controller",
             path.display()
@@ -91,7 +91,7 @@ fn check_path(context: &Context<'_>) -> Result<(), Failure> {
 async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
     let settings = context.settings();
     let fail = |why: String| {
-        Failure::new("build", format!("nixos_vm_installer_flake: {} was not built: {why}", settings.installer_flake))
+        Failure::new(FailureKind::Build, format!("nixos_vm_installer_flake: {} was not built: {why}", settings.installer_flake))
             .object(&settings.installer_flake)
             .hint(
                 "without Nix on the controller give an image with nixos_vm_installer_source: path, url or release; for another \

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, Outcome};
+use ansible_module::{Failure, FailureKind, Outcome};
 use deadline::Deadline;
 use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
@@ -190,7 +190,7 @@ fn path(file: &Value) -> String {
 pub fn not_new(settings: &Settings) -> Failure {
     let disk = settings.boot_disk();
     Failure::new(
-        "refused",
+        FailureKind::Refused,
         format!("{disk}: NixOS is installed onto it, and it is described as a volume that exists or is imported; whatever is on it would be overwritten"),
     )
     .object(disk)
@@ -205,7 +205,7 @@ fn no_installer(state: &State, answer: &Answer) -> Failure {
         Answer::NotAsked | Answer::Installer => "it was not asked".to_owned(),
     };
     Failure::new(
-        "not_as_left",
+        FailureKind::NotAsLeft,
         format!("{}: the installer of this installation is not at its address: {what}; nothing was done to it", state.facts.name),
     )
     .object(&state.facts.name)

@@ -9,7 +9,7 @@ pub mod install;
 pub mod provision;
 pub mod upload;
 
-use ansible_module::{Failure, Outcome};
+use ansible_module::{Failure, FailureKind, Outcome};
 use proxmox_nixos_vm::ownership::{Expect, Ownership};
 use pve_module::record::{Phase, Record};
 use serde_json::Value;
@@ -28,7 +28,7 @@ use crate::store::{Installation, Known};
 pub fn run<'a>(context: &Context<'a>) -> Result<&'a Run, Failure> {
     context.options.run.as_ref().ok_or_else(|| {
         Failure::new(
-            "invalid_option",
+            FailureKind::InvalidOption,
             "run: is required; give what the step 'decide' returned in this play",
         )
     })
@@ -71,7 +71,7 @@ pub async fn change(
 /// Keep a copy of the record on the controller.
 ///
 /// # Errors
-/// Kind `state_dir`.
+/// Kind `file`.
 pub fn keep(state: &State, installation: &Installation, record: &Record) -> Result<(), Failure> {
     installation.keep(&Known {
         cluster: state.cluster.clone(),
@@ -91,7 +91,7 @@ pub fn out_of_turn(state: &State, decision: &Decision, what: &str) -> Failure {
         .as_ref()
         .map_or(&state.facts.name, |vm| &vm.object);
     Failure::new(
-        "out_of_turn",
+        FailureKind::OutOfTurn,
         format!("{name}: {what}, but {stands}; nothing was done to it"),
     )
     .object(name)

@@ -1,7 +1,7 @@
 //! Step 3: the VM is as described. Before the end of the installation it has its installer and its seed; afterwards only what the user
 //! set is converged.
 
-use ansible_module::{Failure, Outcome};
+use ansible_module::{Failure, FailureKind, Outcome};
 use guest_ssh::PublicKey;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::random;
@@ -96,7 +96,7 @@ async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure
     record.generation = identity.generation.clone();
     if identity.uuid.as_deref() != Some(record.uuid.as_str()) {
         return Err(Failure::new(
-            "not_ours",
+            FailureKind::NotOurs,
             format!("VM {}: appeared while it was being made, and is not the one that was asked for; nothing was done to it", record.vmid),
         )
         .object(format!("VM {}", record.vmid))
@@ -467,7 +467,7 @@ pub async fn adopt(context: &Context<'_>, state: &State, check: bool) -> Result<
     let identity = Identity::of(config("smbios1"), config("vmgenid"));
     let Some(uuid) = identity.uuid else {
         return Err(Failure::new(
-            "not_ours",
+            FailureKind::NotOurs,
             format!("VM {vmid}: has no SMBIOS UUID, so it cannot be distinguished from a clone"),
         )
         .object(format!("VM {vmid}"))

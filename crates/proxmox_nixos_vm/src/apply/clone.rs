@@ -1,6 +1,6 @@
 //! Beginning a VM as a clone of a template.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_client::Params;
 use pve_module::{Inventory, Seen};
 
@@ -21,7 +21,7 @@ pub fn source(inventory: &Inventory, of: &CloneOf) -> Result<Seen, Failure> {
             [one] => (format!("VM {name}"), Some(*one)),
             several => {
                 let msg = format!("{} VMs have the name {name} of the template", several.len());
-                return Err(Failure::new("ambiguous", msg)
+                return Err(Failure::new(FailureKind::Ambiguous, msg)
                     .object(name)
                     .hint("say which one with clone.vmid"));
             }
@@ -30,13 +30,13 @@ pub fn source(inventory: &Inventory, of: &CloneOf) -> Result<Seen, Failure> {
     match found {
         Some(seen) if seen.vm.template => Ok(seen.clone()),
         Some(seen) => Err(Failure::new(
-            "no_template",
+            FailureKind::NoTemplate,
             format!("{described} on {} is not a template", seen.node),
         )
         .object(described)
         .hint("make it one with state: template")),
         None => Err(Failure::new(
-            "no_template",
+            FailureKind::NoTemplate,
             format!("the template {described} does not exist"),
         )
         .object(described)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 
 use crate::apply::{power, update};
 use crate::context::{Context, failed};
@@ -17,7 +17,7 @@ pub fn refusal(vm: &State, force: bool) -> Option<Failure> {
     if vm.protected() {
         let msg = format!("{object} on {} is protected and is not removed", vm.node);
         return Some(
-            Failure::new("protected", msg)
+            Failure::new(FailureKind::Protected, msg)
                 .object(object)
                 .hint("set protection: false first, with state: present"),
         );
@@ -25,7 +25,7 @@ pub fn refusal(vm: &State, force: bool) -> Option<Failure> {
     if vm.running() && !force {
         let msg = format!("{object} on {} is running and is not removed", vm.node);
         return Some(
-            Failure::new("running", msg)
+            Failure::new(FailureKind::Running, msg)
                 .object(object)
                 .hint("stop it first with state: stopped, or set force: true"),
         );

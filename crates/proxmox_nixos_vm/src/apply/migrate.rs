@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_client::{Error, Params};
 use pve_module::Inventory;
 use serde::Deserialize;
@@ -127,7 +127,7 @@ fn plan(vm: &State, node: &str, said: &Preconditions) -> Result<Move, Failure> {
         vm.node,
         problems.join("; ")
     );
-    Err(Failure::new("cannot_migrate", msg)
+    Err(Failure::new(FailureKind::CannotMigrate, msg)
         .object(object)
         .hint("leave migrate out to manage the VM where it is"))
 }
@@ -354,7 +354,7 @@ mod tests {
             ),
         ] {
             let refused = plan(&vm(&config, "stopped"), "b", &said(value)).unwrap_err();
-            assert_eq!(refused.kind, "cannot_migrate");
+            assert_eq!(refused.kind, FailureKind::CannotMigrate);
             assert!(refused.msg.contains(part), "{}", refused.msg);
         }
         let elsewhere = json!({"not_allowed_nodes": {"c": {"unavailable_storages": ["fast"]}}});

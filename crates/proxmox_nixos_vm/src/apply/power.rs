@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_client::{Error, Params};
 
 use crate::context::{Context, done, failed};
@@ -149,7 +149,7 @@ fn is_deaf(error: &Error) -> bool {
 fn deaf(vm: &State, grace: Duration, error: &Error) -> Failure {
     let object = vm.object();
     let said = error.pve_message().unwrap_or_default();
-    Failure::new("timeout", format!("{object} did not shut down within {} s: {said}", grace.as_secs())).object(object).hint(
+    Failure::new(FailureKind::Timeout, format!("{object} did not shut down within {} s: {said}", grace.as_secs())).object(object).hint(
         "look at its console: does the guest react to ACPI, or run the guest agent? force: true stops it hard, \
          a longer timeout gives it more time",
     )

@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use pve_client::Params;
 use pve_module::Seen;
@@ -134,7 +134,7 @@ fn both(own: &State, rivals: &[&Seen]) -> Failure {
         .collect();
     let name = own.name();
     let failure = Failure::new(
-        "ambiguous",
+        FailureKind::Ambiguous,
         format!(
             "{name}: another task made {} with this name while this task made VM {} on {}",
             others.join(", "),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_client::Params;
 
 use crate::context::{Context, failed};
@@ -21,7 +21,7 @@ pub fn may_convert(vm: &State) -> Result<(), Failure> {
         "{object} on {} is running, so it cannot become a template",
         vm.node
     );
-    Err(Failure::new("running", msg)
+    Err(Failure::new(FailureKind::Running, msg)
         .object(object)
         .hint("stop it first with state: stopped"))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_client::{Error, Params};
 
 use crate::apply::pool;
@@ -38,7 +38,7 @@ pub fn refuse(plan: &Plan, object: &str) -> Result<(), Failure> {
         "{object} cannot be made as described: {}",
         plan.refusals.join("; ")
     );
-    Err(Failure::new("refused", msg).object(object))
+    Err(Failure::new(FailureKind::Refused, msg).object(object))
 }
 
 /// Make the VM as described; `first` is the plan for `vm`, whose tags are as `guard` wants them. Returns the VM as it
@@ -98,9 +98,8 @@ async fn carry_out(
                     "{} has disks on other storages again and again after they were moved",
                     vm.object()
                 );
-                return Err(
-                    Failure::new("conflict", msg).hint("does somebody else move them back?")
-                );
+                return Err(Failure::new(FailureKind::Conflict, msg)
+                    .hint("does somebody else move them back?"));
             }
             continue;
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use pve_module::{Inventory, Lock, Seen};
 use serde_json::Value;
@@ -62,9 +62,11 @@ pub fn cut_off(node: &str, vmid: u32, lock: &str) -> Failure {
     let msg = format!(
         "{object} on {node} is incomplete: it has the lock '{lock}', but no task of PVE works on it"
     );
-    Failure::new("cut_off", msg).object(object).hint(format!(
-        "remove what is left of it on node {node}: qm unlock {vmid} && qm destroy {vmid}"
-    ))
+    Failure::new(FailureKind::CutOff, msg)
+        .object(object)
+        .hint(format!(
+            "remove what is left of it on node {node}: qm unlock {vmid} && qm destroy {vmid}"
+        ))
 }
 
 /// Wait for the VM with this VMID if PVE still creates it. Returns whether it did.

@@ -1,6 +1,6 @@
 //! Which VM is meant.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_module::{Inventory, Seen};
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ pub fn identify<'a>(
         (Some(vmid), None) => {
             if let (Some(name), Some(other)) = (name, named.first()) {
                 return Err(Failure::new(
-                    "name_taken",
+                    FailureKind::NameTaken,
                     format!(
                         "the name {name} belongs to VM {} on {}, not to {vmid}",
                         other.vm.vmid, other.node
@@ -50,7 +50,7 @@ pub fn identify<'a>(
     };
     match found {
         Some(seen) if seen.vm.template && !templates => Err(Failure::new(
-            "template",
+            FailureKind::Template,
             format!(
                 "VM {} ({}) on {} is a template",
                 seen.vm.vmid, seen.vm.name, seen.node
@@ -78,7 +78,7 @@ pub async fn may_look(context: &Context<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(
-        "permission_denied",
+        FailureKind::PermissionDenied,
         "the privilege VM.Audit is missing: no VM is shown, so it is not known which there are",
     )
     .object("/vms")
@@ -91,7 +91,7 @@ fn ambiguous(name: &str, several: &[&Seen]) -> Failure {
         .map(|s| format!("{} on {}", s.vm.vmid, s.node))
         .collect();
     Failure::new(
-        "ambiguous",
+        FailureKind::Ambiguous,
         format!(
             "{} VMs have the name {name}: {}",
             several.len(),
@@ -113,7 +113,7 @@ fn other_name(vmid: u32, name: &str, seen: &Seen, named: &[&Seen]) -> Failure {
             other.vm.vmid, other.node
         ));
     }
-    Failure::new("name_differs", msg)
+    Failure::new(FailureKind::NameDiffers, msg)
         .object(vmid.to_string())
         .hint("correct vmid or name; to rename a VM give both with force: true and state: present")
 }
@@ -155,11 +155,11 @@ mod tests {
             (None, Some("new"), false, Ok(None)),
             (Some(200), Some("new"), false, Ok(None)),
             (Some(101), Some("new"), true, Ok(Some(101))),
-            (Some(101), Some("new"), false, Err("name_differs")),
-            (Some(101), Some("db1"), true, Err("name_differs")),
-            (Some(200), Some("web1"), true, Err("name_taken")),
-            (None, Some("twin"), false, Err("ambiguous")),
-            (Some(105), None, false, Err("template")),
+            (Some(101), Some("new"), false, Err(FailureKind::NameDiffers)),
+            (Some(101), Some("db1"), true, Err(FailureKind::NameDiffers)),
+            (Some(200), Some("web1"), true, Err(FailureKind::NameTaken)),
+            (None, Some("twin"), false, Err(FailureKind::Ambiguous)),
+            (Some(105), None, false, Err(FailureKind::Template)),
         ] {
             let found = identify(&there, vmid, name, rename, false)
                 .map(|seen| seen.map(|s| s.vm.vmid))

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_module::{Inventory, Load, Lock, Seen};
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ pub async fn choose(
         }
     }
     let none = Failure::new(
-        "no_node",
+        FailureKind::NoNode,
         "no node is online, so there is none to create the VM on",
     );
     Err(match unfit.len() {
@@ -91,7 +91,7 @@ pub async fn choose(
         _ => {
             let reasons: Vec<String> = unfit.into_iter().map(|failure| failure.msg).collect();
             Failure::new(
-                "no_node",
+                FailureKind::NoNode,
                 format!(
                     "no online node has what the VM needs: {}",
                     reasons.join("; ")
@@ -146,9 +146,9 @@ pub fn known(online: &[String], offline: &[String], node: &str) -> Result<(), Fa
     }
     let online = online.join(", ");
     let (kind, why) = if offline.iter().any(|known| known == node) {
-        ("node_offline", "is offline")
+        (FailureKind::NodeOffline, "is offline")
     } else {
-        ("no_node", "does not exist")
+        (FailureKind::NoNode, "does not exist")
     };
     Err(
         Failure::new(kind, format!("the node {node} {why}; online are: {online}"))
@@ -205,8 +205,14 @@ mod tests {
         let offline = known(&online, &down, "c").unwrap_err();
         assert_eq!(
             (offline.kind, offline.msg.as_str()),
-            ("node_offline", "the node c is offline; online are: a, b")
+            (
+                FailureKind::NodeOffline,
+                "the node c is offline; online are: a, b"
+            )
         );
-        assert_eq!(known(&online, &down, "d").unwrap_err().kind, "no_node");
+        assert_eq!(
+            known(&online, &down, "d").unwrap_err().kind,
+            FailureKind::NoNode
+        );
     }
 }

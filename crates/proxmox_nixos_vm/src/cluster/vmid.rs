@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use serde_json::Value;
 
 use crate::config::text;
@@ -54,7 +54,7 @@ impl VmidRange {
             }
         }
         Err(Failure::new(
-            "no_vmid",
+            FailureKind::NoVmid,
             format!("no VMID from {} to {} is free", self.min, self.max),
         )
         .hint("widen vmid_range, or remove VMs that are not needed"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ansible_module::{Failure, Outcome};
+use ansible_module::{Failure, FailureKind, Outcome};
 use deadline::Deadline;
 use pve_module::{Inventory, Lock, Seen};
 
@@ -132,7 +132,7 @@ impl Driver<'_> {
             "{} was made and removed again {ATTEMPTS} times, because other tasks made it too",
             self.described()
         );
-        Err(Failure::new("conflict", msg)
+        Err(Failure::new(FailureKind::Conflict, msg)
             .object(self.described())
             .hint("let one controller at a time make it"))
     }
@@ -145,7 +145,7 @@ impl Driver<'_> {
         let object = vm.object();
         let msg =
             format!("{object} appeared meanwhile, made by somebody else; nothing was done to it");
-        Err(Failure::new("exists", msg)
+        Err(Failure::new(FailureKind::Exists, msg)
             .object(object)
             .hint("run the play again: it decides by what it finds"))
     }
@@ -175,7 +175,7 @@ impl Driver<'_> {
         }
         let found = match self.identify(inventory) {
             Err(failure)
-                if failure.kind == "ambiguous"
+                if failure.kind == FailureKind::Ambiguous
                     && (!search.ambiguous || is_young(&survey, name)) =>
             {
                 drop(turn);
@@ -240,7 +240,7 @@ impl Driver<'_> {
             }
             Ok(vm) => Ok(Next::Exists(vm)),
             // It has gone, or moved, since the list was made.
-            Err(failure) if failure.kind == "not_found" => Ok(Next::SearchAgain),
+            Err(failure) if failure.kind == FailureKind::NotFound => Ok(Next::SearchAgain),
             Err(failure) => Err(failure),
         }
     }
@@ -315,7 +315,7 @@ impl Driver<'_> {
             let msg = format!(
                 "{object}: this controller made it as {name}, and it still exists, but {caller} cannot see it"
             );
-            return Err(Failure::new("permission_denied", msg).object(object).hint(format!(
+            return Err(Failure::new(FailureKind::PermissionDenied, msg).object(object).hint(format!(
                 "grant VM.Audit on it again (see `pveum acl list` for an entry on /vms/{vmid}, which replaces what is granted on /vms). \
                  If {vmid} is another guest by now, set vmid to a free one"
             )));

@@ -1,6 +1,6 @@
 //! `state: current`: report the VM and change nothing.
 
-use ansible_module::{Failure, Outcome};
+use ansible_module::{Failure, FailureKind, Outcome};
 
 use crate::driver::Driver;
 use crate::driver::report::outcome;
@@ -15,7 +15,7 @@ impl Driver<'_> {
             }
             None if self.options.wait_for_address => {
                 let msg = format!("{} does not exist, so it has no address", self.described());
-                return Err(Failure::new("not_found", msg)
+                return Err(Failure::new(FailureKind::NotFound, msg)
                     .object(self.described())
                     .hint("make it first, with state: started"));
             }

@@ -10,7 +10,7 @@ mod report;
 
 use std::time::Duration;
 
-use ansible_module::{Failure, Outcome, Task};
+use ansible_module::{Failure, FailureKind, Outcome, Task};
 use deadline::Deadline;
 use serde_json::{Map, Value};
 
@@ -37,12 +37,12 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         task.secret(&password);
     }
     let desired = Desired::from_options(&options)
-        .map_err(|mistakes| Failure::new("invalid_option", mistakes.join("; ")))?
+        .map_err(|mistakes| Failure::new(FailureKind::InvalidOption, mistakes.join("; ")))?
         .owned(ownership);
     let range = options.vmid_range.as_deref().map(VmidRange::parse);
     let range = range
         .transpose()
-        .map_err(|mistake| Failure::new("invalid_option", mistake))?;
+        .map_err(|mistake| Failure::new(FailureKind::InvalidOption, mistake))?;
     let client = options.connection.client()?;
     let deadline = Deadline::after(Duration::from_secs(options.timeout));
     let progress = task.progress(options.progress_path.as_deref());

@@ -1,6 +1,6 @@
 //! A VM that does not exist: whether it may be made, where, and from what.
 
-use ansible_module::{Diff, Failure, Outcome};
+use ansible_module::{Diff, Failure, FailureKind, Outcome};
 use pve_module::{Inventory, Lock};
 use serde_json::json;
 
@@ -22,7 +22,7 @@ impl Driver<'_> {
     pub(super) fn may_create(&self) -> Result<(), Failure> {
         let described = self.described();
         let missing = |hint: &str| {
-            Failure::new("not_found", format!("{described} does not exist"))
+            Failure::new(FailureKind::NotFound, format!("{described} does not exist"))
                 .object(described.clone())
                 .hint(hint)
         };

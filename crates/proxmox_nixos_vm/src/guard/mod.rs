@@ -4,7 +4,7 @@ pub mod ownership;
 
 use std::collections::BTreeSet;
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use serde_json::Value;
 
 use crate::config::{normalise, validation};
@@ -114,7 +114,7 @@ impl Guard {
             tags.into_iter().collect::<Vec<_>>().join(", ")
         };
         let mut failure = Failure::new(
-            "guarded",
+            FailureKind::Guarded,
             format!(
                 "{object} on {} is not touched: {why}; its tags are: {shown}",
                 vm.node
@@ -137,7 +137,7 @@ impl Guard {
     pub fn check_missing(&self, described: &str) -> Result<(), Failure> {
         if self.record.is_some() {
             let msg = format!("{described} does not exist any more");
-            return Err(Failure::new("guarded", msg)
+            return Err(Failure::new(FailureKind::Guarded, msg)
                 .object(described)
                 .hint("run the play again: it decides by what it finds"));
         }
@@ -146,7 +146,7 @@ impl Guard {
         }
         let tags: Vec<&str> = self.required.iter().map(String::as_str).collect();
         Err(Failure::new(
-            "guarded",
+            FailureKind::Guarded,
             format!(
                 "{described} does not exist, so it has not the tag {} that only_if_tagged demands",
                 tags.join(", ")

@@ -1,7 +1,7 @@
 //! What the lifecycle of an installation asks of a VM's record. It is not an option of the module: `nixos_vm_lifecycle`, which keeps
 //! the records, passes it.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_module::record::{Binding, Identity, Phase, Record, record_lines};
 
 use crate::state::State;
@@ -32,7 +32,7 @@ pub fn check_unrecorded(vm: &State) -> Result<(), Failure> {
         Some(notes) if record_lines(notes).is_some() => {
             let object = vm.object();
             let msg = format!("{object}: its notes have a record by now; nothing was done to it");
-            Err(Failure::new("guarded", msg)
+            Err(Failure::new(FailureKind::Guarded, msg)
                 .object(object)
                 .hint("run the play again: it decides by what it finds"))
         }
@@ -84,7 +84,7 @@ impl Expect {
         let again = "look at the VM, then run the play again: it decides by what it finds";
         let Some(record) = Record::find(notes.unwrap_or_default()) else {
             let why = "its notes no longer have the record of this installation";
-            return refuse("guarded", why, again);
+            return refuse(FailureKind::Guarded, why, again);
         };
         match record.binding(vmid, identity) {
             Binding::Ours => {}
@@ -93,27 +93,33 @@ impl Expect {
             Binding::RolledBack => {
                 let why =
                     "it was rolled back to a snapshot or restored from a backup during this run";
-                return refuse("guarded", why, again);
+                return refuse(FailureKind::Guarded, why, again);
             }
-            Binding::Copied => return refuse("guarded", "its record is that of another VM", again),
+            Binding::Copied => {
+                return refuse(
+                    FailureKind::Guarded,
+                    "its record is that of another VM",
+                    again,
+                );
+            }
         }
         if record.installation != self.installation {
             return refuse(
-                "guarded",
+                FailureKind::Guarded,
                 "its record is that of another installation",
                 again,
             );
         }
         if !self.runs.contains(&record.run) {
             return refuse(
-                "taken_over",
+                FailureKind::TakenOver,
                 "another run of the play has taken it over",
                 "wait until that run has ended; if it failed, run the play again",
             );
         }
         if !self.phases.contains(&record.phase) {
             let why = format!("its phase is {} by now", record.phase);
-            return refuse("guarded", &why, again);
+            return refuse(FailureKind::Guarded, &why, again);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Hardware that PVE takes and that QEMU refuses or a guest ruins: drives the machine does not have, disks of other VMs.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 
 use crate::config::{drive, machine};
 use crate::context::Context;
@@ -25,7 +25,7 @@ pub fn refuse_disks_of_others(
         return Ok(());
     };
     let msg = format!("{key}: {text} is a disk of VM {owner}, not of {object}");
-    Err(Failure::new("refused", msg).object(object).hint(
+    Err(Failure::new(FailureKind::Refused, msg).object(object).hint(
         "two VMs ruin a disk that they share; hand it over with qm disk move ... --target-vmid, begin with a copy of it \
          (import_from), or set force: true",
     ))
@@ -56,7 +56,10 @@ pub fn check(
     let changes = |key: &str| plan.set.contains_key(key);
     for key in drives.filter(|key| changes(key) || changes("machine") || changes("arch")) {
         if let Some(why) = machine::refusal(key, value("machine"), value("arch")) {
-            return Err(Failure::new("refused", format!("{object}: {key}: {why}")).object(object));
+            return Err(
+                Failure::new(FailureKind::Refused, format!("{object}: {key}: {why}"))
+                    .object(object),
+            );
         }
     }
     let forgets = value("bios") == Some("ovmf") && value("efidisk0").is_none();

@@ -1,6 +1,6 @@
 //! What PVE lets only `root@pam` with its password set, said before anything is changed.
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use pve_client::property::PropertyString;
 use pve_schema::syntax;
 
@@ -46,7 +46,7 @@ pub fn check(plan: &Plan, caller: &str, object: &str) -> Result<(), Failure> {
     let msg = format!(
         "PVE lets only {ROOT}, logged in with a password, change {names} of {object} so; this is {caller}"
     );
-    Err(Failure::new("root_only", msg)
+    Err(Failure::new(FailureKind::RootOnly, msg)
         .object(names)
         .hint(format!(
             "use api_user: {ROOT} with api_password, and api_token_id: '' if a token is given elsewhere, for this task{mapping}"

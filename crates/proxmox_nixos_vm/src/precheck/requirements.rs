@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ansible_module::Failure;
+use ansible_module::{Failure, FailureKind};
 use serde_json::Value;
 
 use crate::config::drive::{self, Drive, Source};
@@ -88,7 +88,7 @@ async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<()
             } else {
                 known.join(", ")
             };
-            return Err(Failure::new("no_storage", format!("there is no storage {name} on node {node}; there are: {known}"))
+            return Err(Failure::new(FailureKind::NoStorage, format!("there is no storage {name} on node {node}; there are: {known}"))
                 .object(name.clone())
                 .hint("correct its name, or give the token the privilege Datastore.AllocateSpace on it: what a token may not use is not listed"));
         };
@@ -99,7 +99,7 @@ async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<()
                 "disabled"
             };
             return Err(Failure::new(
-                "storage_unusable",
+                FailureKind::StorageUnusable,
                 format!("the storage {name} is {why} on node {node}"),
             )
             .object(name.clone())
@@ -110,7 +110,7 @@ async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<()
                 "the storage {name} on node {node} may not hold {content}, only {}",
                 storage.content
             );
-            return Err(Failure::new("storage_content", msg).object(name.clone()).hint(format!(
+            return Err(Failure::new(FailureKind::StorageUnusable, msg).object(name.clone()).hint(format!(
                 "choose another storage, or allow {content} on it (pvesm set {name} --content {},{content})",
                 storage.content
             )));
@@ -133,7 +133,9 @@ async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<()
                 context.task.warn(format!("{msg}: {hint}"));
                 continue;
             }
-            return Err(Failure::new("no_iso", msg).object(iso.clone()).hint(hint));
+            return Err(Failure::new(FailureKind::NoIso, msg)
+                .object(iso.clone())
+                .hint(hint));
         }
     }
     Ok(())
@@ -142,7 +144,7 @@ async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<()
 fn decoded<T: serde::de::DeserializeOwned>(what: &str, answer: Value) -> Result<T, Failure> {
     serde_json::from_value(answer).map_err(|error| {
         let msg = format!("the list of {what} is not as PVE writes it: {error}");
-        Failure::new("unexpected_answer", msg)
+        Failure::new(FailureKind::UnexpectedAnswer, msg)
     })
 }
 
@@ -179,7 +181,7 @@ async fn bridges(
         return Ok(());
     }
     let known = names.into_iter().collect::<Vec<_>>().join(", ");
-    Err(Failure::new("no_bridge", format!("there is no bridge {missing} on node {node}; there are: {known}"))
+    Err(Failure::new(FailureKind::NoBridge, format!("there is no bridge {missing} on node {node}; there are: {known}"))
         .object(missing)
         .hint("correct its name in net, or make the bridge first; a VM with a missing bridge cannot start"))
 }

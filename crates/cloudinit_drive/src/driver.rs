@@ -1,0 +1,383 @@
+//! The task from beginning to end: read, plan, apply, report; again when an answer was lost.
+
+use std::cell::OnceCell;
+use std::time::Duration;
+
+use ansible_module::{Diff, Failure, FailureKind, Outcome, Task};
+use deadline::Deadline;
+use nocloud_seed::Seed;
+use pve_client::{Client, Volid};
+use pve_module::{Guard, GuardedVm};
+
+use crate::apply::{Iso, Place, apply};
+use crate::content;
+use crate::options::{Kind, Options, State};
+use crate::plan::{Plan, Wanted};
+use crate::report::{self, Ended};
+use crate::state::{self, Current, Dns, Medium, SeedIso, Vm};
+
+/// Do the task, also for another crate. Before every write the guard, if there is one, is asked with the VM's
+/// configuration, and the write carries the digest of what it accepted.
+///
+/// # Errors
+/// What the module fails with, and the guard's refusal.
+pub async fn run(
+    options: Options,
+    task: Task,
+    guard: Option<&Guard<'_>>,
+) -> Result<Outcome, Failure> {
+    // Refused below, but not shown for that.
+    let listed = options.ssh_authorized_keys.iter().flatten();
+    for given in listed.chain(&options.sshkeys) {
+        if given.contains("PRIVATE KEY") {
+            task.secret(given);
+        }
+    }
+    if let Some(drive) = options
+        .drive
+        .as_ref()
+        .filter(|drive| !pve_schema::is_cdrom_drive(drive))
+    {
+        return Err(Failure::new(
+            FailureKind::InvalidOption,
+            format!(
+                "drive: must be ide0 to ide3, sata0 to sata5 or scsi0 to scsi30 (got {drive:?})"
+            ),
+        ));
+    }
+    let mut run = Run {
+        client: options.connection.client()?,
+        deadline: Deadline::after(Duration::from_secs(options.timeout)),
+        options,
+        task,
+        planned: OnceCell::new(),
+        lost: false,
+        guard,
+    };
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        let outcome = match run.options.state {
+            State::Present => run.present().await,
+            State::Absent => run.absent().await,
+        };
+        match outcome {
+            // Only looking tells whether a change was made whose answer was lost. What is missing is planned anew.
+            Err(failure)
+                if failure.may_have_happened && attempts > 0 && run.deadline.sleep(PAUSE).await =>
+            {
+                run.lost = true;
+            }
+            settled => return settled,
+        }
+    }
+}
+
+/// How often it is tried before a lost answer is an error.
+const ATTEMPTS: u32 = 3;
+/// The pause before what there is is looked at after a lost answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+struct Run<'a> {
+    client: Client,
+    deadline: Deadline,
+    options: Options,
+    task: Task,
+    /// What the first attempt was to change.
+    planned: OnceCell<Diff>,
+    /// Whether the answer to a change was lost.
+    lost: bool,
+    /// What must hold for the VM's configuration before each write.
+    guard: Option<&'a Guard<'a>>,
+}
+
+/// What is wanted, and what there is.
+struct Found {
+    wanted: Wanted,
+    current: Current,
+    /// The content of a seed that is wanted.
+    seed: Option<Seed>,
+}
+
+impl Run<'_> {
+    async fn present(&self) -> Result<Outcome, Failure> {
+        let options = &self.options;
+        content::check_kind(options)?;
+        let vmid = options.vmid;
+        let vm = state::read_vm(&self.client, &options.node, vmid, &self.deadline).await?;
+        let vm = vm.ok_or_else(|| {
+            Failure::new(FailureKind::NotFound, format!("there is no VM {vmid}"))
+                .object(format!("VM {vmid}"))
+                .hint("create it first (proxmox_nixos_vm), or check vmid and that the API user has VM.Audit on it")
+        })?;
+        // Ansible's rules do not hold for other crates.
+        let storage = options.storage.clone().ok_or_else(|| {
+            Failure::new(
+                FailureKind::InvalidOption,
+                "storage: required with state=present",
+            )
+        })?;
+        let drive = state::drive(options.drive.as_deref(), Some(&vm), vmid)?;
+        let found = match options.kind {
+            Kind::Nocloud => self.nocloud(vm, &storage).await?,
+            Kind::Native => self.native(vm, storage, &drive).await?,
+        };
+        self.finish(&drive, found).await
+    }
+
+    /// The seed that the VM is to have, and what there is.
+    async fn nocloud(&self, vm: Vm, storage: &str) -> Result<Found, Failure> {
+        let isos = self.storages(&vm.node, "iso").await?;
+        if !isos.iter().any(|iso| iso == storage) {
+            return Err(unusable(storage, &vm.node, "ISO images", &isos));
+        }
+        let dns = self.node_dns(&vm.node).await?;
+        let seed = content::seed(&self.options, &vm, dns)?;
+        for warning in seed.warnings() {
+            self.task.warn(warning);
+        }
+        // On every storage: a run that was to move the seed may have ended before it removed the old one.
+        let seeds = self.seeds(&vm.node, &isos).await?;
+        let wanted = Wanted::Nocloud {
+            volid: Volid::iso(storage, &seed.iso_name(self.options.vmid)),
+            size: seed.iso().len() as u64,
+        };
+        Ok(Found {
+            wanted,
+            current: Current::new(Some(vm), seeds),
+            seed: Some(seed),
+        })
+    }
+
+    /// The native drive that the VM is to have, and what there is.
+    async fn native(&self, vm: Vm, storage: String, drive: &str) -> Result<Found, Failure> {
+        let Run {
+            client, deadline, ..
+        } = self;
+        let vmid = self.options.vmid;
+        let content = content::native(&self.options)?;
+        let has_drive = vm.next(drive).map(|value| Vm::medium(value, vmid)) == Some(Medium::Native);
+        let isos = self.storages(&vm.node, "iso").await?;
+        let mut current = Current::new(None, self.seeds(&vm.node, &isos).await?);
+        if has_drive {
+            current.stale = state::stale(client, &vm.node, vmid, deadline).await?;
+        } else {
+            let images = self.storages(&vm.node, "images").await?;
+            if !images.contains(&storage) {
+                return Err(unusable(&storage, &vm.node, "disk images", &images));
+            }
+        }
+        if content.password.is_some() && vm.next("cipassword").is_some() {
+            current.password_hash = state::password_hash(client, &vm.node, vmid, deadline).await?;
+        }
+        current.vm = Some(vm);
+        Ok(Found {
+            wanted: Wanted::Native { storage, content },
+            current,
+            seed: None,
+        })
+    }
+
+    async fn absent(&self) -> Result<Outcome, Failure> {
+        let Run {
+            client,
+            deadline,
+            options,
+            ..
+        } = self;
+        let vmid = options.vmid;
+        let vm = state::read_vm(client, &options.node, vmid, deadline).await?;
+        let drive = state::drive(options.drive.as_deref(), vm.as_ref(), vmid)?;
+        let node = vm.as_ref().map_or(&options.node, |vm| &vm.node);
+        let isos = self.storages(node, "iso").await?;
+        // The storage of a native drive need not hold ISOs.
+        if let Some(storage) = &options.storage
+            && options.kind == Kind::Nocloud
+            && !isos.contains(storage)
+        {
+            return Err(unusable(storage, node, "ISO images", &isos));
+        }
+        let seeds = self.seeds(node, &isos).await?;
+        let found = Found {
+            wanted: Wanted::Absent,
+            current: Current::new(vm, seeds),
+            seed: None,
+        };
+        self.finish(&drive, found).await
+    }
+
+    /// The node's DNS settings if the guest is to have them, as it has on a native drive: one with a fixed address that is
+    /// told of no name server would find no name at all.
+    async fn node_dns(&self, node: &str) -> Result<Option<Dns>, Failure> {
+        if self.options.network_config.is_some() || !content::lacks_dns(&self.options)? {
+            return Ok(None);
+        }
+        let vmid = self.options.vmid;
+        let problem = match state::dns(&self.client, node, &self.deadline).await {
+            Ok(dns) if !dns.servers.is_empty() => return Ok(Some(dns)),
+            Ok(_) => format!("node {node} has none that a guest can reach"),
+            // A lack of privileges is not a reason to fail.
+            Err(failure) if failure.status.is_some() => failure.msg,
+            Err(failure) => return Err(failure),
+        };
+        self.task.warn(format!(
+            "nameservers: VM {vmid} has a fixed address and no name server: {problem}; set nameservers, or grant Sys.Audit \
+             on /nodes/{node} so that those of the node are taken"
+        ));
+        Ok(None)
+    }
+
+    /// The seeds of the VM on these storages. One that cannot be listed is left out, unless it is the one that is named.
+    async fn seeds(&self, node: &str, isos: &[String]) -> Result<Vec<SeedIso>, Failure> {
+        let mut found = Vec::new();
+        for storage in isos {
+            let vmid = self.options.vmid;
+            match state::seeds(&self.client, node, vmid, storage, &self.deadline).await {
+                Ok(seeds) => found.extend(seeds),
+                Err(failure)
+                    if self
+                        .options
+                        .storage
+                        .as_ref()
+                        .is_none_or(|named| named == storage) =>
+                {
+                    return Err(failure);
+                }
+                Err(failure) => self.task.warn(format!(
+                    "seeds of VM {vmid} on {storage}, if there are any, are not removed: {}",
+                    failure.msg
+                )),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The storages of the node that hold `content` and can be used now.
+    async fn storages(&self, node: &str, content: &str) -> Result<Vec<String>, Failure> {
+        let usable = state::usable_storages(&self.client, node, content, &self.deadline).await?;
+        Ok(usable.into_iter().map(|storage| storage.storage).collect())
+    }
+
+    /// Plans, applies unless it is a check, and reports.
+    async fn finish(&self, drive: &str, found: Found) -> Result<Outcome, Failure> {
+        let Found {
+            wanted,
+            mut current,
+            seed,
+        } = found;
+        let plan = self.plan(drive, &wanted, &mut current).await?;
+        let planned = || report::diff(self.options.vmid, drive, &plan, &current, seed.as_ref());
+        let diff = self.planned.get_or_init(planned).clone();
+        let changed = !plan.is_empty() || self.lost;
+        let mut done = Vec::new();
+        if changed && !self.task.check_mode {
+            let applied = self.apply(drive, &wanted, &current, plan, seed.as_ref(), &mut done);
+            if let Err(failure) = applied.await {
+                let changed = !done.is_empty() || self.lost;
+                return Err(failure.with("changed", changed).with("done", done));
+            }
+        }
+        let after = match self.task.check_mode || current.vm.is_none() || !changed {
+            true => current.vm.clone(),
+            false => {
+                let node = self.node(&current);
+                state::read_vm(&self.client, node, self.options.vmid, &self.deadline).await?
+            }
+        };
+        let ended = Ended {
+            vmid: self.options.vmid,
+            drive,
+            wanted: &wanted,
+            before: current.vm.as_ref(),
+            after: after.as_ref(),
+            seed: seed.as_ref(),
+            done: &done,
+        };
+        let outcome = match (changed, self.task.check_mode) {
+            (false, _) => ended.unchanged(),
+            (true, true) => ended.would_change().diff(diff),
+            (true, false) => ended.changed().diff(diff),
+        };
+        Ok(ended.values(outcome))
+    }
+
+    /// What is to be done. Seeds that another VM has in a drive stay, with a warning.
+    async fn plan(
+        &self,
+        drive: &str,
+        wanted: &Wanted,
+        current: &mut Current,
+    ) -> Result<Plan, Failure> {
+        let vmid = self.options.vmid;
+        let plan = Plan::new(vmid, drive, wanted, current)?;
+        if plan.delete.is_empty() {
+            return Ok(plan);
+        }
+        current.held =
+            state::held_elsewhere(&self.client, vmid, &plan.delete, &self.deadline).await?;
+        for (volid, other) in &current.held {
+            self.task.warn(format!(
+                "{volid} stays on its storage, because VM {other} has it in a drive"
+            ));
+        }
+        Plan::new(vmid, drive, wanted, current)
+    }
+
+    /// Carry the plan out. What was done is added to `done`, also before a failure.
+    async fn apply(
+        &self,
+        drive: &str,
+        wanted: &Wanted,
+        current: &Current,
+        plan: Plan,
+        seed: Option<&Seed>,
+        done: &mut Vec<String>,
+    ) -> Result<(), Failure> {
+        let place = Place {
+            vm: GuardedVm {
+                client: &self.client,
+                node: self.node(current),
+                vmid: self.options.vmid,
+                deadline: &self.deadline,
+                guard: self.guard.filter(|_| current.vm.is_some()),
+            },
+            drive,
+        };
+        let (iso, password) = match wanted {
+            Wanted::Nocloud { volid, .. } => {
+                let volid = volid.clone();
+                let iso = seed.map(|seed| Iso {
+                    volid,
+                    bytes: seed.iso(),
+                });
+                (iso, None)
+            }
+            Wanted::Native { content, .. } => (None, content.password.as_ref()),
+            Wanted::Absent => (None, None),
+        };
+        let password = password.map(|secret| secret.expose());
+        apply(&place, plan, iso, password, done).await
+    }
+
+    /// Where the VM is, or was said to be.
+    fn node<'b>(&'b self, current: &'b Current) -> &'b str {
+        let vm = current.vm.as_ref();
+        vm.map_or(&self.options.node, |vm| &vm.node)
+    }
+}
+
+fn unusable(storage: &str, node: &str, what: &str, usable: &[String]) -> Failure {
+    let usable = match usable {
+        [] => format!("no storage that node {node} can use now allows {what}"),
+        some => format!(
+            "storages for {what} that node {node} can use now: {}",
+            some.join(", ")
+        ),
+    };
+    Failure::new(FailureKind::StorageUnusable, format!("storage {storage} cannot be used for {what} on node {node}"))
+        .object(storage)
+        .hint(format!(
+            "{usable}; a storage is missing from that list if it is disabled, not active, does not allow {what} \
+             (Datacenter, Storage, Content), or if the API user lacks Datastore.Audit on it"
+        ))
+}
