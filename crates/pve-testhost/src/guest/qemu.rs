@@ -105,9 +105,10 @@ pub(super) fn arguments(
         line.add("-accel", "kvm");
         line.add("-cpu", "host");
     } else {
+        // With a thread for each processor, a guest with two of them now and then locks up while it boots.
         line.add(
             "-accel",
-            &format!("tcg,thread=multi,tb-size={TRANSLATIONS}"),
+            &format!("tcg,thread=single,tb-size={TRANSLATIONS}"),
         );
         line.add("-cpu", "qemu64");
     }
