@@ -383,6 +383,44 @@ async fn a_snapshot_task_that_ends_in_the_middle_leaves_lock_snapshot_and_snapst
 }
 
 #[tokio::test]
+async fn a_disk_without_the_snapshot_stops_a_deletion_which_force_passes_over() {
+    let host = Host::start().await;
+    host.create(
+        101,
+        "scsi0=local%3A0.0625%2Cformat%3Dqcow2&scsi1=local%3A0.0625%2Cformat%3Dqcow2",
+    )
+    .await;
+    ok(&host, "POST", SNAPSHOT, "snapname=s1").await;
+    let done = std::process::Command::new("qemu-img")
+        .args(["snapshot", "-d", "s1"])
+        .arg(host.storage("local/images/101/vm-101-disk-1.qcow2"))
+        .status();
+    assert!(done.is_ok_and(|status| status.success()));
+    let failed = host.run("DELETE", &format!("{SNAPSHOT}/s1"), "").await;
+    assert!(failed.contains("snapshot -d s1"), "{failed}");
+    let text = file(&host);
+    let (now, section) = text.split_once("\n[s1]\n").expect("the section");
+    assert!(now.contains("lock: snapshot-delete\n"), "{text}");
+    assert!(
+        section.contains("snapstate: delete\n")
+            && section.contains("unused0: local:101/vm-101-disk-0.qcow2\n")
+            && section.contains("scsi1: local:101/vm-101-disk-1.qcow2,")
+            && !section.contains("scsi0: "),
+        "{text}"
+    );
+    for (method, path, form) in [("DELETE", "/s1", ""), ("POST", "", "snapname=s2")] {
+        let answer = host.run(method, &format!("{SNAPSHOT}{path}"), form).await;
+        assert_eq!(answer, "VM is locked (snapshot-delete)", "{method} {path}");
+    }
+    // What `qm unlock` does.
+    let text = text.replace("lock: snapshot-delete\n", "");
+    std::fs::write(host.dir.path().join("qemu-server/101.conf"), text).expect("written");
+    ok(&host, "DELETE", &format!("{SNAPSHOT}/s1"), "force=1").await;
+    assert_eq!(entry(&host, "s1").await, Value::Null);
+    assert!(host.config(101).await["unused0"].is_null());
+}
+
+#[tokio::test]
 async fn a_full_clone_of_a_snapshot_has_its_disks_and_options() {
     let host = Host::start().await;
     let disk = "local/images/101/vm-101-disk-0.qcow2";
