@@ -1,4 +1,4 @@
-# The five Ansible modules, each with its documentation beside it.
+# The six Ansible modules, each with its documentation beside it.
 {
   lib,
   openssl,
@@ -15,6 +15,7 @@ let
     "proxmox_nixos_vm"
     "cloudinit_drive"
     "nixos_anywhere_install"
+    "proxmox_snapshot"
   ];
 in
 rustPlatform.buildRustPackage {

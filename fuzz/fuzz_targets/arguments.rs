@@ -22,4 +22,5 @@ fuzz_target!(|data: &[u8]| {
     check::<nixos_anywhere_install::NixosAnywhereInstall>(&given);
     check::<proxmox_iso::ProxmoxIso>(&given);
     check::<proxmox_nixos_vm::ProxmoxNixosVm>(&given);
+    check::<proxmox_snapshot::ProxmoxSnapshot>(&given);
 });

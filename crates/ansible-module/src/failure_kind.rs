@@ -92,7 +92,7 @@ pub enum FailureKind {
     Exists,
     /// Somebody else changes the VM at the same time.
     Conflict,
-    /// The creation of the VM was ended in the middle.
+    /// The creation of the VM, or the work on its snapshot, was ended in the middle.
     CutOff,
     /// The file or drive is in use.
     InUse,
@@ -102,6 +102,8 @@ pub enum FailureKind {
     Running,
     /// The VM cannot be moved to the node.
     CannotMigrate,
+    /// The VM has a disk or a device that does not allow it.
+    Unsupported,
     /// The guest agent reports no address that fits.
     NoAddress,
 
@@ -118,6 +120,8 @@ pub enum FailureKind {
     TakenOver,
     /// Another run works on the machine.
     Busy,
+    /// An installation of the machine is under way.
+    Installing,
     /// Two hosts of the play claim the same name, VMID or address.
     Claimed,
     /// The machine exists, and the API user may not see it.

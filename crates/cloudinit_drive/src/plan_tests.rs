@@ -1,5 +1,6 @@
 use super::*;
 use crate::state::{Line, SeedIso};
+use ansible_module::FailureKind;
 
 const SEED: &str = "local:iso/nixos-proxmox-seed-101-aaaaaaaaaaaa.iso";
 const OLD: &str = "local:iso/nixos-proxmox-seed-101-bbbbbbbbbbbb.iso";

@@ -285,6 +285,29 @@ pub fn seen_on(node: &str, entries: Vec<Value>) -> Result<Vec<Seen>, Failure> {
     entries.into_iter().map(seen).collect()
 }
 
+/// Make sure that an empty list of VMs means that there are none: PVE shows nothing, and no error, to a caller who may
+/// not look.
+///
+/// # Errors
+/// Kind `permission_denied`; otherwise the API's.
+pub async fn may_look(client: &Client, deadline: &Deadline) -> Result<(), Failure> {
+    let granted = client.get("/access/permissions", &[], deadline).await;
+    let granted = granted.map_err(doing("read the token's privileges"))?;
+    let looks = |privileges: &Value| privileges.get("VM.Audit").is_some();
+    if granted
+        .as_object()
+        .is_some_and(|paths| paths.values().any(looks))
+    {
+        return Ok(());
+    }
+    Err(Failure::new(
+        FailureKind::PermissionDenied,
+        "the privilege VM.Audit is missing: no VM is shown, so it is not known which there are",
+    )
+    .object("/vms")
+    .hint("give the user, and its token, VM.Audit on /vms or on a pool (pveum acl modify)"))
+}
+
 /// The node that the VM with this number is on.
 ///
 /// # Errors

@@ -14,5 +14,5 @@ pub mod record;
 pub use connection::Connection;
 pub use failure::{doing, explained, failure, permission_denied};
 pub use guard::{Guard, GuardedVm, WriteError};
-pub use inventory::{Inventory, Load, Seen, node_of, node_vms, seen_on};
+pub use inventory::{Inventory, Load, Seen, may_look, node_of, node_vms, seen_on};
 pub use lock::Lock;

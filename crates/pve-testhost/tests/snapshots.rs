@@ -245,6 +245,23 @@ async fn snapshots_are_refused_with_the_texts_of_pve() {
         "unable to use snapshot name 'current' (reserved name)",
     )
     .await;
+    for name in ["pending", "PENDING"] {
+        refused(
+            &host,
+            "POST",
+            SNAPSHOT,
+            &format!("snapname={name}"),
+            "unable to use snapshot name 'pending' (reserved name)",
+        )
+        .await;
+    }
+    let long = |length| format!("snapname={}", "s".repeat(length));
+    let answer = host.call("POST", SNAPSHOT, &long(41)).await;
+    assert_eq!(
+        (answer.status, &answer.json()["errors"]["snapname"]),
+        (400, &json!("value may only be 40 characters long"))
+    );
+    ok(&host, "POST", SNAPSHOT, &long(40)).await;
     for name in ["1x", "a%20b"] {
         let answer = host
             .call("POST", SNAPSHOT, &format!("snapname={name}"))
@@ -290,6 +307,9 @@ async fn snapshots_are_refused_with_the_texts_of_pve() {
         host.good("GET", &format!("{SNAPSHOT}/s1/config"), "").await["description"],
         "new"
     );
+    // Without a description it does nothing, and asks for nothing.
+    host.good("PUT", &format!("{SNAPSHOT}/nope/config"), "")
+        .await;
     // A detached disk stays referenced by the snapshot, and grows as any other.
     ok(
         &host,
@@ -380,6 +400,90 @@ async fn a_snapshot_task_that_ends_in_the_middle_leaves_lock_snapshot_and_snapst
     std::fs::write(host.dir.path().join("qemu-server/101.conf"), text).expect("written");
     ok(&host, "DELETE", &format!("{SNAPSHOT}/s1"), "force=1").await;
     assert_eq!(entry(&host, "s1").await, Value::Null);
+}
+
+#[tokio::test]
+async fn a_disk_without_the_snapshot_stops_a_deletion_which_force_passes_over() {
+    let host = Host::start().await;
+    host.create(
+        101,
+        "scsi0=local%3A0.0625%2Cformat%3Dqcow2&scsi1=local%3A0.0625%2Cformat%3Dqcow2",
+    )
+    .await;
+    ok(&host, "POST", SNAPSHOT, "snapname=s1").await;
+    let done = std::process::Command::new("qemu-img")
+        .args(["snapshot", "-d", "s1"])
+        .arg(host.storage("local/images/101/vm-101-disk-1.qcow2"))
+        .status();
+    assert!(done.is_ok_and(|status| status.success()));
+    let failed = host.run("DELETE", &format!("{SNAPSHOT}/s1"), "").await;
+    assert!(failed.contains("snapshot -d s1"), "{failed}");
+    let text = file(&host);
+    let (now, section) = text.split_once("\n[s1]\n").expect("the section");
+    assert!(now.contains("lock: snapshot-delete\n"), "{text}");
+    assert!(
+        section.contains("snapstate: delete\n")
+            && section.contains("unused0: local:101/vm-101-disk-0.qcow2\n")
+            && section.contains("scsi1: local:101/vm-101-disk-1.qcow2,")
+            && !section.contains("scsi0: "),
+        "{text}"
+    );
+    for (method, path, form) in [("DELETE", "/s1", ""), ("POST", "", "snapname=s2")] {
+        let answer = host.run(method, &format!("{SNAPSHOT}{path}"), form).await;
+        assert_eq!(answer, "VM is locked (snapshot-delete)", "{method} {path}");
+    }
+    // What `qm unlock` does.
+    let text = text.replace("lock: snapshot-delete\n", "");
+    std::fs::write(host.dir.path().join("qemu-server/101.conf"), text).expect("written");
+    ok(&host, "DELETE", &format!("{SNAPSHOT}/s1"), "force=1").await;
+    assert_eq!(entry(&host, "s1").await, Value::Null);
+    assert!(host.config(101).await["unused0"].is_null());
+}
+
+#[tokio::test]
+async fn the_protection_of_a_vm_does_not_cover_its_snapshots() {
+    let host = Host::start().await;
+    host.create(101, "protection=1&scsi0=local%3A0.0625%2Cformat%3Dqcow2")
+        .await;
+    ok(&host, "POST", SNAPSHOT, "snapname=s1").await;
+    ok(&host, "POST", &format!("{SNAPSHOT}/s1/rollback"), "").await;
+    ok(&host, "DELETE", &format!("{SNAPSHOT}/s1"), "").await;
+    assert_eq!(host.config(101).await["protection"], 1, "as it was before");
+}
+
+#[tokio::test]
+async fn the_memory_of_a_guest_with_virtiofs_is_not_saved() {
+    let host = Host::start().await;
+    host.create(101, "scsi0=local%3A0.0625%2Cformat%3Dqcow2")
+        .await;
+    let path = host.dir.path().join("qemu-server/101.conf");
+    let text = file(&host);
+    std::fs::write(&path, format!("virtiofs0: share\n{text}")).expect("written");
+    refused(
+        &host,
+        "POST",
+        SNAPSHOT,
+        "snapname=s1&vmstate=1",
+        "Cannot live-migrate, snapshot (with RAM), or hibernate a VM with: virtiofs",
+    )
+    .await;
+    ok(&host, "POST", SNAPSHOT, "snapname=s1").await;
+    // Its section is removed by hand, and its name is taken again: no snapshot is its own ancestor.
+    ok(&host, "POST", SNAPSHOT, "snapname=s2").await;
+    let text = file(&host);
+    let (before, rest) = text.split_once("\n[s1]\n").expect("s1");
+    let (_, after) = rest.split_once("\n[s2]\n").expect("s2");
+    std::fs::write(&path, format!("{before}\n[s2]\n{after}")).expect("written");
+    let disk = host.storage("local/images/101/vm-101-disk-0.qcow2");
+    let done = std::process::Command::new("qemu-img")
+        .args(["snapshot", "-d", "s1"])
+        .arg(disk)
+        .status();
+    assert!(done.is_ok_and(|status| status.success()));
+    assert_eq!(entry(&host, "s2").await["parent"], "s1");
+    ok(&host, "POST", SNAPSHOT, "snapname=s1").await;
+    assert_eq!(entry(&host, "s2").await["parent"], Value::Null);
+    assert_eq!(entry(&host, "s1").await["parent"], "s2");
 }
 
 #[tokio::test]

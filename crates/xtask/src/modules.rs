@@ -18,12 +18,13 @@ fn entry<M: Module>() -> Entry {
 }
 
 /// All of them, in the order in which a play uses them.
-pub fn all() -> [Entry; 5] {
+pub fn all() -> [Entry; 6] {
     [
         entry::<proxmox_iso::ProxmoxIso>(),
         entry::<proxmox_nixos_vm::ProxmoxNixosVm>(),
         entry::<cloudinit_drive::CloudinitDrive>(),
         entry::<nixos_anywhere_install::NixosAnywhereInstall>(),
         entry::<nixos_vm_lifecycle::NixosVmLifecycle>(),
+        entry::<proxmox_snapshot::ProxmoxSnapshot>(),
     ]
 }

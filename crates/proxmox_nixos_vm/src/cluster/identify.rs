@@ -2,9 +2,6 @@
 
 use ansible_module::{Failure, FailureKind};
 use pve_module::{Inventory, Seen};
-use serde_json::Value;
-
-use crate::context::Context;
 
 /// The VM that `vmid` and `name` mean, if there is one.
 ///
@@ -60,29 +57,6 @@ pub fn identify<'a>(
         .hint("state: template manages it, state: absent with force: true removes it; give a clone a name of its own")),
         found => Ok(found),
     }
-}
-
-/// Make sure that an empty list of VMs means that there are none: PVE shows nothing, and no error, to a token that may
-/// not look.
-pub async fn may_look(context: &Context<'_>) -> Result<(), Failure> {
-    let granted = context
-        .client
-        .get("/access/permissions", &[], context.deadline)
-        .await;
-    let granted = granted.map_err(pve_module::doing("read the token's privileges"))?;
-    let looks = |privileges: &Value| privileges.get("VM.Audit").is_some();
-    if granted
-        .as_object()
-        .is_some_and(|paths| paths.values().any(looks))
-    {
-        return Ok(());
-    }
-    Err(Failure::new(
-        FailureKind::PermissionDenied,
-        "the privilege VM.Audit is missing: no VM is shown, so it is not known which there are",
-    )
-    .object("/vms")
-    .hint("give the user, and its token, VM.Audit on /vms or on a pool (pveum acl modify)"))
 }
 
 fn ambiguous(name: &str, several: &[&Seen]) -> Failure {

@@ -10,7 +10,7 @@ use pve_module::{Inventory, Lock, Seen};
 use crate::apply::rivals;
 use crate::cluster::creation_log::CreationLog;
 use crate::cluster::survey::{Since, Survey};
-use crate::cluster::{creation_progress, identify, locks, vmid};
+use crate::cluster::{creation_progress, locks, vmid};
 use crate::context::{Context, done, failed};
 use crate::driver::Driver;
 use crate::plan::Plan;
@@ -198,7 +198,7 @@ impl Driver<'_> {
         }
         inventory.refuse_if_offline(vmid, name)?;
         if inventory.vms.is_empty() {
-            identify::may_look(context).await?;
+            pve_module::may_look(context.client, context.deadline).await?;
         }
         self.may_create()?;
         self.desired.guard.check_missing(&self.described())?;

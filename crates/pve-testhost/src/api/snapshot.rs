@@ -60,7 +60,10 @@ fn create(context: &Context, vmid: u32) -> ApiResult {
             "unable to use snapshot name '{name}' (reserved name)"
         )));
     }
-    Config::load(&context.host, vmid)?;
+    let config = Config::load(&context.host, vmid)?;
+    if context.flag("vmstate") {
+        check_live(&config)?;
+    }
     let wanted = Wanted {
         name,
         description: context.get("description").map(str::to_owned),
@@ -71,6 +74,24 @@ fn create(context: &Context, vmid: u32) -> ApiResult {
     context.spawn("qmsnapshot", &vmid.to_string(), move |log| async move {
         snapshot::create(&host, vmid, wanted, &log).await
     })
+}
+
+/// Refuse to save the memory of a guest with devices that it cannot be restored to
+/// (PVE::QemuMigrate::Helpers::check_non_migratable_resources).
+fn check_live(config: &Config) -> Result<(), ApiError> {
+    let has = |key: &str| config.current.contains_key(key);
+    let mut blockers: Vec<&str> = Vec::new();
+    blockers.extend(["amd-sev", "intel-tdx"].into_iter().filter(|key| has(key)));
+    if (0..10).any(|n| has(&format!("virtiofs{n}"))) {
+        blockers.push("virtiofs");
+    }
+    match blockers.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::failed(format!(
+            "Cannot live-migrate, snapshot (with RAM), or hibernate a VM with: {}",
+            blockers.join(", ")
+        ))),
+    }
 }
 
 fn delete(context: &Context, vmid: u32) -> ApiResult {
@@ -130,6 +151,9 @@ pub fn config_of(config: &Config, name: &str) -> ApiResult {
 async fn set_description(context: &Context, vmid: u32) -> ApiResult {
     let host = &context.host;
     let name = context.need("snapname")?;
+    let Some(text) = context.get("description") else {
+        return Ok(Value::Null);
+    };
     let _guard = host.lock_vm(vmid).await.map_err(ApiError::failed)?;
     let mut config = Config::load(host, vmid)?;
     config.check_lock().map_err(ApiError::failed)?;
@@ -137,9 +161,7 @@ async fn set_description(context: &Context, vmid: u32) -> ApiResult {
         .snapshots
         .get_mut(name)
         .ok_or_else(|| ApiError::failed(snapshot::missing(name)))?;
-    if let Some(text) = context.get("description") {
-        options.insert("description".into(), text.to_owned());
-    }
+    options.insert("description".into(), text.to_owned());
     config.save(host, vmid)?;
     Ok(Value::Null)
 }

@@ -132,6 +132,12 @@ fn prepare(host: &Host, vmid: u32, wanted: &Wanted) -> Result<Options, String> {
     if !is_possible(host, &config.current) {
         return Err("snapshot feature is not available".into());
     }
+    // A snapshot of that name was removed by hand: its children would become their own ancestors.
+    for options in config.snapshots.values_mut() {
+        if options.get("parent") == Some(&wanted.name) {
+            options.remove("parent");
+        }
+    }
     let mut snapshot = copied(&config.current);
     if wanted.vmstate && is_running(host, vmid) {
         let (volid, bytes) = state_volume(host, vmid, &config.current, &wanted.name)?;
@@ -340,27 +346,25 @@ pub async fn delete(
     if let Some(state) = snapshot.get("vmstate") {
         super::destroy::free(host, vmid, state);
     }
+    if !force && snapshot.contains_key("vmstate") {
+        forget(host, vmid, name, "vmstate").await?;
+    }
     for (key, drive) in disks(&snapshot) {
         let result = volume_snapshot::delete(host, vmid, &key, &drive.file, name).await;
         match result {
             Err(error) if force => log.line(error),
+            // A disk that fails leaves the lock and the rest of the section, as on PVE.
             other => other?,
+        }
+        if !force {
+            forget(host, vmid, name, &key).await?;
         }
     }
     let _guard = host.lock_vm(vmid).await?;
     let mut config = load(host, vmid)?;
     config.snapshots.remove(name);
     config.current.remove("lock");
-    let parent = snapshot.get("parent");
-    let others = config.snapshots.values_mut();
-    for options in others.chain([&mut config.current]) {
-        if options.get("parent").is_some_and(|known| known == name) {
-            match parent {
-                Some(parent) => options.insert("parent".into(), parent.clone()),
-                None => options.remove("parent"),
-            };
-        }
-    }
+    unlink(&mut config, name, snapshot.get("parent"));
     // A disk that only the snapshot had is an unused one from now on.
     for (key, value) in &snapshot {
         if is_drive(key) {
@@ -371,4 +375,35 @@ pub async fn delete(
         }
     }
     save(host, vmid, &mut config)
+}
+
+/// Take a drive whose volume's snapshot is gone out of the section of a snapshot that is being deleted. Its volume stays there as
+/// an unused one.
+async fn forget(host: &Arc<Host>, vmid: u32, name: &str, key: &str) -> Result<(), String> {
+    let _guard = host.lock_vm(vmid).await?;
+    let mut config = load(host, vmid)?;
+    let snapshot = config
+        .snapshots
+        .get_mut(name)
+        .ok_or_else(|| missing(name))?;
+    if let Some(value) = snapshot.remove(key).filter(|_| is_drive(key)) {
+        let free = (0..256)
+            .map(|n| format!("unused{n}"))
+            .find(|key| !snapshot.contains_key(key));
+        snapshot.extend(free.map(|key| (key, Drive::parse(&value).file)));
+    }
+    save(host, vmid, &mut config)
+}
+
+/// The children of a snapshot that is gone become those of its parent.
+fn unlink(config: &mut Config, name: &str, parent: Option<&String>) {
+    let others = config.snapshots.values_mut();
+    for options in others.chain([&mut config.current]) {
+        if options.get("parent").is_some_and(|known| known == name) {
+            match parent {
+                Some(parent) => options.insert("parent".into(), parent.clone()),
+                None => options.remove("parent"),
+            };
+        }
+    }
 }

@@ -1,0 +1,423 @@
+//! Carrying the steps out. Before each of them the VM's lock is waited for and its record is read again; an answer that was lost is
+//! settled by the list of PVE's tasks, and the call is repeated only if no task shows up.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use ansible_module::{Failure, FailureKind};
+use pve_client::{Error, Params, TaskResult, Upid};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::context::{Context, failed};
+use crate::desired::Desired;
+use crate::plan::{Step, refuse_installation};
+use crate::state::{Vm, lock, path};
+
+/// How often a call is sent whose answer is lost.
+const ATTEMPTS: u32 = 3;
+/// How long the task of such a call may take to show in PVE's list before the call is sent again.
+const SETTLE: Duration = Duration::from_secs(5);
+/// The pause between two looks at a lock, a status or a list of tasks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How the steps ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// All of them were carried out.
+    Done,
+    /// Somebody else made the snapshot first: what is to be done has to be planned anew.
+    Overtaken,
+}
+
+/// Carry the steps out; `done` says afterwards, also after a failure, which were.
+///
+/// # Errors
+/// Kind `locked` when the VM's lock is held to the end of the time, `installing` and `guarded` when the VM changed meanwhile; otherwise the
+/// API's.
+pub async fn apply(
+    context: &Context<'_>,
+    vm: &Vm,
+    desired: &Desired,
+    steps: &[Step],
+    done: &mut Vec<String>,
+) -> Result<Applied, Failure> {
+    let work = Work {
+        context,
+        vm,
+        desired,
+        object: vm.object(),
+    };
+    for step in steps {
+        work.ready().await?;
+        match step {
+            Step::Create {
+                vmstate,
+                description,
+            } => {
+                if !work.create(*vmstate, description.as_deref()).await? {
+                    return Ok(Applied::Overtaken);
+                }
+                done.push(format!("created {}", desired.snapname));
+            }
+            Step::Describe { description } => {
+                work.describe(description).await?;
+                done.push(format!("described {}", desired.snapname));
+            }
+            Step::Delete { name, force } => {
+                if work.delete(name, *force).await? {
+                    done.push(format!("deleted {name}"));
+                }
+            }
+            Step::RollBack { resumes } => {
+                work.roll_back().await?;
+                done.push(format!("rolled back to {}", desired.snapname));
+                if *resumes {
+                    work.await_running().await?;
+                }
+            }
+            Step::Start => {
+                work.start().await?;
+                done.push("started".into());
+            }
+        }
+    }
+    Ok(Applied::Done)
+}
+
+/// A call that PVE makes a task of.
+enum Call<'a> {
+    Post(&'a Params),
+    Delete(&'a [(&'a str, String)]),
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    upid: String,
+}
+
+struct Work<'a> {
+    context: &'a Context<'a>,
+    vm: &'a Vm,
+    desired: &'a Desired,
+    object: String,
+}
+
+impl Work<'_> {
+    fn path(&self, below: &str) -> String {
+        path(&self.vm.node, self.vm.vmid, below)
+    }
+
+    fn of_snapshot(&self, name: &str, below: &str) -> String {
+        self.path(&format!("snapshot/{name}{below}"))
+    }
+
+    /// Wait until the VM is not locked, and make sure that it is still the VM that was planned for. PVE takes no digest for snapshots, so a
+    /// change in the moment before the call cannot be excluded.
+    async fn ready(&self) -> Result<(), Failure> {
+        let Context {
+            client, deadline, ..
+        } = *self.context;
+        let (node, vmid) = (&self.vm.node, self.vm.vmid);
+        let since = Instant::now();
+        loop {
+            let config = client.vm_config(node, vmid, false, deadline).await;
+            let config = config.map_err(failed("read", &self.object))?;
+            self.check_same(&config)?;
+            if !self.desired.allow_during_installation {
+                refuse_installation(vmid, &self.object, &config)?;
+            }
+            let Some(lock) = lock(&config) else {
+                return Ok(());
+            };
+            let step = format!("wait for the lock '{lock}'");
+            self.context
+                .report_wait(&step, &self.object, since.elapsed());
+            if !deadline.sleep(LOOK).await {
+                return Err(self.locked(lock, since.elapsed()));
+            }
+        }
+    }
+
+    fn check_same(&self, config: &Map<String, Value>) -> Result<(), Failure> {
+        if config.get("smbios1") == self.vm.config.get("smbios1") {
+            return Ok(());
+        }
+        let msg = format!(
+            "{}: it is another VM by now, or its smbios1 was changed; nothing more was done to it",
+            self.object
+        );
+        Err(Failure::new(FailureKind::Guarded, msg)
+            .object(&self.object)
+            .hint("look at the VM, then run the task again"))
+    }
+
+    fn locked(&self, lock: &str, waited: Duration) -> Failure {
+        let msg = format!(
+            "{}: it is locked by '{lock}' (waited {:.0} s)",
+            self.object,
+            waited.as_secs_f64()
+        );
+        Failure::new(FailureKind::Locked, msg)
+            .object(&self.object)
+            .hint(format!(
+                "wait for the task that holds the lock (pvesh get /cluster/tasks), or raise timeout. If no such task runs, it was cut off \
+                 and left its lock: qm unlock {} on node {} removes it",
+                self.vm.vmid, self.vm.node
+            ))
+    }
+
+    /// Make the snapshot. Returns false if somebody else has made one of that name meanwhile.
+    async fn create(&self, vmstate: bool, description: Option<&str>) -> Result<bool, Failure> {
+        let mut params = Params::new().with("snapname", &self.desired.snapname);
+        if let Some(description) = description {
+            params.set("description", description);
+        }
+        if vmstate {
+            params.set("vmstate", 1);
+        }
+        let (made, repeated) = self
+            .settle("qmsnapshot", &self.path("snapshot"), Call::Post(&params))
+            .await;
+        match made {
+            Err(error) if says(&error, "already used") => Ok(repeated),
+            made => {
+                self.warn(made.map_err(failed("make a snapshot of", &self.object))?);
+                Ok(true)
+            }
+        }
+    }
+
+    /// To set a description twice does no harm, so a lost answer is followed by another attempt.
+    async fn describe(&self, description: &str) -> Result<(), Failure> {
+        let Context {
+            client, deadline, ..
+        } = *self.context;
+        self.context.report_step("describe", &self.object);
+        let path = self.of_snapshot(&self.desired.snapname, "/config");
+        let params = Params::new().with("description", description);
+        let mut attempts = ATTEMPTS;
+        loop {
+            attempts -= 1;
+            match client.put(&path, &params, deadline).await {
+                Err(error)
+                    if error.may_have_happened() && attempts > 0 && deadline.sleep(LOOK).await => {}
+                settled => {
+                    settled.map_err(failed("describe a snapshot of", &self.object))?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Delete a snapshot. Returns false if somebody else has done it.
+    async fn delete(&self, name: &str, force: bool) -> Result<bool, Failure> {
+        let mut query = Vec::new();
+        if force {
+            query.push(("force", "1".to_owned()));
+        }
+        let (gone, repeated) = self
+            .settle(
+                "qmdelsnapshot",
+                &self.of_snapshot(name, ""),
+                Call::Delete(&query),
+            )
+            .await;
+        match gone {
+            Err(error) if says(&error, "does not exist") && says(&error, "snapshot '") => {
+                Ok(repeated)
+            }
+            gone => {
+                let what = format!("delete the snapshot {name} of");
+                self.warn(gone.map_err(failed(&what, &self.object))?);
+                Ok(true)
+            }
+        }
+    }
+
+    async fn roll_back(&self) -> Result<(), Failure> {
+        let path = self.of_snapshot(&self.desired.snapname, "/rollback");
+        let params = Params::new();
+        let (back, _) = self.settle("qmrollback", &path, Call::Post(&params)).await;
+        let what = format!("roll back to {} the", self.desired.snapname);
+        self.warn(back.map_err(failed(&what, &self.object))?);
+        Ok(())
+    }
+
+    /// Start the VM. To start one that runs does nothing, so a call whose answer is lost may be sent again.
+    async fn start(&self) -> Result<(), Failure> {
+        let Context {
+            client, deadline, ..
+        } = *self.context;
+        self.context.report_step("start", &self.object);
+        let path = self.path("status/start");
+        let params = Params::new();
+        let mut attempts = ATTEMPTS;
+        loop {
+            attempts -= 1;
+            match client.post_task(&path, &params, deadline, |_| ()).await {
+                Err(error)
+                    if error.may_have_happened() && attempts > 0 && deadline.sleep(LOOK).await => {}
+                Err(error) if says(&error, "already running") => break,
+                settled => {
+                    self.warn(Some(settled.map_err(failed("start", &self.object))?));
+                    break;
+                }
+            }
+        }
+        self.await_running().await
+    }
+
+    /// Wait until the VM runs: PVE may start it in a task of its own.
+    async fn await_running(&self) -> Result<(), Failure> {
+        let Context {
+            client, deadline, ..
+        } = *self.context;
+        let since = Instant::now();
+        loop {
+            let status = client
+                .vm_status(&self.vm.node, self.vm.vmid, deadline)
+                .await
+                .map_err(failed("read the status of", &self.object))?;
+            if status.status == "running" {
+                return Ok(());
+            }
+            self.context
+                .report_wait("start", &self.object, since.elapsed());
+            if !deadline.sleep(LOOK).await {
+                let what = format!("{} to be running", self.object);
+                return Err(deadline.expired_error(what, since.elapsed()).into());
+            }
+        }
+    }
+
+    /// Send a call until it is known what became of it, and wait for its task. Returns also whether it was sent more than once.
+    async fn settle(
+        &self,
+        kind: &str,
+        path: &str,
+        call: Call<'_>,
+    ) -> (Result<Option<TaskResult>, Error>, bool) {
+        self.context.report_step(step_of(kind), &self.object);
+        let before = match self.tasks(kind).await {
+            Ok(before) => before,
+            Err(error) => return (Err(error), false),
+        };
+        let mut sent = 0;
+        loop {
+            sent += 1;
+            let error = match self.send(kind, path, &call).await {
+                Err(error) if error.may_have_happened() && !self.context.deadline.expired() => {
+                    error
+                }
+                settled => return (settled, sent > 1),
+            };
+            match self.new_task(kind, &before).await {
+                Ok(Some(upid)) => return (self.finish(kind, &upid).await.map(Some), sent > 1),
+                Ok(None) if sent < ATTEMPTS => {}
+                Ok(None) => return (Err(error), sent > 1),
+                Err(error) => return (Err(error), sent > 1),
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        kind: &str,
+        path: &str,
+        call: &Call<'_>,
+    ) -> Result<Option<TaskResult>, Error> {
+        let Context {
+            client, deadline, ..
+        } = *self.context;
+        let tick = |waited| {
+            self.context
+                .report_wait(step_of(kind), &self.object, waited)
+        };
+        match call {
+            Call::Post(params) => client
+                .post_task(path, params, deadline, tick)
+                .await
+                .map(Some),
+            Call::Delete(query) => client.delete_task(path, query, deadline, tick).await,
+        }
+    }
+
+    async fn finish(&self, kind: &str, upid: &Upid) -> Result<TaskResult, Error> {
+        let tick = |waited| {
+            self.context
+                .report_wait(step_of(kind), &self.object, waited)
+        };
+        let Context {
+            client, deadline, ..
+        } = *self.context;
+        client.task(upid, deadline, tick).await
+    }
+
+    /// The caller's latest tasks of this kind on the VM: at most 50, PVE's limit for a list without `limit`.
+    async fn tasks(&self, kind: &str) -> Result<BTreeSet<String>, Error> {
+        let Context {
+            client, deadline, ..
+        } = *self.context;
+        let query = [
+            ("vmid", self.vm.vmid.to_string()),
+            ("typefilter", kind.to_owned()),
+            ("source", "all".to_owned()),
+        ];
+        let path = format!("/nodes/{}/tasks", self.vm.node);
+        let listed: Vec<Listed> = client.read_as(&path, &query, deadline).await?;
+        let caller = client.caller();
+        let own = |task: &Listed| {
+            let upid: Result<Upid, _> = task.upid.parse();
+            upid.is_ok_and(|upid| upid.user == caller)
+        };
+        Ok(listed
+            .into_iter()
+            .filter(own)
+            .map(|task| task.upid)
+            .collect())
+    }
+
+    /// The task of the call whose answer was lost, if it shows up.
+    async fn new_task(&self, kind: &str, before: &BTreeSet<String>) -> Result<Option<Upid>, Error> {
+        let limit = self.context.deadline.shorter(SETTLE);
+        loop {
+            let new = self
+                .tasks(kind)
+                .await?
+                .into_iter()
+                .find(|upid| !before.contains(upid));
+            if let Some(upid) = new.and_then(|upid| upid.parse().ok()) {
+                return Ok(Some(upid));
+            }
+            if !limit.sleep(LOOK).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn warn(&self, done: Option<TaskResult>) {
+        if let Some(done) = done.filter(|done| done.warnings > 0) {
+            self.context.task.warn(format!(
+                "{}: the task {} ended with warnings",
+                self.object, done.upid
+            ));
+        }
+    }
+}
+
+/// What a task of PVE's does, for the progress.
+fn step_of(kind: &str) -> &str {
+    match kind {
+        "qmsnapshot" => "make the snapshot",
+        "qmdelsnapshot" => "delete the snapshot",
+        "qmrollback" => "roll back to the snapshot",
+        kind => kind,
+    }
+}
+
+fn says(error: &Error, text: &str) -> bool {
+    error
+        .pve_message()
+        .is_some_and(|message| message.contains(text))
+}

@@ -1,0 +1,327 @@
+//! What is and what is wanted, to the steps in between or a refusal. Nothing here asks anybody.
+
+use ansible_module::{Diff, Failure, FailureKind};
+use serde_json::{Map, Value, json};
+
+use crate::desired::{Action, Desired, Retention};
+use crate::state::{Snapshot, Vm, installation, scalar};
+
+/// Options that a rollback does not restore, and those of the snapshot itself (PVE::AbstractConfig, `__snapshot_copy_config` and
+/// `__snapshot_apply_config`). `vmgenid` is new after each rollback.
+const NOT_RESTORED: [&str; 13] = [
+    "description",
+    "digest",
+    "lock",
+    "parent",
+    "pending",
+    "running-nets-host-mtu",
+    "runningcpu",
+    "runningmachine",
+    "snapstate",
+    "snaptime",
+    "vmgenid",
+    "vmstate",
+    "snapshots",
+];
+/// Options that hold secrets: only that they are set is shown.
+const SECRETS: [&str; 2] = ["cipassword", "sshkeys"];
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Create the snapshot.
+    Create {
+        /// Save the memory of the guest, too.
+        vmstate: bool,
+        /// Its description, if it has one.
+        description: Option<String>,
+    },
+    /// Change the snapshot's description.
+    Describe {
+        /// The new one.
+        description: String,
+    },
+    /// Delete a snapshot.
+    Delete {
+        /// Its name.
+        name: String,
+        /// Pass over disks that fail.
+        force: bool,
+    },
+    /// Roll the VM back to the snapshot.
+    RollBack {
+        /// It has the guest's memory, so the VM runs afterwards.
+        resumes: bool,
+    },
+    /// Start the VM.
+    Start,
+}
+
+impl Step {
+    /// The privilege on the VM that PVE wants for it; `|` stands between those of which one is enough.
+    pub fn privilege(&self) -> &'static str {
+        match self {
+            Self::Create { .. } | Self::Describe { .. } | Self::Delete { .. } => "VM.Snapshot",
+            Self::RollBack { .. } => "VM.Snapshot.Rollback|VM.Snapshot",
+            Self::Start => "VM.PowerMgmt",
+        }
+    }
+}
+
+/// The steps from what is to what is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// In this order.
+    pub steps: Vec<Step>,
+    /// What they change.
+    pub diff: Diff,
+    /// What the user might not expect.
+    pub warnings: Vec<String>,
+}
+
+/// Compare.
+///
+/// # Errors
+/// Kind `template`, `not_found` for a snapshot to go back to, `incomplete` for one whose making or deletion was cut off, `unsupported` for
+/// disks without snapshots, `installing` for a VM that the role has not finished.
+pub fn plan(desired: &Desired, vm: &Vm) -> Result<Plan, Failure> {
+    let name = &desired.snapname;
+    let plan = match &desired.action {
+        Action::Present {
+            description,
+            vmstate,
+            retention,
+        } => match vm.snapshot(name) {
+            Some(there) => present(vm, there, description.as_deref())?,
+            None => create(vm, name, description, *vmstate, retention.as_ref())?,
+        },
+        Action::Absent { force } => match vm.snapshot(name) {
+            Some(there) => deletion(there, *force),
+            None => Plan::default(),
+        },
+        Action::RollBack { start } => rollback(vm, name, *start)?,
+    };
+    if !plan.steps.is_empty() && !desired.allow_during_installation {
+        refuse_installation(vm.vmid, &vm.object(), &vm.config)?;
+    }
+    Ok(Plan {
+        diff: plan.diff.header(vm.object()),
+        ..plan
+    })
+}
+
+/// Refuse a VM whose installation by the role is not finished, by its configuration.
+///
+/// # Errors
+/// Kind `installing`.
+pub fn refuse_installation(
+    vmid: u32,
+    object: &str,
+    config: &Map<String, Value>,
+) -> Result<(), Failure> {
+    let Some((host, phase)) = installation(vmid, config) else {
+        return Ok(());
+    };
+    let msg = format!(
+        "{object}: its installation for the inventory host {host} is not finished (phase '{phase}'); nothing was done to it"
+    );
+    Err(Failure::new(FailureKind::Installing, msg).object(object).hint(
+        "finish the installation first: run provision.yml for that host; allow_during_installation: true works on the VM nevertheless",
+    ))
+}
+
+fn present(vm: &Vm, there: &Snapshot, description: Option<&str>) -> Result<Plan, Failure> {
+    refuse_incomplete(vm, there)?;
+    // PVE drops white space at the end of a description when it reads the configuration.
+    let differs = |text: &&str| text.trim_end() != there.description.trim_end();
+    let Some(description) = description.filter(differs) else {
+        return Ok(Plan::default());
+    };
+    let shown = |text: &str| json!({"snapshots": {&there.name: {"description": text}}});
+    Ok(Plan {
+        steps: vec![Step::Describe {
+            description: description.to_owned(),
+        }],
+        diff: Diff::new(shown(&there.description), shown(description)),
+        warnings: Vec::new(),
+    })
+}
+
+fn create(
+    vm: &Vm,
+    name: &str,
+    description: &Option<String>,
+    vmstate: bool,
+    retention: Option<&Retention>,
+) -> Result<Plan, Failure> {
+    refuse_template(vm)?;
+    if vm.can_snapshot == Some(false) {
+        return Err(unsupported(vm));
+    }
+    let description = description.as_ref().filter(|text| !text.is_empty());
+    let memory = vmstate && vm.running;
+    let mut warnings = Vec::new();
+    if vmstate && !vm.running {
+        warnings.push(format!(
+            "vmstate: {} is stopped, so the snapshot {name} has no memory of a guest",
+            vm.object()
+        ));
+    }
+    let mut steps = vec![Step::Create {
+        vmstate: memory,
+        description: description.cloned(),
+    }];
+    let surplus = retention.map(|retention| surplus(vm, retention));
+    let mut before = Map::new();
+    for old in surplus.into_iter().flatten() {
+        before.insert(old.name.clone(), shown(old));
+        steps.push(Step::Delete {
+            name: old.name.clone(),
+            force: false,
+        });
+    }
+    let new = json!({"description": description.map_or("", String::as_str), "vmstate": memory});
+    Ok(Plan {
+        steps,
+        diff: Diff::new(
+            json!({"snapshots": before}),
+            json!({"snapshots": {name: new}}),
+        ),
+        warnings,
+    })
+}
+
+/// The snapshots that are too many once another one is made, the oldest first. Incomplete ones do not count: how they got so is for
+/// somebody to look at.
+fn surplus<'a>(vm: &'a Vm, retention: &Retention) -> Vec<&'a Snapshot> {
+    let counts = |snapshot: &&Snapshot| {
+        snapshot.snapstate.is_none() && snapshot.name.starts_with(&retention.prefix)
+    };
+    let mut old: Vec<&Snapshot> = vm.snapshots.iter().filter(counts).collect();
+    old.sort_by_key(|snapshot| (snapshot.snaptime, &snapshot.name));
+    let most = retention.keep.saturating_sub(1);
+    old.truncate(old.len().saturating_sub(most));
+    old
+}
+
+fn deletion(there: &Snapshot, force: bool) -> Plan {
+    Plan {
+        steps: vec![Step::Delete {
+            name: there.name.clone(),
+            force,
+        }],
+        diff: Diff::new(
+            json!({"snapshots": {&there.name: shown(there)}}),
+            json!({"snapshots": {}}),
+        ),
+        warnings: Vec::new(),
+    }
+}
+
+fn rollback(vm: &Vm, name: &str, start: bool) -> Result<Plan, Failure> {
+    refuse_template(vm)?;
+    let Some(there) = vm.snapshot(name) else {
+        return Err(missing(vm, name));
+    };
+    refuse_incomplete(vm, there)?;
+    let resumes = there.vmstate == 1;
+    let mut steps = vec![Step::RollBack { resumes }];
+    if start && !resumes {
+        steps.push(Step::Start);
+    }
+    let runs = start || resumes;
+    let word = |runs: bool| if runs { "running" } else { "stopped" };
+    let empty = Map::new();
+    let then = vm.then.as_ref().unwrap_or(&empty);
+    let mut before = differing(&vm.config, then);
+    let mut after = differing(then, &vm.config);
+    for (side, parent, runs) in [
+        (&mut before, vm.parent.as_deref(), vm.running),
+        (&mut after, Some(name), runs),
+    ] {
+        side.insert("status".into(), word(runs).into());
+        side.insert("parent".into(), parent.into());
+    }
+    let mut warnings = Vec::new();
+    if vm.running && !runs {
+        warnings.push(format!(
+            "{} runs now and is stopped after the rollback; start: true starts it",
+            vm.object()
+        ));
+    }
+    Ok(Plan {
+        steps,
+        diff: Diff::new(before, after),
+        warnings,
+    })
+}
+
+/// The options of a configuration that another one does not have so.
+fn differing(of: &Map<String, Value>, other: &Map<String, Value>) -> Map<String, Value> {
+    let restored = |key: &str| !NOT_RESTORED.contains(&key) && !key.starts_with("unused");
+    let mut found = Map::new();
+    for (key, value) in of.iter().filter(|(key, _)| restored(key)) {
+        let secret = SECRETS.contains(&key.as_str());
+        if secret && !other.contains_key(key) {
+            found.insert(key.clone(), "(set)".into());
+        } else if !secret && scalar(Some(value)) != scalar(other.get(key)) {
+            found.insert(key.clone(), value.clone());
+        }
+    }
+    found
+}
+
+fn shown(snapshot: &Snapshot) -> Value {
+    json!({"description": snapshot.description, "vmstate": snapshot.vmstate == 1})
+}
+
+fn refuse_template(vm: &Vm) -> Result<(), Failure> {
+    if !vm.is_template() {
+        return Ok(());
+    }
+    let object = vm.object();
+    let msg = format!("{object} is a template, and templates have no snapshots");
+    Err(Failure::new(FailureKind::Template, msg).object(object))
+}
+
+fn refuse_incomplete(vm: &Vm, there: &Snapshot) -> Result<(), Failure> {
+    let Some(state) = &there.snapstate else {
+        return Ok(());
+    };
+    let object = vm.object();
+    let name = &there.name;
+    let msg = format!("{object}: the snapshot {name} is incomplete (snapstate '{state}')");
+    Err(Failure::new(FailureKind::CutOff, msg).object(object).hint(format!(
+        "wait for its task, if one is running (pvesh get /cluster/tasks). Otherwise delete it: qm unlock {} on node {} if the VM is \
+         locked, then state: absent with force: true",
+        vm.vmid, vm.node
+    )))
+}
+
+fn missing(vm: &Vm, name: &str) -> Failure {
+    let object = vm.object();
+    let names: Vec<&str> = vm.snapshots.iter().map(|one| one.name.as_str()).collect();
+    let available = match names.is_empty() {
+        true => "it has no snapshots".to_owned(),
+        false => format!("available: {}", names.join(", ")),
+    };
+    let msg = format!("snapname: {object} has no snapshot '{name}' ({available})");
+    Failure::new(FailureKind::NotFound, msg).object(object)
+}
+
+fn unsupported(vm: &Vm) -> Failure {
+    let object = vm.object();
+    let msg = format!(
+        "{object}: Proxmox VE cannot make snapshots of all of its disks ({})",
+        vm.disks().join(", ")
+    );
+    Failure::new(FailureKind::Unsupported, msg).object(object).hint(format!(
+        "each disk must be on a storage with snapshots (such as ZFS, LVM-thin or Ceph RBD) or, on a directory, NFS or CIFS storage, have \
+         the format qcow2. To move one: qm disk move {} DISK STORAGE --format qcow2",
+        vm.vmid
+    ))
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

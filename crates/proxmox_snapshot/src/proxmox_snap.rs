@@ -1,0 +1,90 @@
+//! The options of `community.proxmox.proxmox_snap` 2.1.0, for playbooks that move over from it. `docs/moving-over.md` is held against this
+//! table by a test.
+
+/// What becomes of an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It has the same name and takes the same values.
+    Kept,
+    /// It has the same name, but not all of its values mean the same: how.
+    Differs(&'static str),
+    /// It does not exist: what takes its place.
+    Instead(&'static str),
+}
+use Fate::{Differs, Instead, Kept};
+
+/// Every option of `proxmox_snap`; those of its connection are in the table of `proxmox_kvm`.
+const OPTIONS: [(&str, Fate); 11] = [
+    (
+        "api_otp",
+        Instead("an API token, which needs no one-time password"),
+    ),
+    (
+        "description",
+        Differs("that of an existing snapshot is changed"),
+    ),
+    ("force", Kept),
+    ("hostname", Instead("name")),
+    (
+        "retention",
+        Differs(
+            "needs retention_prefix, the beginning of the names that may be deleted; '' stands for all, as in proxmox_snap",
+        ),
+    ),
+    ("snapname", Kept),
+    (
+        "state",
+        Differs("present, absent, rolled_back; rollback is taken too. Check mode reports changes"),
+    ),
+    ("timeout", Differs("300 seconds for the whole task, not 30")),
+    (
+        "unbind",
+        Instead("nothing: it is for containers, and this module is for VMs"),
+    ),
+    (
+        "vmid",
+        Differs("a number; the VM must exist, unless state is absent"),
+    ),
+    ("vmstate", Kept),
+];
+
+/// What takes the place of an option that `proxmox_snap` has and this module does not.
+pub fn instead(option: &str) -> Option<&'static str> {
+    match OPTIONS.iter().find(|(name, _)| *name == option) {
+        Some((_, Instead(what))) => Some(what),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of the document's table must be these.
+    #[test]
+    fn the_document_says_the_same() {
+        let document = include_str!("../../../docs/moving-over.md");
+        let (_, section) = document
+            .split_once("\n## The options of proxmox_snap\n")
+            .expect("the section");
+        for (name, fate) in OPTIONS {
+            let row = match fate {
+                Kept => format!("| `{name}` | `{name}` | |"),
+                Differs(how) => format!("| `{name}` | `{name}` | {how} |"),
+                Instead(what) => format!("| `{name}` | | {what} |"),
+            };
+            assert!(section.contains(&row), "docs/moving-over.md lacks: {row}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_true_of_the_options() {
+        let schema = schemars::schema_for!(crate::options::Options).to_value();
+        let ours = schema["properties"].as_object().unwrap();
+        for (name, fate) in OPTIONS {
+            let exists = ours.contains_key(name);
+            assert_eq!(exists, !matches!(fate, Instead(_)), "{name}");
+            assert_eq!(instead(name).is_some(), !exists, "{name}");
+        }
+    }
+}

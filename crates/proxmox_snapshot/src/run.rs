@@ -1,0 +1,121 @@
+//! One task from its options to its result: find the VM, plan, stop there in check mode, apply.
+
+use std::time::Duration;
+
+use ansible_module::{Failure, FailureKind, Outcome, Task};
+use deadline::Deadline;
+use pve_module::permission_denied;
+use serde_json::Value;
+
+use crate::apply::{Applied, apply};
+use crate::context::Context;
+use crate::desired::{Action, Desired};
+use crate::options::Options;
+use crate::plan::{Plan, plan};
+use crate::report;
+use crate::state::{self, Vm, lock};
+
+/// How often it is planned anew because somebody else was quicker.
+const ATTEMPTS: u32 = 3;
+
+/// Do the task.
+///
+/// # Errors
+/// Kind `invalid_option` for mistakes in the options, before any request. Everything else as the steps report it, with what the API knows
+/// about a missing privilege.
+pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+    let desired = Desired::from_options(&options)
+        .map_err(|mistakes| Failure::new(FailureKind::InvalidOption, mistakes.join("; ")))?;
+    let client = options.connection.client()?;
+    let deadline = Deadline::after(Duration::from_secs(options.timeout));
+    let progress = task.progress(options.progress_path.as_deref());
+    let context = Context {
+        client: &client,
+        deadline: &deadline,
+        progress: &progress,
+        task: &task,
+    };
+    match converge(&context, &options, &desired).await {
+        Err(failure) => Err(pve_module::explained(&client, &deadline, failure).await),
+        done => done,
+    }
+}
+
+async fn converge(
+    context: &Context<'_>,
+    options: &Options,
+    desired: &Desired,
+) -> Result<Outcome, Failure> {
+    let name = options.name.as_deref();
+    let Some(seen) = state::locate(context, options.vmid, name).await? else {
+        return without_vm(options, desired);
+    };
+    let mut vm = state::read(context, &seen, desired).await?;
+    let mut plan = plan(desired, &vm)?;
+    let diff = plan.diff.clone();
+    let mut done = Vec::new();
+    let mut attempts = ATTEMPTS;
+    while !plan.steps.is_empty() {
+        check_privileges(context, &vm, &plan).await?;
+        plan.warnings
+            .drain(..)
+            .for_each(|text| context.task.warn(text));
+        if context.task.check_mode {
+            if let Some(lock) = lock(&vm.config) {
+                let object = vm.object();
+                context.task.warn(format!(
+                    "{object} is locked by '{lock}'; the task would wait for it"
+                ));
+            }
+            return Ok(report::checked(&vm, desired, &plan));
+        }
+        attempts -= 1;
+        let applied = apply(context, &vm, desired, &plan.steps, &mut done).await;
+        let applied = applied.map_err(|failure| report::partly(failure, &vm, &done))?;
+        vm = state::read(context, &seen, desired)
+            .await
+            .map_err(|failure| report::partly(failure, &vm, &done))?;
+        match applied {
+            Applied::Done => break,
+            Applied::Overtaken if attempts == 0 => break,
+            Applied::Overtaken => plan = self::plan(desired, &vm)?,
+        }
+    }
+    Ok(report::outcome(&vm, desired, &done, diff))
+}
+
+fn without_vm(options: &Options, desired: &Desired) -> Result<Outcome, Failure> {
+    let object = match (options.vmid, &options.name) {
+        (Some(vmid), _) => format!("VM {vmid}"),
+        (None, name) => format!("VM {}", name.as_deref().unwrap_or_default()),
+    };
+    if let Action::Absent { .. } = desired.action {
+        return Ok(report::nothing(&object, desired));
+    }
+    Err(
+        Failure::new(FailureKind::NotFound, format!("{object} does not exist"))
+            .object(object)
+            .hint("check vmid or name, and that the API user has VM.Audit on it"),
+    )
+}
+
+/// Refuse a caller without the privileges for the steps, in check mode too, and before the first of several steps. If the
+/// caller's privileges cannot be read, PVE itself refuses the call.
+async fn check_privileges(context: &Context<'_>, vm: &Vm, plan: &Plan) -> Result<(), Failure> {
+    let path = format!("/vms/{}", vm.vmid);
+    let query = [("path", path.clone())];
+    let (client, deadline) = (context.client, context.deadline);
+    let Ok(answer) = client.get("/access/permissions", &query, deadline).await else {
+        return Ok(());
+    };
+    let Some(held) = answer.get(&path).and_then(Value::as_object) else {
+        return Ok(());
+    };
+    for step in &plan.steps {
+        let wanted = step.privilege();
+        if !wanted.split('|').any(|one| held.contains_key(one)) {
+            return Err(permission_denied(client, &path, wanted));
+        }
+    }
+    Ok(())
+}
