@@ -66,6 +66,9 @@ fn options<M: Module>(
     let checked = validate(&spec, &M::rules(), &mut arguments.params);
     // As they are now: a text may have become a list, or a dict a text.
     reply.secrets.add_options(&spec, &arguments.params, &public);
+    M::secrets(&arguments.params)
+        .iter()
+        .for_each(|secret| reply.secrets.add(secret));
     checked
         .secrets
         .iter()

@@ -69,7 +69,7 @@ impl Task {
         mut params: Map<String, Value>,
     ) -> Result<M::Options, Failure> {
         let spec = Spec::of::<M::Options>();
-        self.mask_options(&spec, &params);
+        self.mask_options::<M>(&spec, &params);
         let checked = validate(&spec, &M::rules(), &mut params);
         if let Some(error) = checked.error(M::NAME, false) {
             return Err(Failure::new(FailureKind::InvalidOption, error));
@@ -82,12 +82,15 @@ impl Task {
 
     /// Mask the secrets among options of the module `M` that this module passes on at another time, if at all.
     pub fn mask_options_of<M: Module>(&self, params: &Map<String, Value>) {
-        self.mask_options(&Spec::of::<M::Options>(), params);
+        self.mask_options::<M>(&Spec::of::<M::Options>(), params);
     }
 
-    fn mask_options(&self, spec: &Spec, params: &Map<String, Value>) {
+    fn mask_options<M: Module>(&self, spec: &Spec, params: &Map<String, Value>) {
         let public = Public::of(spec, params);
         self.secrets.add_options(spec, params, &public);
+        M::secrets(params)
+            .iter()
+            .for_each(|secret| self.secret(secret));
     }
 
     /// The same task, only looking.
