@@ -75,6 +75,11 @@ def test_the_list_of_modules_describes_each(installed):
     assert all(re.search(rf"^nixos_proxmox\.pve\.{name} +\w", output, re.M) for name in MODULES), output
 
 
+def test_the_list_of_modules_has_no_warnings_in_a_checkout():
+    code, output = run("ansible-doc", "-l", "-M", "library", cwd=PROJECT)
+    assert code == 0 and "formatting error" not in output, output
+
+
 def test_modules_are_text(installed):
     # ansible-test and ansible-doc read whatever lies there.
     modules = installed / "collections/ansible_collections/nixos_proxmox/pve/plugins/modules"
