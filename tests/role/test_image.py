@@ -146,9 +146,9 @@ def test_a_release_that_is_damaged_or_not_there_is_said_to_be_so(lab, tmp_path, 
 
 
 def test_warnings_have_the_names_of_the_variables(lab, tmp_path, github):
-    github("v1", iso_image(os.urandom(1000)))
+    github("v5", iso_image(os.urandom(1000)))
     host = github.base.replace("http://", "http://me:distinctive@")
-    options = {"source": "url", "iso": f"{host}/nixos-cloud-init-installer-v1-x86_64.iso"}
+    options = {"source": "url", "iso": f"{host}/nixos-cloud-init-installer-v5-x86_64.iso"}
     words = [word for name, value in options.items() for word in ["-e", f"nixos_vm_installer_{name}={value}"]]
     code, output = Play(lab, tmp_path)("--tags", "upload", *words, "-e", json.dumps({"nixos_vm_iso_options": {"download_by": "node"}}))
     output = " ".join(output.split())
@@ -157,3 +157,11 @@ def test_warnings_have_the_names_of_the_variables(lab, tmp_path, github):
     assert "set nixos_vm_iso_options.download_by: controller" in output, output
     assert "set nixos_vm_installer_checksum: ALGORITHM:HEX" in output, output
     assert not re.search(r"[\[ ](url|checksum|download_by): ", output), output
+
+
+def test_a_short_secret_is_named_by_its_variable_once(lab, tmp_path, github):
+    options = github("v6", iso_image(os.urandom(1000)))
+    code, output = Play(lab, tmp_path)("--tags", "upload", *options, "-e", "nixos_vm_installer_token=tok12")
+    output = " ".join(output.split())
+    assert code == 0 and "WARNING]: nixos_vm_installer_token: a value of fewer than 7 characters" in output, output
+    assert "github_release.token" not in output and "settings." not in output, output

@@ -104,6 +104,9 @@ impl Task {
     fn mask_options<M: Module>(&self, spec: &Spec, params: &Map<String, Value>) {
         let public = Public::of(spec, params);
         self.secrets.add_options(spec, params, &public);
+        if let Some(Naming(rename)) = &self.naming {
+            self.secrets.rename_options(|name| rename(name));
+        }
         M::secrets(params)
             .iter()
             .for_each(|secret| self.secret(secret));
