@@ -44,5 +44,5 @@ bench: ## measure uploads against curl and community.proxmox (docs/benchmarks.md
 	[ "$${BENCH_SCALE:-0}" != 1 ] || scripts/bench-scale.sh
 
 clean: demo-down ## remove everything that was built
-	rm -rf target library/proxmox_iso library/proxmox_nixos_vm library/cloudinit_drive library/nixos_anywhere_install \
+	rm -rf target .programs library/proxmox_iso library/proxmox_nixos_vm library/cloudinit_drive library/nixos_anywhere_install \
 	  library/nixos_vm_lifecycle library/proxmox_snapshot

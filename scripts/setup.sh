@@ -84,6 +84,7 @@ qemu() {
 
 qemu_from_backports() {
   local codename lists
+  # shellcheck source=/dev/null
   codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
   lists=$(mktemp -d)
   mkdir -p "$lists/partial" "$lists/sources"

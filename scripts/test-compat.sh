@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/test-compat.sh: the modules, the role and the callback plugin under the oldest ansible-core that is supported and
 # the newest that a Python of this computer can install, each in a venv under .cache. Uses the modules in library/.
-# COMPAT="2.17 2.18" tests these versions instead.
+# COMPAT="2.17 2.18.1 next" tests these versions instead; `next` is the newest one, release candidates and betas included.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,11 +35,13 @@ install() { # install VERSION VENV: the order of Pythons comes in on standard in
 venv() { # venv VERSION
   local path=.cache/compat-$1
   if [ "$(cat "$path/complete" 2>/dev/null)" != "${packages[*]}" ]; then
-    if [ "$1" = newest ]; then
-      pythons | sort -rn | install ">=$oldest" "$path"
-    else
-      pythons | install "==$1.*" "$path"
-    fi
+    case $1 in
+      newest) pythons | sort -rn | install ">=$oldest" "$path" ;;
+      # A bound that is itself a beta makes pip consider those of ansible-core, but not those of other packages.
+      next) pythons | sort -rn | install ">=$oldest.0b1" "$path" ;;
+      *.*.*) pythons | install "==$1" "$path" ;;
+      *) pythons | install "==$1.*" "$path" ;;
+    esac
   fi
   echo "$PWD/$path"
 }

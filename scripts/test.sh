@@ -19,12 +19,33 @@ step() {
   timings+=("$(printf '%4d s  %s' $((SECONDS - start)) "$title")")
 }
 
+# The shell scripts of the repository, by their names or first lines.
+shell_scripts() {
+  local file line
+  git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
+    [ -f "$file" ] || continue
+    case $file in
+      *.sh) line='#!/bin/sh' ;;
+      *) IFS= read -r line <"$file" || true ;;
+    esac 2>/dev/null
+    if [[ $line =~ ^'#!'.*[/\ ](ba|da)?sh( |$) ]]; then printf '%s\0' "$file"; fi
+  done
+}
+
+check_shell() {
+  local scripts
+  mapfile -d '' -t scripts < <(shell_scripts)
+  [ ${#scripts[@]} -gt 0 ] || { echo "no shell scripts were found; run this in a clone" >&2; return 1; }
+  shellcheck --external-sources --source-path=SCRIPTDIR "${scripts[@]}"
+}
+
 lint() {
   step "cargo fmt" cargo fmt --all --check
   step "cargo clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
   step "cargo doc" env RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --workspace --no-deps
   step "the modules' documentation is that of their types" cargo xtask docs --check
   step "yamllint" yamllint --strict .
+  step "shellcheck" check_shell
   step "ansible-lint" ansible-lint --offline --strict -q
   if command -v nix >/dev/null; then
     step "the flake, evaluated without nixpkgs" scripts/check-nix.sh

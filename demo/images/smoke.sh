@@ -142,6 +142,7 @@ SECONDS=0
 start "$iso" seed.iso
 wait_for_ssh 400
 say "SSH, with the host key that was handed in"
+# shellcheck disable=SC2016 # The guest expands it.
 guest 'test "$(hostname)" = smoke && grep -q ^VARIANT_ID=installer /etc/os-release && su nixos -c "sudo -n true"' ||
   die "the installer is not as it should be"
 

@@ -265,7 +265,6 @@ def test_a_foreign_repository(tmp_path):
         (line,) = [line for line in machine.runs.read_text().splitlines() if line.endswith(" begins")]
         for words in (
             "--ssh-option Compression=yes",
-            "--option max-jobs 2",
             "--ssh-store-setting compress true",
             "--no-substitute-on-destination",
             "--no-use-machine-substituters",

@@ -43,7 +43,13 @@ def shipped(tmp_path_factory):
         program = bytearray((own / name).read_bytes()[:4096])
         program[18:20] = other_code.to_bytes(2, "little")
         (other / name).write_bytes(program)
-    code, output = xtask("--library", str(own), "--library", str(other), "--out", str(path / "out"))
+    # What somebody keeps in the inventory of a clone is not shipped.
+    secret = PROJECT / "inventory/group_vars/nixos_vms/not-tracked.yml"
+    secret.write_text("test_of_dist: distinctive\n")
+    try:
+        code, output = xtask("--library", str(own), "--library", str(other), "--out", str(path / "out"))
+    finally:
+        secret.unlink()
     assert code == 0, output
     return path / "out"
 
@@ -73,6 +79,11 @@ def test_the_list_of_modules_describes_each(installed):
     code, output = galaxy(installed, "ansible-doc", "-l", "nixos_proxmox.pve")
     assert code == 0 and "formatting error" not in output and "UNDOCUMENTED" not in output, output
     assert all(re.search(rf"^nixos_proxmox\.pve\.{name} +\w", output, re.M) for name in MODULES), output
+
+
+def test_the_list_of_modules_has_no_warnings_in_a_checkout():
+    code, output = run("ansible-doc", "-l", "-M", "library", cwd=PROJECT)
+    assert code == 0 and "formatting error" not in output, output
 
 
 def test_modules_are_text(installed):
@@ -158,6 +169,29 @@ def test_the_tarball_is_complete(shipped, lab, tmp_path):
     assert code == 0, output
     code, output = run("ansible-doc", "-t", "module", "-M", "library", "proxmox_iso", cwd=top)
     assert code == 0 and "checksum" in output, output
+
+
+def test_a_tarball_for_each_architecture_has_what_git_tracks(shipped):
+    contents = {}
+    for machine, code in [("x86_64", 62), ("aarch64", 183)]:
+        (archive,) = shipped.glob(f"nixos-proxmox-*-{machine}-linux.tar.gz")
+        with tarfile.open(archive) as tar:
+            (top,) = {member.name.split("/")[0] for member in tar}
+            assert top == archive.name.removesuffix(".tar.gz")
+            for name in MODULES:
+                head = tar.extractfile(f"{top}/library/{name}").read(20)
+                assert (head[:4], head[18]) == (b"\x7fELF", code)
+            members = {member.name.removeprefix(f"{top}/"): member for member in tar if member.name != top}
+            assert all((member.uid, member.gid) == (0, 0) for member in members.values())
+            documents = {name: tar.extractfile(f"{top}/{name}").read().decode() for name in members if name.endswith(".md")}
+        contents[machine] = set(members)
+        for name, text in documents.items():
+            for link in re.findall(r"\]\(([^)#\s:]+)[)#]", text):
+                assert os.path.normpath(os.path.join(os.path.dirname(name), link)) in members, (name, link)
+    assert contents["x86_64"] == contents["aarch64"]
+    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout.splitlines()
+    files = {name for name, member in members.items() if not member.isdir()} - {f"library/{name}" for name in MODULES}
+    assert files <= set(tracked), files - set(tracked)
 
 
 def test_what_is_no_module_is_not_shipped(tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import threading
 
 import pytest
@@ -100,7 +101,7 @@ def github():
         options = {"source": "release", "repo": "me/nixos-cloud-init-installer", "api_url": server.base}
         return [word for name, value in options.items() for word in ["-e", f"nixos_vm_installer_{name}={value}"]]
 
-    release.asked = server.asked
+    release.asked, release.base = server.asked, server.base
     yield release
     server.shutdown()
     server.server_close()
@@ -142,3 +143,25 @@ def test_a_release_that_is_damaged_or_not_there_is_said_to_be_so(lab, tmp_path, 
     assert not (lab.path / "pve/storage/local/template/iso/nixos-cloud-init-installer-v3-x86_64.iso").exists()
     code, output = play("--tags", "image", *options, "-e", "nixos_vm_installer_tag=v4")
     assert code != 0 and "cannot look up release v4 of me/nixos-cloud-init-installer" in output, output
+
+
+def test_warnings_have_the_names_of_the_variables(lab, tmp_path, github):
+    github("v5", iso_image(os.urandom(1000)))
+    host = github.base.replace("http://", "http://me:distinctive@")
+    options = {"source": "url", "iso": f"{host}/nixos-cloud-init-installer-v5-x86_64.iso"}
+    words = [word for name, value in options.items() for word in ["-e", f"nixos_vm_installer_{name}={value}"]]
+    code, output = Play(lab, tmp_path)("--tags", "upload", *words, "-e", json.dumps({"nixos_vm_iso_options": {"download_by": "node"}}))
+    output = " ".join(output.split())
+    assert "distinctive" not in output, output
+    assert "nixos_vm_installer_iso: the node writes the address" in output, output
+    assert "set nixos_vm_iso_options.download_by: controller" in output, output
+    assert "set nixos_vm_installer_checksum: ALGORITHM:HEX" in output, output
+    assert not re.search(r"[\[ ](url|checksum|download_by): ", output), output
+
+
+def test_a_short_secret_is_named_by_its_variable_once(lab, tmp_path, github):
+    options = github("v6", iso_image(os.urandom(1000)))
+    code, output = Play(lab, tmp_path)("--tags", "upload", *options, "-e", "nixos_vm_installer_token=tok12")
+    output = " ".join(output.split())
+    assert code == 0 and "WARNING]: nixos_vm_installer_token: a value of fewer than 7 characters" in output, output
+    assert "github_release.token" not in output and "settings." not in output, output

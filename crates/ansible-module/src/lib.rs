@@ -97,6 +97,11 @@ pub trait Module: 'static {
         Vec::new()
     }
 
+    /// Secrets within options that are not secret as a whole, such as the password in an address. They are masked as those are.
+    fn secrets(_params: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What to write instead of an option that the module does not have, if that is known.
     fn instead(_option: &str) -> Option<&'static str> {
         None

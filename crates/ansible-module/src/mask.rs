@@ -244,6 +244,13 @@ impl Secrets {
         }
     }
 
+    /// Have [`Self::warnings`] name options as `rename` does.
+    pub fn rename_options(&self, rename: impl Fn(String) -> String) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let short = std::mem::take(&mut known.short).into_iter();
+        known.short = short.map(|(name, length)| (rename(name), length)).collect();
+    }
+
     /// What to say about secrets that are too short to be kept out of every text.
     pub fn warnings(&self) -> Vec<String> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -66,6 +66,18 @@ fn options<M: Module>(
     let checked = validate(&spec, &M::rules(), &mut arguments.params);
     // As they are now: a text may have become a list, or a dict a text.
     reply.secrets.add_options(&spec, &arguments.params, &public);
+    if let Some((option, prefix)) = M::VARIABLES {
+        let top = format!("{option}.");
+        reply
+            .secrets
+            .rename_options(|name| match name.strip_prefix(&top) {
+                Some(rest) => format!("{prefix}{rest}"),
+                None => name,
+            });
+    }
+    M::secrets(&arguments.params)
+        .iter()
+        .for_each(|secret| reply.secrets.add(secret));
     checked
         .secrets
         .iter()

@@ -90,7 +90,7 @@ pub(crate) async fn install(
             private: workspace.private(),
             directories: &directories,
             tools: &tools,
-            nix_config: None,
+            connect_timeout: None,
             watch: Watch::new(log, progress.clone(), options.host.as_deref()),
         },
         workspace: &workspace,

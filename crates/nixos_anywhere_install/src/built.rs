@@ -47,7 +47,7 @@ pub(crate) async fn built(
         private: &private,
         directories: &directories,
         tools: &tools,
-        nix_config: None,
+        connect_timeout: None,
         watch: Watch::new(log, progress, options.host.as_deref()),
     };
     // What nixos-anywhere finds out about the machine may be a part of the configuration, which does not evaluate without it.

@@ -19,8 +19,8 @@ pub(crate) fn documentation() -> Documentation {
         ],
         notes: &[
             "Runs on the controller; delegate it to C(localhost).",
-            "Private keys are handed over as files, never as arguments. Do not put access tokens \
-             into O(nix_options); Nix reads them from its own configuration.",
+            "Private keys are handed over as files, never as arguments. Access tokens in O(nix_options) are handed over in the \
+             environment.",
             "In check mode the machine is asked what it runs, without waiting for it.",
             "Mistakes in the options, missing files and programs are reported together before anything is \
              built or touched, also in check mode. A machine that is installed already is left alone all the same.",

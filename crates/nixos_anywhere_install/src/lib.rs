@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use deadline::Deadline;
+use serde_json::{Map, Value};
 
 pub use commands::tools::search_path;
 pub use files::content::Content;
@@ -54,6 +55,10 @@ impl Module for NixosAnywhereInstall {
             needs_one("installed", &["flake", "store_paths"]),
             needs("verified", &["host", "installed_host_keys"]),
         ]
+    }
+
+    fn secrets(params: &Map<String, Value>) -> Vec<String> {
+        values::nix_options::secrets(params)
     }
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {

@@ -112,9 +112,12 @@ pub struct Options {
     /// logins go without them.
     #[serde(default)]
     pub ssh_options: BTreeMap<String, Value>,
-    /// Settings for every C(nix) command, as C(--option) takes them. A list becomes words separated
-    /// by blanks, a boolean becomes V(true) or V(false). Process lists show them while C(nix) runs, so
-    /// secrets such as V(access-tokens) belong in C(nix.conf) or in the environment variable C(NIX_CONFIG).
+    /// Settings for every C(nix) command, by their names in C(nix.conf). A list becomes words separated
+    /// by blanks, a boolean becomes V(true) or V(false). They are appended to the environment variable C(NIX_CONFIG), where
+    /// other users cannot read them, and their secrets (access tokens, passwords in URLs) are masked in all output but
+    /// O(log_path). Two kinds become C(--option), which process lists show, and are refused if they have a secret. These are values
+    /// that C(nix.conf) cannot hold, such as those with a C(#), and for nixos-anywhere all of them if O(generate_hardware_config) has
+    /// the backend V(nixos-facter).
     #[serde(default)]
     pub nix_options: BTreeMap<String, Value>,
     /// Settings of the SSH store that the system is copied to, such as V(compress). Booleans and

@@ -12,12 +12,14 @@ use ansible_module::{Failure, FailureKind};
 use guest_ssh::{Identity, PublicKey};
 use serde_json::{Value, json};
 
+use crate::commands::nixos_anywhere::shares_settings;
 use crate::commands::tools::{self, Tools};
 use crate::files::stage;
 use crate::options::{BuildOn, DiskoMode, ExtraFile, Options, Phase, State};
 use crate::plan;
 use crate::values::flake::FlakeRef;
 use crate::values::host;
+use crate::values::nix_options;
 use crate::values::settings::{self, NIX, SSH, SSH_LIST};
 
 /// A mistake in the options, or on the controller where they point.
@@ -290,9 +292,16 @@ fn source(options: &Options, found: &mut Found) {
             }
         }
     }
+    nix_settings(options, found);
+}
+
+/// Settings that Nix would not read, and secrets that would have to stand on a command line.
+fn nix_settings(options: &Options, found: &mut Found) {
     for (name, value) in &options.nix_options {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-        if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
+        // A line of nix.conf with it includes a file.
+        let directive = name == "include";
+        if name.is_empty() || name.starts_with('-') || directive || !name.chars().all(plain) {
             found.push(
                 "nix_options",
                 format!("{name:?} is not the name of a setting"),
@@ -304,7 +313,22 @@ fn source(options: &Options, found: &mut Found) {
                 format!("{name} is not the name of a setting; write {meant}"),
             );
         }
-        if let Err(problem) = settings::text(value, &NIX) {
+        let problem = match settings::text(value, &NIX) {
+            Err(problem) => Some(problem),
+            Ok(value) if nix_options::secrets_in(name, &value).is_empty() => None,
+            Ok(value) if !nix_options::is_line(&value) => Some(
+                "must be one line of nix.conf, because process lists would show its secret on a command line; \
+                 write # as %23 in a URL, and one blank between words"
+                    .into(),
+            ),
+            Ok(_) if shares_settings(options) => Some(
+                "cannot have a secret with the backend nixos-facter, because nixos-anywhere repeats nix_options on a command line on \
+                 the machine; set it in the controller's nix.conf or environment variable NIX_CONFIG"
+                    .into(),
+            ),
+            Ok(_) => None,
+        };
+        if let Some(problem) = problem {
             found.push("nix_options", format!("{name}: {problem}"));
         }
     }

@@ -57,6 +57,11 @@ fn what_nixos_anywhere_would_misread_is_refused() {
         json!({"extra_files": [{"path": "/etc/x", "content": "x", "owner": "1000:100"}]}),
         json!({"ssh_options": {"ciphers": "aes128-gcm@openssh.com,aes256-gcm@openssh.com"}}),
         json!({"nix_options": {"sandbox": false, "extra-substituters": ["https://a", "https://b"]}}),
+        json!({"nix_options": {"access-tokens": "github.com=ghp_1", "bash-prompt": "# "}}),
+        json!({
+            "nix_options": {"cores": 2},
+            "generate_hardware_config": {"backend": "nixos-facter", "path": "/f.json"},
+        }),
         json!({"host": null, "state": "built"}),
         // As the role hands on what was built with it.
         json!({"flake": null, "store_paths": {"disko": "/", "system": "/"}, "disko_deps": false}),
@@ -116,6 +121,18 @@ fn what_nixos_anywhere_would_misread_is_refused() {
         ),
         ("nix_options", json!({"nix_options": {"cores": {"a": 1}}})),
         ("nix_options", json!({"nix_options": {"--eval": "x"}})),
+        ("nix_options", json!({"nix_options": {"include": "/x"}})),
+        (
+            "nix_options",
+            json!({"nix_options": {"substituters": "https://me:p#w@c"}}),
+        ),
+        (
+            "nix_options",
+            json!({
+                "nix_options": {"access-tokens": "github.com=ghp_1"},
+                "generate_hardware_config": {"backend": "nixos-facter", "path": "/f.json"},
+            }),
+        ),
         (
             "nix_options",
             json!({"nix_options": {"extra-substituters": "['a', 'b']"}}),

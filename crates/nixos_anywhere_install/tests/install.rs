@@ -701,7 +701,7 @@ fn nix_runs_a_pinned_nixos_anywhere_where_there_is_none() {
         .lines()
         .find(|line| line.starts_with("nix run "))
         .unwrap();
-    let prefix = "nix run --extra-experimental-features nix-command flakes --no-write-lock-file --option cores 2 \
+    let prefix = "nix run --extra-experimental-features nix-command flakes --no-write-lock-file \
                   github:nix-community/nixos-anywhere/";
     let rest = line
         .strip_prefix(prefix)
@@ -1132,19 +1132,58 @@ fn data_as_content_is_installed_as_json() {
         "extra_files": [
             {"path": "/etc/app.json", "content": {"listen": "0.0.0.0:80", "tls": true, "up": null}},
         ],
-        "nix_options": {"extra-substituters": ["https://a", "https://b"], "sandbox": false},
     }));
     assert_eq!(result["changed"], true, "{result}");
     let log = lab.log();
     let json = r#"{"listen": "0.0.0.0:80", "tls": true, "up": null}"#;
     assert!(log.contains(json), "{log}");
+}
+
+/// Process lists show the arguments of a program to everybody.
+#[test]
+fn settings_of_nix_are_in_no_process_list() {
+    let lab = Lab::new(INSTALLER);
+    let settings = lab.path("settings");
+    let notes = format!(
+        "printf '%s\n' \"$NIX_CONFIG\" --- >>{}\n",
+        settings.display()
+    );
+    let nix = format!(
+        "{notes}echo 'error: https://me:distinctive-2@cache' >&2\n\
+         for word; do case $word in *toplevel) echo {SYSTEM} ;; *diskoScript) echo /nix/store/bbb-disko ;; esac; done"
+    );
+    lab.tool("nix", &nix);
+    lab.tool(
+        "nixos-anywhere",
+        &format!("{notes}{}exit 3", lab.installs("", SYSTEM)),
+    );
+    let child = lab
+        .command(json!({
+            "nix_options": {
+                "access-tokens": "github.com=distinctive-1", "bash-prompt": "#", "sandbox": false,
+                "extra-substituters": ["https://a", "https://me:distinctive-2@cache"],
+            },
+            "_ansible_inject_invocation": true,
+        }))
+        .env("NIX_CONFIG", "cores = 3")
+        .spawn()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("exit status 3"), "{text}");
+    assert!(
+        text.contains("invocation") && text.contains("https://a"),
+        "{text}"
+    );
+    assert!(!text.contains("distinctive"), "{text}");
     let ran = lab.ran();
-    for words in [
-        "--option extra-substituters https://a https://b",
-        "--option sandbox false",
-    ] {
-        assert_eq!(ran.matches(words).count(), 2, "{ran}");
-    }
+    assert!(!ran.contains("distinctive"), "{ran}");
+    assert!(!ran.contains("sandbox"), "{ran}");
+    assert_eq!(ran.matches("--option bash-prompt #").count(), 2, "{ran}");
+    let settings = fs::read_to_string(settings).unwrap();
+    let expected = "cores = 3\naccess-tokens = github.com=distinctive-1\n\
+                    extra-substituters = https://a https://me:distinctive-2@cache\nsandbox = false\n\n---\n";
+    assert_eq!(settings, expected.repeat(2));
 }
 
 /// The private directory holds the login key's copy and the machine's own host key.

@@ -115,12 +115,17 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The task, for another module; `check` if that shall only look.
+    /// The task, for another module, whose warnings get the names of the role's variables; `check` if that shall only look.
     fn task_of(&self, check: bool) -> Task {
+        let task = self.task.naming(prefixed);
         match check {
-            true => self.task.checking(),
-            false => self.task.clone(),
+            true => task.checking(),
+            false => task,
         }
+    }
+
+    fn options_of<M: Module>(&self, args: Args) -> Result<M::Options, Failure> {
+        self.task_of(false).options_of::<M>(args).map_err(renamed)
     }
 
     /// Call `proxmox_nixos_vm`.
@@ -135,10 +140,7 @@ impl<'a> Context<'a> {
     ) -> Result<Outcome, Failure> {
         placeholders(&mut args);
         self.progress(&mut args);
-        let mut options = self
-            .task
-            .options_of::<ProxmoxNixosVm>(args)
-            .map_err(renamed)?;
+        let mut options = self.options_of::<ProxmoxNixosVm>(args)?;
         options.connection = self.settings().connection.clone();
         proxmox_nixos_vm::run_owned(options, self.task_of(check), ownership)
             .await
@@ -151,10 +153,7 @@ impl<'a> Context<'a> {
     /// Kind `invalid_option`, with every mistake.
     pub fn check_vm(&self, mut args: Args) -> Result<(), Failure> {
         placeholders(&mut args);
-        let options = self
-            .task
-            .options_of::<ProxmoxNixosVm>(args)
-            .map_err(renamed)?;
+        let options = self.options_of::<ProxmoxNixosVm>(args)?;
         proxmox_nixos_vm::check(&options).map_err(|mistakes| {
             Failure::new(FailureKind::InvalidOption, mistakes.join("; ")).with("mistakes", mistakes)
         })
@@ -175,10 +174,7 @@ impl<'a> Context<'a> {
         args.insert("vmid".into(), vmid.into());
         args.insert("node".into(), node.into());
         placeholders(&mut args);
-        let mut options = self
-            .task
-            .options_of::<CloudinitDrive>(args)
-            .map_err(renamed)?;
+        let mut options = self.options_of::<CloudinitDrive>(args)?;
         options.connection = self.settings().connection.clone();
         let object = format!("VM {vmid}");
         let guard = |config: &Args| match expect {
@@ -201,19 +197,19 @@ impl<'a> Context<'a> {
     pub async fn iso(&self, mut args: Args, check: bool) -> Result<Outcome, Failure> {
         placeholders(&mut args);
         self.progress(&mut args);
-        let mut options = self.task.options_of::<ProxmoxIso>(args).map_err(renamed)?;
-        options.connection = self.settings().connection.clone();
         let source = self.settings().installer_source;
-        let named = |text: String| {
-            proxmox_iso::rename_options(&text, |option| Some(iso_variable(source, option)))
+        let named = move |text: String| {
+            let variable = |option: &str| Some(iso_variable(source, option));
+            prefixed(proxmox_iso::rename_options(&text, variable))
         };
-        ProxmoxIso::run(options, self.task_of(check))
-            .await
-            .map_err(|mut failure| {
-                failure.msg = named(failure.msg);
-                failure.hint = failure.hint.map(named);
-                renamed(failure)
-            })
+        let task = self.task_of(check).naming(named);
+        let mut options = task.options_of::<ProxmoxIso>(args).map_err(renamed)?;
+        options.connection = self.settings().connection.clone();
+        ProxmoxIso::run(options, task).await.map_err(|mut failure| {
+            failure.msg = named(failure.msg);
+            failure.hint = failure.hint.map(named);
+            failure
+        })
     }
 
     /// Call `nixos_anywhere_install`.
@@ -222,10 +218,7 @@ impl<'a> Context<'a> {
     /// Its own.
     pub async fn install(&self, mut args: Args, check: bool) -> Result<Outcome, Failure> {
         self.progress(&mut args);
-        let options = self
-            .task
-            .options_of::<NixosAnywhereInstall>(args)
-            .map_err(renamed)?;
+        let options = self.options_of::<NixosAnywhereInstall>(args)?;
         NixosAnywhereInstall::run(options, self.task_of(check))
             .await
             .map_err(renamed)

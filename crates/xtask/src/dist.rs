@@ -111,9 +111,10 @@ fn tarball(machine: &str, library: &Path, stage: &Path, out: &Path) -> anyhow::R
         "inventory",
         "docs",
     ] {
-        copy(&root().join(path), &top.join(path))?;
+        copy(path, &top.join(path))?;
     }
     copy_role(&top.join("roles/nixos_vm"))?;
+    link_to_repository(&top)?;
     for module in all() {
         put_module(&module, library, module.name, &top.join("library"))?;
         fs::write(
@@ -147,10 +148,10 @@ fn collection(
 ) -> anyhow::Result<()> {
     let top = stage.join("collection");
     for path in ["galaxy.yml", "meta/runtime.yml", "README.md"] {
-        copy(&root().join("collection").join(path), &top.join(path))?;
+        copy(&format!("collection/{path}"), &top.join(path))?;
     }
     for path in ["LICENSE-MIT", "LICENSE-APACHE", "CHANGELOG.md"] {
-        copy(&root().join(path), &top.join(path))?;
+        copy(path, &top.join(path))?;
     }
     let galaxy = fs::read_to_string(top.join("galaxy.yml"))?;
     ensure!(
@@ -177,13 +178,13 @@ fn collection(
         let docs = qualified(&(module.docs)()?);
         fs::write(modules.join(format!("{}.py", module.name)), stub(&docs)?)?;
         copy(
-            &root().join("collection/plugins/action/module.py"),
+            "collection/plugins/action/module.py",
             &top.join(format!("plugins/action/{}.py", module.name)),
         )?;
     }
     ignore_licences(&top.join("tests/sanity"))?;
     let chooser = "plugins/plugin_utils/architecture.py";
-    copy(&root().join("collection").join(chooser), &top.join(chooser))?;
+    copy(&format!("collection/{chooser}"), &top.join(chooser))?;
     let table: Vec<String> = machines
         .iter()
         .map(|machine| format!("\"{machine}\""))
@@ -210,7 +211,7 @@ fn collection(
         ("playbooks/destroy.yml", "destroy.yml"),
     ] {
         let to = top.join("playbooks").join(to);
-        copy(&root().join(from), &to)?;
+        copy(from, &to)?;
         edit(
             &to,
             "name: nixos_vm\n",
@@ -300,41 +301,108 @@ fn put_module(
     to: &Path,
 ) -> anyhow::Result<()> {
     let target = to.join(name);
-    copy(&library.join(module.name), &target)?;
+    copy_file(&library.join(module.name), &target)?;
     fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
 /// The role without its link to the modules.
 fn copy_role(to: &Path) -> anyhow::Result<()> {
-    let role = root().join("roles/nixos_vm");
-    for entry in fs::read_dir(&role)? {
-        let name = entry?.file_name();
-        if name != "library" {
-            copy(&role.join(&name), &to.join(&name))?;
+    for (file, rest) in tracked("roles/nixos_vm")? {
+        if rest != Path::new("library") {
+            copy_file(&root().join(file), &to.join(rest))?;
         }
     }
     Ok(())
 }
 
-/// Copy a file or a tree, without what Python leaves behind.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let context = || format!("copying {} to {}", from.display(), to.display());
-    if from.is_dir() {
-        fs::create_dir_all(to).with_context(context)?;
-        for entry in fs::read_dir(from).with_context(context)? {
-            let name = entry?.file_name();
-            if name != "__pycache__" {
-                copy(&from.join(&name), &to.join(&name))?;
-            }
-        }
-    } else {
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent).with_context(context)?;
-        }
-        fs::copy(from, to).with_context(context)?;
+/// Copy a file or a tree of the repository: what Git tracks of it, since `inventory/` is also where people keep their own machines
+/// and secrets.
+fn copy(from: &str, to: &Path) -> anyhow::Result<()> {
+    let files = tracked(from)?;
+    ensure!(!files.is_empty(), "{from} has no file that Git tracks");
+    for (file, rest) in files {
+        copy_file(&root().join(file), &to.join(rest))?;
     }
     Ok(())
+}
+
+/// The files that Git tracks at or below `path`: from the repository's root, and from `path`.
+fn tracked(path: &str) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    let done = Command::new("git")
+        .current_dir(root())
+        .args(["ls-files", "-z", "--", path])
+        .output()
+        .context("starting git")?;
+    ensure!(
+        done.status.success(),
+        "git ls-files failed; run this in a clone: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let files = String::from_utf8(done.stdout)?;
+    let files = files.split_terminator('\0').map(PathBuf::from);
+    let with_rest = |file: PathBuf| {
+        let rest = file.strip_prefix(path).unwrap_or(&file).to_owned();
+        (file, rest)
+    };
+    Ok(files.map(with_rest).collect())
+}
+
+fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let context = || format!("copying {} to {}", from.display(), to.display());
+    // A path joined with nothing ends with a slash.
+    let to: PathBuf = to.components().collect();
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).with_context(context)?;
+    }
+    fs::copy(from, &to).with_context(context)?;
+    Ok(())
+}
+
+/// Have links of the documentation to what is not shipped lead to the repository.
+fn link_to_repository(top: &Path) -> anyhow::Result<()> {
+    for (file, _) in tracked("*.md")? {
+        let path = top.join(&file);
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue; // Not shipped.
+        };
+        let here = file.parent().unwrap_or(Path::new(""));
+        let mut parts = text.split("](");
+        let mut fresh = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            fresh.push_str("](");
+            let end = part.find([')', '#', ' ']).unwrap_or(part.len());
+            let target = normal(&here.join(&part[..end]));
+            let missing = !part[..end].contains(':') && !top.join(&target).exists();
+            if missing && root().join(&target).exists() {
+                let url = format!(
+                    "{}/blob/HEAD/{}",
+                    env!("CARGO_PKG_REPOSITORY"),
+                    target.display()
+                );
+                fresh.push_str(&url);
+                fresh.push_str(&part[end..]);
+            } else {
+                fresh.push_str(part);
+            }
+        }
+        fs::write(&path, fresh)?;
+    }
+    Ok(())
+}
+
+/// `path` without `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
 }
 
 fn edit(path: &Path, old: &str, new: &str) -> anyhow::Result<()> {

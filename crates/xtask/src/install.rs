@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -23,16 +23,41 @@ pub enum Profile {
     Dist,
 }
 
+/// Where the programs are that `library/` of the repository links to.
+const PROGRAMS: &str = ".programs";
+
 /// Build all modules and put those that changed into place.
+///
+/// `ansible-doc -l` reads every file of a library as text and warns of one that is not, whatever is beside it
+/// (<https://github.com/ansible/ansible/issues/85279>, mended in part). It skips links.
 pub fn install(debug: bool) -> anyhow::Result<()> {
     let library = root().join("library");
+    let programs = root().join(PROGRAMS);
     fs::create_dir_all(&library)?;
+    fs::create_dir_all(&programs)?;
     let profile = if debug {
         Profile::Debug
     } else {
         Profile::Release
     };
-    build_into(&library, profile)
+    build_into(&programs, profile)?;
+    for module in all() {
+        link(module.name, &library)?;
+    }
+    Ok(())
+}
+
+/// Have `library` lead to the program `name`, in one step too.
+fn link(name: &str, library: &Path) -> anyhow::Result<()> {
+    let program = Path::new("..").join(PROGRAMS).join(name);
+    let target = library.join(name);
+    if fs::read_link(&target).is_ok_and(|old| old == program) {
+        return Ok(());
+    }
+    let fresh = library.join(format!("{name}.new"));
+    let _ = fs::remove_file(&fresh);
+    symlink(&program, &fresh).with_context(|| format!("writing {}", fresh.display()))?;
+    fs::rename(&fresh, &target).with_context(|| format!("writing {}", target.display()))
 }
 
 /// Build all modules and put those that changed into `library`.

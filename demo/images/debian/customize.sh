@@ -25,5 +25,5 @@ done
 cp "$tree"/boot/vmlinuz-* "$BOOT/vmlinuz"
 cp "$tree"/boot/initrd.img-* "$BOOT/initrd.img"
 chmod 644 "$BOOT"/*
-rm -rf "$tree"/boot/* "$tree"/vmlinuz* "$tree"/initrd.img* "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* \
+rm -rf "${tree:?}"/boot/* "$tree"/vmlinuz* "$tree"/initrd.img* "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* \
   "$tree"/var/log/* "$tree"/usr/share/doc "$tree"/usr/share/man "$tree"/usr/share/locale

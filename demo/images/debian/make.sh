@@ -31,6 +31,7 @@ chmod 440 "$overlay"/etc/sudoers.d/*
 export OVERLAY=$overlay BOOT=$WORK/boot
 
 # Files first: the initramfs is made while the kernel is being installed.
+# shellcheck disable=SC2016 # mmdebstrap's own shell expands the hook.
 mmdebstrap --variant=essential --architectures=amd64 --include="${packages[*]}" \
   --keyring="$keyring" \
   --aptopt='Apt::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
@@ -49,7 +50,10 @@ mksquashfs - "$WORK/filesystem.squashfs" -tar -comp lz4 -no-duplicates -no-progr
 # Its exit status is of no use here: only root can make the device nodes.
 unsquashfs -quiet -no-progress -dest "$WORK/check" "$WORK/filesystem.squashfs" >"$WORK/check.log" 2>&1 || true
 rm -rf "$WORK/check"
-! grep -Ei 'uncompress|failed to read|FATAL' "$WORK/check.log"
+if grep -Ei 'uncompress|failed to read|FATAL' "$WORK/check.log"; then
+  echo "mksquashfs wrote a file system that cannot be read" >&2
+  exit 1
+fi
 
 medium=$WORK/iso
 mkdir -p "$medium/live" "$medium/isolinux"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Where Debian packages come from; sourced by the image builders. Sets $release, $mirror, $keyring.
 
 release=bookworm

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::ffi::OsString;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -124,19 +123,13 @@ fn place(uri: &str) -> Option<(String, u16)> {
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
-/// What to add to `NIX_CONFIG`, which the settings of the task outrank: a shorter wait, unless one was
-/// chosen. A daemon lets every user choose it.
-pub(crate) fn settings(caches: &Caches, options: &Options) -> Option<OsString> {
+/// The `connect-timeout` for Nix: a shorter one than its own, unless one was chosen. A daemon lets every user choose it.
+pub(crate) fn connect_timeout(caches: &Caches, options: &Options) -> Option<u64> {
     let chosen = options.nix_options.contains_key("connect-timeout");
     let default = caches
         .connect_timeout
         .is_some_and(|found| DEFAULTS.contains(&found));
-    if chosen || !default {
-        return None;
-    }
-    let mut text = env::var_os("NIX_CONFIG").unwrap_or_default();
-    text.push(format!("\nconnect-timeout = {CONNECT_TIMEOUT}\n"));
-    Some(text)
+    (default && !chosen).then_some(CONNECT_TIMEOUT)
 }
 
 #[cfg(test)]
@@ -202,9 +195,8 @@ mod tests {
             (15, json!({"nix_options": {"connect-timeout": 15}}), false),
         ] {
             let options: Options = serde_json::from_value(more).unwrap();
-            let settings = settings(&caches(found, "http://a"), &options);
-            let ends = |text: OsString| text.to_string_lossy().ends_with("\nconnect-timeout = 5\n");
-            assert_eq!(settings.is_some_and(ends), shortened, "{found}");
+            let timeout = connect_timeout(&caches(found, "http://a"), &options);
+            assert_eq!(timeout, shortened.then_some(5), "{found}");
         }
     }
 

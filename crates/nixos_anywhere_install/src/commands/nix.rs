@@ -1,13 +1,11 @@
-//! Command lines of `nix`.
+//! Command lines of `nix`, and its settings.
 
-use std::collections::BTreeMap;
+use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::options::Options;
-use crate::values::settings::{NIX, text};
+use crate::values::nix_options;
 
 /// The arguments of `nix` that run the nixos-anywhere of a flake, up to that one's own.
 pub(crate) fn run(options: &Options) -> Vec<OsString> {
@@ -61,18 +59,49 @@ fn command(words: &[&str], flags: &[&str], options: &Options) -> Vec<OsString> {
     let features = ["--extra-experimental-features", "nix-command flakes"];
     let fixed = words.iter().chain(&features).chain(flags);
     let mut arguments: Vec<OsString> = fixed.map(OsString::from).collect();
-    for (name, value) in settings_as_text(&options.nix_options) {
+    for (name, value) in nix_options::words(options) {
         arguments.extend(["--option", name, &value].map(OsString::from));
     }
     arguments
 }
 
-/// Settings as `nix` takes them. One that has no text was refused before.
-pub(crate) fn settings_as_text(
-    settings: &BTreeMap<String, Value>,
-) -> impl Iterator<Item = (&str, String)> {
-    let as_text = |value| text(value, &NIX).unwrap_or_default();
-    settings
-        .iter()
-        .map(move |(name, value)| (name.as_str(), as_text(value)))
+/// The value of `NIX_CONFIG`: what the user has there, then `connect_timeout` and the settings of the task, since the last
+/// one counts. None to leave it alone.
+pub(crate) fn config(options: &Options, connect_timeout: Option<u64>) -> Option<OsString> {
+    let timeout = connect_timeout.map(|seconds| ("connect-timeout", seconds.to_string()));
+    let mut settings = timeout
+        .into_iter()
+        .chain(nix_options::lines(options))
+        .peekable();
+    settings.peek()?;
+    let mut text = env::var_os("NIX_CONFIG").unwrap_or_default();
+    text.push("\n");
+    for (name, value) in settings {
+        text.push(format!("{name} = {value}\n"));
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::options::from_json as options;
+
+    #[test]
+    fn settings_are_in_the_environment_unless_nix_conf_would_cut_them() {
+        let some = options(json!({"nix_options": {
+            "access-tokens": ["github.com=ghp_1"], "cores": 2, "bash-prompt": "# ", "substituters": [],
+        }}));
+        let text = config(&some, Some(5)).unwrap().into_string().unwrap();
+        let own =
+            "\nconnect-timeout = 5\naccess-tokens = github.com=ghp_1\ncores = 2\nsubstituters = \n";
+        assert!(text.ends_with(own), "{text}");
+        let words = settings(&some);
+        let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap()).collect();
+        assert_eq!(words[words.len() - 3..], ["--option", "bash-prompt", "# "]);
+        assert!(!words.join(" ").contains("ghp_1"), "{words:?}");
+        assert_eq!(config(&options(json!({})), None), None);
+    }
 }

@@ -3,11 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::nix::settings_as_text;
-use crate::options::Options;
+use crate::options::{HardwareBackend, Options};
 use crate::plan::Source;
 use crate::preflight::{absolute, ssh_option};
 use crate::values::host::bracketless;
+use crate::values::nix_options;
+use crate::values::settings::{NIX, text};
 
 /// The files made for one run of nixos-anywhere.
 pub(crate) struct Files<'a> {
@@ -68,17 +69,26 @@ fn settings(options: &Options) -> Vec<String> {
         let value = ssh_option(name, value).unwrap_or_default();
         words.extend(["--ssh-option".into(), format!("{name}={value}")]);
     }
-    for (name, value) in settings_as_text(&options.nix_options) {
-        words.extend(["--option".into(), name.to_owned(), value]);
+    for (name, value) in nix_options::all(options) {
+        if !nix_options::is_line(&value) || shares_settings(options) {
+            words.extend(["--option".into(), name.to_owned(), value]);
+        }
     }
-    for (name, value) in settings_as_text(&options.ssh_store_settings) {
+    for (name, value) in &options.ssh_store_settings {
         // It becomes part of a URI. nixos-anywhere 1.13.0 drops the argument that follows, and later
         // ones ignore this one.
-        let value = value.replace(' ', "%20");
+        let value = text(value, &NIX).unwrap_or_default().replace(' ', "%20");
         let setting = ["--ssh-store-setting", name, &value, "-t"];
         words.extend(setting.map(str::to_owned));
     }
     words
+}
+
+/// Whether nixos-anywhere hands Nix's settings to the machine, where `NIX_CONFIG` does not reach: it runs `nix shell` there, for
+/// a nixos-facter that the installer lacks.
+pub(crate) fn shares_settings(options: &Options) -> bool {
+    let hardware = options.generate_hardware_config.as_ref();
+    hardware.is_some_and(|hardware| hardware.backend == HardwareBackend::Facter)
 }
 
 fn switches(options: &Options) -> impl Iterator<Item = &'static str> {
@@ -197,7 +207,7 @@ mod tests {
         );
         let full = options(json!({
             "user": "nixos", "port": 2222, "copy_host_keys": true, "phases": ["disko", "reboot"],
-            "nix_options": {"cores": 2, "extra-substituters": ["https://a", "https://b"]}, "post_kexec_port": 2222, "kexec": "/k.tar.gz", "force_kexec": true, "show_trace": true,
+            "nix_options": {"cores": 2, "bash-prompt": "# "}, "post_kexec_port": 2222, "kexec": "/k.tar.gz", "force_kexec": true, "show_trace": true,
             "ssh_options": {"Compression": true, "Ciphers": ["a", "b"]},
             "ssh_store_settings": {"compress": true, "system-features": ["kvm", "big"]},
             "extra_files": [{"path": "/a", "content": "x", "owner": "1000:100"}],
@@ -206,8 +216,8 @@ mod tests {
         assert_eq!(
             words(&full, &source).join(" "),
             "nixos@192.0.2.11 --phases disko,reboot --ssh-port 2222 --post-kexec-ssh-port 2222 \
-             --kexec /k.tar.gz --force-kexec --force-kexec --ssh-option Ciphers=a,b --ssh-option Compression=yes --option cores 2 \
-             --option extra-substituters https://a https://b --ssh-store-setting compress true -t \
+             --kexec /k.tar.gz --force-kexec --force-kexec --ssh-option Ciphers=a,b --ssh-option Compression=yes --option bash-prompt #  \
+             --ssh-store-setting compress true -t \
              --ssh-store-setting system-features kvm%20big -t \
              --copy-host-keys --show-trace --chown /a 1000:100 \
              --store-paths /nix/store/d /nix/store/s --build-on local \
@@ -225,9 +235,11 @@ mod tests {
             "{words}"
         );
         let hardware = json!({"backend": "nixos-facter", "path": "facter.json"});
-        assert!(!built_here(&options(
-            json!({"generate_hardware_config": hardware})
-        )));
+        let more = json!({"generate_hardware_config": hardware, "nix_options": {"cores": 2}});
+        let facter = options(more);
+        assert!(!built_here(&facter));
+        let words = self::words(&facter, &Source::Flake("/infra#web1".into())).join(" ");
+        assert!(words.contains(" --option cores 2 "), "{words}");
         assert!(built_here(&options(json!({}))));
     }
 }

@@ -37,8 +37,8 @@ pub(crate) struct Programs<'a> {
     /// For their PATH.
     pub(crate) directories: &'a [PathBuf],
     pub(crate) tools: &'a Tools,
-    /// The value of `NIX_CONFIG`; none to leave it alone.
-    pub(crate) nix_config: Option<OsString>,
+    /// How many seconds Nix waits for a connection; none to leave that to its own settings.
+    pub(crate) connect_timeout: Option<u64>,
     /// Hears what they say.
     pub(crate) watch: Watch,
 }
@@ -56,7 +56,7 @@ impl Programs<'_> {
             return;
         };
         let caches = Caches::parse(&text);
-        self.nix_config = caches::settings(&caches, self.options);
+        self.connect_timeout = caches::connect_timeout(&caches, self.options);
         for uri in caches.unreachable().await {
             task.warn(format!(
                 "binary cache {}: accepts no connection from this controller, and each Nix command waits for it; \
@@ -84,8 +84,19 @@ impl Programs<'_> {
     }
 
     /// What Nix gets besides the module's own environment.
-    fn environment(&self) -> [(&'static str, Option<OsString>); 1] {
-        [("PATH", Some(tools::joined(self.directories)))]
+    fn environment(&self) -> Vec<(&'static str, Option<OsString>)> {
+        self.with_settings(vec![("PATH", Some(tools::joined(self.directories)))])
+    }
+
+    /// `environment` with Nix's settings.
+    fn with_settings(
+        &self,
+        mut environment: Vec<(&'static str, Option<OsString>)>,
+    ) -> Vec<(&'static str, Option<OsString>)> {
+        if let Some(config) = nix::config(self.options, self.connect_timeout) {
+            environment.push(("NIX_CONFIG", Some(config)));
+        }
+        environment
     }
 
     /// What Nix prints in answer to a question that takes no time; none if it fails.
@@ -188,7 +199,7 @@ impl Programs<'_> {
         self.watch.follow(workspace.channel());
         let (program, mut arguments) = self.tools.nixos_anywhere.clone();
         arguments.extend(nixos_anywhere::arguments(self.options, source, &files));
-        let environment = workspace.environment(self.directories);
+        let environment = self.with_settings(workspace.environment(self.directories));
         self.run(&program, &arguments, &environment, "nixos-anywhere")
             .await
     }
@@ -201,14 +212,10 @@ impl Programs<'_> {
         environment: &[(&'static str, Option<OsString>)],
         what: &str,
     ) -> Result<(), Failure> {
-        let mut environment = environment.to_vec();
-        if let Some(config) = &self.nix_config {
-            environment.push(("NIX_CONFIG", Some(config.clone())));
-        }
         let program = Program {
             path,
             arguments,
-            environment: &environment,
+            environment,
             private: self.private,
         };
         let ending = child::run(&program, what, self.deadline, &mut self.watch)

@@ -2,4 +2,5 @@
 
 pub(crate) mod flake;
 pub(crate) mod host;
+pub(crate) mod nix_options;
 pub(crate) mod settings;
