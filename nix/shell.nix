@@ -28,8 +28,11 @@ pkgs.mkShell {
     pkgs.nixfmt
   ];
 
-  # Modules that `cargo xtask install` built come first.
+  # Modules that `cargo xtask install` built come first, if they are there.
   shellHook = ''
-    export ANSIBLE_LIBRARY="$PWD/library:${modules}/share/ansible/library"
+    export ANSIBLE_LIBRARY="${modules}/share/ansible/library"
+    if [ -d "$PWD/.programs" ]; then
+      ANSIBLE_LIBRARY="$PWD/library:$ANSIBLE_LIBRARY"
+    fi
   '';
 }

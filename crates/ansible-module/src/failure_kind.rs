@@ -21,11 +21,11 @@ pub enum FailureKind {
     File,
     /// An SSH key of the options or of the controller cannot be used.
     PrivateKey,
-    /// A program that the controller needs is missing or too old.
+    /// A program that the controller needs is missing, too old, or cannot be started.
     ToolMissing,
-    /// A program on the controller did not start, or failed.
+    /// A program on the controller failed.
     ToolFailed,
-    /// The task was ended by a signal. `changed` says whether it had changed anything.
+    /// The task was ended by a signal. It may have changed something, whatever `changed` says (`may_have_happened`).
     Interrupted,
     /// The time limit ended before the work did.
     Timeout,
@@ -64,7 +64,7 @@ pub enum FailureKind {
     NotFound,
     /// The node is down.
     NodeOffline,
-    /// No node can take the VM.
+    /// The node does not exist, or no online node has what the VM needs.
     NoNode,
     /// No VMID is free in the range.
     NoVmid,
@@ -92,7 +92,7 @@ pub enum FailureKind {
     Exists,
     /// Somebody else changes the VM at the same time.
     Conflict,
-    /// The creation of the VM, or the work on its snapshot, was ended in the middle.
+    /// The creation of the VM, or the work on its snapshot, was interrupted, and it is incomplete.
     CutOff,
     /// The file or drive is in use.
     InUse,
@@ -110,7 +110,7 @@ pub enum FailureKind {
     // Whose machine it is.
     /// What was asked for would do harm, or cannot work with what was found.
     Refused,
-    /// The VM does not have the tags or the record that the task demands.
+    /// The VM is not the one that the task expects: its tags, record, phase or SMBIOS UUID differ, or changed during the task.
     Guarded,
     /// The VM is not a machine of this inventory host.
     NotOurs,
@@ -136,8 +136,8 @@ pub enum FailureKind {
     // Images.
     /// The image cannot be downloaded.
     Download,
-    /// The checksum file does not have a checksum for the image.
-    Checksum,
+    /// The checksum file cannot be used: it has no checksum for the image.
+    NoChecksum,
     /// The content does not have the expected checksum.
     ChecksumMismatch,
     /// The file is not an ISO image, or is damaged.

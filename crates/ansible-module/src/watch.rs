@@ -51,11 +51,12 @@ pub fn start(reply: Arc<Reply>, waiting: Waiting) -> io::Result<oneshot::Receive
         let Some(reason) = runtime.block_on(ended(ancestors)) else {
             return;
         };
-        let failure = Failure::new(
+        let mut failure = Failure::new(
             FailureKind::Interrupted,
             format!("{} was interrupted: {reason}", reply.module),
         )
         .hint("run the play again: it goes on from what is");
+        failure.may_have_happened = true;
         let _ = sender.send(failure.clone());
         thread::sleep(GRACE);
         reply.answer(Err(failure));

@@ -4,19 +4,19 @@
 mod apply;
 mod content;
 mod docs;
-mod driver;
 mod holders;
 mod options;
 mod password;
 mod plan;
 mod report;
+mod run;
 mod state;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use pve_module::Connection;
 
-pub use crate::driver::run;
 pub use crate::options::Options;
+pub use crate::run::run;
 
 /// The module.
 pub struct CloudinitDrive;

@@ -1,4 +1,4 @@
-//! What must be done: pure, from what is and what is wanted.
+//! Compare the current with the desired state and plan the steps. Pure: no I/O.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::content::Native;
 use crate::password;
 use crate::state::{Current, Medium, SeedIso, Vm};
 
-/// What shall be.
+/// The desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// No cloud-init drive, no seed ISO, no cloud-init option.

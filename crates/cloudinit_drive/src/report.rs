@@ -27,7 +27,7 @@ pub(crate) struct Ended<'a> {
 impl Ended<'_> {
     /// Everything was as described.
     pub(crate) fn unchanged(&self) -> Outcome {
-        Outcome::unchanged(format!("{}, as it should", self.what()))
+        Outcome::unchanged(self.what())
     }
 
     /// In check mode: something is not as described.
@@ -39,7 +39,7 @@ impl Ended<'_> {
     pub(crate) fn changed(&self) -> Outcome {
         let what = self.what();
         Outcome::changed(match self.done {
-            [] => format!("{what}: the change was made although its answer was lost"),
+            [] => format!("{what}: changed; the answer of Proxmox VE was lost"),
             done => format!("{what}: {}", done.join("; ")),
         })
     }
@@ -48,7 +48,7 @@ impl Ended<'_> {
     fn what(&self) -> String {
         let Self { vmid, drive, .. } = self;
         match (self.wanted, self.before) {
-            (Wanted::Absent, None) => format!("VM {vmid} is gone"),
+            (Wanted::Absent, None) => format!("VM {vmid} does not exist"),
             (Wanted::Absent, Some(_)) => format!("VM {vmid} has no cloud-init drive"),
             (Wanted::Nocloud { volid, .. }, _) => {
                 format!("VM {vmid} has the seed {volid} in {drive}")

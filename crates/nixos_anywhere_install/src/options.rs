@@ -113,11 +113,11 @@ pub struct Options {
     #[serde(default)]
     pub ssh_options: BTreeMap<String, Value>,
     /// Settings for every C(nix) command, by their names in C(nix.conf). A list becomes words separated
-    /// by blanks, a boolean becomes V(true) or V(false). They are appended to the environment variable C(NIX_CONFIG), where
-    /// other users cannot read them, and their secrets (access tokens, passwords in URLs) are masked in all output but
-    /// O(log_path). Two kinds become C(--option), which process lists show, and are refused if they have a secret. These are values
-    /// that C(nix.conf) cannot hold, such as those with a C(#), and for nixos-anywhere all of them if O(generate_hardware_config) has
-    /// the backend V(nixos-facter).
+    /// by blanks, a boolean becomes V(true) or V(false). They are appended to the environment variable C(NIX_CONFIG),
+    /// which other users cannot read. Secrets in them (access tokens, passwords in URLs) are masked in all output except O(log_path).
+    /// Some are passed as C(--option) instead, which process lists show: values that a line of C(nix.conf) cannot hold (with a
+    /// C(#), for example), and, if O(generate_hardware_config) has the backend V(nixos-facter), all of them for nixos-anywhere. Such a
+    /// setting is refused if it has a secret.
     #[serde(default)]
     pub nix_options: BTreeMap<String, Value>,
     /// Settings of the SSH store that the system is copied to, such as V(compress). Booleans and

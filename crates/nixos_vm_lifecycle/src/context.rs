@@ -44,9 +44,6 @@ impl<'a> Context<'a> {
         task.mask_options_of::<CloudinitDrive>(&further.seed);
         task.mask_options_of::<ProxmoxIso>(&further.iso);
         task.mask_options_of::<NixosAnywhereInstall>(&further.install);
-        if let Some(address) = &settings.installer_iso {
-            proxmox_iso::mask_address(address, task);
-        }
         let mut mistakes = further.decided_here();
         mistakes.extend(settings.relative_places());
         if !mistakes.is_empty() {

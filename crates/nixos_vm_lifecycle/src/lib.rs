@@ -23,6 +23,9 @@ mod steps;
 mod store;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Task};
+use nixos_anywhere_install::NixosAnywhereInstall;
+use proxmox_iso::ProxmoxIso;
+use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::options::{Options, Step};
@@ -37,11 +40,37 @@ impl Module for NixosVmLifecycle {
     type Options = Options;
 
     /// What a new user has not filled in yet, all of it: the types alone would name the API first, and the rest one run later.
-    fn mistakes(arguments: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
-        let settings = arguments
-            .get("settings")
-            .and_then(serde_json::Value::as_object);
-        options::not_filled_in(settings.unwrap_or(&serde_json::Map::new()))
+    fn mistakes(arguments: &Map<String, Value>) -> Vec<String> {
+        let settings = arguments.get("settings").and_then(Value::as_object);
+        options::not_filled_in(settings.unwrap_or(&Map::new()))
+    }
+
+    /// Those in addresses, and in the options that are passed on to other modules.
+    fn secrets(arguments: &Map<String, Value>) -> Vec<String> {
+        let Some(settings) = arguments.get("settings").and_then(Value::as_object) else {
+            return Vec::new();
+        };
+        let addresses = ["installer_iso", "installer_checksum"];
+        let texts = addresses
+            .iter()
+            .filter_map(|name| settings.get(*name)?.as_str());
+        let mut found: Vec<String> = texts.flat_map(proxmox_iso::secrets_in_address).collect();
+        let options = |name: &str| settings.get(name).and_then(Value::as_object);
+        for passed in ["iso_options", "host_iso_options"]
+            .map(options)
+            .into_iter()
+            .flatten()
+        {
+            found.extend(ProxmoxIso::secrets(passed));
+        }
+        for passed in ["install_options", "host_install_options"]
+            .map(options)
+            .into_iter()
+            .flatten()
+        {
+            found.extend(NixosAnywhereInstall::secrets(passed));
+        }
+        found
     }
 
     fn documentation() -> Documentation {
@@ -70,6 +99,27 @@ impl Module for NixosVmLifecycle {
             Step::Finalize => steps::finalize::run(&context, state).await,
             Step::Destroy => steps::destroy::run(&context, state).await,
             Step::Decide | Step::Install => steps::decide::run(&context, state).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_known_before_the_variables_are_checked() {
+        let arguments = json!({"settings": {
+            "installer_iso": "https://user:hunter22@example.org/a.iso",
+            "host_iso_options": {"checksum": "https://user:hunter33@example.org/sums"},
+            "install_options": {"nix_options": {"access-tokens": "github.com=ghp_1"}},
+            "vm_options": "not a dict",
+        }});
+        let secrets = NixosVmLifecycle::secrets(arguments.as_object().unwrap());
+        for secret in ["hunter22", "hunter33", "ghp_1"] {
+            assert!(secrets.iter().any(|one| one == secret), "{secrets:?}");
         }
     }
 }

@@ -250,6 +250,7 @@ fn version_1(config: &Map<String, Value>, findings: &mut Findings) {
             );
             continue;
         };
+        misspelt(&path, entry, &ENTRY, &ENTRY_INSTEAD, findings);
         for key in *required {
             let has = |key: &str| entry.contains_key(key);
             if !has(key) && (*key != "destination" || !has("network")) {
@@ -273,7 +274,6 @@ fn entry_1(
     findings: &mut Findings,
 ) {
     let path = ["config", n];
-    misspelt(&path, entry, &ENTRY, &ENTRY_INSTEAD, findings);
     if let Some(name) = entry.get("name") {
         match name {
             Value::String(name) if kind == "physical" && name.len() > LONGEST_NAME => findings

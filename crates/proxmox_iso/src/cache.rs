@@ -75,7 +75,7 @@ pub async fn file(
     let size = deadline
         .run(
             format!("the download of {shown}"),
-            keep(stream, &partial.0, &shown, progress, known),
+            keep(stream, &partial.0, &path, &shown, progress, known),
         )
         .await??;
     if let Some(told) = known.filter(|told| *told != size) {
@@ -104,16 +104,17 @@ pub async fn file(
     })
 }
 
-/// Write what arrives into the file `path`. Returns its size in bytes.
+/// Write what arrives into the file `partial`, which is to become `path`. Returns its size in bytes.
 async fn keep(
     mut stream: ByteStream,
+    partial: &Path,
     path: &Path,
     shown: &str,
     progress: &TransferProgress,
     known: Option<u64>,
 ) -> Result<u64, Failure> {
     let mut told = progress.bytes("download");
-    let mut file = tokio::fs::File::create(path)
+    let mut file = tokio::fs::File::create(partial)
         .await
         .map_err(|error| unwritable(path, &error))?;
     let mut size = 0;

@@ -29,11 +29,12 @@ mod unpack;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use pve_module::Connection;
+use serde_json::{Map, Value};
 
 pub use names::rename_options;
 pub use options::{DownloadBy, GithubRelease, Options, State};
 pub use run::{Resolved, resolve, run};
-pub use source::mask_address;
+pub use source::secrets_in_address;
 
 mod run;
 
@@ -64,6 +65,10 @@ impl Module for ProxmoxIso {
             one_is_enough: true,
         });
         rules
+    }
+
+    fn secrets(params: &Map<String, Value>) -> Vec<String> {
+        source::secrets_in_options(params)
     }
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {

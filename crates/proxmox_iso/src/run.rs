@@ -12,7 +12,7 @@ use crate::compression::Compression;
 use crate::options::{Options, State};
 use crate::present::Present;
 use crate::record::{self, RecordFile};
-use crate::source::{self, Origin, Source};
+use crate::source::{Origin, Source};
 use crate::transfer_progress::TransferProgress;
 use crate::{absent, local, state};
 
@@ -22,7 +22,6 @@ use crate::{absent, local, state};
 /// When it cannot be done, or must not be.
 pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
     let deadline = Deadline::after(Duration::from_secs(options.timeout));
-    source::mask(&options, &task);
     let client = options.connection.client()?;
     let found = match options.state {
         State::Present => Source::resolve(&options, &client, &task, &deadline).await?,
@@ -74,7 +73,6 @@ pub struct Resolved {
 /// When there is no source, or it or its checksum is not found.
 pub async fn resolve(options: &Options, task: &Task) -> Result<Resolved, Failure> {
     let deadline = Deadline::after(Duration::from_secs(options.timeout));
-    source::mask(options, task);
     let client = options.connection.client()?;
     let source = Source::resolve(options, &client, task, &deadline)
         .await?

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ansible_module::{Failure, FailureKind, Task};
 use deadline::Deadline;
 use pve_client::Client;
+use serde_json::{Map, Value};
 
 use crate::address::{Address, is_image_name, secrets};
 use crate::checksum::{self, Algorithm, Digest, Given};
@@ -47,27 +48,25 @@ pub enum Origin {
     },
 }
 
-/// Mask the secrets in the addresses among the options in all output.
-pub fn mask(options: &Options, task: &Task) {
-    let release = options.github_release.as_ref();
+/// The secrets in the addresses among options, as they were given.
+pub fn secrets_in_options(params: &Map<String, Value>) -> Vec<String> {
+    let release = params.get("github_release");
     let addresses = [
-        options.url.as_deref(),
-        options.checksum.as_deref(),
-        release.map(|release| release.api_url.as_str()),
+        params.get("url"),
+        params.get("checksum"),
+        release.and_then(|release| release.get("api_url")),
     ];
-    for text in addresses.into_iter().flatten() {
-        mask_address(text, task);
-    }
+    let texts = addresses.into_iter().flatten().filter_map(Value::as_str);
+    texts.flat_map(secrets_in_address).collect()
 }
 
-/// Mask the secrets in an address in all output.
-pub fn mask_address(text: &str, task: &Task) {
-    secrets(text).iter().for_each(|secret| task.secret(secret));
-    // As requests have it, it may be encoded otherwise.
+/// The secrets in an address: as they were given, and as requests have them, where they may be encoded otherwise.
+pub fn secrets_in_address(text: &str) -> Vec<String> {
+    let mut found = secrets(text);
     if let Ok(address) = Address::parse(text.trim(), "url") {
-        let encoded = secrets(address.as_str());
-        encoded.iter().for_each(|secret| task.secret(secret));
+        found.extend(secrets(address.as_str()));
     }
+    found
 }
 
 impl Source {
@@ -347,7 +346,7 @@ impl Source {
         match found {
             Ok(found) => Ok((found.digest, found.only_of)),
             Err(what) => Err(Failure::new(
-                FailureKind::Checksum,
+                FailureKind::NoChecksum,
                 format!("checksum: {shown} cannot be used: {what}"),
             )
             .object(shown)

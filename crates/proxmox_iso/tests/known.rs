@@ -356,7 +356,7 @@ async fn checksums_as_they_are_published() {
     );
     let page = web.put("/sums", Page::new("<html>404"));
     let task = json!({"url": latest, "checksum": format!("sha256:{page}"), "name": "w.iso"});
-    assert_failed(&world.run(task).await, "checksum", &["an HTML page"]);
+    assert_failed(&world.run(task).await, "no_checksum", &["an HTML page"]);
 }
 
 /// What other modules call.

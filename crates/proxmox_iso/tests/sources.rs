@@ -214,7 +214,7 @@ async fn checksums_are_looked_up_in_files_of_checksums() {
     assert_changed(&world.run(task(&bsd)).await, false);
     assert_failed(
         &world.run(task(&without)).await,
-        "checksum",
+        "no_checksum",
         &["no checksum of nixos-1.iso (2 of other files)"],
     );
     // For a local file too.

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::context::{Context, failed};
-use crate::desired::Desired;
+use crate::desired::{Action, Desired};
 use crate::plan::{Step, refuse_installation};
-use crate::state::{Vm, lock, path};
+use crate::state::{Snapshot, Vm, lock, path};
 
 /// How often a call is sent whose answer is lost.
 const ATTEMPTS: u32 = 3;
@@ -20,6 +20,9 @@ const ATTEMPTS: u32 = 3;
 const SETTLE: Duration = Duration::from_secs(5);
 /// The pause between two looks at a lock, a status or a list of tasks.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The lock of a hibernated VM (PVE::QemuServer, `vm_suspend` to disk).
+const HIBERNATED: &str = "suspended";
 
 /// How the steps ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +52,9 @@ pub async fn apply(
         object: vm.object(),
     };
     for step in steps {
-        work.ready().await?;
+        // A rollback brings back the smbios1 of its snapshot.
+        let rolled_back = vm.then.as_ref().filter(|_| matches!(step, Step::Start));
+        work.ready(rolled_back.unwrap_or(&vm.config)).await?;
         match step {
             Step::Create {
                 vmstate,
@@ -65,7 +70,7 @@ pub async fn apply(
                 done.push(format!("described {}", desired.snapname));
             }
             Step::Delete { name, force } => {
-                if work.delete(name, *force).await? {
+                if work.is_due(name).await? && work.delete(name, *force).await? {
                     done.push(format!("deleted {name}"));
                 }
             }
@@ -112,9 +117,9 @@ impl Work<'_> {
         self.path(&format!("snapshot/{name}{below}"))
     }
 
-    /// Wait until the VM is not locked, and make sure that it is still the VM that was planned for. PVE takes no digest for snapshots, so a
-    /// change in the moment before the call cannot be excluded.
-    async fn ready(&self) -> Result<(), Failure> {
+    /// Wait until the VM is not locked, and make sure that it is still the VM with the configuration `expected`. PVE takes no digest for
+    /// snapshots, so a change in the moment before the call cannot be excluded.
+    async fn ready(&self, expected: &Map<String, Value>) -> Result<(), Failure> {
         let Context {
             client, deadline, ..
         } = *self.context;
@@ -123,13 +128,16 @@ impl Work<'_> {
         loop {
             let config = client.vm_config(node, vmid, false, deadline).await;
             let config = config.map_err(failed("read", &self.object))?;
-            self.check_same(&config)?;
+            self.check_same(&config, expected)?;
             if !self.desired.allow_during_installation {
                 refuse_installation(vmid, &self.object, &config)?;
             }
             let Some(lock) = lock(&config) else {
                 return Ok(());
             };
+            if lock == HIBERNATED {
+                return Err(self.hibernated());
+            }
             let step = format!("wait for the lock '{lock}'");
             self.context
                 .report_wait(&step, &self.object, since.elapsed());
@@ -139,8 +147,12 @@ impl Work<'_> {
         }
     }
 
-    fn check_same(&self, config: &Map<String, Value>) -> Result<(), Failure> {
-        if config.get("smbios1") == self.vm.config.get("smbios1") {
+    fn check_same(
+        &self,
+        config: &Map<String, Value>,
+        expected: &Map<String, Value>,
+    ) -> Result<(), Failure> {
+        if config.get("smbios1") == expected.get("smbios1") {
             return Ok(());
         }
         let msg = format!(
@@ -150,6 +162,14 @@ impl Work<'_> {
         Err(Failure::new(FailureKind::Guarded, msg)
             .object(&self.object)
             .hint("look at the VM, then run the task again"))
+    }
+
+    /// No task holds that lock, and `qm unlock` would give up the saved memory.
+    fn hibernated(&self) -> Failure {
+        let msg = format!("{}: it is hibernated (lock 'suspended')", self.object);
+        Failure::new(FailureKind::Locked, msg)
+            .object(&self.object)
+            .hint("start the VM, which resumes it, and shut it down if it is to be stopped; then run the task again")
     }
 
     fn locked(&self, lock: &str, waited: Duration) -> Failure {
@@ -208,6 +228,27 @@ impl Work<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the snapshot is still the one that was planned to be deleted and, with retention, still one too many: others may have
+    /// deleted or made some meanwhile.
+    async fn is_due(&self, name: &str) -> Result<bool, Failure> {
+        let Action::Present { retention, .. } = &self.desired.action else {
+            return Ok(true);
+        };
+        let Some(retention) = retention else {
+            return Ok(true);
+        };
+        let listed: Vec<Snapshot> = self
+            .context
+            .client
+            .read_as(&self.path("snapshot"), &[], self.context.deadline)
+            .await
+            .map_err(failed("list the snapshots of", &self.object))?;
+        let counted = listed.iter().filter(|one| retention.counts(one)).count();
+        let planned = self.vm.snapshot(name).map(|one| one.snaptime);
+        let found = listed.iter().find(|one| one.name == name);
+        Ok(counted > retention.keep && found.map(|one| one.snaptime) == planned)
     }
 
     /// Delete a snapshot. Returns false if somebody else has done it.
@@ -314,11 +355,26 @@ impl Work<'_> {
             };
             match self.new_task(kind, &before).await {
                 Ok(Some(upid)) => return (self.finish(kind, &upid).await.map(Some), sent > 1),
-                Ok(None) if sent < ATTEMPTS => {}
-                Ok(None) => return (Err(error), sent > 1),
-                Err(error) => return (Err(error), sent > 1),
+                // The task may show up later still, and hold the VM's lock: then sending it again would only fail.
+                Ok(None) if sent < ATTEMPTS && self.is_free().await => {}
+                // That the list could not be read does not tell what became of the call.
+                Ok(None) | Err(_) => return (Err(error), sent > 1),
             }
         }
+    }
+
+    /// Whether the VM is still the one that was planned for, without a lock, and without an installation that has begun.
+    async fn is_free(&self) -> bool {
+        let Context {
+            client, deadline, ..
+        } = *self.context;
+        let (node, vmid) = (&self.vm.node, self.vm.vmid);
+        let Ok(config) = client.vm_config(node, vmid, false, deadline).await else {
+            return false;
+        };
+        let allowed = self.desired.allow_during_installation
+            || refuse_installation(vmid, &self.object, &config).is_ok();
+        lock(&config).is_none() && allowed && self.check_same(&config, &self.vm.config).is_ok()
     }
 
     async fn send(

@@ -14,8 +14,8 @@ pub(crate) fn documentation() -> Documentation {
             "A VM whose installation by the role C(nixos_vm) is not finished is refused (O(allow_during_installation)). The role keeps its \
              record in the VM's notes, so a rollback never brings back an earlier phase of an installation: a finished machine is not \
              installed again, whatever the snapshot has.",
-            "The lock of the VM is waited for, and so are Proxmox VE's tasks, within O(timeout). If an answer is lost, the task that it was \
-             about is looked up.",
+            "The module waits for the VM's lock and for Proxmox VE's tasks, at most O(timeout) seconds. If the answer to a call is lost, the \
+             module finds the task of that call in Proxmox VE's task list.",
         ],
         notes: &[
             "Run it on the controller (C(delegate_to: localhost)); it needs nothing there.",
@@ -30,14 +30,14 @@ pub(crate) fn documentation() -> Documentation {
         ],
         seealso: &["proxmox_nixos_vm"],
         examples: r#"
-- name: A snapshot before the upgrade
+- name: Take a snapshot before the upgrade
   proxmox_snapshot:
     name: web1
     snapname: before-upgrade
     description: "before NixOS 25.11"
   delegate_to: localhost
 
-- name: A snapshot each day, of which the last seven are kept
+- name: Take a daily snapshot and keep the last seven
   proxmox_snapshot:
     name: web1
     snapname: "daily-{{ now().strftime('%Y%m%d') }}"
@@ -45,7 +45,7 @@ pub(crate) fn documentation() -> Documentation {
     retention_prefix: daily-
   delegate_to: localhost
 
-- name: Back to the snapshot, and start the VM
+- name: Roll back and start the VM
   proxmox_snapshot:
     name: web1
     snapname: before-upgrade
@@ -53,7 +53,7 @@ pub(crate) fn documentation() -> Documentation {
     start: true
   delegate_to: localhost
 
-- name: No snapshot left of the upgrade
+- name: Delete the snapshot of the upgrade
   proxmox_snapshot:
     name: web1
     snapname: before-upgrade
@@ -118,8 +118,8 @@ snapshots:
   elements: str
   sample: [daily-20261126, daily-20261127]
 done:
-  description: What was done, also when the task failed after it.
-  returned: when the VM was read or changed
+  description: The steps that were carried out.
+  returned: success, or failure after the first step
   type: list
   elements: str
   sample: [created daily-20261127, deleted daily-20261120]

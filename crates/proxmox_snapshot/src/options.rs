@@ -58,17 +58,17 @@ pub struct Options {
     #[serde(default)]
     pub retention: u32,
 
-    /// How the names begin of the snapshots that O(retention) counts and may delete. It is required with O(retention), and O(snapname)
-    /// must begin with it. An empty text means every snapshot of the VM, whoever made it.
+    /// Prefix of the names of the snapshots that O(retention) counts and may delete. It is required if O(retention) is set, and
+    /// O(snapname) must begin with it. An empty string matches every snapshot of the VM.
     pub retention_prefix: Option<String>,
 
     /// With O(state=absent), delete the snapshot from the VM's configuration even if a disk has no such snapshot or cannot delete it.
-    /// A snapshot whose creation was cut off can only be deleted so.
+    /// An incomplete snapshot (its creation was interrupted) can only be deleted with this option.
     #[serde(default)]
     pub force: bool,
 
-    /// With O(state=rolled_back), start the VM afterwards. Without it the VM is stopped then, whether it ran before or not, unless the
-    /// snapshot has the guest's memory.
+    /// With O(state=rolled_back), start the VM afterwards. Otherwise the VM is stopped after the rollback, even if it ran before,
+    /// unless the snapshot has the guest's memory.
     #[serde(default)]
     pub start: bool,
 

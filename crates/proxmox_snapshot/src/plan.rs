@@ -79,10 +79,10 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// Compare.
+/// Plan the steps from the VM's current state to the desired one.
 ///
 /// # Errors
-/// Kind `template`, `not_found` for a snapshot to go back to, `incomplete` for one whose making or deletion was cut off, `unsupported` for
+/// Kind `template`, `not_found` for a snapshot to go back to, `cut_off` for one whose creation or deletion was ended in the middle, `unsupported` for
 /// disks without snapshots, `installing` for a VM that the role has not finished.
 pub fn plan(desired: &Desired, vm: &Vm) -> Result<Plan, Failure> {
     let name = &desired.snapname;
@@ -126,7 +126,7 @@ pub fn refuse_installation(
         "{object}: its installation for the inventory host {host} is not finished (phase '{phase}'); nothing was done to it"
     );
     Err(Failure::new(FailureKind::Installing, msg).object(object).hint(
-        "finish the installation first: run provision.yml for that host; allow_during_installation: true works on the VM nevertheless",
+        "finish the installation first: run provision.yml for that host; to work on the VM anyway, set allow_during_installation: true",
     ))
 }
 
@@ -191,13 +191,10 @@ fn create(
     })
 }
 
-/// The snapshots that are too many once another one is made, the oldest first. Incomplete ones do not count: how they got so is for
-/// somebody to look at.
+/// The snapshots that are too many once another one is made, the oldest first.
 fn surplus<'a>(vm: &'a Vm, retention: &Retention) -> Vec<&'a Snapshot> {
-    let counts = |snapshot: &&Snapshot| {
-        snapshot.snapstate.is_none() && snapshot.name.starts_with(&retention.prefix)
-    };
-    let mut old: Vec<&Snapshot> = vm.snapshots.iter().filter(counts).collect();
+    let counted = vm.snapshots.iter().filter(|one| retention.counts(one));
+    let mut old: Vec<&Snapshot> = counted.collect();
     old.sort_by_key(|snapshot| (snapshot.snaptime, &snapshot.name));
     let most = retention.keep.saturating_sub(1);
     old.truncate(old.len().saturating_sub(most));

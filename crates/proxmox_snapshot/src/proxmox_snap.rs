@@ -21,22 +21,27 @@ const OPTIONS: [(&str, Fate); 11] = [
     ),
     (
         "description",
-        Differs("that of an existing snapshot is changed"),
+        Differs("also changes the description of an existing snapshot"),
     ),
     ("force", Kept),
     ("hostname", Instead("name")),
     (
         "retention",
         Differs(
-            "needs retention_prefix, the beginning of the names that may be deleted; '' stands for all, as in proxmox_snap",
+            "requires retention_prefix, which limits what is deleted; '' deletes any snapshot, as proxmox_snap does",
         ),
     ),
     ("snapname", Kept),
     (
         "state",
-        Differs("present, absent, rolled_back; rollback is taken too. Check mode reports changes"),
+        Differs(
+            "present, absent, rolled_back; rollback is an alias of rolled_back; check mode reports changes",
+        ),
     ),
-    ("timeout", Differs("300 seconds for the whole task, not 30")),
+    (
+        "timeout",
+        Differs("limits the whole task; the default is 300 seconds, not 30"),
+    ),
     (
         "unbind",
         Instead("nothing: it is for containers, and this module is for VMs"),

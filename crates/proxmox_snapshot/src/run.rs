@@ -52,7 +52,7 @@ async fn converge(
     };
     let mut vm = state::read(context, &seen, desired).await?;
     let mut plan = plan(desired, &vm)?;
-    let diff = plan.diff.clone();
+    let mut diff = plan.diff.clone();
     let mut done = Vec::new();
     let mut attempts = ATTEMPTS;
     while !plan.steps.is_empty() {
@@ -69,6 +69,9 @@ async fn converge(
             }
             return Ok(report::checked(&vm, desired, &plan));
         }
+        if attempts == 0 {
+            return Err(report::partly(overtaken(&vm), &vm, &done));
+        }
         attempts -= 1;
         let applied = apply(context, &vm, desired, &plan.steps, &mut done).await;
         let applied = applied.map_err(|failure| report::partly(failure, &vm, &done))?;
@@ -77,11 +80,22 @@ async fn converge(
             .map_err(|failure| report::partly(failure, &vm, &done))?;
         match applied {
             Applied::Done => break,
-            Applied::Overtaken if attempts == 0 => break,
-            Applied::Overtaken => plan = self::plan(desired, &vm)?,
+            Applied::Overtaken => {
+                plan = self::plan(desired, &vm)?;
+                diff = plan.diff.clone();
+            }
         }
     }
     Ok(report::outcome(&vm, desired, &done, diff))
+}
+
+fn overtaken(vm: &Vm) -> Failure {
+    let object = vm.object();
+    let msg =
+        format!("{object}: other tasks changed its snapshots each time this task was about to");
+    Failure::new(FailureKind::Conflict, msg)
+        .object(object)
+        .hint("let one task at a time work on the VM's snapshots")
 }
 
 fn without_vm(options: &Options, desired: &Desired) -> Result<Outcome, Failure> {

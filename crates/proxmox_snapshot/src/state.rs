@@ -11,7 +11,7 @@ use crate::context::{Context, failed};
 use crate::desired::{Action, Desired};
 
 /// The entry of PVE's list that stands for the VM as it is now.
-const NOW: &str = "current";
+pub const NOW: &str = "current";
 
 /// A snapshot as PVE lists it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

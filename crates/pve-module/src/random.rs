@@ -16,7 +16,7 @@ fn bytes<const N: usize>() -> Result<[u8; N], Failure> {
 /// `2 * N` hexadecimal digits.
 ///
 /// # Errors
-/// Kind `random`.
+/// Kind `internal`.
 pub fn hex_digits<const N: usize>() -> Result<String, Failure> {
     Ok(hex::encode(bytes::<N>()?))
 }
@@ -24,7 +24,7 @@ pub fn hex_digits<const N: usize>() -> Result<String, Failure> {
 /// A UUID (version 4) in lower case.
 ///
 /// # Errors
-/// Kind `random`.
+/// Kind `internal`.
 pub fn uuid() -> Result<String, Failure> {
     let mut bytes = bytes::<16>()?;
     bytes[6] = (bytes[6] & 0x0f) | 0x40;

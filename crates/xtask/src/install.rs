@@ -28,8 +28,8 @@ const PROGRAMS: &str = ".programs";
 
 /// Build all modules and put those that changed into place.
 ///
-/// `ansible-doc -l` reads every file of a library as text and warns of one that is not, whatever is beside it
-/// (<https://github.com/ansible/ansible/issues/85279>, mended in part). It skips links.
+/// `ansible-doc -l` reads every file in a library as text and warns about programs, even if a `.yml` file documents them
+/// (<https://github.com/ansible/ansible/issues/85279>, fixed in part). It skips symbolic links.
 pub fn install(debug: bool) -> anyhow::Result<()> {
     let library = root().join("library");
     let programs = root().join(PROGRAMS);
@@ -47,7 +47,7 @@ pub fn install(debug: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Have `library` lead to the program `name`, in one step too.
+/// Replace the link `library/NAME` atomically, so that a running play finds the old program or the new one.
 fn link(name: &str, library: &Path) -> anyhow::Result<()> {
     let program = Path::new("..").join(PROGRAMS).join(name);
     let target = library.join(name);
@@ -60,8 +60,8 @@ fn link(name: &str, library: &Path) -> anyhow::Result<()> {
     fs::rename(&fresh, &target).with_context(|| format!("writing {}", target.display()))
 }
 
-/// Build all modules and put those that changed into `library`.
-pub fn build_into(library: &Path, profile: Profile) -> anyhow::Result<()> {
+/// Build all modules and copy those that changed into `directory`.
+pub fn build_into(directory: &Path, profile: Profile) -> anyhow::Result<()> {
     let names: Vec<&str> = all().iter().map(|module| module.name).collect();
     let built = build(&names, profile)?;
     ensure!(
@@ -69,7 +69,7 @@ pub fn build_into(library: &Path, profile: Profile) -> anyhow::Result<()> {
         "cargo built {built:?}, but the modules are {names:?}"
     );
     for binary in built {
-        put(&binary, library)?;
+        put(&binary, directory)?;
     }
     Ok(())
 }

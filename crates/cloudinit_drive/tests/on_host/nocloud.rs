@@ -200,7 +200,7 @@ fn a_vm_that_is_gone_leaves_no_seed_behind() {
         lab.unchanged(absent())["msg"]
             .as_str()
             .unwrap()
-            .contains("VM 101 is gone")
+            .contains("VM 101 does not exist")
     );
     let missing = lab.fails(seed());
     assert_eq!(missing["error"]["kind"], "not_found");

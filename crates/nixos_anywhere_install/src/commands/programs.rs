@@ -222,7 +222,7 @@ impl Programs<'_> {
             .await
             .map_err(|error| {
                 Failure::new(
-                    FailureKind::ToolFailed,
+                    FailureKind::ToolMissing,
                     format!("cannot start {what}: {error}"),
                 )
             })?;

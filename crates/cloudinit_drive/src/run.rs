@@ -26,7 +26,7 @@ pub async fn run(
     task: Task,
     guard: Option<&Guard<'_>>,
 ) -> Result<Outcome, Failure> {
-    // Refused below, but not shown for that.
+    // A private key given by mistake is refused below. It is masked, because the error repeats the value.
     let listed = options.ssh_authorized_keys.iter().flatten();
     for given in listed.chain(&options.sshkeys) {
         if given.contains("PRIVATE KEY") {
@@ -62,7 +62,7 @@ pub async fn run(
             State::Absent => run.absent().await,
         };
         match outcome {
-            // Only looking tells whether a change was made whose answer was lost. What is missing is planned anew.
+            // Without an answer only the state tells whether the change was made. What is missing is planned anew.
             Err(failure)
                 if failure.may_have_happened && attempts > 0 && run.deadline.sleep(PAUSE).await =>
             {
@@ -106,7 +106,7 @@ impl Run<'_> {
         let vmid = options.vmid;
         let vm = state::read_vm(&self.client, &options.node, vmid, &self.deadline).await?;
         let vm = vm.ok_or_else(|| {
-            Failure::new(FailureKind::NotFound, format!("there is no VM {vmid}"))
+            Failure::new(FailureKind::NotFound, format!("VM {vmid} does not exist"))
                 .object(format!("VM {vmid}"))
                 .hint("create it first (proxmox_nixos_vm), or check vmid and that the API user has VM.Audit on it")
         })?;
@@ -114,7 +114,7 @@ impl Run<'_> {
         let storage = options.storage.clone().ok_or_else(|| {
             Failure::new(
                 FailureKind::InvalidOption,
-                "storage: required with state=present",
+                "storage: is required with state=present",
             )
         })?;
         let drive = state::drive(options.drive.as_deref(), Some(&vm), vmid)?;
@@ -206,8 +206,8 @@ impl Run<'_> {
         self.finish(&drive, found).await
     }
 
-    /// The node's DNS settings if the guest is to have them, as it has on a native drive: one with a fixed address that is
-    /// told of no name server would find no name at all.
+    /// The node's DNS settings, if the guest has a fixed address and no `nameservers`. PVE does the same for a native drive.
+    /// Without them the guest cannot resolve names.
     async fn node_dns(&self, node: &str) -> Result<Option<Dns>, Failure> {
         if self.options.network_config.is_some() || !content::lacks_dns(&self.options)? {
             return Ok(None);
@@ -359,7 +359,7 @@ impl Run<'_> {
         apply(&place, plan, iso, password, done).await
     }
 
-    /// Where the VM is, or was said to be.
+    /// The node of the VM, or the option `node` if the VM does not exist.
     fn node<'b>(&'b self, current: &'b Current) -> &'b str {
         let vm = current.vm.as_ref();
         vm.map_or(&self.options.node, |vm| &vm.node)
