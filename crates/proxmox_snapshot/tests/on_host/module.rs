@@ -154,6 +154,18 @@ fn a_snapshot_with_memory_resumes_the_guest() {
 }
 
 #[test]
+fn a_vm_whose_smbios1_a_rollback_restores_is_started() {
+    let lab = Lab::new();
+    lab.snapshot("s1");
+    lab.configure(&[("smbios1", "uuid=5d5a1ca8-3a4f-4d0c-9f3a-2f0a3a1c0e11")]);
+    let started = lab.changed(snapshot(
+        "s1",
+        json!({"state": "rolled_back", "start": true}),
+    ));
+    assert_eq!(started["done"], json!(["rolled back to s1", "started"]));
+}
+
+#[test]
 fn retention_deletes_the_oldest_of_its_own_and_nothing_else() {
     let lab = Lab::new();
     for name in ["auto-1", "by-hand", "auto-2"] {

@@ -48,6 +48,20 @@ fn a_lock_is_waited_for_and_named_when_it_stays() {
 }
 
 #[test]
+fn a_hibernated_vm_is_not_waited_for() {
+    let lab = Lab::new();
+    lab.edit(|text| format!("lock: suspended\n{text}"));
+    // Well before the end of the time.
+    let begun = std::time::Instant::now();
+    lab.refuses(
+        snapshot("s1", json!({"timeout": 600})),
+        "locked",
+        "it is hibernated",
+    );
+    assert!(begun.elapsed() < Duration::from_secs(300));
+}
+
+#[test]
 fn a_lost_answer_is_settled_and_nothing_is_done_twice() {
     let calls = [
         ("POST", "/nodes/pve/qemu/101/snapshot", "present", "s2"),
