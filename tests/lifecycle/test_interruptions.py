@@ -17,6 +17,8 @@ import pytest
 )
 def test_a_run_that_is_ended_leaves_no_token(world, number, whom):
     """The file with the arguments of a module is gone once the module has read it."""
+    # A child of `nohup` would ignore it, and so would the play.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     web, secret = world.machine(), world.endpoint["api_token_secret"]
     world.faults({"method": "GET", "path": "/*", "action": "delay", "seconds": 10})
     with world.controller.playing([web]) as play:
