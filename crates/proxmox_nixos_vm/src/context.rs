@@ -1,27 +1,29 @@
-//! What every step of a task needs: the API's client, the deadline, the progress log and the Ansible task.
+//! What every step of a task needs, and the answers that tasks share.
 
-use std::time::Duration;
+use std::ops::Deref;
 
-use ansible_module::{Failure, Progress, Task};
-use deadline::Deadline;
-use pve_client::{Client, Error};
-use serde_json::{Value, json};
+use ansible_module::Failure;
+use pve_client::Error;
+pub use pve_module::failed;
+use serde_json::Value;
 
 use crate::response_cache::ResponseCache;
 
 /// What every step of a task needs.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// The API.
-    pub client: &'a Client,
-    /// The end of the whole task.
-    pub deadline: &'a Deadline,
-    /// Where progress goes.
-    pub progress: &'a Progress,
-    /// The Ansible task, for warnings.
-    pub task: &'a Task,
+    /// The API's client, the deadline, the progress log and the Ansible task.
+    pub shared: pve_module::Context<'a>,
     /// The answers that tasks of this controller share while they make VMs at once. Other tasks have no cache.
     pub cache: Option<&'a ResponseCache>,
+}
+
+impl<'a> Deref for Context<'a> {
+    type Target = pve_module::Context<'a>;
+
+    fn deref(&self) -> &pve_module::Context<'a> {
+        &self.shared
+    }
 }
 
 impl Context<'_> {
@@ -38,30 +40,6 @@ impl Context<'_> {
         };
         answer.map_err(wrong)
     }
-
-    /// Report that `step` begins on `object`.
-    pub fn report_step(&self, step: &str, object: &str) {
-        self.progress
-            .emit(&json!({"event": "step", "step": step, "object": object}));
-    }
-
-    /// A watcher that reports how long a task of PVE's, which does `step` on `object`, has been waited for.
-    pub fn watcher(&self, step: &str, object: &str) -> impl FnMut(Duration) {
-        let (progress, step, object) = (self.progress.clone(), step.to_owned(), object.to_owned());
-        move |waited| {
-            let seconds = waited.as_secs_f64();
-            progress.emit(
-                &json!({"event": "wait", "step": step, "object": object, "seconds": seconds}),
-            );
-        }
-    }
-}
-
-/// A failure of the API at `doing` (an infinitive: `start`) something to `object`.
-pub fn failed(doing: &str, object: &str, error: Error) -> Failure {
-    let mut failure = pve_module::doing(format!("{doing} {object}"))(error);
-    failure.object = Some(object.to_owned());
-    failure
 }
 
 /// A failure after the VM was already made or changed.

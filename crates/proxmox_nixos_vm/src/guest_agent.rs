@@ -68,7 +68,7 @@ pub async fn with_address(context: &Context<'_>, vm: &State) -> Result<Value, Fa
             Ok(interfaces) => format!("it has {}", what_it_has(&interfaces)),
             Err(error) if may_pass(&error) => error.pve_message().unwrap_or_default().to_owned(),
             Err(Error::Expired { last, .. }) => last.unwrap_or_else(|| "no answer".into()),
-            Err(error) => return Err(failed("ask the guest agent of", &object, error)),
+            Err(error) => return Err(failed("ask the guest agent of", &object)(error)),
         };
         if !context.deadline.sleep(PAUSE).await {
             return Err(never_told(context, &object, &mac, since.elapsed(), &last));

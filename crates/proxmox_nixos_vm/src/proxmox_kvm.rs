@@ -1,17 +1,7 @@
 //! The options of `community.proxmox.proxmox_kvm` 2.1.0, for playbooks that move over from it. `docs/moving-over.md` is held against
 //! this table by a test.
 
-/// What becomes of an option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It has the same name and takes the same values.
-    Kept,
-    /// It has the same name, but not all of its values mean the same: how.
-    Differs(&'static str),
-    /// It does not exist: what takes its place.
-    Instead(&'static str),
-}
-use Fate::{Differs, Instead, Kept};
+use pve_module::Fate::{self, Differs, Instead, Kept};
 
 /// Every option of `proxmox_kvm`, with those of its connection.
 const OPTIONS: [(&str, Fate); 104] = [
@@ -202,7 +192,7 @@ const OPTIONS: [(&str, Fate); 104] = [
     ("template", Instead("state: template")),
     (
         "timeout",
-        Differs("300 seconds for the whole task, not 30 for each step"),
+        Differs("limits the whole task; the default is 300 seconds, not 30 for each step"),
     ),
     (
         "tpmstate0",
@@ -240,10 +230,7 @@ const OPTIONS: [(&str, Fate); 104] = [
 
 /// What takes the place of an option that `proxmox_kvm` has and this module does not.
 pub fn instead(option: &str) -> Option<&'static str> {
-    match OPTIONS.iter().find(|(name, _)| *name == option) {
-        Some((_, Instead(what))) => Some(what),
-        _ => None,
-    }
+    Fate::instead(&OPTIONS, option)
 }
 
 #[cfg(test)]
@@ -256,14 +243,12 @@ mod tests {
         let document = include_str!("../../../docs/moving-over.md");
         let mut kept: Vec<&str> = Vec::new();
         for (name, fate) in OPTIONS {
-            let row = match fate {
-                Kept => {
-                    kept.push(name);
-                    continue;
-                }
-                Differs(how) => format!("| `{name}` | `{name}` | {how} |"),
-                Instead(what) => format!("| `{name}` | | {what} |"),
-            };
+            // Those that stay as they are have no rows.
+            if fate == Kept {
+                kept.push(name);
+                continue;
+            }
+            let row = fate.row(name);
             assert!(document.contains(&row), "docs/moving-over.md lacks: {row}");
         }
         let kept = kept

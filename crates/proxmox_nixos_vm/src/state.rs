@@ -33,7 +33,7 @@ impl State {
     pub async fn read(context: &Context<'_>, node: &str, vmid: u32) -> Result<Self, Failure> {
         let status = context.client.vm_status(node, vmid, context.deadline).await;
         let status = status
-            .map_err(|e| failed("read", &format!("VM {vmid}"), e))?
+            .map_err(failed("read", &format!("VM {vmid}")))?
             .status;
         Self::with_status(context, node, vmid, status).await
     }
@@ -54,7 +54,7 @@ impl State {
         status: String,
     ) -> Result<Self, Failure> {
         let object = format!("VM {vmid}");
-        let wrong = |e| failed("read", &object, e);
+        let wrong = failed("read", &object);
         let raw = context
             .client
             .vm_config(node, vmid, false, context.deadline)

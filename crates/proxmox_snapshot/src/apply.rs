@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use ansible_module::{Failure, FailureKind};
 use pve_client::{Error, Params, TaskResult, Upid};
+use pve_module::{Context, failed};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::context::{Context, failed};
 use crate::desired::{Action, Desired};
 use crate::plan::{Step, refuse_installation};
-use crate::state::{Snapshot, Vm, lock, path};
+use crate::state::{Vm, list, lock, path};
 
 /// How often a call is sent whose answer is lost.
 const ATTEMPTS: u32 = 3;
@@ -117,34 +117,36 @@ impl Work<'_> {
         self.path(&format!("snapshot/{name}{below}"))
     }
 
-    /// Wait until the VM is not locked, and make sure that it is still the VM with the configuration `expected`. PVE takes no digest for
-    /// snapshots, so a change in the moment before the call cannot be excluded.
-    async fn ready(&self, expected: &Map<String, Value>) -> Result<(), Failure> {
+    /// Read the VM's configuration, and make sure that it is still the VM with the configuration `expected`, and that no installation
+    /// has begun. Returns its lock. PVE takes no digest for snapshots, so a change in the moment before the call cannot be excluded.
+    async fn look(&self, expected: &Map<String, Value>) -> Result<Option<String>, Failure> {
         let Context {
             client, deadline, ..
         } = *self.context;
         let (node, vmid) = (&self.vm.node, self.vm.vmid);
+        let config = client.vm_config(node, vmid, false, deadline).await;
+        let config = config.map_err(failed("read", &self.object))?;
+        self.check_same(&config, expected)?;
+        if !self.desired.allow_during_installation {
+            refuse_installation(vmid, &self.object, &config)?;
+        }
+        Ok(lock(&config).map(str::to_owned))
+    }
+
+    /// Wait until the VM is not locked. See [`Self::look`].
+    async fn ready(&self, expected: &Map<String, Value>) -> Result<(), Failure> {
         let since = Instant::now();
-        loop {
-            let config = client.vm_config(node, vmid, false, deadline).await;
-            let config = config.map_err(failed("read", &self.object))?;
-            self.check_same(&config, expected)?;
-            if !self.desired.allow_during_installation {
-                refuse_installation(vmid, &self.object, &config)?;
-            }
-            let Some(lock) = lock(&config) else {
-                return Ok(());
-            };
+        while let Some(lock) = self.look(expected).await? {
             if lock == HIBERNATED {
                 return Err(self.hibernated());
             }
             let step = format!("wait for the lock '{lock}'");
-            self.context
-                .report_wait(&step, &self.object, since.elapsed());
-            if !deadline.sleep(LOOK).await {
-                return Err(self.locked(lock, since.elapsed()));
+            self.context.watcher(&step, &self.object)(since.elapsed());
+            if !self.context.deadline.sleep(LOOK).await {
+                return Err(self.locked(&lock, since.elapsed()));
             }
         }
+        Ok(())
     }
 
     fn check_same(
@@ -208,7 +210,6 @@ impl Work<'_> {
         }
     }
 
-    /// To set a description twice does no harm, so a lost answer is followed by another attempt.
     async fn describe(&self, description: &str) -> Result<(), Failure> {
         let Context {
             client, deadline, ..
@@ -216,16 +217,22 @@ impl Work<'_> {
         self.context.report_step("describe", &self.object);
         let path = self.of_snapshot(&self.desired.snapname, "/config");
         let params = Params::new().with("description", description);
+        let described = self.repeat(|| client.put(&path, &params, deadline)).await;
+        described.map_err(failed("describe a snapshot of", &self.object))?;
+        Ok(())
+    }
+
+    /// Send a call whose repetition does no harm, until it is answered.
+    async fn repeat<T>(&self, call: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
-            match client.put(&path, &params, deadline).await {
+            match call().await {
                 Err(error)
-                    if error.may_have_happened() && attempts > 0 && deadline.sleep(LOOK).await => {}
-                settled => {
-                    settled.map_err(failed("describe a snapshot of", &self.object))?;
-                    return Ok(());
-                }
+                    if error.may_have_happened()
+                        && attempts > 0
+                        && self.context.deadline.sleep(LOOK).await => {}
+                settled => return settled,
             }
         }
     }
@@ -239,12 +246,7 @@ impl Work<'_> {
         let Some(retention) = retention else {
             return Ok(true);
         };
-        let listed: Vec<Snapshot> = self
-            .context
-            .client
-            .read_as(&self.path("snapshot"), &[], self.context.deadline)
-            .await
-            .map_err(failed("list the snapshots of", &self.object))?;
+        let listed = list(self.context, &self.vm.node, self.vm.vmid).await?;
         let counted = listed.iter().filter(|one| retention.counts(one)).count();
         let planned = self.vm.snapshot(name).map(|one| one.snaptime);
         let found = listed.iter().find(|one| one.name == name);
@@ -285,7 +287,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Start the VM. To start one that runs does nothing, so a call whose answer is lost may be sent again.
+    /// Start the VM. Starting one that runs does nothing.
     async fn start(&self) -> Result<(), Failure> {
         let Context {
             client, deadline, ..
@@ -293,18 +295,12 @@ impl Work<'_> {
         self.context.report_step("start", &self.object);
         let path = self.path("status/start");
         let params = Params::new();
-        let mut attempts = ATTEMPTS;
-        loop {
-            attempts -= 1;
-            match client.post_task(&path, &params, deadline, |_| ()).await {
-                Err(error)
-                    if error.may_have_happened() && attempts > 0 && deadline.sleep(LOOK).await => {}
-                Err(error) if says(&error, "already running") => break,
-                settled => {
-                    self.warn(Some(settled.map_err(failed("start", &self.object))?));
-                    break;
-                }
-            }
+        let started = self
+            .repeat(|| client.post_task(&path, &params, deadline, |_| ()))
+            .await;
+        match started {
+            Err(error) if says(&error, "already running") => {}
+            started => self.warn(Some(started.map_err(failed("start", &self.object))?)),
         }
         self.await_running().await
     }
@@ -314,6 +310,7 @@ impl Work<'_> {
         let Context {
             client, deadline, ..
         } = *self.context;
+        let mut tick = self.context.watcher("start", &self.object);
         let since = Instant::now();
         loop {
             let status = client
@@ -323,8 +320,7 @@ impl Work<'_> {
             if status.status == "running" {
                 return Ok(());
             }
-            self.context
-                .report_wait("start", &self.object, since.elapsed());
+            tick(since.elapsed());
             if !deadline.sleep(LOOK).await {
                 let what = format!("{} to be running", self.object);
                 return Err(deadline.expired_error(what, since.elapsed()).into());
@@ -356,25 +352,12 @@ impl Work<'_> {
             match self.new_task(kind, &before).await {
                 Ok(Some(upid)) => return (self.finish(kind, &upid).await.map(Some), sent > 1),
                 // The task may show up later still, and hold the VM's lock: then sending it again would only fail.
-                Ok(None) if sent < ATTEMPTS && self.is_free().await => {}
+                Ok(None)
+                    if sent < ATTEMPTS && matches!(self.look(&self.vm.config).await, Ok(None)) => {}
                 // That the list could not be read does not tell what became of the call.
                 Ok(None) | Err(_) => return (Err(error), sent > 1),
             }
         }
-    }
-
-    /// Whether the VM is still the one that was planned for, without a lock, and without an installation that has begun.
-    async fn is_free(&self) -> bool {
-        let Context {
-            client, deadline, ..
-        } = *self.context;
-        let (node, vmid) = (&self.vm.node, self.vm.vmid);
-        let Ok(config) = client.vm_config(node, vmid, false, deadline).await else {
-            return false;
-        };
-        let allowed = self.desired.allow_during_installation
-            || refuse_installation(vmid, &self.object, &config).is_ok();
-        lock(&config).is_none() && allowed && self.check_same(&config, &self.vm.config).is_ok()
     }
 
     async fn send(
@@ -386,10 +369,7 @@ impl Work<'_> {
         let Context {
             client, deadline, ..
         } = *self.context;
-        let tick = |waited| {
-            self.context
-                .report_wait(step_of(kind), &self.object, waited)
-        };
+        let tick = self.context.watcher(step_of(kind), &self.object);
         match call {
             Call::Post(params) => client
                 .post_task(path, params, deadline, tick)
@@ -400,10 +380,7 @@ impl Work<'_> {
     }
 
     async fn finish(&self, kind: &str, upid: &Upid) -> Result<TaskResult, Error> {
-        let tick = |waited| {
-            self.context
-                .report_wait(step_of(kind), &self.object, waited)
-        };
+        let tick = self.context.watcher(step_of(kind), &self.object);
         let Context {
             client, deadline, ..
         } = *self.context;

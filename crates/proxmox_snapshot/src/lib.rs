@@ -1,7 +1,6 @@
 //! The Ansible module `proxmox_snapshot`: a snapshot of a VM, present or absent, and the way back to it.
 
 mod apply;
-mod context;
 mod desired;
 mod docs;
 mod options;

@@ -1,17 +1,7 @@
 //! The options of `community.proxmox.proxmox_snap` 2.1.0, for playbooks that move over from it. `docs/moving-over.md` is held against this
 //! table by a test.
 
-/// What becomes of an option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It has the same name and takes the same values.
-    Kept,
-    /// It has the same name, but not all of its values mean the same: how.
-    Differs(&'static str),
-    /// It does not exist: what takes its place.
-    Instead(&'static str),
-}
-use Fate::{Differs, Instead, Kept};
+use pve_module::Fate::{self, Differs, Instead, Kept};
 
 /// Every option of `proxmox_snap`; those of its connection are in the table of `proxmox_kvm`.
 const OPTIONS: [(&str, Fate); 11] = [
@@ -55,10 +45,7 @@ const OPTIONS: [(&str, Fate); 11] = [
 
 /// What takes the place of an option that `proxmox_snap` has and this module does not.
 pub fn instead(option: &str) -> Option<&'static str> {
-    match OPTIONS.iter().find(|(name, _)| *name == option) {
-        Some((_, Instead(what))) => Some(what),
-        _ => None,
-    }
+    Fate::instead(&OPTIONS, option)
 }
 
 #[cfg(test)]
@@ -73,11 +60,7 @@ mod tests {
             .split_once("\n## The options of proxmox_snap\n")
             .expect("the section");
         for (name, fate) in OPTIONS {
-            let row = match fate {
-                Kept => format!("| `{name}` | `{name}` | |"),
-                Differs(how) => format!("| `{name}` | `{name}` | {how} |"),
-                Instead(what) => format!("| `{name}` | | {what} |"),
-            };
+            let row = fate.row(name);
             assert!(section.contains(&row), "docs/moving-over.md lacks: {row}");
         }
     }

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use ansible_module::{Failure, FailureKind, Outcome, Task};
 use deadline::Deadline;
-use pve_module::permission_denied;
+use pve_module::{Context, permission_denied};
 use serde_json::Value;
 
 use crate::apply::{Applied, apply};
-use crate::context::Context;
 use crate::desired::{Action, Desired};
 use crate::options::Options;
 use crate::plan::{Plan, plan};

@@ -3,11 +3,10 @@
 use ansible_module::{Failure, FailureKind};
 use pve_client::property::PropertyString;
 use pve_module::record::{Binding, Identity, Phase, Record};
-use pve_module::{Inventory, Seen, may_look};
+use pve_module::{Context, Inventory, Seen, failed, may_look};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::context::{Context, failed};
 use crate::desired::{Action, Desired};
 
 /// The entry of PVE's list that stands for the VM as it is now.
@@ -220,16 +219,14 @@ pub async fn read(context: &Context<'_>, seen: &Seen, desired: &Desired) -> Resu
     let (node, vmid) = (&seen.node, seen.vm.vmid);
     let object = format!("VM {vmid}");
     let config = client.vm_config(node, vmid, false, deadline).await;
-    let listed: Result<Vec<Snapshot>, _> = client
-        .read_as(&path(node, vmid, "snapshot"), &[], deadline)
-        .await;
+    let listed = list(context, node, vmid).await;
     let mut vm = Vm {
         vmid,
         node: node.clone(),
         config: config.map_err(failed("read", &object))?,
         ..Vm::default()
     };
-    for snapshot in listed.map_err(failed("list the snapshots of", &object))? {
+    for snapshot in listed? {
         if snapshot.name == NOW {
             vm.running = snapshot.running == 1;
             vm.parent = snapshot.parent;
@@ -258,6 +255,16 @@ pub async fn read(context: &Context<'_>, seen: &Seen, desired: &Desired) -> Resu
         _ => {}
     }
     Ok(vm)
+}
+
+/// The VM's snapshots as PVE lists them, the entry for the VM as it is now among them.
+///
+/// # Errors
+/// The API's.
+pub async fn list(context: &Context<'_>, node: &str, vmid: u32) -> Result<Vec<Snapshot>, Failure> {
+    let path = path(node, vmid, "snapshot");
+    let listed = context.client.read_as(&path, &[], context.deadline).await;
+    listed.map_err(failed("list the snapshots of", &format!("VM {vmid}")))
 }
 
 /// `/nodes/NODE/qemu/VMID/BELOW`.

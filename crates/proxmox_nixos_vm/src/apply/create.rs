@@ -217,7 +217,7 @@ async fn ask(
             });
         }
         if !error.may_have_happened() || context.deadline.expired() {
-            return Err(failed("create", &object, error));
+            return Err(failed("create", &object)(error));
         }
         unsure = true;
         match is_ours(context, call, vmid).await? {
@@ -266,7 +266,7 @@ async fn is_ours(
                     return Ok(None);
                 }
             }
-            Err(error) => return Err(failed("read", &object, error)),
+            Err(error) => return Err(failed("read", &object)(error)),
         }
         if !context.deadline.sleep(LOOK).await {
             let what = format!("{object} to be created after its answer was lost");

@@ -57,13 +57,13 @@ pub async fn destroy(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
             // Somebody else was faster, or our own call whose answer was lost.
             Err(error) if error.not_found() => return Ok(()),
             Err(error) if error.may_have_happened() => error,
-            Err(error) => return Err(failed("remove", &object, error)),
+            Err(error) => return Err(failed("remove", &object)(error)),
         };
         if gone(context, vm).await? {
             return Ok(());
         }
         if !context.deadline.sleep(LOOK).await {
-            return Err(failed("remove", &object, lost));
+            return Err(failed("remove", &object)(lost));
         }
     }
 }
@@ -78,6 +78,6 @@ async fn gone(context: &Context<'_>, vm: &State) -> Result<bool, Failure> {
     match config.await {
         Ok(raw) => Ok(!vm.is_same(&state::config(&raw))),
         Err(error) if error.not_found() => Ok(true),
-        Err(error) => Err(failed("read", &vm.object(), error)),
+        Err(error) => Err(failed("read", &vm.object())(error)),
     }
 }

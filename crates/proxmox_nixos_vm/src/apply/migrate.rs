@@ -189,15 +189,15 @@ pub async fn carry_out(context: &Context<'_>, vm: &State, due: &Move) -> Result<
                     await_ha(context, vm, due).await?;
                 }
             }
-            Err(error @ Error::Task(_)) => return Err(failed(&doing, &object, error)),
+            Err(error @ Error::Task(_)) => return Err(failed(&doing, &object)(error)),
             Err(error) => {
                 let unsettled = error.may_have_happened() || error.not_found();
                 if !unsettled || context.deadline.expired() {
-                    return Err(failed(&doing, &object, error));
+                    return Err(failed(&doing, &object)(error));
                 }
                 if !arrives(context, vm, due).await? {
                     if error.not_found() {
-                        return Err(failed(&doing, &object, error));
+                        return Err(failed(&doing, &object)(error));
                     }
                     continue;
                 }
@@ -270,7 +270,7 @@ pub async fn await_task(
         .client
         .read_as(&path, &query, context.deadline)
         .await
-        .map_err(|e| failed("list the tasks of", object, e))?;
+        .map_err(failed("list the tasks of", object))?;
     let upid = tasks.first().and_then(|task| task.get("upid")?.as_str());
     let Some(upid) = upid else {
         return Ok(false);
@@ -279,7 +279,7 @@ pub async fn await_task(
     let watch = context.watcher("migrate", object);
     match context.client.task(upid, context.deadline, watch).await {
         Ok(_) => Ok(true),
-        Err(error) => Err(failed("migrate", object, error)),
+        Err(error) => Err(failed("migrate", object)(error)),
     }
 }
 

@@ -19,7 +19,7 @@ pub async fn contains(context: &Context<'_>, pool: &str, vmid: u32) -> Result<bo
         let missing = e
             .pve_message()
             .is_some_and(|text| text.contains("does not exist"));
-        let failure = failed("read the pool", pool, e);
+        let failure = failed("read the pool", pool)(e);
         match missing {
             true => failure.hint(format!(
                 "make the pool first: pvesh create /pools --poolid {pool}"

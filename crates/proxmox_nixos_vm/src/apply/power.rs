@@ -88,7 +88,7 @@ async fn start(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
             if error
                 .pve_message()
                 .is_some_and(|text| text.contains("already running")) => {}
-        Err(error) => return Err(failed("start", &vm.object(), error)),
+        Err(error) => return Err(failed("start", &vm.object())(error)),
     }
     reach(context, vm, "running").await
 }
@@ -108,7 +108,7 @@ async fn shutdown(context: &Context<'_>, vm: &State, force: bool) -> Result<(), 
     match insist(context, vm, "shutdown", &params, "stopped").await {
         Ok(()) => reach(context, vm, "stopped").await,
         Err(error) if is_deaf(&error) => Err(deaf(vm, grace, &error)),
-        Err(error) => Err(failed("shut down", &vm.object(), error)),
+        Err(error) => Err(failed("shut down", &vm.object())(error)),
     }
 }
 
@@ -134,7 +134,7 @@ async fn has_written(context: &Context<'_>, vm: &State) -> bool {
 /// Stop the VM as pulling the plug does.
 pub async fn stop(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
     let stopped = insist(context, vm, "stop", &Params::new(), "stopped").await;
-    stopped.map_err(|error| failed("stop", &vm.object(), error))?;
+    stopped.map_err(failed("stop", &vm.object()))?;
     reach(context, vm, "stopped").await
 }
 
@@ -201,7 +201,7 @@ async fn reach(context: &Context<'_>, vm: &State, status: &str) -> Result<(), Fa
             .deadline
             .expired_error(format!("{} to be {status}", vm.object()), within)
             .into()),
-        Err(error) => Err(failed("read the status of", &vm.object(), error)),
+        Err(error) => Err(failed("read the status of", &vm.object())(error)),
     }
 }
 

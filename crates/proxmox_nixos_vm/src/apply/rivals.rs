@@ -89,7 +89,7 @@ async fn is_there(context: &Context<'_>, rival: &Seen, name: &str) -> Result<boo
             Ok(has.is_some_and(|has| has.eq_ignore_ascii_case(name)))
         }
         Err(error) if error.not_found() => Ok(false),
-        Err(error) => Err(failed("read", &format!("VM {vmid}"), error)),
+        Err(error) => Err(failed("read", &format!("VM {vmid}"))(error)),
     }
 }
 
@@ -110,7 +110,7 @@ async fn give_way(context: &Context<'_>, own: &State, rivals: &[&Seen]) -> Resul
                 .vm_configure(&own.node, own.vmid, &params, context.deadline);
         unprotected
             .await
-            .map_err(|e| failed("unprotect", &own.object(), e))?;
+            .map_err(failed("unprotect", &own.object()))?;
         now = State::read(context, &own.node, own.vmid).await?;
     }
     // PVE refuses to remove a VM that somebody has started since.

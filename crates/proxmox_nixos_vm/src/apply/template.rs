@@ -40,7 +40,7 @@ pub async fn convert(context: &Context<'_>, vm: State) -> Result<State, Failure>
         {
             Ok(_) => return State::read(context, &vm.node, vm.vmid).await,
             Err(error) if !error.may_have_happened() && !is_done(&error) => {
-                return Err(failed("make a template of", &object, error));
+                return Err(failed("make a template of", &object)(error));
             }
             Err(error) => error,
         };
@@ -50,7 +50,7 @@ pub async fn convert(context: &Context<'_>, vm: State) -> Result<State, Failure>
             return Ok(now);
         }
         if !context.deadline.sleep(LOOK).await {
-            return Err(failed("make a template of", &object, lost));
+            return Err(failed("make a template of", &object)(lost));
         }
     }
 }

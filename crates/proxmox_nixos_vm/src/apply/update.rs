@@ -107,14 +107,14 @@ async fn carry_out(
         let unsettled = error.may_have_happened() || is_conflict(&error) || unplugged;
         if !unsettled || attempt >= ATTEMPTS || context.deadline.expired() {
             *changed |= error.may_have_happened();
-            return Err(failed("change", &vm.object(), error));
+            return Err(failed("change", &vm.object())(error));
         }
         await_tasks(context, &vm).await?;
         vm = State::read(context, &vm.node, vm.vmid).await?;
         check(guard, &vm, error.may_have_happened())?;
         plan = self::plan(context, desired, &vm).await?;
         if unplugged && plan.set.keys().any(|key| key != "boot") {
-            return Err(failed("change", &vm.object(), error));
+            return Err(failed("change", &vm.object())(error));
         }
     }
     Ok(vm)
@@ -298,7 +298,7 @@ pub async fn await_tasks(context: &Context<'_>, vm: &State) -> Result<(), Failur
     ];
     loop {
         let tasks = context.client.get(&path, &query, context.deadline).await;
-        let tasks = tasks.map_err(|e| failed("list the tasks of", &vm.object(), e))?;
+        let tasks = tasks.map_err(failed("list the tasks of", &vm.object()))?;
         let slept = context.deadline.sleep(PAUSE).await;
         if tasks.as_array().is_none_or(Vec::is_empty) {
             return Ok(());

@@ -236,7 +236,7 @@ async fn read_names(
             }
             // Gone, or moved on: it cannot be the one that was there before this task.
             Err(error) if error.not_found() => {}
-            Err(error) => return Err(failed("read", &format!("VM {vmid}"), error)),
+            Err(error) => return Err(failed("read", &format!("VM {vmid}"))(error)),
         }
     }
     Ok(names)

@@ -47,7 +47,7 @@ pub async fn await_making(context: &Context<'_>, seen: &Seen) -> Result<bool, Fa
                     .is_some_and(is_making) => {}
             Ok(_) => return Ok(true),
             Err(error) if error.not_found() => return Ok(true),
-            Err(error) => return Err(failed("read", &format!("VM {}", seen.vm.vmid), error)),
+            Err(error) => return Err(failed("read", &format!("VM {}", seen.vm.vmid))(error)),
         }
         if created(context, seen).await? || !context.deadline.sleep(LOOK).await {
             return Ok(true);
@@ -133,13 +133,13 @@ pub async fn is_creating(context: &Context<'_>, seen: &Seen) -> Result<bool, Fai
             Ok(config) if config.contains_key("lock") => {}
             Ok(_) => return Ok(false),
             Err(error) if error.not_found() => return Ok(false),
-            Err(error) => return Err(failed("read", &object, error)),
+            Err(error) => return Err(failed("read", &object)(error)),
         }
         query.push(("typefilter", "qmclone".to_owned()));
     } else {
         query.push(("vmid", vmid.to_string()));
     }
     let tasks = client.get(&path, &query, context.deadline).await;
-    let tasks = tasks.map_err(|e| failed("list the tasks of", &object, e))?;
+    let tasks = tasks.map_err(failed("list the tasks of", &object))?;
     Ok(tasks.as_array().is_some_and(|tasks| !tasks.is_empty()))
 }

@@ -336,7 +336,7 @@ impl Driver<'_> {
             }
         }
         let hint = "the VMID belongs to a container, or to a VM that the token may not see; choose another";
-        Err(failed("create", &self.described(), error).hint(hint))
+        Err(failed("create", &self.described())(error).hint(hint))
     }
 
     /// Whether the VM that was just made is the only one of its name, or becomes it.

@@ -46,11 +46,14 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
     let client = options.connection.client()?;
     let deadline = Deadline::after(Duration::from_secs(options.timeout));
     let progress = task.progress(options.progress_path.as_deref());
-    let context = Context {
+    let shared = pve_module::Context {
         client: &client,
         deadline: &deadline,
         progress: &progress,
         task: &task,
+    };
+    let context = Context {
+        shared,
         cache: None,
     };
     let driver = Driver {

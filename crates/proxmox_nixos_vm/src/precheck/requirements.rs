@@ -76,7 +76,7 @@ pub async fn check(context: &Context<'_>, node: &str, needs: &Needs) -> Result<(
 }
 
 async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<(), Failure> {
-    let wrong = |e| failed("list the storages of node", node, e);
+    let wrong = failed("list the storages of node", node);
     let path = format!("/nodes/{node}/storage");
     let there = context.get_shared(&path, &[], wrong).await?;
     let there: Vec<pve_client::Storage> = decoded("storages", there)?;
@@ -117,7 +117,7 @@ async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<()
         }
     }
     for (storage, isos) in &needs.isos {
-        let wrong = |e| failed("list the ISOs of storage", storage, e);
+        let wrong = failed("list the ISOs of storage", storage);
         let path = format!("/nodes/{node}/storage/{storage}/content");
         let query = [("content", "iso".to_owned())];
         let there = context.get_shared(&path, &query, wrong).await?;
@@ -154,7 +154,7 @@ async fn bridges(
     needed: &BTreeSet<String>,
 ) -> Result<(), Failure> {
     let query = [("type", "any_bridge".to_owned())];
-    let wrong = |e| failed("list the bridges of node", node, e);
+    let wrong = failed("list the bridges of node", node);
     let path = format!("/nodes/{node}/network");
     let answer = context.get_shared(&path, &query, wrong).await;
     let names: BTreeSet<String> = match &answer {
