@@ -109,8 +109,32 @@ impl Lab {
         result
     }
 
+    /// Run the module and expect it to succeed and change something.
+    pub fn changed(&self, options: Value) -> Value {
+        let result = self.ok(options);
+        assert_eq!(result["changed"], json!(true), "{result:#}");
+        result
+    }
+
+    /// Run the module and expect it to succeed and change nothing. The host must have no other client meanwhile.
+    pub fn unchanged(&self, options: Value) -> Value {
+        let writes = self.writes();
+        let result = self.ok(options);
+        assert_eq!(result["changed"], json!(false), "{result:#}");
+        assert_eq!(self.writes(), writes, "no write without a change");
+        result
+    }
+
     /// Run the module in check mode and expect it to succeed.
     pub fn check(&self, options: Value) -> Value {
         self.ok(with(options, json!({"_ansible_check_mode": true})))
+    }
+
+    /// [`Self::check`], and expect it to write nothing. The host must have no other client meanwhile.
+    pub fn check_alone(&self, options: Value) -> Value {
+        let writes = self.writes();
+        let result = self.check(options);
+        assert_eq!(self.writes(), writes, "a check writes nothing");
+        result
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use module_lab::{Host, with};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPz6nYYnhYSNxX9pOeX5vY5mBxrYQf0Cm6bcHkMcvmq8 me@here";
@@ -48,21 +48,9 @@ impl Lab {
         Self(self.0.granted(commands))
     }
 
-    /// Run the module and expect it to succeed and change nothing.
-    pub fn unchanged(&self, options: Value) -> Value {
-        let writes = self.writes();
-        let result = self.ok(options);
-        assert_eq!(result["changed"], json!(false), "{result:#}");
-        assert_eq!(self.writes(), writes, "no write without a change");
-        result
-    }
-
-    /// Run the module in check mode, which must write nothing.
+    /// See [`module_lab::Lab::check_alone`].
     pub fn check(&self, options: Value) -> Value {
-        let writes = self.writes();
-        let result = self.0.check(options);
-        assert_eq!(self.writes(), writes, "a check writes nothing");
-        result
+        self.check_alone(options)
     }
 
     /// Run the module with each of these changes of the options: it must fail with the text, tell no secret and write
