@@ -55,6 +55,7 @@ mod validate;
 mod watch;
 pub mod yaml;
 
+pub use coerce::to_dict;
 pub use docs::{DocsError, docs};
 pub use documentation::Documentation;
 pub use failure_kind::FailureKind;
@@ -97,7 +98,8 @@ pub trait Module: 'static {
         Vec::new()
     }
 
-    /// Secrets within options that are not secret as a whole, such as the password in an address. They are masked as those are.
+    /// Secrets within options that are not secret as a whole, such as the password in an address. They are masked as those are. The
+    /// options are as they were given: a text may stand for a dict ([`to_dict`]).
     fn secrets(_params: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
         Vec::new()
     }

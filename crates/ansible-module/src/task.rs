@@ -107,11 +107,9 @@ impl Task {
         if let Some(Naming(rename)) = &self.naming {
             self.secrets.rename_options(|name| rename(name));
         }
-        // A text may stand for a dict.
-        let mut coerced = params.clone();
-        validate(spec, &[], &mut coerced);
-        let secrets = [params, &coerced].into_iter().flat_map(M::secrets);
-        secrets.for_each(|secret| self.secret(&secret));
+        M::secrets(params)
+            .iter()
+            .for_each(|secret| self.secret(secret));
     }
 
     /// The same task, for a module that this one calls as a library: `rename` puts the names of this module's own options into

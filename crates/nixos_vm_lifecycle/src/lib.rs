@@ -22,7 +22,7 @@ mod state;
 mod steps;
 mod store;
 
-use ansible_module::{Documentation, Failure, Module, Outcome, Task};
+use ansible_module::{Documentation, Failure, Module, Outcome, Task, to_dict};
 use nixos_anywhere_install::NixosAnywhereInstall;
 use proxmox_iso::ProxmoxIso;
 use serde_json::{Map, Value};
@@ -55,20 +55,20 @@ impl Module for NixosVmLifecycle {
             .iter()
             .filter_map(|name| settings.get(*name)?.as_str());
         let mut found: Vec<String> = texts.flat_map(proxmox_iso::secrets_in_address).collect();
-        let options = |name: &str| settings.get(name).and_then(Value::as_object);
+        let options = |name: &str| to_dict(settings.get(name)?).ok();
         for passed in ["iso_options", "host_iso_options"]
             .map(options)
             .into_iter()
             .flatten()
         {
-            found.extend(ProxmoxIso::secrets(passed));
+            found.extend(ProxmoxIso::secrets(&passed));
         }
         for passed in ["install_options", "host_install_options"]
             .map(options)
             .into_iter()
             .flatten()
         {
-            found.extend(NixosAnywhereInstall::secrets(passed));
+            found.extend(NixosAnywhereInstall::secrets(&passed));
         }
         found
     }
@@ -115,10 +115,11 @@ mod tests {
             "installer_iso": "https://user:hunter22@example.org/a.iso",
             "host_iso_options": {"checksum": "https://user:hunter33@example.org/sums"},
             "install_options": {"nix_options": {"access-tokens": "github.com=ghp_1"}},
+            "host_install_options": {"nix_options": "{\"access-tokens\": \"github.com=ghp_2\"}"},
             "vm_options": "not a dict",
         }});
         let secrets = NixosVmLifecycle::secrets(arguments.as_object().unwrap());
-        for secret in ["hunter22", "hunter33", "ghp_1"] {
+        for secret in ["hunter22", "hunter33", "ghp_1", "ghp_2"] {
             assert!(secrets.iter().any(|one| one == secret), "{secrets:?}");
         }
     }

@@ -1,5 +1,6 @@
 //! Where each of `nix_options` is written, and what in it is a secret.
 
+use ansible_module::to_dict;
 use serde_json::{Map, Value};
 
 use super::settings::{NIX, text};
@@ -95,11 +96,11 @@ fn secrets_in_uri(word: &str) -> Vec<String> {
 
 /// The secrets in the option `nix_options` among `params`, as they were given.
 pub(crate) fn secrets(params: &Map<String, Value>) -> Vec<String> {
-    let Some(Value::Object(settings)) = params.get("nix_options") else {
+    let Some(Ok(settings)) = params.get("nix_options").map(to_dict) else {
         return Vec::new();
     };
     let mut found = Vec::new();
-    for (name, value) in settings {
+    for (name, value) in &settings {
         let items = match value {
             Value::Array(items) => items.as_slice(),
             value => std::slice::from_ref(value),
