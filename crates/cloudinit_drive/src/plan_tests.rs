@@ -313,31 +313,24 @@ fn absent_finishes_what_was_begun() {
         plan(&Wanted::Absent, &vm(&[("ide0", "none,media=cdrom")])).detach,
         ["ide0"]
     );
-    // Removed with the next stop, and ejected already: nothing left to do.
-    let mut current = vm(&[]);
-    let ejected = Line {
-        now: Some("none,media=cdrom".into()),
-        next: None,
-    };
-    current
-        .vm
-        .as_mut()
-        .unwrap()
-        .config
-        .insert("ide0".into(), ejected);
-    assert!(plan(&Wanted::Absent, &current).is_empty());
-    // Removed with the next stop, but the seed is still in the running VM.
-    let held = Line {
-        now: Some(SEED.into()),
-        next: None,
-    };
-    current
-        .vm
-        .as_mut()
-        .unwrap()
-        .config
-        .insert("ide0".into(), held);
-    assert_eq!(plan(&Wanted::Absent, &current).detach, ["ide0"]);
+    // Removed with the next stop.
+    for (now, detach) in [
+        // Ejected already: nothing left to do.
+        ("none,media=cdrom", &[][..]),
+        // The seed is still in the running VM.
+        (SEED, &["ide0"]),
+    ] {
+        let mut current = vm(&[]);
+        let line = Line {
+            now: Some(now.into()),
+            next: None,
+        };
+        let config = &mut current.vm.as_mut().unwrap().config;
+        config.insert("ide0".into(), line);
+        let plan = plan(&Wanted::Absent, &current);
+        assert_eq!(plan.detach, detach);
+        assert_eq!(plan.is_empty(), detach.is_empty());
+    }
 }
 
 #[test]

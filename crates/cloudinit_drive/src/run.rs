@@ -95,8 +95,8 @@ struct Run<'a> {
 struct Found {
     wanted: Wanted,
     current: Current,
-    /// The content of a seed that is wanted.
-    seed: Option<Seed>,
+    /// A seed that is wanted: its content, and the ISO made of it.
+    seed: Option<(Seed, Iso)>,
 }
 
 impl Run<'_> {
@@ -138,14 +138,18 @@ impl Run<'_> {
         }
         // On every storage: a run that was to move the seed may have ended before it removed the old one.
         let seeds = self.seeds(&vm.node, &isos).await?;
-        let wanted = Wanted::Nocloud {
+        let iso = Iso {
             volid: Volid::iso(storage, &seed.iso_name(self.options.vmid)),
-            size: seed.iso().len() as u64,
+            bytes: seed.iso(),
+        };
+        let wanted = Wanted::Nocloud {
+            volid: iso.volid.clone(),
+            size: iso.bytes.len() as u64,
         };
         Ok(Found {
             wanted,
             current: Current::new(Some(vm), seeds),
-            seed: Some(seed),
+            seed: Some((seed, iso)),
         })
     }
 
@@ -265,13 +269,14 @@ impl Run<'_> {
             mut current,
             seed,
         } = found;
+        let (seed, iso) = seed.unzip();
         let plan = self.plan(drive, &wanted, &mut current).await?;
         let planned = || report::diff(self.options.vmid, drive, &plan, &current, seed.as_ref());
         let diff = self.planned.get_or_init(planned).clone();
         let changed = !plan.is_empty() || self.lost;
         let mut done = Vec::new();
         if changed && !self.task.check_mode {
-            let applied = self.apply(drive, &wanted, &current, plan, seed.as_ref(), &mut done);
+            let applied = self.apply(drive, &wanted, &current, plan, iso, &mut done);
             if let Err(failure) = applied.await {
                 let changed = !done.is_empty() || self.lost;
                 return Err(failure.with("changed", changed).with("done", done));
@@ -330,7 +335,7 @@ impl Run<'_> {
         wanted: &Wanted,
         current: &Current,
         plan: Plan,
-        seed: Option<&Seed>,
+        iso: Option<Iso>,
         done: &mut Vec<String>,
     ) -> Result<(), Failure> {
         let place = Place {
@@ -343,17 +348,9 @@ impl Run<'_> {
             },
             drive,
         };
-        let (iso, password) = match wanted {
-            Wanted::Nocloud { volid, .. } => {
-                let volid = volid.clone();
-                let iso = seed.map(|seed| Iso {
-                    volid,
-                    bytes: seed.iso(),
-                });
-                (iso, None)
-            }
-            Wanted::Native { content, .. } => (None, content.password.as_ref()),
-            Wanted::Absent => (None, None),
+        let password = match wanted {
+            Wanted::Native { content, .. } => content.password.as_ref(),
+            Wanted::Nocloud { .. } | Wanted::Absent => None,
         };
         let password = password.map(|secret| secret.expose());
         apply(&place, plan, iso, password, done).await
