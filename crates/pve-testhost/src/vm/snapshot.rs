@@ -387,10 +387,7 @@ async fn forget(host: &Arc<Host>, vmid: u32, name: &str, key: &str) -> Result<()
         .get_mut(name)
         .ok_or_else(|| missing(name))?;
     if let Some(value) = snapshot.remove(key).filter(|_| is_drive(key)) {
-        let free = (0..256)
-            .map(|n| format!("unused{n}"))
-            .find(|key| !snapshot.contains_key(key));
-        snapshot.extend(free.map(|key| (key, Drive::parse(&value).file)));
+        update::keep_unused(snapshot, Drive::parse(&value).file);
     }
     save(host, vmid, &mut config)
 }

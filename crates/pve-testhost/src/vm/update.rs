@@ -404,12 +404,15 @@ pub fn detach(host: &Host, vmid: u32, config: &mut Config, value: &str, force: b
     if referenced(&config.current) || referenced(&config.pending) {
         return;
     }
+    keep_unused(&mut config.current, drive.file);
+}
+
+/// Add a volume as the first free `unusedN`.
+pub fn keep_unused(options: &mut BTreeMap<String, String>, volume: String) {
     let free = (0..256)
         .map(|n| format!("unused{n}"))
-        .find(|key| !config.current.contains_key(key));
-    if let Some(key) = free {
-        config.current.insert(key, drive.file);
-    }
+        .find(|key| !options.contains_key(key));
+    options.extend(free.map(|key| (key, volume)));
 }
 
 /// PUT unlink: like delete, several at once.
