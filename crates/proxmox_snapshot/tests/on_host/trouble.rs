@@ -174,3 +174,25 @@ fn two_at_once_make_one_snapshot() {
     assert_eq!(changed.count(), 1, "{ended:#?}");
     assert_eq!(lab.snapshots(), ["s1"]);
 }
+
+/// SIGKILL at several moments; PVE goes on with what it has begun.
+#[test]
+fn a_module_that_is_killed_leaves_what_the_next_run_completes() {
+    for (state, left) in [("present", vec!["s0", "s1"]), ("absent", vec!["s0"])] {
+        for delay in [20, 60, 120, 250, 500] {
+            let lab = Lab::new();
+            lab.snapshot("s0");
+            if state == "absent" {
+                lab.snapshot("s1");
+            }
+            let mut run = lab.start(snapshot("s1", json!({"state": state})));
+            std::thread::sleep(Duration::from_millis(delay));
+            run.kill().unwrap();
+            run.wait().unwrap();
+            lab.ok(snapshot("s1", json!({"state": state})));
+            assert_eq!(lab.snapshots(), left, "{state} after {delay} ms");
+            lab.unchanged(snapshot("s1", json!({"state": state})));
+            assert_eq!(lab.config().get("lock"), None);
+        }
+    }
+}
