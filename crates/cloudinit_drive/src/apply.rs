@@ -8,14 +8,14 @@ use crate::password;
 use crate::plan::Plan;
 
 /// Where the plan is carried out.
-pub struct Place<'a> {
+pub struct Target<'a> {
     /// The VM. One that is gone has no guard.
     pub vm: GuardedVm<'a>,
     /// The drive.
     pub drive: &'a str,
 }
 
-impl Place<'_> {
+impl Target<'_> {
     /// Asks the guard before a write that is not one of the VM's configuration.
     async fn check(&self, what: &str) -> Result<(), Failure> {
         let checked = self.vm.check().await;
@@ -33,13 +33,13 @@ pub struct Iso {
 
 /// Carries the plan out; `done` says afterwards, also after a failure, what was.
 pub async fn apply(
-    place: &Place<'_>,
+    target: &Target<'_>,
     plan: Plan,
     iso: Option<Iso>,
     password: Option<&str>,
     done: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let Place { vm, drive } = place;
+    let Target { vm, drive } = target;
     let GuardedVm {
         client,
         node,
@@ -48,7 +48,7 @@ pub async fn apply(
         ..
     } = *vm;
     if let Some(Iso { volid, bytes }) = iso.filter(|_| plan.upload) {
-        place.check("upload the seed").await?;
+        target.check("upload the seed").await?;
         upload(vm, &volid, bytes).await?;
         done.push(format!("uploaded {volid}"));
     }
@@ -67,7 +67,7 @@ pub async fn apply(
     }
     configure(vm, &plan, password, done).await?;
     if plan.regenerate {
-        place.check("write the cloud-init drive anew").await?;
+        target.check("write the cloud-init drive anew").await?;
         client
             .put(
                 &format!("/nodes/{node}/qemu/{vmid}/cloudinit"),
@@ -81,7 +81,7 @@ pub async fn apply(
         done.push("wrote the cloud-init drive anew".to_owned());
     }
     for volid in &plan.delete {
-        place.check("delete the seed").await?;
+        target.check("delete the seed").await?;
         client
             .delete_volume(node, volid, deadline)
             .await
@@ -91,7 +91,7 @@ pub async fn apply(
     Ok(())
 }
 
-/// Uploads the ISO and waits until it is in place; Proxmox VE compares its checksum.
+/// Uploads the ISO and waits until it is on the storage; Proxmox VE compares its checksum.
 async fn upload(vm: &GuardedVm<'_>, volid: &Volid, bytes: Vec<u8>) -> Result<(), Failure> {
     let uploading = || doing(format!("upload the seed {volid}"));
     let upload = Upload::iso_bytes(volid.file_name(), bytes);

@@ -9,7 +9,7 @@ use nocloud_seed::Seed;
 use pve_client::{Client, Volid};
 use pve_module::{Guard, GuardedVm};
 
-use crate::apply::{Iso, Place, apply};
+use crate::apply::{Iso, Target, apply};
 use crate::content;
 use crate::options::{Kind, Options, State};
 use crate::plan::{Plan, Wanted};
@@ -338,7 +338,7 @@ impl Run<'_> {
         iso: Option<Iso>,
         done: &mut Vec<String>,
     ) -> Result<(), Failure> {
-        let place = Place {
+        let target = Target {
             vm: GuardedVm {
                 client: &self.client,
                 node: self.node(current),
@@ -353,7 +353,7 @@ impl Run<'_> {
             Wanted::Nocloud { .. } | Wanted::Absent => None,
         };
         let password = password.map(|secret| secret.expose());
-        apply(&place, plan, iso, password, done).await
+        apply(&target, plan, iso, password, done).await
     }
 
     /// The node of the VM, or the option `node` if the VM does not exist.

@@ -12,7 +12,7 @@ use ansible_module::{Failure, FailureKind};
 use guest_ssh::{Identity, PublicKey};
 use serde_json::{Value, json};
 
-use crate::commands::nixos_anywhere::shares_settings;
+use crate::commands::nixos_anywhere::passes_nix_options_to_machine;
 use crate::commands::tools::{self, Tools};
 use crate::files::stage;
 use crate::options::{BuildOn, DiskoMode, ExtraFile, Options, Phase, State};
@@ -316,12 +316,12 @@ fn nix_settings(options: &Options, found: &mut Found) {
         let problem = match settings::text(value, &NIX) {
             Err(problem) => Some(problem),
             Ok(value) if nix_options::secrets_in(name, &value).is_empty() => None,
-            Ok(value) if !nix_options::is_line(&value) => Some(
+            Ok(value) if !nix_options::fits_nix_conf(&value) => Some(
                 "must be one line of nix.conf, because process lists would show its secret on a command line; \
                  write # as %23 in a URL, and one blank between words"
                     .into(),
             ),
-            Ok(_) if shares_settings(options) => Some(
+            Ok(_) if passes_nix_options_to_machine(options) => Some(
                 "cannot have a secret with the backend nixos-facter, because nixos-anywhere repeats nix_options on a command line on \
                  the machine; set it in the controller's nix.conf or environment variable NIX_CONFIG"
                     .into(),

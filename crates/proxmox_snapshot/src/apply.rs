@@ -17,9 +17,9 @@ use crate::state::{Vm, list, lock, path};
 /// How often a call is sent whose answer is lost.
 const ATTEMPTS: u32 = 3;
 /// How long the task of such a call may take to show in PVE's list before the call is sent again.
-const SETTLE: Duration = Duration::from_secs(5);
-/// The pause between two looks at a lock, a status or a list of tasks.
-const LOOK: Duration = Duration::from_millis(500);
+const TASK_APPEARS_WITHIN: Duration = Duration::from_secs(5);
+/// The pause between two requests for a lock, a status or a list of tasks.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The lock of a hibernated VM (PVE::QemuServer, `vm_suspend` to disk).
 const HIBERNATED: &str = "suspended";
@@ -53,8 +53,12 @@ pub async fn apply(
     };
     for step in steps {
         // A rollback brings back the smbios1 of its snapshot.
-        let rolled_back = vm.then.as_ref().filter(|_| matches!(step, Step::Start));
-        work.ready(rolled_back.unwrap_or(&vm.config)).await?;
+        let rolled_back = vm
+            .snapshot_config
+            .as_ref()
+            .filter(|_| matches!(step, Step::Start));
+        work.wait_until_unlocked(rolled_back.unwrap_or(&vm.config))
+            .await?;
         match step {
             Step::Create {
                 vmstate,
@@ -119,7 +123,7 @@ impl Work<'_> {
 
     /// Read the VM's configuration, and make sure that it is still the VM with the configuration `expected`, and that no installation
     /// has begun. Returns its lock. PVE takes no digest for snapshots, so a change in the moment before the call cannot be excluded.
-    async fn look(&self, expected: &Map<String, Value>) -> Result<Option<String>, Failure> {
+    async fn read_lock(&self, expected: &Map<String, Value>) -> Result<Option<String>, Failure> {
         let Context {
             client, deadline, ..
         } = *self.context;
@@ -133,16 +137,16 @@ impl Work<'_> {
         Ok(lock(&config).map(str::to_owned))
     }
 
-    /// Wait until the VM is not locked. See [`Self::look`].
-    async fn ready(&self, expected: &Map<String, Value>) -> Result<(), Failure> {
+    /// Wait until the VM is not locked. See [`Self::read_lock`].
+    async fn wait_until_unlocked(&self, expected: &Map<String, Value>) -> Result<(), Failure> {
         let since = Instant::now();
-        while let Some(lock) = self.look(expected).await? {
+        while let Some(lock) = self.read_lock(expected).await? {
             if lock == HIBERNATED {
                 return Err(self.hibernated());
             }
             let step = format!("wait for the lock '{lock}'");
             self.context.watcher(&step, &self.object)(since.elapsed());
-            if !self.context.deadline.sleep(LOOK).await {
+            if !self.context.deadline.sleep(POLL_INTERVAL).await {
                 return Err(self.locked(&lock, since.elapsed()));
             }
         }
@@ -199,10 +203,10 @@ impl Work<'_> {
             params.set("vmstate", 1);
         }
         let (made, repeated) = self
-            .settle("qmsnapshot", &self.path("snapshot"), Call::Post(&params))
+            .send_until_settled("qmsnapshot", &self.path("snapshot"), Call::Post(&params))
             .await;
         match made {
-            Err(error) if says(&error, "already used") => Ok(repeated),
+            Err(error) if pve_message_contains(&error, "already used") => Ok(repeated),
             made => {
                 self.warn(made.map_err(failed("make a snapshot of", &self.object))?);
                 Ok(true)
@@ -231,7 +235,7 @@ impl Work<'_> {
                 Err(error)
                     if error.may_have_happened()
                         && attempts > 0
-                        && self.context.deadline.sleep(LOOK).await => {}
+                        && self.context.deadline.sleep(POLL_INTERVAL).await => {}
                 settled => return settled,
             }
         }
@@ -260,14 +264,17 @@ impl Work<'_> {
             query.push(("force", "1".to_owned()));
         }
         let (gone, repeated) = self
-            .settle(
+            .send_until_settled(
                 "qmdelsnapshot",
                 &self.of_snapshot(name, ""),
                 Call::Delete(&query),
             )
             .await;
         match gone {
-            Err(error) if says(&error, "does not exist") && says(&error, "snapshot '") => {
+            Err(error)
+                if pve_message_contains(&error, "does not exist")
+                    && pve_message_contains(&error, "snapshot '") =>
+            {
                 Ok(repeated)
             }
             gone => {
@@ -281,7 +288,9 @@ impl Work<'_> {
     async fn roll_back(&self) -> Result<(), Failure> {
         let path = self.of_snapshot(&self.desired.snapname, "/rollback");
         let params = Params::new();
-        let (back, _) = self.settle("qmrollback", &path, Call::Post(&params)).await;
+        let (back, _) = self
+            .send_until_settled("qmrollback", &path, Call::Post(&params))
+            .await;
         let what = format!("roll back to {} the", self.desired.snapname);
         self.warn(back.map_err(failed(&what, &self.object))?);
         Ok(())
@@ -299,7 +308,7 @@ impl Work<'_> {
             .repeat(|| client.post_task(&path, &params, deadline, |_| ()))
             .await;
         match started {
-            Err(error) if says(&error, "already running") => {}
+            Err(error) if pve_message_contains(&error, "already running") => {}
             started => self.warn(Some(started.map_err(failed("start", &self.object))?)),
         }
         self.await_running().await
@@ -321,7 +330,7 @@ impl Work<'_> {
                 return Ok(());
             }
             tick(since.elapsed());
-            if !deadline.sleep(LOOK).await {
+            if !deadline.sleep(POLL_INTERVAL).await {
                 let what = format!("{} to be running", self.object);
                 return Err(deadline.expired_error(what, since.elapsed()).into());
             }
@@ -329,7 +338,7 @@ impl Work<'_> {
     }
 
     /// Send a call until it is known what became of it, and wait for its task. Returns also whether it was sent more than once.
-    async fn settle(
+    async fn send_until_settled(
         &self,
         kind: &str,
         path: &str,
@@ -353,7 +362,8 @@ impl Work<'_> {
                 Ok(Some(upid)) => return (self.finish(kind, &upid).await.map(Some), sent > 1),
                 // The task may show up later still, and hold the VM's lock: then sending it again would only fail.
                 Ok(None)
-                    if sent < ATTEMPTS && matches!(self.look(&self.vm.config).await, Ok(None)) => {}
+                    if sent < ATTEMPTS
+                        && matches!(self.read_lock(&self.vm.config).await, Ok(None)) => {}
                 // That the list could not be read does not tell what became of the call.
                 Ok(None) | Err(_) => return (Err(error), sent > 1),
             }
@@ -413,7 +423,7 @@ impl Work<'_> {
 
     /// The task of the call whose answer was lost, if it shows up.
     async fn new_task(&self, kind: &str, before: &BTreeSet<String>) -> Result<Option<Upid>, Error> {
-        let limit = self.context.deadline.shorter(SETTLE);
+        let limit = self.context.deadline.shorter(TASK_APPEARS_WITHIN);
         loop {
             let new = self
                 .tasks(kind)
@@ -423,7 +433,7 @@ impl Work<'_> {
             if let Some(upid) = new.and_then(|upid| upid.parse().ok()) {
                 return Ok(Some(upid));
             }
-            if !limit.sleep(LOOK).await {
+            if !limit.sleep(POLL_INTERVAL).await {
                 return Ok(None);
             }
         }
@@ -449,7 +459,7 @@ fn step_of(kind: &str) -> &str {
     }
 }
 
-fn says(error: &Error, text: &str) -> bool {
+fn pve_message_contains(error: &Error, text: &str) -> bool {
     error
         .pve_message()
         .is_some_and(|message| message.contains(text))

@@ -26,10 +26,7 @@ pub enum Action {
         force: bool,
     },
     /// Roll the VM back to it.
-    RollBack {
-        /// Start the VM afterwards.
-        start: bool,
-    },
+    RollBack { start: bool },
 }
 
 /// Which snapshots are deleted when another one is created.
@@ -37,7 +34,7 @@ pub enum Action {
 pub struct Retention {
     /// How many are kept, the new one among them: at least 1.
     pub keep: usize,
-    /// How their names begin.
+    /// The prefix of the names of those that count.
     pub prefix: String,
 }
 
@@ -54,7 +51,6 @@ impl Retention {
 /// What the options ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
-    /// The snapshot's name.
     pub snapname: String,
     /// What to do with it.
     pub action: Action,

@@ -26,24 +26,19 @@ const NOT_RESTORED: [&str; 13] = [
 /// Options that hold secrets: only that they are set is shown.
 const SECRETS: [&str; 2] = ["cipassword", "sshkeys"];
 
-/// One change.
+/// One change of the VM or of a snapshot: one call of PVE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Create the snapshot.
     Create {
         /// Save the memory of the guest, too.
         vmstate: bool,
         /// Its description, if it has one.
         description: Option<String>,
     },
-    /// Change the snapshot's description.
     Describe {
-        /// The new one.
         description: String,
     },
-    /// Delete a snapshot.
     Delete {
-        /// Its name.
         name: String,
         /// Pass over disks that fail.
         force: bool,
@@ -53,7 +48,6 @@ pub enum Step {
         /// It has the guest's memory, so the VM runs afterwards.
         resumes: bool,
     },
-    /// Start the VM.
     Start,
 }
 
@@ -71,9 +65,9 @@ impl Step {
 /// The steps from what is to what is wanted.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// In this order.
+    /// They are carried out in this order.
     pub steps: Vec<Step>,
-    /// What they change.
+    /// The difference that all steps make.
     pub diff: Diff,
     /// What the user might not expect.
     pub warnings: Vec<String>,
@@ -229,7 +223,7 @@ fn rollback(vm: &Vm, name: &str, start: bool) -> Result<Plan, Failure> {
     let runs = start || resumes;
     let word = |runs: bool| if runs { "running" } else { "stopped" };
     let empty = Map::new();
-    let then = vm.then.as_ref().unwrap_or(&empty);
+    let then = vm.snapshot_config.as_ref().unwrap_or(&empty);
     let mut before = differing(&vm.config, then);
     let mut after = differing(then, &vm.config);
     for (side, parent, runs) in [

@@ -176,7 +176,7 @@ fn a_rollback_is_always_due_and_shows_what_it_brings_back() {
         "name": "web1", "memory": 256, "vmgenid": "a", "snaptime": 1, "scsi0": "local:101/vm-101-disk-0.qcow2,size=1G", "tags": "one",
         "cipassword": "correct-horse", "sshkeys": "ssh-ed25519%20A", "parent": "s0",
     });
-    vm.then = then.as_object().cloned();
+    vm.snapshot_config = then.as_object().cloned();
     let made = plan(&desired("s1", Action::RollBack { start: false }), &vm).unwrap();
     assert_eq!(made.steps, [Step::RollBack { resumes: false }]);
     assert_eq!(

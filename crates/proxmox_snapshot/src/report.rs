@@ -8,7 +8,7 @@ use crate::plan::{Plan, Step};
 use crate::state::Vm;
 
 /// What check mode found.
-pub fn checked(vm: &Vm, desired: &Desired, plan: &Plan) -> Outcome {
+pub fn would_change(vm: &Vm, desired: &Desired, plan: &Plan) -> Outcome {
     let name = &desired.snapname;
     let said: Vec<String> = plan
         .steps
@@ -43,7 +43,7 @@ pub fn outcome(vm: &Vm, desired: &Desired, done: &[String], diff: Diff) -> Outco
 }
 
 /// There is no VM, so it has no snapshot.
-pub fn nothing(object: &str, desired: &Desired) -> Outcome {
+pub fn vm_missing(object: &str, desired: &Desired) -> Outcome {
     Outcome::unchanged(format!("{object} does not exist"))
         .with("snapname", &desired.snapname)
         .with("snapshot", Value::Null)
@@ -51,7 +51,7 @@ pub fn nothing(object: &str, desired: &Desired) -> Outcome {
 }
 
 /// A failure after some steps were carried out.
-pub fn partly(failure: Failure, vm: &Vm, done: &[String]) -> Failure {
+pub fn with_partial_result(failure: Failure, vm: &Vm, done: &[String]) -> Failure {
     match done.is_empty() {
         true => failure,
         false => failure

@@ -66,17 +66,18 @@ async fn converge(
                     "{object} is locked by '{lock}'; the task would wait for it"
                 ));
             }
-            return Ok(report::checked(&vm, desired, &plan));
+            return Ok(report::would_change(&vm, desired, &plan));
         }
         if attempts == 0 {
-            return Err(report::partly(overtaken(&vm), &vm, &done));
+            return Err(report::with_partial_result(overtaken(&vm), &vm, &done));
         }
         attempts -= 1;
         let applied = apply(context, &vm, desired, &plan.steps, &mut done).await;
-        let applied = applied.map_err(|failure| report::partly(failure, &vm, &done))?;
+        let applied =
+            applied.map_err(|failure| report::with_partial_result(failure, &vm, &done))?;
         vm = state::read(context, &seen, desired)
             .await
-            .map_err(|failure| report::partly(failure, &vm, &done))?;
+            .map_err(|failure| report::with_partial_result(failure, &vm, &done))?;
         match applied {
             Applied::Done => break,
             Applied::Overtaken => {
@@ -103,7 +104,7 @@ fn without_vm(options: &Options, desired: &Desired) -> Result<Outcome, Failure> 
         (None, name) => format!("VM {}", name.as_deref().unwrap_or_default()),
     };
     if let Action::Absent { .. } = desired.action {
-        return Ok(report::nothing(&object, desired));
+        return Ok(report::vm_missing(&object, desired));
     }
     Err(
         Failure::new(FailureKind::NotFound, format!("{object} does not exist"))

@@ -3,7 +3,7 @@
 use ansible_module::{Failure, FailureKind};
 use pve_client::property::PropertyString;
 use pve_module::record::{Binding, Identity, Phase, Record};
-use pve_module::{Context, Inventory, Seen, failed, may_look};
+use pve_module::{Context, Inventory, Seen, check_vms_visible, failed};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -15,7 +15,6 @@ pub const NOW: &str = "current";
 /// A snapshot as PVE lists it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Snapshot {
-    /// Its name.
     pub name: String,
     /// Its description; empty without one.
     #[serde(default)]
@@ -40,22 +39,19 @@ pub struct Snapshot {
 /// The VM, its snapshots, and what the action needs to know beside them.
 #[derive(Debug, Clone, Default)]
 pub struct Vm {
-    /// Its ID.
     pub vmid: u32,
-    /// The node it is on.
     pub node: String,
     /// Its configuration, with pending changes as if they were made, as PVE shows it.
     pub config: Map<String, Value>,
-    /// Whether it runs.
     pub running: bool,
     /// The snapshot that it is at.
     pub parent: Option<String>,
-    /// Its snapshots.
+    /// Without the entry for the VM as it is now.
     pub snapshots: Vec<Snapshot>,
     /// Whether PVE can make a snapshot of its disks. It is asked only if one is to be made.
     pub can_snapshot: Option<bool>,
     /// The options in the snapshot that it is to go back to.
-    pub then: Option<Map<String, Value>>,
+    pub snapshot_config: Option<Map<String, Value>>,
 }
 
 impl Vm {
@@ -142,7 +138,7 @@ pub async fn locate(
     if found.is_none() {
         inventory.refuse_if_offline(vmid, name)?;
         if inventory.vms.is_empty() {
-            may_look(client, deadline).await?;
+            check_vms_visible(client, deadline).await?;
         }
     }
     Ok(found.cloned())
@@ -250,7 +246,7 @@ pub async fn read(context: &Context<'_>, seen: &Seen, desired: &Desired) -> Resu
             let then = client
                 .read_as(&path(node, vmid, &below), &[], deadline)
                 .await;
-            vm.then = Some(then.map_err(failed("read a snapshot of", &object))?);
+            vm.snapshot_config = Some(then.map_err(failed("read a snapshot of", &object))?);
         }
         _ => {}
     }

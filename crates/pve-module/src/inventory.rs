@@ -290,7 +290,7 @@ pub fn seen_on(node: &str, entries: Vec<Value>) -> Result<Vec<Seen>, Failure> {
 ///
 /// # Errors
 /// Kind `permission_denied`; otherwise the API's.
-pub async fn may_look(client: &Client, deadline: &Deadline) -> Result<(), Failure> {
+pub async fn check_vms_visible(client: &Client, deadline: &Deadline) -> Result<(), Failure> {
     let granted = client.get("/access/permissions", &[], deadline).await;
     let granted = granted.map_err(doing("read the token's privileges"))?;
     let looks = |privileges: &Value| privileges.get("VM.Audit").is_some();

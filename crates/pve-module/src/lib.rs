@@ -17,6 +17,6 @@ pub use connection::Connection;
 pub use context::{Context, failed};
 pub use failure::{doing, explained, failure, permission_denied};
 pub use guard::{Guard, GuardedVm, WriteError};
-pub use inventory::{Inventory, Load, Seen, may_look, node_of, node_vms, seen_on};
+pub use inventory::{Inventory, Load, Seen, check_vms_visible, node_of, node_vms, seen_on};
 pub use lock::Lock;
 pub use moving_over::Fate;

@@ -59,7 +59,7 @@ fn command(words: &[&str], flags: &[&str], options: &Options) -> Vec<OsString> {
     let features = ["--extra-experimental-features", "nix-command flakes"];
     let fixed = words.iter().chain(&features).chain(flags);
     let mut arguments: Vec<OsString> = fixed.map(OsString::from).collect();
-    for (name, value) in nix_options::words(options) {
+    for (name, value) in nix_options::for_command_line(options) {
         arguments.extend(["--option", name, &value].map(OsString::from));
     }
     arguments
@@ -71,7 +71,7 @@ pub(crate) fn config(options: &Options, connect_timeout: Option<u64>) -> Option<
     let timeout = connect_timeout.map(|seconds| ("connect-timeout", seconds.to_string()));
     let mut settings = timeout
         .into_iter()
-        .chain(nix_options::lines(options))
+        .chain(nix_options::for_nix_config(options))
         .peekable();
     settings.peek()?;
     let mut text = env::var_os("NIX_CONFIG").unwrap_or_default();

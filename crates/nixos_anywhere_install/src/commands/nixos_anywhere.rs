@@ -70,7 +70,7 @@ fn settings(options: &Options) -> Vec<String> {
         words.extend(["--ssh-option".into(), format!("{name}={value}")]);
     }
     for (name, value) in nix_options::all(options) {
-        if !nix_options::is_line(&value) || shares_settings(options) {
+        if !nix_options::fits_nix_conf(&value) || passes_nix_options_to_machine(options) {
             words.extend(["--option".into(), name.to_owned(), value]);
         }
     }
@@ -84,9 +84,9 @@ fn settings(options: &Options) -> Vec<String> {
     words
 }
 
-/// Whether nixos-anywhere hands Nix's settings to the machine, where `NIX_CONFIG` does not reach: it runs `nix shell` there, for
-/// a nixos-facter that the installer lacks.
-pub(crate) fn shares_settings(options: &Options) -> bool {
+/// Whether nixos-anywhere passes `nix_options` on to the machine, which `NIX_CONFIG` does not reach: with nixos-facter it may run
+/// `nix shell` there.
+pub(crate) fn passes_nix_options_to_machine(options: &Options) -> bool {
     let hardware = options.generate_hardware_config.as_ref();
     hardware.is_some_and(|hardware| hardware.backend == HardwareBackend::Facter)
 }

@@ -7,13 +7,13 @@ use super::settings::{NIX, text};
 use crate::options::Options;
 
 /// The settings for `NIX_CONFIG`, which only the user and root can read.
-pub(crate) fn lines(options: &Options) -> impl Iterator<Item = (&str, String)> {
-    all(options).filter(|(_, value)| is_line(value))
+pub(crate) fn for_nix_config(options: &Options) -> impl Iterator<Item = (&str, String)> {
+    all(options).filter(|(_, value)| fits_nix_conf(value))
 }
 
 /// The settings for the command line, which process lists show: those that a line of `nix.conf` cannot hold.
-pub(crate) fn words(options: &Options) -> impl Iterator<Item = (&str, String)> {
-    all(options).filter(|(_, value)| !is_line(value))
+pub(crate) fn for_command_line(options: &Options) -> impl Iterator<Item = (&str, String)> {
+    all(options).filter(|(_, value)| !fits_nix_conf(value))
 }
 
 /// All settings as text. One that has no text was refused before.
@@ -26,7 +26,7 @@ pub(crate) fn all(options: &Options) -> impl Iterator<Item = (&str, String)> {
 
 /// Whether `nix.conf` can hold this value: its lines end at a `#`, and blanks only separate words
 /// (`applyConfigInner` in Nix's `libutil`).
-pub(crate) fn is_line(value: &str) -> bool {
+pub(crate) fn fits_nix_conf(value: &str) -> bool {
     let words: Vec<&str> = value.split_ascii_whitespace().collect();
     !value.contains('#') && words.join(" ") == value
 }
@@ -157,10 +157,10 @@ mod tests {
     #[test]
     fn what_nix_conf_would_change_is_no_line_of_it() {
         for value in ["", "2", "https://a https://b", "a=b", "= x"] {
-            assert!(is_line(value), "{value:?}");
+            assert!(fits_nix_conf(value), "{value:?}");
         }
         for value in ["a#b", "#", " a", "a  b", "a "] {
-            assert!(!is_line(value), "{value:?}");
+            assert!(!fits_nix_conf(value), "{value:?}");
         }
     }
 }

@@ -198,7 +198,7 @@ impl Driver<'_> {
         }
         inventory.refuse_if_offline(vmid, name)?;
         if inventory.vms.is_empty() {
-            pve_module::may_look(context.client, context.deadline).await?;
+            pve_module::check_vms_visible(context.client, context.deadline).await?;
         }
         self.may_create()?;
         self.desired.guard.check_missing(&self.described())?;

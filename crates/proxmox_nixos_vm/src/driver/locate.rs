@@ -1,7 +1,7 @@
 //! Finding the VM that the options describe.
 
 use ansible_module::Failure;
-use pve_module::{Inventory, Seen, may_look};
+use pve_module::{Inventory, Seen, check_vms_visible};
 
 use crate::apply::migrate;
 use crate::cluster::{creation_progress, identify};
@@ -80,7 +80,7 @@ impl Driver<'_> {
             None => inventory.refuse_if_offline(vmid, name)?,
         }
         if inventory.vms.is_empty() {
-            may_look(client, deadline).await?;
+            check_vms_visible(client, deadline).await?;
         }
         Ok(found)
     }
