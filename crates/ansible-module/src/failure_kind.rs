@@ -160,6 +160,10 @@ pub enum FailureKind {
     WrongSystem,
     /// Units of the installed system failed.
     FailedUnits,
+    /// The new system could not be activated, and neither could the old one again, or the boot loader could not be written.
+    Activation,
+    /// The new system was undone, because its activation failed or the controller could not log in any more. The old one runs.
+    RolledBack,
 }
 
 impl fmt::Display for FailureKind {

@@ -17,6 +17,7 @@ mod output;
 mod plan;
 mod preflight;
 mod state;
+mod system;
 mod values;
 
 use std::time::Duration;
@@ -27,11 +28,15 @@ use serde_json::{Map, Value};
 
 pub use commands::tools::search_path;
 pub use files::content::Content;
+pub use machine::release::{as_root, may_be_root};
 pub use options::{
     BuildOn, DiskKey, DiskoMode, Expect, ExtraFile, HardwareBackend, HardwareConfig, Options,
     Phase, State, StorePaths,
 };
+pub use output::text::printable;
 pub use preflight::{Mistake, preflight, refuse};
+pub use state::{public_keys, ssh_failure};
+pub use system::{Controller, Nix, sizes};
 
 /// The Ansible module `nixos_anywhere_install`.
 pub struct NixosAnywhereInstall;

@@ -48,12 +48,12 @@ pub(crate) fn target(options: &Options) -> Result<Target, Failure> {
     let systems = vec![
         System {
             label: Label::Installer,
-            keys: keys("host_keys", &options.host_keys)?,
+            keys: public_keys("host_keys", &options.host_keys)?,
             login: installer,
         },
         System {
             label: Label::Installed,
-            keys: keys("installed_host_keys", &options.installed_host_keys)?,
+            keys: public_keys("installed_host_keys", &options.installed_host_keys)?,
             login: installed,
         },
     ];
@@ -67,7 +67,11 @@ pub(crate) fn target(options: &Options) -> Result<Target, Failure> {
     })
 }
 
-fn keys(option: &str, texts: &[String]) -> Result<Vec<PublicKey>, Failure> {
+/// The public keys of an option.
+///
+/// # Errors
+/// Kind `invalid_option`, which names the option.
+pub fn public_keys(option: &str, texts: &[String]) -> Result<Vec<PublicKey>, Failure> {
     texts
         .iter()
         .map(|text| {
@@ -79,7 +83,7 @@ fn keys(option: &str, texts: &[String]) -> Result<Vec<PublicKey>, Failure> {
 }
 
 /// An SSH error as the module's failure.
-pub(crate) fn ssh_failure(error: Error) -> Failure {
+pub fn ssh_failure(error: Error) -> Failure {
     let hint = match &error {
         Error::WrongKey { .. } => Some(
             "either this is another machine, or its keys were made anew: compare the offered \

@@ -18,7 +18,7 @@ fn entry<M: Module>() -> Entry {
 }
 
 /// All of them, in the order in which a play uses them.
-pub fn all() -> [Entry; 6] {
+pub fn all() -> [Entry; 7] {
     [
         entry::<proxmox_iso::ProxmoxIso>(),
         entry::<proxmox_nixos_vm::ProxmoxNixosVm>(),
@@ -26,5 +26,6 @@ pub fn all() -> [Entry; 6] {
         entry::<nixos_anywhere_install::NixosAnywhereInstall>(),
         entry::<nixos_vm_lifecycle::NixosVmLifecycle>(),
         entry::<proxmox_snapshot::ProxmoxSnapshot>(),
+        entry::<nixos_deploy::NixosDeploy>(),
     ]
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::options::Options;
+use crate::values::host::bracketless;
 use crate::values::nix_options;
 
 /// The arguments of `nix` that run the nixos-anywhere of a flake, up to that one's own.
@@ -28,6 +29,46 @@ pub(crate) fn build(installables: &[String], options: &Options) -> Vec<OsString>
 /// The arguments of `nix` to evaluate installables, all in one process, and to ask no substituter.
 pub(crate) fn evaluate(installables: &[String], options: &Options) -> Vec<OsString> {
     evaluating(&["path-info", "--derivation"], installables, options)
+}
+
+/// The arguments of `nix` that print what an installable evaluates to, which is text.
+pub(crate) fn eval(installable: &str, options: &Options) -> Vec<OsString> {
+    evaluating(&["eval", "--raw"], &[installable.to_owned()], options)
+}
+
+/// The arguments of `nix` that print every path in the closure of `path` with its size.
+pub(crate) fn closure(path: &Path, options: &Options) -> Vec<OsString> {
+    let mut arguments = command(&["path-info", "--recursive", "--size"], &[], options);
+    arguments.push(path.into());
+    arguments
+}
+
+/// The arguments of `nix` that copy the closure of `path` to the machine, by SSH.
+pub(crate) fn copy(path: &Path, options: &Options) -> Vec<OsString> {
+    let host = bracketless(options.host());
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    let mut arguments = command(&["copy"], &[], options);
+    arguments.push("--to".into());
+    arguments.push(format!("ssh-ng://{}@{host}", options.user).into());
+    if options.substitute_on_destination {
+        arguments.push("--substitute-on-destination".into());
+    }
+    arguments.push(path.into());
+    arguments
+}
+
+/// The value of `NIX_SSHOPTS`, which Nix splits at blanks: port and login key.
+pub(crate) fn ssh_options(options: &Options, key: Option<&Path>) -> OsString {
+    let mut text = OsString::from(format!("-p {}", options.port));
+    if let Some(key) = key {
+        text.push(" -o IdentitiesOnly=yes -i ");
+        text.push(key);
+    }
+    text
 }
 
 /// The arguments of `nix` that print its settings.

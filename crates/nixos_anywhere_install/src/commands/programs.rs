@@ -20,6 +20,7 @@ use crate::options::Options;
 use crate::output::text::printable;
 use crate::output::watch::{BUILD, Watch};
 use crate::plan::{self, Source};
+use crate::system;
 use crate::values::flake::FlakeRef;
 
 /// How long Nix may take to answer a question about its settings or its store.
@@ -153,17 +154,11 @@ impl Programs<'_> {
         let environment = self.environment();
         let nix = self.tools.nix.clone();
         let run = self.run(&nix, &arguments, &environment, &what).await;
-        run.map_err(|failure| Failure {
-            kind: match failure.kind {
-                FailureKind::ToolFailed => FailureKind::Evaluation,
-                kind => kind,
-            },
-            ..failure
-        })
+        run.map_err(evaluation)
     }
 
     /// Have Nix build installables at once, so that it evaluates their flake once. It prints their paths in their order.
-    async fn build<const N: usize>(
+    pub(crate) async fn build<const N: usize>(
         &mut self,
         installables: &[String; N],
     ) -> Result<[PathBuf; N], Failure> {
@@ -183,6 +178,44 @@ impl Programs<'_> {
                     .detail(self.watch.tail())
                     .hint("nix 2.20 or newer is needed")
             })
+    }
+
+    /// Have Nix evaluate an installable that is a store path as text.
+    ///
+    /// # Errors
+    /// Kind `evaluation`: what Nix said.
+    pub(crate) async fn out_path(&mut self, installable: &str) -> Result<PathBuf, Failure> {
+        let what = format!("nix eval {installable}");
+        self.watch.note(&format!("$ {what}"));
+        let arguments = nix::eval(installable, self.options);
+        let environment = self.environment();
+        self.watch.printed_paths();
+        let nix = self.tools.nix.clone();
+        let run = self.run(&nix, &arguments, &environment, &what).await;
+        run.map_err(evaluation)?;
+        let path = self.watch.printed_paths().pop();
+        path.ok_or_else(|| system::no_path(&what, self.watch.tail()))
+    }
+
+    /// The store paths in the closure of a path, a line each, with their sizes; none if Nix does not say.
+    pub(crate) async fn closure(&self, path: &Path) -> Option<String> {
+        self.ask(nix::closure(path, self.options)).await
+    }
+
+    /// Copy the closure of `system` to the machine with the `ssh` of `workspace`.
+    pub(crate) async fn copy(
+        &mut self,
+        workspace: &Workspace,
+        system: &Path,
+    ) -> Result<(), Failure> {
+        self.watch.note("$ nix copy");
+        self.watch.follow(workspace.channel());
+        let arguments = nix::copy(system, self.options);
+        let mut environment = self.with_settings(workspace.environment(self.directories));
+        let ssh = nix::ssh_options(self.options, workspace.key.as_deref());
+        environment.push(("NIX_SSHOPTS", Some(ssh)));
+        let nix = self.tools.nix.clone();
+        self.run(&nix, &arguments, &environment, "nix copy").await
     }
 
     /// Run nixos-anywhere with the files of `workspace`.
@@ -302,6 +335,17 @@ impl Listener for Answer {
     }
 }
 
+/// The failure of a program that only evaluates.
+fn evaluation(failure: Failure) -> Failure {
+    Failure {
+        kind: match failure.kind {
+            FailureKind::ToolFailed => FailureKind::Evaluation,
+            kind => kind,
+        },
+        ..failure
+    }
+}
+
 /// The failure for a flake reference that is none.
 pub(crate) fn invalid_flake(problem: String) -> Failure {
     Failure::new(FailureKind::InvalidOption, format!("flake: {problem}"))
@@ -310,8 +354,14 @@ pub(crate) fn invalid_flake(problem: String) -> Failure {
 /// What to do about a failure, by where it happened.
 fn hint(phase: Option<&str>, step: Option<&str>, what: &str) -> &'static str {
     match phase {
-        _ if what.starts_with("nix build") || what.starts_with("nix path-info") => {
+        _ if ["nix build", "nix path-info", "nix eval"]
+            .iter()
+            .any(|command| what.starts_with(command)) =>
+        {
             "nothing was done to the machine; the same command on the controller shows the whole error"
+        }
+        _ if what.starts_with("nix copy") => {
+            "the running system was not changed; the user must be root or one of Nix's trusted-users there, and the disk needs room"
         }
         Some("Formatting hard drive with disko") => {
             "compare the disks in the disko configuration with those of the machine (lsblk)"

@@ -37,6 +37,18 @@ impl Tools {
             .collect()
     }
 
+    /// Find nix, where nixos-anywhere is not needed.
+    ///
+    /// # Errors
+    /// Kind `tool_missing`.
+    pub(crate) fn nix_alone(directories: &[PathBuf]) -> Result<Self, Failure> {
+        let nix = find(Path::new("nix"), directories)?;
+        Ok(Self {
+            nixos_anywhere: (nix.clone(), Vec::new()),
+            nix,
+        })
+    }
+
     /// Find nix and nixos-anywhere.
     ///
     /// # Errors

@@ -231,10 +231,7 @@ fn busy(connection: &Connection, host: &str, pids: &str) -> Failure {
 ///
 /// # Errors
 /// Kind `permission_denied` when not.
-pub(crate) async fn may_be_root(
-    connection: &Connection,
-    deadline: &Deadline,
-) -> Result<(), Failure> {
+pub async fn may_be_root(connection: &Connection, deadline: &Deadline) -> Result<(), Failure> {
     let user = connection.user();
     if user == "root" {
         return Ok(());
@@ -295,7 +292,11 @@ pub(crate) async fn release(connection: &Connection, deadline: &Deadline) -> Res
     }
 }
 
-async fn as_root(
+/// Run a script as root, by `sudo` unless the user is root.
+///
+/// # Errors
+/// Those of the connection. The caller judges the exit status.
+pub async fn as_root(
     connection: &Connection,
     what: &str,
     script: &str,

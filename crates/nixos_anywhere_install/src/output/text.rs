@@ -5,7 +5,7 @@ const LONGEST: usize = 1000;
 
 /// `line` without what a terminal acts on: colours and other escape sequences are left out, other
 /// control characters and those that reorder text become `\u{..}`.
-pub(crate) fn printable(line: &str) -> String {
+pub fn printable(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {

@@ -1,0 +1,484 @@
+//! Activate a system on the machine, confirm it, and restart the machine.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ansible_module::{Failure, FailureKind, Progress};
+use deadline::Deadline;
+use guest_ssh::{Connection, Target};
+use nixos_anywhere_install::{as_root, printable, ssh_failure};
+use serde_json::json;
+
+use crate::options::{Action, Options};
+use crate::plan::Wanted;
+use crate::state::{self, Machine, UNIT};
+
+/// What runs on the machine. See its first lines.
+const SCRIPT: &str = include_str!("activate.sh");
+
+/// Below it every deployment has a directory. It is gone after a restart.
+const BASE: &str = "/run/nixos-deploy";
+
+/// Longest single attempt to log in during the activation, which may change the machine's network.
+const ATTEMPT: Duration = Duration::from_secs(20);
+
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How much longer than its limits an activation may take before the machine is given up.
+const SPARE: Duration = Duration::from_secs(180);
+
+/// The most bytes of the activation's output that are read.
+const MOST_OUTPUT: usize = 16 << 10;
+
+/// What the steps need.
+pub struct Activation<'a> {
+    pub options: &'a Options,
+    pub target: &'a Target,
+    pub deadline: &'a Deadline,
+    pub progress: &'a Progress,
+}
+
+/// How far a deployment has come, as its script says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    /// Something is being done.
+    Working,
+    /// The new system is active and, by now, confirmed.
+    Activated,
+    /// It is done.
+    Committed,
+    /// With the action boot: the old system is booted, as before.
+    Uncommitted(String),
+    /// The old system was put back.
+    Undone(String),
+    /// The old system could not be put back.
+    Stuck(String),
+    /// There is no such deployment, or it ended without a word.
+    Gone,
+}
+
+/// A deployment as it was seen last.
+struct Seen {
+    stage: Stage,
+    output: String,
+}
+
+impl Seen {
+    fn parse(text: &str) -> Self {
+        let (head, output) = text.split_once("\noutput:\n").unwrap_or((text, ""));
+        let field = |name: &str| {
+            let line = head
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.unwrap_or_default()
+        };
+        let (word, rest) = field("state")
+            .split_once(' ')
+            .unwrap_or((field("state"), ""));
+        let said = printable(rest.trim());
+        let runs = !matches!(field("unit"), "" | "inactive" | "failed" | "unknown");
+        let stage = match word {
+            "committed" => Stage::Committed,
+            "uncommitted" => Stage::Uncommitted(said),
+            "undone" => Stage::Undone(said),
+            "stuck" => Stage::Stuck(said),
+            // Its end is not written yet.
+            _ if !runs => Stage::Gone,
+            "activated" => Stage::Activated,
+            _ => Stage::Working,
+        };
+        let output: Vec<String> = output.lines().map(printable).collect();
+        Self {
+            stage,
+            output: output.join("\n").trim().to_owned(),
+        }
+    }
+}
+
+impl Activation<'_> {
+    /// Activate the system. The result is what the activation printed.
+    ///
+    /// # Errors
+    /// Kind `rolled_back` if the old system was put back, `activation` if that failed too or the boot loader could not be written,
+    /// `not_as_left` if the machine was restarted meanwhile, `busy` if another deployment runs, `timeout` if the machine does not come back.
+    pub async fn activate(
+        &self,
+        connection: &Connection,
+        wanted: &Wanted,
+    ) -> Result<String, Failure> {
+        let id = id();
+        self.phase("Activating the system");
+        self.start(connection, wanted, &id).await?;
+        let limit = self
+            .options
+            .activation_timeout
+            .saturating_mul(2)
+            .saturating_add(self.options.confirm_timeout);
+        let limit = self
+            .deadline
+            .shorter(Duration::from_secs(limit).saturating_add(SPARE));
+        let since = Instant::now();
+        let mut gone = false;
+        loop {
+            let reason = match self.look(&id, &limit).await {
+                Ok(seen) => match self.judge(seen, gone)? {
+                    Verdict::Done(output) => {
+                        self.clean_up(&id).await;
+                        return Ok(output);
+                    }
+                    Verdict::GoesOn => {
+                        gone = false;
+                        "the activation goes on".into()
+                    }
+                    Verdict::Gone => {
+                        gone = true;
+                        "the activation ended without a result".into()
+                    }
+                },
+                Err(failure) => failure.msg,
+            };
+            self.progress
+                .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
+            if !limit.sleep(PAUSE).await {
+                let waited = since.elapsed().as_secs();
+                let msg = format!(
+                    "{}: the result of the activation was not seen within {waited} s; last attempt: {reason}",
+                    self.options.host
+                );
+                return Err(self.failure(FailureKind::Timeout, msg, "").hint(
+                    "the machine puts the old system back by itself unless this task could log in; look at its console, and restart it if \
+                     it does not come back: it boots the old system",
+                ));
+            }
+        }
+    }
+
+    fn judge(&self, seen: Seen, was_gone: bool) -> Result<Verdict, Failure> {
+        let host = &self.options.host;
+        let fail = |kind, msg: String| Err(self.failure(kind, msg, &seen.output));
+        match &seen.stage {
+            Stage::Committed => Ok(Verdict::Done(seen.output)),
+            Stage::Working | Stage::Activated => Ok(Verdict::GoesOn),
+            Stage::Undone(why) => fail(
+                FailureKind::RolledBack,
+                format!("{host}: the new system was undone and the old one runs again, because {why}"),
+            ),
+            Stage::Uncommitted(_) => fail(
+                FailureKind::Activation,
+                format!("{host}: the boot loader could not be written for the new system; the old one is booted as before"),
+            ),
+            Stage::Stuck(why) => fail(
+                FailureKind::Activation,
+                format!("{host}: the new system was to be undone, and the old one could not be activated either ({why})"),
+            )
+            .map_err(|failure| failure.hint("restart the machine: it boots the old system")),
+            // Between its last word and the end of the unit nothing is missing: it is looked at twice.
+            Stage::Gone if was_gone => fail(
+                FailureKind::NotAsLeft,
+                format!("{host}: the activation ended without a result: the machine was restarted meanwhile, or somebody stopped {UNIT}"),
+            )
+            .map_err(|failure| failure.hint("run the task again: it begins with what the machine runs now")),
+            Stage::Gone => Ok(Verdict::Gone),
+        }
+    }
+
+    fn failure(&self, kind: FailureKind, msg: String, output: &str) -> Failure {
+        let failure = Failure::new(kind, msg)
+            .object(&self.options.host)
+            .with("changed", true);
+        match output {
+            "" => failure,
+            output => failure.detail(output),
+        }
+    }
+
+    async fn start(
+        &self,
+        connection: &Connection,
+        wanted: &Wanted,
+        id: &str,
+    ) -> Result<(), Failure> {
+        let script = start_script(self.options, wanted, id);
+        let output = as_root(
+            connection,
+            "the start of the activation",
+            &script,
+            self.deadline,
+        )
+        .await?;
+        if output.ok() {
+            return Ok(());
+        }
+        let said = printable(&output.failure());
+        let busy = said.contains("already loaded") || said.contains("already exists");
+        let (kind, msg) = match busy {
+            true => (
+                FailureKind::Busy,
+                format!(
+                    "{}: another deployment of it has just begun",
+                    self.options.host
+                ),
+            ),
+            false => (
+                FailureKind::Activation,
+                format!(
+                    "{}: the activation could not be started ({said}); nothing was changed",
+                    self.options.host
+                ),
+            ),
+        };
+        Err(Failure::new(kind, msg).object(&self.options.host))
+    }
+
+    /// Look over a new connection how far it is, and confirm a system that is active.
+    async fn look(&self, id: &str, limit: &Deadline) -> Result<Seen, Failure> {
+        let attempt = limit.shorter(ATTEMPT);
+        let connection = Connection::open(self.target, &attempt)
+            .await
+            .map_err(ssh_failure)?;
+        let output = as_root(
+            &connection,
+            "the question for the activation",
+            &look_script(id),
+            &attempt,
+        )
+        .await?;
+        let text = output.text();
+        if !output.ok() || !text.starts_with("state=") {
+            return Err(Failure::new(
+                FailureKind::UnexpectedAnswer,
+                printable(&output.failure()),
+            ));
+        }
+        Ok(Seen::parse(&text))
+    }
+
+    async fn clean_up(&self, id: &str) {
+        let attempt = self.deadline.shorter(ATTEMPT);
+        if let Ok(connection) = Connection::open(self.target, &attempt).await {
+            let script = format!("rm -rf {BASE}/{id}\n");
+            let _ = as_root(&connection, "cleaning up", &script, &attempt).await;
+        }
+    }
+
+    /// Wait until no deployment runs on the machine any more: one whose controller was killed still ends by itself.
+    ///
+    /// # Errors
+    /// Kind `busy` when it does not end.
+    pub async fn quiet(&self, connection: &Connection) -> Result<(), Failure> {
+        loop {
+            if !state::read(connection, self.deadline).await?.deploying {
+                return Ok(());
+            }
+            let reason = "another deployment still runs on it";
+            self.progress
+                .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
+            if !self.deadline.sleep(4 * PAUSE).await {
+                let msg = format!("{}: {reason} ({UNIT})", self.options.host);
+                return Err(Failure::new(FailureKind::Busy, msg).object(&self.options.host));
+            }
+        }
+    }
+
+    /// Restart the machine and wait until it runs `system` after that.
+    ///
+    /// # Errors
+    /// Kind `wrong_system` if it boots another one, `timeout` if it does not come back.
+    pub async fn reboot(
+        &self,
+        connection: &Connection,
+        before: &Machine,
+        system: &str,
+    ) -> Result<Machine, Failure> {
+        self.phase("Restarting");
+        // The connection may end before the answer.
+        let _ = as_root(
+            connection,
+            "the restart",
+            "systemctl reboot\n",
+            &self.deadline.shorter(ATTEMPT),
+        )
+        .await;
+        let since = Instant::now();
+        loop {
+            let reason = match state::look(
+                self.options,
+                self.target,
+                &self.deadline.shorter(3 * ATTEMPT),
+            )
+            .await
+            {
+                Ok((_, machine)) if machine.boot_id == before.boot_id => {
+                    "it has not restarted yet".into()
+                }
+                Ok((_, machine)) if machine.current == system => return Ok(machine),
+                Ok((_, machine)) => {
+                    let msg = format!(
+                        "{}: after the restart it runs {} instead of {system}",
+                        self.options.host, machine.current
+                    );
+                    return Err(self
+                        .failure(FailureKind::WrongSystem, msg, "")
+                        .hint("look at its console and at its boot menu"));
+                }
+                Err(failure) => failure.msg,
+            };
+            self.progress
+                .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
+            if !self.deadline.sleep(2 * PAUSE).await {
+                let waited = since.elapsed().as_secs();
+                let msg = format!(
+                    "{}: it did not come back within {waited} s of its restart; last attempt: {reason}",
+                    self.options.host
+                );
+                return Err(self.failure(FailureKind::Timeout, msg, "").hint(
+                    "look at its console; its boot menu has the older generations, and a snapshot of the VM brings back its disks",
+                ));
+            }
+        }
+    }
+
+    fn phase(&self, name: &str) {
+        self.progress
+            .emit(&json!({"event": "phase", "host": self.options.host, "phase": name}));
+    }
+}
+
+/// What one look came to.
+enum Verdict {
+    /// With what the activation printed.
+    Done(String),
+    GoesOn,
+    /// There is nothing any more, for the first time.
+    Gone,
+}
+
+/// The system as the action leaves it, read until it is that: links change one after the other.
+///
+/// # Errors
+/// Kind `wrong_system` if it is not.
+pub async fn verified(
+    activation: &Activation<'_>,
+    wanted: &Wanted,
+    action: Action,
+) -> Result<Machine, Failure> {
+    let (_, machine) =
+        state::look(activation.options, activation.target, activation.deadline).await?;
+    let runs = action == Action::Boot || machine.current == wanted.system;
+    let boots = action == Action::Test || machine.profile.as_ref() == Some(&wanted.system);
+    if runs && boots {
+        return Ok(machine);
+    }
+    let host = &activation.options.host;
+    let profile = machine.profile.as_deref().unwrap_or("nothing");
+    let msg = format!(
+        "{host}: after the activation it runs {} and boots {profile} instead of {}",
+        machine.current, wanted.system
+    );
+    Err(activation.failure(FailureKind::WrongSystem, msg, ""))
+}
+
+/// Differs for each deployment.
+fn id() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    format!("{:x}-{:x}", now.as_nanos(), std::process::id())
+}
+
+fn start_script(options: &Options, wanted: &Wanted, id: &str) -> String {
+    let action = match options.action {
+        Action::Switch => "switch",
+        Action::Boot => "boot",
+        Action::Test => "test",
+        Action::DryActivate => "dry-activate",
+    };
+    let generation = wanted
+        .generation
+        .map(|number| number.to_string())
+        .unwrap_or_default();
+    format!(
+        "set -eu\numask 077\nmkdir -p {BASE}\n\
+         find {BASE} -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {{}} +\n\
+         mkdir {BASE}/{id}\ncat >{BASE}/{id}/activate.sh <<'NIXOS_DEPLOY_END'\n{SCRIPT}NIXOS_DEPLOY_END\n\
+         exec systemd-run --unit={UNIT} --collect --no-ask-password --quiet --service-type=exec --setenv=PATH=\"$PATH\" \
+         --setenv=LOCALE_ARCHIVE=\"${{LOCALE_ARCHIVE-}}\" \
+         /bin/sh {BASE}/{id}/activate.sh {BASE}/{id} {action} '{}' '{generation}' {} {} </dev/null\n",
+        wanted.system, options.activation_timeout, options.confirm_timeout
+    )
+}
+
+/// It confirms, too: whoever can ask has logged in to the new system.
+fn look_script(id: &str) -> String {
+    format!(
+        "state=$(cat {BASE}/{id}/state 2>/dev/null)\n\
+         case $state in activated*) mkdir -p {BASE}/{id}/confirmed ;; esac\n\
+         printf 'state=%s\\n' \"$state\"\n\
+         printf 'unit=%s\\n' \"$(systemctl is-active {UNIT} 2>/dev/null)\"\n\
+         printf '\\noutput:\\n'\n\
+         tail -c {MOST_OUTPUT} {BASE}/{id}/output 2>/dev/null || true\n"
+    )
+}
+
+/// What the activation would do, by the system's own word.
+///
+/// # Errors
+/// Kind `activation` if it fails.
+pub async fn dry_activate(
+    connection: &Connection,
+    wanted: &Wanted,
+    options: &Options,
+    deadline: &Deadline,
+) -> Result<String, Failure> {
+    let script = format!(
+        "exec timeout {} '{}/bin/switch-to-configuration' dry-activate 2>&1 </dev/null\n",
+        options.activation_timeout, wanted.system
+    );
+    let output = as_root(connection, "the dry activation", &script, deadline).await?;
+    let text: Vec<String> = output.text().lines().take(1000).map(printable).collect();
+    match output.ok() {
+        true => Ok(text.join("\n")),
+        false => {
+            let msg = format!(
+                "{}: dry-activate: {}",
+                options.host,
+                printable(&output.failure())
+            );
+            Err(Failure::new(FailureKind::Activation, msg)
+                .object(&options.host)
+                .detail(text.join("\n")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_is_judged_by_state_and_unit() {
+        for (state, unit, expected) in [
+            ("activating", "active", Stage::Working),
+            ("undoing x", "active", Stage::Working),
+            ("activated", "active", Stage::Activated),
+            ("committed", "active", Stage::Committed),
+            ("committed", "inactive", Stage::Committed),
+            (
+                "undone units failed: a.service ",
+                "inactive",
+                Stage::Undone("units failed: a.service".into()),
+            ),
+            ("stuck x\u{1b}[31m", "failed", Stage::Stuck("x".into())),
+            ("uncommitted", "inactive", Stage::Uncommitted(String::new())),
+            ("", "inactive", Stage::Gone),
+            ("activated", "", Stage::Gone),
+            ("", "activating", Stage::Working),
+        ] {
+            let seen = Seen::parse(&format!(
+                "state={state}\nunit={unit}\n\noutput:\na\nb\u{7}\n"
+            ));
+            assert_eq!(seen.stage, expected, "{state} {unit}");
+            assert_eq!(seen.output, "a\nb\\u{7}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The result of a task.
+
+use ansible_module::{Diff, Outcome};
+use serde_json::json;
+
+use crate::options::{Action, Options};
+use crate::packages::{Change, Closure, changes, total};
+use crate::plan::{Plan, Step, Wanted};
+use crate::state::Machine;
+
+/// The most packages that a result lists. Another release of NixOS changes more than a thousand.
+const MOST_PACKAGES: usize = 2000;
+
+/// The closures of the old and the new system, if both are known.
+pub type Closures = Option<(Closure, Closure)>;
+
+/// What check mode found.
+pub fn would_change(
+    options: &Options,
+    machine: &Machine,
+    wanted: &Wanted,
+    plan: &Plan,
+    closures: &Closures,
+) -> Outcome {
+    let host = &options.host;
+    let what: Vec<&str> = plan
+        .steps
+        .iter()
+        .filter_map(|step| verb(*step, options.action))
+        .collect();
+    let msg = match what.is_empty() {
+        true => format!(
+            "{host}: would copy {} and report what its activation would do",
+            wanted.system
+        ),
+        false => format!("{host}: would {} {}", what.join(" and "), wanted.system),
+    };
+    let outcome = match plan.changes() {
+        true => Outcome::changed(msg),
+        false => Outcome::unchanged(msg),
+    };
+    with_machine(outcome, machine, wanted, plan, closures)
+        .diff(difference(host, machine, wanted, plan, closures))
+}
+
+/// Nothing was to be done.
+pub fn unchanged(options: &Options, machine: &Machine, wanted: &Wanted, plan: &Plan) -> Outcome {
+    let verb = match options.action {
+        Action::Boot => "boots",
+        Action::Switch | Action::Test | Action::DryActivate => "runs",
+    };
+    let msg = format!("{} {verb} {} already", options.host, wanted.system);
+    with_machine(Outcome::unchanged(msg), machine, wanted, plan, &None)
+}
+
+/// What was done: the machine before, and as it is now.
+pub fn done(
+    options: &Options,
+    before: &Machine,
+    now: &Machine,
+    wanted: &Wanted,
+    plan: &Plan,
+    closures: &Closures,
+) -> Outcome {
+    let host = &options.host;
+    let rebooted = plan.steps.contains(&Step::Reboot);
+    let what: Vec<&str> = plan
+        .steps
+        .iter()
+        .filter_map(|step| past(*step, options.action))
+        .collect();
+    let msg = format!("{host}: {} {}", what.join(" and "), wanted.system);
+    with_machine(Outcome::changed(msg), now, wanted, plan, closures)
+        .with("previous_system", &before.current)
+        .with("rebooted", rebooted)
+        .diff(difference(host, before, wanted, plan, closures))
+}
+
+/// What the dry activation said.
+pub fn dry(
+    options: &Options,
+    machine: &Machine,
+    wanted: &Wanted,
+    plan: &Plan,
+    closures: &Closures,
+    output: &str,
+) -> Outcome {
+    let msg = format!(
+        "{}: the activation of {} would do what output says",
+        options.host, wanted.system
+    );
+    with_machine(Outcome::unchanged(msg), machine, wanted, plan, closures)
+        .with("output", lines(output))
+        .diff(difference(&options.host, machine, wanted, plan, closures))
+}
+
+/// The lines of a program's output.
+pub fn lines(output: &str) -> Vec<&str> {
+    output.lines().collect()
+}
+
+fn verb(step: Step, action: Action) -> Option<&'static str> {
+    match (step, action) {
+        (Step::Copy, _) | (Step::Activate, Action::DryActivate) => None,
+        (Step::Activate, Action::Switch) => Some("switch to"),
+        (Step::Activate, Action::Boot) => Some("boot from now on"),
+        (Step::Activate, Action::Test) => Some("activate until the next boot"),
+        (Step::Reboot, _) => Some("restart into"),
+    }
+}
+
+fn past(step: Step, action: Action) -> Option<&'static str> {
+    match (step, action) {
+        (Step::Copy, _) | (Step::Activate, Action::DryActivate) => None,
+        (Step::Activate, Action::Switch) => Some("switched to"),
+        (Step::Activate, Action::Boot) => Some("boots from now on"),
+        (Step::Activate, Action::Test) => Some("activated until the next boot"),
+        (Step::Reboot, _) => Some("restarted into"),
+    }
+}
+
+fn with_machine(
+    outcome: Outcome,
+    machine: &Machine,
+    wanted: &Wanted,
+    plan: &Plan,
+    closures: &Closures,
+) -> Outcome {
+    let outcome = outcome
+        .with("system", &wanted.system)
+        .with("running_system", &machine.current)
+        .with("generation", machine.generation)
+        .with("reboot_required", plan.reboot_required);
+    match closures {
+        None => outcome,
+        Some((before, after)) => {
+            let mut packages = changes(before, after);
+            packages.truncate(MOST_PACKAGES);
+            outcome
+                .with("packages", packages)
+                .with("size_before", total(before))
+                .with("size_after", total(after))
+        }
+    }
+}
+
+/// The systems and the packages that differ.
+fn difference(
+    host: &str,
+    machine: &Machine,
+    wanted: &Wanted,
+    plan: &Plan,
+    closures: &Closures,
+) -> Diff {
+    let packages = match closures {
+        Some((before, after)) => changes(before, after),
+        None => Vec::new(),
+    };
+    let side =
+        |system: &str, versions: fn(&Change) -> &Vec<String>, kept: fn(&Change) -> Option<i64>| {
+            let rows = packages
+                .iter()
+                .take(MOST_PACKAGES)
+                .filter(|change| !versions(change).is_empty());
+            let rows = rows.map(|change| {
+                let size = kept(change)
+                    .map(|size| format!(" ({size:+} bytes)"))
+                    .unwrap_or_default();
+                (
+                    change.name.clone(),
+                    json!(format!("{}{size}", versions(change).join(", "))),
+                )
+            });
+            json!({"system": system, "packages": rows.collect::<serde_json::Map<_, _>>()})
+        };
+    let mut before = side(&machine.current, |change| &change.before, |_| None);
+    let mut after = side(
+        &wanted.system,
+        |change| &change.after,
+        |change| Some(change.size),
+    );
+    if plan.steps.contains(&Step::Reboot) {
+        before["restarted"] = json!(false);
+        after["restarted"] = json!(true);
+    }
+    Diff::new(before, after).header(host)
+}

@@ -1,0 +1,291 @@
+//! One task from its options to its result: build, look, plan, stop there in check mode, apply.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ansible_module::{Failure, FailureKind, Outcome, Task};
+use deadline::Deadline;
+use guest_ssh::{Connection, Target};
+use nixos_anywhere_install::{Controller, Nix, as_root, printable};
+use serde_json::json;
+
+use crate::apply::{self, Activation};
+use crate::options::{Action, Options, Reboot};
+use crate::plan::{Plan, Step, Wanted, plan};
+use crate::report::{self, Closures};
+use crate::state::{self, BOOT_PARTS, BootParts, Machine, store_path};
+
+/// The program in a system that activates it.
+const ACTIVATES: &str = "bin/switch-to-configuration";
+
+/// Do the task.
+///
+/// # Errors
+/// Kind `invalid_option` before anything is built, those of Nix before the machine is changed, and those of [`apply`].
+pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
+    check(options)?;
+    let deadline = Deadline::after(Duration::from_secs(options.timeout));
+    let target = state::target(options)?;
+    let controller = Controller::prepare(install_options(options)?, deadline)?;
+    let mut nix = controller.nix(task)?;
+    // Reached before it is built: minutes of building are of no use for a machine that does not answer.
+    let (connection, machine) = state::look(options, &target, &deadline).await?;
+    let build = !task.check_mode || task.diff_mode;
+    let wanted = wanted(options, &machine, &mut nix, task, build).await?;
+    let plan = plan(&machine, &wanted, options.action, options.reboot);
+    warn_of_another_host(&machine, &wanted, task);
+    let closures = match plan.steps.is_empty() {
+        true => None,
+        false => closures(&connection, &machine, &wanted, &nix, &deadline).await,
+    };
+    if plan.steps.is_empty() {
+        return Ok(report::unchanged(options, &machine, &wanted, &plan));
+    }
+    if task.check_mode {
+        if machine.deploying {
+            task.warn(format!(
+                "{}: another deployment of it is under way; the task would wait for its end",
+                options.host
+            ));
+        }
+        return Ok(report::would_change(
+            options, &machine, &wanted, &plan, &closures,
+        ));
+    }
+    let progress = task.progress(options.progress_path.as_deref());
+    let activation = Activation {
+        options,
+        target: &target,
+        deadline: &deadline,
+        progress: &progress,
+    };
+    Run {
+        activation,
+        nix: &mut nix,
+        closures,
+    }
+    .converge(connection, machine, wanted, plan)
+    .await
+}
+
+/// The mistakes that the options alone show.
+fn check(options: &Options) -> Result<(), Failure> {
+    let mut mistakes = Vec::new();
+    if options.host_keys.is_empty() {
+        mistakes.push("host_keys: at least one is needed".to_owned());
+    }
+    if options.reboot == Reboot::IfNeeded
+        && matches!(options.action, Action::Test | Action::DryActivate)
+    {
+        mistakes.push("reboot: a restart would start the old system; it goes with action: switch or boot only".to_owned());
+    }
+    for (name, seconds) in [
+        ("activation_timeout", options.activation_timeout),
+        ("confirm_timeout", options.confirm_timeout),
+    ] {
+        if seconds == 0 {
+            mistakes.push(format!("{name}: it must be at least 1 (got 0)"));
+        }
+    }
+    match mistakes.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(
+            FailureKind::InvalidOption,
+            mistakes.join("; "),
+        )),
+    }
+}
+
+/// The options of an installation that Nix is run with.
+fn install_options(options: &Options) -> Result<nixos_anywhere_install::Options, Failure> {
+    let value = json!({
+        "host": options.host, "port": options.port, "user": options.user, "private_key_file": options.private_key_file,
+        "installed_host_keys": options.host_keys, "flake": options.flake, "tools_path": options.tools_path,
+        "nix_options": options.nix_options, "show_trace": options.show_trace, "log_path": options.log_path,
+        "substitute_on_destination": options.substitute_on_destination, "progress_path": options.progress_path,
+        "timeout": options.timeout,
+    });
+    serde_json::from_value(value)
+        .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))
+}
+
+/// Find out which system is to be deployed; build it if `build` says so.
+async fn wanted(
+    options: &Options,
+    machine: &Machine,
+    nix: &mut Nix<'_>,
+    task: &Task,
+    build: bool,
+) -> Result<Wanted, Failure> {
+    if let Some(generation) = &options.generation {
+        let (number, system) = machine.generation_of(generation)?;
+        return Ok(Wanted {
+            system,
+            generation: Some(number),
+            parts: None,
+        });
+    }
+    let path = match &options.store_path {
+        Some(path) => given(path)?,
+        None if build => nix.build(task).await?,
+        None => nix.evaluate().await?,
+    };
+    let system = path.to_str().and_then(store_path).ok_or_else(|| {
+        Failure::new(
+            FailureKind::InvalidOption,
+            format!("{} is not a store path", path.display()),
+        )
+    })?;
+    let there = path.exists();
+    if there && !path.join(ACTIVATES).exists() {
+        let msg = format!("{system} is not a NixOS system: it has no {ACTIVATES}");
+        return Err(Failure::new(FailureKind::InvalidOption, msg));
+    }
+    Ok(Wanted {
+        system,
+        generation: None,
+        parts: there.then(|| parts(&path)),
+    })
+}
+
+/// The path of the option store_path, without links such as `result`.
+fn given(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize().map_err(|error| {
+        let msg = format!("store_path: {}: {error}", path.display());
+        Failure::new(FailureKind::InvalidOption, msg)
+    })
+}
+
+/// What a system in this computer's store boots with.
+fn parts(system: &Path) -> BootParts {
+    BOOT_PARTS.map(|part| store_path(system.join(part).canonicalize().ok()?.to_str()?))
+}
+
+/// A system for another host is not refused, since a host may be renamed like that.
+fn warn_of_another_host(machine: &Machine, wanted: &Wanted, task: &Task) {
+    let Ok(name) = fs::read_to_string(Path::new(&wanted.system).join("etc/hostname")) else {
+        return;
+    };
+    let (name, old) = (name.trim(), machine.hostname.as_str());
+    let short = old.split('.').next().unwrap_or(old);
+    if !name.is_empty() && name != short && name != old {
+        task.warn(format!(
+            "the machine's host name is {old}, and the new system has {}",
+            printable(name)
+        ));
+    }
+}
+
+/// Both closures, if the machine and the controller tell.
+async fn closures(
+    connection: &Connection,
+    machine: &Machine,
+    wanted: &Wanted,
+    nix: &Nix<'_>,
+    deadline: &Deadline,
+) -> Closures {
+    let before = state::closure(connection, &machine.current, deadline).await?;
+    let after = match wanted.generation {
+        Some(_) => state::closure(connection, &wanted.system, deadline).await?,
+        None => nix.closure(Path::new(&wanted.system)).await?,
+    };
+    Some((before, after))
+}
+
+/// A task that changes something.
+struct Run<'a, 'b> {
+    activation: Activation<'a>,
+    nix: &'a mut Nix<'b>,
+    closures: Closures,
+}
+
+impl Run<'_, '_> {
+    async fn converge(
+        self,
+        connection: Connection,
+        before: Machine,
+        mut wanted: Wanted,
+        mut plan: Plan,
+    ) -> Result<Outcome, Failure> {
+        let options = self.activation.options;
+        let deadline = self.activation.deadline;
+        if plan.steps.contains(&Step::Copy) {
+            self.nix.copy(Path::new(&wanted.system)).await?;
+        }
+        if options.action == Action::DryActivate {
+            let output = apply::dry_activate(&connection, &wanted, options, deadline).await?;
+            return Ok(report::dry(
+                options,
+                &before,
+                &wanted,
+                &plan,
+                &self.closures,
+                &output,
+            ));
+        }
+        let mut output = String::new();
+        let mut now = before.clone();
+        if plan.steps.contains(&Step::Activate) {
+            self.activation.quiet(&connection).await?;
+            output = self.activation.activate(&connection, &wanted).await?;
+            now = apply::verified(&self.activation, &wanted, options.action).await?;
+        }
+        if plan.reboot_required.is_none() && options.action != Action::Test {
+            wanted.parts = parts_there(
+                &connection_of(&self.activation).await?,
+                &wanted.system,
+                deadline,
+            )
+            .await;
+            let again = self::plan(&now, &wanted, options.action, options.reboot);
+            plan.reboot_required = again.reboot_required;
+            if again.steps.contains(&Step::Reboot) {
+                plan.steps.push(Step::Reboot);
+            }
+        }
+        if plan.steps.contains(&Step::Reboot) {
+            let connection = connection_of(&self.activation).await?;
+            now = self
+                .activation
+                .reboot(&connection, &now, &wanted.system)
+                .await?;
+            plan.reboot_required = Some(false);
+        }
+        Ok(
+            report::done(options, &before, &now, &wanted, &plan, &self.closures)
+                .with("output", report::lines(&output)),
+        )
+    }
+}
+
+async fn connection_of(activation: &Activation<'_>) -> Result<Connection, Failure> {
+    let target: &Target = activation.target;
+    let opened = Connection::open(target, activation.deadline).await;
+    opened.map_err(|error| nixos_anywhere_install::ssh_failure(error).with("changed", true))
+}
+
+/// What a system in the machine's store boots with; none if it does not say.
+async fn parts_there(
+    connection: &Connection,
+    system: &str,
+    deadline: &Deadline,
+) -> Option<BootParts> {
+    let mut script = String::new();
+    for part in BOOT_PARTS {
+        script += &format!("readlink -f '{system}/{part}' || echo\n");
+    }
+    let output = as_root(
+        connection,
+        "the question for the new kernel",
+        &script,
+        deadline,
+    )
+    .await
+    .ok()?;
+    let text = output.text();
+    let mut lines = text.lines();
+    output
+        .ok()
+        .then(|| BOOT_PARTS.map(|_| store_path(lines.next().unwrap_or_default())))
+}

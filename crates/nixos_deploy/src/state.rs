@@ -1,0 +1,342 @@
+//! What the machine runs: its systems, read over a verified connection.
+
+use std::collections::BTreeMap;
+
+use ansible_module::{Failure, FailureKind};
+use deadline::Deadline;
+use guest_ssh::{Connection, Guest, Identity, Kind, Label, Login, System, Target};
+use nixos_anywhere_install::{as_root, printable, public_keys, sizes, ssh_failure};
+
+use crate::options::Options;
+use crate::packages::Closure;
+
+/// The unit that activates a system. Its name is the lock: systemd starts no second one.
+pub const UNIT: &str = "nixos-deploy.service";
+
+/// What a system boots with: its kernel, initrd and kernel modules. None for one that it has not.
+pub type BootParts = [Option<String>; 3];
+
+/// The names of the links of [`BootParts`] in a system.
+pub const BOOT_PARTS: [&str; 3] = ["kernel", "initrd", "kernel-modules"];
+
+/// The machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The store path of the system that runs.
+    pub current: String,
+    /// The store path of the system that the next boot starts. None if the machine has no profile.
+    pub profile: Option<String>,
+    /// The number of that generation.
+    pub generation: Option<u32>,
+    /// The store path of the system that was booted. None if it is not known.
+    pub booted: Option<String>,
+    /// What that was booted with.
+    pub booted_parts: BootParts,
+    /// The systems of the profile by their numbers.
+    pub generations: BTreeMap<u32, String>,
+    /// Its host name.
+    pub hostname: String,
+    /// Differs after each boot.
+    pub boot_id: String,
+    /// Whether a deployment is under way.
+    pub deploying: bool,
+}
+
+/// The most generations that are read. Boot loaders keep fewer.
+const MOST_GENERATIONS: usize = 1000;
+
+const QUESTIONS: &str = r#"
+link() { printf '%s=%s\n' "$1" "$(readlink -f "$2" 2>/dev/null)"; }
+profile=/nix/var/nix/profiles/system
+link current /run/current-system
+link booted /run/booted-system
+link profile "$profile"
+printf 'generation=%s\n' "$(readlink "$profile" 2>/dev/null)"
+for part in kernel initrd kernel-modules; do link "$part" "/run/booted-system/$part"; done
+printf 'boot=%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+printf 'unit=%s\n' "$(systemctl is-active nixos-deploy.service 2>/dev/null)"
+for link in "$profile"-*-link; do
+  [ -e "$link" ] && printf 'system=%s %s\n' "${link##*/}" "$(readlink -f "$link")"
+done
+echo end=
+"#;
+
+/// The machine of the options.
+///
+/// # Errors
+/// Kind `invalid_option` for a host key that cannot be read.
+pub fn target(options: &Options) -> Result<Target, Failure> {
+    let identity = match &options.private_key_file {
+        Some(path) => Identity::File(path.clone()),
+        None => Identity::Agent,
+    };
+    let login = Login {
+        user: options.user.clone(),
+        identity,
+    };
+    let host = options
+        .host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    Ok(Target {
+        host,
+        port: options.port,
+        systems: vec![System {
+            label: Label::Installed,
+            keys: public_keys("host_keys", &options.host_keys)?,
+            login,
+        }],
+    })
+}
+
+/// Refuse a machine that does not run an installed NixOS.
+///
+/// # Errors
+/// Kind `refused`.
+pub fn require_installed(guest: &Guest, options: &Options) -> Result<(), Failure> {
+    let hint = match guest.kind {
+        Kind::Installed => return Ok(()),
+        Kind::Installer => "install it first (nixos_anywhere_install)",
+        Kind::Other => "only an installed NixOS can be given another system",
+    };
+    let msg = format!(
+        "{} runs {} ({}), and nothing was done to it",
+        options.host,
+        guest.kind,
+        printable(&guest.name)
+    );
+    Err(Failure::new(FailureKind::Refused, msg)
+        .object(&options.host)
+        .hint(hint))
+}
+
+/// Ask the machine what it runs.
+///
+/// # Errors
+/// Kind `unexpected_answer` if it has no NixOS in the usual places; otherwise those of the connection.
+pub async fn read(connection: &Connection, deadline: &Deadline) -> Result<Machine, Failure> {
+    let what = "the question for its systems";
+    let output = as_root(connection, what, QUESTIONS, deadline).await?;
+    let text = output.text();
+    Machine::parse(&text).map_err(|problem| {
+        let msg = format!("{}: {problem}", connection.address());
+        Failure::new(FailureKind::UnexpectedAnswer, msg).detail(printable(&output.failure()))
+    })
+}
+
+/// The store paths of the running system with their sizes; none if the machine's Nix does not say.
+pub async fn closure(
+    connection: &Connection,
+    system: &str,
+    deadline: &Deadline,
+) -> Option<Closure> {
+    let script = format!(
+        "exec nix --extra-experimental-features nix-command path-info --recursive --size '{system}'\n"
+    );
+    let output = as_root(
+        connection,
+        "the question for its packages",
+        &script,
+        deadline,
+    )
+    .await;
+    let output = output.ok()?;
+    output.ok().then(|| sizes(&output.text()))
+}
+
+/// Log in and read.
+///
+/// # Errors
+/// As [`read`], and kind `refused` for a machine that runs no installed NixOS.
+pub async fn look(
+    options: &Options,
+    target: &Target,
+    deadline: &Deadline,
+) -> Result<(Connection, Machine), Failure> {
+    let connection = Connection::open(target, deadline)
+        .await
+        .map_err(ssh_failure)?;
+    let guest = connection.identify(deadline).await.map_err(ssh_failure)?;
+    require_installed(&guest, options)?;
+    nixos_anywhere_install::may_be_root(&connection, deadline).await?;
+    let mut machine = read(&connection, deadline).await?;
+    machine.hostname = printable(&guest.hostname);
+    Ok((connection, machine))
+}
+
+impl Machine {
+    /// Read the answer to [`QUESTIONS`].
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut machine = Self::default();
+        let mut complete = false;
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let path = store_path(value);
+            match name {
+                "current" => machine.current = path.unwrap_or_default(),
+                "profile" => machine.profile = path,
+                "booted" => machine.booted = path,
+                "generation" => machine.generation = number(value),
+                "boot" => machine.boot_id = value.to_owned(),
+                // "deactivating", too: it still writes.
+                "unit" => {
+                    machine.deploying = !matches!(value, "" | "inactive" | "failed" | "unknown")
+                }
+                "system" => {
+                    if let Some((number, path)) = generation(value)
+                        && machine.generations.len() < MOST_GENERATIONS
+                    {
+                        machine.generations.insert(number, path);
+                    }
+                }
+                "end" => complete = true,
+                part => {
+                    if let Some(at) = BOOT_PARTS.iter().position(|name| *name == part) {
+                        machine.booted_parts[at] = path;
+                    }
+                }
+            }
+        }
+        match machine.current.as_str() {
+            _ if !complete => {
+                Err("it did not answer the question for its systems to the end".into())
+            }
+            "" => Err("it has no /run/current-system".into()),
+            _ => Ok(machine),
+        }
+    }
+
+    /// Its generation of a number, or the newest before the present one for `previous`.
+    ///
+    /// # Errors
+    /// Kinds `invalid_option` and `not_found`, with the numbers that there are.
+    pub fn generation_of(&self, wanted: &str) -> Result<(u32, String), Failure> {
+        let numbers: Vec<String> = self.generations.keys().map(u32::to_string).collect();
+        let found = if wanted == "previous" {
+            let before = self
+                .generations
+                .iter()
+                .filter(|(number, _)| Some(**number) < self.generation);
+            before.max_by_key(|(number, _)| **number)
+        } else {
+            let number: u32 = wanted.parse().map_err(|_| {
+                let msg = format!("generation: '{wanted}' is not a number or previous");
+                Failure::new(FailureKind::InvalidOption, msg)
+            })?;
+            self.generations.get_key_value(&number)
+        };
+        match found {
+            Some((number, path)) => Ok((*number, path.clone())),
+            None => {
+                let msg = format!(
+                    "generation: the machine has no generation {wanted} (it has {})",
+                    numbers.join(", ")
+                );
+                Err(Failure::new(FailureKind::NotFound, msg))
+            }
+        }
+    }
+}
+
+/// `system-42-link /nix/store/...`
+fn generation(text: &str) -> Option<(u32, String)> {
+    let (link, path) = text.split_once(' ')?;
+    Some((number(link)?, store_path(path)?))
+}
+
+/// The number of `system-42-link`.
+fn number(link: &str) -> Option<u32> {
+    let name = link.rsplit('/').next()?;
+    name.strip_prefix("system-")?
+        .strip_suffix("-link")?
+        .parse()
+        .ok()
+}
+
+/// A path that can stand in a script: absolute, of the characters that Nix allows in store paths.
+pub fn store_path(text: &str) -> Option<String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "/+-._?=".contains(c);
+    (text.starts_with('/') && text.len() <= 400 && text.chars().all(fine)).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = "current=/nix/store/b-system\nbooted=/nix/store/a-system\nprofile=/nix/store/b-system\n\
+        generation=system-3-link\nkernel=/nix/store/k-linux/bzImage\ninitrd=\nkernel-modules=/nix/store/k-modules\nboot=1-2\nunit=inactive\n\
+        system=system-1-link /nix/store/a-system\nsystem=system-3-link /nix/store/b-system\nsystem=system-x-link /nix/store/c\nend=\n";
+
+    #[test]
+    fn an_answer_becomes_a_machine() {
+        let machine = Machine::parse(ANSWER).unwrap();
+        assert_eq!(machine.current, "/nix/store/b-system");
+        assert_eq!(machine.booted.as_deref(), Some("/nix/store/a-system"));
+        assert_eq!(machine.generation, Some(3));
+        assert_eq!(machine.booted_parts[1], None);
+        assert_eq!(
+            machine.booted_parts[2].as_deref(),
+            Some("/nix/store/k-modules")
+        );
+        assert_eq!(
+            machine.generations.keys().copied().collect::<Vec<_>>(),
+            [1, 3]
+        );
+        assert!(!machine.deploying);
+        for (unit, deploying) in [
+            ("active", true),
+            ("activating", true),
+            ("deactivating", true),
+            ("failed", false),
+            ("", false),
+        ] {
+            let machine =
+                Machine::parse(&ANSWER.replace("unit=inactive", &format!("unit={unit}"))).unwrap();
+            assert_eq!(machine.deploying, deploying, "{unit}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_answer_is_refused() {
+        for (text, expected) in [
+            ("", "to the end"),
+            (ANSWER.strip_suffix("end=\n").unwrap(), "to the end"),
+            ("current=\nend=\n", "no /run/current-system"),
+            (
+                "current=/nix/store/$(reboot)\nend=\n",
+                "no /run/current-system",
+            ),
+        ] {
+            assert!(
+                Machine::parse(text).unwrap_err().contains(expected),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_generation_is_a_number_or_the_one_before() {
+        let machine = Machine::parse(ANSWER).unwrap();
+        for (wanted, expected) in [
+            ("1", Ok(1)),
+            ("3", Ok(3)),
+            ("previous", Ok(1)),
+            ("2", Err("has no generation 2 (it has 1, 3)")),
+            ("-1", Err("'-1' is not a number or previous")),
+        ] {
+            let found = machine.generation_of(wanted);
+            match expected {
+                Ok(number) => assert_eq!(found.unwrap().0, number),
+                Err(part) => assert!(found.unwrap_err().msg.contains(part)),
+            }
+        }
+        let first = Machine {
+            generation: Some(1),
+            ..machine
+        };
+        assert_eq!(
+            first.generation_of("previous").unwrap_err().kind,
+            FailureKind::NotFound
+        );
+    }
+}

@@ -1,0 +1,227 @@
+"""nixos_deploy under the real Ansible, on a machine whose SSH, watchdog and links are real and whose systems are scripts."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from deploy.machine import Machine
+
+from conftest import PROJECT, ansible_module
+
+UNREACHABLE = 'touch "$LAB/unreachable"'
+
+
+@pytest.fixture
+def machine(tmp_path):
+    machine = Machine(tmp_path)
+    os.environ["LAB"] = str(tmp_path)
+    yield machine
+    machine.stop()
+    del os.environ["LAB"]
+
+
+def deploy(machine, *flags, **options):
+    options = machine.options(**options)
+    return ansible_module("nixos_deploy", {key: value for key, value in options.items() if value is not ...}, flags)
+
+
+def settle(machine):
+    """Wait until its watchdog has ended, and let it be reached again."""
+    pid = machine.path / "unit.pid"
+    for _ in range(200):
+        if not pid.exists() or not os.path.exists(f"/proc/{pid.read_text().strip()}"):
+            break
+        time.sleep(0.1)
+    (machine.path / "unreachable").unlink(missing_ok=True)
+
+
+def test_a_configuration_is_shown_deployed_and_then_left_alone(machine):
+    machine.system("two", packages=[("openssh-10.2", 30_000), ("nginx-1.29", 50)])
+    (machine.path / "store").joinpath(f"{machine.runs()}").exists()
+    shown = deploy(machine, "--check", "--diff")
+    assert shown.outcome == "CHANGED", shown.output
+    assert {package["name"] for package in shown.data["packages"]} == {"openssh", "nginx", "nixos-system-one", "nixos-system-two"}
+    assert shown.data["diff"]["after"]["packages"]["openssh"] == "10.2 (+30000 bytes)"
+    assert machine.done() == [] and machine.runs() == "one"
+
+    deployed = deploy(machine)
+    assert deployed.outcome == "CHANGED", deployed.output
+    assert machine.done() == ["test two", "boot two"]
+    assert (machine.runs(), machine.boots()) == ("two", "two")
+    assert deployed.data["generation"] == 2 and deployed.data["reboot_required"] is False
+    assert deployed.data["output"] == ["activating the configuration..."]
+    assert machine.left_behind() == []
+
+    again = deploy(machine)
+    assert again.outcome == "SUCCESS" and machine.done() == [], again.output
+
+
+def test_check_mode_alone_builds_nothing(machine):
+    machine.system("two")
+    assert deploy(machine, "--check").outcome == "CHANGED"
+    asked = (machine.path / "nix").read_text()
+    assert " eval " in f" {asked}" and " build " not in f" {asked}"
+
+
+def test_a_system_that_cuts_the_machine_off_is_undone(machine):
+    two = machine.system("two", hook=UNREACHABLE)
+    # The old system brings SSH back.
+    one = (machine.path / "store" / two.name.replace("two", "one") / "bin/switch-to-configuration")
+    one.write_text(one.read_text().replace("  :\n", '  rm -f "$LAB/unreachable"\n'))
+    result = deploy(machine)
+    assert result.failed and result.data["error"]["kind"] == "rolled_back", result.output
+    assert "did not log in again within 4 s" in result.data["msg"]
+    assert machine.done() == ["test two", "test one"]
+    assert (machine.runs(), machine.boots()) == ("one", "one")
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("exit 2", "the activation ended with exit status 2"),
+        ('echo nginx.service >>"$LAB/failed-units"; exit 4', "units failed: nginx.service"),
+        ("sleep 30", "the activation did not end within 1 s"),
+    ],
+)
+def test_an_activation_that_fails_is_undone(machine, hook, said):
+    machine.system("two", hook=hook)
+    (machine.path / "failed-units").write_text("old.service\n")
+    result = deploy(machine, activation_timeout=1 if "sleep" in hook else ...)
+    assert result.failed and result.data["error"]["kind"] == "rolled_back" and said in result.data["msg"], result.output
+    assert (machine.runs(), machine.boots()) == ("one", "one")
+
+
+def test_units_that_had_failed_before_undo_nothing(machine):
+    machine.system("two", hook="exit 4")
+    (machine.path / "failed-units").write_text("old.service\n")
+    assert deploy(machine).outcome == "CHANGED"
+    assert machine.runs() == "two"
+
+
+@pytest.mark.parametrize("trouble", ["boot loader", "no room"])
+def test_what_cannot_be_booted_is_not_kept(machine, trouble):
+    machine.system("two", boot_hook="exit 1" if trouble == "boot loader" else ":")
+    if trouble == "no room":
+        (machine.path / "full").touch()
+    result = deploy(machine)
+    assert result.failed and "could not be made the system that is booted" in result.data["msg"], result.output
+    assert (machine.runs(), machine.boots()) == ("one", "one")
+    # The boot loader was written for the old one again, if it was touched.
+    assert machine.done()[-1:] == ["test one"]
+
+
+def test_actions_do_what_nixos_rebuild_does(machine):
+    machine.system("two")
+    dry = deploy(machine, action="dry-activate")
+    assert dry.outcome == "SUCCESS" and dry.data["output"] == ["would restart the following units: two.service"], dry.output
+    assert (machine.runs(), machine.boots(), machine.done()) == ("one", "one", ["dry-activate two"])
+    assert deploy(machine, action="test").outcome == "CHANGED"
+    assert (machine.runs(), machine.boots(), machine.done()) == ("two", "one", ["test two"])
+    assert deploy(machine, action="test").outcome == "SUCCESS"
+    assert deploy(machine, action="boot").outcome == "CHANGED"
+    assert (machine.runs(), machine.boots(), machine.done()) == ("two", "two", ["boot two"])
+    refused = deploy(machine, action="test", reboot="if_needed")
+    assert refused.failed and refused.data["msg"].startswith("reboot: "), refused.output
+
+
+def test_a_generation_comes_back(machine):
+    machine.system("two")
+    deploy(machine)
+    back = deploy(machine, flake=..., generation="previous")
+    assert back.outcome == "CHANGED", back.output
+    assert (machine.runs(), machine.boots(), back.data["generation"]) == ("one", "one", 1)
+    unknown = deploy(machine, flake=..., generation="7")
+    assert unknown.failed and unknown.data["error"]["kind"] == "not_found" and "it has 1, 2" in unknown.data["msg"]
+    assert deploy(machine, flake=..., generation="1").outcome == "SUCCESS"
+
+
+def test_a_new_kernel_is_reported_and_booted_if_allowed(machine):
+    machine.system("two", kernel="k2")
+    reported = deploy(machine)
+    assert reported.data["reboot_required"] is True and reported.data["rebooted"] is False
+    shown = deploy(machine, "--check", reboot="if_needed")
+    assert shown.outcome == "CHANGED" and "reboot" not in machine.done()
+    booted = deploy(machine, reboot="if_needed")
+    assert booted.data["rebooted"] is True and booted.data["reboot_required"] is False, booted.output
+    assert machine.done() == ["reboot"]
+    assert deploy(machine, reboot="if_needed").outcome == "SUCCESS"
+
+
+def test_a_machine_that_does_not_come_back_is_reported(machine):
+    machine.system("two", kernel="k2")
+    (machine.path / "hangs").touch()
+    result = deploy(machine, reboot="if_needed", timeout=15)
+    assert result.failed and result.data["error"]["kind"] == "timeout" and result.data["changed"] is True, result.output
+    assert "did not come back" in result.data["msg"]
+
+
+def test_another_machine_at_the_address_is_refused(machine):
+    machine.system("two")
+    other = (machine.path / "key.pub").read_text()
+    result = deploy(machine, host_keys=[other])
+    assert result.failed and result.data["error"]["kind"] == "host_key", result.output
+    assert machine.done() == []
+
+
+@pytest.mark.parametrize(("release", "said"), [("ID=nixos\nVARIANT_ID=installer\n", "an installer"), ("ID=debian\n", "another system")])
+def test_only_an_installed_nixos_is_touched(machine, release, said):
+    machine.system("two")
+    (machine.path / "os-release").write_text(release)
+    result = deploy(machine)
+    assert result.failed and result.data["error"]["kind"] == "refused" and said in result.data["msg"], result.output
+    assert machine.done() == []
+
+
+def test_a_build_that_fails_changes_nothing(machine):
+    machine.system("two")
+    (machine.path / "broken").touch()
+    result = deploy(machine)
+    assert result.failed and "it does not build" in result.data["msg"], result.output
+    assert machine.done() == []
+
+
+def test_two_at_once_are_one_after_the_other(machine):
+    machine.system("two", hook="sleep 1")
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(deploy(machine))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(result.outcome for result in results) in (["CHANGED", "SUCCESS"], ["CHANGED", "CHANGED"]) or any(
+        result.failed and result.data["error"]["kind"] == "busy" for result in results
+    ), [result.output for result in results]
+    assert (machine.runs(), machine.boots()) == ("two", "two")
+
+
+@pytest.mark.parametrize("after", [0.3, 0.8, 1.2, 1.6, 2.0, 2.4, 3.0, 4.0])
+def test_killed_anywhere_it_ends_in_the_old_or_the_new_system(machine, after):
+    machine.system("two", hook="sleep 1", boot_hook="sleep 1")
+    arguments = machine.path / "arguments.json"
+    arguments.write_text(json.dumps(machine.options() | {"_ansible_check_mode": False}))
+    child = subprocess.Popen([PROJECT / "library/nixos_deploy", arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(after)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    settle(machine)
+    assert (machine.runs(), machine.boots()) in (("one", "one"), ("two", "two"))
+    again = deploy(machine)
+    assert not again.failed, again.output
+    assert (machine.runs(), machine.boots()) == ("two", "two")
+    assert deploy(machine).outcome == "SUCCESS"
+
+
+def test_power_that_is_lost_before_the_confirmation_boots_the_old_system(machine):
+    machine.system("two", hook=UNREACHABLE)
+    thread = threading.Thread(target=lambda: deploy(machine, confirm_timeout=60, timeout=10))
+    thread.start()
+    for _ in range(100):
+        if machine.runs() == "two":
+            break
+        time.sleep(0.1)
+    assert (machine.runs(), machine.boots()) == ("two", "one")
+    thread.join()
