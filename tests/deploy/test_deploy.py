@@ -41,11 +41,10 @@ def settle(machine):
 
 def test_a_configuration_is_shown_deployed_and_then_left_alone(machine):
     machine.system("two", packages=[("openssh-10.2", 30_000), ("nginx-1.29", 50)])
-    (machine.path / "store").joinpath(f"{machine.runs()}").exists()
     shown = deploy(machine, "--check", "--diff")
     assert shown.outcome == "CHANGED", shown.output
     assert {package["name"] for package in shown.data["packages"]} == {"openssh", "nginx", "nixos-system-one", "nixos-system-two"}
-    assert shown.data["diff"]["after"]["packages"]["openssh"] == "10.2 (+30000 bytes)"
+    assert '+        "openssh": "10.2 (+30000 bytes)"' in shown.output, shown.output
     assert machine.done() == [] and machine.runs() == "one"
 
     deployed = deploy(machine)
@@ -63,7 +62,7 @@ def test_a_configuration_is_shown_deployed_and_then_left_alone(machine):
 def test_check_mode_alone_builds_nothing(machine):
     machine.system("two")
     assert deploy(machine, "--check").outcome == "CHANGED"
-    asked = (machine.path / "nix").read_text()
+    asked = (machine.path / "nix.log").read_text()
     assert " eval " in f" {asked}" and " build " not in f" {asked}"
 
 

@@ -37,7 +37,7 @@ nix-env)
   case $3 in
   --set)
     [ "$(readlink -f "$profile")" != "$4" ] || exit 0
-    newest=$(ls "$profile"-*-link 2>/dev/null | sed 's/.*system-//; s/-link//' | sort -n | tail -n 1)
+    newest=$(ls -d "$profile"-*-link 2>/dev/null | sed 's/.*system-//; s/-link//' | sort -n | tail -n 1)
     ln -s "$4" "$profile-$((${newest:-0} + 1))-link"
     ln -sfn "system-$((${newest:-0} + 1))-link" "$profile"
     ;;
@@ -46,7 +46,7 @@ nix-env)
   ;;
 nix)
   # Also the controller's.
-  printf '%s\n' "$*" >>"$LAB/nix"
+  printf '%s\n' "$*" >>"$LAB/nix.log"
   case " $* " in
   *" path-info "*) for path; do :; done; cat "$path/closure" ;;
   *" build "*) [ ! -e "$LAB/broken" ] || { echo "error: it does not build" >&2; exit 1; }; cat "$LAB/flake" ;;

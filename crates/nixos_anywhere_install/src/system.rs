@@ -13,7 +13,7 @@ use crate::commands::tools::{self, Tools};
 use crate::files::workspace::Workspace;
 use crate::options::Options;
 use crate::output::log::Log;
-use crate::output::watch::{BUILD, Watch};
+use crate::output::watch::{BUILD, EVALUATE, Watch};
 use crate::state;
 use crate::values::flake::FlakeRef;
 
@@ -86,7 +86,7 @@ impl Nix<'_> {
     /// Kind `evaluation`: what Nix said.
     pub async fn evaluate(&mut self) -> Result<PathBuf, Failure> {
         let installable = format!("{}.outPath", self.installable()?);
-        self.programs.watch.begin("Evaluating the configuration");
+        self.programs.watch.begin(EVALUATE);
         let path = self.programs.out_path(&installable).await;
         self.programs.watch.end();
         path

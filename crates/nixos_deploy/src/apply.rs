@@ -43,7 +43,7 @@ pub struct Activation<'a> {
 enum Stage {
     /// Something is being done.
     Working,
-    /// The new system is active and, by now, confirmed.
+    /// The new system is active.
     Activated,
     /// It is done.
     Committed,
@@ -118,23 +118,24 @@ impl Activation<'_> {
             .deadline
             .shorter(Duration::from_secs(limit).saturating_add(SPARE));
         let since = Instant::now();
-        let mut gone = false;
+        let mut before = Verdict::GoesOn;
         loop {
-            let reason = match self.look(&id, &limit).await {
-                Ok(seen) => match self.judge(seen, gone)? {
-                    Verdict::Done(output) => {
-                        self.clean_up(&id).await;
-                        return Ok(output);
+            // A connection that was opened before the activation proves nothing: only one that was opened after it was seen to be over.
+            let confirm = before == Verdict::Activated;
+            let reason = match self.look(&id, confirm, &limit).await {
+                Ok(seen) => {
+                    let gone = before == Verdict::Gone;
+                    before = self.judge(&seen, gone)?;
+                    match before {
+                        Verdict::Done => {
+                            self.clean_up(&id).await;
+                            return Ok(seen.output);
+                        }
+                        Verdict::Activated if !confirm => continue,
+                        Verdict::Activated | Verdict::GoesOn => "the activation goes on".into(),
+                        Verdict::Gone => "the activation ended without a result".into(),
                     }
-                    Verdict::GoesOn => {
-                        gone = false;
-                        "the activation goes on".into()
-                    }
-                    Verdict::Gone => {
-                        gone = true;
-                        "the activation ended without a result".into()
-                    }
-                },
+                }
                 Err(failure) => failure.msg,
             };
             self.progress
@@ -153,12 +154,13 @@ impl Activation<'_> {
         }
     }
 
-    fn judge(&self, seen: Seen, was_gone: bool) -> Result<Verdict, Failure> {
+    fn judge(&self, seen: &Seen, was_gone: bool) -> Result<Verdict, Failure> {
         let host = &self.options.host;
         let fail = |kind, msg: String| Err(self.failure(kind, msg, &seen.output));
         match &seen.stage {
-            Stage::Committed => Ok(Verdict::Done(seen.output)),
-            Stage::Working | Stage::Activated => Ok(Verdict::GoesOn),
+            Stage::Committed => Ok(Verdict::Done),
+            Stage::Working => Ok(Verdict::GoesOn),
+            Stage::Activated => Ok(Verdict::Activated),
             Stage::Undone(why) => fail(
                 FailureKind::RolledBack,
                 format!("{host}: the new system was undone and the old one runs again, because {why}"),
@@ -230,8 +232,8 @@ impl Activation<'_> {
         Err(Failure::new(kind, msg).object(&self.options.host))
     }
 
-    /// Look over a new connection how far it is, and confirm a system that is active.
-    async fn look(&self, id: &str, limit: &Deadline) -> Result<Seen, Failure> {
+    /// Look over a new connection how far it is; with `confirm`, have the machine keep the new system.
+    async fn look(&self, id: &str, confirm: bool, limit: &Deadline) -> Result<Seen, Failure> {
         let attempt = limit.shorter(ATTEMPT);
         let connection = Connection::open(self.target, &attempt)
             .await
@@ -239,7 +241,7 @@ impl Activation<'_> {
         let output = as_root(
             &connection,
             "the question for the activation",
-            &look_script(id),
+            &look_script(id, confirm),
             &attempt,
         )
         .await?;
@@ -345,9 +347,11 @@ impl Activation<'_> {
 }
 
 /// What one look came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// With what the activation printed.
-    Done(String),
+    Done,
+    /// It waits to be confirmed.
+    Activated,
     GoesOn,
     /// There is nothing any more, for the first time.
     Gone,
@@ -408,12 +412,13 @@ fn start_script(options: &Options, wanted: &Wanted, id: &str) -> String {
     )
 }
 
-/// It confirms, too: whoever can ask has logged in to the new system.
-fn look_script(id: &str) -> String {
+fn look_script(id: &str, confirm: bool) -> String {
+    let confirm = match confirm {
+        true => format!("mkdir -p {BASE}/{id}/confirmed\n"),
+        false => String::new(),
+    };
     format!(
-        "state=$(cat {BASE}/{id}/state 2>/dev/null)\n\
-         case $state in activated*) mkdir -p {BASE}/{id}/confirmed ;; esac\n\
-         printf 'state=%s\\n' \"$state\"\n\
+        "{confirm}printf 'state=%s\\n' \"$(cat {BASE}/{id}/state 2>/dev/null)\"\n\
          printf 'unit=%s\\n' \"$(systemctl is-active {UNIT} 2>/dev/null)\"\n\
          printf '\\noutput:\\n'\n\
          tail -c {MOST_OUTPUT} {BASE}/{id}/output 2>/dev/null || true\n"

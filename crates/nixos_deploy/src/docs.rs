@@ -71,8 +71,8 @@ generation:
   type: int
   sample: 43
 reboot_required:
-  description: Whether the next boot would start another kernel, other modules or another initrd than those that run; V(null) if that is not known.
-  returned: success
+  description: Whether the next boot would start another kernel, other modules or another initrd than those that run.
+  returned: when that is known, which it is not for a system that is not built, and not asked with O(action=test)
   type: bool
   sample: false
 rebooted:

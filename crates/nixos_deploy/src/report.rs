@@ -126,11 +126,15 @@ fn with_machine(
     plan: &Plan,
     closures: &Closures,
 ) -> Outcome {
-    let outcome = outcome
+    let mut outcome = outcome
         .with("system", &wanted.system)
-        .with("running_system", &machine.current)
-        .with("generation", machine.generation)
-        .with("reboot_required", plan.reboot_required);
+        .with("running_system", &machine.current);
+    if let Some(generation) = machine.generation {
+        outcome = outcome.with("generation", generation);
+    }
+    if let Some(required) = plan.reboot_required {
+        outcome = outcome.with("reboot_required", required);
+    }
     match closures {
         None => outcome,
         Some((before, after)) => {

@@ -44,6 +44,9 @@ const KEYS: &str = "Uploading install SSH keys";
 /// The phase, of this module itself, in which Nix builds on the controller.
 pub(crate) const BUILD: &str = "Building the configuration";
 
+/// The phase, of this module itself, in which Nix evaluates on the controller.
+pub(crate) const EVALUATE: &str = "Evaluating the configuration";
+
 /// From it on the disks are not what they were.
 const FORMAT: &str = "Formatting hard drive with disko";
 
@@ -467,7 +470,7 @@ impl Listener for Watch {
         self.keep(&line);
         if !stdout {
             self.stepped(&line);
-        } else if self.current() == Some(BUILD) {
+        } else if matches!(self.current(), Some(BUILD | EVALUATE)) {
             if line.starts_with('/') && self.printed_paths.len() < MOST_PATHS {
                 self.printed_paths.push(PathBuf::from(&line));
             }
