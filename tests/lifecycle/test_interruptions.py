@@ -75,6 +75,21 @@ def keys_below(folders):
     return found
 
 
+def test_a_machine_that_stops_while_it_is_asked_is_not_waited_for(world):
+    """The run before was cut off after it had asked for the VM to be stopped."""
+    web = world.machine()
+    reached = threading.Event()
+    web.behaves(before={"format": reached.set})
+    with world.controller.playing([web]) as play:
+        world.wait_until(lambda: play.poll() is not None or reached.is_set(), "the phase format")
+        os.killpg(play.pid, signal.SIGKILL)
+    web.behaves(silence="refuse")
+    timer = threading.Timer(8, lambda: (web.vm.stop(), web.behaves()))
+    timer.start()
+    web.play(timeout=200).succeeded()
+    assert web.vm.record["phase"] == "done" and web.vm.disk.system
+
+
 @pytest.mark.parametrize("phase", ["format", "install", "release"])
 def test_a_run_that_is_killed_in_the_installation_is_taken_up(world, phase):
     web = world.machine()

@@ -7,9 +7,11 @@ use ansible_module::{Failure, FailureKind, Module, Outcome, Task};
 use cloudinit_drive::CloudinitDrive;
 use deadline::Deadline;
 use nixos_anywhere_install::NixosAnywhereInstall;
+use nixos_deploy::NixosDeploy;
 use proxmox_iso::ProxmoxIso;
 use proxmox_nixos_vm::ProxmoxNixosVm;
 use proxmox_nixos_vm::ownership::{Expect, Ownership};
+use proxmox_snapshot::ProxmoxSnapshot;
 use pve_client::Client;
 use pve_module::Connection;
 use pve_module::record::Identity;
@@ -217,6 +219,32 @@ impl<'a> Context<'a> {
         self.progress(&mut args);
         let options = self.options_of::<NixosAnywhereInstall>(args)?;
         NixosAnywhereInstall::run(options, self.task_of(check))
+            .await
+            .map_err(renamed)
+    }
+
+    /// Call `nixos_deploy`.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn deploy(&self, mut args: Args, check: bool) -> Result<Outcome, Failure> {
+        self.progress(&mut args);
+        let options = self.options_of::<NixosDeploy>(args)?;
+        NixosDeploy::run(options, self.task_of(check))
+            .await
+            .map_err(renamed)
+    }
+
+    /// Call `proxmox_snapshot`.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn snapshot(&self, mut args: Args) -> Result<Outcome, Failure> {
+        placeholders(&mut args);
+        self.progress(&mut args);
+        let mut options = self.options_of::<ProxmoxSnapshot>(args)?;
+        options.connection = self.settings().connection.clone();
+        ProxmoxSnapshot::run(options, self.task_of(false))
             .await
             .map_err(renamed)
     }

@@ -97,6 +97,7 @@ impl Module for NixosVmLifecycle {
             Step::Provision => steps::provision::run(&context, state).await,
             Step::Boot => steps::boot::run(&context, state).await,
             Step::Finalize => steps::finalize::run(&context, state).await,
+            Step::Deploy => steps::deploy::run(&context, state).await,
             Step::Destroy => steps::destroy::run(&context, state).await,
             Step::Decide | Step::Install => steps::decide::run(&context, state).await,
         }

@@ -31,6 +31,8 @@ pub enum Step {
     Install,
     /// Detach installer and seed, start the installed system and verify it.
     Finalize,
+    /// Deploy the flake to a finished machine.
+    Deploy,
     /// Remove the VM with its disks, and what the controller keeps of it.
     Destroy,
 }
@@ -56,6 +58,7 @@ impl Step {
             Self::Boot => "boot",
             Self::Install => "install",
             Self::Finalize => "finalize",
+            Self::Deploy => "deploy",
             Self::Destroy => "destroy",
         }
     }
@@ -399,6 +402,33 @@ pub struct Settings {
     #[serde(default)]
     pub parallel_installs: u64,
 
+    // --- Later changes ---
+    /// Deploy O(settings.flake) to a finished machine, if it runs another system. A machine that is installed in this run has it already.
+    #[serde(default)]
+    pub deploy: bool,
+    /// What a deployment does with the system.
+    #[serde(default)]
+    pub deploy_action: nixos_deploy::Action,
+    /// Whether a deployment restarts the machine.
+    #[serde(default)]
+    pub deploy_reboot: nixos_deploy::Reboot,
+    /// How many seconds a machine waits for the controller to log in again, before it puts the old system back.
+    #[serde(default = "default_deploy_timeout")]
+    pub deploy_timeout: u64,
+    /// Take a snapshot of the VM before a deployment that changes something, and delete it once that has worked.
+    #[serde(default)]
+    pub deploy_snapshot: bool,
+    /// Save the memory in the snapshot, too.
+    #[serde(default)]
+    pub deploy_snapshot_memory: bool,
+    /// How many snapshots of deployments that worked are kept.
+    #[serde(default)]
+    pub deploy_snapshots_kept: u32,
+    /// Roll the VM back to the snapshot if the machine does not come back at all. B(What was written to its disks since the deployment began
+    /// is lost.)
+    #[serde(default)]
+    pub deploy_rollback: bool,
+
     // --- Identity ---
     /// An SSH host key of the installed system. Without it, keys of O(settings.ssh_host_key_types) are made.
     pub ssh_host_key: Option<SshHostKey>,
@@ -435,6 +465,10 @@ pub struct Settings {
     pub confirm_destroy: Option<Value>,
     /// Set by the role for later plays: C(vmid), C(node), C(address), C(guest_address), C(host_keys) and C(closure) of the machine.
     pub facts: Option<Value>,
+}
+
+fn default_deploy_timeout() -> u64 {
+    120
 }
 
 /// The variables that an installation needs and that are not there, as a new user's inventory lacks them.

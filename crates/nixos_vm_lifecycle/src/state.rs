@@ -21,6 +21,8 @@ use crate::store::{Installation, Known};
 const PROMPT: Duration = Duration::from_secs(5);
 /// How long the reads of one step may take.
 const READ: Duration = Duration::from_secs(120);
+/// How often it is looked whether a VM that is waited for was stopped.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// An installation whose VM is gone.
 pub struct Gone {
@@ -309,10 +311,38 @@ impl State {
     pub async fn decide(&mut self, context: &Context<'_>) -> Result<Decision, Failure> {
         let mut decision = decide(&self.facts)?;
         if decision == Decision::Ask {
-            self.facts.answer = self.ask(context).await;
+            // The run before may have been cut off while it stopped the VM, which then never answers.
+            let answer = tokio::select! {
+                answer = self.ask(context) => Some(answer),
+                () = self.stopped(context) => None,
+            };
+            match (answer, &mut self.facts.vm) {
+                (Some(answer), _) => self.facts.answer = answer,
+                (None, Some(vm)) => vm.running = false,
+                (None, None) => {}
+            }
             decision = decide(&self.facts)?;
         }
         Ok(decision)
+    }
+
+    /// Wait until the VM is stopped. Where that cannot be told, it is not.
+    async fn stopped(&self, context: &Context<'_>) {
+        let path = format!(
+            "/nodes/{}/qemu/{}/status/current",
+            self.node(context),
+            self.vmid()
+        );
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let deadline = Deadline::after(READ);
+            let status = context
+                .get("read the status of the VM", &path, &[], &deadline)
+                .await;
+            if status.is_ok_and(|status| status.get("status") == Some(&"stopped".into())) {
+                return;
+            }
+        }
     }
 
     async fn ask(&self, context: &Context<'_>) -> Answer {

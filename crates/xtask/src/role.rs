@@ -63,6 +63,15 @@ pub fn specs() -> anyhow::Result<Value> {
             "author": "the nixos-proxmox authors",
             "options": options(&|_| true),
         },
+        "deploy": {
+            "short_description": "Deploy the flake to a finished machine",
+            "description": [
+                "Has the machine switch to what the flake builds now, and back again if it cannot be reached then. Machines that are not \
+                 finished are refused.",
+            ],
+            "author": "the nixos-proxmox authors",
+            "options": options(&|_| true),
+        },
         "destroy": {
             "short_description": "Destroy a machine with all of its data",
             "description":

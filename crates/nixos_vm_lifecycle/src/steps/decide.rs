@@ -38,6 +38,10 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
             if converged.changed {
                 due.push(Step::Provision.name());
             }
+            if context.settings().deploy {
+                super::deploy::check(context)?;
+                due.push(Step::Deploy.name());
+            }
             let mut outcome = Outcome::unchanged(converged.msg);
             outcome.values = converged.values;
             outcome

@@ -13,7 +13,6 @@ use crate::keys;
 use crate::known_hosts;
 use crate::module_args::{Args, protection};
 use crate::options::Power;
-use crate::preflight;
 use crate::state::{State, address};
 use crate::store::Installation;
 
@@ -150,7 +149,8 @@ impl Finish<'_> {
         let deadline = context.boot_deadline();
         let address = address(context, vmid, &deadline).await?;
         let left = deadline.remaining().as_secs().max(5);
-        let verified = verify(context, &self.installation, &address, &self.host_keys, left).await?;
+        let closure = self.installation.read("closure");
+        let verified = verify(context, closure, &address, &self.host_keys, left).await?;
         Ok((address, vec![started, verified]))
     }
 
@@ -206,7 +206,10 @@ async fn stop(context: &Context<'_>, state: &State, phases: &[Phase]) -> Result<
 }
 
 /// The installed system's host keys: of this controller, of the record, or of the user.
-fn host_keys(
+///
+/// # Errors
+/// Kind `host_key` if none is known.
+pub fn host_keys(
     context: &Context<'_>,
     state: &State,
     record: &Record,
@@ -224,9 +227,7 @@ fn host_keys(
             .map_or(&state.facts.name, |vm| &vm.object);
         return Err(Failure::new(
             FailureKind::HostKey,
-            format!(
-                "{object}: is installed but not verified yet, and its host key is not known here"
-            ),
+            format!("{object}: is installed, and its host key is not known here"),
         )
         .object(object)
         .hint(
@@ -237,9 +238,13 @@ fn host_keys(
     Ok(keys)
 }
 
-async fn verify(
+/// Wait until the installed system answers with its host key, and runs this closure if it is known.
+///
+/// # Errors
+/// Those of `nixos_anywhere_install`.
+pub async fn verify(
     context: &Context<'_>,
-    installation: &Installation,
+    closure: Option<String>,
     address: &str,
     host_keys: &[String],
     timeout: u64,
@@ -252,28 +257,8 @@ async fn verify(
     args.insert("user".into(), settings.ssh_user.clone().into());
     args.insert("installed_host_keys".into(), json!(host_keys));
     args.insert("timeout".into(), timeout.into());
-    args.extend(
-        installation
-            .read("closure")
-            .map(|closure| ("closure".to_owned(), Value::from(closure))),
-    );
-    // A login key that is a text is a file for as long as it is needed.
-    let mut _file = None;
-    if let Some(key) = settings
-        .ssh_private_key
-        .as_ref()
-        .filter(|key| !key.is_empty())
-    {
-        let file = preflight::key_file(key)?;
-        args.insert("private_key_file".into(), json!(file.path()));
-        _file = Some(file);
-    } else if let Some(key) = settings
-        .ssh_private_key_file
-        .as_ref()
-        .filter(|key| !key.as_os_str().is_empty())
-    {
-        args.insert("private_key_file".into(), json!(key));
-    }
+    args.extend(closure.map(|closure| ("closure".to_owned(), Value::from(closure))));
+    let _file = super::login_key(context, &mut args)?;
     let mut outcome = context.install(args, false).await?;
     outcome.changed = false;
     outcome.diff = None;

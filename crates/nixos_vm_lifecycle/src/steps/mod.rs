@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod decide;
+pub mod deploy;
 pub mod destroy;
 pub mod finalize;
 pub mod image;
@@ -12,12 +13,14 @@ pub mod upload;
 use ansible_module::{Failure, FailureKind, Outcome};
 use proxmox_nixos_vm::ownership::{Expect, Ownership};
 use pve_module::record::{Phase, Record};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::decide::Decision;
+use crate::keys::InMemory;
 use crate::module_args::Args;
 use crate::options::Run;
+use crate::preflight;
 use crate::state::State;
 use crate::store::{Installation, Known};
 
@@ -77,6 +80,25 @@ pub fn keep(state: &State, installation: &Installation, record: &Record) -> Resu
         cluster: state.cluster.clone(),
         record: record.clone(),
     })
+}
+
+/// Add the key that logs in to the installed system. A key that is a text is a file for as long as what is returned lives.
+///
+/// # Errors
+/// The system's.
+pub fn login_key(context: &Context<'_>, args: &mut Args) -> Result<Option<InMemory>, Failure> {
+    let settings = context.settings();
+    let text = settings.ssh_private_key.as_ref();
+    if let Some(key) = text.filter(|key| !key.is_empty()) {
+        let file = preflight::key_file(key)?;
+        args.insert("private_key_file".into(), json!(file.path()));
+        return Ok(Some(file));
+    }
+    let file = settings.ssh_private_key_file.as_ref();
+    if let Some(key) = file.filter(|key| !key.as_os_str().is_empty()) {
+        args.insert("private_key_file".into(), json!(key));
+    }
+    Ok(None)
 }
 
 /// Refuse a step whose turn it is not.

@@ -1,0 +1,275 @@
+//! Later changes: the flake's present system on a finished machine, with a snapshot of the VM before it if that is wanted.
+
+use ansible_module::{Failure, FailureKind, Outcome};
+use pve_module::record::Record;
+use serde_json::{Value, json};
+
+use super::{finalize, login_key, out_of_turn};
+use crate::context::{Context, text};
+use crate::decide::Decision;
+use crate::module_args::Args;
+use crate::preflight;
+use crate::state::{State, address};
+use crate::store::Installation;
+
+/// What the names of the snapshots begin with.
+const PREFIX: &str = "nixos-deploy-";
+
+/// The file with the name of the snapshot that a deployment took: what is to be deleted once one has worked.
+const SNAPSHOT: &str = "deploy_snapshot";
+
+/// The mistakes in the variables that a deployment would meet.
+///
+/// # Errors
+/// Kind `preflight`, with all of them.
+pub fn check(context: &Context<'_>) -> Result<(), Failure> {
+    let settings = context.settings();
+    let mut mistakes = Vec::new();
+    if settings
+        .flake
+        .as_deref()
+        .unwrap_or_default()
+        .trim()
+        .is_empty()
+    {
+        mistakes.push("nixos_vm_flake: is required to deploy (nixos_vm_deploy)".to_owned());
+    }
+    if settings.deploy_rollback && !settings.deploy_snapshot {
+        mistakes.push(
+            "nixos_vm_deploy_rollback: there is nothing to roll back to without nixos_vm_deploy_snapshot: true".to_owned(),
+        );
+    }
+    match mistakes.is_empty() {
+        true => Ok(()),
+        false => Err(preflight::refused(context, mistakes)),
+    }
+}
+
+/// Deploy.
+///
+/// # Errors
+/// A decision against it, and those of `nixos_deploy` and `proxmox_snapshot`. Kind `rolled_back` if the VM was rolled back.
+pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
+    check(context)?;
+    let decision = state.decide(context).await?;
+    let (Decision::Converge(record), Some(vm)) = (&decision, state.facts.vm.clone()) else {
+        return Err(out_of_turn(
+            &state,
+            &decision,
+            "a system was to be deployed to it",
+        ));
+    };
+    if !vm.running {
+        if context.task.check_mode {
+            return Ok(Outcome::unchanged(format!(
+                "{}: is stopped, so that it is not known what it runs",
+                vm.object
+            )));
+        }
+        return Err(Failure::new(
+            FailureKind::Refused,
+            format!(
+                "{}: is stopped, and a system can be deployed to a running machine only",
+                vm.object
+            ),
+        )
+        .object(&vm.object)
+        .hint("start it, or leave nixos_vm_deploy out for it"));
+    }
+    let installation = context.store.installation(&record.installation);
+    let deployment = Deployment {
+        context,
+        object: vm.object,
+        vmid: state.vmid(),
+        record,
+        host_keys: finalize::host_keys(context, &state, record, &installation)?,
+        address: address(context, state.vmid(), &context.boot_deadline()).await?,
+        installation,
+    };
+    deployment.run().await
+}
+
+/// The deployment to one machine.
+struct Deployment<'a> {
+    context: &'a Context<'a>,
+    object: String,
+    vmid: u32,
+    record: &'a Record,
+    installation: Installation,
+    host_keys: Vec<String>,
+    address: String,
+}
+
+impl Deployment<'_> {
+    async fn run(&self) -> Result<Outcome, Failure> {
+        let settings = self.context.settings();
+        if self.context.task.check_mode {
+            return self.deploy(true).await;
+        }
+        let mut snapshot = None;
+        if settings.deploy_snapshot {
+            let planned = self.deploy(true).await?;
+            if !planned.changed {
+                self.delete_snapshot().await?;
+                return Ok(planned);
+            }
+            snapshot = Some(self.take_snapshot().await?);
+        }
+        match (self.deploy(false).await, snapshot) {
+            (Ok(outcome), None) => {
+                self.delete_snapshot().await?;
+                Ok(self.kept(outcome)?)
+            }
+            (Ok(outcome), Some(name)) => {
+                self.end_snapshot().await?;
+                Ok(self.kept(outcome)?.with("snapshot", name))
+            }
+            (Err(failure), None) => Err(failure),
+            (Err(failure), Some(name)) => Err(self.after_failure(failure, &name).await),
+        }
+    }
+
+    async fn deploy(&self, check: bool) -> Result<Outcome, Failure> {
+        let settings = self.context.settings();
+        let mut args = Args::new();
+        args.insert("host".into(), self.address.clone().into());
+        args.insert("port".into(), settings.ssh_port.into());
+        args.insert("user".into(), settings.ssh_user.clone().into());
+        args.insert("host_keys".into(), json!(self.host_keys));
+        args.insert("flake".into(), settings.flake.clone().into());
+        args.insert("action".into(), json!(settings.deploy_action));
+        args.insert("reboot".into(), json!(settings.deploy_reboot));
+        args.insert("confirm_timeout".into(), settings.deploy_timeout.into());
+        args.insert("timeout".into(), settings.install_timeout.into());
+        if let Some(tools) = &settings.tools_path {
+            args.insert("tools_path".into(), json!(tools));
+        }
+        // What the user gave Nix for the installation holds for later builds, too.
+        let install = settings.further().install;
+        for name in ["nix_options", "show_trace", "substitute_on_destination"] {
+            args.extend(
+                install
+                    .get(name)
+                    .map(|value| (name.to_owned(), value.clone())),
+            );
+        }
+        if !self.context.task.check_mode {
+            self.installation.make()?;
+            args.insert(
+                "log_path".into(),
+                json!(self.installation.path("deploy.log")),
+            );
+        }
+        let _file = login_key(self.context, &mut args)?;
+        self.context.deploy(args, check).await
+    }
+
+    /// Remember the closure that the machine runs from now on: it is a fact of the machine.
+    fn kept(&self, outcome: Outcome) -> Result<Outcome, Failure> {
+        let running = text(&outcome, "running_system");
+        if outcome.changed && !running.is_empty() {
+            self.installation.write("closure", &running)?;
+        }
+        Ok(outcome)
+    }
+
+    async fn snapshot(&self, name: &str, more: Value) -> Result<Outcome, Failure> {
+        let mut args = Args::new();
+        args.insert("vmid".into(), self.vmid.into());
+        args.insert("snapname".into(), name.into());
+        args.extend(more.as_object().cloned().unwrap_or_default());
+        self.context.snapshot(args).await
+    }
+
+    /// Take a snapshot. Its name is kept before it exists, so that the run after one that was killed knows what to delete.
+    async fn take_snapshot(&self) -> Result<String, Failure> {
+        let settings = self.context.settings();
+        self.delete_snapshot().await?;
+        let name = format!("{PREFIX}{}", super::run(self.context)?.id);
+        self.installation.write(SNAPSHOT, &name)?;
+        let description = format!(
+            "Before a deployment to {} (installation {})",
+            self.context.options.host, self.record.installation
+        );
+        let more = json!({
+            "state": "present", "description": description, "vmstate": settings.deploy_snapshot_memory,
+            "retention": settings.deploy_snapshots_kept + 1, "retention_prefix": PREFIX,
+        });
+        self.snapshot(&name, more).await?;
+        Ok(name)
+    }
+
+    /// The deployment has worked: its snapshot is one of those that are kept, or is deleted.
+    async fn end_snapshot(&self) -> Result<(), Failure> {
+        match self.context.settings().deploy_snapshots_kept {
+            0 => self.delete_snapshot().await,
+            _ => self.installation.remove(&[SNAPSHOT.to_owned()]).map(drop),
+        }
+    }
+
+    /// Delete the snapshot of an earlier deployment of this controller, if there is one.
+    async fn delete_snapshot(&self) -> Result<(), Failure> {
+        let Some(name) = self.installation.read(SNAPSHOT) else {
+            return Ok(());
+        };
+        self.snapshot(name.trim(), json!({"state": "absent"}))
+            .await?;
+        self.installation.remove(&[SNAPSHOT.to_owned()]).map(drop)
+    }
+
+    /// Roll the VM back if the machine does not come back and the user asked for it; else say how.
+    async fn after_failure(&self, failure: Failure, name: &str) -> Failure {
+        let settings = self.context.settings();
+        let lost = matches!(
+            failure.kind,
+            FailureKind::Timeout | FailureKind::Unreachable | FailureKind::NotAsLeft
+        );
+        if !(lost && settings.deploy_rollback) {
+            let hint = format!(
+                "{}the snapshot {name} has the VM as it was; the next deployment that works deletes it",
+                failure
+                    .hint
+                    .as_ref()
+                    .map(|hint| format!("{hint}; "))
+                    .unwrap_or_default()
+            );
+            return failure.hint(hint).with("snapshot", name);
+        }
+        match self.roll_back(name).await {
+            Ok(()) => Failure::new(
+                FailureKind::RolledBack,
+                format!(
+                    "{}: was rolled back to the snapshot {name} and runs its old system: {}",
+                    self.object, failure.msg
+                ),
+            )
+            .object(&self.object)
+            .with("changed", true)
+            .with("snapshot", name),
+            Err(second) => {
+                let msg = format!(
+                    "{}; it could not be rolled back to the snapshot {name} either: {}",
+                    failure.msg, second.msg
+                );
+                Failure { msg, ..failure }.with("snapshot", name)
+            }
+        }
+    }
+
+    async fn roll_back(&self, name: &str) -> Result<(), Failure> {
+        // It may have become another's while the machine was waited for.
+        let mut state = State::read(self.context).await?;
+        let decision = state.decide(self.context).await?;
+        let ours = decision
+            .record()
+            .is_some_and(|record| record.installation == self.record.installation);
+        if !ours || state.vmid() != self.vmid {
+            return Err(out_of_turn(&state, &decision, "it was to be rolled back"));
+        }
+        self.snapshot(name, json!({"state": "rolled_back", "start": true}))
+            .await?;
+        let seconds = self.context.settings().boot_timeout;
+        finalize::verify(self.context, None, &self.address, &self.host_keys, seconds).await?;
+        Ok(())
+    }
+}
