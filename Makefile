@@ -45,4 +45,4 @@ bench: ## measure uploads against curl and community.proxmox (docs/benchmarks.md
 
 clean: demo-down ## remove everything that was built
 	rm -rf target .programs library/proxmox_iso library/proxmox_nixos_vm library/cloudinit_drive library/nixos_anywhere_install \
-	  library/nixos_vm_lifecycle library/proxmox_snapshot
+	  library/nixos_vm_lifecycle library/proxmox_snapshot library/nixos_deploy

@@ -1,4 +1,4 @@
-# The six Ansible modules, each with its documentation beside it.
+# The seven Ansible modules, each with its documentation beside it.
 {
   lib,
   openssl,
@@ -16,6 +16,7 @@ let
     "cloudinit_drive"
     "nixos_anywhere_install"
     "proxmox_snapshot"
+    "nixos_deploy"
   ];
 in
 rustPlatform.buildRustPackage {

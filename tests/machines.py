@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from conftest import PROJECT, end_lab, environment, start_lab
 
-MODULES = ("nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install", "proxmox_snapshot")
+MODULES = ("nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install", "proxmox_snapshot", "nixos_deploy")
 
 # Variables of the host: those of the group would yield to the demo's group_vars.
 HOST = """

@@ -23,4 +23,5 @@ fuzz_target!(|data: &[u8]| {
     check::<proxmox_iso::ProxmoxIso>(&given);
     check::<proxmox_nixos_vm::ProxmoxNixosVm>(&given);
     check::<proxmox_snapshot::ProxmoxSnapshot>(&given);
+    check::<nixos_deploy::NixosDeploy>(&given);
 });

@@ -1,6 +1,7 @@
 """An installed NixOS, as far as nixos_deploy asks: an SSH server that runs commands in a namespace, and systems that are scripts."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import threading
@@ -25,6 +26,16 @@ boot) {boot_hook} ;;
 dry-activate) echo "would restart the following units: {name}.service" ;;
 esac
 """
+
+
+async def pump(source, sink, end=True):
+    """Pass on what comes, while it comes: Nix talks to the machine."""
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while block := await source.read(65536):
+            sink.write(block)
+            await sink.drain()
+    if end:
+        sink.close()
 
 
 class Machine:
@@ -99,10 +110,10 @@ class Machine:
         command = ["unshare", "--user", "--map-root-user", "--mount", "sh", HERE / "enter.sh", self.path, process.command or "sh"]
         try:
             child = await asyncio.create_subprocess_exec(*command, stdin=-1, stdout=-1, stderr=-1)
-            out, err = await child.communicate(await process.stdin.read())
-            process.stdout.write(out)
-            process.stderr.write(err)
-            process.exit(child.returncode)
+            given = asyncio.create_task(pump(process.stdin, child.stdin))
+            await asyncio.gather(pump(child.stdout, process.stdout, end=False), pump(child.stderr, process.stderr, end=False))
+            given.cancel()
+            process.exit(await child.wait())
         except (OSError, asyncssh.Error):
             process.close()
 
@@ -112,10 +123,8 @@ class Machine:
         self.thread.join(10)
         if (self.path / "unit.pid").exists():
             pid = int((self.path / "unit.pid").read_text())
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, 9)
-            except ProcessLookupError:
-                pass
 
     def options(self, **more):
         known = self.host_key.export_public_key().decode().strip()

@@ -125,7 +125,14 @@ impl Activation<'_> {
             let reason = match self.look(&id, confirm, &limit).await {
                 Ok(seen) => {
                     let gone = before == Verdict::Gone;
-                    before = self.judge(&seen, gone)?;
+                    before = match self.judge(&seen, gone) {
+                        Ok(verdict) => verdict,
+                        Err(failure) => {
+                            // Its output is part of the failure.
+                            self.clean_up(&id).await;
+                            return Err(failure);
+                        }
+                    };
                     match before {
                         Verdict::Done => {
                             self.clean_up(&id).await;

@@ -54,7 +54,7 @@ import time
 from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
 
-MODULES = {"nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install", "proxmox_snapshot"}
+MODULES = {"nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install", "proxmox_snapshot", "nixos_deploy"}
 STEPS = ["image", "upload", "provision", "boot", "install", "finalize"]
 # Seconds: between looks, before a task is shown at all, between two lines of a host (plain).
 LOOK = 0.25
