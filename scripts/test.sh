@@ -43,7 +43,7 @@ lint() {
   step "cargo fmt" cargo fmt --all --check
   step "cargo clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
   step "cargo doc" env RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --workspace --no-deps
-  step "the modules' documentation is that of their types" cargo xtask docs --check
+  step "the modules' documentation is that of their types" cargo run --quiet --package xtask -- docs --check
   step "yamllint" yamllint --strict .
   step "shellcheck" check_shell
   step "ansible-lint" ansible-lint --offline --strict -q
@@ -66,7 +66,7 @@ esac
 export PATH=$PWD/.venv/bin:$HOME/.cargo/bin:$PATH
 
 if [ "$mode" = faults ]; then
-  step "build the modules and the test host" cargo xtask install
+  step "build the modules" cargo xtask install
   step "build the test host" cargo build --quiet --release -p pve-testhost
   step "the kill matrix (pytest)" pytest -s tests/faults
   exit
@@ -74,15 +74,17 @@ fi
 
 lint
 if [ "$mode" != lint ]; then
-  step "build the modules and the test host" cargo xtask install
-  step "build the test host" cargo build --quiet --release -p pve-testhost
+  # In the profile of `cargo test`, so that everything is compiled once.
+  step "build the modules" cargo run --quiet --package xtask -- install --debug
+  step "build the test host" cargo build --quiet --package pve-testhost
+  export PVE_TESTHOST=$PWD/target/debug/pve-testhost XTASK=$PWD/target/debug/xtask
   if [ "$mode" = all ]; then
     step "build the installer stand-in, tiny" demo/images/build.sh tiny
     step "build the installer stand-in with the real cloud-init" demo/images/build.sh debian
   fi
   step "cargo test" cargo test --workspace --quiet
   step "the stand-ins keep to the command lines they stand in for (pytest)" pytest demo/stand-in
-  step "the modules and the role under ansible-playbook (pytest)" pytest "${at_once[@]}" tests/modules tests/role tests/callback tests/packaging tests/docs
+  step "the modules and the role under ansible-playbook (pytest)" pytest "${at_once[@]}" tests/modules tests/deploy tests/role tests/callback tests/packaging tests/docs
   step "the lifecycle of machines, on simulated guests (pytest)" pytest "${at_once[@]}" tests/simulation tests/lifecycle
   step "molecule: the modules in every state, without virtual machines" molecule test -s modules
 fi

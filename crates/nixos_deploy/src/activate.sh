@@ -2,7 +2,7 @@
 #
 #   sh activate.sh DIRECTORY ACTION SYSTEM GENERATION ACTIVATION_SECONDS CONFIRM_SECONDS
 #
-# GENERATION is empty for a system that is no generation yet. DIRECTORY/state has one line that says how far it has come, and
+# GENERATION is empty for a system without one. DIRECTORY/state has one line that says how far it has come, and
 # DIRECTORY/output what the programs said. It is confirmed by a directory DIRECTORY/confirmed. Only what was confirmed is ever booted.
 set -u
 directory=$1 action=$2 system=$3 generation=$4 activation_seconds=$5 confirm_seconds=$6
