@@ -3,9 +3,11 @@
 //! The facts are those of PVE 9.2: the schema of its API, and the formats and privileges that qemu-server registers by name.
 //! To add a VM option, add its row to `parameters.rs`. If it is a property string, add its keys to `properties.rs`.
 
+pub mod cpu;
 mod drives;
 mod parameters;
 mod properties;
+pub mod spelling;
 pub mod syntax;
 
 pub use drives::{

@@ -60,6 +60,18 @@ pub fn is_cpu_flags(text: &str) -> bool {
     })
 }
 
+/// The key `hv-vendor-id` of `cpu`.
+pub fn is_hv_vendor_id(text: &str) -> bool {
+    text.len() <= 12 && all(text, |c| c.is_ascii_alphanumeric())
+}
+
+/// The key `phys-bits` of `cpu` (PVE's format `pve-phys-bits`).
+pub fn is_phys_bits(text: &str) -> bool {
+    let is_number = is_digits(text) && text.len() <= 2;
+    let bits = text.parse::<u8>().ok().filter(|_| is_number);
+    text == "host" || bits.is_some_and(|bits| (8..=64).contains(&bits))
+}
+
 /// PVE::QemuServer::PCI, `$PCIRE`.
 pub fn is_pci(text: &str) -> bool {
     text.split(';').all(|address| {

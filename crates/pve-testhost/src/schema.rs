@@ -71,8 +71,23 @@ pub struct Endpoint {
     params: HashMap<String, Param>,
 }
 
+/// The CPU models and flags of PVE.
+#[derive(Deserialize)]
+pub struct Cpu {
+    /// Names by architecture, without `host`.
+    pub models: BTreeMap<String, Vec<String>>,
+    /// Flags that a VM can have.
+    pub flags: Vec<String>,
+}
+
+/// The CPU models and flags.
+pub fn cpu() -> &'static Cpu {
+    &TABLE.cpu
+}
+
 #[derive(Deserialize)]
 struct Table {
+    cpu: Cpu,
     formats: HashMap<String, HashMap<String, Param>>,
     sets: HashMap<String, HashMap<String, Param>>,
     endpoints: HashMap<String, Endpoint>,
