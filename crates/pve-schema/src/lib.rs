@@ -68,6 +68,8 @@ pub struct Key {
     pub alias_of: Option<&'static str>,
     /// The buses whose drives have the key; empty for all.
     pub buses: &'static [&'static str],
+    /// The key that this one needs, with a value that is not left to DHCP or the like.
+    pub needs_fixed: Option<&'static str>,
     /// Whether the key only describes how a volume is made, and PVE does not keep it.
     pub create_only: bool,
 }
@@ -79,9 +81,15 @@ impl Key {
             kind,
             default: None,
             alias_of: None,
+            needs_fixed: None,
             buses: &[],
             create_only: false,
         }
+    }
+
+    const fn needs_fixed(mut self, name: &'static str) -> Self {
+        self.needs_fixed = Some(name);
+        self
     }
 
     const fn default(mut self, value: &'static str) -> Self {

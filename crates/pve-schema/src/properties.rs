@@ -110,7 +110,8 @@ pub const IPCONFIG: Properties = Properties {
         Key::new(
             "gw",
             Text(|ip| ip.parse::<Ipv4Addr>().is_ok(), "an IPv4 address"),
-        ),
+        )
+        .needs_fixed("ip"),
         Key::new(
             "ip6",
             Text(
@@ -121,7 +122,8 @@ pub const IPCONFIG: Properties = Properties {
         Key::new(
             "gw6",
             Text(|ip| ip.parse::<Ipv6Addr>().is_ok(), "an IPv6 address"),
-        ),
+        )
+        .needs_fixed("ip6"),
     ],
     one_of: &[],
 };

@@ -19,7 +19,7 @@ pub fn close<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'
         let distance = distance(&typed, &plain);
         if distance <= most {
             found.push((distance, name));
-        } else if typed.len() >= 3 && plain.starts_with(&typed) {
+        } else if typed.len() >= 3 && (plain.starts_with(&typed) || plain.ends_with(&typed)) {
             found.push((most + 1, name));
         }
     }

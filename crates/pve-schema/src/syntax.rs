@@ -72,6 +72,31 @@ pub fn is_phys_bits(text: &str) -> bool {
     text == "host" || bits.is_some_and(|bits| (8..=64).contains(&bits))
 }
 
+/// What may be changed while the VM runs (PVE's format `pve-hotplug-features`).
+pub fn is_hotplug(text: &str) -> bool {
+    let known = ["network", "disk", "cpu", "memory", "usb", "cloudinit"];
+    let mut features = text.split([',', ';', ' ', '\t', '\n', '\0']);
+    matches!(text, "0" | "1")
+        || features.all(|feature| feature.is_empty() || known.contains(&feature))
+}
+
+/// The start of the guest's clock.
+pub fn is_startdate(text: &str) -> bool {
+    let are_numbers = |text: &str, separator: char, first: usize| {
+        let parts: Vec<&str> = text.split(separator).collect();
+        let [one, two, three] = parts[..] else {
+            return false;
+        };
+        let is_short = |part: &str| is_digits(part) && part.len() <= 2;
+        is_digits(one)
+            && is_short(two)
+            && is_short(three)
+            && (one.len() == first || (first == 2 && is_short(one)))
+    };
+    let (date, time) = text.split_once('T').unwrap_or((text, "0:0:0"));
+    text == "now" || (are_numbers(date, '-', 4) && are_numbers(time, ':', 2))
+}
+
 /// PVE::QemuServer::PCI, `$PCIRE`.
 pub fn is_pci(text: &str) -> bool {
     text.split(';').all(|address| {

@@ -93,6 +93,22 @@ fn check_text(format: &Properties, text: &str) -> Result<(), String> {
             None => refuse_misspelling(format, name)?,
         }
     }
+    for (name, _) in parts.iter() {
+        let mut keys = format.keys.iter();
+        let Some(needed) = keys
+            .find(|key| key.name == name)
+            .and_then(|key| key.needs_fixed)
+        else {
+            continue;
+        };
+        match parts.get(needed) {
+            None => return Err(format!("{name} needs {needed} beside it")),
+            Some(value @ ("dhcp" | "auto")) => {
+                return Err(format!("{name} needs a fixed {needed} (got '{value}')"));
+            }
+            Some(_) => {}
+        }
+    }
     let has = |name: &&&str| parts.get(name).is_some();
     match format.one_of.iter().filter(has).count() {
         0 if !format.one_of.is_empty() => {
@@ -328,6 +344,16 @@ mod tests {
             ),
             ("ipconfig0", json!("ip=10.0.0.1"), "with its prefix"),
             ("ipconfig0", json!("dhcp"), "without a key"),
+            (
+                "ipconfig0",
+                json!("ip=dhcp,gw=192.0.2.1"),
+                "gw needs a fixed ip (got 'dhcp')",
+            ),
+            (
+                "ipconfig0",
+                json!({"ip": "192.0.2.2/24", "gw6": "2001:db8::1"}),
+                "gw6 needs ip6 beside it",
+            ),
         ] {
             let error = whole(name, &value).unwrap_err();
             assert!(
