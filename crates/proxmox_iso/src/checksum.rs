@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ansible_module::{Failure, FailureKind};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::digest::{Algorithm as RingAlgorithm, Context, SHA256, SHA384, SHA512};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -98,13 +98,14 @@ impl Digest {
 const NIX32: &[u8] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
 impl Digest {
-    /// The checksum in any of its encodings: hex digits, Base64 with its padding, or Nix's base 32. Their lengths differ.
+    /// The checksum in any of its encodings: hex digits, Base64, or Nix's base 32. Their lengths differ.
     pub fn encoded(algorithm: Algorithm, text: &str) -> Option<Self> {
         if text.len() > 2 * algorithm.bytes() {
             return None;
         }
         let bytes = || {
-            let base64 = STANDARD.decode(text).ok();
+            // The padding gets lost where people copy it by a double click.
+            let base64 = STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok();
             base64.filter(|bytes| bytes.len() == algorithm.bytes())
         };
         Self::new(algorithm, text)
@@ -144,7 +145,7 @@ impl Digest {
         }
         let (algorithm, rest) = of('-')?;
         // Neither hex digits nor base 32 are written so: `sha256-HEX` may be a file's name.
-        let is_base64 = rest.len() == algorithm.bytes().div_ceil(3) * 4;
+        let is_base64 = rest.trim_end_matches('=').len() == (8 * algorithm.bytes()).div_ceil(6);
         Self::encoded(algorithm, rest).filter(|_| is_base64)
     }
 }
@@ -229,12 +230,18 @@ pub fn given(text: &str) -> Result<Given, Failure> {
             None => failure,
         });
     }
-    let hint = match Algorithm::of_digits(trimmed) {
-        Some(algorithm) => format!("write {}:{trimmed}", algorithm.name()),
+    let shown = crate::address::masked_text(trimmed);
+    let lower = trimmed.to_ascii_lowercase();
+    let is_address = lower.starts_with("https://") || lower.starts_with("http://");
+    // A line of `sha256sum`, and `sha256=HEX`.
+    let word = trimmed.split_whitespace().next().unwrap_or_default();
+    let word = word.rsplit('=').next().unwrap_or_default();
+    let hint = match Algorithm::of_digits(word) {
+        Some(algorithm) => format!("write {}:{word}", algorithm.name()),
+        None if is_address => format!("write sha256:{shown}, if it is a checksum file"),
         None => "give sha256:HEX, sha384:HEX, sha512:HEX, or sha256:URL of a file of checksums; MD5 and SHA-1 are not accepted"
             .to_string(),
     };
-    let shown = crate::address::masked_text(trimmed);
     Err(Failure::new(
         FailureKind::InvalidOption,
         format!(
@@ -324,8 +331,15 @@ mod tests {
             format!("sha256:{hex256}"),
             format!(" SHA256:{} \n", hex256.to_uppercase()),
             format!("sha-256: {hex256}"),
-            format!("sha256-{}", STANDARD.encode([0xab; 32])),
-            format!("sha256:{}", STANDARD.encode([0xab; 32])),
+            format!(
+                "sha256-{}",
+                base64::engine::general_purpose::STANDARD.encode([0xab; 32])
+            ),
+            format!("sha256-{}", STANDARD_NO_PAD.encode([0xab; 32])),
+            format!(
+                "sha256:{}",
+                base64::engine::general_purpose::STANDARD.encode([0xab; 32])
+            ),
             format!("sha256:{NIX32_OF_AB}"),
         ] {
             assert_eq!(given(&text).unwrap(), is_256, "{text}");
@@ -358,6 +372,20 @@ mod tests {
         assert!(short.hint.unwrap().contains("sha256:"));
         let bare = given(&hex256).unwrap_err();
         assert_eq!(bare.hint.unwrap(), format!("write sha256:{hex256}"));
+        for (text, hint) in [
+            (format!("{hex256}  x.iso"), format!("write sha256:{hex256}")),
+            (format!("sha256={hex256}"), format!("write sha256:{hex256}")),
+            (
+                "https://me:pass-word@x.example/SHA256SUMS".to_owned(),
+                "write sha256:https://".to_owned(),
+            ),
+        ] {
+            let found = given(&text).unwrap_err().hint.unwrap();
+            assert!(
+                found.starts_with(&hint) && !found.contains("pass-word"),
+                "{found}"
+            );
+        }
         let secret = given("sha256:ftp://me:pass-word@x.example/y?sig=abc").unwrap_err();
         assert!(!secret.msg.contains("pass-word") && !secret.msg.contains("sig="));
     }
