@@ -114,7 +114,10 @@ impl Models {
         let arch = self.architecture();
         let names = || self.names.iter().map(String::as_str);
         let prefixed = format!("{CUSTOM}{model}");
-        let meant = match names().find(|name| *name == prefixed) {
+        // PVE lists the first version of QEMU's models without it.
+        let first = model.strip_suffix("-v1");
+        let meant = names().find(|name| *name == prefixed || Some(*name) == first);
+        let meant = match meant {
             Some(name) => vec![name],
             None => close(model, names()),
         };
@@ -215,6 +218,12 @@ mod tests {
                 false,
                 "hosst",
                 Some("x86_64 CPU model 'hosst'; did you mean host?".to_owned()),
+            ),
+            (
+                old,
+                false,
+                "Haswell-v1",
+                Some("x86_64 CPU model 'Haswell-v1'; did you mean Haswell?".into()),
             ),
             (
                 old,
