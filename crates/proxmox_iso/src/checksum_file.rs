@@ -820,6 +820,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn hostile_texts_end() {
+        let a = "ab".repeat(32);
+        let aliases: String = (1..30)
+            .map(|n| format!("a{n}: &a{n} [{}]\n", format!("*a{},", n - 1).repeat(9)))
+            .collect();
+        for text in [
+            "x.iso ".repeat(1 << 19),
+            "|".repeat(1 << 20),
+            format!("{}{a}\n", "y.iso.sig z.iso ".repeat(500)).repeat(50),
+            format!("{}\n", "a|".repeat(4000)).repeat(5),
+            "[".repeat(1 << 20),
+            "{\"a\":".repeat(1 << 18),
+            "- ".repeat(1 << 19),
+            format!("a0: &a0 [{a}]\n{aliases}"),
+            format!("## x.iso\n{a}\n").repeat(1 << 12),
+        ] {
+            for of in ["SHA256SUMS", "sums.yml"] {
+                let names = ["x.iso".to_owned()];
+                let wanted = Wanted {
+                    names: &names,
+                    path: "/x.iso",
+                    prefer: Algorithm::Sha256,
+                    of,
+                };
+                let _ = find(&text, wanted);
+            }
+        }
+    }
+
     /// Pieces of which texts are made that nearly have a form.
     fn piece() -> impl Strategy<Value = String> {
         let hex = "ab".repeat(32);

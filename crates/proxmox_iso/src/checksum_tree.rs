@@ -9,6 +9,9 @@ use crate::checksum_words::file;
 /// Longer YAML is not read as such: aliases make it larger than it looks.
 const MOST_YAML: usize = 1 << 20;
 
+/// YAML with more brackets open at once is not read as such: the time for it grows with their square.
+const MOST_OPEN: usize = 100;
+
 /// Keys of the name of a file.
 const NAMES: &[&str] = &["name", "file", "filename", "path"];
 /// Keys of its address, which are looked at if there is no name.
@@ -86,10 +89,25 @@ fn document(text: &str, name: &str) -> Option<Value> {
         .any(|name| name.ends_with(".yml") || name.ends_with(".yaml"));
     let is_yaml = is_named || start.starts_with("---\n") || start.starts_with("---\r\n");
     let value = match value {
-        None if is_yaml && text.len() <= MOST_YAML => serde_yaml_ng::from_str(text).ok(),
+        None if is_yaml && text.len() <= MOST_YAML && !is_deep(text) => {
+            serde_yaml_ng::from_str(text).ok()
+        }
         value => value,
     };
     value.filter(|value: &Value| value.is_object() || value.is_array())
+}
+
+/// Whether more brackets are open at once than in any index.
+fn is_deep(text: &str) -> bool {
+    let mut open: usize = 0;
+    text.bytes().any(|byte| {
+        open = match byte {
+            b'[' | b'{' => open + 1,
+            b']' | b'}' => open.saturating_sub(1),
+            _ => open,
+        };
+        open > MOST_OPEN
+    })
 }
 
 /// What a value is of, as what is around it says.
