@@ -242,11 +242,13 @@ fn entries(text: &str, wanted: Wanted<'_>) -> Read {
                     }
                     continue;
                 }
+                let parsed = parse(line, section);
+                let is_of_image = matches!(&parsed, Some(Line::Entry(entry)) if wanted.names.iter().any(|name| base(&entry.file) == name));
                 // What tools write has neither bullets nor Markdown around it.
-                let said =
-                    (loose && is_page(line)).then(|| place.read(line, section, wanted.names));
+                let said = (loose && is_page(line) && !is_of_image)
+                    .then(|| place.read(line, section, wanted.names));
                 let said = said.filter(|said| !said.is_empty());
-                match parse(line, section).filter(|_| said.is_none()) {
+                match parsed.filter(|_| said.is_none()) {
                     Some(Line::Entry(mut entry)) => {
                         if entry.file.is_empty() {
                             entry.file = place.file.clone().unwrap_or_default();
@@ -595,6 +597,11 @@ mod tests {
             ),
         ] {
             assert_eq!(look(&text, "x.iso").as_ref(), Ok(&is_big), "{text}");
+        }
+        // Names with Markdown's characters.
+        for name in ["a|x.iso", "`x`.iso", "a**x.iso"] {
+            let text = format!("{a}  {name}\n{b}  x.iso\n");
+            assert_eq!(look(&text, name).as_ref(), Ok(&is_a), "{text}");
         }
         // Names that GNU escapes.
         let odd = format!("\\{a}  a\\\\b\\nc.iso\n{b}  y.iso\n");
