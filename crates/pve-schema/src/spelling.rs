@@ -5,8 +5,8 @@ const MOST: usize = 4;
 /// Longer texts are no misspelt names.
 const LONGEST: usize = 64;
 
-/// Those of `known` that are close to `text`: the same but for capitals and separators, else one or two letters off, else longer.
-/// The closest come first.
+/// Those of `known` that are closest to `text`: the same but for capitals and separators, else one or two letters off, else
+/// longer, else shorter.
 pub fn close<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let typed = plain(text);
     if typed.is_empty() || typed.len() > LONGEST {
@@ -21,6 +21,8 @@ pub fn close<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'
             found.push((distance, name));
         } else if typed.len() >= 3 && (plain.starts_with(&typed) || plain.ends_with(&typed)) {
             found.push((most + 1, name));
+        } else if plain.len() >= 4 && typed.starts_with(&plain) {
+            found.push((most + 2, name));
         }
     }
     found.sort();
@@ -75,6 +77,8 @@ mod tests {
             ("hosst", "; did you mean host?"),
             ("HOST", "; did you mean host?"),
             ("hots", "; did you mean host?"),
+            // libvirt's name.
+            ("host-passthrough", "; did you mean host?"),
             ("x86_64_v2_aes", "; did you mean x86-64-v2-AES?"),
             (
                 "x86-64-v1",
