@@ -171,6 +171,15 @@ def test_the_tarball_is_complete(shipped, lab, tmp_path):
     assert code == 0, output
     code, output = run("ansible-doc", "-t", "module", "-M", "library", "proxmox_iso", cwd=top)
     assert code == 0 and "checksum" in output, output
+    # ansible-doc reads each file of a library as text, and warns about programs; it skips links.
+    for library in ["library", "roles/nixos_vm/library"]:
+        code, output = run("ansible-doc", "-t", "module", "-M", library, "-l", cwd=top)
+        assert code == 0 and "WARNING" not in output, output
+    # As the README says.
+    shutil.copytree(top / "roles/nixos_vm", tmp_path / "copied")
+    for name in MODULES:
+        program = tmp_path / "copied/library" / name
+        assert program.is_file() and not program.is_symlink() and os.access(program, os.X_OK), name
 
 
 def test_a_tarball_for_each_architecture_has_what_git_tracks(shipped):
@@ -192,7 +201,7 @@ def test_a_tarball_for_each_architecture_has_what_git_tracks(shipped):
                 assert os.path.normpath(os.path.join(os.path.dirname(name), link)) in members, (name, link)
     assert contents["x86_64"] == contents["aarch64"]
     tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout.splitlines()
-    files = {name for name, member in members.items() if not member.isdir()} - {f"library/{name}" for name in MODULES}
+    files = {name for name, member in members.items() if not member.isdir()} - {f"{directory}/{name}" for directory in ["library", "programs"] for name in MODULES}
     assert files <= set(tracked), files - set(tracked)
 
 

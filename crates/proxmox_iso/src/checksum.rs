@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ansible_module::{Failure, FailureKind};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::digest::{Algorithm as RingAlgorithm, Context, SHA256, SHA384, SHA512};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -94,6 +94,62 @@ impl Digest {
     }
 }
 
+/// The characters of Nix's base 32, which are in no other base's order.
+const NIX32: &[u8] = b"0123456789abcdfghijklmnpqrsvwxyz";
+
+impl Digest {
+    /// The checksum in any of its encodings: hex digits, Base64, or Nix's base 32. Their lengths differ.
+    pub fn encoded(algorithm: Algorithm, text: &str) -> Option<Self> {
+        if text.len() > 2 * algorithm.bytes() {
+            return None;
+        }
+        let bytes = || {
+            // The padding gets lost where people copy it by a double click.
+            let base64 = STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok();
+            base64.filter(|bytes| bytes.len() == algorithm.bytes())
+        };
+        Self::new(algorithm, text)
+            .or_else(|| Self::nix32(algorithm, text))
+            .or_else(|| Self::new(algorithm, &hex::encode(bytes()?)))
+    }
+
+    /// The checksum in Nix's base 32, which begins with the last bits.
+    pub fn nix32(algorithm: Algorithm, text: &str) -> Option<Self> {
+        let mut bytes = vec![0_u8; algorithm.bytes()];
+        if text.len() != (8 * bytes.len()).div_ceil(5) {
+            return None;
+        }
+        for (n, c) in text.bytes().rev().enumerate() {
+            let digit = NIX32.iter().position(|known| *known == c)?;
+            let (at, shift) = (5 * n / 8, 5 * n % 8);
+            let bits = u16::try_from(digit).ok()? << shift;
+            let [low, high] = bits.to_le_bytes();
+            bytes[at] |= low;
+            match bytes.get_mut(at + 1) {
+                Some(next) => *next |= high,
+                None if high > 0 => return None,
+                None => {}
+            }
+        }
+        Self::new(algorithm, &hex::encode(bytes))
+    }
+
+    /// A checksum that names its algorithm: `ALGORITHM:` and any encoding, or `ALGORITHM-BASE64` (SRI).
+    pub fn labelled(text: &str) -> Option<Self> {
+        let of = |separator: char| {
+            let (name, rest) = text.split_once(separator)?;
+            Some((Algorithm::named(name)?, rest.trim_start()))
+        };
+        if let Some((algorithm, rest)) = of(':') {
+            return Self::encoded(algorithm, rest);
+        }
+        let (algorithm, rest) = of('-')?;
+        // Neither hex digits nor base 32 are written so: `sha256-HEX` may be a file's name.
+        let is_base64 = rest.trim_end_matches('=').len() == (8 * algorithm.bytes()).div_ceil(6);
+        Self::encoded(algorithm, rest).filter(|_| is_base64)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.algorithm.name(), self.hex)
@@ -134,7 +190,7 @@ pub enum Given {
     Published(Algorithm, String),
 }
 
-/// Read the option `checksum`: `ALGORITHM:HEX`, `ALGORITHM-BASE64` as Nix writes it, or `ALGORITHM:URL`.
+/// Read the option `checksum`: `ALGORITHM:HEX`, `ALGORITHM-BASE64` or `ALGORITHM:BASE32` as Nix writes it, or `ALGORITHM:URL`.
 ///
 /// # Errors
 /// Kind `invalid_option` when it has none of these forms.
@@ -149,14 +205,8 @@ pub fn given(text: &str) -> Result<Given, Failure> {
         if lower.starts_with("https://") || lower.starts_with("http://") {
             return Ok(Given::Published(algorithm, rest.to_string()));
         }
-        if let Some(digest) = Digest::new(algorithm, rest) {
-            return Ok(Given::Digest(digest));
-        }
     }
-    if let Some((algorithm, rest)) = read('-')
-        && let Ok(bytes) = STANDARD.decode(rest)
-        && let Some(digest) = Digest::new(algorithm, &hex::encode(bytes))
-    {
+    if let Some(digest) = Digest::labelled(trimmed) {
         return Ok(Given::Digest(digest));
     }
     // The right form with digits of another length: of another algorithm, or not copied as a whole.
@@ -180,12 +230,18 @@ pub fn given(text: &str) -> Result<Given, Failure> {
             None => failure,
         });
     }
-    let hint = match Algorithm::of_digits(trimmed) {
-        Some(algorithm) => format!("write {}:{trimmed}", algorithm.name()),
+    let shown = crate::address::masked_text(trimmed);
+    let lower = trimmed.to_ascii_lowercase();
+    let is_address = lower.starts_with("https://") || lower.starts_with("http://");
+    // A line of `sha256sum`, and `sha256=HEX`.
+    let word = trimmed.split_whitespace().next().unwrap_or_default();
+    let word = word.rsplit('=').next().unwrap_or_default();
+    let hint = match Algorithm::of_digits(word) {
+        Some(algorithm) => format!("write {}:{word}", algorithm.name()),
+        None if is_address => format!("write sha256:{shown}, if it is a checksum file"),
         None => "give sha256:HEX, sha384:HEX, sha512:HEX, or sha256:URL of a file of checksums; MD5 and SHA-1 are not accepted"
             .to_string(),
     };
-    let shown = crate::address::masked_text(trimmed);
     Err(Failure::new(
         FailureKind::InvalidOption,
         format!(
@@ -245,6 +301,27 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What `nix hash convert --to nix32` says of 32 bytes 0xab.
+    const NIX32_OF_AB: &str = "1axbmfmspaxbmfmspaxbmfmspaxbmfmspaxbmfmspaxbmfmspaxb";
+
+    #[test]
+    fn nix_base_32_is_read() {
+        // The SHA-256 of nothing, as `nix-prefetch-url` writes it.
+        let empty = "0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73";
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let read = |text: &str| Digest::nix32(Algorithm::Sha256, text).map(|digest| digest.hex);
+        assert_eq!(read(empty).as_deref(), Some(hex));
+        for text in [
+            // More than 256 bits, a letter that is not used, another length.
+            format!("2{}", &empty[1..]),
+            format!("e{}", &empty[1..]),
+            empty[1..].to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(read(&text), None, "{text}");
+        }
+    }
+
     #[test]
     fn checksums_as_people_write_them() {
         let (hex256, hex512) = ("ab".repeat(32), "CD".repeat(64));
@@ -254,7 +331,16 @@ mod tests {
             format!("sha256:{hex256}"),
             format!(" SHA256:{} \n", hex256.to_uppercase()),
             format!("sha-256: {hex256}"),
-            format!("sha256-{}", STANDARD.encode([0xab; 32])),
+            format!(
+                "sha256-{}",
+                base64::engine::general_purpose::STANDARD.encode([0xab; 32])
+            ),
+            format!("sha256-{}", STANDARD_NO_PAD.encode([0xab; 32])),
+            format!(
+                "sha256:{}",
+                base64::engine::general_purpose::STANDARD.encode([0xab; 32])
+            ),
+            format!("sha256:{NIX32_OF_AB}"),
         ] {
             assert_eq!(given(&text).unwrap(), is_256, "{text}");
         }
@@ -286,6 +372,20 @@ mod tests {
         assert!(short.hint.unwrap().contains("sha256:"));
         let bare = given(&hex256).unwrap_err();
         assert_eq!(bare.hint.unwrap(), format!("write sha256:{hex256}"));
+        for (text, hint) in [
+            (format!("{hex256}  x.iso"), format!("write sha256:{hex256}")),
+            (format!("sha256={hex256}"), format!("write sha256:{hex256}")),
+            (
+                "https://me:pass-word@x.example/SHA256SUMS".to_owned(),
+                "write sha256:https://".to_owned(),
+            ),
+        ] {
+            let found = given(&text).unwrap_err().hint.unwrap();
+            assert!(
+                found.starts_with(&hint) && !found.contains("pass-word"),
+                "{found}"
+            );
+        }
         let secret = given("sha256:ftp://me:pass-word@x.example/y?sig=abc").unwrap_err();
         assert!(!secret.msg.contains("pass-word") && !secret.msg.contains("sig="));
     }

@@ -1,8 +1,12 @@
 //! Files of checksums as they are published: by `sha256sum` and its kin (GNU), `shasum --tag`, BSD's
 //! `sha256`, `openssl dgst` and `gpg --print-md`, with one bare checksum, with comments, and signed
-//! in clear text (the signature is not verified).
+//! in clear text (the signature is not verified); in Markdown; in JSON and YAML; as Nix writes them.
+
+use std::collections::BTreeSet;
 
 use crate::checksum::{Algorithm, Digest};
+use crate::checksum_tree;
+use crate::checksum_words::{Place, columns};
 
 /// Algorithms that are named in such files beside those of [`Algorithm`].
 const OTHERS: &[&str] = &[
@@ -26,10 +30,11 @@ const OTHERS: &[&str] = &[
 
 /// One checksum in such a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    digest: Digest,
+pub struct Entry {
+    /// The checksum.
+    pub digest: Digest,
     /// The file it is of; empty when it stands alone.
-    file: String,
+    pub file: String,
 }
 
 /// A checksum that was found.
@@ -60,7 +65,11 @@ pub struct Wanted<'a> {
 /// # Errors
 /// What is wrong, in words.
 pub fn find(text: &str, wanted: Wanted<'_>) -> Result<Found, String> {
-    let (entries, others) = entries(text, Section::of_file(wanted.of));
+    let Read {
+        entries,
+        others,
+        unclear,
+    } = entries(text, wanted);
     let named: Vec<&Entry> = entries
         .iter()
         .filter(|entry| wanted.names.iter().any(|name| base(&entry.file) == name))
@@ -81,7 +90,7 @@ pub fn find(text: &str, wanted: Wanted<'_>) -> Result<Found, String> {
     let first = wanted.names.first().map_or("the image", String::as_str);
     if !candidates.is_empty() {
         let digest = choose(&candidates, wanted.prefer)
-            .ok_or_else(|| format!("it has several checksums of {first}"))?;
+            .map_err(|several| format!("it has several checksums of {first}: {several}"))?;
         return Ok(Found {
             digest,
             only_of: None,
@@ -89,26 +98,72 @@ pub fn find(text: &str, wanted: Wanted<'_>) -> Result<Found, String> {
     }
     let mut files: Vec<&str> = entries.iter().map(|entry| entry.file.as_str()).collect();
     files.dedup();
-    if let [file] = files.as_slice() {
+    if let [file] = files.as_slice()
+        && unclear.is_none()
+    {
         let all: Vec<&Entry> = entries.iter().collect();
-        if let Some(digest) = choose(&all, wanted.prefer) {
+        if let Ok(digest) = choose(&all, wanted.prefer) {
             let only_of = Some(file.to_string()).filter(|file| !file.is_empty());
             return Ok(Found { digest, only_of });
         }
     }
-    let start = text.trim_start().to_ascii_lowercase();
-    Err(match entries.len() {
-        _ if start.starts_with("<!doctype") || start.starts_with("<html") => {
-            "it is an HTML page".into()
+    Err(match (entries.len(), unclear) {
+        _ if is_html(text) => "it is an HTML page".into(),
+        (_, Some(line)) => format!(
+            "it has no line with a checksum of {first} and no other file (found '{}')",
+            some_of([line.as_str()].into_iter())
+        ),
+        (0, _) if others > 0 => "its checksums are neither SHA-256, SHA-384 nor SHA-512".into(),
+        (0, _) => "it has no checksum".into(),
+        (count, _) => {
+            let names = some_of(files.iter().filter(|file| !file.is_empty()).copied());
+            let names = match names.is_empty() {
+                true => String::new(),
+                false => format!(": {names}"),
+            };
+            format!("it has no checksum of {first} ({count} of other files{names})")
         }
-        0 if others > 0 => "its checksums are neither SHA-256, SHA-384 nor SHA-512".into(),
-        0 => "it has no checksum".into(),
-        count => format!("it has no checksum of {first} ({count} of other files)"),
     })
 }
 
-/// The preferred checksum, else the strongest; `None` when there are several of one algorithm.
-fn choose(entries: &[&Entry], prefer: Algorithm) -> Option<Digest> {
+/// Whether a line is one of Markdown, rather than a tool's.
+fn is_page(line: &str) -> bool {
+    let marks = ["|", "`", "](", "**"];
+    let starts = ["* ", "+ ", "> "];
+    marks.iter().any(|mark| line.contains(mark))
+        || starts.iter().any(|start| line.starts_with(start))
+}
+
+fn is_html(text: &str) -> bool {
+    let start = text.trim_start_matches('\u{feff}').trim_start();
+    let has = |head: &str| {
+        let begin = start.get(..head.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(head))
+    };
+    has("<!doctype") || has("<html")
+}
+
+/// A few texts for a message, each one line and not too long.
+fn some_of<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let texts: BTreeSet<&str> = texts.collect();
+    let mut shown: Vec<String> = texts
+        .iter()
+        .take(3)
+        .map(|text| {
+            text.chars()
+                .take(100)
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect()
+        })
+        .collect();
+    if texts.len() > 3 {
+        shown.push("...".into());
+    }
+    shown.join(", ")
+}
+
+/// The preferred checksum, else the strongest. The error lists them when there are several of one algorithm.
+fn choose(entries: &[&Entry], prefer: Algorithm) -> Result<Digest, String> {
     let order = [prefer].into_iter().chain(Algorithm::ALL.into_iter().rev());
     for algorithm in order {
         let mut of_it = entries
@@ -116,28 +171,61 @@ fn choose(entries: &[&Entry], prefer: Algorithm) -> Option<Digest> {
             .map(|entry| &entry.digest)
             .filter(|digest| digest.algorithm == algorithm);
         if let Some(first) = of_it.next() {
-            return of_it.all(|other| other == first).then(|| first.clone());
+            let all: Vec<String> = of_it.map(ToString::to_string).collect();
+            let same = all.iter().all(|other| *other == first.to_string());
+            return match same {
+                true => Ok(first.clone()),
+                false => {
+                    let first = first.to_string();
+                    Err(some_of(all.iter().chain([&first]).map(String::as_str)))
+                }
+            };
         }
     }
-    None
+    Err("none".into())
 }
 
 fn base(file: &str) -> &str {
     file.rsplit(['/', '\\']).next().unwrap_or(file)
 }
 
-/// The checksums in the text, and how many lines have some of other algorithms.
-fn entries(text: &str, otherwise: Section) -> (Vec<Entry>, usize) {
+/// The checksums in a text.
+struct Read {
+    entries: Vec<Entry>,
+    /// How many there are of other algorithms.
+    others: usize,
+    /// The first line with a checksum that is not clearly of one file.
+    unclear: Option<String>,
+}
+
+/// The checksums in the text.
+fn entries(text: &str, wanted: Wanted<'_>) -> Read {
+    if let Some(tree) = checksum_tree::read(text, wanted.of, wanted.names) {
+        return Read {
+            entries: tree.entries,
+            others: tree.others,
+            unclear: None,
+        };
+    }
+    let loose = !is_html(text);
     let text = text
         .trim_start_matches('\u{feff}')
         .replace("\r\n", "\n")
         .replace('\r', "\n");
     let (mut found, mut others) = (Vec::new(), 0);
+    let mut unclear: Option<String> = None;
+    let mut place = Place::default();
     // The algorithm of the lines below a comment such as `# SHA512 HASH`.
-    let mut section = otherwise;
+    let mut section = Section::of_file(wanted.of);
     let (mut signed_head, mut signature) = (false, false);
     let lines: Vec<String> = joined(&text);
-    for line in lines.iter().map(|line| line.trim()) {
+    for (at, line) in lines.iter().map(|line| line.trim()).enumerate() {
+        let below = lines.get(at + 1).map_or("", |line| line.trim());
+        match columns(line, below) {
+            Some(columns) => place.columns = Some(columns),
+            None if !line.contains('|') => place.columns = None,
+            None => {}
+        }
         match line {
             "-----BEGIN PGP SIGNED MESSAGE-----" => signed_head = true,
             "-----BEGIN PGP SIGNATURE-----" => signature = true,
@@ -149,17 +237,43 @@ fn entries(text: &str, otherwise: Section) -> (Vec<Entry>, usize) {
                 let line = line.strip_prefix("- ").unwrap_or(line);
                 if let Some(comment) = line.strip_prefix(['#', ';']) {
                     section = Section::of(comment, section);
+                    if line.starts_with('#') && loose {
+                        place.read(line, section, wanted.names);
+                    }
                     continue;
                 }
-                match parse(line, section) {
-                    Some(Line::Entry(entry)) => found.push(entry),
+                let parsed = parse(line, section);
+                let is_of_image = matches!(&parsed, Some(Line::Entry(entry)) if wanted.names.iter().any(|name| base(&entry.file) == name));
+                // What tools write has neither bullets nor Markdown around it.
+                let said = (loose && is_page(line) && !is_of_image)
+                    .then(|| place.read(line, section, wanted.names));
+                let said = said.filter(|said| !said.is_empty());
+                match parsed.filter(|_| said.is_none()) {
+                    Some(Line::Entry(mut entry)) => {
+                        if entry.file.is_empty() {
+                            entry.file = place.file.clone().unwrap_or_default();
+                        }
+                        found.push(entry);
+                    }
                     Some(Line::Other) => others += 1,
+                    None if loose => {
+                        let said = said.unwrap_or_else(|| place.read(line, section, wanted.names));
+                        found.extend(said.entries);
+                        others += said.others;
+                        if said.unclear {
+                            unclear.get_or_insert_with(|| line.to_owned());
+                        }
+                    }
                     None => {}
                 }
             }
         }
     }
-    (found, others)
+    Read {
+        entries: found,
+        others,
+        unclear,
+    }
 }
 
 /// Lines, with those joined that `gpg --print-md` breaks: `NAME: 01234567 89ABCDEF` and indented ones.
@@ -187,11 +301,14 @@ fn joined(text: &str) -> Vec<String> {
     lines
 }
 
+/// The algorithm of checksums, as what is around them says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Section {
+pub enum Section {
     /// Digits alone say which algorithm.
     Any,
+    /// This one.
     Of(Algorithm),
+    /// One that is not of SHA-2.
     Other,
 }
 
@@ -224,7 +341,7 @@ impl Section {
 }
 
 /// The algorithm that a word names.
-fn kind(word: &str) -> Option<Section> {
+pub fn kind(word: &str) -> Option<Section> {
     let plain: String = word.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let plain = plain.to_ascii_lowercase();
     let plain = plain
@@ -481,9 +598,20 @@ mod tests {
         ] {
             assert_eq!(look(&text, "x.iso").as_ref(), Ok(&is_big), "{text}");
         }
+        // Names with Markdown's characters.
+        for name in ["a|x.iso", "`x`.iso", "a**x.iso"] {
+            let text = format!("{a}  {name}\n{b}  x.iso\n");
+            assert_eq!(look(&text, name).as_ref(), Ok(&is_a), "{text}");
+        }
         // Names that GNU escapes.
         let odd = format!("\\{a}  a\\\\b\\nc.iso\n{b}  y.iso\n");
-        let (found, _) = entries(&odd, Section::Any);
+        let wanted = Wanted {
+            names: &[],
+            path: "",
+            prefer: Algorithm::Sha256,
+            of: "",
+        };
+        let found = entries(&odd, wanted).entries;
         assert_eq!(found[0].file, "a\\b\nc.iso");
         let spaces = format!("SHA256 (a (1).iso) = {a}\nSHA256 (x.iso) = {b}\n");
         assert_eq!(look(&spaces, "a (1).iso"), Ok(is_a));
@@ -495,7 +623,7 @@ mod tests {
         for (text, expected) in [
             (
                 format!("{a}  y.iso\n{b}  z.iso\n"),
-                "no checksum of x.iso (2 of other files)",
+                "no checksum of x.iso (2 of other files: y.iso, z.iso)",
             ),
             (
                 format!("{a}  y-x.iso\n{b}  x.iso.sig\n"),
@@ -551,6 +679,230 @@ mod tests {
         }
     }
 
+    #[test]
+    fn pages_and_documents() {
+        let (a, b) = ("ab".repeat(32), "CD".repeat(32));
+        let (big, other) = ("ef".repeat(64), "0".repeat(128));
+        let sri = "sha256-q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=";
+        let nix32 = "1axbmfmspaxbmfmspaxbmfmspaxbmfmspaxbmfmspaxbmfmspaxb";
+        let is_a = format!("sha256:{a}");
+        for text in [
+            // Markdown.
+            format!(
+                "# Downloads\n\n| File | SHA-256 |\n|---|---|\n| y.iso | `{b}` |\n| [x.iso](https://h/x.iso) | `{a}` |\n"
+            ),
+            format!("File | Hash\n--- | ---\nx.iso | {a}\ny.iso | {b}\n"),
+            format!(
+                "| x.iso | 1.2 GB | {} | {} | {a} |\n| y.iso | 2 GB | {b} |",
+                "0".repeat(32),
+                "0".repeat(40)
+            ),
+            format!(
+                "| File | BLAKE2b | SHA256 |\n|:--|:-:|--:|\n| x.iso | {other} | {a} |\n| y.iso | {other} | {b} |\n"
+            ),
+            format!(
+                "- [x.iso](https://h/x.iso) ([signature](https://h/x.iso.sig)): `{a}`\n- y.iso: `{b}`\n"
+            ),
+            format!("## x.iso\n\nSHA256: `{a}`\n\n## y.iso\n\nSHA256: `{b}`\n"),
+            format!("## x.iso\n\n### SHA256\n\n```\n{a}\n```\n## y.iso\n```\n{b}\n```\n"),
+            format!(
+                "* **x.iso**\n  * SHA-256: `{a}`\n  * SHA-1: `{}`\n* **y.iso**\n  * SHA-256: `{b}`\n",
+                "0".repeat(40)
+            ),
+            format!("* x.iso {a}\n* y.iso {b}\n"),
+            format!("File: y.iso\nSHA256: {b}\n\nFile: x.iso\nSize: 12\nSHA256: {a}\n"),
+            format!("```\n{b}  y.iso\n{a}  x.iso\n```\n"),
+            format!("`{a}  x.iso`\n`{b}  y.iso`"),
+            format!(
+                "Verify that the SHA-256 of x.iso is {a} before you use it.\nThat of y.iso is {b}.\n"
+            ),
+            // Nix.
+            format!("x.iso {sri}\ny.iso sha256-{}\n", "q".repeat(44)),
+            sri.to_owned(),
+            nix32.to_owned(),
+            format!("sha256:{nix32}"),
+            format!("{nix32}  x.iso\n{b}  y.iso\n"),
+            format!("iso = fetchurl {{\n  url = \"https://h/x.iso\";\n  hash = \"{sri}\";\n}};\n"),
+            format!(
+                "  url = \"https://h/y.iso\";\n  sha256 = \"{b}\";\n  url = \"https://h/x.iso\";\n  sha256 = \"{nix32}\";\n"
+            ),
+            // JSON.
+            format!(
+                r#"{{"tag_name": "v1", "assets": [{{"name": "y.iso", "digest": "sha256:{b}"}}, {{"name": "x.iso", "uploader": {{"name": "me"}}, "digest": "sha256:{a}"}}]}}"#
+            ),
+            format!(
+                r#"{{"y.iso": {{"sha256": "{b}"}}, "x.iso": {{"sha512": "{big}", "sha256": "{a}"}}}}"#
+            ),
+            format!(r#"{{"x.iso": "{a}", "y.iso": "{b}"}}"#),
+            format!(r#"{{"x.iso": "{sri}", "y.iso": null}}"#),
+            format!(
+                r#"[{{"path": "iso/x.iso", "hash": {{"algorithm": "SHA-256", "value": "{a}"}}}}, {{"path": "y.iso", "hash": {{"algorithm": "MD5", "value": "0"}}}}]"#
+            ),
+            format!(
+                r#"{{"stream": "stable", "metal": {{"iso": {{"disk": {{"location": "https://h/x.iso", "signature": "https://h/x.iso.sig", "sha256": "{a}"}}}}}}, "pxe": {{"location": "https://h/kernel.img", "sha256": "{b}"}}}}"#
+            ),
+            format!(
+                r#"{{"subject": [{{"name": "x.iso", "digest": {{"sha256": "{a}"}}}}, {{"name": "y.iso", "digest": {{"sha256": "{b}"}}}}]}}"#
+            ),
+            format!(
+                r#"{{"files": [{{"fileName": "./x.iso", "checksums": [{{"algorithm": "SHA1", "checksumValue": "{}"}}, {{"algorithm": "SHA256", "checksumValue": "{a}"}}]}}]}}"#,
+                "0".repeat(40)
+            ),
+            format!(r#"{{"url": "https://h/x.iso", "integrity": "{sri}"}}"#),
+            format!(r#"{{"sha256": "{a}"}}"#),
+            format!("\u{feff} [\"{sri}\"]"),
+        ] {
+            assert_eq!(look(&text, "x.iso").as_ref(), Ok(&is_a), "{text}");
+        }
+        for text in [
+            format!("---\nx.iso:\n  sha256: {a}\ny.iso:\n  sha256: {b}\n"),
+            format!(
+                "images:\n  - name: y.iso\n    checksum: sha256:{b}\n  - url: https://h/x.iso\n    sha256: {a}\n"
+            ),
+            format!("x.iso: {a}\ny.iso: {b}\n"),
+        ] {
+            let names = ["x.iso".to_owned()];
+            let wanted = Wanted {
+                names: &names,
+                path: "/x.iso",
+                prefer: Algorithm::Sha256,
+                of: "images.yml",
+            };
+            let found = find(&text, wanted).map(|found| found.digest.to_string());
+            assert_eq!(found.as_ref(), Ok(&is_a), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_ambiguous_is_refused_with_what_was_found() {
+        let (a, b) = ("ab".repeat(32), "cd".repeat(32));
+        for (text, expected) in [
+            (
+                format!("| x.iso | {a} |\n| x.iso | {b} |\n"),
+                format!("it has several checksums of x.iso: sha256:{a}, sha256:{b}"),
+            ),
+            (
+                format!("The SHA-256 of x.iso and y.iso is {a}.\n"),
+                format!(
+                    "it has no line with a checksum of x.iso and no other file (found 'The SHA-256 of x.iso and y.iso is {}",
+                    &a[..40]
+                ),
+            ),
+            (
+                format!(r#"{{"name": "x.iso", "sha256": "{a}", "digest": "sha256:{b}"}}"#),
+                "it has several checksums of x.iso: sha256:".to_owned(),
+            ),
+            (
+                format!(r#"{{"y.iso": {{"sha256": "{a}"}}, "z.iso": {{"sha256": "{b}"}}}}"#),
+                "it has no checksum of x.iso (2 of other files: y.iso, z.iso)".to_owned(),
+            ),
+            (
+                format!("## y.iso\n`{a}`\n## z.iso\n`{b}`\n"),
+                "it has no checksum of x.iso (2 of other files: y.iso, z.iso)".to_owned(),
+            ),
+            (
+                format!(r#"["sha256:{a}", "sha256:{b}"]"#),
+                "it has no checksum of x.iso (2 of other files)".to_owned(),
+            ),
+            (
+                format!(r#"{{"x.iso": {{"md5": "{}"}}}}"#, "0".repeat(32)),
+                "its checksums are neither SHA-256, ".to_owned(),
+            ),
+            ("{}".to_owned(), "it has no checksum".to_owned()),
+            // Only the head of a table says that these are not of SHA-512.
+            (
+                format!(
+                    "| File | BLAKE2b |\n|---|---|\n| x.iso | {} |\n",
+                    "ef".repeat(64)
+                ),
+                "its checksums are neither SHA-256, ".to_owned(),
+            ),
+            (
+                format!("<!DOCTYPE html><p>x.iso <code>{a}</code>"),
+                "it is an HTML page".to_owned(),
+            ),
+        ] {
+            let error = look(&text, "x.iso").unwrap_err();
+            assert!(error.starts_with(&expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn hostile_texts_end() {
+        let a = "ab".repeat(32);
+        let aliases: String = (1..30)
+            .map(|n| format!("a{n}: &a{n} [{}]\n", format!("*a{},", n - 1).repeat(9)))
+            .collect();
+        for text in [
+            "x.iso ".repeat(1 << 19),
+            "|".repeat(1 << 20),
+            format!("{}{a}\n", "y.iso.sig z.iso ".repeat(500)).repeat(50),
+            format!("{}\n", "a|".repeat(4000)).repeat(5),
+            "[".repeat(1 << 20),
+            "{\"a\":".repeat(1 << 18),
+            "- ".repeat(1 << 19),
+            format!("a0: &a0 [{a}]\n{aliases}"),
+            format!("## x.iso\n{a}\n").repeat(1 << 12),
+        ] {
+            for of in ["SHA256SUMS", "sums.yml"] {
+                let names = ["x.iso".to_owned()];
+                let wanted = Wanted {
+                    names: &names,
+                    path: "/x.iso",
+                    prefer: Algorithm::Sha256,
+                    of,
+                };
+                let _ = find(&text, wanted);
+            }
+        }
+    }
+
+    /// Pieces of which texts are made that nearly have a form.
+    fn piece() -> impl Strategy<Value = String> {
+        let hex = "ab".repeat(32);
+        let fixed = [
+            "x.iso",
+            "y.iso",
+            "|",
+            "---",
+            "\n",
+            " ",
+            "\t",
+            "`",
+            "**",
+            "](",
+            "# ",
+            "- ",
+            "* ",
+            "sha256",
+            "SHA512",
+            "md5",
+            ": ",
+            "=",
+            ":",
+            "{",
+            "}",
+            "[",
+            "]",
+            "\"",
+            ",",
+            "https://h/x.iso?a#b",
+            "sha256-q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=",
+            "1axbmfmspaxbmfmspaxbmfmspaxbmfmspaxbmfmspaxbmfmspaxb",
+            "name",
+            "digest",
+            "---\n",
+            "é",
+            "\u{2028}",
+        ];
+        let pieces: Vec<String> = fixed
+            .iter()
+            .map(|text| (*text).to_owned())
+            .chain([hex])
+            .collect();
+        proptest::sample::select(pieces)
+    }
+
     /// One line of each form, and whether its name survives in it.
     fn line() -> impl Strategy<Value = fn(&str, &str) -> String> {
         proptest::sample::select(vec![
@@ -581,6 +933,14 @@ mod tests {
                 prop_assert_eq!(look(&text, &format!("nixos {at}.iso")), Ok(format!("sha256:{}", hex::encode(bytes))), "{}", text);
             }
             prop_assert!(look(&text, "other.iso").is_err());
+        }
+
+        #[test]
+        fn nearly_any_form_is_read_or_refused(pieces in proptest::collection::vec(piece(), 0..60), of in "(SHA256SUMS|a\\.json|a\\.yml|b2sums)") {
+            let text = pieces.concat();
+            let names = ["x.iso".to_owned()];
+            let wanted = Wanted { names: &names, path: "/x.iso", prefer: Algorithm::Sha256, of: &of };
+            let _ = find(&text, wanted);
         }
 
         #[test]

@@ -7,6 +7,8 @@ mod apply;
 mod cache;
 mod checksum;
 mod checksum_file;
+mod checksum_tree;
+mod checksum_words;
 mod compression;
 mod content;
 mod docs;

@@ -54,13 +54,14 @@ pub struct Options {
     pub download_by: DownloadBy,
 
     /// What the content must be: V(sha256:HEX), V(sha384:HEX), V(sha512:HEX), the same as Nix writes it
-    /// (V(sha256-BASE64)), or V(sha256:URL) of a file of checksums. If the image is compressed, it may be
+    /// (V(sha256-BASE64) or V(sha256:BASE32)), or V(sha256:URL) of a checksum file. If the image is compressed, it may be
     /// the checksum of the file as it is published or of the image in it. Proxmox VE compares what arrived
     /// with it and keeps nothing else. In a file of checksums the names of the source are looked up: its
     /// own, without the ending of the compression, and those that its server gives it in a redirect or in
     /// Content-Disposition; a file with one checksum is of the source whatever name it says. All forms are read that C(sha256sum), BSD's C(sha256),
     /// C(openssl dgst) and C(gpg --print-md) write, with SHA-256 preferred, then SHA-512; signatures around them
-    /// are not verified. Without O(checksum), O(src) is read twice, once to hash it, so that a damaged
+    /// are not verified. A checksum file may also be a Markdown page, JSON (such as a release of GitHub's API) or YAML, where the
+    /// checksum is beside the name. One that does not tell which checksum is of the image is refused with what was found. Without O(checksum), O(src) is read twice, once to hash it, so that a damaged
     /// transfer is noticed in any case.
     pub checksum: Option<String>,
 

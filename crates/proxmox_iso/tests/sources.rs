@@ -212,10 +212,37 @@ async fn checksums_are_looked_up_in_files_of_checksums() {
     assert_changed(&first, true);
     assert_eq!(first["checksum"], sha256(&body));
     assert_changed(&world.run(task(&bsd)).await, false);
+    for (path, text) in [
+        (
+            "/release.md",
+            format!(
+                "## Images\n\n| File | SHA-256 |\n|---|---|\n| nixos-1.iso | `{hex}` |\n| other.iso | `{}` |\n",
+                "0".repeat(64)
+            ),
+        ),
+        (
+            "/releases/latest",
+            json!({"tag_name": "1", "assets": [
+                {"name": "other.iso", "digest": format!("sha256:{}", "0".repeat(64))},
+                {"name": "nixos-1.iso", "digest": sha256(&body)},
+            ]})
+            .to_string(),
+        ),
+        (
+            "/images.yaml",
+            format!(
+                "- file: other.iso\n  sha256: '{}'\n- file: nixos-1.iso\n  sha256: {hex}\n",
+                "0".repeat(64)
+            ),
+        ),
+    ] {
+        let sums = web.put(path, Page::new(text));
+        assert_changed(&world.run(task(&sums)).await, false);
+    }
     assert_failed(
         &world.run(task(&without)).await,
         "no_checksum",
-        &["no checksum of nixos-1.iso (2 of other files)"],
+        &["no checksum of nixos-1.iso (2 of other files"],
     );
     // For a local file too.
     let src = world.iso("nixos-1.iso", b"something else");

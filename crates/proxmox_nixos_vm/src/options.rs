@@ -128,7 +128,8 @@ pub struct Options {
     pub sockets: Option<u32>,
 
     /// The CPU type with its flags, as PVE writes it, for example V(host) or V(x86-64-v2-AES,flags=+aes), or a dict such as
-    /// V({cputype: host, flags: [+aes]}).
+    /// V({cputype: host, flags: [+aes]}). A custom model is V(custom-NAME). A model that the node does not have for the VM's
+    /// architecture is refused before anything is changed.
     #[schemars(extend("x-ansible" = {"type": "raw"}))]
     pub cpu: Option<Value>,
 

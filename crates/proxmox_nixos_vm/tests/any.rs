@@ -28,9 +28,9 @@ fn plain() -> impl Strategy<Value = Description> {
         (
             "cpu",
             vec![
-                json!("host"),
+                json!("max"),
                 json!("x86-64-v2-AES,flags=+aes"),
-                json!("cputype=host"),
+                json!("cputype=max"),
             ],
         ),
         ("numa", vec![json!(true), json!(false)]),

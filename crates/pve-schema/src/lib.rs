@@ -3,9 +3,11 @@
 //! The facts are those of PVE 9.2: the schema of its API, and the formats and privileges that qemu-server registers by name.
 //! To add a VM option, add its row to `parameters.rs`. If it is a property string, add its keys to `properties.rs`.
 
+pub mod cpu;
 mod drives;
 mod parameters;
 mod properties;
+pub mod spelling;
 pub mod syntax;
 
 pub use drives::{
@@ -66,6 +68,8 @@ pub struct Key {
     pub alias_of: Option<&'static str>,
     /// The buses whose drives have the key; empty for all.
     pub buses: &'static [&'static str],
+    /// The key that this one needs, with a value that is not left to DHCP or the like.
+    pub needs_fixed: Option<&'static str>,
     /// Whether the key only describes how a volume is made, and PVE does not keep it.
     pub create_only: bool,
 }
@@ -77,9 +81,15 @@ impl Key {
             kind,
             default: None,
             alias_of: None,
+            needs_fixed: None,
             buses: &[],
             create_only: false,
         }
+    }
+
+    const fn needs_fixed(mut self, name: &'static str) -> Self {
+        self.needs_fixed = Some(name);
+        self
     }
 
     const fn default(mut self, value: &'static str) -> Self {

@@ -1,7 +1,7 @@
 //! The table of parameters.
 
 use crate::Kind::{Any, Choice, Drive, Flag, Integer, Nic, NotConfig, Number, Properties, Text};
-use crate::syntax::is_serial;
+use crate::syntax::{is_hotplug, is_serial, is_startdate};
 use crate::{MOST, Parameter, properties};
 
 const CLOUDINIT: &[&str] = &["VM.Config.Cloudinit", "VM.Config.Network"];
@@ -50,7 +50,7 @@ pub const PARAMETERS: &[Parameter] = &[
     Parameter::new("ha-managed", NotConfig).instead("PVE takes it only while it creates a VM; use ha-manager add vm:VMID, or the module community.proxmox.proxmox_cluster_ha_resources"),
     Parameter::new("hookscript", Any).root_only(),
     Parameter::new("hostpci*", Properties(&properties::HOSTPCI)).example("mapping=NAME,pcie=1").count(16),
-    Parameter::new("hotplug", Any).default("network,disk,usb").needs(HWTYPE),
+    Parameter::new("hotplug", Text(is_hotplug, "1, 0, or some of network, disk, cpu, memory, usb and cloudinit")).default("network,disk,usb").needs(HWTYPE),
     Parameter::new("hugepages", Choice(&["any", "2", "1024"])).root_only(),
     Parameter::new("ide*", Drive).count(4),
     Parameter::new("import-working-storage", NotConfig).instead("PVE takes it for imports only"),
@@ -97,7 +97,7 @@ pub const PARAMETERS: &[Parameter] = &[
     Parameter::new("spice_enhancements", Properties(&properties::SPICE_ENHANCEMENTS)).root_only(),
     Parameter::new("sshkeys", NotConfig).needs(CLOUDINIT).instead("use the module cloudinit_drive"),
     Parameter::new("start", NotConfig).instead("use state=started"),
-    Parameter::new("startdate", Any).default("now").needs(OPTIONS),
+    Parameter::new("startdate", Text(is_startdate, "now, or a date such as 2026-01-31 or 2026-01-31T13:30:00")).default("now").needs(OPTIONS),
     Parameter::new("startup", Properties(&properties::STARTUP)).example("order=1,up=30").needs(OPTIONS),
     Parameter::new("storage", NotConfig).instead("name the storage in each drive"),
     Parameter::new("tablet", Flag).default("1").needs(HWTYPE),

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::Kind::{self, Any, Choice, Flag, Integer, Number, Text};
 use crate::syntax::{
-    is_bridge, is_cpu_flags, is_cpu_type, is_hex_id, is_ip4_config, is_ip6_config, is_mac,
-    is_machine, is_mapping, is_pci, is_ranges, is_smbios, is_usb, is_uuid,
+    is_bridge, is_cpu_flags, is_cpu_type, is_hex_id, is_hv_vendor_id, is_ip4_config, is_ip6_config,
+    is_mac, is_machine, is_mapping, is_pci, is_phys_bits, is_ranges, is_smbios, is_usb, is_uuid,
 };
 use crate::{Key, MOST, Properties};
 
@@ -56,12 +56,22 @@ pub const CPU: Properties = Properties {
         Key::new("flags", Text(is_cpu_flags, "+FLAG or -FLAG, joined by ';'")),
         Key::new("guest-phys-bits", Integer(32, 64)),
         Key::new("hidden", Flag).default("0"),
-        Key::new("hv-vendor-id", Any),
+        Key::new(
+            "hv-vendor-id",
+            Text(is_hv_vendor_id, "1 to 12 letters and digits"),
+        ),
         Key::new("level", Integer(0, 4_294_967_295)),
-        Key::new("phys-bits", Any),
-        Key::new("reported-model", Any),
+        Key::new(
+            "phys-bits",
+            Text(is_phys_bits, "host or a number between 8 and 64"),
+        ),
+        // PVE's format has the key, and refuses it for a VM.
+        Key::new(
+            "reported-model",
+            Text(|_| false, "left out: only custom CPU models have it"),
+        ),
     ],
-    one_of: &[],
+    one_of: &["cputype"],
 };
 
 pub const HOSTPCI: Properties = Properties {
@@ -100,7 +110,8 @@ pub const IPCONFIG: Properties = Properties {
         Key::new(
             "gw",
             Text(|ip| ip.parse::<Ipv4Addr>().is_ok(), "an IPv4 address"),
-        ),
+        )
+        .needs_fixed("ip"),
         Key::new(
             "ip6",
             Text(
@@ -111,7 +122,8 @@ pub const IPCONFIG: Properties = Properties {
         Key::new(
             "gw6",
             Text(|ip| ip.parse::<Ipv6Addr>().is_ok(), "an IPv6 address"),
-        ),
+        )
+        .needs_fixed("ip6"),
     ],
     one_of: &[],
 };

@@ -60,6 +60,43 @@ pub fn is_cpu_flags(text: &str) -> bool {
     })
 }
 
+/// The key `hv-vendor-id` of `cpu`.
+pub fn is_hv_vendor_id(text: &str) -> bool {
+    text.len() <= 12 && all(text, |c| c.is_ascii_alphanumeric())
+}
+
+/// The key `phys-bits` of `cpu` (PVE's format `pve-phys-bits`).
+pub fn is_phys_bits(text: &str) -> bool {
+    let is_number = is_digits(text) && text.len() <= 2;
+    let bits = text.parse::<u8>().ok().filter(|_| is_number);
+    text == "host" || bits.is_some_and(|bits| (8..=64).contains(&bits))
+}
+
+/// What may be changed while the VM runs (PVE's format `pve-hotplug-features`).
+pub fn is_hotplug(text: &str) -> bool {
+    let known = ["network", "disk", "cpu", "memory", "usb", "cloudinit"];
+    let mut features = text.split([',', ';', ' ', '\t', '\n', '\0']);
+    matches!(text, "0" | "1")
+        || features.all(|feature| feature.is_empty() || known.contains(&feature))
+}
+
+/// The start of the guest's clock.
+pub fn is_startdate(text: &str) -> bool {
+    let are_numbers = |text: &str, separator: char, first: usize| {
+        let parts: Vec<&str> = text.split(separator).collect();
+        let [one, two, three] = parts[..] else {
+            return false;
+        };
+        let is_short = |part: &str| is_digits(part) && part.len() <= 2;
+        is_digits(one)
+            && is_short(two)
+            && is_short(three)
+            && (one.len() == first || (first == 2 && is_short(one)))
+    };
+    let (date, time) = text.split_once('T').unwrap_or((text, "0:0:0"));
+    text == "now" || (are_numbers(date, '-', 4) && are_numbers(time, ':', 2))
+}
+
 /// PVE::QemuServer::PCI, `$PCIRE`.
 pub fn is_pci(text: &str) -> bool {
     text.split(';').all(|address| {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use pve_schema::{Key, Kind, MOST, NIC_MODELS, PARAMETERS, drive_keys, parameter};
+use pve_schema::{Key, Kind, MOST, NIC_MODELS, PARAMETERS, cpu, drive_keys, parameter};
 use serde_json::{Map, Value};
 
 fn schema() -> Value {
@@ -136,4 +136,22 @@ fn rows_are_found_by_names_with_an_index() {
     for row in PARAMETERS {
         assert_eq!(row.name.ends_with('*'), row.count.is_some(), "{}", row.name);
     }
+}
+
+#[test]
+fn cpu_models_and_flags_are_those_of_the_test_host() {
+    let schema = schema();
+    let texts = |list: &Value| -> Vec<String> {
+        let texts = list.as_array().unwrap().iter();
+        texts
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect()
+    };
+    for (arch, models) in [("x86_64", cpu::X86_64), ("aarch64", cpu::AARCH64)] {
+        let mut there = texts(&schema["cpu"]["models"][arch]);
+        there.push("host".into());
+        there.sort();
+        assert_eq!(there, models, "{arch}");
+    }
+    assert_eq!(texts(&schema["cpu"]["flags"]), cpu::FLAGS);
 }

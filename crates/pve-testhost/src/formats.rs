@@ -63,6 +63,14 @@ const FORMATS: &[(&str, Check)] = &[
     }),
     ("pve-hotplug-features", |_, value| hotplug_features(value)),
     ("pve-node", |_, value| looks(is_label(value), "node name")),
+    ("pve-phys-bits", |_, value| {
+        let is_number = is_digits(value) && value.len() <= 2;
+        let bits = value.parse::<u8>().ok().filter(|_| is_number);
+        let ok = value == "host" || bits.is_some_and(|bits| (8..=64).contains(&bits));
+        or(ok, || {
+            "value must be an integer between 8 and 64 or 'host'".into()
+        })
+    }),
     ("pve-poolid", |_, value| {
         let ok = value.split('/').all(|part| has_only(part, "-_."));
         or(ok, || {

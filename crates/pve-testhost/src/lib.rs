@@ -8,6 +8,7 @@ mod api;
 mod clock;
 mod connection;
 mod context;
+mod cpu;
 mod datacenter;
 mod disk;
 mod error;

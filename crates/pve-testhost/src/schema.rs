@@ -71,8 +71,23 @@ pub struct Endpoint {
     params: HashMap<String, Param>,
 }
 
+/// The CPU models and flags of PVE.
+#[derive(Deserialize)]
+pub struct Cpu {
+    /// Names by architecture, without `host`.
+    pub models: BTreeMap<String, Vec<String>>,
+    /// Flags that a VM can have.
+    pub flags: Vec<String>,
+}
+
+/// The CPU models and flags.
+pub fn cpu() -> &'static Cpu {
+    &TABLE.cpu
+}
+
 #[derive(Deserialize)]
 struct Table {
+    cpu: Cpu,
     formats: HashMap<String, HashMap<String, Param>>,
     sets: HashMap<String, HashMap<String, Param>>,
     endpoints: HashMap<String, Endpoint>,
@@ -360,11 +375,8 @@ fn property_string_of(
     value: &str,
 ) -> Result<BTreeMap<String, String>, String> {
     let mut found = BTreeMap::new();
-    for part in value
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
+    // Blanks are parts of the keys and values beside them.
+    for part in value.split(',').filter(|part| !part.trim().is_empty()) {
         let (key, value) = match part.split_once('=').filter(|(key, _)| !key.is_empty()) {
             Some((key, value)) => (key.to_owned(), value.to_owned()),
             None => match keys.iter().find(|(_, param)| param.default_key == 1) {
@@ -516,6 +528,11 @@ mod tests {
                 "rng0",
                 "urandom",
                 "invalid format - format error\nrng0.source: value 'urandom' does not have a value in the enumeration '/dev/urandom, /dev/random, /dev/hwrng'\n",
+            ),
+            (
+                "rng0",
+                "/dev/urandom, period=1",
+                "invalid format - format error\nrng0. period: property is not defined in schema and the schema does not allow additional properties\n",
             ),
             (
                 "hostpci0",

@@ -14,6 +14,10 @@ use crate::{install, root};
 
 const COLLECTION: &str = "nixos_proxmox.pve";
 
+/// Where the programs of the tarball are. Its `library/` has links to them, like that of a clone (see [`install::install`]). The
+/// name has no dot: `cp -r NIXOS_PROXMOX/* .` takes it along.
+const PROGRAMS: &str = "programs";
+
 /// Make both in `out`. `libraries` are directories with built modules, one for each architecture;
 /// without any they are built for this computer's.
 pub fn dist(libraries: &[PathBuf], out: &Path) -> anyhow::Result<()> {
@@ -115,12 +119,13 @@ fn tarball(machine: &str, library: &Path, stage: &Path, out: &Path) -> anyhow::R
     }
     copy_role(&top.join("roles/nixos_vm"))?;
     link_to_repository(&top)?;
+    let links = top.join("library");
+    fs::create_dir_all(&links)?;
     for module in all() {
-        put_module(&module, library, module.name, &top.join("library"))?;
-        fs::write(
-            top.join("library").join(format!("{}.yml", module.name)),
-            (module.docs)()?,
-        )?;
+        put_module(&module, library, module.name, &top.join(PROGRAMS))?;
+        install::link(PROGRAMS, module.name, &links)?;
+        let docs = links.join(format!("{}.yml", module.name));
+        fs::write(docs, (module.docs)()?)?;
     }
     // The role finds the modules wherever it is copied to with `cp -rL`.
     std::os::unix::fs::symlink("../../library", top.join("roles/nixos_vm/library"))?;

@@ -42,14 +42,15 @@ pub fn install(debug: bool) -> anyhow::Result<()> {
     };
     build_into(&programs, profile)?;
     for module in all() {
-        link(module.name, &library)?;
+        link(PROGRAMS, module.name, &library)?;
     }
     Ok(())
 }
 
-/// Replace the link `library/NAME` atomically, so that a running play finds the old program or the new one.
-fn link(name: &str, library: &Path) -> anyhow::Result<()> {
-    let program = Path::new("..").join(PROGRAMS).join(name);
+/// Replace the link `library/NAME`, which leads to `programs/NAME` beside the library, atomically, so that a running play finds the
+/// old program or the new one.
+pub fn link(programs: &str, name: &str, library: &Path) -> anyhow::Result<()> {
+    let program = Path::new("..").join(programs).join(name);
     let target = library.join(name);
     if fs::read_link(&target).is_ok_and(|old| old == program) {
         return Ok(());

@@ -1,5 +1,6 @@
 //! The parts of devices and other options that are described as dicts.
 
+use pve_schema::spelling::{close, did_you_mean};
 use serde_json::Value;
 
 use crate::config::text;
@@ -45,9 +46,10 @@ pub fn check_key(key: &str, known: &[&str]) -> Result<(), String> {
     if known.contains(&key) {
         return Ok(());
     }
+    let meant = did_you_mean(&close(key, known.iter().copied()));
     let known = known.join(", ");
     Err(format!(
-        "{key} is not one of {known} (PVE's own text takes any)"
+        "{key} is not one of {known} (PVE's own text takes any){meant}"
     ))
 }
 

@@ -1,5 +1,6 @@
 //! The values of a VM's configuration: how users and PVE write them, and when two of them are the same.
 
+pub mod cpu;
 pub mod dict;
 pub mod drive;
 pub mod kind;

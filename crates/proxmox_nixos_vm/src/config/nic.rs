@@ -6,7 +6,7 @@ use pve_client::property::{self, PropertyString};
 use pve_schema::{Kind, NIC, NIC_MODELS, syntax};
 use serde_json::Value;
 
-use crate::config::{dict, kind, validation};
+use crate::config::{dict, kind, text, validation};
 
 /// A network card, described or existing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +31,13 @@ impl Nic {
             Value::String(text) if text.is_empty() => {
                 return Err(format!("{key}: '' is not a NIC; null removes one"));
             }
-            Value::String(text) => PropertyString::parse(text, Some("model"))
-                .map_err(|e| format!("{key}: {e}"))?
-                .iter()
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .collect(),
+            Value::String(text) => {
+                PropertyString::parse(&text::without_blanks(text), Some("model"))
+                    .map_err(|e| format!("{key}: {e}"))?
+                    .iter()
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                    .collect()
+            }
             Value::Object(map) => {
                 let mut fields = BTreeMap::new();
                 let known = NIC.keys.iter().map(|key| key.name);

@@ -93,6 +93,22 @@ fn check_text(format: &Properties, text: &str) -> Result<(), String> {
             None => refuse_misspelling(format, name)?,
         }
     }
+    for (name, _) in parts.iter() {
+        let mut keys = format.keys.iter();
+        let Some(needed) = keys
+            .find(|key| key.name == name)
+            .and_then(|key| key.needs_fixed)
+        else {
+            continue;
+        };
+        match parts.get(needed) {
+            None => return Err(format!("{name} needs {needed} beside it")),
+            Some(value @ ("dhcp" | "auto")) => {
+                return Err(format!("{name} needs a fixed {needed} (got '{value}')"));
+            }
+            Some(_) => {}
+        }
+    }
     let has = |name: &&&str| parts.get(name).is_some();
     match format.one_of.iter().filter(has).count() {
         0 if !format.one_of.is_empty() => {
@@ -211,6 +227,7 @@ mod tests {
             ("agent", "enabled=1,guest-fsfreeze=off"),
             ("cpu", "flags=+aes;+pcid,cputype=host"),
             ("cpu", "custom-foo,phys-bits=host"),
+            ("cpu", "Later-v9,hv-vendor-id=proxmox,guest-phys-bits=40"),
             ("hostpci0", "0000:01:00,pcie=1,vendor-id=0x10de"),
             ("ipconfig31", "ip=dhcp,ip6=auto"),
             ("machine", "pc-i440fx-9.2+pve1"),
@@ -285,6 +302,22 @@ mod tests {
                 json!("host,flags=aes"),
                 "flags must be +FLAG or -FLAG",
             ),
+            ("cpu", json!("flags=+aes"), "cputype is required"),
+            (
+                "cpu",
+                json!("host,phys-bits=65"),
+                "phys-bits must be host or a number between 8 and 64",
+            ),
+            (
+                "cpu",
+                json!("host,hv-vendor-id=a-b"),
+                "hv-vendor-id must be 1 to 12 letters and digits",
+            ),
+            (
+                "cpu",
+                json!({"cputype": "host", "reported-model": "kvm64"}),
+                "reported-model must be left out",
+            ),
             ("machine", json!("i440fx"), "type must be pc, q35, virt"),
             ("machine", json!("pc-q35"), "type must be"),
             (
@@ -311,6 +344,16 @@ mod tests {
             ),
             ("ipconfig0", json!("ip=10.0.0.1"), "with its prefix"),
             ("ipconfig0", json!("dhcp"), "without a key"),
+            (
+                "ipconfig0",
+                json!("ip=dhcp,gw=192.0.2.1"),
+                "gw needs a fixed ip (got 'dhcp')",
+            ),
+            (
+                "ipconfig0",
+                json!({"ip": "192.0.2.2/24", "gw6": "2001:db8::1"}),
+                "gw6 needs ip6 beside it",
+            ),
         ] {
             let error = whole(name, &value).unwrap_err();
             assert!(

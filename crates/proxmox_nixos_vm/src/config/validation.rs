@@ -38,6 +38,14 @@ pub fn value(name: &str, value: &str) -> Result<(), String> {
         kind::check(kind, value)
             .map_err(|expected| format!("{name}: must be {expected} (got '{value}')"))?;
     }
+    if let Some(row) = row
+        && let kind @ (Kind::Integer(..) | Kind::Number) = &row.kind
+        && !value.is_empty()
+        && row.default != Some(value)
+    {
+        kind::check(kind, value)
+            .map_err(|expected| format!("{name}: must be {expected} (got '{value}')"))?;
+    }
     if is_structure(name, value) {
         return Err(format!(
             "{name}: expected text, not a dict or a list (got {value})"
@@ -84,9 +92,15 @@ fn is_structure(name: &str, value: &str) -> bool {
 pub fn tag(tag: &str) -> Result<(), String> {
     match syntax::is_tag(tag) {
         true => Ok(()),
-        false => Err(format!(
-            "'{tag}' is not a valid tag: it must begin with a letter, a digit or _, and continue with these, -, + and ."
-        )),
+        false => {
+            let several = match tag.contains([';', ' ']) {
+                true => "; write several as a list",
+                false => "",
+            };
+            Err(format!(
+                "'{tag}' is not a valid tag: it must begin with a letter, a digit or _, and continue with these, -, + and .{several}"
+            ))
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use pve_client::property::{self};
-use pve_schema::{parameter, syntax};
+use pve_schema::{Kind, parameter, syntax};
 use serde_json::Value;
 
 use crate::config::drive::{self, Drive};
 use crate::config::nic::{self, Nic};
-use crate::config::{known_options, normalise, property_strings, validation};
+use crate::config::{known_options, normalise, property_strings, text, validation};
 use crate::desired::Desired;
 use crate::guard::Guard;
 use crate::options::{Clone, Options, State};
@@ -303,6 +303,11 @@ impl Builder {
 
     /// An empty text removes the option: PVE does not keep empty ones.
     fn plain(&mut self, name: &str, value: String) {
+        let value = match parameter(name).map(|row| &row.kind) {
+            Some(Kind::Properties(_)) => text::without_blanks(&value),
+            None | Some(Kind::Any | Kind::NotConfig) => value,
+            Some(_) => value.trim().to_owned(),
+        };
         let value = match normalise::is_boolean(name).then(|| property::parse_bool(&value)) {
             Some(Some(on)) => String::from(if on { "1" } else { "0" }),
             Some(None) => {

@@ -2,6 +2,7 @@
 
 use pve_client::property::{self, PropertyString};
 
+use crate::config::cpu::Cpu;
 use crate::config::machine;
 use crate::desired::from_options::Builder;
 
@@ -28,7 +29,10 @@ impl Builder {
                 ))
             })
             .collect();
+        let cpu = Cpu::parse(plain("cpu"));
+        let cpu = cpu.and_then(|cpu| cpu.refusal(Some(arch), Some(plain("kvm"))));
         self.mistakes.extend(mistakes);
+        self.mistakes.extend(cpu.map(|why| format!("cpu: {why}")));
         self.refuse_missing_pcie();
     }
 

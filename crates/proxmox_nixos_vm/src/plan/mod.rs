@@ -36,6 +36,8 @@ pub struct Plan {
     pub boot: Option<String>,
     /// The pool to move the VM to.
     pub pool: Option<String>,
+    /// The architecture of an existing VM whose CPU is set, if it is not left to the node.
+    pub arch: Option<String>,
     /// Why the VM cannot be made as described.
     pub refusals: Vec<String>,
     /// The managed options before.

@@ -21,6 +21,9 @@ pub fn update(desired: &Desired, have: &Config, running: bool, in_pool: bool) ->
     nics(&mut plan, desired, have);
     removals(&mut plan, desired, have, running);
     boot::plan_order(&mut plan, desired, have);
+    if plan.set.contains_key("cpu") && !plan.delete.contains("arch") {
+        plan.arch = plan.set.get("arch").or(have.get("arch")).cloned();
+    }
     if let Some(pool) = desired.pool.as_ref().filter(|_| !in_pool) {
         plan.after
             .insert("pool".into(), Value::String(pool.clone()));

@@ -2,6 +2,7 @@
 
 use ansible_module::{Failure, FailureKind};
 
+use crate::config::cpu::Cpu;
 use crate::config::{drive, machine};
 use crate::context::Context;
 use crate::plan::Plan;
@@ -61,6 +62,14 @@ pub fn check(
                     .object(object),
             );
         }
+    }
+    if ["cpu", "arch", "kvm"].into_iter().any(changes)
+        && let Some(cpu) = value("cpu").and_then(Cpu::parse)
+        && let Some(why) = cpu.refusal(value("arch"), value("kvm"))
+    {
+        return Err(
+            Failure::new(FailureKind::Refused, format!("{object}: cpu: {why}")).object(object),
+        );
     }
     let forgets = value("bios") == Some("ovmf") && value("efidisk0").is_none();
     if forgets && (vm.is_none() || changes("bios") || plan.delete.contains("efidisk0")) {

@@ -1,10 +1,11 @@
-//! What PVE notices too late or says badly, looked at before anything is changed: storages, ISOs and bridges.
+//! What PVE notices too late or says badly, looked at before anything is changed: storages, ISOs, bridges and CPU models.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ansible_module::{Failure, FailureKind};
 use serde_json::Value;
 
+use crate::config::cpu::{self, Cpu, Models};
 use crate::config::drive::{self, Drive, Source};
 use crate::config::nic::{self, Nic};
 use crate::context::{Context, failed};
@@ -19,6 +20,8 @@ pub struct Needs {
     pub isos: BTreeMap<String, BTreeSet<String>>,
     /// Bridges.
     pub bridges: BTreeSet<String>,
+    /// The CPU, with the architecture if it is not left to the node. Not one that every node has.
+    pub cpu: Option<(Cpu, Option<String>)>,
 }
 
 impl Needs {
@@ -38,6 +41,11 @@ impl Needs {
                 && let Ok(nic) = Nic::parse(key, &Value::String(text.clone()))
             {
                 needs.bridges.extend(nic.bridge().map(str::to_owned));
+            } else if key == "cpu" {
+                let arch = plan.set.get("arch").or(plan.arch.as_ref());
+                let cpu = Cpu::parse(text);
+                let cpu = cpu.filter(|cpu| !cpu.is_everywhere(arch.map(String::as_str)));
+                needs.cpu = cpu.map(|cpu| (cpu, arch.cloned()));
             }
         }
         needs
@@ -72,7 +80,82 @@ pub async fn check(context: &Context<'_>, node: &str, needs: &Needs) -> Result<(
     if !needs.bridges.is_empty() {
         bridges(context, node, &needs.bridges).await?;
     }
+    if let Some((needed, arch)) = &needs.cpu {
+        let mut wrong = missing_model(context, node, needed, arch.as_deref()).await?;
+        if wrong.is_none() && needed.unknown_flags().next().is_some() {
+            wrong = refused_flag(context, node, needed).await?;
+        }
+        if let Some(problem) = wrong {
+            let failure = Failure::new(FailureKind::InvalidParameter, format!("cpu: {problem}"));
+            return Err(failure.object("cpu"));
+        }
+    }
     Ok(())
+}
+
+/// What PVE lists below `capabilities/qemu` of the node, or why it does not.
+async fn capability(
+    context: &Context<'_>,
+    node: &str,
+    what: &str,
+    query: &[(&str, String)],
+) -> Result<Value, Failure> {
+    let path = format!("/nodes/{node}/capabilities/qemu/{what}");
+    let wrong = failed("list the CPU models of node", node);
+    context.get_shared(&path, query, wrong).await
+}
+
+/// Why the node does not have the CPU's model. A list that cannot be read says nothing; PVE refuses such a model itself.
+async fn missing_model(
+    context: &Context<'_>,
+    node: &str,
+    needed: &Cpu,
+    arch: Option<&str>,
+) -> Result<Option<String>, Failure> {
+    let own = match capability(context, node, "cpu", &[]).await {
+        Ok(answer) => Models::parse(&answer),
+        Err(failure) if is_refusal(&failure) => None,
+        Err(failure) => return Err(failure),
+    };
+    let Some(own) = own else {
+        return Ok(None);
+    };
+    let models = match arch.filter(|arch| *arch != own.architecture()) {
+        None => own,
+        Some(other) => {
+            // Before PVE 9.1.8 there is no parameter arch, and no other architecture is listed.
+            let query = [("arch", other.to_owned())];
+            let answer = capability(context, node, "cpu", &query).await;
+            let listed = answer.ok().and_then(|answer| Models::parse(&answer));
+            listed.unwrap_or_else(|| Models::known(other))
+        }
+    };
+    Ok(models.refusal(node, &needed.model))
+}
+
+/// Why PVE does not take one of the CPU's flags, which may be a later PVE's.
+async fn refused_flag(
+    context: &Context<'_>,
+    node: &str,
+    needed: &Cpu,
+) -> Result<Option<String>, Failure> {
+    let listed = match capability(context, node, "cpu-flags", &[]).await {
+        Ok(Value::Array(list)) => {
+            let name = |flag: &Value| Some(flag.get("name")?.as_str()?.to_owned());
+            list.iter().filter_map(name).collect()
+        }
+        Ok(_) => return Ok(None),
+        // A PVE before 9.1 does not list them, and knows none that 9.2 does not.
+        Err(failure) if failure.status == Some(501) => Vec::new(),
+        Err(failure) if is_refusal(&failure) => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    Ok(cpu::flag_refusal(needed, &listed))
+}
+
+/// Whether PVE answered, and the answer is no.
+fn is_refusal(failure: &Failure) -> bool {
+    failure.status.is_some() && failure.kind != FailureKind::Authentication
 }
 
 async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<(), Failure> {
@@ -216,6 +299,7 @@ mod tests {
                     BTreeSet::from(["local:iso/a.iso".into()])
                 )]),
                 bridges: BTreeSet::from(["vmbr0".into()]),
+                cpu: None,
             }
         );
     }

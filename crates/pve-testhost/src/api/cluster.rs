@@ -29,13 +29,28 @@ pub fn handle(method: &str, template: &str, context: &Context) -> ApiResult {
             .map(|host| node(context, host))
             .collect()),
         ("GET", "/nodes/{node}") => Ok([
-            "dns", "network", "qemu", "status", "storage", "tasks", "version",
+            "capabilities",
+            "dns",
+            "network",
+            "qemu",
+            "status",
+            "storage",
+            "tasks",
+            "version",
         ]
         .map(|name| json!({"name": name}))
         .into_iter()
         .collect()),
         ("GET", "/nodes/{node}/status") => Ok(node_status(context)),
         ("GET", "/nodes/{node}/network") => Ok(network(context)),
+        ("GET", "/nodes/{node}/capabilities/qemu/cpu") => Ok(crate::cpu::list(
+            &context.host.dir,
+            context.get("arch"),
+            context.may("/nodes", &["Sys.Audit"]),
+        )),
+        ("GET", "/nodes/{node}/capabilities/qemu/cpu-flags") => {
+            Ok(crate::cpu::flags(context.get("arch")))
+        }
         ("GET", "/cluster/options") => Ok(cluster_options(context)),
         ("PUT", "/cluster/options") => set_options(context),
         ("GET", "/nodes/{node}/dns") => Ok(context.host.facts().dns.json()),

@@ -215,6 +215,7 @@ impl Call {
             return Err(ApiError::empty(595, "Connection refused"));
         }
         route.endpoint.verify(&params)?;
+        crate::cpu::verify(&host.dir, &params)?;
         // root's tokens are not root.
         if params.get("skiplock").is_some_and(|value| value == "1") && !who.is_root() {
             return Err(ApiError::param(

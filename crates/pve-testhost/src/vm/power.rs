@@ -138,6 +138,7 @@ fn spawn_start(
                 .map_err(|error| error.to_string())?;
             let volumes = volumes(&worker, &config.current)?;
             check_bridges(&worker.facts().bridges, &config.current)?;
+            crate::cpu::check_start(&worker.dir, &config.current)?;
             if cloudinit::generate(&worker, vmid, &mut config).await? {
                 log.line("generating cloud-init ISO");
             }

@@ -7,7 +7,7 @@ use pve_schema::{DRIVE, Kind, drive_key, drive_keys, syntax};
 use serde_json::Value;
 
 use crate::config::drive::{Drive, Source, is_state_disk};
-use crate::config::{dict, kind, size};
+use crate::config::{dict, kind, size, text};
 
 impl Drive {
     /// Read what a user or PVE wrote for the drive `key`.
@@ -43,7 +43,8 @@ impl Drive {
 
     /// Read PVE's text.
     pub fn from_text(text: &str) -> Result<Self, String> {
-        let parts = PropertyString::parse(text, Some("file")).map_err(|e| e.to_string())?;
+        let text = text::without_blanks(text);
+        let parts = PropertyString::parse(&text, Some("file")).map_err(|e| e.to_string())?;
         let fields = parts
             .iter()
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
