@@ -32,6 +32,7 @@ pub use options::{
     Phase, State, StorePaths,
 };
 pub use preflight::{Mistake, preflight, refuse};
+pub use values::flake::FlakeParts;
 
 /// The Ansible module `nixos_anywhere_install`.
 pub struct NixosAnywhereInstall;
