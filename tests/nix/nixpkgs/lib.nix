@@ -58,6 +58,7 @@ rec {
       builtins.substring 0 length text
     else
       text;
+  importJSON = path: builtins.fromJSON (builtins.readFile path);
   importTOML = path: builtins.fromTOML (builtins.readFile path);
 
   # Packages
@@ -111,5 +112,19 @@ rec {
   mkForce = mkOverride 50;
   mkImageMediaOverride = mkOverride 60;
   mkDefault = mkOverride 1000;
-  mkOption = option: option // { _type = "option"; };
+  mkOption =
+    option:
+    let
+      unknown = attrNames (
+        removeAttrs option [
+          "default"
+          "description"
+          "type"
+        ]
+      );
+    in
+    if unknown != [ ] then
+      throw "mkOption does not take `${head unknown}'"
+    else
+      option // { _type = "option"; };
 }
