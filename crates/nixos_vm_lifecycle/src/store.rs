@@ -8,6 +8,7 @@
 //! STATE_DIR/INSTALLATION/host_key_TYPE          and .pub: the installed system's identity; the public half stays
 //! STATE_DIR/INSTALLATION/closure                the store path that was installed
 //! STATE_DIR/INSTALLATION/install.log            the output of Nix and nixos-anywhere
+//! STATE_DIR/INSTALLATION/facts/                 a flake with the facts of the inventory, with nixos_vm_system_facts: wrapper
 //! STATE_DIR/INSTALLATION/builds/                the results of builds beside a play, until the machine is finished
 //! ```
 //!
