@@ -70,6 +70,12 @@
 
       formatter = eachSystem (pkgs: pkgs.nixfmt-tree);
 
-      checks = eachSystem (pkgs: import ./nix/checks.nix { inherit pkgs self; });
+      checks = eachSystem (
+        pkgs:
+        import ./nix/checks.nix {
+          inherit pkgs self;
+          inherit (lib) nixosSystem;
+        }
+      );
     };
 }

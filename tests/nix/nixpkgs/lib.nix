@@ -61,6 +61,8 @@ rec {
   importJSON = path: builtins.fromJSON (builtins.readFile path);
   importTOML = path: builtins.fromTOML (builtins.readFile path);
 
+  trivial.release = "26.05";
+
   # Packages
   getExe =
     package:

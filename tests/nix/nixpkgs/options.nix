@@ -58,6 +58,7 @@ in
       grub = {
         # GRUB is the default of NixOS.
         enable = default bool true;
+        device = default str "";
         efiSupport = enable;
         efiInstallAsRemovable = enable;
       };
