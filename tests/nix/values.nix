@@ -132,6 +132,13 @@ in
         ipv6.address = "dhcp";
       };
       auto = guest "x86_64-linux" { ipv6.address = "auto"; };
+      withoutGateway = guest "x86_64-linux" {
+        address = "dhcp";
+        ipv6 = {
+          address = "2001:db8::11";
+          prefixLength = 64;
+        };
+      };
     };
     # What the configuration itself sets is left alone.
     ownSettings = system (
