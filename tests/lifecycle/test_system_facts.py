@@ -47,6 +47,7 @@ def test_the_build_gets_the_facts_through_a_wrapper(world, calls, tmp_path):
     directory, system = installed(web)
     facts = json.loads((directory / "facts/facts.json").read_text())
     assert f"{facts['address']}/{facts['prefixLength']}" == web.host_variables["nixos_vm_ip"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (directory / "facts", *(directory / "facts").iterdir()))
     assert facts["hostName"] == web.name and facts["authorizedKeys"] == [KEY]
     assert (system / "etc/hostname").read_text() == f"{web.name}\n"
     assert (system / "etc/ssh/authorized_keys.d/root").read_text() == f"{KEY}\n"

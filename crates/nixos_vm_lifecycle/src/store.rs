@@ -226,7 +226,10 @@ impl Installation {
 }
 
 /// Write a file of mode 0600, whole or not at all.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+///
+/// # Errors
+/// The system's.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .write(true)

@@ -1,6 +1,5 @@
 //! The flake around the user's, which hands the facts to the configuration. Its text is always the same: what differs is data.
 
-use std::fs;
 use std::path::Path;
 
 use ansible_module::Failure;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use super::facts;
 use crate::module_args::Args;
 use crate::options::{Settings, SystemFacts};
-use crate::store::failed;
+use crate::store::{failed, write_private};
 
 const FLAKE: &str = include_str!("flake.nix");
 
@@ -36,7 +35,7 @@ pub fn wrap(settings: &Settings, args: &mut Args, dir: &Path) -> Result<(), Fail
         ("machine.json", pretty(&machine)),
     ] {
         let path = dir.join(name);
-        fs::write(&path, text).map_err(|error| failed("write", &path, &error))?;
+        write_private(&path, &text).map_err(|error| failed("write", &path, &error))?;
     }
     args.insert(
         "flake".into(),
@@ -70,6 +69,8 @@ fn address(dir: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn settings(more: Value) -> Settings {
