@@ -87,7 +87,7 @@ MUTATIONS = [
     ("flake.nix", "self.nixosModules.installer-iso", "self.nixosModules.installer"),
     ("flake.nix", "nixpkgs/nixos-26.05", "nixpkgs/nixos-26.50"),
     ("nix/checks.nix", "self.nixosModules.guest", "self.nixosModules.guests"),
-    ("nix/checks.nix", 'address = "192.0.2.11";', ""),
+    ("nix/checks.nix", '"192.0.2.11"', '"192.0.2.11/24"'),
     ("nix/checks.nix", "--deny warnings", "--deny warning"),
     ("nix/boot-test.nix", "test $(hostname) = boot-test", "test $(hostname) = boot"),
     (EXAMPLE + "configuration.nix", "guest.authorizedKeys", "guest.authorisedKeys"),
