@@ -1,5 +1,5 @@
 {
-  description = "NixOS machines on Proxmox VE: the installer's image, the Ansible modules and the role";
+  description = "NixOS machines on Proxmox VE: the installer's image, the guests, the Ansible modules and the role";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
 
@@ -39,6 +39,7 @@
         default = import ./nix/installer;
         installer = import ./nix/installer;
         installer-iso = import ./nix/installer/image.nix;
+        guest = import ./nix/guest;
       };
 
       # `nixos-generators --flake .#x86_64` goes by these names.
@@ -69,6 +70,12 @@
 
       formatter = eachSystem (pkgs: pkgs.nixfmt-tree);
 
-      checks = eachSystem (pkgs: import ./nix/checks.nix { inherit pkgs self; });
+      checks = eachSystem (
+        pkgs:
+        import ./nix/checks.nix {
+          inherit pkgs self;
+          inherit (lib) nixosSystem;
+        }
+      );
     };
 }

@@ -1,5 +1,9 @@
 # checks.<system>: what `nix flake check` builds.
-{ pkgs, self }:
+{
+  nixosSystem,
+  pkgs,
+  self,
+}:
 let
   inherit (pkgs) lib;
   inherit (pkgs.stdenv.hostPlatform) system;
@@ -18,6 +22,35 @@ let
     "pve-client"
     "pve-module"
   ];
+
+  guest =
+    bios:
+    nixosSystem {
+      modules = [
+        self.nixosModules.guest
+        {
+          nixpkgs.hostPlatform = system;
+          system.stateVersion = lib.trivial.release;
+          fileSystems."/" = {
+            device = "/dev/disk/by-label/nixos";
+            fsType = "ext4";
+          };
+          boot.loader.grub.device = "/dev/sda";
+          nixos-proxmox.guest = {
+            inherit bios;
+            hostName = "web1";
+            address = "192.0.2.11";
+            prefixLength = 24;
+            gateway = "192.0.2.1";
+            ipv6.address = "auto";
+            nameservers = [ "192.0.2.1" ];
+            searchDomains = [ "example.org" ];
+            authorizedKeys = [ "ssh-ed25519 AAAA me" ];
+            hostKeyPath = "/etc/ssh/ssh_host_ed25519_key";
+          };
+        }
+      ];
+    };
 in
 {
   format =
@@ -47,6 +80,13 @@ in
   });
 
   role = packages.ansible-role;
+
+  # A guest of either firmware, by the real options of NixOS.
+  guests = pkgs.writeText "nixos-proxmox-guests" (
+    lib.concatMapStringsSep "\n" (
+      bios: builtins.unsafeDiscardStringContext (guest bios).config.system.build.toplevel.drvPath
+    ) ([ "ovmf" ] ++ lib.optional pkgs.stdenv.hostPlatform.isx86_64 "seabios")
+  );
 
   # Both architectures, on either: evaluating needs no builder of the other one.
   evaluation = pkgs.writeText "nixos-proxmox-evaluation" (

@@ -84,7 +84,9 @@ refusals
 quietly "the flake" nix flake check --no-build --no-write-lock-file $all_systems $(stand_in nixpkgs) "$(flake .)"
 # shellcheck disable=SC2046,SC2086
 quietly "the flake of examples/nixos-config" nix flake check --no-build --no-write-lock-file $all_systems \
-  $(stand_in nixpkgs) $(stand_in disko) $(stand_in impermanence) "$(flake examples/nixos-config)"
+  $(stand_in nixpkgs) $(stand_in disko) $(stand_in impermanence) --override-input nixos-proxmox "$(flake .)" \
+  "$(flake examples/nixos-config)"
 quietly "what the systems set" values "$@"
+quietly "the role's wrapper" tests/nix/wrapper.sh "$own/wrapper" "$(flake .)" "$(flake examples/nixos-config)"
 quietly "the overlay" nix-instantiate --eval --strict tests/nix/overlay.nix
 echo "${#files[@]} Nix files, two flakes on two architectures and the overlay, checked by $(nix --version) without nixpkgs"

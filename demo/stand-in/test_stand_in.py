@@ -90,6 +90,26 @@ def test_built_paths_are_named_after_their_content(lab):
     assert "device=/dev/vdb" in Path(disko).read_text()
 
 
+def test_facts_come_through_the_roles_wrapper(lab):
+    """As the real Nix builds it: tests/nix/wrapper.sh."""
+    described = lab / "flake/stand-in.json"
+    described.write_text(json.dumps({"web1": {"guest": True, "authorizedKeys": ["ssh-ed25519 AAAA me"]}, "old": {}}))
+    wrapper = lab / "sp ace"
+    wrapper.mkdir()
+    (wrapper / "flake.nix").write_text("{ }")
+    (wrapper / "facts.json").write_text(json.dumps({"hostName": "renamed", "authorizedKeys": ["ssh-ed25519 AAAA me", "ssh-ed25519 BBBB"]}))
+
+    def system(name):
+        (wrapper / "machine.json").write_text(json.dumps({"name": name}))
+        attribute = f"path:{lab}/sp%20ace#nixosConfigurations.{name}.config.system.build.toplevel"
+        return Path(build(lab, "--override-input", "machines", f"{lab}/flake", attribute)[0])
+
+    assert (system("web1") / "etc/hostname").read_text() == "renamed\n"
+    assert (system("web1") / "etc/ssh/authorized_keys.d/root").read_text() == "ssh-ed25519 AAAA me\nssh-ed25519 BBBB\n"
+    # Without the guest module they change nothing.
+    assert [str(system("old"))] == build(lab, f"{lab}/flake#nixosConfigurations.old.config.system.build.toplevel")
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -1,9 +1,8 @@
 # One disk, bootable by BIOS and by UEFI.
-{ lib, ... }:
+{ config, ... }:
 {
   disko.devices.disk.main = {
-    # scsi0 of the VM; virtio0 would be /dev/vda.
-    device = lib.mkDefault "/dev/sda";
+    device = config.nixos-proxmox.guest.diskDevice;
     type = "disk";
     content = {
       type = "gpt";

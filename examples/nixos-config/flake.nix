@@ -1,8 +1,12 @@
 {
-  description = "Machines to install: give them your addresses, and add what they are for";
+  description = "Machines to install: the inventory says where they are, add what they are for";
 
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+    nixos-proxmox = {
+      url = "github:nixos-proxmox/nixos-proxmox";
+      inputs.nixpkgs.follows = "nixpkgs";
+    };
     disko = {
       url = "github:nix-community/disko";
       inputs.nixpkgs.follows = "nixpkgs";
@@ -18,45 +22,47 @@
   outputs =
     {
       nixpkgs,
+      nixos-proxmox,
       disko,
       impermanence,
       ...
     }:
     let
-      # Addresses as the inventory has them (nixos_vm_ip, nixos_vm_gateway, nixos_vm_nameservers).
-      lan = address: {
-        inherit address;
-        gateway = "192.0.2.1";
-        nameservers = [ "192.0.2.1" ];
-      };
+      inherit (nixpkgs) lib;
+
+      # What the inventory knows of a machine, as the role writes it (nixos_vm_system_facts: file). Facts that the role passes to the
+      # build instead (nixos_vm_system_facts: wrapper) take precedence.
+      facts =
+        name:
+        let
+          file = ./facts + "/${name}.json";
+        in
+        lib.optionalAttrs (builtins.pathExists file) (lib.importJSON file);
+
       machine =
-        modules: name: network:
-        nixpkgs.lib.nixosSystem {
+        modules: name:
+        lib.nixosSystem {
           modules = [
             disko.nixosModules.disko
+            nixos-proxmox.nixosModules.guest
             ./configuration.nix
-            (import ./network.nix network)
-            { networking.hostName = name; }
+            { nixos-proxmox.guest = lib.mkDefault (facts name); }
           ]
           ++ modules;
         };
     in
     {
       nixosConfigurations =
-        builtins.mapAttrs (machine [ ./disk.nix ]) {
-          web1 = lan "192.0.2.11/24";
-          db1 = lan "192.0.2.12/24";
+        lib.genAttrs [
+          "web1"
+          "db1"
           # Of `make demo REAL_NIX=1`.
-          demo1 = {
-            address = "10.77.0.11/24";
-            gateway = "10.77.0.1";
-            nameservers = [ "10.77.0.3" ];
-          };
-        }
+          "demo1"
+        ] (machine [ ./disk.nix ])
         # Encrypted, and with a root file system that is empty after every boot.
-        // builtins.mapAttrs (machine [
+        // lib.genAttrs [ "vault1" ] (machine [
           impermanence.nixosModules.impermanence
           ./vault
-        ]) { vault1 = lan "192.0.2.13/24"; };
+        ]);
     };
 }

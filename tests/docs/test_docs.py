@@ -1,5 +1,6 @@
 """The guides: their commands run, inventories and plays parse, variables, error texts and links exist."""
 
+import json
 import os
 import re
 import subprocess
@@ -98,18 +99,34 @@ def test_a_fresh_clone_says_what_to_fill_in():
     assert not unknown_variables(group)
 
 
-def test_the_inventory_and_the_example_describe_one_machine():
+def test_the_inventory_and_the_example_describe_one_machine(tmp_path):
+    """The role writes what the inventory says of a machine to a file that the example flake reads; the repository has these files."""
+    folder = PROJECT / "examples/nixos-config"
+    flake = (folder / "flake.nix").read_text()
     hosts = yaml.safe_load((PROJECT / "inventory/hosts.yml").read_text())["nixos_vms"]["hosts"]
     group = yaml.safe_load((PROJECT / "inventory/group_vars/nixos_vms/main.yml").read_text())
-    flake = (PROJECT / "examples/nixos-config/flake.nix").read_text()
+    assert group["nixos_vm_system_facts"] == "file"
+    assert group["nixos_vm_system_facts_file"].endswith("/examples/nixos-config/facts/{{ inventory_hostname }}.json")
+    demo = yaml.safe_load((PROJECT / "demo/inventory/hosts.yml").read_text())["nixos_vms"]["hosts"]
+    of_demo = yaml.safe_load((PROJECT / "demo/inventory/group_vars/nixos_vms.yml").read_text())
+    for name, host, shared in [*((name, host, group) for name, host in hosts.items()), ("demo1", demo["demo1"], of_demo)]:
+        assert f'"{name}"' in flake
+        facts = json.loads((folder / f"facts/{name}.json").read_text())
+        assert f"{facts['address']}/{facts['prefixLength']}" == host["nixos_vm_ip"]
+        assert (facts["gateway"], facts["nameservers"]) == (shared["nixos_vm_gateway"], shared["nixos_vm_nameservers"])
+        assert facts["hostName"] == name
     for name, host in hosts.items():
-        assert f'{name} = lan "{host["nixos_vm_ip"]}"' in flake
         assert host["ansible_host"] == host["nixos_vm_ip"].split("/")[0]
-    assert f'gateway = "{group["nixos_vm_gateway"]}"' in flake
-    assert group["nixos_vm_extra_files"] == [{"path": "/root/.ssh/authorized_keys", "src": group["ansible_ssh_private_key_file"] + ".pub"}]
     assert group["ansible_user"] == "root"
-    demo = yaml.safe_load((PROJECT / "demo/inventory/hosts.yml").read_text())["nixos_vms"]["hosts"]["demo1"]
-    assert f'address = "{demo["nixos_vm_ip"]}"' in flake
+    # The key that logs in is a fact, too.
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/id_ed25519.pub").write_text("ssh-ed25519 AAAA me\n")
+    done = subprocess.run(
+        ["ansible", "-i", "inventory", "web1", "-m", "ansible.builtin.debug", "-a", "var=nixos_vm_authorized_keys"],
+        cwd=PROJECT, env=environment() | {"HOME": str(tmp_path)}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+        check=False,
+    )
+    assert '"nixos_vm_authorized_keys": [\n        "ssh-ed25519 AAAA me"\n    ]' in done.stdout, done.stdout + done.stderr
 
 
 def test_every_guide_is_in_the_index():

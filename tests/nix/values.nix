@@ -8,8 +8,47 @@ let
   };
   examples = (import ../../examples/nixos-config/flake.nix).outputs {
     inherit nixpkgs;
+    nixos-proxmox = flake;
     disko = (import ./disko/flake.nix).outputs { };
     impermanence = (import ./impermanence/flake.nix).outputs { };
+  };
+
+  # A guest by its facts alone.
+  guest =
+    hostPlatform: facts:
+    system (
+      lib.nixosSystem {
+        modules = [
+          flake.nixosModules.guest
+          { nixpkgs = { inherit hostPlatform; }; }
+          { nixos-proxmox.guest = facts; }
+        ];
+      }
+    );
+  allFacts = {
+    vmid = 211;
+    node = "pve1";
+    hostName = "web1";
+    address = "192.0.2.11";
+    prefixLength = 24;
+    gateway = "192.0.2.1";
+    ipv6 = {
+      address = "2001:db8::11";
+      prefixLength = 64;
+      gateway = "2001:db8::1";
+    };
+    nameservers = [
+      "192.0.2.1"
+      "192.0.2.1"
+    ];
+    searchDomains = [ "example.org" ];
+    mac = "02:00:00:00:00:11";
+    authorizedKeys = [
+      "ssh-ed25519 AAAA me"
+      "ssh-ed25519 AAAA me"
+    ];
+    hostKeyPath = "/persist/etc/ssh/ssh_host_ed25519_key";
+    diskDevice = "/dev/vda";
   };
 
   # Options that were set; packages by their names.
@@ -73,6 +112,56 @@ in
 {
   values = {
     installer = lib.mapAttrs (_: system) flake.nixosConfigurations;
+    guests =
+      lib.genAttrs
+        [
+          "x86_64-linux"
+          "aarch64-linux"
+        ]
+        (
+          platform:
+          lib.genAttrs [ "ovmf" "seabios" ] (bios: guest platform (allFacts // { inherit bios; }))
+          // {
+            dhcp = guest platform { address = "dhcp"; };
+          }
+        );
+    ipv6 = {
+      dhcp = guest "x86_64-linux" { ipv6.address = "dhcp"; };
+      both = guest "x86_64-linux" {
+        address = "dhcp";
+        ipv6.address = "dhcp";
+      };
+      auto = guest "x86_64-linux" { ipv6.address = "auto"; };
+      withoutGateway = guest "x86_64-linux" {
+        address = "dhcp";
+        ipv6 = {
+          address = "2001:db8::11";
+          prefixLength = 64;
+        };
+      };
+    };
+    # What the configuration itself sets is left alone.
+    ownSettings = system (
+      lib.nixosSystem {
+        modules = [
+          flake.nixosModules.guest
+          {
+            nixpkgs.hostPlatform = "x86_64-linux";
+            nixos-proxmox.guest = {
+              bios = "ovmf";
+              configureNetwork = false;
+              hostName = "web1";
+            };
+            boot.loader.grub.enable = true;
+            boot.loader.efi.canTouchEfiVariables = true;
+            boot.growPartition = true;
+            networking.hostName = "other";
+            services.openssh.enable = false;
+            services.qemuGuest.enable = false;
+          }
+        ];
+      }
+    );
     examples = {
       # The others differ in their names and addresses.
       web1 = system examples.nixosConfigurations.web1;

@@ -37,6 +37,7 @@ pub use output::text::printable;
 pub use preflight::{Mistake, preflight, refuse};
 pub use state::{public_keys, ssh_failure};
 pub use system::{Controller, Nix, sizes};
+pub use values::flake::FlakeParts;
 
 /// The Ansible module `nixos_anywhere_install`.
 pub struct NixosAnywhereInstall;

@@ -48,6 +48,10 @@ pub struct Options {
     /// contain dots, and quotes around it are left out. A relative path counts from the directory
     /// that C(ansible-playbook) runs in.
     pub flake: Option<String>,
+    /// Inputs of O(flake) that are taken from elsewhere for this build, by their names: flake references, as C(--override-input) of
+    /// Nix takes them. Requires a build on the controller.
+    #[serde(default)]
+    pub override_inputs: BTreeMap<String, String>,
     /// Install these store paths, built elsewhere or by O(state=built), instead of a flake.
     pub store_paths: Option<StorePaths>,
     /// A directory in which C(nix) and C(nixos-anywhere) are looked for first.

@@ -17,7 +17,7 @@ use crate::commands::tools::{self, Tools};
 use crate::files::stage;
 use crate::options::{BuildOn, DiskoMode, ExtraFile, Options, Phase, State};
 use crate::plan;
-use crate::values::flake::FlakeRef;
+use crate::values::flake::{self, FlakeRef};
 use crate::values::host;
 use crate::values::nix_options;
 use crate::values::settings::{self, NIX, SSH, SSH_LIST};
@@ -270,6 +270,7 @@ fn source(options: &Options, found: &mut Found) {
             Ok(_) => {}
         }
     }
+    inputs(options, found);
     if let Some(paths) = &options.store_paths {
         if options.build_on != BuildOn::Local {
             found.push(
@@ -293,6 +294,33 @@ fn source(options: &Options, found: &mut Found) {
         }
     }
     nix_settings(options, found);
+}
+
+/// Inputs that are replaced, which only Nix on the controller is told.
+fn inputs(options: &Options, found: &mut Found) {
+    if options.override_inputs.is_empty() {
+        return;
+    }
+    if options.flake.is_some() && !plan::built_here(options) {
+        found.push(
+            "override_inputs",
+            "requires a build on the controller (build_on: local, no generate_hardware_config), because nixos-anywhere cannot replace inputs",
+        );
+    }
+    for (name, uri) in &options.override_inputs {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            || !name.chars().all(plain)
+        {
+            found.push(
+                "override_inputs",
+                format!("{name:?} is not the name of an input"),
+            );
+        }
+        if let Err(problem) = flake::place(uri) {
+            found.push("override_inputs", format!("{name}: {problem}"));
+        }
+    }
 }
 
 /// Settings that Nix would not read, and secrets that would have to stand on a command line.

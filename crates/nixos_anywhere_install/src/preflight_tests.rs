@@ -56,6 +56,7 @@ fn what_nixos_anywhere_would_misread_is_refused() {
     for more in [
         json!({"extra_files": [{"path": "/etc/x", "content": "x", "owner": "1000:100"}]}),
         json!({"ssh_options": {"ciphers": "aes128-gcm@openssh.com,aes256-gcm@openssh.com"}}),
+        json!({"override_inputs": {"a/b": "github:me/infra?dir=b", "_c": "."}}),
         json!({"nix_options": {"sandbox": false, "extra-substituters": ["https://a", "https://b"]}}),
         json!({"nix_options": {"access-tokens": "github.com=ghp_1", "bash-prompt": "# "}}),
         json!({
@@ -118,6 +119,22 @@ fn what_nixos_anywhere_would_misread_is_refused() {
         (
             "ssh_store_settings",
             json!({"ssh_store_settings": {"compress": null}}),
+        ),
+        (
+            "override_inputs",
+            json!({"override_inputs": {"--impure": "/infra"}}),
+        ),
+        (
+            "override_inputs",
+            json!({"override_inputs": {"a": "--impure"}}),
+        ),
+        (
+            "override_inputs",
+            json!({"override_inputs": {"a": "/infra#web1"}}),
+        ),
+        (
+            "override_inputs",
+            json!({"override_inputs": {"a": "/infra"}, "build_on": "remote"}),
         ),
         ("nix_options", json!({"nix_options": {"cores": {"a": 1}}})),
         ("nix_options", json!({"nix_options": {"--eval": "x"}})),

@@ -35,6 +35,10 @@ pub struct Options {
     /// path counts from the directory that C(ansible-playbook) runs in.
     pub flake: Option<String>,
 
+    /// Inputs of O(flake) that are taken from elsewhere for this build, as in M(nixos_anywhere_install).
+    #[serde(default)]
+    pub override_inputs: BTreeMap<String, String>,
+
     /// Deploy this system, which is in the controller's store, instead of a flake.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub store_path: Option<PathBuf>,

@@ -102,7 +102,7 @@ fn install_options(options: &Options) -> Result<nixos_anywhere_install::Options,
     let value = json!({
         "host": options.host, "port": options.port, "user": options.user, "private_key_file": options.private_key_file,
         "installed_host_keys": options.host_keys, "flake": options.flake, "tools_path": options.tools_path,
-        "nix_options": options.nix_options, "show_trace": options.show_trace, "log_path": options.log_path,
+        "nix_options": options.nix_options, "override_inputs": options.override_inputs, "show_trace": options.show_trace, "log_path": options.log_path,
         "substitute_on_destination": options.substitute_on_destination, "progress_path": options.progress_path,
         "timeout": options.timeout,
     });

@@ -25,6 +25,9 @@ use crate::store::{Installation, Store};
 /// The directory of the builds in that of their installation.
 pub const DIR: &str = "builds";
 
+/// The directory of the flake with the facts of the inventory in that of their installation.
+pub const FACTS: &str = "facts";
+
 /// The second argument that makes this program run as a build. The first is the file of the arguments.
 const ARGUMENT: &str = "build";
 
@@ -166,8 +169,9 @@ fn remove_ended_in(installation: &Path) {
         let _ = fs::remove_file(result.with_extension("progress"));
         any |= fs::remove_file(result).is_ok();
     }
-    if any {
-        let _ = fs::remove_dir(&dir).and_then(|()| fs::remove_dir(installation));
+    if any && fs::remove_dir(&dir).is_ok() {
+        let _ = fs::remove_dir_all(installation.join(FACTS));
+        let _ = fs::remove_dir(installation);
     }
 }
 
@@ -319,7 +323,9 @@ mod tests {
     fn stays(files: &[&str], locked: bool) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let installation = dir.path().join(ID);
-        fs::create_dir_all(installation.join(DIR)).unwrap();
+        for dir in [DIR, FACTS] {
+            fs::create_dir_all(installation.join(dir)).unwrap();
+        }
         let files: Vec<File> = files
             .iter()
             .map(|name| File::create(installation.join(name)).unwrap())
@@ -335,6 +341,7 @@ mod tests {
     fn only_builds_that_have_ended_are_removed() {
         let build = ["builds/r1.json", "builds/r1.progress"];
         assert!(!stays(&build, false));
+        assert!(!stays(&["builds/r1.json", "facts/flake.nix"], false));
         assert!(stays(&build, true));
         assert!(stays(&[], false), "its build may be about to begin");
         assert!(stays(&["builds/r1.json", "builds/r2.progress"], false));

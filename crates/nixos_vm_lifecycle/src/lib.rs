@@ -21,6 +21,7 @@ mod probe;
 mod state;
 mod steps;
 mod store;
+mod system_facts;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Task, to_dict};
 use nixos_anywhere_install::NixosAnywhereInstall;

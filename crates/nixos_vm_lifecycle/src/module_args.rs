@@ -91,6 +91,7 @@ impl Further {
                     "host_keys",
                     "installed_host_keys",
                     "flake",
+                    "override_inputs",
                     "store_paths",
                     "closure",
                     "extra_files",
@@ -121,6 +122,7 @@ impl Settings {
             ("state_root", Some(&self.state_root)),
             ("state_dir", self.state_dir.as_ref()),
             ("known_hosts", self.known_hosts.as_ref()),
+            ("system_facts_file", self.system_facts_file.as_ref()),
         ]
         .into_iter()
         .filter_map(|(variable, path)| {
@@ -445,7 +447,8 @@ impl Settings {
         Some(args)
     }
 
-    fn addresses(&self) -> Args {
+    /// The addresses of its NICs, as `cloudinit_drive` takes them.
+    pub fn addresses(&self) -> Args {
         let mut args = Args::new();
         let mut nics = self.ipconfig.clone().unwrap_or_default();
         if let Some(ip) = self.ip.as_deref().filter(|ip| !ip.is_empty()) {

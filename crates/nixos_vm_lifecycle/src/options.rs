@@ -148,6 +148,21 @@ pub enum Cloudinit {
     Keep,
 }
 
+/// How the system to install gets to know what the inventory says of its machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SystemFacts {
+    /// It does not: the flake alone says what is installed.
+    #[default]
+    None,
+    /// The flake is built through another one, in O(settings.state_dir), which passes them to a configuration that has
+    /// C(nixosModules.guest). Any other configuration is built as it is. Requires O(settings.build_on=local). Nix does not apply the
+    /// C(nixConfig) of a flake that is built so.
+    Wrapper,
+    /// They are written to O(settings.system_facts_file), which the flake reads.
+    File,
+}
+
 /// An SSH host key of the installed system.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub struct SshHostKey {
@@ -370,6 +385,13 @@ pub struct Settings {
     // --- What is installed ---
     /// A flake reference and the name of its NixOS configuration. Required to install a machine.
     pub flake: Option<String>,
+    /// How the system to install gets to know what the inventory says of its machine: the options C(nixos-proxmox.guest) of
+    /// C(nixosModules.guest), such as its address. A finished machine stays as it is when they change.
+    #[serde(default)]
+    pub system_facts: SystemFacts,
+    /// The JSON file for V(file), within the flake. It is written when a machine is to be installed.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub system_facts_file: Option<PathBuf>,
     /// Where the system is built: V(auto), V(local) or V(remote).
     #[serde(default = "default_build_on")]
     pub build_on: String,

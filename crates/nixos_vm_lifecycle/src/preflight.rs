@@ -9,6 +9,7 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::Phase;
 use serde_json::Value;
 
+use crate::build;
 use crate::context::Context;
 use crate::decide::Decision;
 use crate::keys;
@@ -18,6 +19,7 @@ use crate::privileges;
 use crate::probe::Probe;
 use crate::state::{State, is_taken};
 use crate::steps::{image, install};
+use crate::system_facts;
 
 /// How long the questions to Proxmox VE may take that no other module asks.
 const QUESTIONS: Duration = Duration::from_secs(60);
@@ -36,6 +38,8 @@ pub async fn check(
     mistakes.extend(context.task.unknown.clone());
     mistakes.extend(variables(settings));
     mistakes.extend(keys::check(settings));
+    mistakes.extend(system_facts::mistakes(settings));
+    mistakes.extend(system_facts::untracked(settings));
     mistakes.collect(flake(context).await);
     mistakes.collect(installer_file(context, state).await);
     if !settings.boot_disk_is_new() {
@@ -175,7 +179,17 @@ async fn flake(context: &Context<'_>) -> Result<(), Failure> {
     if !is_set(settings.flake.as_deref()) {
         return Ok(());
     }
-    let args = install::built_args(settings);
+    if context.task.check_mode && !system_facts::is_current(settings) {
+        context.task.warn(
+            "nixos_vm_system_facts_file: check mode does not write it, so the flake, which reads it, is not evaluated",
+        );
+        return Ok(());
+    }
+    let facts = tempfile::tempdir().map_err(|error| {
+        let msg = format!("cannot make a temporary directory: {error}");
+        Failure::new(FailureKind::File, msg)
+    })?;
+    let args = install::built_args(settings, &facts.path().join(build::FACTS))?;
     context.install(args, true).await.map(drop)
 }
 

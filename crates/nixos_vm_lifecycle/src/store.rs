@@ -8,6 +8,7 @@
 //! STATE_DIR/INSTALLATION/host_key_TYPE          and .pub: the installed system's identity; the public half stays
 //! STATE_DIR/INSTALLATION/closure                the store path that was installed
 //! STATE_DIR/INSTALLATION/install.log            the output of Nix and nixos-anywhere
+//! STATE_DIR/INSTALLATION/facts/                 a flake with the facts of the inventory, with nixos_vm_system_facts: wrapper
 //! STATE_DIR/INSTALLATION/builds/                the results of builds beside a play, until the machine is finished
 //! ```
 //!
@@ -225,7 +226,10 @@ impl Installation {
 }
 
 /// Write a file of mode 0600, whole or not at all.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+///
+/// # Errors
+/// The system's.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .write(true)

@@ -1,5 +1,5 @@
 # LUKS with btrfs in it. There is no file system for /: it is in memory.
-{ lib, ... }:
+{ config, ... }:
 let
   mountOptions = [
     "compress=zstd"
@@ -16,7 +16,7 @@ in
   };
 
   disko.devices.disk.main = {
-    device = lib.mkDefault "/dev/sda";
+    device = config.nixos-proxmox.guest.diskDevice;
     type = "disk";
     content = {
       type = "gpt";

@@ -58,7 +58,10 @@ rec {
       builtins.substring 0 length text
     else
       text;
+  importJSON = path: builtins.fromJSON (builtins.readFile path);
   importTOML = path: builtins.fromTOML (builtins.readFile path);
+
+  trivial.release = "26.05";
 
   # Packages
   getExe =
@@ -111,5 +114,19 @@ rec {
   mkForce = mkOverride 50;
   mkImageMediaOverride = mkOverride 60;
   mkDefault = mkOverride 1000;
-  mkOption = option: option // { _type = "option"; };
+  mkOption =
+    option:
+    let
+      unknown = attrNames (
+        removeAttrs option [
+          "default"
+          "description"
+          "type"
+        ]
+      );
+    in
+    if unknown != [ ] then
+      throw "mkOption does not take `${head unknown}'"
+    else
+      option // { _type = "option"; };
 }

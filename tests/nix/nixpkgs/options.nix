@@ -44,6 +44,7 @@ in
   })) [ ];
 
   boot = {
+    growPartition = enable;
     initrd = {
       availableKernelModules = listOf str;
       kernelModules = listOf str;
@@ -53,11 +54,15 @@ in
     kernelParams = listOf str;
     loader = {
       timeout = nullOr int;
+      efi.canTouchEfiVariables = enable;
       grub = {
-        enable = enable;
+        # GRUB is the default of NixOS.
+        enable = default bool true;
+        device = default str "";
         efiSupport = enable;
         efiInstallAsRemovable = enable;
       };
+      systemd-boot.enable = enable;
     };
     swraid.enable = enable;
   };
@@ -184,11 +189,14 @@ in
         address = listOf (matching "[0-9a-fA-F.:]+/[0-9]+");
         dhcpV4Config.RouteMetric = int;
         dns = listOf str;
+        domains = nullOr (listOf str);
         gateway = listOf (matching "[0-9a-fA-F.:]+");
         ipv6AcceptRAConfig.RouteMetric = int;
         matchConfig = {
+          Kind = enum [ "!*" ];
           MACAddress = str;
           Name = str;
+          PermanentMACAddress = str;
           Type = enum [ "ether" ];
         };
         networkConfig = {
@@ -201,6 +209,10 @@ in
           );
           IPv6AcceptRA = enum yesOrNo;
         };
+        routes = listOf (tree {
+          Gateway = matching "[0-9a-fA-F.:]+";
+          GatewayOnLink = enum yesOrNo;
+        });
       });
       wait-online = {
         anyInterface = enable;

@@ -38,6 +38,20 @@ let
       }
     else if kind == "if" && contentKind == null then
       [ (definition // { value = lib.mapAttrs (_: lib.mkIf value.condition) value.content; }) ]
+    # So does a priority.
+    else if kind == "override" then
+      [
+        (
+          definition
+          // {
+            value = lib.mapAttrs (_: content: {
+              _type = "override";
+              inherit (value) priority;
+              inherit content;
+            }) value.content;
+          }
+        )
+      ]
     else
       settle definition;
 
@@ -133,6 +147,12 @@ rec {
     regex:
     single "a string that matches ${regex}" (
       value: lib.isString value && builtins.match regex value != null
+    );
+  strMatching = matching;
+  ints.between =
+    low: high:
+    single "an integer between ${toString low} and ${toString high}" (
+      value: lib.isInt value && low <= value && value <= high
     );
   package = single "a package" isDerivation;
   path = single "a path" (value: lib.isString value || builtins.isPath value || isDerivation value);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::options::Options;
 use crate::values::host::bracketless;
-use crate::values::nix_options;
+use crate::values::{flake, nix_options};
 
 /// The arguments of `nix` that run the nixos-anywhere of a flake, up to that one's own.
 pub(crate) fn run(options: &Options) -> Vec<OsString> {
@@ -85,11 +85,22 @@ pub(crate) fn closure_sizes(paths: &[&Path], options: &Options) -> Vec<OsString>
 
 fn evaluating(words: &[&str], installables: &[String], options: &Options) -> Vec<OsString> {
     let mut arguments = command(words, &LOCKED, options);
+    for (name, uri) in overridden(options) {
+        arguments.extend(["--override-input", &name, &uri].map(OsString::from));
+    }
     if options.show_trace {
         arguments.push("--show-trace".into());
     }
     arguments.extend(installables.iter().map(OsString::from));
     arguments
+}
+
+/// The inputs that are replaced, each with its place as Nix takes it.
+pub(crate) fn overridden(options: &Options) -> Vec<(String, String)> {
+    let inputs = options.override_inputs.iter();
+    inputs
+        .map(|(name, uri)| (name.clone(), flake::place(uri).unwrap_or(uri.clone())))
+        .collect()
 }
 
 /// For commands that read a flake, which leave its lock file alone. Others do not know the flag.
@@ -129,6 +140,24 @@ mod tests {
 
     use super::*;
     use crate::options::from_json as options;
+
+    #[test]
+    fn inputs_are_replaced_where_a_flake_is_evaluated() {
+        let some = options(json!({"override_inputs": {"machines": "git+file:///my infra"}}));
+        let installables = ["x#a".to_owned()];
+        for words in [build(&installables, &some), evaluate(&installables, &some)] {
+            let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap()).collect();
+            let at = words
+                .iter()
+                .position(|word| *word == "--override-input")
+                .unwrap();
+            assert_eq!(
+                words[at + 1..at + 3],
+                ["machines", "git+file:///my%20infra"]
+            );
+        }
+        assert!(!settings(&some).contains(&"--override-input".into()));
+    }
 
     #[test]
     fn settings_are_in_the_environment_unless_nix_conf_would_cut_them() {

@@ -143,12 +143,25 @@ impl Programs<'_> {
         Ok(Source::Paths { disko, system })
     }
 
+    /// A command as a person would repeat it.
+    fn command(&self, words: &str, installables: &[String]) -> String {
+        let inputs = nix::overridden(self.options);
+        let inputs = inputs
+            .iter()
+            .map(|(name, uri)| format!(" --override-input {name} {uri}"));
+        format!(
+            "{words}{} {}",
+            inputs.collect::<String>(),
+            installables.join(" ")
+        )
+    }
+
     /// Have Nix evaluate installables, without building them.
     ///
     /// # Errors
     /// Kind `evaluation`: what Nix said; and those of running it.
     pub(crate) async fn evaluate(&mut self, installables: &[String]) -> Result<(), Failure> {
-        let what = format!("nix path-info --derivation {}", installables.join(" "));
+        let what = self.command("nix path-info --derivation", installables);
         self.watch.note(&format!("$ {what}"));
         let arguments = nix::evaluate(installables, self.options);
         let environment = self.environment();
@@ -162,7 +175,7 @@ impl Programs<'_> {
         &mut self,
         installables: &[String; N],
     ) -> Result<[PathBuf; N], Failure> {
-        let what = format!("nix build {}", installables.join(" "));
+        let what = self.command("nix build", installables);
         self.watch.note(&format!("$ {what}"));
         let arguments = nix::build(installables, self.options);
         let environment = self.environment();

@@ -93,6 +93,65 @@ impl FlakeRef {
     }
 }
 
+/// A reference in its parts, for those that have its configuration built through a flake of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlakeParts {
+    /// Where the flake is, for `override_inputs`.
+    pub uri: String,
+    /// The configuration's name.
+    pub name: String,
+    /// What stands behind the `#` for it, whichever flake it is in.
+    pub attribute: String,
+}
+
+impl FlakeParts {
+    /// Read `URI#NAME`.
+    ///
+    /// # Errors
+    /// What is wrong with it, for behind the option's name.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let FlakeRef { uri, configuration } = FlakeRef::parse(text)?;
+        let (name, attribute) = match configuration {
+            Configuration::Name(name) => (name.clone(), name),
+            // It begins with nixosConfigurations.NAME.config.
+            Configuration::Path(path) => (path.get(1).cloned().unwrap_or_default(), joined(&path)),
+        };
+        Ok(Self {
+            uri: with_flake_nix(uri),
+            name,
+            attribute,
+        })
+    }
+}
+
+/// A directory that has no flake, as the one above it that has: for an installable Nix looks there too, for an input it does not.
+fn with_flake_nix(uri: String) -> String {
+    if !uri.starts_with(['.', '/']) || uri.contains('?') {
+        return uri;
+    }
+    let Ok(path) = std::path::absolute(&uri) else {
+        return uri;
+    };
+    match path.ancestors().find(|dir| dir.join("flake.nix").exists()) {
+        Some(found) if found != path => found.display().to_string(),
+        _ => uri,
+    }
+}
+
+/// The place of a flake as Nix takes it.
+///
+/// # Errors
+/// What is wrong with it, for behind the option's name.
+pub(crate) fn place(uri: &str) -> Result<String, String> {
+    if uri.is_empty() || uri.contains('#') {
+        return Err(format!("must be where a flake is (got {uri:?})"));
+    }
+    location(uri).map_err(|(problem, instead)| {
+        let instead = instead.trim_end_matches("#NAME");
+        format!("{problem} (got {uri:?}); write {instead}")
+    })
+}
+
 /// What stands within quotation marks that enclose all of it.
 fn unquoted(text: &str) -> &str {
     let inner = |mark: char| {
@@ -386,6 +445,41 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_reference_has_parts() {
+        let parts = |text: &str| {
+            let parts = FlakeParts::parse(text).unwrap();
+            [parts.uri, parts.name, parts.attribute]
+        };
+        let github = "github:me/infra?dir=hosts";
+        assert_eq!(
+            parts(&format!("{github}#\"web1.example.org\"")),
+            [github, "web1.example.org", "web1.example.org"]
+        );
+        let variant = "nixosConfigurations.\"a.b\".config.virtualisation.vmVariant";
+        assert_eq!(
+            parts(&format!("git+file:///infra#{variant}")),
+            ["git+file:///infra", "a.b", variant]
+        );
+        assert_eq!(parts("infra#web1"), ["infra", "web1", "web1"]);
+        // A directory within a flake.
+        let dir = tempfile::tempdir().unwrap();
+        let (flake, inner) = (dir.path().display(), dir.path().join("hosts/web1"));
+        std::fs::create_dir_all(&inner).unwrap();
+        assert_eq!(
+            parts(&format!("{}#web1", inner.display()))[0],
+            inner.display().to_string()
+        );
+        std::fs::write(dir.path().join("flake.nix"), "").unwrap();
+        for (text, uri) in [
+            (format!("{flake}#web1"), format!("{flake}")),
+            (format!("{}#web1", inner.display()), format!("{flake}")),
+            (format!("{flake}?dir=x#web1"), format!("{flake}?dir=x")),
+        ] {
+            assert_eq!(parts(&text)[0], uri);
+        }
+    }
 
     fn toplevel(text: &str) -> String {
         FlakeRef::parse(text).unwrap().installable("toplevel")

@@ -5,7 +5,7 @@ use pve_module::random;
 use serde_json::{Value, json};
 
 use super::{install, provision};
-use crate::build::Build;
+use crate::build::{self, Build};
 use crate::context::Context;
 use crate::decide::Decision;
 use crate::host_claims;
@@ -14,6 +14,7 @@ use crate::options::{Run, Step};
 use crate::preflight;
 use crate::state::State;
 use crate::store::Installation;
+use crate::system_facts;
 
 /// After this time a run that never asked for its VM has ended.
 const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -26,6 +27,9 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     host_claims::check(context, &state.cluster)?;
     let decision = state.decide(context).await?;
     if matches!(decision, Decision::Create | Decision::Install(_)) {
+        if !context.task.check_mode {
+            system_facts::write(context.settings())?;
+        }
         preflight::check(context, &state, &decision).await?;
     } else if !context.task.unknown.is_empty() {
         return Err(preflight::refused(context, context.task.unknown.clone()));
@@ -81,8 +85,14 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
 /// Start to build what is to be installed. If that is not possible, it is built when it is installed.
 fn start_build(context: &Context<'_>, run: &Run) {
     let installation = context.store.installation(&run.installation);
-    let args = install::built_args(context.settings());
-    if let Err(error) = Build::of(&installation, &run.id).start(&installation, args) {
+    let args = install::built_args(context.settings(), &installation.path(build::FACTS));
+    let started = args.map_err(|failure| failure.msg).and_then(|args| {
+        let build = Build::of(&installation, &run.id);
+        build
+            .start(&installation, args)
+            .map_err(|error| error.to_string())
+    });
+    if let Err(error) = started {
         context.task.warn(format!(
             "the build could not be started beside the play: {error}; step 5 builds the system instead"
         ));

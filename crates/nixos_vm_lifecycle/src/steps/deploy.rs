@@ -5,12 +5,14 @@ use pve_module::record::Record;
 use serde_json::{Value, json};
 
 use super::{finalize, login_key, out_of_turn};
+use crate::build;
 use crate::context::{Context, text};
 use crate::decide::Decision;
 use crate::module_args::Args;
 use crate::preflight;
 use crate::state::{State, address};
 use crate::store::Installation;
+use crate::system_facts;
 
 /// What the names of the snapshots begin with.
 const PREFIX: &str = "nixos-deploy-";
@@ -39,6 +41,8 @@ pub fn check(context: &Context<'_>) -> Result<(), Failure> {
             "nixos_vm_deploy_rollback: there is nothing to roll back to without nixos_vm_deploy_snapshot: true".to_owned(),
         );
     }
+    mistakes.extend(system_facts::mistakes(settings));
+    mistakes.extend(system_facts::untracked(settings));
     match mistakes.is_empty() {
         true => Ok(()),
         false => Err(preflight::refused(context, mistakes)),
@@ -104,8 +108,18 @@ impl Deployment<'_> {
     async fn run(&self) -> Result<Outcome, Failure> {
         let settings = self.context.settings();
         if self.context.task.check_mode {
+            if !system_facts::is_current(settings) {
+                self.context.task.warn(
+                    "nixos_vm_system_facts_file: check mode does not write it, so what the flake builds with it is not known",
+                );
+                return Ok(Outcome::changed(format!(
+                    "{}: would write the facts of the inventory and deploy what the flake builds with them",
+                    self.object
+                )));
+            }
             return self.deploy(true).await;
         }
+        system_facts::write(settings)?;
         let mut snapshot = None;
         if settings.deploy_snapshot {
             let planned = self.deploy(true).await?;
@@ -137,6 +151,11 @@ impl Deployment<'_> {
         args.insert("user".into(), settings.ssh_user.clone().into());
         args.insert("host_keys".into(), json!(self.host_keys));
         args.insert("flake".into(), settings.flake.clone().into());
+        let facts = tempfile::tempdir().map_err(|error| {
+            let msg = format!("cannot make a temporary directory: {error}");
+            Failure::new(FailureKind::File, msg)
+        })?;
+        system_facts::wrap(settings, &mut args, &facts.path().join(build::FACTS))?;
         args.insert("action".into(), json!(settings.deploy_action));
         args.insert("reboot".into(), json!(settings.deploy_reboot));
         args.insert("confirm_timeout".into(), settings.deploy_timeout.into());

@@ -1,5 +1,6 @@
 //! Step 5: the user's flake is installed on the VM's disk.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ansible_module::{Failure, FailureKind, Outcome};
@@ -8,7 +9,7 @@ use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
 use super::{change, keep, out_of_turn};
-use crate::build::Build;
+use crate::build::{self, Build};
 use crate::context::{Context, text};
 use crate::decide::{Answer, Decision};
 use crate::host_claims;
@@ -18,6 +19,7 @@ use crate::options::{KeyType, Run, Settings};
 use crate::probe::Probe;
 use crate::state::{State, address};
 use crate::store::Installation;
+use crate::system_facts;
 
 /// Install.
 ///
@@ -132,21 +134,27 @@ async fn end(
     Ok(Outcome::changed(said.join("; ")))
 }
 
-/// What builds the configuration on the controller, if it is built there.
-pub fn built_args(settings: &Settings) -> Args {
+/// What builds the configuration on the controller, if it is built there: with the facts of the inventory, for which `facts` is a
+/// directory.
+///
+/// # Errors
+/// Kind `file`.
+pub fn built_args(settings: &Settings, facts: &Path) -> Result<Args, Failure> {
     let mut args = settings.install(None);
+    system_facts::wrap(settings, &mut args, facts)?;
     args.insert("state".into(), "built".into());
     // Not of a build, and checked by the installation itself.
     for key in ["debug", "ssh_options"] {
         args.shift_remove(key);
     }
-    args
+    Ok(args)
 }
 
 /// The paths of the build that ran beside the steps before, or else those of one that runs now; null if nothing is built here.
 async fn built(context: &Context<'_>, run: &Run) -> Result<Option<Value>, Failure> {
     let settings = context.settings();
-    let beside = Build::of(&context.store.installation(&run.installation), &run.id);
+    let installation = context.store.installation(&run.installation);
+    let beside = Build::of(&installation, &run.id);
     let deadline = Deadline::after(Duration::from_secs(settings.install_timeout));
     let progress = context
         .task
@@ -159,7 +167,10 @@ async fn built(context: &Context<'_>, run: &Run) -> Result<Option<Value>, Failur
             }
             result
         }
-        None => context.install(built_args(settings), false).await?.values,
+        None => {
+            let args = built_args(settings, &installation.path(build::FACTS))?;
+            context.install(args, false).await?.values
+        }
     };
     Ok(result
         .remove("store_paths")

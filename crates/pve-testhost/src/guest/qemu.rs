@@ -496,6 +496,10 @@ fn add_drive(
     if drive.medium.is_some() {
         device += &format!(",drive={node}");
     }
+    if drive.bus == Bus::Scsi {
+        // As PVE has it since machine version 10: by this udev names the disk, /dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-scsi0.
+        device += &format!(",device_id={node}");
+    }
     if !cdrom {
         if drive.bus != Bus::Virtio && drive.options.on("ssd") {
             device += ",rotation_rate=1";

@@ -1,0 +1,5 @@
+# nixos-proxmox.guest.address: is not set
+{
+  imports = [ ../../../nix/guest ];
+  nixos-proxmox.guest = { };
+}

@@ -1,0 +1,8 @@
+# guest.bios' wants
+{
+  imports = [ ../../../nix/guest ];
+  nixos-proxmox.guest = {
+    address = "dhcp";
+    bios = "uefi";
+  };
+}

@@ -1,0 +1,8 @@
+# guest.diskDevice' wants
+{
+  imports = [ ../../../nix/guest ];
+  nixos-proxmox.guest = {
+    address = "dhcp";
+    diskDevice = "sda";
+  };
+}

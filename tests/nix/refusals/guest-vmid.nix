@@ -1,0 +1,8 @@
+# guest.vmid' wants
+{
+  imports = [ ../../../nix/guest ];
+  nixos-proxmox.guest = {
+    address = "dhcp";
+    vmid = 99;
+  };
+}
