@@ -121,7 +121,7 @@ def test_only_finished_machines_get_one(world, flake):
 
 def test_mistakes_are_named(world, flake):
     web = installed(world, flake)
-    deploy(web, nixos_vm_deploy_rollback=True).refused("nixos_vm_deploy_rollback: there is nothing to roll back to")
+    deploy(web, nixos_vm_deploy_rollback=True).refused("nixos_vm_deploy_rollback: requires nixos_vm_deploy_snapshot")
     deploy(web, nixos_vm_deploy_action="swich").refused("nixos_vm_deploy_action")
 
 

@@ -160,9 +160,9 @@ pub enum FailureKind {
     WrongSystem,
     /// Units of the installed system failed.
     FailedUnits,
-    /// The new system could not be activated, and neither could the old one again, or the boot loader could not be written.
+    /// The activation of a system could not be started or undone, or the boot loader could not be written.
     Activation,
-    /// The new system was undone, because its activation failed or the controller could not log in any more. The old one runs.
+    /// The new system was undone, by the machine itself or by a rollback of the VM. The old one runs.
     RolledBack,
 }
 

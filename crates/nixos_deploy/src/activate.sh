@@ -41,7 +41,7 @@ commit() {
   number=${number#system-}
   number=${number%-link}
   boot_by_default "$system" "$generation" && return
-  # Half a boot loader may not start anything.
+  # A partly written boot loader may not boot.
   [ -z "$before" ] || boot_by_default "$before" "$number" || state committing "the boot loader is not as it was"
   return 1
 }

@@ -364,10 +364,10 @@ enum Verdict {
     Gone,
 }
 
-/// The system as the action leaves it, read until it is that: links change one after the other.
+/// Read the machine and fail if it does not run and boot what the action asks for.
 ///
 /// # Errors
-/// Kind `wrong_system` if it is not.
+/// Kind `wrong_system` if it does not.
 pub async fn verified(
     activation: &Activation<'_>,
     wanted: &Wanted,

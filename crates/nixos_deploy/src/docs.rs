@@ -72,7 +72,7 @@ generation:
   sample: 43
 reboot_required:
   description: Whether the next boot would start another kernel, other modules or another initrd than those that run.
-  returned: when that is known, which it is not for a system that is not built, and not asked with O(action=test)
+  returned: if the system is built and O(action) is V(switch) or V(boot)
   type: bool
   sample: false
 rebooted:
@@ -82,7 +82,7 @@ rebooted:
   sample: false
 packages:
   description: The packages whose versions, or sizes by more than 8 KiB, differ between the running and the new system.
-  returned: when something is to be done, and both systems are there and the machine's Nix tells its own
+  returned: if something changes and Nix can list both systems
   type: list
   elements: dict
   contains:
@@ -119,7 +119,7 @@ size_after:
   type: int
   sample: 2149580800
 output:
-  description: What the activation printed, by lines, of the last 16 KiB.
+  description: The lines that the activation printed, of its last 16 KiB; with O(action=dry-activate) its first 1000 lines.
   returned: changed, and with O(action=dry-activate)
   type: list
   elements: str

@@ -385,11 +385,11 @@ pub struct Settings {
     // --- What is installed ---
     /// A flake reference and the name of its NixOS configuration. Required to install a machine.
     pub flake: Option<String>,
-    /// How the system to install gets to know what the inventory says of its machine: the options C(nixos-proxmox.guest) of
-    /// C(nixosModules.guest), such as its address. A finished machine stays as it is when they change.
+    /// How the NixOS configuration gets the facts of the inventory (address, keys, disk): as the options C(nixos-proxmox.guest) of
+    /// C(nixosModules.guest). A finished machine gets new ones by a deployment (O(settings.deploy)).
     #[serde(default)]
     pub system_facts: SystemFacts,
-    /// The JSON file for V(file), within the flake. It is written when a machine is to be installed.
+    /// The JSON file for V(file), within the flake. It is written before a machine is installed or deployed to.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub system_facts_file: Option<PathBuf>,
     /// Where the system is built: V(auto), V(local) or V(remote).
@@ -446,8 +446,8 @@ pub struct Settings {
     /// How many snapshots of deployments that worked are kept.
     #[serde(default)]
     pub deploy_snapshots_kept: u32,
-    /// Roll the VM back to the snapshot if the machine does not come back at all. B(What was written to its disks since the deployment began
-    /// is lost.)
+    /// Roll the VM back to the snapshot if a deployment fails after it changed the machine, and the machine does not answer any more.
+    /// B(What was written to its disks since the deployment began is lost.)
     #[serde(default)]
     pub deploy_rollback: bool,
 
@@ -457,7 +457,8 @@ pub struct Settings {
     /// The kinds of host keys to make.
     #[serde(default = "default_key_types")]
     pub ssh_host_key_types: Vec<KeyType>,
-    /// Public keys that may log in to the installer as root, beside the role's own short-lived one.
+    /// Public keys that may log in as root: to the installer, beside the role's own short-lived key, and with O(settings.system_facts) to the
+    /// installed system, too.
     #[serde(default)]
     pub authorized_keys: Vec<String>,
     /// Who logs in to the installed system to verify it.

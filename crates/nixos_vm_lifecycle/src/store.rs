@@ -6,8 +6,10 @@
 //! STATE_DIR/INSTALLATION/installer_client_key   and .pub: the login to the installer, until the machine is finished
 //! STATE_DIR/INSTALLATION/installer_host_key     and .pub: the installer's identity, likewise
 //! STATE_DIR/INSTALLATION/host_key_TYPE          and .pub: the installed system's identity; the public half stays
-//! STATE_DIR/INSTALLATION/closure                the store path that was installed
+//! STATE_DIR/INSTALLATION/closure                the store path that was installed or deployed last
 //! STATE_DIR/INSTALLATION/install.log            the output of Nix and nixos-anywhere
+//! STATE_DIR/INSTALLATION/deploy.log             the same of the last deployment
+//! STATE_DIR/INSTALLATION/deploy_snapshot        the name of its snapshot, while there is one
 //! STATE_DIR/INSTALLATION/facts/                 a flake with the facts of the inventory, with nixos_vm_system_facts: wrapper
 //! STATE_DIR/INSTALLATION/builds/                the results of builds beside a play, until the machine is finished
 //! ```

@@ -17,6 +17,9 @@ use crate::system_facts;
 /// What the names of the snapshots begin with.
 const PREFIX: &str = "nixos-deploy-";
 
+/// How many seconds a machine is given to answer after a deployment that failed, before its VM is rolled back.
+const ANSWERS: u64 = 30;
+
 /// The file with the name of the snapshot that a deployment took: what is to be deleted once one has worked.
 const SNAPSHOT: &str = "deploy_snapshot";
 
@@ -37,9 +40,8 @@ pub fn check(context: &Context<'_>) -> Result<(), Failure> {
         mistakes.push("nixos_vm_flake: is required to deploy (nixos_vm_deploy)".to_owned());
     }
     if settings.deploy_rollback && !settings.deploy_snapshot {
-        mistakes.push(
-            "nixos_vm_deploy_rollback: there is nothing to roll back to without nixos_vm_deploy_snapshot: true".to_owned(),
-        );
+        mistakes
+            .push("nixos_vm_deploy_rollback: requires nixos_vm_deploy_snapshot: true".to_owned());
     }
     mistakes.extend(system_facts::mistakes(settings));
     mistakes.extend(system_facts::untracked(settings));
@@ -57,23 +59,19 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     check(context)?;
     let decision = state.decide(context).await?;
     let (Decision::Converge(record), Some(vm)) = (&decision, state.facts.vm.clone()) else {
-        return Err(out_of_turn(
-            &state,
-            &decision,
-            "a system was to be deployed to it",
-        ));
+        return Err(not_finished(context, &state, &decision));
     };
     if !vm.running {
         if context.task.check_mode {
             return Ok(Outcome::unchanged(format!(
-                "{}: is stopped, so that it is not known what it runs",
+                "{}: is stopped; check mode cannot read which system it runs",
                 vm.object
             )));
         }
         return Err(Failure::new(
             FailureKind::Refused,
             format!(
-                "{}: is stopped, and a system can be deployed to a running machine only",
+                "{}: is stopped; only a running machine can be deployed to",
                 vm.object
             ),
         )
@@ -93,6 +91,15 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     deployment.run().await
 }
 
+/// The refusal of a machine that is not installed yet.
+fn not_finished(context: &Context<'_>, state: &State, decision: &Decision) -> Failure {
+    let host = &context.options.host;
+    let failure = out_of_turn(state, decision, "a system was to be deployed to it");
+    failure.hint(format!(
+        "finish it first: ansible-playbook provision.yml -i INVENTORY --limit {host}"
+    ))
+}
+
 /// The deployment to one machine.
 struct Deployment<'a> {
     context: &'a Context<'a>,
@@ -110,7 +117,7 @@ impl Deployment<'_> {
         if self.context.task.check_mode {
             if !system_facts::is_current(settings) {
                 self.context.task.warn(
-                    "nixos_vm_system_facts_file: check mode does not write it, so what the flake builds with it is not known",
+                    "nixos_vm_system_facts_file: is out of date, and check mode does not write it; the system was not evaluated",
                 );
                 return Ok(Outcome::changed(format!(
                     "{}: would write the facts of the inventory and deploy what the flake builds with them",
@@ -239,13 +246,12 @@ impl Deployment<'_> {
     /// Roll the VM back if the machine does not come back and the user asked for it; else say how.
     async fn after_failure(&self, failure: Failure, name: &str) -> Failure {
         let settings = self.context.settings();
-        let lost = matches!(
-            failure.kind,
-            FailureKind::Timeout | FailureKind::Unreachable | FailureKind::NotAsLeft
-        );
-        if !(lost && settings.deploy_rollback) {
+        // Whatever failed, a machine that answers is not rolled back; nor is one that nothing was done to.
+        let touched = failure.values.get("changed") == Some(&true.into());
+        let lost = touched && settings.deploy_rollback && !self.answers(ANSWERS).await;
+        if !lost {
             let hint = format!(
-                "{}the snapshot {name} has the VM as it was; the next deployment that works deletes it",
+                "{}the VM's earlier state is in the snapshot {name}, which the next deployment deletes",
                 failure
                     .hint
                     .as_ref()
@@ -273,6 +279,13 @@ impl Deployment<'_> {
                 Failure { msg, ..failure }.with("snapshot", name)
             }
         }
+    }
+
+    /// Whether the installed system answers within so many seconds.
+    async fn answers(&self, seconds: u64) -> bool {
+        finalize::verify(self.context, None, &self.address, &self.host_keys, seconds)
+            .await
+            .is_ok()
     }
 
     async fn roll_back(&self, name: &str) -> Result<(), Failure> {
