@@ -22,7 +22,7 @@ const ACTIVATES: &str = "bin/switch-to-configuration";
 /// Do the task.
 ///
 /// # Errors
-/// Kind `invalid_option` before anything is built, those of Nix before the machine is changed, and those of [`apply`].
+/// Kind `invalid_option` before anything is built, those of Nix before the machine is changed, and those of the activation.
 pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
     check(options)?;
     let deadline = Deadline::after(Duration::from_secs(options.timeout));
