@@ -37,7 +37,7 @@ nix-env)
   case $3 in
   --set)
     [ "$(readlink -f "$profile")" != "$4" ] || exit 0
-    newest=$(ls -d "$profile"-*-link 2>/dev/null | sed 's/.*system-//; s/-link//' | sort -n | tail -n 1)
+    newest=$(for link in "$profile"-*-link; do link=${link#"$profile"-}; echo "${link%-link}"; done | sort -n | tail -n 1)
     ln -s "$4" "$profile-$((${newest:-0} + 1))-link"
     ln -sfn "system-$((${newest:-0} + 1))-link" "$profile"
     ;;
@@ -51,7 +51,11 @@ nix)
   *" path-info "*) for path; do :; done; cat "$path/closure" ;;
   *" build "*) [ ! -e "$LAB/broken" ] || { echo "error: it does not build" >&2; exit 1; }; cat "$LAB/flake" ;;
   *" eval "*) tr -d '\n' <"$LAB/flake" ;;
-  *" copy "*) for path; do :; done; ssh $NIX_SSHOPTS root@127.0.0.1 "echo copied $path >>$LAB/done" ;;
+  *" copy "*)
+    for path; do :; done
+    # shellcheck disable=SC2029,SC2086 # Nix splits the options at blanks; the other side gets the text that is made here.
+    ssh $NIX_SSHOPTS root@127.0.0.1 "echo copied $path >>$LAB/done"
+    ;;
   esac
   ;;
 esac

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Have NixOS take another system, and put the old one back unless somebody confirms the new one. systemd runs this, apart from any login.
 #
 #   sh activate.sh DIRECTORY ACTION SYSTEM GENERATION ACTIVATION_SECONDS CONFIRM_SECONDS
