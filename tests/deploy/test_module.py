@@ -29,16 +29,6 @@ def deploy(machine, *flags, **options):
     return ansible_module("nixos_deploy", {key: value for key, value in options.items() if value is not ...}, flags)
 
 
-def settle(machine):
-    """Wait until its watchdog has ended, and let it be reached again."""
-    pid = machine.path / "unit.pid"
-    for _ in range(200):
-        if not pid.exists() or not os.path.exists(f"/proc/{pid.read_text().strip()}"):
-            break
-        time.sleep(0.1)
-    (machine.path / "unreachable").unlink(missing_ok=True)
-
-
 def test_a_configuration_is_shown_deployed_and_then_left_alone(machine):
     machine.system("two", packages=[("openssh-10.2", 30_000), ("nginx-1.29", 50)])
     shown = deploy(machine, "--check", "--diff")
@@ -99,6 +89,44 @@ def test_units_that_had_failed_before_undo_nothing(machine):
     (machine.path / "failed-units").write_text("old.service\n")
     assert deploy(machine).outcome == "CHANGED"
     assert machine.runs() == "two"
+
+
+def test_a_unit_that_starts_again_and_again_has_failed(machine):
+    """Nothing is listed as failed then, and exit status 4 is all that tells."""
+    machine.system("two", hook="exit 4")
+    result = deploy(machine)
+    assert result.failed and result.data["error"]["kind"] == "rolled_back", result.output
+    assert machine.runs() == "one"
+
+
+def test_an_old_system_that_fails_too_is_not_called_running(machine):
+    two = machine.system("two", hook="exit 2")
+    one = machine.path / "store" / two.name.replace("two", "one") / "bin/switch-to-configuration"
+    one.write_text(one.read_text().replace("  :\n", "  exit 2\n"))
+    result = deploy(machine)
+    assert result.failed and result.data["error"]["kind"] == "activation", result.output
+
+
+def test_the_switch_of_another_program_is_left_alone(machine):
+    machine.system("two", hook="ln -sfn $(readlink -f /run/booted-system) /run/current-system; exit 11")
+    result = deploy(machine)
+    assert result.failed and result.data["error"]["kind"] == "busy" and result.data["changed"] is False, result.output
+    assert machine.done() == ["test two"]
+
+
+@pytest.mark.parametrize("action", ["switch", "boot"])
+def test_power_that_is_lost_while_the_boot_loader_is_written_is_made_good(machine, action):
+    crash = '[ ! -e "$LAB/crash" ] || { rm "$LAB/crash"; kill -KILL "-$(cat "$LAB/unit.pid")"; }'
+    machine.system("two", boot_hook=crash)
+    (machine.path / "crash").touch()
+    result = deploy(machine, action=action)
+    assert result.failed and result.data["error"]["kind"] == "not_as_left", result.output
+    machine.done()
+    # The profile says the new one, the boot loader the old one.
+    assert machine.boots() == "two"
+    again = deploy(machine, action=action)
+    assert again.outcome == "CHANGED" and "boot two" in machine.done(), again.output
+    assert deploy(machine, action=action).outcome == "SUCCESS"
 
 
 @pytest.mark.parametrize("trouble", ["boot loader", "no room"])
@@ -199,24 +227,26 @@ def test_two_at_once_are_one_after_the_other(machine):
 
 @pytest.mark.parametrize("after", [0.3, 0.8, 1.2, 1.6, 2.0, 2.4, 3.0, 4.0])
 def test_killed_anywhere_it_ends_in_the_old_or_the_new_system(machine, after):
-    machine.system("two", hook="sleep 1", boot_hook="sleep 1")
+    machine.system("two", hook="sleep 1", boot_hook='sleep 1; echo "written $system" >>"$LAB/done"', kernel="k2")
     arguments = machine.path / "arguments.json"
     arguments.write_text(json.dumps(machine.options() | {"_ansible_check_mode": False}))
     child = subprocess.Popen([PROJECT / "library/nixos_deploy", arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(after)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    settle(machine)
-    assert (machine.runs(), machine.boots()) in (("one", "one"), ("two", "two"))
-    again = deploy(machine)
+    # At once, while what the first one began goes on.
+    again = deploy(machine, reboot="if_needed")
     assert not again.failed, again.output
     assert (machine.runs(), machine.boots()) == ("two", "two")
-    assert deploy(machine).outcome == "SUCCESS"
+    done = machine.done()
+    # It is never restarted while the boot loader is written.
+    assert done[-2:] == [f"written {machine.profile.resolve()}", "reboot"], done
+    assert deploy(machine, reboot="if_needed").outcome == "SUCCESS"
 
 
 def test_power_that_is_lost_before_the_confirmation_boots_the_old_system(machine):
     machine.system("two", hook=UNREACHABLE)
-    thread = threading.Thread(target=lambda: deploy(machine, confirm_timeout=60, timeout=10))
+    thread = threading.Thread(target=lambda: deploy(machine, confirm_timeout=5, timeout=12))
     thread.start()
     for _ in range(100):
         if machine.runs() == "two":

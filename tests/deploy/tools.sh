@@ -41,6 +41,7 @@ nix-env)
     ln -s "$4" "$profile-$((${newest:-0} + 1))-link"
     ln -sfn "system-$((${newest:-0} + 1))-link" "$profile"
     ;;
+  --delete-generations) rm -f "$profile-$4-link" ;;
   --switch-generation) ln -sfn "system-$4-link" "$profile" ;;
   esac
   ;;

@@ -73,7 +73,7 @@ def test_a_snapshot_is_there_while_it_is_deployed_and_gone_afterwards(world, fla
     for version in (3, 4, 5):
         flake(version)
         deploy(web, nixos_vm_deploy_snapshots_kept=2).succeeded()
-    assert len(snapshots(web)) == 3
+    assert len(snapshots(web)) == 2
 
 
 def test_a_deployment_that_is_undone_is_reported_and_its_snapshot_deleted_by_the_next(world, flake):

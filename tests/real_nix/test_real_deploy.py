@@ -15,7 +15,7 @@ from deploy.machine import Machine
 
 from conftest import ansible_module
 
-SETTINGS = "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\nrequire-sigs = false\n"
+SETTINGS = "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\n"
 
 FLAKE = """{
   outputs = { self }: {

@@ -135,7 +135,10 @@ pub fn sizes(text: &str) -> BTreeMap<String, u64> {
         .filter_map(|line| {
             let mut words = line.split_whitespace();
             let (path, size) = (words.next()?, words.next()?.parse().ok()?);
-            path.starts_with('/').then(|| (path.to_owned(), size))
+            // The characters that Nix allows in store paths: some of this text comes from the machine.
+            let plain = |c: char| c.is_ascii_alphanumeric() || "/+-._?=".contains(c);
+            let is_path = path.starts_with('/') && path.len() <= 400 && path.chars().all(plain);
+            is_path.then(|| (path.to_owned(), size))
         })
         .collect()
 }

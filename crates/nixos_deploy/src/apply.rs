@@ -27,6 +27,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How much longer than its limits an activation may take before the machine is given up.
 const SPARE: Duration = Duration::from_secs(180);
 
+/// The most characters of a reason that the machine gives.
+const LONGEST: usize = 1000;
+
 /// The most bytes of the activation's output that are read.
 const MOST_OUTPUT: usize = 16 << 10;
 
@@ -53,6 +56,8 @@ enum Stage {
     Undone(String),
     /// The old system could not be put back.
     Stuck(String),
+    /// Another program switched the machine's system, and nothing was done.
+    Locked,
     /// There is no such deployment, or it ended without a word.
     Gone,
 }
@@ -75,13 +80,15 @@ impl Seen {
         let (word, rest) = field("state")
             .split_once(' ')
             .unwrap_or((field("state"), ""));
-        let said = printable(rest.trim());
-        let runs = !matches!(field("unit"), "" | "inactive" | "failed" | "unknown");
+        let said: String = printable(rest.trim()).chars().take(LONGEST).collect();
+        // No word at all is no answer: systemd may just be executed anew.
+        let runs = !matches!(field("unit"), "inactive" | "failed" | "unknown");
         let stage = match word {
             "committed" => Stage::Committed,
             "uncommitted" => Stage::Uncommitted(said),
             "undone" => Stage::Undone(said),
             "stuck" => Stage::Stuck(said),
+            "locked" => Stage::Locked,
             // Its end is not written yet.
             _ if !runs => Stage::Gone,
             "activated" => Stage::Activated,
@@ -128,8 +135,10 @@ impl Activation<'_> {
                     before = match self.judge(&seen, gone) {
                         Ok(verdict) => verdict,
                         Err(failure) => {
-                            // Its output is part of the failure.
-                            self.clean_up(&id).await;
+                            // Its output is part of the failure. What ended without a result may still run.
+                            if failure.kind != FailureKind::NotAsLeft {
+                                self.clean_up(&id).await;
+                            }
                             return Err(failure);
                         }
                     };
@@ -143,7 +152,12 @@ impl Activation<'_> {
                         Verdict::Gone => "the activation ended without a result".into(),
                     }
                 }
-                Err(failure) => failure.msg,
+                Err(failure) => {
+                    if before == Verdict::Gone {
+                        before = Verdict::GoesOn;
+                    }
+                    failure.msg
+                }
             };
             self.progress
                 .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
@@ -172,15 +186,26 @@ impl Activation<'_> {
                 FailureKind::RolledBack,
                 format!("{host}: the new system was undone and the old one runs again, because {why}"),
             ),
-            Stage::Uncommitted(_) => fail(
+            Stage::Uncommitted(why) => fail(
                 FailureKind::Activation,
-                format!("{host}: the boot loader could not be written for the new system; the old one is booted as before"),
+                format!(
+                    "{host}: the boot loader could not be written for the new system{}",
+                    match why.is_empty() {
+                        true => "; the old one is booted as before",
+                        false => ", nor for the old one again: look at the space in /boot before you restart it",
+                    }
+                ),
             ),
             Stage::Stuck(why) => fail(
                 FailureKind::Activation,
                 format!("{host}: the new system was to be undone, and the old one could not be activated either ({why})"),
             )
-            .map_err(|failure| failure.hint("restart the machine: it boots the old system")),
+            .map_err(|failure| failure.hint("look at its console and at its boot menu, where the old system is")),
+            Stage::Locked => Err(Failure::new(
+                FailureKind::Busy,
+                format!("{host}: another program switches its system (switch-to-configuration is locked); nothing was changed"),
+            )
+            .object(host)),
             // Between its last word and the end of the unit nothing is missing: it is looked at twice.
             Stage::Gone if was_gone => fail(
                 FailureKind::NotAsLeft,
@@ -214,7 +239,9 @@ impl Activation<'_> {
             &script,
             self.deadline,
         )
-        .await?;
+        .await
+        // It may have been started.
+        .map_err(|failure| failure.with("changed", true))?;
         if output.ok() {
             return Ok(());
         }
@@ -373,8 +400,9 @@ pub async fn verified(
     wanted: &Wanted,
     action: Action,
 ) -> Result<Machine, Failure> {
-    let (_, machine) =
-        state::look(activation.options, activation.target, activation.deadline).await?;
+    let (_, machine) = state::look(activation.options, activation.target, activation.deadline)
+        .await
+        .map_err(|failure| failure.with("changed", true))?;
     let runs = action == Action::Boot || machine.current == wanted.system;
     let boots = action == Action::Test || machine.profile.as_ref() == Some(&wanted.system);
     if runs && boots {
@@ -410,11 +438,12 @@ fn start_script(options: &Options, wanted: &Wanted, id: &str) -> String {
         .unwrap_or_default();
     format!(
         "set -eu\numask 077\nmkdir -p {BASE}\n\
-         find {BASE} -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {{}} +\n\
+         if [ \"$(systemctl is-active {UNIT})\" = inactive ]; then\n\
+         find {BASE} -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {{}} +\nfi\n\
          mkdir {BASE}/{id}\ncat >{BASE}/{id}/activate.sh <<'NIXOS_DEPLOY_END'\n{SCRIPT}NIXOS_DEPLOY_END\n\
-         exec systemd-run --unit={UNIT} --collect --no-ask-password --quiet --service-type=exec --setenv=PATH=\"$PATH\" \
+         systemd-run --unit={UNIT} --collect --no-ask-password --quiet --service-type=exec --property=OOMPolicy=continue --setenv=PATH=\"$PATH\" \
          --setenv=LOCALE_ARCHIVE=\"${{LOCALE_ARCHIVE-}}\" \
-         /bin/sh {BASE}/{id}/activate.sh {BASE}/{id} {action} '{}' '{generation}' {} {} </dev/null\n",
+         /bin/sh {BASE}/{id}/activate.sh {BASE}/{id} {action} '{}' '{generation}' {} {} </dev/null || {{ rm -rf {BASE}/{id}; exit 1; }}\n",
         wanted.system, options.activation_timeout, options.confirm_timeout
     )
 }
@@ -447,7 +476,8 @@ pub async fn dry_activate(
         options.activation_timeout, wanted.system
     );
     let output = as_root(connection, "the dry activation", &script, deadline).await?;
-    let text: Vec<String> = output.text().lines().take(1000).map(printable).collect();
+    let line = |line: &str| printable(line).chars().take(LONGEST).collect::<String>();
+    let text: Vec<String> = output.text().lines().take(1000).map(line).collect();
     match output.ok() {
         true => Ok(text.join("\n")),
         false => {
@@ -483,7 +513,9 @@ mod tests {
             ("stuck x\u{1b}[31m", "failed", Stage::Stuck("x".into())),
             ("uncommitted", "inactive", Stage::Uncommitted(String::new())),
             ("", "inactive", Stage::Gone),
-            ("activated", "", Stage::Gone),
+            ("activated", "", Stage::Activated),
+            ("", "", Stage::Working),
+            ("locked", "inactive", Stage::Locked),
             ("", "activating", Stage::Working),
         ] {
             let seen = Seen::parse(&format!(

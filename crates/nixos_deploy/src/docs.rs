@@ -10,7 +10,8 @@ pub(crate) fn documentation() -> Documentation {
              second run with the same configuration changes nothing.",
             "The new system is first activated only. The controller then has to log in again, over a new connection and by the known host key, \
              within O(confirm_timeout) seconds. If it cannot, because the configuration cuts off the network or the SSH server, the machine \
-             puts the old system back by itself. Only a system that was confirmed is booted from then on.",
+             puts the old system back by itself. Only a system that was confirmed is booted from then on. O(action=boot) confirms nothing: with \
+             O(reboot=if_needed) the machine restarts into a system that it has not tried.",
             "An activation that fails, or after which units have failed that had not failed before, is undone too.",
             "The activation does not depend on the controller. If the controller is killed, the machine ends with the new or the old system, and \
              the next run begins with that.",

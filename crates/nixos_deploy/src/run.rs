@@ -30,7 +30,23 @@ pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
     let controller = Controller::prepare(install_options(options)?, deadline)?;
     let mut nix = controller.nix(task)?;
     // Reached before it is built: minutes of building are of no use for a machine that does not answer.
-    let (connection, machine) = state::look(options, &target, &deadline).await?;
+    let (mut connection, mut machine) = state::look(options, &target, &deadline).await?;
+    let progress = task.progress(options.progress_path.as_deref());
+    let activation = Activation {
+        options,
+        target: &target,
+        deadline: &deadline,
+        progress: &progress,
+    };
+    if machine.deploying && task.check_mode {
+        task.warn(format!(
+            "{}: another deployment of it is under way; the task would wait for its end",
+            options.host
+        ));
+    } else if machine.deploying {
+        activation.quiet(&connection).await?;
+        (connection, machine) = state::look(options, &target, &deadline).await?;
+    }
     let build = !task.check_mode || task.diff_mode;
     let wanted = wanted(options, &machine, &mut nix, task, build).await?;
     let plan = plan(&machine, &wanted, options.action, options.reboot);
@@ -43,23 +59,10 @@ pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
         return Ok(report::unchanged(options, &machine, &wanted, &plan));
     }
     if task.check_mode {
-        if machine.deploying {
-            task.warn(format!(
-                "{}: another deployment of it is under way; the task would wait for its end",
-                options.host
-            ));
-        }
         return Ok(report::would_change(
             options, &machine, &wanted, &plan, &closures,
         ));
     }
-    let progress = task.progress(options.progress_path.as_deref());
-    let activation = Activation {
-        options,
-        target: &target,
-        deadline: &deadline,
-        progress: &progress,
-    };
     Run {
         activation,
         nix: &mut nix,
@@ -227,6 +230,7 @@ impl Run<'_, '_> {
         let mut output = String::new();
         let mut now = before.clone();
         if plan.steps.contains(&Step::Activate) {
+            self.enough_time()?;
             self.activation.quiet(&connection).await?;
             output = self.activation.activate(&connection, &wanted).await?;
             now = apply::verified(&self.activation, &wanted, options.action).await?;
@@ -246,6 +250,8 @@ impl Run<'_, '_> {
         }
         if plan.steps.contains(&Step::Reboot) {
             let connection = connection_of(&self.activation).await?;
+            // Not while another task writes the boot loader.
+            self.activation.quiet(&connection).await?;
             now = self
                 .activation
                 .reboot(&connection, &now, &wanted.system)
@@ -256,6 +262,29 @@ impl Run<'_, '_> {
             report::done(options, &before, &now, &wanted, &plan, &self.closures)
                 .with("output", report::lines(&output)),
         )
+    }
+}
+
+impl Run<'_, '_> {
+    /// Nothing is activated whose confirmation the time limit would cut off.
+    fn enough_time(&self) -> Result<(), Failure> {
+        let (options, left) = (
+            self.activation.options,
+            self.activation.deadline.remaining(),
+        );
+        let needed = Duration::from_secs(options.confirm_timeout);
+        if left >= needed {
+            return Ok(());
+        }
+        let msg = format!(
+            "{}: {} s are left of timeout, fewer than confirm_timeout ({}); nothing was activated",
+            options.host,
+            left.as_secs(),
+            options.confirm_timeout
+        );
+        Err(Failure::new(FailureKind::Timeout, msg)
+            .object(&options.host)
+            .hint("run the task again, since the system is built and copied now; or raise timeout"))
     }
 }
 

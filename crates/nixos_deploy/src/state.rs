@@ -50,7 +50,8 @@ link() { printf '%s=%s\n' "$1" "$(readlink -f "$2" 2>/dev/null)"; }
 profile=/nix/var/nix/profiles/system
 link current /run/current-system
 link booted /run/booted-system
-link profile "$profile"
+# Not while the boot loader may be another system's than the profile.
+if [ -e "$profile" ] && [ ! -e /nix/var/nix/nixos-deploy-committing ]; then link profile "$profile"; fi
 printf 'generation=%s\n' "$(readlink "$profile" 2>/dev/null)"
 for part in kernel initrd kernel-modules; do link "$part" "/run/booted-system/$part"; done
 printf 'boot=%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
@@ -179,9 +180,7 @@ impl Machine {
                 "generation" => machine.generation = number(value),
                 "boot" => machine.boot_id = value.to_owned(),
                 // "deactivating", too: it still writes.
-                "unit" => {
-                    machine.deploying = !matches!(value, "" | "inactive" | "failed" | "unknown")
-                }
+                "unit" => machine.deploying = !matches!(value, "inactive" | "failed" | "unknown"),
                 "system" => {
                     if let Some((number, path)) = generation(value)
                         && machine.generations.len() < MOST_GENERATIONS
@@ -288,7 +287,7 @@ mod tests {
             ("activating", true),
             ("deactivating", true),
             ("failed", false),
-            ("", false),
+            ("", true),
         ] {
             let machine =
                 Machine::parse(&ANSWER.replace("unit=inactive", &format!("unit={unit}"))).unwrap();

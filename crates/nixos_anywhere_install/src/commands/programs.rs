@@ -212,7 +212,9 @@ impl Programs<'_> {
 
     /// The store paths in the closure of a path, a line each, with their sizes; none if Nix does not say.
     pub(crate) async fn closure(&self, path: &Path) -> Option<String> {
-        self.ask(nix::closure(path, self.options)).await
+        let answer = self.ask(nix::closure(path, self.options)).await;
+        // One that was cut off would look like packages that are gone.
+        answer.filter(|text| text.len() < LONGEST_ANSWER)
     }
 
     /// Copy the closure of `system` to the machine with the `ssh` of `workspace`.

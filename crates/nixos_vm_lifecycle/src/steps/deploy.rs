@@ -17,10 +17,11 @@ use crate::system_facts;
 /// What the names of the snapshots begin with.
 const PREFIX: &str = "nixos-deploy-";
 
-/// How many seconds a machine is given to answer after a deployment that failed, before its VM is rolled back.
-const ANSWERS: u64 = 30;
+/// How many seconds longer than it waits to be confirmed a machine is given to answer, before its VM is rolled back: it may undo the
+/// deployment itself.
+const ANSWERS: u64 = 60;
 
-/// The file with the name of the snapshot that a deployment took: what is to be deleted once one has worked.
+/// The file with the names of the snapshots that deployments took, one a line: what is to be deleted once one has worked.
 const SNAPSHOT: &str = "deploy_snapshot";
 
 /// The mistakes in the variables that a deployment would meet.
@@ -210,16 +211,18 @@ impl Deployment<'_> {
     /// Take a snapshot. Its name is kept before it exists, so that the run after one that was killed knows what to delete.
     async fn take_snapshot(&self) -> Result<String, Failure> {
         let settings = self.context.settings();
-        self.delete_snapshot().await?;
-        let name = format!("{PREFIX}{}", super::run(self.context)?.id);
-        self.installation.write(SNAPSHOT, &name)?;
+        let name = format!("{}{}", self.prefix(), super::run(self.context)?.id);
+        let earlier = self.installation.read(SNAPSHOT).unwrap_or_default();
+        self.installation
+            .write(SNAPSHOT, format!("{earlier}\n{name}").trim())?;
         let description = format!(
             "Before a deployment to {} (installation {})",
             self.context.options.host, self.record.installation
         );
         let more = json!({
             "state": "present", "description": description, "vmstate": settings.deploy_snapshot_memory,
-            "retention": settings.deploy_snapshots_kept + 1, "retention_prefix": PREFIX,
+            // 0 keeps all.
+            "retention": settings.deploy_snapshots_kept, "retention_prefix": self.prefix(),
         });
         self.snapshot(&name, more).await?;
         Ok(name)
@@ -233,13 +236,20 @@ impl Deployment<'_> {
         }
     }
 
-    /// Delete the snapshot of an earlier deployment of this controller, if there is one.
+    /// What the names of this installation's snapshots begin with.
+    fn prefix(&self) -> String {
+        let id: String = self.record.installation.chars().take(8).collect();
+        format!("{PREFIX}{id}-")
+    }
+
+    /// Delete the snapshots of earlier deployments of this controller, if there are any.
     async fn delete_snapshot(&self) -> Result<(), Failure> {
-        let Some(name) = self.installation.read(SNAPSHOT) else {
+        let Some(names) = self.installation.read(SNAPSHOT) else {
             return Ok(());
         };
-        self.snapshot(name.trim(), json!({"state": "absent"}))
-            .await?;
+        for name in names.split_whitespace() {
+            self.snapshot(name, json!({"state": "absent"})).await?;
+        }
         self.installation.remove(&[SNAPSHOT.to_owned()]).map(drop)
     }
 
@@ -248,10 +258,12 @@ impl Deployment<'_> {
         let settings = self.context.settings();
         // Whatever failed, a machine that answers is not rolled back; nor is one that nothing was done to.
         let touched = failure.values.get("changed") == Some(&true.into());
-        let lost = touched && settings.deploy_rollback && !self.answers(ANSWERS).await;
+        let lost = touched
+            && settings.deploy_rollback
+            && !self.answers(settings.deploy_timeout + ANSWERS).await;
         if !lost {
             let hint = format!(
-                "{}the VM's earlier state is in the snapshot {name}, which the next deployment deletes",
+                "{}the VM's earlier state is in the snapshot {name}, which the next deployment that works deletes",
                 failure
                     .hint
                     .as_ref()
