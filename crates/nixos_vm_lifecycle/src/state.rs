@@ -193,7 +193,9 @@ impl State {
     async fn missing(&mut self, context: &Context<'_>, deadline: &Deadline) -> Result<(), Failure> {
         for (installation, known) in context.store.all() {
             let record = &known.record;
-            if known.cluster != self.cluster || record.host != context.options.host {
+            // A run that holds it is about to ask Proxmox VE for the VM.
+            let others = known.cluster != self.cluster || record.host != context.options.host;
+            if others || installation.held() {
                 continue;
             }
             let vmid = record.vmid;

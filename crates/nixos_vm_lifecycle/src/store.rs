@@ -167,6 +167,28 @@ impl Installation {
         self.write("record.json", &text)
     }
 
+    /// Keep other runs of this controller from taking it for one whose run has ended, for as long as what is returned lives.
+    ///
+    /// # Errors
+    /// Kind `file`.
+    pub fn hold(&self) -> Result<fs::File, Failure> {
+        self.make()?;
+        let lock = || {
+            let dir = fs::File::open(&self.dir)?;
+            flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(dir)
+        };
+        lock().map_err(|error| failed("lock", &self.dir, &error))
+    }
+
+    /// Whether a run holds it.
+    pub fn held(&self) -> bool {
+        let Ok(dir) = fs::File::open(&self.dir) else {
+            return false;
+        };
+        flock(&dir, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
     /// Whether nixos-anywhere is at work for it on this controller: `nixos_anywhere_install` locks its log meanwhile.
     pub fn busy(&self) -> bool {
         let Ok(log) = fs::File::open(self.path("install.log")) else {

@@ -51,9 +51,12 @@ async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure
     let installer = image::volid(context, &node).await?;
     for gone in &state.gone {
         // The VM is gone, and its keys are of no use to anybody.
-        gone.installation.forget()?;
+        if !gone.installation.held() {
+            gone.installation.forget()?;
+        }
     }
     let installation = context.store.installation(&run.installation);
+    let _held = installation.hold()?;
     keys::make(&installation, &context.options.host, settings)?;
     let mut record = Record {
         installation: run.installation.clone(),
