@@ -27,7 +27,7 @@ def flake(tmp_path):
 
 
 def installed(world, flake, **variables):
-    web = world.machine(nixos_vm_flake=flake.uri, **DISKS, **variables)
+    web = world.machine(nixos_vm_flake=flake.uri, nixos_vm_deploy_timeout=5, **DISKS, **variables)
     web.play().succeeded()
     return web
 
