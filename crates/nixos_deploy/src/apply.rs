@@ -81,7 +81,7 @@ impl Seen {
             .split_once(' ')
             .unwrap_or((field("state"), ""));
         let said: String = printable(rest.trim()).chars().take(LONGEST).collect();
-        // No word at all is no answer: systemd may just be executed anew.
+        // An empty answer says nothing: systemd may be starting anew.
         let runs = !matches!(field("unit"), "inactive" | "failed" | "unknown");
         let stage = match word {
             "committed" => Stage::Committed,
