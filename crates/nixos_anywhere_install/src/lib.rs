@@ -34,9 +34,9 @@ pub use options::{
     Phase, State, StorePaths,
 };
 pub use output::text::printable;
-pub use preflight::{Mistake, preflight, refuse};
-pub use state::{public_keys, ssh_failure};
-pub use system::{Controller, Nix, sizes};
+pub use preflight::{Mistake, preflight, preflight_of_system, refuse};
+pub use state::ssh_failure;
+pub use system::{Controller, Nix, sizes, store_path};
 pub use values::flake::FlakeParts;
 
 /// The Ansible module `nixos_anywhere_install`.

@@ -43,6 +43,16 @@ impl fmt::Display for Mistake {
 }
 
 impl Mistake {
+    /// A mistake that the options alone show.
+    pub fn new(option: &str, problem: impl Into<String>) -> Self {
+        Self {
+            option: option.to_owned(),
+            problem: problem.into(),
+            kind: FailureKind::InvalidOption,
+            deferrable: false,
+        }
+    }
+
     pub(crate) fn deferrable(&self) -> bool {
         self.deferrable
     }
@@ -61,6 +71,14 @@ pub fn preflight(options: &Options) -> Vec<Mistake> {
         files(options, &mut found);
         programs(options, &mut found);
     }
+    found.0
+}
+
+/// The mistakes in the options that logins, evaluations and builds use, where nothing is installed: of the module `nixos_deploy`.
+pub fn preflight_of_system(options: &Options) -> Vec<Mistake> {
+    let mut found = Found(Vec::new());
+    machine(options, &mut found);
+    nix(options, &mut found);
     found.0
 }
 
@@ -101,7 +119,7 @@ struct Found(Vec<Mistake>);
 
 impl Found {
     fn push(&mut self, option: &str, problem: impl Into<String>) {
-        self.add(option, problem, FailureKind::InvalidOption, false);
+        self.0.push(Mistake::new(option, problem));
     }
 
     /// A mistake that the options alone do not show.
@@ -259,18 +277,6 @@ fn source(options: &Options, found: &mut Found) {
         );
         found.push("nixos_anywhere_flake", problem);
     }
-    if let Some(flake) = &options.flake {
-        match FlakeRef::parse(flake) {
-            Err(problem) => found.push("flake", problem),
-            Ok(flake) if !plan::built_here(options) => {
-                if let Err(problem) = flake.for_nixos_anywhere() {
-                    found.push("flake", problem);
-                }
-            }
-            Ok(_) => {}
-        }
-    }
-    inputs(options, found);
     if let Some(paths) = &options.store_paths {
         if options.build_on != BuildOn::Local {
             found.push(
@@ -293,6 +299,23 @@ fn source(options: &Options, found: &mut Found) {
             }
         }
     }
+    nix(options, found);
+}
+
+/// The flake, and how Nix is run.
+fn nix(options: &Options, found: &mut Found) {
+    if let Some(flake) = &options.flake {
+        match FlakeRef::parse(flake) {
+            Err(problem) => found.push("flake", problem),
+            Ok(flake) if !plan::built_here(options) => {
+                if let Err(problem) = flake.for_nixos_anywhere() {
+                    found.push("flake", problem);
+                }
+            }
+            Ok(_) => {}
+        }
+    }
+    inputs(options, found);
     nix_settings(options, found);
 }
 

@@ -68,10 +68,7 @@ pub(crate) fn target(options: &Options) -> Result<Target, Failure> {
 }
 
 /// The public keys of an option.
-///
-/// # Errors
-/// Kind `invalid_option`, which names the option.
-pub fn public_keys(option: &str, texts: &[String]) -> Result<Vec<PublicKey>, Failure> {
+fn public_keys(option: &str, texts: &[String]) -> Result<Vec<PublicKey>, Failure> {
     texts
         .iter()
         .map(|text| {

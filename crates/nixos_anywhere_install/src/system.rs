@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ansible_module::{Failure, FailureKind, Task};
 use deadline::Deadline;
+use guest_ssh::Target;
 
 use crate::commands::programs::{Programs, invalid_flake};
 use crate::commands::tools::{self, Tools};
@@ -27,6 +28,7 @@ pub struct Controller {
     directories: Vec<PathBuf>,
     tools: Tools,
     workspace: Workspace,
+    target: Target,
 }
 
 /// The Nix of a [`Controller`].
@@ -39,11 +41,9 @@ impl Controller {
     /// Find Nix, and prepare an `ssh` that verifies the machine's host key.
     ///
     /// # Errors
-    /// Kinds `invalid_option` for a flake reference that is none, `tool_missing`, and `file` for a key that cannot be read.
+    /// Kinds `tool_missing`, and `file` for a key that cannot be read. Mistakes in the options are those of
+    /// [`crate::preflight_of_system`].
     pub fn prepare(options: Options, deadline: Deadline) -> Result<Self, Failure> {
-        if let Some(flake) = &options.flake {
-            FlakeRef::parse(flake).map_err(invalid_flake)?;
-        }
         let target = state::target(&options)?;
         let directories = tools::directories(options.tools_path.as_deref());
         let tools = Tools::nix_alone(&directories)?;
@@ -54,7 +54,13 @@ impl Controller {
             directories,
             tools,
             workspace,
+            target,
         })
+    }
+
+    /// The machine, known by its host keys.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Its Nix, which writes to the task's log and progress.
@@ -135,12 +141,16 @@ pub fn sizes(text: &str) -> BTreeMap<String, u64> {
         .filter_map(|line| {
             let mut words = line.split_whitespace();
             let (path, size) = (words.next()?, words.next()?.parse().ok()?);
-            // The characters that Nix allows in store paths: some of this text comes from the machine.
-            let plain = |c: char| c.is_ascii_alphanumeric() || "/+-._?=".contains(c);
-            let is_path = path.starts_with('/') && path.len() <= 400 && path.chars().all(plain);
-            is_path.then(|| (path.to_owned(), size))
+            Some((store_path(path)?, size))
         })
         .collect()
+}
+
+/// A text that the machine sent, if it is an absolute path of the characters that Nix allows in store paths. It can stand in a script.
+pub fn store_path(text: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/+-._?=".contains(c);
+    let is_path = text.starts_with('/') && text.len() <= 400 && text.chars().all(plain);
+    is_path.then(|| text.to_owned())
 }
 
 /// The failure for a store path that Nix did not name.

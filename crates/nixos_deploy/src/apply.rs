@@ -81,8 +81,6 @@ impl Seen {
             .split_once(' ')
             .unwrap_or((field("state"), ""));
         let said: String = printable(rest.trim()).chars().take(LONGEST).collect();
-        // An empty answer says nothing: systemd may be starting anew.
-        let runs = !matches!(field("unit"), "inactive" | "failed" | "unknown");
         let stage = match word {
             "committed" => Stage::Committed,
             "uncommitted" => Stage::Uncommitted(said),
@@ -90,7 +88,7 @@ impl Seen {
             "stuck" => Stage::Stuck(said),
             "locked" => Stage::Locked,
             // Its end is not written yet.
-            _ if !runs => Stage::Gone,
+            _ if !state::runs(field("unit")) => Stage::Gone,
             "activated" => Stage::Activated,
             _ => Stage::Working,
         };

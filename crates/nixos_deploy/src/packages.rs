@@ -20,6 +20,33 @@ pub struct Change {
     pub size: i64,
 }
 
+/// What differs between the closures of two systems.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// The packages that they do not have alike.
+    pub packages: Vec<Change>,
+    /// The size of the old closure, in bytes.
+    pub size_before: u64,
+    /// The size of the new one.
+    pub size_after: u64,
+}
+
+impl Comparison {
+    /// Compare two closures.
+    pub fn new(before: &Closure, after: &Closure) -> Self {
+        let mut packages = changes(before, after);
+        packages.truncate(MOST_PACKAGES);
+        Self {
+            packages,
+            size_before: total(before),
+            size_after: total(after),
+        }
+    }
+}
+
+/// The most packages that are reported. Another release of NixOS changes more than a thousand.
+const MOST_PACKAGES: usize = 2000;
+
 /// A difference in size alone is reported from here on, in bytes. Rebuilt packages differ by less for no reason that matters, as
 /// C(nix store diff-closures) has it.
 const SIZE: i64 = 8 << 10;
@@ -28,7 +55,7 @@ const SIZE: i64 = 8 << 10;
 const NO_VERSION: &str = "∅";
 
 /// The packages whose versions differ, or whose size differs much.
-pub fn changes(before: &Closure, after: &Closure) -> Vec<Change> {
+fn changes(before: &Closure, after: &Closure) -> Vec<Change> {
     let (old, new) = (packages(before), packages(after));
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let empty = Package::default();
@@ -54,7 +81,7 @@ pub fn changes(before: &Closure, after: &Closure) -> Vec<Change> {
 }
 
 /// The size of a closure, in bytes.
-pub fn total(closure: &Closure) -> u64 {
+fn total(closure: &Closure) -> u64 {
     closure
         .values()
         .fold(0, |sum, size| sum.saturating_add(*size))

@@ -4,15 +4,9 @@ use ansible_module::{Diff, Outcome};
 use serde_json::json;
 
 use crate::options::{Action, Options};
-use crate::packages::{Change, Closure, changes, total};
+use crate::packages::{Change, Comparison};
 use crate::plan::{Plan, Step, Wanted};
 use crate::state::Machine;
-
-/// The most packages that a result lists. Another release of NixOS changes more than a thousand.
-const MOST_PACKAGES: usize = 2000;
-
-/// The closures of the old and the new system, if both are known.
-pub type Closures = Option<(Closure, Closure)>;
 
 /// What check mode found.
 pub fn would_change(
@@ -20,20 +14,16 @@ pub fn would_change(
     machine: &Machine,
     wanted: &Wanted,
     plan: &Plan,
-    closures: &Closures,
+    closures: Option<&Comparison>,
 ) -> Outcome {
     let host = &options.host;
-    let what: Vec<&str> = plan
-        .steps
-        .iter()
-        .filter_map(|step| verb(*step, options.action))
-        .collect();
+    let what = sentence(plan, options.action, 0);
     let msg = match what.is_empty() {
         true => format!(
             "{host}: would copy {} and report what its activation would do",
             wanted.system
         ),
-        false => format!("{host}: would {} {}", what.join(" and "), wanted.system),
+        false => format!("{host}: would {what} {}", wanted.system),
     };
     let outcome = match plan.changes() {
         true => Outcome::changed(msg),
@@ -50,7 +40,7 @@ pub fn unchanged(options: &Options, machine: &Machine, wanted: &Wanted, plan: &P
         Action::Switch | Action::Test | Action::DryActivate => "runs",
     };
     let msg = format!("{} {verb} {} already", options.host, wanted.system);
-    with_machine(Outcome::unchanged(msg), machine, wanted, plan, &None)
+    with_machine(Outcome::unchanged(msg), machine, wanted, plan, None)
 }
 
 /// What was done: the machine before, and as it is now.
@@ -60,16 +50,12 @@ pub fn done(
     now: &Machine,
     wanted: &Wanted,
     plan: &Plan,
-    closures: &Closures,
+    closures: Option<&Comparison>,
 ) -> Outcome {
     let host = &options.host;
     let rebooted = plan.steps.contains(&Step::Reboot);
-    let what: Vec<&str> = plan
-        .steps
-        .iter()
-        .filter_map(|step| past(*step, options.action))
-        .collect();
-    let msg = format!("{host}: {} {}", what.join(" and "), wanted.system);
+    let what = sentence(plan, options.action, 1);
+    let msg = format!("{host}: {what} {}", wanted.system);
     with_machine(Outcome::changed(msg), now, wanted, plan, closures)
         .with("previous_system", &before.current)
         .with("rebooted", rebooted)
@@ -82,7 +68,7 @@ pub fn dry(
     machine: &Machine,
     wanted: &Wanted,
     plan: &Plan,
-    closures: &Closures,
+    closures: Option<&Comparison>,
     output: &str,
 ) -> Outcome {
     let msg = format!(
@@ -99,24 +85,27 @@ pub fn lines(output: &str) -> Vec<&str> {
     output.lines().collect()
 }
 
-fn verb(step: Step, action: Action) -> Option<&'static str> {
+/// What a step does, as an infinitive and as a past tense. Nothing for those that only prepare.
+fn words(step: Step, action: Action) -> Option<[&'static str; 2]> {
     match (step, action) {
         (Step::Copy, _) | (Step::Activate, Action::DryActivate) => None,
-        (Step::Activate, Action::Switch) => Some("switch to"),
-        (Step::Activate, Action::Boot) => Some("boot from now on"),
-        (Step::Activate, Action::Test) => Some("activate until the next boot"),
-        (Step::Reboot, _) => Some("restart into"),
+        (Step::Activate, Action::Switch) => Some(["switch to", "switched to"]),
+        (Step::Activate, Action::Boot) => Some(["boot from now on", "boots from now on"]),
+        (Step::Activate, Action::Test) => Some([
+            "activate until the next boot",
+            "activated until the next boot",
+        ]),
+        (Step::Reboot, _) => Some(["restart into", "restarted into"]),
     }
 }
 
-fn past(step: Step, action: Action) -> Option<&'static str> {
-    match (step, action) {
-        (Step::Copy, _) | (Step::Activate, Action::DryActivate) => None,
-        (Step::Activate, Action::Switch) => Some("switched to"),
-        (Step::Activate, Action::Boot) => Some("boots from now on"),
-        (Step::Activate, Action::Test) => Some("activated until the next boot"),
-        (Step::Reboot, _) => Some("restarted into"),
-    }
+/// What the steps of a plan do, in one of both tenses.
+fn sentence(plan: &Plan, action: Action, tense: usize) -> String {
+    let steps = plan.steps.iter();
+    let words: Vec<&str> = steps
+        .filter_map(|step| Some(words(*step, action)?[tense]))
+        .collect();
+    words.join(" and ")
 }
 
 fn with_machine(
@@ -124,7 +113,7 @@ fn with_machine(
     machine: &Machine,
     wanted: &Wanted,
     plan: &Plan,
-    closures: &Closures,
+    closures: Option<&Comparison>,
 ) -> Outcome {
     let mut outcome = outcome
         .with("system", &wanted.system)
@@ -137,14 +126,10 @@ fn with_machine(
     }
     match closures {
         None => outcome,
-        Some((before, after)) => {
-            let mut packages = changes(before, after);
-            packages.truncate(MOST_PACKAGES);
-            outcome
-                .with("packages", packages)
-                .with("size_before", total(before))
-                .with("size_after", total(after))
-        }
+        Some(compared) => outcome
+            .with("packages", &compared.packages)
+            .with("size_before", compared.size_before)
+            .with("size_after", compared.size_after),
     }
 }
 
@@ -154,17 +139,13 @@ fn difference(
     machine: &Machine,
     wanted: &Wanted,
     plan: &Plan,
-    closures: &Closures,
+    closures: Option<&Comparison>,
 ) -> Diff {
-    let packages = match closures {
-        Some((before, after)) => changes(before, after),
-        None => Vec::new(),
-    };
+    let packages = closures.map_or(&[][..], |compared| &compared.packages);
     let side =
         |system: &str, versions: fn(&Change) -> &Vec<String>, kept: fn(&Change) -> Option<i64>| {
             let rows = packages
                 .iter()
-                .take(MOST_PACKAGES)
                 .filter(|change| !versions(change).is_empty());
             let rows = rows.map(|change| {
                 let size = kept(change)

@@ -6,35 +6,40 @@ use std::time::Duration;
 
 use ansible_module::{Failure, FailureKind, Outcome, Task};
 use deadline::Deadline;
-use guest_ssh::{Connection, Target};
-use nixos_anywhere_install::{Controller, Nix, as_root, printable};
+use guest_ssh::Connection;
+use nixos_anywhere_install::{
+    Controller, Mistake, Nix, as_root, preflight_of_system, printable, refuse, ssh_failure,
+    store_path,
+};
 use serde_json::json;
 
 use crate::apply::{self, Activation};
 use crate::options::{Action, Options, Reboot};
+use crate::packages::Comparison;
 use crate::plan::{Plan, Step, Wanted, plan};
-use crate::report::{self, Closures};
-use crate::state::{self, BOOT_PARTS, BootParts, Machine, store_path};
+use crate::report;
+use crate::state::{self, BOOT_PARTS, BootParts, Machine};
 
 /// The program in a system that activates it.
-const ACTIVATES: &str = "bin/switch-to-configuration";
+const SWITCH_PROGRAM: &str = "bin/switch-to-configuration";
 
 /// Do the task.
 ///
 /// # Errors
 /// Kind `invalid_option` before anything is built, those of Nix before the machine is changed, and those of the activation.
 pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
-    check(options)?;
+    let install = install_options(options)?;
+    check(options, &install)?;
     let deadline = Deadline::after(Duration::from_secs(options.timeout));
-    let target = state::target(options)?;
-    let controller = Controller::prepare(install_options(options)?, deadline)?;
+    let controller = Controller::prepare(install, deadline)?;
+    let target = controller.target();
     let mut nix = controller.nix(task)?;
     // Reached before it is built: minutes of building are of no use for a machine that does not answer.
-    let (mut connection, mut machine) = state::look(options, &target, &deadline).await?;
+    let (mut connection, mut machine) = state::look(options, target, &deadline).await?;
     let progress = task.progress(options.progress_path.as_deref());
     let activation = Activation {
         options,
-        target: &target,
+        target,
         deadline: &deadline,
         progress: &progress,
     };
@@ -45,22 +50,23 @@ pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
         ));
     } else if machine.deploying {
         activation.quiet(&connection).await?;
-        (connection, machine) = state::look(options, &target, &deadline).await?;
+        (connection, machine) = state::look(options, target, &deadline).await?;
     }
     let build = !task.check_mode || task.diff_mode;
     let wanted = wanted(options, &machine, &mut nix, task, build).await?;
     let plan = plan(&machine, &wanted, options.action, options.reboot);
     warn_of_another_host(&machine, &wanted, task);
-    let closures = match plan.steps.is_empty() {
-        true => None,
-        false => closures(&connection, &machine, &wanted, &nix, &deadline).await,
-    };
     if plan.steps.is_empty() {
         return Ok(report::unchanged(options, &machine, &wanted, &plan));
     }
+    let closures = closures(&connection, &machine, &wanted, &nix, &deadline).await;
     if task.check_mode {
         return Ok(report::would_change(
-            options, &machine, &wanted, &plan, &closures,
+            options,
+            &machine,
+            &wanted,
+            &plan,
+            closures.as_ref(),
         ));
     }
     Run {
@@ -72,32 +78,35 @@ pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
     .await
 }
 
-/// The mistakes that the options alone show.
-fn check(options: &Options) -> Result<(), Failure> {
-    let mut mistakes = Vec::new();
+/// The mistakes that can be found without the machine, in the words of this module's options.
+fn check(options: &Options, install: &nixos_anywhere_install::Options) -> Result<(), Failure> {
+    let mut mistakes = preflight_of_system(install);
+    for mistake in &mut mistakes {
+        if mistake.option == "installed_host_keys" {
+            mistake.option = "host_keys".into();
+        }
+    }
     if options.host_keys.is_empty() {
-        mistakes.push("host_keys: at least one is needed".to_owned());
+        mistakes.push(Mistake::new(
+            "host_keys",
+            "at least one key is required (got an empty list)",
+        ));
     }
     if options.reboot == Reboot::IfNeeded
         && matches!(options.action, Action::Test | Action::DryActivate)
     {
-        mistakes.push("reboot: a restart would start the old system; it goes with action: switch or boot only".to_owned());
+        let problem = "if_needed is not supported with this action, because a restart boots the old system; use switch or boot";
+        mistakes.push(Mistake::new("reboot", problem));
     }
-    for (name, seconds) in [
+    for (option, seconds) in [
         ("activation_timeout", options.activation_timeout),
         ("confirm_timeout", options.confirm_timeout),
     ] {
         if seconds == 0 {
-            mistakes.push(format!("{name}: it must be at least 1 (got 0)"));
+            mistakes.push(Mistake::new(option, "must be at least 1 second (got 0)"));
         }
     }
-    match mistakes.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            FailureKind::InvalidOption,
-            mistakes.join("; "),
-        )),
-    }
+    refuse(&mistakes)
 }
 
 /// The options of an installation that Nix is run with.
@@ -141,8 +150,8 @@ async fn wanted(
         )
     })?;
     let there = path.exists();
-    if there && !path.join(ACTIVATES).exists() {
-        let msg = format!("{system} is not a NixOS system: it has no {ACTIVATES}");
+    if there && !path.join(SWITCH_PROGRAM).exists() {
+        let msg = format!("{system} is not a NixOS system: it has no {SWITCH_PROGRAM}");
         return Err(Failure::new(FailureKind::InvalidOption, msg));
     }
     Ok(Wanted {
@@ -180,27 +189,27 @@ fn warn_of_another_host(machine: &Machine, wanted: &Wanted, task: &Task) {
     }
 }
 
-/// Both closures, if the machine and the controller tell.
+/// What differs between both closures, if Nix lists them on the machine and on the controller.
 async fn closures(
     connection: &Connection,
     machine: &Machine,
     wanted: &Wanted,
     nix: &Nix<'_>,
     deadline: &Deadline,
-) -> Closures {
+) -> Option<Comparison> {
     let before = state::closure(connection, &machine.current, deadline).await?;
     let after = match wanted.generation {
         Some(_) => state::closure(connection, &wanted.system, deadline).await?,
         None => nix.closure(Path::new(&wanted.system)).await?,
     };
-    Some((before, after))
+    Some(Comparison::new(&before, &after))
 }
 
 /// A task that changes something.
 struct Run<'a, 'b> {
     activation: Activation<'a>,
     nix: &'a mut Nix<'b>,
-    closures: Closures,
+    closures: Option<Comparison>,
 }
 
 impl Run<'_, '_> {
@@ -223,7 +232,7 @@ impl Run<'_, '_> {
                 &before,
                 &wanted,
                 &plan,
-                &self.closures,
+                self.closures.as_ref(),
                 &output,
             ));
         }
@@ -258,14 +267,17 @@ impl Run<'_, '_> {
                 .await?;
             plan.reboot_required = Some(false);
         }
-        Ok(
-            report::done(options, &before, &now, &wanted, &plan, &self.closures)
-                .with("output", report::lines(&output)),
+        Ok(report::done(
+            options,
+            &before,
+            &now,
+            &wanted,
+            &plan,
+            self.closures.as_ref(),
         )
+        .with("output", report::lines(&output)))
     }
-}
 
-impl Run<'_, '_> {
     /// Nothing is activated whose confirmation the time limit would cut off.
     fn enough_time(&self) -> Result<(), Failure> {
         let (options, left) = (
@@ -289,9 +301,8 @@ impl Run<'_, '_> {
 }
 
 async fn connection_of(activation: &Activation<'_>) -> Result<Connection, Failure> {
-    let target: &Target = activation.target;
-    let opened = Connection::open(target, activation.deadline).await;
-    opened.map_err(|error| nixos_anywhere_install::ssh_failure(error).with("changed", true))
+    let opened = Connection::open(activation.target, activation.deadline).await;
+    opened.map_err(|error| ssh_failure(error).with("changed", true))
 }
 
 /// What a system in the machine's store boots with; none if it does not say.

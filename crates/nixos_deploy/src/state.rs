@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
-use guest_ssh::{Connection, Guest, Identity, Kind, Label, Login, System, Target};
-use nixos_anywhere_install::{as_root, printable, public_keys, sizes, ssh_failure};
+use guest_ssh::{Connection, Guest, Kind, Target};
+use nixos_anywhere_install::{as_root, printable, sizes, ssh_failure, store_path};
 
 use crate::options::Options;
 use crate::packages::Closure;
@@ -61,35 +61,6 @@ for link in "$profile"-*-link; do
 done
 echo end=
 "#;
-
-/// The machine of the options.
-///
-/// # Errors
-/// Kind `invalid_option` for a host key that cannot be read.
-pub fn target(options: &Options) -> Result<Target, Failure> {
-    let identity = match &options.private_key_file {
-        Some(path) => Identity::File(path.clone()),
-        None => Identity::Agent,
-    };
-    let login = Login {
-        user: options.user.clone(),
-        identity,
-    };
-    let host = options
-        .host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    Ok(Target {
-        host,
-        port: options.port,
-        systems: vec![System {
-            label: Label::Installed,
-            keys: public_keys("host_keys", &options.host_keys)?,
-            login,
-        }],
-    })
-}
 
 /// Refuse a machine that does not run an installed NixOS.
 ///
@@ -179,8 +150,7 @@ impl Machine {
                 "booted" => machine.booted = path,
                 "generation" => machine.generation = number(value),
                 "boot" => machine.boot_id = value.to_owned(),
-                // "deactivating", too: it still writes.
-                "unit" => machine.deploying = !matches!(value, "inactive" | "failed" | "unknown"),
+                "unit" => machine.deploying = runs(value),
                 "system" => {
                     if let Some((number, path)) = generation(value)
                         && machine.generations.len() < MOST_GENERATIONS
@@ -252,10 +222,10 @@ fn number(link: &str) -> Option<u32> {
         .ok()
 }
 
-/// A path that can stand in a script: absolute, of the characters that Nix allows in store paths.
-pub fn store_path(text: &str) -> Option<String> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "/+-._?=".contains(c);
-    (text.starts_with('/') && text.len() <= 400 && text.chars().all(fine)).then(|| text.to_owned())
+/// Whether the unit of this state, as `systemctl is-active` prints it, runs. An empty one is not known: systemd may be starting anew.
+pub fn runs(unit: &str) -> bool {
+    // "deactivating", too: it still writes.
+    !matches!(unit, "inactive" | "failed" | "unknown")
 }
 
 #[cfg(test)]
