@@ -121,5 +121,5 @@ until [ -d "$directory/confirmed" ]; do
   sleep 1
   waited=$((waited + 1))
 done
-[ "$action" = test ] || commit || undo "it could not be made the system that is booted"
+[ "$action" = test ] || commit || undo "it could not be made the default boot entry"
 state committed

@@ -58,7 +58,7 @@ enum Stage {
     Stuck(String),
     /// Another program switched the machine's system, and nothing was done.
     Locked,
-    /// There is no such deployment, or it ended without a word.
+    /// There is no such deployment, or it ended without a state.
     Gone,
 }
 
@@ -125,7 +125,7 @@ impl Activation<'_> {
         let since = Instant::now();
         let mut before = Verdict::GoesOn;
         loop {
-            // A connection that was opened before the activation proves nothing: only one that was opened after it was seen to be over.
+            // Only a connection that was opened after the activation was seen to be over proves that a login works.
             let confirm = before == Verdict::Activated;
             let reason = match self.look(&id, confirm, &limit).await {
                 Ok(seen) => {
@@ -162,7 +162,7 @@ impl Activation<'_> {
             if !limit.sleep(PAUSE).await {
                 let waited = since.elapsed().as_secs();
                 let msg = format!(
-                    "{}: the result of the activation was not seen within {waited} s; last attempt: {reason}",
+                    "{}: timed out after {waited} s while waiting for the activation; last attempt: {reason}",
                     self.options.host
                 );
                 return Err(self.failure(FailureKind::Timeout, msg, "").hint(
@@ -182,7 +182,7 @@ impl Activation<'_> {
             Stage::Activated => Ok(Verdict::Activated),
             Stage::Undone(why) => fail(
                 FailureKind::RolledBack,
-                format!("{host}: the new system was undone and the old one runs again, because {why}"),
+                format!("{host}: the new system was undone and the old one runs again: {why}"),
             ),
             Stage::Uncommitted(why) => fail(
                 FailureKind::Activation,
@@ -196,18 +196,19 @@ impl Activation<'_> {
             ),
             Stage::Stuck(why) => fail(
                 FailureKind::Activation,
-                format!("{host}: the new system was to be undone, and the old one could not be activated either ({why})"),
+                format!("{host}: the new system failed, and the old one could not be activated again: {why}"),
             )
             .map_err(|failure| failure.hint("look at its console and at its boot menu, where the old system is")),
             Stage::Locked => Err(Failure::new(
                 FailureKind::Busy,
-                format!("{host}: another program switches its system (switch-to-configuration is locked); nothing was changed"),
+                format!("{host}: is locked by another switch-to-configuration; nothing was changed"),
             )
-            .object(host)),
-            // Between its last word and the end of the unit nothing is missing: it is looked at twice.
+            .object(host)
+            .hint("run the task again when it has ended")),
+            // The unit may end before its last state can be read, so two polls have to agree.
             Stage::Gone if was_gone => fail(
                 FailureKind::NotAsLeft,
-                format!("{host}: the activation ended without a result: the machine was restarted meanwhile, or somebody stopped {UNIT}"),
+                format!("{host}: the activation ended without a result (the machine restarted, or {UNIT} was stopped)"),
             )
             .map_err(|failure| failure.hint("run the task again: it begins with what the machine runs now")),
             Stage::Gone => Ok(Verdict::Gone),
@@ -231,15 +232,10 @@ impl Activation<'_> {
         id: &str,
     ) -> Result<(), Failure> {
         let script = start_script(self.options, wanted, id);
-        let output = as_root(
-            connection,
-            "the start of the activation",
-            &script,
-            self.deadline,
-        )
-        .await
-        // It may have been started.
-        .map_err(|failure| failure.with("changed", true))?;
+        let output = as_root(connection, "systemd-run", &script, self.deadline)
+            .await
+            // It may have been started.
+            .map_err(|failure| failure.with("changed", true))?;
         if output.ok() {
             return Ok(());
         }
@@ -249,7 +245,7 @@ impl Activation<'_> {
             true => (
                 FailureKind::Busy,
                 format!(
-                    "{}: another deployment of it has just begun",
+                    "{}: is locked by another deployment ({UNIT})",
                     self.options.host
                 ),
             ),
@@ -261,7 +257,9 @@ impl Activation<'_> {
                 ),
             ),
         };
-        Err(Failure::new(kind, msg).object(&self.options.host))
+        Err(Failure::new(kind, msg)
+            .object(&self.options.host)
+            .hint("run the task again"))
     }
 
     /// Look over a new connection how far it is; with `confirm`, have the machine keep the new system.
@@ -272,7 +270,7 @@ impl Activation<'_> {
             .map_err(ssh_failure)?;
         let output = as_root(
             &connection,
-            "the question for the activation",
+            "the script that reads the activation's state",
             &look_script(id, confirm),
             &attempt,
         )
@@ -304,12 +302,14 @@ impl Activation<'_> {
             if !state::read(connection, self.deadline).await?.deploying {
                 return Ok(());
             }
-            let reason = "another deployment still runs on it";
+            let reason = "is locked by another deployment";
             self.progress
                 .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
             if !self.deadline.sleep(4 * PAUSE).await {
                 let msg = format!("{}: {reason} ({UNIT})", self.options.host);
-                return Err(Failure::new(FailureKind::Busy, msg).object(&self.options.host));
+                return Err(Failure::new(FailureKind::Busy, msg)
+                    .object(&self.options.host)
+                    .hint("wait until it has ended, or look at: systemctl status nixos-deploy"));
             }
         }
     }
@@ -325,14 +325,23 @@ impl Activation<'_> {
         system: &str,
     ) -> Result<Machine, Failure> {
         self.phase("Restarting");
-        // The connection may end before the answer.
-        let _ = as_root(
+        let asked = as_root(
             connection,
-            "the restart",
+            "systemctl reboot",
             "systemctl reboot\n",
             &self.deadline.shorter(ATTEMPT),
         )
         .await;
+        // Without a status the connection has ended, as it should.
+        if let Ok(output) = asked
+            && output.status.is_some_and(|status| status != 0)
+        {
+            let said = printable(&output.failure());
+            let msg = format!("{}: systemctl reboot: {said}", self.options.host);
+            return Err(self
+                .failure(FailureKind::Activation, msg, "")
+                .hint("restart the machine by hand; the new system is the one that it boots"));
+        }
         let since = Instant::now();
         loop {
             let reason = match state::look(
@@ -362,7 +371,7 @@ impl Activation<'_> {
             if !self.deadline.sleep(2 * PAUSE).await {
                 let waited = since.elapsed().as_secs();
                 let msg = format!(
-                    "{}: it did not come back within {waited} s of its restart; last attempt: {reason}",
+                    "{}: did not answer within {waited} s after its restart; last attempt: {reason}",
                     self.options.host
                 );
                 return Err(self.failure(FailureKind::Timeout, msg, "").hint(
@@ -473,7 +482,13 @@ pub async fn dry_activate(
         "exec timeout {} '{}/bin/switch-to-configuration' dry-activate 2>&1 </dev/null\n",
         options.activation_timeout, wanted.system
     );
-    let output = as_root(connection, "the dry activation", &script, deadline).await?;
+    let output = as_root(
+        connection,
+        "switch-to-configuration dry-activate",
+        &script,
+        deadline,
+    )
+    .await?;
     let line = |line: &str| printable(line).chars().take(LONGEST).collect::<String>();
     let text: Vec<String> = output.text().lines().take(1000).map(line).collect();
     match output.ok() {

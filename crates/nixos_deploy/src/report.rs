@@ -19,10 +19,7 @@ pub fn would_change(
     let host = &options.host;
     let what = sentence(plan, options.action, 0);
     let msg = match what.is_empty() {
-        true => format!(
-            "{host}: would copy {} and report what its activation would do",
-            wanted.system
-        ),
+        true => format!("{host}: would copy and dry-activate {}", wanted.system),
         false => format!("{host}: would {what} {}", wanted.system),
     };
     let outcome = match plan.changes() {
@@ -39,7 +36,7 @@ pub fn unchanged(options: &Options, machine: &Machine, wanted: &Wanted, plan: &P
         Action::Boot => "boots",
         Action::Switch | Action::Test | Action::DryActivate => "runs",
     };
-    let msg = format!("{} {verb} {} already", options.host, wanted.system);
+    let msg = format!("{}: already {verb} {}", options.host, wanted.system);
     with_machine(Outcome::unchanged(msg), machine, wanted, plan, None)
 }
 
@@ -72,7 +69,7 @@ pub fn dry(
     output: &str,
 ) -> Outcome {
     let msg = format!(
-        "{}: the activation of {} would do what output says",
+        "{}: dry-activated {}; 'output' lists what would change",
         options.host, wanted.system
     );
     with_machine(Outcome::unchanged(msg), machine, wanted, plan, closures)

@@ -146,12 +146,12 @@ async fn wanted(
     let system = path.to_str().and_then(store_path).ok_or_else(|| {
         Failure::new(
             FailureKind::InvalidOption,
-            format!("{} is not a store path", path.display()),
+            format!("{}: is not a store path", path.display()),
         )
     })?;
     let there = path.exists();
     if there && !path.join(SWITCH_PROGRAM).exists() {
-        let msg = format!("{system} is not a NixOS system: it has no {SWITCH_PROGRAM}");
+        let msg = format!("{system}: is not a NixOS system (it has no {SWITCH_PROGRAM})");
         return Err(Failure::new(FailureKind::InvalidOption, msg));
     }
     Ok(Wanted {
@@ -183,7 +183,7 @@ fn warn_of_another_host(machine: &Machine, wanted: &Wanted, task: &Task) {
     let short = old.split('.').next().unwrap_or(old);
     if !name.is_empty() && name != short && name != old {
         task.warn(format!(
-            "the machine's host name is {old}, and the new system has {}",
+            "the new system's host name is {}, the machine's is {old}; check that the configuration is this machine's",
             printable(name)
         ));
     }
@@ -289,14 +289,14 @@ impl Run<'_, '_> {
             return Ok(());
         }
         let msg = format!(
-            "{}: {} s are left of timeout, fewer than confirm_timeout ({}); nothing was activated",
+            "{}: only {} s of timeout are left, fewer than confirm_timeout ({}); nothing was activated",
             options.host,
             left.as_secs(),
             options.confirm_timeout
         );
         Err(Failure::new(FailureKind::Timeout, msg)
             .object(&options.host)
-            .hint("run the task again, since the system is built and copied now; or raise timeout"))
+            .hint("run the task again (the system is built and copied now), or raise timeout"))
     }
 }
 
@@ -317,7 +317,7 @@ async fn parts_there(
     }
     let output = as_root(
         connection,
-        "the question for the new kernel",
+        "the script that reads what the new system boots with",
         &script,
         deadline,
     )

@@ -70,10 +70,10 @@ pub fn require_installed(guest: &Guest, options: &Options) -> Result<(), Failure
     let hint = match guest.kind {
         Kind::Installed => return Ok(()),
         Kind::Installer => "install it first (nixos_anywhere_install)",
-        Kind::Other => "only an installed NixOS can be given another system",
+        Kind::Other => "check 'host'",
     };
     let msg = format!(
-        "{} runs {} ({}), and nothing was done to it",
+        "{}: is not an installed NixOS (found {}: {}); nothing was changed",
         options.host,
         guest.kind,
         printable(&guest.name)
@@ -88,7 +88,7 @@ pub fn require_installed(guest: &Guest, options: &Options) -> Result<(), Failure
 /// # Errors
 /// Kind `unexpected_answer` if it has no NixOS in the usual places; otherwise those of the connection.
 pub async fn read(connection: &Connection, deadline: &Deadline) -> Result<Machine, Failure> {
-    let what = "the question for its systems";
+    let what = "the script that reads its systems";
     let output = as_root(connection, what, QUESTIONS, deadline).await?;
     let text = output.text();
     Machine::parse(&text).map_err(|problem| {
@@ -106,13 +106,7 @@ pub async fn closure(
     let script = format!(
         "exec nix --extra-experimental-features nix-command path-info --recursive --size '{system}'\n"
     );
-    let output = as_root(
-        connection,
-        "the question for its packages",
-        &script,
-        deadline,
-    )
-    .await;
+    let output = as_root(connection, "nix path-info", &script, deadline).await;
     let output = output.ok()?;
     output.ok().then(|| sizes(&output.text()))
 }
@@ -168,9 +162,9 @@ impl Machine {
         }
         match machine.current.as_str() {
             _ if !complete => {
-                Err("it did not answer the question for its systems to the end".into())
+                Err("the output of the script that reads its systems ends too early".into())
             }
-            "" => Err("it has no /run/current-system".into()),
+            "" => Err("has no /run/current-system".into()),
             _ => Ok(machine),
         }
     }
@@ -189,7 +183,7 @@ impl Machine {
             before.max_by_key(|(number, _)| **number)
         } else {
             let number: u32 = wanted.parse().map_err(|_| {
-                let msg = format!("generation: '{wanted}' is not a number or previous");
+                let msg = format!("generation: must be a number or previous (got '{wanted}')");
                 Failure::new(FailureKind::InvalidOption, msg)
             })?;
             self.generations.get_key_value(&number)
@@ -198,7 +192,7 @@ impl Machine {
             Some((number, path)) => Ok((*number, path.clone())),
             None => {
                 let msg = format!(
-                    "generation: the machine has no generation {wanted} (it has {})",
+                    "generation: {wanted} does not exist on the machine (available: {})",
                     numbers.join(", ")
                 );
                 Err(Failure::new(FailureKind::NotFound, msg))
@@ -268,8 +262,8 @@ mod tests {
     #[test]
     fn what_is_no_whole_answer_is_refused() {
         for (text, expected) in [
-            ("", "to the end"),
-            (ANSWER.strip_suffix("end=\n").unwrap(), "to the end"),
+            ("", "ends too early"),
+            (ANSWER.strip_suffix("end=\n").unwrap(), "ends too early"),
             ("current=\nend=\n", "no /run/current-system"),
             (
                 "current=/nix/store/$(reboot)\nend=\n",
@@ -290,8 +284,11 @@ mod tests {
             ("1", Ok(1)),
             ("3", Ok(3)),
             ("previous", Ok(1)),
-            ("2", Err("has no generation 2 (it has 1, 3)")),
-            ("-1", Err("'-1' is not a number or previous")),
+            (
+                "2",
+                Err("2 does not exist on the machine (available: 1, 3)"),
+            ),
+            ("-1", Err("must be a number or previous (got '-1')")),
         ] {
             let found = machine.generation_of(wanted);
             match expected {

@@ -21,12 +21,10 @@ use serde_json::{Map, Value};
 
 use crate::module_args::Args;
 use crate::store::{Installation, Store};
+use crate::system_facts;
 
 /// The directory of the builds in that of their installation.
 pub const DIR: &str = "builds";
-
-/// The directory of the flake with the facts of the inventory in that of their installation.
-pub const FACTS: &str = "facts";
 
 /// The second argument that makes this program run as a build. The first is the file of the arguments.
 const ARGUMENT: &str = "build";
@@ -170,7 +168,7 @@ fn remove_ended_in(installation: &Path) {
         any |= fs::remove_file(result).is_ok();
     }
     if any && fs::remove_dir(&dir).is_ok() {
-        let _ = fs::remove_dir_all(installation.join(FACTS));
+        let _ = fs::remove_dir_all(installation.join(system_facts::DIR));
         let _ = fs::remove_dir(installation);
     }
 }
@@ -323,7 +321,7 @@ mod tests {
     fn stays(files: &[&str], locked: bool) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let installation = dir.path().join(ID);
-        for dir in [DIR, FACTS] {
+        for dir in [DIR, system_facts::DIR] {
             fs::create_dir_all(installation.join(dir)).unwrap();
         }
         let files: Vec<File> = files

@@ -9,7 +9,6 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::Phase;
 use serde_json::Value;
 
-use crate::build;
 use crate::context::Context;
 use crate::decide::Decision;
 use crate::keys;
@@ -179,17 +178,11 @@ async fn flake(context: &Context<'_>) -> Result<(), Failure> {
     if !is_set(settings.flake.as_deref()) {
         return Ok(());
     }
-    if context.task.check_mode && !system_facts::is_current(settings) {
-        context.task.warn(
-            "nixos_vm_system_facts_file: check mode does not write it, so the flake, which reads it, is not evaluated",
-        );
+    if system_facts::out_of_date(context) {
         return Ok(());
     }
-    let facts = tempfile::tempdir().map_err(|error| {
-        let msg = format!("cannot make a temporary directory: {error}");
-        Failure::new(FailureKind::File, msg)
-    })?;
-    let args = install::built_args(settings, &facts.path().join(build::FACTS))?;
+    let facts = system_facts::temporary_dir()?;
+    let args = install::built_args(settings, &facts.path().join(system_facts::DIR))?;
     context.install(args, true).await.map(drop)
 }
 

@@ -9,7 +9,7 @@
 //! STATE_DIR/INSTALLATION/closure                the store path that was installed or deployed last
 //! STATE_DIR/INSTALLATION/install.log            the output of Nix and nixos-anywhere
 //! STATE_DIR/INSTALLATION/deploy.log             the same of the last deployment
-//! STATE_DIR/INSTALLATION/deploy_snapshot        the name of its snapshot, while there is one
+//! STATE_DIR/INSTALLATION/deploy_snapshot        the names of snapshots that deployments took, one a line
 //! STATE_DIR/INSTALLATION/facts/                 a flake with the facts of the inventory, with nixos_vm_system_facts: wrapper
 //! STATE_DIR/INSTALLATION/builds/                the results of builds beside a play, until the machine is finished
 //! ```

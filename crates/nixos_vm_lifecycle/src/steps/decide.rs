@@ -5,7 +5,7 @@ use pve_module::random;
 use serde_json::{Value, json};
 
 use super::{install, provision};
-use crate::build::{self, Build};
+use crate::build::Build;
 use crate::context::Context;
 use crate::decide::Decision;
 use crate::host_claims;
@@ -85,7 +85,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
 /// Start to build what is to be installed. If that is not possible, it is built when it is installed.
 fn start_build(context: &Context<'_>, run: &Run) {
     let installation = context.store.installation(&run.installation);
-    let args = install::built_args(context.settings(), &installation.path(build::FACTS));
+    let args = install::built_args(context.settings(), &installation.path(system_facts::DIR));
     let started = args.map_err(|failure| failure.msg).and_then(|args| {
         let build = Build::of(&installation, &run.id);
         build

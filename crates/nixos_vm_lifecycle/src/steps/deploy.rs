@@ -5,7 +5,6 @@ use pve_module::record::Record;
 use serde_json::{Value, json};
 
 use super::{finalize, login_key, out_of_turn};
-use crate::build;
 use crate::context::{Context, text};
 use crate::decide::Decision;
 use crate::module_args::Args;
@@ -116,10 +115,7 @@ impl Deployment<'_> {
     async fn run(&self) -> Result<Outcome, Failure> {
         let settings = self.context.settings();
         if self.context.task.check_mode {
-            if !system_facts::is_current(settings) {
-                self.context.task.warn(
-                    "nixos_vm_system_facts_file: is out of date, and check mode does not write it; the system was not evaluated",
-                );
+            if system_facts::out_of_date(self.context) {
                 return Ok(Outcome::changed(format!(
                     "{}: would write the facts of the inventory and deploy what the flake builds with them",
                     self.object
@@ -159,11 +155,8 @@ impl Deployment<'_> {
         args.insert("user".into(), settings.ssh_user.clone().into());
         args.insert("host_keys".into(), json!(self.host_keys));
         args.insert("flake".into(), settings.flake.clone().into());
-        let facts = tempfile::tempdir().map_err(|error| {
-            let msg = format!("cannot make a temporary directory: {error}");
-            Failure::new(FailureKind::File, msg)
-        })?;
-        system_facts::wrap(settings, &mut args, &facts.path().join(build::FACTS))?;
+        let facts = system_facts::temporary_dir()?;
+        system_facts::wrap(settings, &mut args, &facts.path().join(system_facts::DIR))?;
         args.insert("action".into(), json!(settings.deploy_action));
         args.insert("reboot".into(), json!(settings.deploy_reboot));
         args.insert("confirm_timeout".into(), settings.deploy_timeout.into());

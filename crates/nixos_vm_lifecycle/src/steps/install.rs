@@ -9,7 +9,7 @@ use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
 use super::{change, keep, out_of_turn};
-use crate::build::{self, Build};
+use crate::build::Build;
 use crate::context::{Context, text};
 use crate::decide::{Answer, Decision};
 use crate::host_claims;
@@ -168,7 +168,7 @@ async fn built(context: &Context<'_>, run: &Run) -> Result<Option<Value>, Failur
             result
         }
         None => {
-            let args = built_args(settings, &installation.path(build::FACTS))?;
+            let args = built_args(settings, &installation.path(system_facts::DIR))?;
             context.install(args, false).await?.values
         }
     };

@@ -7,10 +7,38 @@ mod facts;
 mod file;
 mod wrapper;
 
-pub use file::{is_current, untracked, write};
+pub use file::{untracked, write};
 pub use wrapper::wrap;
 
+use ansible_module::{Failure, FailureKind};
+
+use crate::context::Context;
 use crate::options::{Settings, SystemFacts};
+
+/// The directory of the wrapper in that of an installation.
+pub const DIR: &str = "facts";
+
+/// A directory for a wrapper that is needed for one evaluation or build only. It is removed when it is dropped.
+///
+/// # Errors
+/// Kind `file`.
+pub fn temporary_dir() -> Result<tempfile::TempDir, Failure> {
+    tempfile::tempdir().map_err(|error| {
+        let msg = format!("cannot make a temporary directory: {error}");
+        Failure::new(FailureKind::File, msg)
+    })
+}
+
+/// Whether this is a check that cannot evaluate the flake, because it does not write the file that the flake reads. It is warned of.
+pub fn out_of_date(context: &Context<'_>) -> bool {
+    let out_of_date = context.task.check_mode && !file::is_current(context.settings());
+    if out_of_date {
+        context.task.warn(
+            "nixos_vm_system_facts_file: is out of date, and check mode does not write it; the flake was not evaluated",
+        );
+    }
+    out_of_date
+}
 
 /// What is wrong with the variables that the facts come from.
 pub fn mistakes(settings: &Settings) -> Vec<String> {
