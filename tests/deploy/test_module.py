@@ -254,3 +254,25 @@ def test_power_that_is_lost_before_the_confirmation_boots_the_old_system(machine
         time.sleep(0.1)
     assert (machine.runs(), machine.boots()) == ("two", "one")
     thread.join()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"host": "root@127.0.0.1"}, "host: "),
+        ({"host_keys": ["ssh-ed25519 broken"]}, "host_keys: "),
+        ({"user": "-oProxyCommand=x"}, "user: "),
+        ({"flake": "no name"}, "flake: "),
+        ({"override_inputs": {"--impure": "."}}, "override_inputs: "),
+        # It would have to stand on a command line, which every user of the controller can read.
+        ({"nix_options": {"access-tokens": "github.com=ghp_0123456789 # mine"}}, "nix_options: "),
+        ({"private_key_file": "/nowhere"}, "private_key_file: "),
+        ({"confirm_timeout": 0, "activation_timeout": 0}, "2 mistakes:\n- activation_timeout: "),
+    ],
+)
+def test_mistakes_are_found_before_the_machine_is_asked(machine, options, said):
+    machine.system("two")
+    result = deploy(machine, **options)
+    assert result.failed and result.data["msg"].startswith(said), result.output
+    assert "ghp_0123456789" not in result.output
+    assert machine.done() == []

@@ -119,6 +119,22 @@ def test_only_finished_machines_get_one(world, flake):
     assert other.vms == []
 
 
+def test_a_vm_of_somebody_else_is_not_deployed_to(world, flake):
+    """Neither one that was made by hand under the host's name, nor a clone of the machine that took its name."""
+    web = world.machine(nixos_vm_flake=flake.uri)
+    vm = world.create(web.name)
+    with world.untouched(vm):
+        deploy(web).refused(str(vm.vmid))
+    other = installed(world, flake)
+    old = other.vm
+    clone = old.clone("copy")
+    old.set(name="renamed")
+    clone.set(name=other.name)
+    flake(2)
+    with world.untouched(old, clone):
+        deploy(other).refused(str(clone.vmid))
+
+
 def test_mistakes_are_named(world, flake):
     web = installed(world, flake)
     deploy(web, nixos_vm_deploy_rollback=True).refused("nixos_vm_deploy_rollback: requires nixos_vm_deploy_snapshot")

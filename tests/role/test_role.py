@@ -91,7 +91,7 @@ def test_a_step_whose_turn_has_not_come_does_nothing(play):
     ({"nixos_vm_installer_drive": "virtio2"}, "nixos_vm_installer_drive: must be one of ide0 to ide3"),
     ({"nixos_vm_installer_drive": "ide0"}, "nixos_vm_seed_drive: must be another drive"),
     ({"nixos_vm_cpu": "hosst"}, "nixos_vm_cpu: node pve does not have the x86_64 CPU model 'hosst'; did you mean host?"),
-    ({"nixos_vm_cpu": "host,flags=+vmx"}, "nixos_vm_cpu: PVE does not take the flag 'vmx'"),
+    ({"nixos_vm_cpu": "host,flags=+vmx"}, "nixos_vm_cpu: flag 'vmx' is supported in custom CPU models only"),
     ({"nixos_vm_scsi": {"scsi0": "local:400/vm-400-disk-0.raw"}}, "local:400/vm-400-disk-0.raw"),
     ({"nixos_vm_scsi": {"scsi0": {"volume": "local:400/vm-400-disk-0.raw"}}}, "local:400/vm-400-disk-0.raw"),
     ({"nixos_vm_scsi": {"scsi0": {"storage": None, "volume": "local:100/vm-100-disk-9.raw"}}}, "local:100/vm-100-disk-9.raw"),

@@ -337,7 +337,7 @@ fn inputs(options: &Options, found: &mut Found) {
         {
             found.push(
                 "override_inputs",
-                format!("{name:?} is not the name of an input"),
+                format!("{name:?} is not a valid name of an input"),
             );
         }
         if let Err(problem) = flake::place(uri) {

@@ -155,8 +155,8 @@ pub fn store_path(text: &str) -> Option<String> {
 
 /// The failure for a store path that Nix did not name.
 pub(crate) fn no_path(what: &str, tail: String) -> Failure {
-    let msg = format!("{what} named no store path");
+    let msg = format!("{what} printed no store path");
     Failure::new(FailureKind::Evaluation, msg)
         .detail(tail)
-        .hint("nix 2.20 or newer is needed")
+        .hint("check nix --version: 2.20 or newer is required")
 }

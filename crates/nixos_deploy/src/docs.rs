@@ -51,6 +51,20 @@ pub(crate) fn documentation() -> Documentation {
   delegate_to: localhost
 "#,
         returns: r"
+mistakes:
+  description: Every mistake that was found in the options, and in the files and programs of the controller.
+  returned: when there is any
+  type: list
+  elements: dict
+  contains:
+    option:
+      description: The name of the option.
+      type: str
+      returned: always
+    problem:
+      description: What is wrong with it.
+      type: str
+      returned: always
 system:
   description: The store path of the system that was to be deployed.
   returned: success

@@ -148,7 +148,7 @@ pub enum Cloudinit {
     Keep,
 }
 
-/// How the system to install gets to know what the inventory says of its machine.
+/// How the NixOS configuration gets the facts of the inventory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SystemFacts {

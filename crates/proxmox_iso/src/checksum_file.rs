@@ -110,7 +110,7 @@ pub fn find(text: &str, wanted: Wanted<'_>) -> Result<Found, String> {
     Err(match (entries.len(), unclear) {
         _ if is_html(text) => "it is an HTML page".into(),
         (_, Some(line)) => format!(
-            "it has no line with a checksum of {first} and no other file (found '{}')",
+            "no line names {first} as its only file (first ambiguous line: '{}')",
             some_of([line.as_str()].into_iter())
         ),
         (0, _) if others > 0 => "its checksums are neither SHA-256, SHA-384 nor SHA-512".into(),
@@ -784,7 +784,7 @@ mod tests {
             (
                 format!("The SHA-256 of x.iso and y.iso is {a}.\n"),
                 format!(
-                    "it has no line with a checksum of x.iso and no other file (found 'The SHA-256 of x.iso and y.iso is {}",
+                    "no line names x.iso as its only file (first ambiguous line: 'The SHA-256 of x.iso and y.iso is {}",
                     &a[..40]
                 ),
             ),

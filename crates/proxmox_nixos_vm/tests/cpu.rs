@@ -65,11 +65,11 @@ fn what_pve_would_not_take_is_refused_beforehand() {
         ),
         (
             json!("host,flags=+vmx"),
-            "cpu: PVE does not take the flag 'vmx' for a VM, only for a custom CPU model; did you mean nested-virt?",
+            "cpu: flag 'vmx' is supported in custom CPU models only; did you mean nested-virt?",
         ),
         (
             json!({"cputype": "max", "flags": ["+aes", "+AVX2"]}),
-            "the flag 'AVX2'",
+            "flag 'AVX2'",
         ),
         (json!("host,flags=aes"), "cpu: flags must be +FLAG or -FLAG"),
         (json!("flags=+aes"), "cpu: cputype is required"),
@@ -101,7 +101,7 @@ fn what_pve_would_not_take_is_refused_beforehand() {
     let options = with(described(json!("host")), json!({"config": {"kvm": 0}}));
     let msg = lab.fails(options)["msg"].clone();
     let msg = msg.as_str().unwrap();
-    assert!(msg.contains("cpu: the model host needs KVM"), "{msg}");
+    assert!(msg.contains("cpu: model 'host' requires KVM"), "{msg}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(crate) fn copy(path: &Path, options: &Options) -> Vec<OsString> {
         host.to_owned()
     };
     let mut arguments = command(&["copy"], &[], options);
-    // What was built here is signed by nobody. Without the flag even root is refused by ssh-ng (NixOS/nix#7812).
+    // What was built here has no signature. Without the flag even root is refused by ssh-ng (NixOS/nix#7812).
     arguments.push("--no-check-sigs".into());
     arguments.push("--to".into());
     arguments.push(format!("ssh-ng://{}@{host}", options.user).into());

@@ -189,7 +189,7 @@ impl Programs<'_> {
                 let msg = format!("{what} named {} store paths instead of {N}", paths.len());
                 Failure::new(FailureKind::Build, msg)
                     .detail(self.watch.tail())
-                    .hint("nix 2.20 or newer is needed")
+                    .hint("check nix --version: 2.20 or newer is required")
             })
     }
 
@@ -376,7 +376,7 @@ fn hint(phase: Option<&str>, step: Option<&str>, what: &str) -> &'static str {
             "nothing was done to the machine; the same command on the controller shows the whole error"
         }
         _ if what.starts_with("nix copy") => {
-            "the running system was not changed; the user must be root or one of Nix's trusted-users there, and the disk needs room"
+            "the running system was not changed; check on the machine that the user is one of nix.settings.trusted-users and that the disk has room"
         }
         Some("Formatting hard drive with disko") => {
             "compare the disks in the disko configuration with those of the machine (lsblk)"

@@ -144,7 +144,9 @@ fn with_flake_nix(uri: String) -> String {
 /// What is wrong with it, for behind the option's name.
 pub(crate) fn place(uri: &str) -> Result<String, String> {
     if uri.is_empty() || uri.contains('#') {
-        return Err(format!("must be where a flake is (got {uri:?})"));
+        return Err(format!(
+            "must be a flake reference without #NAME (got {uri:?})"
+        ));
     }
     location(uri).map_err(|(problem, instead)| {
         let instead = instead.trim_end_matches("#NAME");

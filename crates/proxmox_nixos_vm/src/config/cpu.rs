@@ -44,7 +44,8 @@ impl Cpu {
         let model = &self.model;
         if model == "host" && kvm.and_then(property::parse_bool) == Some(false) {
             return Some(
-                "the model host needs KVM, and kvm is 0; use max, or leave kvm out".to_owned(),
+                "model 'host' requires KVM (got kvm: 0); use model 'max', or leave kvm out"
+                    .to_owned(),
             );
         }
         let arch = arch.filter(|arch| !arch.is_empty())?;
@@ -146,7 +147,7 @@ pub fn flag_refusal(cpu: &Cpu, listed: &[String]) -> Option<String> {
     };
     let known = FLAGS.join(", ");
     Some(format!(
-        "PVE does not take the flag '{flag}' for a VM, only for a custom CPU model{} (flags of a VM: {known})",
+        "flag '{flag}' is supported in custom CPU models only{} (flags of a VM: {known})",
         did_you_mean(&meant)
     ))
 }
@@ -178,7 +179,7 @@ mod tests {
                 "host,flags=+aes",
                 None,
                 Some("0"),
-                Some("the model host needs KVM, and kvm is 0; use max, or leave kvm out"),
+                Some("model 'host' requires KVM (got kvm: 0); use model 'max', or leave kvm out"),
             ),
             (
                 "x86-64-v2-AES",
@@ -292,11 +293,11 @@ mod tests {
                 "host,flags=+AES",
                 &[],
                 Some(
-                    "'AES' for a VM, only for a custom CPU model; did you mean aes? (flags of a VM: aes, ",
+                    "flag 'AES' is supported in custom CPU models only; did you mean aes? (flags of a VM: aes, ",
                 ),
             ),
             ("host,flags=+vmx", &[], Some("did you mean nested-virt?")),
-            ("host,flags=+aes;+avx2", &[], Some("the flag 'avx2'")),
+            ("host,flags=+aes;+avx2", &[], Some("flag 'avx2'")),
             ("host,flags=+md_clear", &[], Some("did you mean md-clear?")),
         ] {
             let found = flag_refusal(&Cpu::parse(text).unwrap(), listed);

@@ -102,7 +102,7 @@ fn check_text(format: &Properties, text: &str) -> Result<(), String> {
             continue;
         };
         match parts.get(needed) {
-            None => return Err(format!("{name} needs {needed} beside it")),
+            None => return Err(format!("{name} requires {needed}")),
             Some(value @ ("dhcp" | "auto")) => {
                 return Err(format!("{name} needs a fixed {needed} (got '{value}')"));
             }
@@ -352,7 +352,7 @@ mod tests {
             (
                 "ipconfig0",
                 json!({"ip": "192.0.2.2/24", "gw6": "2001:db8::1"}),
-                "gw6 needs ip6 beside it",
+                "gw6 requires ip6",
             ),
         ] {
             let error = whole(name, &value).unwrap_err();
