@@ -110,7 +110,7 @@ fn what_pve_would_refuse_is_refused_in_check_mode_too() {
         ),
         (
             json!({"config": {"ipconfig0": "gw=192.0.2.1"}}),
-            "ipconfig0: gw needs ip beside it",
+            "ipconfig0: gw requires ip",
         ),
         (json!({"tags": ["prod;web"]}), "write several as a list"),
         (json!({"cpu": {"type": "host"}}), "did you mean cputype?"),
