@@ -129,6 +129,20 @@ def test_power_that_is_lost_while_the_boot_loader_is_written_is_made_good(machin
     assert deploy(machine, action=action).outcome == "SUCCESS"
 
 
+def test_only_a_generation_that_it_made_is_deleted(machine):
+    machine.system("two", boot_hook='[ ! -e "$LAB/full-boot" ] || exit 1')
+    assert deploy(machine).data["generation"] == 2
+    assert deploy(machine, flake=..., generation="previous").data["generation"] == 1
+    (machine.path / "full-boot").touch()
+    # It is the newest generation, which is taken again.
+    assert deploy(machine).failed
+    assert sorted(link.name for link in machine.profile.parent.glob("system-*-link")) == ["system-1-link", "system-2-link"]
+    machine.system("three", boot_hook="exit 1")
+    assert deploy(machine).failed
+    assert sorted(link.name for link in machine.profile.parent.glob("system-*-link")) == ["system-1-link", "system-2-link"]
+    assert machine.boots() == "one"
+
+
 @pytest.mark.parametrize("trouble", ["boot loader", "no room"])
 def test_what_cannot_be_booted_is_not_kept(machine, trouble):
     machine.system("two", boot_hook="exit 1" if trouble == "boot loader" else ":")

@@ -38,6 +38,8 @@ nix-env)
   --set)
     [ "$(readlink -f "$profile")" != "$4" ] || exit 0
     newest=$(for link in "$profile"-*-link; do link=${link#"$profile"-}; echo "${link%-link}"; done | sort -n | tail -n 1)
+    # As the real one does.
+    if [ "$(readlink -f "$profile-$newest-link")" = "$4" ]; then ln -sfn "system-$newest-link" "$profile"; exit; fi
     ln -s "$4" "$profile-$((${newest:-0} + 1))-link"
     ln -sfn "system-$((${newest:-0} + 1))-link" "$profile"
     ;;

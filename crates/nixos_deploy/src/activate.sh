@@ -62,16 +62,22 @@ commit() {
   state committing
   before='' before_number=''
   if [ -e "$profile" ]; then before=$(readlink -f "$profile") before_number=$(number); fi
+  # nix-env takes the newest generation again if that is the system.
+  existing=" $(echo "$profile"-*-link) "
   : >"$committing" && sync
   if boot_by_default "$system" "$generation"; then
     rm -f "$committing"
     return
   fi
   [ -n "$before" ] || return 1
-  # A partly written boot loader may not boot, and one that is full stays so as long as the new generation is there.
+  # A partly written boot loader may not boot, and one that is full stays so as long as the generation
+  # that was made here is there.
   made=$(number)
   nix-env --profile "$profile" --switch-generation "$before_number"
-  [ -n "$generation" ] || [ "$made" = "$before_number" ] || nix-env --profile "$profile" --delete-generations "$made"
+  case $existing in
+  *" $profile-$made-link "*) ;;
+  *) nix-env --profile "$profile" --delete-generations "$made" ;;
+  esac
   if boot_by_default "$before" "$before_number"; then
     rm -f "$committing"
   else
