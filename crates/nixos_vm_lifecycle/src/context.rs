@@ -33,6 +33,16 @@ pub struct Context<'a> {
     pub store: Store,
 }
 
+/// What this controller keeps of the host.
+pub fn store(options: &Options) -> Store {
+    let settings = &options.settings;
+    let dir = match &settings.state_dir {
+        Some(dir) => dir.clone(),
+        None => settings.state_root.join(options.host.replace('/', "_")),
+    };
+    Store::new(absolute(dir))
+}
+
 impl<'a> Context<'a> {
     /// The context of a task.
     ///
@@ -54,15 +64,11 @@ impl<'a> Context<'a> {
                     .with("mistakes", mistakes),
             );
         }
-        let dir = match &settings.state_dir {
-            Some(dir) => dir.clone(),
-            None => settings.state_root.join(options.host.replace('/', "_")),
-        };
         Ok(Self {
             options,
             task,
             client: settings.connection.client().map_err(renamed)?,
-            store: Store::new(absolute(dir)),
+            store: store(options),
         })
     }
 

@@ -122,6 +122,11 @@ impl Settings {
             ("state_root", Some(&self.state_root)),
             ("state_dir", self.state_dir.as_ref()),
             ("known_hosts", self.known_hosts.as_ref()),
+            ("host_keys_dir", self.host_keys_dir.as_ref()),
+            (
+                "host_keys_vault_password_file",
+                self.host_keys_vault_password_file.as_ref(),
+            ),
             ("system_facts_file", self.system_facts_file.as_ref()),
         ]
         .into_iter()

@@ -35,6 +35,8 @@ pub enum Step {
     Deploy,
     /// Remove the VM with its disks, and what the controller keeps of it.
     Destroy,
+    /// Make the SSH host keys of the machine before it exists, in O(settings.host_keys_dir). Proxmox VE is not asked.
+    Keys,
 }
 
 impl Step {
@@ -60,6 +62,7 @@ impl Step {
             Self::Finalize => "finalize",
             Self::Deploy => "deploy",
             Self::Destroy => "destroy",
+            Self::Keys => "keys",
         }
     }
 }
@@ -452,8 +455,19 @@ pub struct Settings {
     pub deploy_rollback: bool,
 
     // --- Identity ---
-    /// An SSH host key of the installed system. Without it, keys of O(settings.ssh_host_key_types) are made.
+    /// An SSH host key of the installed system. Without it, and without O(settings.host_keys_dir), keys of O(settings.ssh_host_key_types)
+    /// are made for the installation.
     pub ssh_host_key: Option<SshHostKey>,
+    /// A directory with a directory for each host, in which C(playbooks/keys.yml) makes the SSH host keys that its machine gets:
+    /// C(HOST/ssh_host_TYPE_key).
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub host_keys_dir: Option<PathBuf>,
+    /// Have C(playbooks/keys.yml) encrypt the private keys that it makes by C(ansible-vault) with the password in this file.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub host_keys_vault_password_file: Option<PathBuf>,
+    /// Age recipients of people, for the rules that C(playbooks/keys.yml) writes for sops, beside the machine's own.
+    #[serde(default)]
+    pub sops_recipients: Vec<String>,
     /// The kinds of host keys to make.
     #[serde(default = "default_key_types")]
     pub ssh_host_key_types: Vec<KeyType>,

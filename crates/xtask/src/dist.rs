@@ -213,6 +213,7 @@ fn collection(
     fs::remove_dir_all(top.join("roles/nixos_vm/callback_plugins"))?;
     for (from, to) in [
         ("provision.yml", "provision.yml"),
+        ("playbooks/keys.yml", "keys.yml"),
         ("playbooks/deploy.yml", "deploy.yml"),
         ("playbooks/destroy.yml", "destroy.yml"),
     ] {

@@ -32,7 +32,10 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         }
         preflight::check(context, &state, &decision).await?;
     } else if !context.task.unknown.is_empty() {
-        return Err(preflight::refused(context, context.task.unknown.clone()));
+        return Err(preflight::refused(
+            &context.options.host,
+            context.task.unknown.clone(),
+        ));
     }
     let run = new_run(&decision)?;
     let mut due: Vec<&str> = decision.due().into_iter().map(Step::name).collect();

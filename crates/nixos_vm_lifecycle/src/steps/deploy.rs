@@ -47,7 +47,7 @@ pub fn check(context: &Context<'_>) -> Result<(), Failure> {
     mistakes.extend(system_facts::untracked(settings));
     match mistakes.is_empty() {
         true => Ok(()),
-        false => Err(preflight::refused(context, mistakes)),
+        false => Err(preflight::refused(&context.options.host, mistakes)),
     }
 }
 

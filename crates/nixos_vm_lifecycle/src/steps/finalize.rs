@@ -157,7 +157,7 @@ impl Finish<'_> {
     /// Know the machine by its own host key, and remove what the controller kept of its installer.
     async fn forget_installer(&self, address: &str) -> Result<(), Failure> {
         let context = self.context;
-        if let Some(names) = provision::names(context, Some(address.to_owned())) {
+        if let Some(names) = provision::names(context.options, Some(address.to_owned())) {
             known_hosts::edit(&context.known_hosts(), &context.boot_deadline(), |text| {
                 known_hosts::with(text, &names, &self.host_keys)
             })

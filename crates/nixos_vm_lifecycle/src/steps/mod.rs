@@ -7,6 +7,7 @@ pub mod destroy;
 pub mod finalize;
 pub mod image;
 pub mod install;
+pub mod keys;
 pub mod provision;
 pub mod upload;
 

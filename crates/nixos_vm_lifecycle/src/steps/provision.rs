@@ -14,7 +14,7 @@ use crate::decide::{Decision, Recorded};
 use crate::keys;
 use crate::known_hosts;
 use crate::module_args::Args;
-use crate::options::Run;
+use crate::options::{Options, Run};
 use crate::preflight;
 use crate::state::{State, address, number};
 use crate::store::Installation;
@@ -369,7 +369,7 @@ async fn record_host_key(
         .iter()
         .filter_map(|key| Some(key.parse::<PublicKey>().ok()?.to_string()))
         .collect();
-    let Some(names) = names(context, context.settings().given_address()) else {
+    let Some(names) = names(context.options, context.settings().given_address()) else {
         return Ok(false);
     };
     if keys.is_empty() || !known_hosts::lacks(&context.known_hosts(), &names, &keys) {
@@ -386,14 +386,14 @@ async fn record_host_key(
 
 /// The names of the machine in `known_hosts`. An address from DHCP may change; ssh finds the key by the inventory's name too, as
 /// `HostKeyAlias`.
-pub fn names(context: &Context<'_>, address: Option<String>) -> Option<Vec<String>> {
-    let settings = context.settings();
+pub fn names(options: &Options, address: Option<String>) -> Option<Vec<String>> {
+    let settings = &options.settings;
     let mut names: Vec<String> = address
         .map(|address| known_hosts::name(&address, settings.ssh_port))
         .into_iter()
         .collect();
     if settings.ip.as_deref() == Some("dhcp") {
-        names.push(context.options.host.clone());
+        names.push(options.host.clone());
     }
     (!names.is_empty()).then_some(names)
 }
