@@ -6,8 +6,10 @@ lib.fileset.toSource {
     ../.cargo
     ../Cargo.lock
     ../Cargo.toml
-    ../clippy.toml
     ../crates
     ../docs/privileges.md # tests hold the modules to it
+    ../testing/module-lab
+    ../testing/pve-testhost
+    ../testing/seed-init
   ];
 }
