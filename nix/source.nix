@@ -7,7 +7,10 @@ lib.fileset.toSource {
     ../Cargo.lock
     ../Cargo.toml
     ../crates
-    ../docs/privileges.md # tests hold the modules to it
+    # Tests hold the modules to these.
+    ../docs/moving-over.md
+    ../docs/privileges.md
+    ../examples/nixos-config/facts
     ../testing/module-lab
     ../testing/pve-testhost
     ../testing/seed-init
