@@ -44,6 +44,7 @@ lint() {
   step "cargo clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
   step "cargo doc" env RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --workspace --no-deps
   step "the modules' documentation is that of their types" cargo run --quiet --package xtask -- docs --check
+  step "typos" typos
   step "yamllint" yamllint --strict .
   step "shellcheck" check_shell
   step "ansible-lint" ansible-lint --offline --strict -q

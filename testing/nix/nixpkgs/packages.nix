@@ -53,6 +53,7 @@ let
     "rsync"
     "rustc"
     "rustfmt"
+    "typos"
     "vim"
     "xen-guest-agent"
     "xorriso"
