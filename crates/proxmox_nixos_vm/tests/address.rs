@@ -1,4 +1,4 @@
-//! Waiting for an address that the guest agent tells. The agents of simulated guests are silent; tests/flow has one that
+//! Waiting for an address that the guest agent tells. The agents of simulated guests are silent; testing/pytest/flow has one that
 //! answers.
 
 mod common;
