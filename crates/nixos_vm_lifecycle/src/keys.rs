@@ -238,8 +238,11 @@ pub fn make_pair(
     put(installation, &file, name)
 }
 
-/// Take over a host key of the user's; returns its kind.
-fn adopt(
+/// Take over a host key that was there before; returns its kind.
+///
+/// # Errors
+/// Kind `private_key` if OpenSSH cannot use it, and those of files.
+pub fn adopt(
     installation: &Installation,
     given: &Given,
     made: &mut Vec<String>,

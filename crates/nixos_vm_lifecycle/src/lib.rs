@@ -19,6 +19,7 @@ pub mod options;
 mod preflight;
 mod privileges;
 mod probe;
+mod reinstall;
 mod state;
 mod steps;
 mod store;

@@ -104,6 +104,22 @@ impl Further {
     }
 }
 
+/// The words of a confirmation: a list, or a text with commas.
+pub fn words(confirmation: Option<&Value>) -> Vec<String> {
+    let list = match confirmation {
+        Some(Value::Array(list)) => list.clone(),
+        Some(Value::Null) | None => Vec::new(),
+        Some(one) => vec![one.clone()],
+    };
+    list.iter()
+        .flat_map(|word| match word {
+            Value::String(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
+            Value::Number(number) => vec![number.to_string()],
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
 impl Settings {
     /// The further options of the modules.
     pub fn further(&self) -> Further {
@@ -141,6 +157,11 @@ impl Settings {
             })
         })
         .collect()
+    }
+
+    /// The words of `nixos_vm_confirm_reinstall`.
+    pub fn confirmed_reinstall(&self) -> Vec<String> {
+        words(self.confirm_reinstall.as_ref())
     }
 
     /// The memory of the installed machine in MiB.
@@ -225,7 +246,7 @@ impl Settings {
         let (disk, installer) = (self.boot_disk(), &self.installer_drive);
         match phase {
             Phase::Creating | Phase::Provisioning => format!("order={disk};{installer}"),
-            Phase::Installing => format!("order={installer};{disk}"),
+            Phase::Installing | Phase::Reinstalling => format!("order={installer};{disk}"),
             Phase::Installed | Phase::Done | Phase::Adopted => format!("order={disk}"),
         }
     }
@@ -356,6 +377,24 @@ impl Settings {
             args.shift_remove("move_disks");
         }
         args.extend(self.identity());
+        args
+    }
+
+    /// The description of a machine that is being installed anew: of its disks only the boot disk, since the others are detached.
+    pub fn vm_with_boot_disk_only(&self, phase: Phase, installer: Option<&str>) -> Args {
+        let mut args = self.vm(phase, installer);
+        let boot_disk = self.boot_disk();
+        let stays = |key: &String| {
+            !pve_schema::is_drive(key)
+                || pve_schema::is_state_disk(key)
+                || [&boot_disk, &self.installer_drive, &self.seed_drive].contains(&key)
+        };
+        args.retain(|key, _| stays(key));
+        for bus in ["ide", "scsi", "virtio", "sata", "config"] {
+            if let Some(drives) = args.get_mut(bus).and_then(Value::as_object_mut) {
+                drives.retain(|key, _| stays(key));
+            }
+        }
         args
     }
 

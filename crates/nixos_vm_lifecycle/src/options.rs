@@ -175,6 +175,17 @@ pub struct SshHostKey {
     pub public: Option<String>,
 }
 
+/// What becomes of the SSH host key of a machine that is installed anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReinstallHostKey {
+    /// The new system gets it, unless O(settings.ssh_host_key) or O(settings.host_keys_dir) has another: it is read from the running machine.
+    #[default]
+    Keep,
+    /// The new system gets a new one.
+    New,
+}
+
 /// A kind of SSH host key.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
@@ -500,6 +511,12 @@ pub struct Settings {
     // --- Removal, and what the role returns ---
     /// The inventory host's name or the VMID again, or a list of them. Nothing is destroyed without it.
     pub confirm_destroy: Option<Value>,
+    /// The inventory host's name again, or C(HOST:ID): the finished machine is installed anew. Its other disks are detached meanwhile. Each
+    /// confirmation counts once: where the machine was installed anew before, the role says which word is needed.
+    pub confirm_reinstall: Option<Value>,
+    /// What becomes of the SSH host key of a machine that is installed anew.
+    #[serde(default)]
+    pub reinstall_host_key: ReinstallHostKey,
     /// Set by the role for later plays: C(vmid), C(node), C(address), C(guest_address), C(host_keys) and C(closure) of the machine.
     pub facts: Option<Value>,
 }

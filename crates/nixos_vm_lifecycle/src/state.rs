@@ -5,15 +5,17 @@ use std::time::Duration;
 use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use proxmox_nixos_vm::ownership::Ownership;
+use pve_client::property::parse_bool;
 use pve_module::record::{Binding, Identity, Phase, Record};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::decide::{
-    Answer, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
+    Answer, Beside, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
 };
 use crate::keys;
 use crate::module_args::Args;
+use crate::options::Settings;
 use crate::probe::Probe;
 use crate::store::{Installation, Known};
 
@@ -69,6 +71,7 @@ impl State {
                 host: context.options.host.clone(),
                 name: context.name(),
                 adopt: settings.adopt,
+                confirmed: settings.confirmed_reinstall(),
                 vm: None,
                 elsewhere: None,
                 ended: false,
@@ -100,12 +103,14 @@ impl State {
         // removed the record on purpose.
         let noted = Record::find(&notes);
         let kept = || {
-            let mut known = context
+            let all = context
                 .store
                 .all()
                 .into_iter()
                 .map(|(_, known)| known.record);
-            known.find(|record| record.binding(vmid, &identity) == Binding::Ours)
+            let ours = all.filter(|record| record.binding(vmid, &identity) == Binding::Ours);
+            // Of a machine that is being installed anew, the controller may know both installations.
+            ours.max_by_key(|record| record.phase.unfinished())
         };
         let record = match noted {
             None => {
@@ -163,6 +168,10 @@ impl State {
             template: vm.get("template") == Some(&Value::Bool(true)),
             record: recorded,
             layout: layout(context, vmid, &config),
+            beside: beside(
+                context.settings(),
+                vm.get("config").and_then(Value::as_object),
+            ),
         });
         self.vm = Some(vm);
         Ok(())
@@ -525,6 +534,32 @@ fn layout(context: &Context<'_>, vmid: u32, config: &impl Fn(&str) -> Option<Str
         seed,
         first,
     }
+}
+
+/// What a VM has beside its boot disk, the installer and the seed.
+fn beside(settings: &Settings, config: Option<&Map<String, Value>>) -> Beside {
+    let mut beside = Beside::default();
+    let boot_disk = settings.boot_disk();
+    for (key, value) in config.into_iter().flatten() {
+        let value = value.as_str().unwrap_or_default();
+        let parts: Vec<&str> = value.split(',').collect();
+        if pve_schema::is_drive(key) && !pve_schema::is_state_disk(key) {
+            let empty = parts.first().is_none_or(|volume| *volume == "none");
+            let cdrom = parts.contains(&"media=cdrom");
+            if *key != boot_disk && !cdrom && !empty {
+                beside.disks.push((key.clone(), value.to_owned()));
+            }
+        } else if key.starts_with("hostpci")
+            || (key.starts_with("usb") && !value.starts_with("spice") && value != "host=spice")
+            || key == "args"
+            || key.starts_with("virtiofs")
+        {
+            beside.devices.push(key.clone());
+        } else if key == "protection" {
+            beside.protected = parse_bool(value) == Some(true);
+        }
+    }
+    beside
 }
 
 /// Refuse variables that an installation under way cannot follow, and an identity that would part the VM from its record.

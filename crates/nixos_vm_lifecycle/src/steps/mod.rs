@@ -9,6 +9,7 @@ pub mod image;
 pub mod install;
 pub mod keys;
 pub mod provision;
+pub mod reinstall;
 pub mod upload;
 
 use ansible_module::{Failure, FailureKind, Outcome};

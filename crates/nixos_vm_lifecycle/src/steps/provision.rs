@@ -8,7 +8,7 @@ use pve_module::random;
 use pve_module::record::{Identity, Phase, Record};
 use serde_json::{Value, json};
 
-use super::{change, image, keep, out_of_turn, run as this_run, summed};
+use super::{change, image, keep, out_of_turn, reinstall, run as this_run, summed};
 use crate::context::Context;
 use crate::decide::{Decision, Recorded};
 use crate::keys;
@@ -28,6 +28,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     match &decision {
         Decision::Create => create(context, &state).await,
         Decision::Install(record) => again(context, &state, record).await,
+        Decision::Reinstall(record) => reinstall::run(context, &state, record).await,
         Decision::Converge(record) => {
             finished(context, &state, record, context.task.check_mode).await
         }
@@ -72,6 +73,7 @@ async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure
         installer: Some(installer.clone()),
         installer_key: keys::public(&installation, keys::INSTALLER),
         host_key: keys::installed(&installation).into_iter().next(),
+        reinstall: None,
     };
     let mut args = settings.vm(Phase::Provisioning, Some(&installer));
     identify(&mut args, &mut record);
@@ -126,7 +128,11 @@ async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure
 }
 
 /// A machine whose installation begins, or begins again. It is stopped if it has to boot something else than it did.
-async fn again(context: &Context<'_>, state: &State, found: &Record) -> Result<Outcome, Failure> {
+pub(super) async fn again(
+    context: &Context<'_>,
+    state: &State,
+    found: &Record,
+) -> Result<Outcome, Failure> {
     let run = this_run(context)?;
     let settings = context.settings();
     let check = context.task.check_mode;
@@ -134,12 +140,13 @@ async fn again(context: &Context<'_>, state: &State, found: &Record) -> Result<O
     let installer = image::volid(context, &node).await?;
     let installation = context.store.installation(&found.installation);
     if !check {
+        reinstall::host_key_is_here(context, state, found, &installation)?;
         keys::make(&installation, &context.options.host, settings)?;
         // That an earlier run ended well says nothing of the disk after this one.
         installation.remove(&["closure".to_owned()])?;
     }
     let phase = match found.phase {
-        Phase::Installing => Phase::Installing,
+        Phase::Installing | Phase::Reinstalling => found.phase,
         _ => Phase::Provisioning,
     };
     let phases = [found.phase, phase];
@@ -170,7 +177,10 @@ async fn again(context: &Context<'_>, state: &State, found: &Record) -> Result<O
             .or(found.host_key.clone()),
         ..record
     };
-    let args = settings.vm(phase, Some(&installer));
+    let args = match record.reinstall {
+        Some(_) => settings.vm_with_boot_disk_only(phase, Some(&installer)),
+        None => settings.vm(phase, Some(&installer)),
+    };
     let seed_known = installation.read(keys::CLIENT).is_some() || !check;
     if state.facts.vm.as_ref().is_some_and(|vm| vm.running) {
         let hardware = context
@@ -269,7 +279,12 @@ async fn attach_seed(
     let mut keys = settings.authorized_keys.clone();
     keys.push(client);
     let args = settings.seed(&keys, &installation.path(keys::INSTALLER));
-    let phases = [Phase::Creating, Phase::Provisioning, Phase::Installing];
+    let phases = [
+        Phase::Creating,
+        Phase::Provisioning,
+        Phase::Reinstalling,
+        Phase::Installing,
+    ];
     let guard = super::expect(this_run(context)?, &phases);
     context.drive(args, vmid, node, Some(&guard), check).await
 }
@@ -495,6 +510,7 @@ pub async fn adopt(context: &Context<'_>, state: &State, check: bool) -> Result<
             Some(Recorded::Ours(record) | Recorded::RolledBack(record)) => record.host_key.clone(),
             _ => None,
         },
+        reinstall: None,
     };
     let mut args = context
         .settings()

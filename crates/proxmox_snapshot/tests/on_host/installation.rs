@@ -29,6 +29,7 @@ fn record(lab: &Lab, phase: Phase) {
         installer: None,
         installer_key: None,
         host_key: None,
+        reinstall: None,
     };
     lab.configure(&[("description", &format!("notes\n\n{record}"))]);
 }
