@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::{Host, with};
+use crate::{Host, failure, with};
 
 /// A test host, and a module that is run against it.
 pub struct Lab {
@@ -66,10 +66,15 @@ impl Lab {
         command
     }
 
-    /// Start the module; what it says is kept for [`Lab::answer`].
+    /// Start the module; what it says is kept for [`Lab::ended`].
     pub fn start(&self, options: Value) -> Child {
         let mut command = self.command(options);
         command.stdout(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// What a started module said in the end.
+    pub fn ended(&self, child: Child) -> Value {
+        self.answer(child.wait_with_output().unwrap())
     }
 
     /// What the module said, which has no secret of the host in it, and agrees with how it ended.
@@ -109,6 +114,31 @@ impl Lab {
         result
     }
 
+    /// Run the module and expect it to fail without a write: its [`failure`].
+    pub fn refuses(&self, options: Value) -> String {
+        let writes = self.writes();
+        let failed = self.fails(options);
+        assert_eq!(self.writes(), writes, "a refusal writes nothing");
+        failure(&failed)
+    }
+
+    /// [`Self::refuses`] for each of these options besides `usual`. A text that comes several times in a row is there once.
+    pub fn refuses_each(&self, usual: &Value, cases: impl IntoIterator<Item = Value>) -> String {
+        let mut texts: Vec<(String, usize)> = Vec::new();
+        for more in cases {
+            let text = self.refuses(with(usual.clone(), more));
+            match texts.last_mut() {
+                Some((last, times)) if *last == text => *times += 1,
+                _ => texts.push((text, 1)),
+            }
+        }
+        let lines = texts.into_iter().map(|(text, times)| match times {
+            1 => text,
+            times => format!("{times} times {text}"),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// Run the module and expect it to succeed and change something.
     pub fn changed(&self, options: Value) -> Value {
         let result = self.ok(options);
@@ -128,6 +158,13 @@ impl Lab {
     /// Run the module in check mode and expect it to succeed.
     pub fn check(&self, options: Value) -> Value {
         self.ok(with(options, json!({"_ansible_check_mode": true})))
+    }
+
+    /// [`Self::check_alone`], and expect it to find a change.
+    pub fn would_change(&self, options: Value) -> Value {
+        let result = self.check_alone(options);
+        assert_eq!(result["changed"], json!(true), "{result:#}");
+        result
     }
 
     /// [`Self::check`], and expect it to write nothing. The host must have no other client meanwhile.
