@@ -14,6 +14,10 @@ static DIFFERENT_IN_EACH_RUN: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         ),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "[uuid]"),
         (r"\b([0-9A-F]{2}:){31}[0-9A-F]{2}\b", "[fingerprint]"),
+        (
+            r"nixos-proxmox-seed-(\d+)-[0-9a-f]{12}\b",
+            "nixos-proxmox-seed-$1-[hash]",
+        ),
         (r"\bSHA256:[A-Za-z0-9+/]{43}", "SHA256:[key]"),
         (r"\bBC:24:11(:[0-9A-F]{2}){3}\b", "[mac]"),
         (r"\b127\.0\.0\.(\d+):\d+", "127.0.0.$1:[port]"),
