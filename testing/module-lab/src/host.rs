@@ -60,6 +60,13 @@ impl Host {
         self.dir.path().join(below)
     }
 
+    /// A file of the controller with this content.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
     /// Where the storage `local` keeps an ISO.
     pub fn stored(&self, iso: &str) -> PathBuf {
         self.path("pve/storage/local/template/iso").join(iso)
@@ -196,10 +203,17 @@ impl Host {
             .collect()
     }
 
-    /// What of it was to change something.
+    /// How many requests had this method and a path that ends so.
+    pub fn count(&self, method: &str, end: &str) -> usize {
+        let requests = self.requests();
+        let fits = |request: &&String| request.starts_with(method) && request.ends_with(end);
+        requests.iter().filter(fits).count()
+    }
+
+    /// What of it was to change something, which a login is not.
     pub fn writes(&self) -> Vec<String> {
         let mut all = self.requests();
-        all.retain(|request| !request.starts_with("GET "));
+        all.retain(|request| !request.starts_with("GET ") && !request.ends_with("/access/ticket"));
         all
     }
 }

@@ -22,6 +22,11 @@ static DIFFERENT_IN_EACH_RUN: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\bBC:24:11(:[0-9A-F]{2}){3}\b", "[mac]"),
         (r"\b127\.0\.0\.(\d+):\d+", "127.0.0.$1:[port]"),
         (r"port \d+ of 127\.0\.0\.", "port [port] of 127.0.0."),
+        (
+            r"\(\d+ of (\d+) bytes were sent\)",
+            "([some] of $1 bytes were sent)",
+        ),
+        (r"has room for \d+ bytes", "has room for [free] bytes"),
         (r"/tmp/\.tmp\w{6}", "[dir]"),
         (r"\b1[5-9]\d{8}\b", "[time]"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[time]"),
