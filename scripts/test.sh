@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
 export ANSIBLE_FORCE_COLOR=0 PY_COLORS=0 NO_COLOR=1
+# A snapshot that differs is a failure, and nothing is written.
+export INSTA_UPDATE=no
 
 say() { printf '\n== %s\n' "$*"; }
 timings=()

@@ -60,6 +60,13 @@ impl Host {
         self.dir.path().join(below)
     }
 
+    /// A file of the controller with this content.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
     /// Where the storage `local` keeps an ISO.
     pub fn stored(&self, iso: &str) -> PathBuf {
         self.path("pve/storage/local/template/iso").join(iso)
@@ -142,6 +149,39 @@ impl Host {
         });
     }
 
+    /// The configuration of a VM of node `pve` after its next start, as another client sees it.
+    pub fn config(&self, vmid: u32) -> Value {
+        self.get(&format!("/nodes/pve/qemu/{vmid}/config"))
+    }
+
+    /// The same now, with the pending changes not made.
+    pub fn current_config(&self, vmid: u32) -> Value {
+        self.get(&format!("/nodes/pve/qemu/{vmid}/config?current=1"))
+    }
+
+    /// Change the configuration behind the module's back.
+    pub fn configure(&self, vmid: u32, params: &[(&str, &str)]) {
+        self.put(&format!("/nodes/pve/qemu/{vmid}/config"), params);
+    }
+
+    /// Change the file of the configuration, as only somebody on the node can.
+    pub fn edit(&self, vmid: u32, edit: impl FnOnce(String) -> String) {
+        let path = self.path(&format!("pve/qemu-server/{vmid}.conf"));
+        let text = edit(std::fs::read_to_string(&path).unwrap());
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// `running` or `stopped`.
+    pub fn status(&self, vmid: u32) -> String {
+        let current = self.get(&format!("/nodes/pve/qemu/{vmid}/status/current"));
+        current["status"].as_str().unwrap().to_owned()
+    }
+
+    /// `start`, `stop` or another action on a VM's power.
+    pub fn power(&self, vmid: u32, action: &str) {
+        self.post(&format!("/nodes/pve/qemu/{vmid}/status/{action}"), &[]);
+    }
+
     fn call<T>(&self, call: impl AsyncFnOnce(&Client, &Deadline) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -163,10 +203,17 @@ impl Host {
             .collect()
     }
 
-    /// What of it was to change something.
+    /// How many requests had this method and a path that ends so.
+    pub fn count(&self, method: &str, end: &str) -> usize {
+        let requests = self.requests();
+        let fits = |request: &&String| request.starts_with(method) && request.ends_with(end);
+        requests.iter().filter(fits).count()
+    }
+
+    /// What of it was to change something, which a login is not.
     pub fn writes(&self) -> Vec<String> {
         let mut all = self.requests();
-        all.retain(|request| !request.starts_with("GET "));
+        all.retain(|request| !request.starts_with("GET ") && !request.ends_with("/access/ticket"));
         all
     }
 }

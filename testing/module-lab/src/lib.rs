@@ -1,13 +1,16 @@
-//! For tests: a PVE test host without guests, and built modules that run against it as Ansible runs them.
+//! For tests: a PVE test host without guests, and built modules that run against it as Ansible runs them, and their
+//! answers as text for snapshots.
 //!
 //! It is among the dev-dependencies of crates only, and in nothing that is shipped. Whatever goes wrong is a panic, which
 //! ends the test.
 
 mod host;
 mod lab;
+mod shown;
 
 pub use host::Host;
 pub use lab::Lab;
+pub use shown::{failure, redacted, shown};
 
 use serde_json::Value;
 
