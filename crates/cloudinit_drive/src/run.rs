@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::time::Duration;
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome, Task};
+use ansible_module::{Diff, Failure, Outcome, Task};
 use deadline::Deadline;
 use nocloud_seed::Seed;
 use pve_client::{Client, Volid};
@@ -11,6 +11,7 @@ use pve_module::{Guard, GuardedVm};
 
 use crate::apply::{Iso, Target, apply};
 use crate::content;
+use crate::error::Error;
 use crate::options::{Kind, Options, State};
 use crate::plan::{Plan, Wanted};
 use crate::report::{self, Ended};
@@ -38,12 +39,7 @@ pub async fn run(
         .as_ref()
         .filter(|drive| !pve_schema::is_cdrom_drive(drive))
     {
-        return Err(Failure::new(
-            FailureKind::InvalidOption,
-            format!(
-                "drive: must be ide0 to ide3, sata0 to sata5 or scsi0 to scsi30 (got {drive:?})"
-            ),
-        ));
+        return Err(Error::InvalidDrive(drive.clone()).into());
     }
     let mut run = Run {
         client: options.connection.client()?,
@@ -105,18 +101,9 @@ impl Run<'_> {
         content::check_kind(options)?;
         let vmid = options.vmid;
         let vm = state::read_vm(&self.client, &options.node, vmid, &self.deadline).await?;
-        let vm = vm.ok_or_else(|| {
-            Failure::new(FailureKind::NotFound, format!("VM {vmid} does not exist"))
-                .object(format!("VM {vmid}"))
-                .hint("create it first (proxmox_nixos_vm), or check vmid and that the API user has VM.Audit on it")
-        })?;
+        let vm = vm.ok_or(Error::VmNotFound { vmid })?;
         // Ansible's rules do not hold for other crates.
-        let storage = options.storage.clone().ok_or_else(|| {
-            Failure::new(
-                FailureKind::InvalidOption,
-                "storage: is required with state=present",
-            )
-        })?;
+        let storage = options.storage.clone().ok_or(Error::StorageRequired)?;
         let drive = state::drive(options.drive.as_deref(), Some(&vm), vmid)?;
         let found = match options.kind {
             Kind::Nocloud => self.nocloud(vm, &storage).await?,
@@ -129,7 +116,7 @@ impl Run<'_> {
     async fn nocloud(&self, vm: Vm, storage: &str) -> Result<Found, Failure> {
         let isos = self.storages(&vm.node, "iso").await?;
         if !isos.iter().any(|iso| iso == storage) {
-            return Err(unusable(storage, &vm.node, "ISO images", &isos));
+            return Err(unusable(storage, &vm.node, "ISO images", &isos).into());
         }
         let dns = self.node_dns(&vm.node).await?;
         let seed = content::seed(&self.options, &vm, dns)?;
@@ -168,7 +155,7 @@ impl Run<'_> {
         } else {
             let images = self.storages(&vm.node, "images").await?;
             if !images.contains(&storage) {
-                return Err(unusable(&storage, &vm.node, "disk images", &images));
+                return Err(unusable(&storage, &vm.node, "disk images", &images).into());
             }
         }
         if content.password.is_some() && vm.next("cipassword").is_some() {
@@ -199,7 +186,7 @@ impl Run<'_> {
             && options.kind == Kind::Nocloud
             && !isos.contains(storage)
         {
-            return Err(unusable(storage, node, "ISO images", &isos));
+            return Err(unusable(storage, node, "ISO images", &isos).into());
         }
         let seeds = self.seeds(node, &isos).await?;
         let found = Found {
@@ -325,7 +312,7 @@ impl Run<'_> {
                 "{volid} stays on its storage, because VM {other} has it in a drive"
             ));
         }
-        Plan::new(vmid, drive, wanted, current)
+        Ok(Plan::new(vmid, drive, wanted, current)?)
     }
 
     /// Carry the plan out. What was done is added to `done`, also before a failure.
@@ -363,18 +350,11 @@ impl Run<'_> {
     }
 }
 
-fn unusable(storage: &str, node: &str, what: &str, usable: &[String]) -> Failure {
-    let usable = match usable {
-        [] => format!("no storage that node {node} can use now allows {what}"),
-        some => format!(
-            "storages for {what} that node {node} can use now: {}",
-            some.join(", ")
-        ),
-    };
-    Failure::new(FailureKind::StorageUnusable, format!("storage {storage} cannot be used for {what} on node {node}"))
-        .object(storage)
-        .hint(format!(
-            "{usable}; a storage is missing from that list if it is disabled, not active, does not allow {what} \
-             (Datacenter, Storage, Content), or if the API user lacks Datastore.Audit on it"
-        ))
+fn unusable(storage: &str, node: &str, content: &'static str, usable: &[String]) -> Error {
+    Error::StorageUnusable {
+        storage: storage.to_owned(),
+        node: node.to_owned(),
+        content,
+        usable: usable.to_vec(),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use nocloud_seed::{iso_prefix, iso_vmid};
 use pve_client::{Client, Pending, Storage, Volid};
@@ -10,6 +10,7 @@ use pve_module::{doing, node_of};
 use pve_schema::is_cdrom_drive;
 use serde_json::Value;
 
+use crate::error::Error;
 use crate::holders;
 
 /// An option of the VM's configuration.
@@ -143,22 +144,19 @@ impl Vm {
 /// cloud-init drive, or the first that is free after `scsi0`.
 ///
 /// # Errors
-/// `invalid_option` when the VM has no such bus, or none is free.
-pub fn drive(named: Option<&str>, vm: Option<&Vm>, vmid: u32) -> Result<String, Failure> {
+/// When the VM has no such bus, or none is free.
+pub fn drive(named: Option<&str>, vm: Option<&Vm>, vmid: u32) -> Result<String, Error> {
     const DEFAULT: &str = "ide0";
     // Proxmox VE runs these as QEMU's machine `virt`, on which a drive of IDE ends the start: "Bus 'ide.0' not found".
     let without_ide = vm.is_some_and(|vm| vm.next("arch") == Some("aarch64"));
     if !without_ide {
         return Ok(named.unwrap_or(DEFAULT).to_owned());
     }
-    let invalid = |msg: String| {
-        Failure::new(FailureKind::InvalidOption, msg).object(format!("VM {vmid} drive"))
-    };
     match (named, vm) {
-        (Some(drive), _) if drive.starts_with("ide") => Err(invalid(format!(
-            "drive: VM {vmid} is an aarch64 machine, which has no IDE (got {drive})"
-        ))
-        .hint("set drive: scsi1, or leave it out")),
+        (Some(drive), _) if drive.starts_with("ide") => Err(Error::NoIde {
+            vmid,
+            drive: drive.to_owned(),
+        }),
         (Some(drive), _) => Ok(drive.to_owned()),
         (None, None) => Ok(DEFAULT.to_owned()),
         (None, Some(vm)) => {
@@ -175,7 +173,7 @@ pub fn drive(named: Option<&str>, vm: Option<&Vm>, vmid: u32) -> Result<String, 
                         .get(slot)
                         .is_none_or(|line| line.next.is_none() && line.now.is_none())
                 })
-                .ok_or_else(|| invalid(format!("drive: VM {vmid} has no free SCSI drive")))
+                .ok_or(Error::NoFreeDrive { vmid })
         }
     }
 }
@@ -451,7 +449,9 @@ mod tests {
             assert_eq!(drive(None, Some(&config), 101).unwrap(), expected);
         }
         assert_eq!(drive(None, None, 101).unwrap(), "ide0");
-        let refused = drive(Some("ide2"), Some(&vm(&[arm])), 101).unwrap_err();
+        let refused: Failure = drive(Some("ide2"), Some(&vm(&[arm])), 101)
+            .unwrap_err()
+            .into();
         assert!(refused.msg.contains("aarch64") && refused.hint.unwrap().contains("scsi1"));
         for named in ["scsi5", "sata0"] {
             assert_eq!(drive(Some(named), Some(&vm(&[arm])), 101).unwrap(), named);
