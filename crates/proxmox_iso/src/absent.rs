@@ -1,12 +1,13 @@
 //! Making ISOs absent: one, or all whose names fit a pattern.
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome, Task};
+use ansible_module::{Diff, Failure, Outcome, Task};
 use deadline::Deadline;
 use pve_client::volid::normalise_upload_name;
 use pve_client::{Client, Storage, Volid};
 use pve_module::doing;
 use serde_json::json;
 
+use crate::error::Error;
 use crate::glob;
 use crate::options::Options;
 use crate::record::{self, RecordFile};
@@ -55,11 +56,8 @@ pub async fn absent(
                 true => gone.push(volid),
                 false if pattern => kept.push(volid),
                 false => {
-                    return Err(in_use(
-                        &volid,
-                        &of_it,
-                        "force: true deletes it nevertheless; then the VM cannot start until its drive is changed",
-                    ));
+                    let users = of_it.iter().map(ToString::to_string).collect();
+                    return Err(Error::InUse { volid, users }.into());
                 }
             }
         }
@@ -106,15 +104,4 @@ fn outcome(subject: String, pattern: bool, check: bool, gone: &[Volid], kept: &[
     outcome
         .with("deleted", names(gone))
         .with("kept", names(kept))
-}
-
-/// The refusal for an ISO that VMs use.
-pub fn in_use(volid: &Volid, users: &[&User], hint: &str) -> Failure {
-    let names: Vec<String> = users.iter().map(ToString::to_string).collect();
-    Failure::new(
-        FailureKind::InUse,
-        format!("{volid} is used by {}", names.join(", ")),
-    )
-    .object(volid.to_string())
-    .hint(hint)
 }

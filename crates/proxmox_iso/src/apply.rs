@@ -2,12 +2,12 @@
 
 use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
-use pve_client::{Client, Error, Params, StorageContent, Upid, Upload, Volid};
+use pve_client::{Client, Error as ApiError, Params, StorageContent, Upid, Upload, Volid};
 use pve_module::doing;
 
 use crate::address::shown;
 use crate::checksum::Digest;
-use crate::plan::exists;
+use crate::error::Error;
 use crate::state;
 use crate::transfer_progress::TransferProgress;
 
@@ -99,7 +99,7 @@ impl Transfer<'_> {
         match self.wait("upload", &upid).await {
             Ok(()) => Ok(upid),
             Err(error) => Err(match mismatch(&error) {
-                Some(text) => not_what_was_said(shown, text).with("upid", upid.to_string()),
+                Some(text) => mismatch_on_node(shown, text).with("upid", upid.to_string()),
                 None => doing(format!("upload {shown} as {}", self.volid))(error),
             }),
         }
@@ -167,20 +167,20 @@ impl Transfer<'_> {
             .post(&path, &params, self.deadline)
             .await
             .map_err(what())?;
-        let upid: Upid = data.as_str().unwrap_or_default().parse().map_err(|_| {
-            Failure::new(
-                FailureKind::UnexpectedAnswer,
-                format!("download-url answered {data} instead of a task"),
-            )
-        })?;
+        let upid: Upid = data
+            .as_str()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| Error::NoTask(data))?;
         match self.wait(step, &upid).await {
             Ok(()) => Ok(upid),
             Err(error) => Err(match mismatch(&error) {
                 Some(text) if comparing => {
                     let difference = format!("its content differs: {text}");
-                    exists(&self.volid.to_string(), &difference).detail(difference)
+                    Failure::from(Error::exists(&self.volid.to_string(), &difference))
+                        .detail(difference)
                 }
-                Some(text) => not_what_was_said(&shown(url), text),
+                Some(text) => mismatch_on_node(&shown(url), text),
                 None => what()(error),
             }),
         }
@@ -197,7 +197,7 @@ impl Transfer<'_> {
             .map_err(doing(format!("delete {}", self.volid)))
     }
 
-    async fn wait(&self, step: &str, upid: &Upid) -> Result<(), Error> {
+    async fn wait(&self, step: &str, upid: &Upid) -> Result<(), ApiError> {
         let tell = self.progress.waits(step, upid.as_ref());
         self.client
             .task(upid, self.deadline, tell)
@@ -211,37 +211,33 @@ impl Transfer<'_> {
         // Another controller may be writing the same over it.
         let found =
             state::find_settled(self.client, self.node, self.volid, size, self.deadline).await?;
-        let broken = |what: String| {
-            Failure::new(
-                FailureKind::Transfer,
-                format!("{} {what} after the transfer", self.volid),
-            )
-            .object(self.volid.to_string())
-        };
-        let found = found.ok_or_else(|| broken("is not on the storage".into()))?;
-        match (size, found.size) {
-            (Some(wanted), Some(size)) if wanted != size => {
-                Err(broken(format!("has {size} bytes instead of {wanted}")))
+        let volid = self.volid.clone();
+        match (found, size) {
+            (None, _) => Err(Error::NotArrived { volid }.into()),
+            (Some(found), Some(expected)) if found.size.is_some_and(|size| size != expected) => {
+                let size = found.size.unwrap_or_default();
+                let arrived = Error::ArrivedSize {
+                    volid,
+                    size,
+                    expected,
+                };
+                Err(arrived.into())
             }
-            _ => Ok(found),
+            (Some(found), _) => Ok(found),
         }
     }
 }
 
-/// The failure when content and checksum do not fit.
-pub fn not_what_was_said(what: &str, found: &str) -> Failure {
-    Failure::new(
-        FailureKind::ChecksumMismatch,
-        format!("checksum mismatch: {what} is not what its checksum says: {found}"),
-    )
-    .object(what)
-    .hint("nothing was replaced; fetch or build the image again, or set checksum: ALGORITHM:HEX to that of the image that you want")
+/// The failure when PVE finds that content and checksum of `object` do not fit.
+pub fn mismatch_on_node(object: &str, finding: &str) -> Failure {
+    let (object, finding) = (object.to_owned(), finding.to_owned());
+    Error::ChecksumMismatchOnNode { object, finding }.into()
 }
 
 /// PVE's words about a checksum that did not fit.
-fn mismatch(error: &Error) -> Option<&str> {
+fn mismatch(error: &ApiError) -> Option<&str> {
     match error {
-        Error::Task(task) => {
+        ApiError::Task(task) => {
             Some(task.exitstatus.as_str()).filter(|text| text.contains("checksum mismatch"))
         }
         _ => None,

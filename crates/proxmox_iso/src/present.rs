@@ -1,26 +1,26 @@
 //! Making an ISO present: read, plan, check, lock, transfer, record.
 
-use ansible_module::{Failure, FailureKind, Outcome, Task};
+use ansible_module::{Failure, Outcome, Task};
 use deadline::Deadline;
 use pve_client::{Client, Storage, StorageContent, Volid};
 use pve_module::Lock;
 use tokio::sync::OnceCell;
 
-use crate::absent::in_use;
 use crate::address::Address;
 use crate::apply::{Compared, Transfer};
 use crate::cache;
 use crate::checksum::{Algorithm, Digest, Hasher};
 use crate::compression::Compression;
 use crate::content;
+use crate::error::Error;
 use crate::fetch::{Facts, Fetch};
 use crate::local;
 use crate::options::{DownloadBy, Options};
-use crate::plan::{Desired, Plan, assume, exists, plan};
+use crate::plan::{Desired, Plan, assume, plan};
 use crate::record::{Memory, Record, RecordFile};
 use crate::report::Report;
 use crate::send::Arrived;
-use crate::source::{GLANCE, Origin, Source, mismatch, packed_for_node};
+use crate::source::{GLANCE, Origin, Source, compressed_for_node, mismatch};
 use crate::state;
 use crate::transfer_progress::TransferProgress;
 use crate::unpack::{self, Measured, Packed};
@@ -278,27 +278,23 @@ impl Present {
     /// Refuse what the storage has no room for.
     ///
     /// # Errors
-    /// Kind `no_space`.
+    /// [`Error::NoSpace`].
     pub fn check_space(
         &self,
         size: Option<u64>,
         found: Option<&StorageContent>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let (Some(size), Some(usable)) = (size, self.usable(found)) else {
             return Ok(());
         };
         if size <= usable {
             return Ok(());
         }
-        Err(Failure::new(
-            FailureKind::NoSpace,
-            format!(
-                "storage {} has room for {usable} bytes, {} needs {size}",
-                self.volid.storage, self.volid
-            ),
-        )
-        .object(self.volid.storage.clone())
-        .hint("delete old ISOs (proxmox_iso with state: absent takes a pattern as name), or set storage: OTHER"))
+        Err(Error::NoSpace {
+            volid: self.volid.clone(),
+            usable,
+            size,
+        })
     }
 
     /// The room on the storage once what is there is gone.
@@ -326,11 +322,13 @@ impl Present {
             .collect();
         match running.is_empty() {
             true => Ok(()),
-            false => Err(in_use(
-                &self.volid,
-                &running,
-                "it is not replaced under a running VM; give the new one another name, or eject it first",
-            )),
+            false => {
+                let in_use = Error::InUseByRunningVm {
+                    volid: self.volid.clone(),
+                    users: running.iter().map(ToString::to_string).collect(),
+                };
+                Err(in_use.into())
+            }
         }
     }
 
@@ -398,7 +396,7 @@ impl Present {
                 if self.options.content_check
                     && let Some(compression) = content::check(&shown, &head, facts.size)?
                 {
-                    return Err(packed_for_node(&shown, compression));
+                    return Err(compressed_for_node(&shown, compression).into());
                 }
                 return Ok(facts);
             }
@@ -425,15 +423,10 @@ impl Present {
                     .is_some_and(|kind| kind.starts_with(text))
             };
             if is("text/html") {
-                let kind = content::kind(b"<html>", None);
-                return Err(content::not_an_image(&shown, kind, None));
+                content::check(&shown, b"<html>", None)?;
             }
             if facts.size == Some(0) {
-                return Err(content::not_an_image(
-                    &shown,
-                    content::kind(b"", Some(0)),
-                    None,
-                ));
+                content::check(&shown, b"", Some(0))?;
             }
             if self.source.checksum.is_none() {
                 self.task.warn(format!(
@@ -472,7 +465,7 @@ impl Present {
                 unpack::measure(packed, compression, algorithms, most),
             )
             .await?
-            .map_err(|unusable| unusable.failure(&shown, compression))?;
+            .map_err(|unusable| unusable.into_error(&shown, compression))?;
         match wanted {
             Some(wanted)
                 if !measured.image.contains(wanted) && !measured.published.contains(wanted) =>
@@ -514,7 +507,7 @@ impl Present {
                         "its size differs: {size} instead of {} bytes",
                         measured.size
                     );
-                    return Err(exists(&volid, &difference));
+                    return Err(Error::exists(&volid, difference).into());
                 }
                 Some(measured) => measured.digests(),
                 None => vec![wanted.clone()],
@@ -548,7 +541,7 @@ impl Present {
                 );
                 Ok(self.report().compared(look, &arrived).await)
             }
-            Compared::Differs(difference) => Err(exists(&volid, &difference)),
+            Compared::Differs(difference) => Err(Error::exists(&volid, difference).into()),
             Compared::NotAllowed => {
                 let desired = Desired {
                     size: look

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Outcome, Task};
+use ansible_module::{Failure, Outcome, Task};
 use deadline::Deadline;
 use pve_client::Volid;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use crate::compression::Compression;
+use crate::error::Error;
 use crate::options::{Options, State};
 use crate::present::Present;
 use crate::record::{self, RecordFile};
@@ -34,8 +35,7 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
     };
     let volid = Volid::iso(&options.storage, &options.iso_name(&source.name)?);
     let key = record::key(&options, &storage, &volid);
-    let record = RecordFile::new(&key)
-        .map_err(|e| Failure::new(FailureKind::File, format!("cannot keep records: {e}")))?;
+    let record = RecordFile::new(&key).map_err(Error::Records)?;
     let progress = task.progress(options.progress_path.as_deref());
     let present = Present {
         progress: TransferProgress::new(progress, volid.to_string()),
@@ -76,12 +76,7 @@ pub async fn resolve(options: &Options, task: &Task) -> Result<Resolved, Failure
     let client = options.connection.client()?;
     let source = Source::resolve(options, &client, task, &deadline)
         .await?
-        .ok_or_else(|| {
-            Failure::new(
-                FailureKind::InvalidOption,
-                "one of src, url, github_release is required",
-            )
-        })?;
+        .ok_or(Error::SourceRequired)?;
     let name = options.iso_name(&source.name)?;
     let packed = options.content_check
         && match &source.origin {

@@ -12,6 +12,7 @@ use crate::address::{Address, is_image_name, secrets};
 use crate::checksum::{self, Algorithm, Digest, Given};
 use crate::checksum_file::{self, Wanted};
 use crate::compression::Compression;
+use crate::error::Error;
 use crate::fetch::{Facts, Fetch, With};
 use crate::options::{DownloadBy, Options};
 use crate::{release, state};
@@ -136,37 +137,31 @@ impl Source {
             Some(Given::Digest(digest)) => (digest, None),
             None => return Ok(Some(source)),
         };
-        if let Some(told) = &source.checksum
-            && told.algorithm == digest.algorithm
-            && *told != digest
+        if let Some(published) = &source.checksum
+            && published.algorithm == digest.algorithm
+            && *published != digest
         {
-            return Err(Failure::new(
-                FailureKind::ChecksumMismatch,
-                format!(
-                    "checksum mismatch: the release says that {} has {told}, the task says {digest}",
-                    source.name
-                ),
-            )
-            .object(source.name)
-            .hint("one of the two was tampered with, or is of another release"));
+            let error = Error::NotTheReleasesChecksum {
+                published: published.clone(),
+                name: source.name,
+                digest,
+            };
+            return Err(error.into());
         }
         source.checksum = Some(digest);
         source.checksum_of = of;
         Ok(Some(source))
     }
 
-    fn file(path: PathBuf) -> Result<Self, Failure> {
+    fn file(path: PathBuf) -> Result<Self, Error> {
         let meta = std::fs::metadata(&path).and_then(|meta| match meta.is_file() {
             true => Ok(meta),
             false => Err(std::io::Error::other("it is not a regular file")),
         });
-        let meta = meta.map_err(|e| {
-            Failure::new(
-                FailureKind::File,
-                format!("src: cannot read {}: {e}", path.display()),
-            )
-            .object(path.display().to_string())
-        })?;
+        let meta = match meta {
+            Ok(meta) => meta,
+            Err(error) => return Err(Error::SourceUnreadable { path, error }),
+        };
         Ok(Self {
             name: path
                 .file_name()
@@ -267,14 +262,14 @@ impl Source {
     }
 
     /// PVE can unpack what it downloads, but compares the packed file only, and not what is there.
-    fn refuse_packed_for_node(&self, options: &Options) -> Result<(), Failure> {
+    fn refuse_packed_for_node(&self, options: &Options) -> Result<(), Error> {
         match self.compression() {
             Some(compression)
                 if options.content_check
                     && options.download_by == DownloadBy::Node
                     && self.url().is_some() =>
             {
-                Err(packed_for_node(&self.shown(), compression))
+                Err(compressed_for_node(&self.shown(), compression))
             }
             _ => Ok(()),
         }
@@ -345,39 +340,25 @@ impl Source {
         let shown = sums.shown();
         match found {
             Ok(found) => Ok((found.digest, found.only_of)),
-            Err(what) => Err(Failure::new(
-                FailureKind::NoChecksum,
-                format!("checksum: {shown} cannot be used: {what}"),
-            )
-            .object(shown)
-            .hint("give a file that names the image, as sha256sum or sha256 write it, or the checksum itself")),
+            Err(problem) => Err(Error::NoChecksum { shown, problem }.into()),
         }
     }
 }
 
 /// The refusal of a compressed image that a node is to download.
-pub fn packed_for_node(shown: &str, compression: Compression) -> Failure {
-    Failure::new(
-        FailureKind::NotAnImage,
-        format!(
-            "{shown} is compressed ({}), which a download by the node does not unpack",
-            compression.name()
-        ),
-    )
-    .object(shown)
-    .hint("set download_by: controller, which unpacks it on the way, or give the address of the image itself")
+pub fn compressed_for_node(shown: &str, compression: Compression) -> Error {
+    let shown = shown.to_owned();
+    Error::CompressedForNode { shown, compression }
 }
 
 /// The failure when content and checksum do not fit.
-pub fn mismatch(source: &Source, wanted: &Digest, got: Option<&Digest>) -> Failure {
-    let shown = source.shown();
-    let got = got.map(|got| format!(", got {got}")).unwrap_or_default();
-    let failure = Failure::new(
-        FailureKind::ChecksumMismatch,
-        format!("checksum mismatch: {shown} is not what its checksum says: expected {wanted}{got}"),
-    )
-    .object(shown);
-    source.explain(failure)
+pub fn mismatch(source: &Source, expected: &Digest, got: Option<&Digest>) -> Failure {
+    let mismatch = Error::ChecksumMismatch {
+        shown: source.shown(),
+        expected: expected.clone(),
+        got: got.cloned(),
+    };
+    source.explain(mismatch.into())
 }
 
 impl Source {

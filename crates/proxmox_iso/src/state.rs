@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Task};
+use ansible_module::{Failure, Task};
 use deadline::Deadline;
 use futures_util::StreamExt;
 use pve_client::{Client, Storage, StorageContent, Upid, Vm, Volid};
-use pve_module::doing;
+use pve_module::{doing, permission_denied};
 use serde_json::Value;
 
 use crate::address::Address;
+use crate::error::{Error, StorageProblem};
 use crate::fetch::Facts;
 
 /// Check that `storage` of `node` can be used for ISOs now, in words better than those that PVE
@@ -25,64 +26,46 @@ pub async fn usable_storage(
         .await
         .map_err(doing("list the nodes"))?;
     if !nodes.iter().any(|known| known.node == node) {
-        let names: Vec<_> = nodes.iter().map(|known| known.node.as_str()).collect();
-        return Err(Failure::new(
-            FailureKind::NotFound,
-            format!(
-                "node: {node} does not exist (available: {})",
-                names.join(", ")
-            ),
-        )
-        .object(node));
+        let node = node.to_owned();
+        let available = nodes.into_iter().map(|known| known.node).collect();
+        return Err(Error::NodeNotFound { node, available }.into());
     }
     let all = client
         .storages(node, None, deadline)
         .await
         .map_err(doing(format!("list the storages of node {node}")))?;
-    let refuse = |kind, what: &str| {
-        let able: Vec<_> = all
-            .iter()
-            .filter(|s| s.enabled && s.holds("iso"))
-            .map(|s| s.storage.as_str())
-            .collect();
-        let able = if able.is_empty() {
-            "none".to_string()
-        } else {
-            able.join(", ")
-        };
-        Failure::new(kind, format!("storage {storage} {what}"))
-            .object(storage)
-            .hint(format!("storages of {node} that can hold ISOs: {able}"))
-    };
     let Some(found) = all.iter().find(|known| known.storage == storage) else {
-        return Err(if all.is_empty() {
-            pve_module::permission_denied(client, &format!("/storage/{storage}"), "Datastore.Audit")
-        } else {
-            refuse(
-                FailureKind::NotFound,
-                &format!(
-                    "does not exist on node {node}, or {} may not see it",
-                    client.caller()
-                ),
-            )
-        });
+        if all.is_empty() {
+            let path = format!("/storage/{storage}");
+            return Err(permission_denied(client, &path, "Datastore.Audit"));
+        }
+        let problem = StorageProblem::NotFound {
+            node: node.to_owned(),
+            caller: client.caller().to_owned(),
+        };
+        return Err(unusable(storage, node, &all, problem).into());
     };
-    if !found.holds("iso") {
-        return Err(refuse(
-            FailureKind::StorageUnusable,
-            &format!("does not hold ISOs (its content types: {})", found.content),
-        ));
+    let problem = if !found.holds("iso") {
+        StorageProblem::Content(found.content.clone())
+    } else if !found.enabled {
+        StorageProblem::Disabled
+    } else if !found.active {
+        let node = node.to_owned();
+        StorageProblem::Inactive { node }
+    } else {
+        return Ok(found.clone());
+    };
+    Err(unusable(storage, node, &all, problem).into())
+}
+
+fn unusable(storage: &str, node: &str, all: &[Storage], problem: StorageProblem) -> Error {
+    let usable = all.iter().filter(|one| one.enabled && one.holds("iso"));
+    Error::Storage {
+        storage: storage.to_owned(),
+        node: node.to_owned(),
+        problem,
+        usable: usable.map(|one| one.storage.clone()).collect(),
     }
-    if !found.enabled {
-        return Err(refuse(FailureKind::StorageUnusable, "is disabled"));
-    }
-    if !found.active {
-        return Err(refuse(
-            FailureKind::StorageUnusable,
-            &format!("is not available on node {node} now"),
-        ));
-    }
-    Ok(found.clone())
 }
 
 /// The ISOs on a storage, with their exact sizes.
