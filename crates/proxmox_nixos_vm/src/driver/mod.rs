@@ -10,7 +10,7 @@ mod report;
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Outcome, Task};
+use ansible_module::{Failure, Outcome, Task};
 use deadline::Deadline;
 use serde_json::{Map, Value};
 
@@ -18,6 +18,7 @@ use crate::cluster::vmid::VmidRange;
 use crate::config::text;
 use crate::context::Context;
 use crate::desired::Desired;
+use crate::error::Error;
 use crate::guard::ownership::Ownership;
 use crate::options::{Options, State as Target};
 use crate::state;
@@ -37,12 +38,12 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         task.secret(&password);
     }
     let desired = Desired::from_options(&options)
-        .map_err(|mistakes| Failure::new(FailureKind::InvalidOption, mistakes.join("; ")))?
+        .map_err(Error::InvalidOptions)?
         .owned(ownership);
     let range = options.vmid_range.as_deref().map(VmidRange::parse);
     let range = range
         .transpose()
-        .map_err(|mistake| Failure::new(FailureKind::InvalidOption, mistake))?;
+        .map_err(|mistake| Error::InvalidOptions(vec![mistake]))?;
     let client = options.connection.client()?;
     let deadline = Deadline::after(Duration::from_secs(options.timeout));
     let progress = task.progress(options.progress_path.as_deref());
