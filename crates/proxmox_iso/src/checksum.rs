@@ -216,9 +216,10 @@ pub fn given(text: &str) -> Result<Given, Error> {
         && digits.bytes().all(|b| b.is_ascii_hexdigit())
     {
         return Err(Error::ChecksumLength {
-            algorithm,
+            algorithm: algorithm.name(),
+            digits: 2 * algorithm.bytes(),
             got: digits.len(),
-            fitting: Algorithm::of_digits(digits),
+            fitting: Algorithm::of_digits(digits).map(Algorithm::name),
         });
     }
     let shown = crate::address::masked_text(trimmed);

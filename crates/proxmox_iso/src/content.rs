@@ -23,7 +23,7 @@ pub enum Kind {
     Other(&'static str, Option<&'static str>),
 }
 
-pub const UNPACK: Option<&str> = Some("unpack it first and give the image that is in it");
+const UNPACK: Option<&str> = Some("unpack it first and give the image that is in it");
 const DISK: Option<&str> =
     Some("it is the image of a disk, which no CD-ROM drive boots from; use the installer's ISO");
 
@@ -154,6 +154,28 @@ fn text(head: &[u8]) -> Option<Kind> {
     readable.then_some(Kind::Other("a text", page))
 }
 
+impl Kind {
+    /// What it is in words, and what to do about it, if it is not an image.
+    fn described(self) -> (String, Option<&'static str>) {
+        match self {
+            Self::Other(what, hint) => (what.to_owned(), hint),
+            Self::Compressed(again) => (format!("compressed ({})", again.name()), UNPACK),
+            Self::Image(_) => ("an image".to_owned(), None),
+        }
+    }
+
+    /// The refusal of what is not an image, in a file that is compressed.
+    pub fn refuse_unpacked(self, shown: String, compression: Compression) -> Error {
+        let (found, hint) = self.described();
+        Error::CompressedNotAnImage {
+            shown,
+            compression,
+            found,
+            hint,
+        }
+    }
+}
+
 /// Refuse what is neither an image nor, unless it must not be, compressed.
 ///
 /// # Errors
@@ -168,11 +190,11 @@ pub fn check(shown: &str, head: &[u8], size: Option<u64>) -> Result<Option<Compr
             None => Ok(None),
         },
         Kind::Compressed(compression) => Ok(Some(compression)),
-        other => Err(Error::NotAnImage {
-            shown: shown.to_owned(),
-            kind: other,
-            packed: None,
-        }),
+        other => {
+            let (found, hint) = other.described();
+            let shown = shown.to_owned();
+            Err(Error::NotAnImage { shown, found, hint })
+        }
     }
 }
 

@@ -7,9 +7,7 @@ use ansible_module::{Failure, FailureKind};
 use pve_client::Volid;
 use reqwest::StatusCode;
 
-use crate::checksum::{Algorithm, Digest};
 use crate::compression::Compression;
-use crate::content::{Kind, UNPACK};
 
 /// What `content_check: false` is for.
 const WITHOUT_CHECK: &str = "content_check: false takes the bytes as they are";
@@ -47,12 +45,13 @@ pub enum Error {
     NotHttp { option: String, shown: String },
     #[error("'{0}' is not an http or https address")]
     LinkNotHttp(String),
-    #[error("checksum: {}: needs {} hex digits (got {got})", algorithm.name(), 2 * algorithm.bytes())]
+    #[error("checksum: {algorithm}: needs {digits} hex digits (got {got})")]
     ChecksumLength {
-        algorithm: Algorithm,
+        algorithm: &'static str,
+        digits: usize,
         got: usize,
-        /// The algorithm whose checksums have so many digits.
-        fitting: Option<Algorithm>,
+        /// The algorithm whose checksums have that many digits.
+        fitting: Option<&'static str>,
     },
     #[error(
         "checksum: must be sha256: and 64 hex digits, or sha256: and an address (got '{shown}')"
@@ -129,12 +128,18 @@ pub enum Error {
     },
 
     // What the source holds.
-    #[error("{}", not_an_image(shown, kind, *packed))]
+    #[error("{shown} is not an ISO 9660 or UDF image: it is {found}")]
     NotAnImage {
         shown: String,
-        kind: Kind,
-        /// How what is meant was compressed.
-        packed: Option<Compression>,
+        found: String,
+        hint: Option<&'static str>,
+    },
+    #[error("{shown} is compressed ({}), and what is in it is not an ISO 9660 or UDF image: it is {found}", compression.name())]
+    CompressedNotAnImage {
+        shown: String,
+        compression: Compression,
+        found: String,
+        hint: Option<&'static str>,
     },
     #[error("{shown} is cut short: its volume descriptor says that it has {lacking} bytes more")]
     CutShort { shown: String, lacking: u64 },
@@ -160,14 +165,14 @@ pub enum Error {
     )]
     NotTheReleasesChecksum {
         name: String,
-        published: Digest,
-        digest: Digest,
+        published: String,
+        digest: String,
     },
-    #[error("checksum mismatch: {shown} is not what its checksum says: expected {expected}{}", got_digest(got.as_ref()))]
+    #[error("checksum mismatch: {shown} is not what its checksum says: expected {expected}{}", got_digest(got.as_deref()))]
     ChecksumMismatch {
         shown: String,
-        expected: Digest,
-        got: Option<Digest>,
+        expected: String,
+        got: Option<String>,
     },
     /// Found by PVE. `finding` is its words.
     #[error("checksum mismatch: {object} is not what its checksum says: {finding}")]
@@ -287,6 +292,7 @@ impl Error {
             Self::NoAsset { .. } | Self::NodeNotFound { .. } => FailureKind::NotFound,
             Self::AmbiguousAsset { .. } => FailureKind::Ambiguous,
             Self::NotAnImage { .. }
+            | Self::CompressedNotAnImage { .. }
             | Self::CutShort { .. }
             | Self::CannotUnpack { .. }
             | Self::CompressedForNode { .. } => FailureKind::NotAnImage,
@@ -319,6 +325,7 @@ impl Error {
             | Self::UnknownSize(shown)
             | Self::NotGithub { shown, .. }
             | Self::NotAnImage { shown, .. }
+            | Self::CompressedNotAnImage { shown, .. }
             | Self::CutShort { shown, .. }
             | Self::CannotUnpack { shown, .. }
             | Self::NoSpaceUnpacked { shown, .. }
@@ -352,7 +359,7 @@ impl Error {
             Self::ChecksumLength {
                 fitting: Some(other),
                 ..
-            } => return Some(format!("write {}: if it is such a checksum", other.name())),
+            } => return Some(format!("write {other}: if it is such a checksum")),
             Self::InvalidChecksum { hint, .. } => hint,
             Self::HttpStatus {
                 is_rate_limited: true,
@@ -362,12 +369,7 @@ impl Error {
                 "set cache_dir: DIRECTORY, so that it is downloaded first, or download_by: node"
             }
             Self::AmbiguousAsset { .. } => "make github_release.asset fit one of them",
-            Self::NotAnImage { kind, .. } => {
-                let hint = match kind {
-                    Kind::Other(_, hint) => *hint,
-                    Kind::Compressed(_) => UNPACK,
-                    Kind::Image(_) => None,
-                };
+            Self::NotAnImage { hint, .. } | Self::CompressedNotAnImage { hint, .. } => {
                 return Some(match hint {
                     Some(hint) => format!("{hint}; {WITHOUT_CHECK}"),
                     None => WITHOUT_CHECK.to_owned(),
@@ -426,22 +428,6 @@ impl From<Error> for Failure {
     }
 }
 
-fn not_an_image(shown: &str, kind: &Kind, packed: Option<Compression>) -> String {
-    let what = match kind {
-        Kind::Other(what, _) => (*what).to_owned(),
-        Kind::Compressed(again) => format!("compressed ({})", again.name()),
-        Kind::Image(_) => "an image".to_owned(),
-    };
-    let subject = match packed {
-        Some(compression) => format!(
-            "{shown} is compressed ({}), and what is in it is not an ISO 9660 or UDF image",
-            compression.name()
-        ),
-        None => format!("{shown} is not an ISO 9660 or UDF image"),
-    };
-    format!("{subject}: it is {what}")
-}
-
-fn got_digest(got: Option<&Digest>) -> String {
+fn got_digest(got: Option<&str>) -> String {
     got.map(|got| format!(", got {got}")).unwrap_or_default()
 }

@@ -142,9 +142,9 @@ impl Source {
             && *published != digest
         {
             let error = Error::NotTheReleasesChecksum {
-                published: published.clone(),
+                published: published.to_string(),
                 name: source.name,
-                digest,
+                digest: digest.to_string(),
             };
             return Err(error.into());
         }
@@ -355,8 +355,8 @@ pub fn compressed_for_node(shown: &str, compression: Compression) -> Error {
 pub fn mismatch(source: &Source, expected: &Digest, got: Option<&Digest>) -> Failure {
     let mismatch = Error::ChecksumMismatch {
         shown: source.shown(),
-        expected: expected.clone(),
-        got: got.cloned(),
+        expected: expected.to_string(),
+        got: got.map(Digest::to_string),
     };
     source.explain(mismatch.into())
 }

@@ -196,11 +196,7 @@ impl Unusable {
                 compression,
                 error,
             },
-            Self::NotAnImage(kind) => Error::NotAnImage {
-                shown,
-                kind,
-                packed: Some(compression),
-            },
+            Self::NotAnImage(kind) => kind.refuse_unpacked(shown, compression),
             Self::TooLarge(most) => Error::NoSpaceUnpacked { shown, most },
             Self::CutShort(lacking) => Error::CutShort { shown, lacking },
         }

@@ -149,10 +149,20 @@ impl Work<'_> {
             let step = format!("wait for the lock '{lock}'");
             self.context.watcher(&step, &self.object)(since.elapsed());
             if !self.context.deadline.sleep(POLL_INTERVAL).await {
-                return Err(Error::locked(self.vm, lock, since.elapsed()).into());
+                return Err(self.locked(lock, since.elapsed()).into());
             }
         }
         Ok(())
+    }
+
+    fn locked(&self, lock: String, waited: Duration) -> Error {
+        Error::Locked {
+            object: self.object.clone(),
+            vmid: self.vm.vmid,
+            node: self.vm.node.clone(),
+            lock,
+            waited,
+        }
     }
 
     fn check_same(
@@ -225,7 +235,10 @@ impl Work<'_> {
             return Ok(true);
         };
         let listed = list(self.context, &self.vm.node, self.vm.vmid).await?;
-        let counted = listed.iter().filter(|one| retention.counts(one)).count();
+        let counted = listed
+            .iter()
+            .filter(|one| one.is_counted_by(retention))
+            .count();
         let planned = self.vm.snapshot(name).map(|one| one.snaptime);
         let found = listed.iter().find(|one| one.name == name);
         Ok(counted > retention.keep && found.map(|one| one.snaptime) == planned)

@@ -5,9 +5,7 @@ use std::time::Duration;
 use ansible_module::{Failure, FailureKind};
 use pve_module::record::Phase;
 
-use crate::state::Vm;
-
-/// A failure of the module's own. `object` is the VM as [`Vm::object`] names it.
+/// A failure of the module's own. `object` is the VM as messages name it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{}", .0.join("; "))]
@@ -82,47 +80,6 @@ pub enum Error {
 }
 
 impl Error {
-    pub fn template(vm: &Vm) -> Self {
-        let object = vm.object();
-        Self::Template { object }
-    }
-
-    pub fn snapshot_not_found(vm: &Vm, name: &str) -> Self {
-        Self::SnapshotNotFound {
-            object: vm.object(),
-            name: name.to_owned(),
-            snapshots: vm.snapshots.iter().map(|one| one.name.clone()).collect(),
-        }
-    }
-
-    pub fn incomplete(vm: &Vm, name: &str, snapstate: &str) -> Self {
-        Self::Incomplete {
-            object: vm.object(),
-            vmid: vm.vmid,
-            node: vm.node.clone(),
-            name: name.to_owned(),
-            snapstate: snapstate.to_owned(),
-        }
-    }
-
-    pub fn disks_unsupported(vm: &Vm) -> Self {
-        Self::DisksUnsupported {
-            object: vm.object(),
-            vmid: vm.vmid,
-            disks: vm.disks(),
-        }
-    }
-
-    pub fn locked(vm: &Vm, lock: String, waited: Duration) -> Self {
-        Self::Locked {
-            object: vm.object(),
-            vmid: vm.vmid,
-            node: vm.node.clone(),
-            lock,
-            waited,
-        }
-    }
-
     fn kind(&self) -> FailureKind {
         match self {
             Self::InvalidOptions(_) => FailureKind::InvalidOption,

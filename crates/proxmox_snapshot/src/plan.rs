@@ -149,7 +149,11 @@ fn create(
 ) -> Result<Plan, Error> {
     refuse_template(vm)?;
     if vm.can_snapshot == Some(false) {
-        return Err(Error::disks_unsupported(vm));
+        return Err(Error::DisksUnsupported {
+            object: vm.object(),
+            vmid: vm.vmid,
+            disks: vm.disks(),
+        });
     }
     let description = description.as_ref().filter(|text| !text.is_empty());
     let memory = vmstate && vm.running;
@@ -186,7 +190,10 @@ fn create(
 
 /// The snapshots that are too many once another one is made, the oldest first.
 fn surplus<'a>(vm: &'a Vm, retention: &Retention) -> Vec<&'a Snapshot> {
-    let counted = vm.snapshots.iter().filter(|one| retention.counts(one));
+    let counted = vm
+        .snapshots
+        .iter()
+        .filter(|one| one.is_counted_by(retention));
     let mut old: Vec<&Snapshot> = counted.collect();
     old.sort_by_key(|snapshot| (snapshot.snaptime, &snapshot.name));
     let most = retention.keep.saturating_sub(1);
@@ -211,7 +218,11 @@ fn deletion(there: &Snapshot, force: bool) -> Plan {
 fn rollback(vm: &Vm, name: &str, start: bool) -> Result<Plan, Error> {
     refuse_template(vm)?;
     let Some(there) = vm.snapshot(name) else {
-        return Err(Error::snapshot_not_found(vm, name));
+        return Err(Error::SnapshotNotFound {
+            object: vm.object(),
+            name: name.to_owned(),
+            snapshots: vm.snapshots.iter().map(|one| one.name.clone()).collect(),
+        });
     };
     refuse_incomplete(vm, there)?;
     let resumes = there.vmstate == 1;
@@ -267,14 +278,22 @@ fn shown(snapshot: &Snapshot) -> Value {
 
 fn refuse_template(vm: &Vm) -> Result<(), Error> {
     match vm.is_template() {
-        true => Err(Error::template(vm)),
+        true => Err(Error::Template {
+            object: vm.object(),
+        }),
         false => Ok(()),
     }
 }
 
 fn refuse_incomplete(vm: &Vm, there: &Snapshot) -> Result<(), Error> {
     match &there.snapstate {
-        Some(snapstate) => Err(Error::incomplete(vm, &there.name, snapstate)),
+        Some(snapstate) => Err(Error::Incomplete {
+            object: vm.object(),
+            vmid: vm.vmid,
+            node: vm.node.clone(),
+            name: there.name.clone(),
+            snapstate: snapstate.clone(),
+        }),
         None => Ok(()),
     }
 }

@@ -7,11 +7,11 @@ use pve_module::{Context, Inventory, Seen, check_vms_visible, failed};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::desired::{Action, Desired};
+use crate::desired::{Action, Desired, Retention};
 use crate::error::Error;
 
 /// The entry of PVE's list that stands for the VM as it is now.
-pub const NOW: &str = "current";
+const NOW: &str = "current";
 
 /// A snapshot as PVE lists it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -35,6 +35,14 @@ pub struct Snapshot {
     /// Of the entry for the VM as it is now: 1 if it runs.
     #[serde(default)]
     pub running: u8,
+}
+
+impl Snapshot {
+    /// Whether it is one of those that are counted and may be deleted. Incomplete ones are not: how they got so is for somebody to
+    /// look at. Nor is the entry for the VM as it is now.
+    pub fn is_counted_by(&self, retention: &Retention) -> bool {
+        self.name != NOW && self.snapstate.is_none() && self.name.starts_with(&retention.prefix)
+    }
 }
 
 /// The VM, its snapshots, and what the action needs to know beside them.
