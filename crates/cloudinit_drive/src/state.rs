@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use ansible_module::Failure;
-use deadline::Deadline;
 use nocloud_seed::{iso_prefix, iso_vmid};
-use pve_client::{Client, Pending, Storage, Volid};
-use pve_module::{doing, node_of};
+use pve_client::{Pending, Storage, Volid};
+use pve_module::{Context, doing, node_of};
 use pve_schema::is_cdrom_drive;
 use serde_json::Value;
 
@@ -184,12 +183,10 @@ fn is_seed(volid: &Volid, vmid: u32) -> bool {
 }
 
 /// Reads the VM, first on `node`, then wherever it is.
-pub async fn read_vm(
-    client: &Client,
-    node: &str,
-    vmid: u32,
-    deadline: &Deadline,
-) -> Result<Option<Vm>, Failure> {
+pub async fn read_vm(context: &Context<'_>, node: &str, vmid: u32) -> Result<Option<Vm>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let reading = || doing(format!("read the configuration of VM {vmid}"));
     let (node, lines) = match client.vm_pending(node, vmid, deadline).await {
         Ok(lines) => (node.to_owned(), lines),
@@ -227,11 +224,13 @@ fn line(pending: Pending) -> (String, Line) {
 
 /// The storages of a node that may hold `content` and can be used now.
 pub async fn usable_storages(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     content: &str,
-    deadline: &Deadline,
 ) -> Result<Vec<Storage>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let storages = client
         .storages(node, Some(content), deadline)
         .await
@@ -244,12 +243,14 @@ pub async fn usable_storages(
 
 /// The seed ISOs made for this VMID on a storage.
 pub async fn seeds(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     vmid: u32,
     storage: &str,
-    deadline: &Deadline,
 ) -> Result<Vec<SeedIso>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let content = client
         .content(node, storage, Some("iso"), deadline)
         .await
@@ -267,12 +268,11 @@ pub async fn seeds(
 /// Those of these volumes that another VM of the cluster has in a drive, each with that VM. A storage that is not marked as shared
 /// may be so all the same, such as a directory that is an NFS mount on every node, so its volumes are looked for everywhere.
 pub async fn held_elsewhere(
-    client: &Client,
+    context: &Context<'_>,
     vmid: u32,
     volids: &[Volid],
-    deadline: &Deadline,
 ) -> Result<BTreeMap<String, u32>, Failure> {
-    let holders = holders::holders(client, deadline).await?;
+    let holders = holders::holders(context).await?;
     let held = volids.iter().filter_map(|volid| {
         let of_it = holders.get(&volid.to_string())?;
         let number = of_it.iter().find(|number| **number != vmid)?;
@@ -291,7 +291,10 @@ pub struct Dns {
 }
 
 /// Reads the DNS settings of a node. A resolver of its own, at a loopback address, is not a name server for a guest.
-pub async fn dns(client: &Client, node: &str, deadline: &Deadline) -> Result<Dns, Failure> {
+pub async fn dns(context: &Context<'_>, node: &str) -> Result<Dns, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let settings = client
         .get(&format!("/nodes/{node}/dns"), &[], deadline)
         .await
@@ -320,11 +323,13 @@ pub async fn dns(client: &Client, node: &str, deadline: &Deadline) -> Result<Dns
 /// The crypt hash in the user-data that Proxmox VE would write. The
 /// configuration itself shows a password only as stars.
 pub async fn password_hash(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     vmid: u32,
-    deadline: &Deadline,
 ) -> Result<Option<String>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let dump = client
         .get(
             &format!("/nodes/{node}/qemu/{vmid}/cloudinit/dump"),
@@ -343,12 +348,10 @@ pub async fn password_hash(
 }
 
 /// The cloud-init options whose change is not yet in the native drive.
-pub async fn stale(
-    client: &Client,
-    node: &str,
-    vmid: u32,
-    deadline: &Deadline,
-) -> Result<Vec<String>, Failure> {
+pub async fn stale(context: &Context<'_>, node: &str, vmid: u32) -> Result<Vec<String>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let entries = client
         .get(
             &format!("/nodes/{node}/qemu/{vmid}/cloudinit"),

@@ -1,10 +1,7 @@
 //! One task from its options to its result: find the VM, plan, stop there in check mode, apply.
 
-use std::time::Duration;
-
 use ansible_module::{Failure, Outcome, Task};
-use deadline::Deadline;
-use pve_module::{Context, permission_denied};
+use pve_module::{Context, Session, permission_denied};
 use serde_json::Value;
 
 use crate::apply::{Applied, apply};
@@ -25,19 +22,14 @@ const ATTEMPTS: u32 = 3;
 /// about a missing privilege.
 pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
     let desired = Desired::from_options(&options).map_err(Error::InvalidOptions)?;
-    let client = options.connection.client()?;
-    let deadline = Deadline::after(Duration::from_secs(options.timeout));
-    let progress = task.progress(options.progress_path.as_deref());
-    let context = Context {
-        client: &client,
-        deadline: &deadline,
-        progress: &progress,
-        task: &task,
-    };
-    match converge(&context, &options, &desired).await {
-        Err(failure) => Err(pve_module::explained(&client, &deadline, failure).await),
-        done => done,
-    }
+    let session = Session::open(
+        &options.connection,
+        options.timeout,
+        options.progress_path.as_deref(),
+        task,
+    )?;
+    let outcome = converge(&session.context(), &options, &desired).await;
+    session.explain(outcome).await
 }
 
 async fn converge(

@@ -8,10 +8,8 @@ mod new_vm;
 mod reconcile;
 mod report;
 
-use std::time::Duration;
-
 use ansible_module::{Failure, Outcome, Task};
-use deadline::Deadline;
+use pve_module::Session;
 use serde_json::{Map, Value};
 
 use crate::cluster::vmid::VmidRange;
@@ -44,17 +42,14 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
     let range = range
         .transpose()
         .map_err(|mistake| Error::InvalidOptions(vec![mistake]))?;
-    let client = options.connection.client()?;
-    let deadline = Deadline::after(Duration::from_secs(options.timeout));
-    let progress = task.progress(options.progress_path.as_deref());
-    let shared = pve_module::Context {
-        client: &client,
-        deadline: &deadline,
-        progress: &progress,
-        task: &task,
-    };
+    let session = Session::open(
+        &options.connection,
+        options.timeout,
+        options.progress_path.as_deref(),
+        task,
+    )?;
     let context = Context {
-        shared,
+        shared: session.context(),
         cache: None,
     };
     let driver = Driver {
@@ -72,10 +67,7 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         | Target::Restarted
         | Target::Template => driver.converge().await,
     };
-    match done {
-        Err(failure) => Err(pve_module::explained(&client, &deadline, failure).await),
-        done => done,
-    }
+    session.explain(done).await
 }
 
 /// A task, with what every part of it needs.
