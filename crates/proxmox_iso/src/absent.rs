@@ -1,10 +1,9 @@
 //! Making ISOs absent: one, or all whose names fit a pattern.
 
-use ansible_module::{Diff, Failure, Outcome, Task};
-use deadline::Deadline;
+use ansible_module::{Diff, Failure, Outcome};
 use pve_client::volid::normalise_upload_name;
-use pve_client::{Client, Storage, Volid};
-use pve_module::doing;
+use pve_client::{Storage, Volid};
+use pve_module::{Context, doing};
 use serde_json::json;
 
 use crate::error::Error;
@@ -18,12 +17,16 @@ use crate::state::{self, User};
 /// # Errors
 /// Kind `in_use` when a VM uses the one ISO that was named, unless forced.
 pub async fn absent(
-    client: &Client,
+    context: &Context<'_>,
     options: &Options,
-    task: &Task,
     storage: &Storage,
-    deadline: &Deadline,
 ) -> Result<Outcome, Failure> {
+    let Context {
+        client,
+        deadline,
+        task,
+        ..
+    } = *context;
     let node = &options.node;
     let given = options
         .name
@@ -38,7 +41,7 @@ pub async fn absent(
         true => glob::matches(&named, name),
         false => named == name,
     };
-    let there: Vec<Volid> = state::isos(client, node, &options.storage, deadline)
+    let there: Vec<Volid> = state::isos(context, node, &options.storage)
         .await?
         .iter()
         .filter_map(|volume| volume.volid.parse().ok())
@@ -48,7 +51,7 @@ pub async fn absent(
     if !there.is_empty() {
         let users = match options.force {
             true => Vec::new(),
-            false => state::users(client, task, node, storage, deadline).await?,
+            false => state::users(context, node, storage).await?,
         };
         for volid in there {
             let of_it: Vec<&User> = users.iter().filter(|user| user.uses(&volid)).collect();

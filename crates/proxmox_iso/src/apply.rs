@@ -1,9 +1,8 @@
 //! Doing it.
 
 use ansible_module::{Failure, FailureKind};
-use deadline::Deadline;
-use pve_client::{Client, Error as ApiError, Params, StorageContent, Upid, Upload, Volid};
-use pve_module::doing;
+use pve_client::{Error as ApiError, Params, StorageContent, Upid, Upload, Volid};
+use pve_module::{Context, doing};
 
 use crate::address::shown;
 use crate::checksum::Digest;
@@ -23,15 +22,12 @@ pub enum Compared {
 
 /// What the steps of a transfer need.
 pub struct Transfer<'a> {
-    /// The API.
-    pub client: &'a Client,
+    pub context: Context<'a>,
     /// Node through which the storage is reached.
     pub node: &'a str,
     /// What is written.
     pub volid: &'a Volid,
-    /// The task's limit.
-    pub deadline: &'a Deadline,
-    /// Where progress is told.
+    /// Where progress is reported.
     pub progress: &'a TransferProgress,
 }
 
@@ -53,12 +49,13 @@ impl Transfer<'_> {
         loop {
             let mut tell = self.progress.bytes("upload");
             let sent = self
+                .context
                 .client
                 .upload(
                     self.node,
                     &self.volid.storage,
                     upload,
-                    self.deadline,
+                    self.context.deadline,
                     |sent, size| tell(sent, Some(size)),
                 )
                 .await;
@@ -68,19 +65,10 @@ impl Transfer<'_> {
                 Err(error) => return Err(what()(error)),
             };
             // All was sent and the answer was lost: what is on the storage tells.
-            if let Some(upid) =
-                state::writing_task(self.client, self.node, self.volid, self.deadline).await
-            {
+            if let Some(upid) = state::writing_task(&self.context, self.node, self.volid).await {
                 return self.finish(upid, shown).await.map(Some);
             }
-            let now = state::find_settled(
-                self.client,
-                self.node,
-                self.volid,
-                Some(size),
-                self.deadline,
-            )
-            .await?;
+            let now = state::find_settled(&self.context, self.node, self.volid, Some(size)).await?;
             let rewritten = now.as_ref().and_then(|v| v.ctime) != before.and_then(|v| v.ctime);
             let arrived = now.as_ref().and_then(|v| v.size) == Some(size);
             if rewritten && arrived {
@@ -163,8 +151,9 @@ impl Transfer<'_> {
             self.node, self.volid.storage
         );
         let data = self
+            .context
             .client
-            .post(&path, &params, self.deadline)
+            .post(&path, &params, self.context.deadline)
             .await
             .map_err(what())?;
         let upid: Upid = data
@@ -190,8 +179,9 @@ impl Transfer<'_> {
     pub async fn delete(&self) -> Result<(), Failure> {
         self.progress.step("delete");
         let gone = self
+            .context
             .client
-            .delete_volume(self.node, self.volid, self.deadline)
+            .delete_volume(self.node, self.volid, self.context.deadline)
             .await;
         gone.map(|_| ())
             .map_err(doing(format!("delete {}", self.volid)))
@@ -199,8 +189,9 @@ impl Transfer<'_> {
 
     async fn wait(&self, step: &str, upid: &Upid) -> Result<(), ApiError> {
         let tell = self.progress.waits(step, upid.as_ref());
-        self.client
-            .task(upid, self.deadline, tell)
+        self.context
+            .client
+            .task(upid, self.context.deadline, tell)
             .await
             .map(|_| ())
     }
@@ -209,8 +200,7 @@ impl Transfer<'_> {
     pub async fn verify(&self, size: Option<u64>) -> Result<StorageContent, Failure> {
         self.progress.step("verify");
         // Another controller may be writing the same over it.
-        let found =
-            state::find_settled(self.client, self.node, self.volid, size, self.deadline).await?;
+        let found = state::find_settled(&self.context, self.node, self.volid, size).await?;
         let volid = self.volid.clone();
         match (found, size) {
             (None, _) => Err(Error::NotArrived { volid }.into()),

@@ -29,7 +29,7 @@ pub struct Arrived {
     pub facts: Facts,
 }
 
-impl Present {
+impl Present<'_> {
     /// Transfer it. `facts` is what the server says of it, where that is known already.
     ///
     /// # Errors
@@ -43,7 +43,8 @@ impl Present {
             }
             (Origin::Url { .. }, _) if self.by_node() => self.node_downloads(look, facts).await,
             (Origin::Url { .. }, Some(dir)) => {
-                let cached = cache::file(dir, &self.source, &self.progress, &self.deadline).await?;
+                let cached =
+                    cache::file(dir, &self.source, &self.progress, self.context.deadline).await?;
                 let mut known = cached.digests;
                 if let Some(wanted) = &self.source.checksum {
                     known.sort_by_key(|digest| digest != wanted);
@@ -208,11 +209,11 @@ impl Present {
                     "what arrived is not what was sent",
                 ));
             }
-            Compared::NotAllowed => self.task.warn(format!(
+            Compared::NotAllowed => self.context.task.warn(format!(
                 "no checksum of {} was known beforehand: what arrived was compared by its size only, as {} may not \
                  have the node compare it (Sys.AccessNetwork); set checksum: ALGORITHM:HEX",
                 self.source.shown(),
-                self.client.caller()
+                self.context.client.caller()
             )),
         }
         Ok(())
@@ -225,7 +226,7 @@ impl Present {
             return Ok(Arrived::default());
         };
         let fetch = Fetch::new()?;
-        let mut download = fetch.download(url, with, &self.deadline).await?;
+        let mut download = fetch.download(url, with, self.context.deadline).await?;
         let facts = download.facts.clone();
         let size = facts.size;
         if let (Some(expected), Some(size)) = (self.source.size, size)
@@ -239,7 +240,7 @@ impl Present {
             return Err(error.into());
         }
         if self.options.content_check {
-            let head = download.peek(&shown, &self.deadline).await?;
+            let head = download.peek(&shown, self.context.deadline).await?;
             if let Some(compression) = content::check(&shown, &head, size)? {
                 let packed = Packed::of_stream(download.stream);
                 let measured = self
@@ -247,7 +248,7 @@ impl Present {
                     .await?;
                 // It comes once more, as an upload has to say beforehand how long it is.
                 let open = async || {
-                    let again = fetch.download(url, with, &self.deadline).await?;
+                    let again = fetch.download(url, with, self.context.deadline).await?;
                     Ok(Packed::of_stream(again.stream))
                 };
                 let arrived = self.unpack(compression, &measured, look, open).await?;

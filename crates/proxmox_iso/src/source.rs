@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Task};
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
-use pve_client::Client;
+use pve_module::Context;
 use serde_json::{Map, Value};
 
 use crate::address::{Address, is_image_name, secrets};
@@ -71,17 +71,16 @@ pub fn secrets_in_address(text: &str) -> Vec<String> {
 }
 
 impl Source {
-    /// The source that the options name; `None` when they name none. `client` reaches the node, which
+    /// The source that the options name; `None` when they name none. The node
     /// is asked for the name of what only it can reach.
     ///
     /// # Errors
     /// When a file cannot be read, a release, an asset or a checksum not be found.
     pub async fn resolve(
+        context: &Context<'_>,
         options: &Options,
-        client: &Client,
-        task: &Task,
-        deadline: &Deadline,
     ) -> Result<Option<Self>, Failure> {
+        let Context { deadline, task, .. } = *context;
         let given = options
             .checksum
             .as_deref()
@@ -95,10 +94,7 @@ impl Source {
         };
         let mut asked = None;
         if options.name.is_none() && !is_image_name(&source.name) && source.url().is_some() {
-            let facts = source
-                .ask(options, client, deadline)
-                .await
-                .unwrap_or_default();
+            let facts = source.ask(context, options).await.unwrap_or_default();
             if let Some(name) = facts.names().find(|name| is_image_name(name)) {
                 source.name.clone_from(name);
             }
@@ -232,12 +228,8 @@ impl Source {
     ///
     /// # Errors
     /// Why nobody gets an answer.
-    pub async fn ask(
-        &self,
-        options: &Options,
-        client: &Client,
-        deadline: &Deadline,
-    ) -> Result<Facts, Failure> {
+    pub async fn ask(&self, context: &Context<'_>, options: &Options) -> Result<Facts, Failure> {
+        let deadline = context.deadline;
         let Some((url, with)) = self.request() else {
             return Ok(Facts::default());
         };
@@ -245,7 +237,7 @@ impl Source {
             (DownloadBy::Node, Some(public)) => {
                 let limit = deadline.shorter(GLANCE);
                 let own = Fetch::new()?.download(url, with, &limit).await;
-                let node = state::url_facts(client, &options.node, public, deadline).await;
+                let node = state::url_facts(context, &options.node, public).await;
                 match (own, node) {
                     (Ok(own), Ok(node)) => Ok(Facts {
                         size: node.size.or(own.facts.size),
