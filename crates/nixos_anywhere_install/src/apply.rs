@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome, Progress, Task};
+use ansible_module::{Diff, Failure, Outcome, Progress, Task};
 use deadline::Deadline;
 use guest_ssh::{Attempt, Guest, Kind, Login, Target};
 use serde_json::json;
 
 use crate::commands::programs::Programs;
 use crate::commands::tools::{self, Tools};
+use crate::error::{Error, ssh_failure};
 use crate::files::workspace::Workspace;
 use crate::machine::room::Room;
 use crate::machine::{caches, release};
@@ -41,15 +42,16 @@ pub(crate) async fn install(
     let Attempt { guest, connection } = match found {
         Ok(found) => found,
         Err(error) if state::absent(&error) && !mistakes.is_empty() => {
-            return refuse(&mistakes).and(Err(state::ssh_failure(error)));
+            return refuse(&mistakes).and(Err(ssh_failure(error)));
         }
         Err(error) if task.check_mode && state::absent(&error) => {
             let msg = format!("would install once it can be reached ({error})");
             return Ok(Outcome::changed(msg).with("guest", state::unreachable()));
         }
-        Err(error) => return Err(state::ssh_failure(error)),
+        Err(error) => return Err(ssh_failure(error)),
     };
-    let decision = plan::decide(&guest, options)?;
+    let decision = plan::decide(&guest, options)
+        .map_err(|error| Failure::from(error).with("guest", &guest))?;
     if decision == Decision::Nothing {
         let msg = format!("{} is installed already", target.address());
         return Ok(Outcome::unchanged(msg)
@@ -87,7 +89,7 @@ pub(crate) async fn install(
         );
     }
     if guest.kind == Kind::Installer {
-        release::quiet(&connection, &progress, options.host(), deadline).await?;
+        release::await_other_installation(&connection, &progress, options.host(), deadline).await?;
     }
     // A kexec ends the connection, and an installation needs none of ours.
     drop(connection);
@@ -236,15 +238,13 @@ impl Run<'_> {
         let Attempt { connection, .. } =
             state::reach_now(&target, self.task, &self.progress, deadline)
                 .await
-                .map_err(state::ssh_failure)?;
+                .map_err(ssh_failure)?;
         let found = release::closure(&connection, deadline).await?;
         if let Some(built) = &built
             && *built != found
         {
-            return Err(Failure::new(
-                FailureKind::WrongSystem,
-                format!("{found} was installed instead of {built}"),
-            ));
+            let built = built.clone();
+            return Err(Error::WrongSystem { found, built }.into());
         }
         let held = release::release(&connection, deadline).await.err();
         Ok(Installed {

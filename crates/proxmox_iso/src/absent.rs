@@ -1,12 +1,12 @@
 //! Making ISOs absent: one, or all whose names fit a pattern.
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome, Task};
-use deadline::Deadline;
+use ansible_module::{Diff, Failure, Outcome};
 use pve_client::volid::normalise_upload_name;
-use pve_client::{Client, Storage, Volid};
-use pve_module::doing;
+use pve_client::{Storage, Volid};
+use pve_module::{Context, doing};
 use serde_json::json;
 
+use crate::error::Error;
 use crate::glob;
 use crate::options::Options;
 use crate::record::{self, RecordFile};
@@ -17,12 +17,16 @@ use crate::state::{self, User};
 /// # Errors
 /// Kind `in_use` when a VM uses the one ISO that was named, unless forced.
 pub async fn absent(
-    client: &Client,
+    context: &Context<'_>,
     options: &Options,
-    task: &Task,
     storage: &Storage,
-    deadline: &Deadline,
 ) -> Result<Outcome, Failure> {
+    let Context {
+        client,
+        deadline,
+        task,
+        ..
+    } = *context;
     let node = &options.node;
     let given = options
         .name
@@ -37,7 +41,7 @@ pub async fn absent(
         true => glob::matches(&named, name),
         false => named == name,
     };
-    let there: Vec<Volid> = state::isos(client, node, &options.storage, deadline)
+    let there: Vec<Volid> = state::isos(context, node, &options.storage)
         .await?
         .iter()
         .filter_map(|volume| volume.volid.parse().ok())
@@ -47,7 +51,7 @@ pub async fn absent(
     if !there.is_empty() {
         let users = match options.force {
             true => Vec::new(),
-            false => state::users(client, task, node, storage, deadline).await?,
+            false => state::users(context, node, storage).await?,
         };
         for volid in there {
             let of_it: Vec<&User> = users.iter().filter(|user| user.uses(&volid)).collect();
@@ -55,11 +59,8 @@ pub async fn absent(
                 true => gone.push(volid),
                 false if pattern => kept.push(volid),
                 false => {
-                    return Err(in_use(
-                        &volid,
-                        &of_it,
-                        "force: true deletes it nevertheless; then the VM cannot start until its drive is changed",
-                    ));
+                    let users = of_it.iter().map(ToString::to_string).collect();
+                    return Err(Error::InUse { volid, users }.into());
                 }
             }
         }
@@ -106,15 +107,4 @@ fn outcome(subject: String, pattern: bool, check: bool, gone: &[Volid], kept: &[
     outcome
         .with("deleted", names(gone))
         .with("kept", names(kept))
-}
-
-/// The refusal for an ISO that VMs use.
-pub fn in_use(volid: &Volid, users: &[&User], hint: &str) -> Failure {
-    let names: Vec<String> = users.iter().map(ToString::to_string).collect();
-    Failure::new(
-        FailureKind::InUse,
-        format!("{volid} is used by {}", names.join(", ")),
-    )
-    .object(volid.to_string())
-    .hint(hint)
 }

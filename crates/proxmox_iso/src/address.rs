@@ -1,13 +1,13 @@
 //! Addresses as services hand them out: what of them is a secret, which file they name, and what
 //! stays the same when only the credentials in them change.
 
-use ansible_module::{Failure, FailureKind};
 use percent_encoding::percent_decode_str;
 use pve_client::sha256_bytes;
 use pve_client::volid::{is_iso_name, normalise_upload_name};
 use reqwest::Url;
 
 use crate::compression::Compression;
+use crate::error::Error;
 
 /// Shorter secrets are masked together with what is around them: alone they may be any word.
 const SHORT: usize = 6;
@@ -60,24 +60,24 @@ impl Address {
     /// request cannot carry are encoded.
     ///
     /// # Errors
-    /// Kind `invalid_option`.
-    pub fn parse(text: &str, option: &str) -> Result<Self, Failure> {
+    /// When it is not one.
+    pub fn parse(text: &str, option: &str) -> Result<Self, Error> {
         let trimmed = text.trim();
-        let invalid = |why: String| {
-            Failure::new(
-                FailureKind::InvalidOption,
-                format!("{option}: '{}' {why}", masked_text(trimmed)),
-            )
-        };
-        let mut url = Url::parse(trimmed).map_err(|e| match e {
-            // What has no scheme, such as `example.org/x.iso`.
-            _ if !trimmed.contains("://") => invalid("is not an address".into())
-                .hint("begin it with https://; for a local file set src: FILE"),
-            e => invalid(format!("is not an address ({e})")),
+        let named = || (option.to_owned(), masked_text(trimmed));
+        let mut url = Url::parse(trimmed).map_err(|error| {
+            let (option, shown) = named();
+            match trimmed.contains("://") {
+                false => Error::NoScheme { option, shown },
+                true => Error::InvalidAddress {
+                    option,
+                    shown,
+                    problem: error.to_string(),
+                },
+            }
         })?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(invalid("is not an http or https address".into())
-                .hint("fetch it otherwise, and set src: FILE"));
+            let (option, shown) = named();
+            return Err(Error::NotHttp { option, shown });
         }
         url.set_fragment(None);
         Ok(Self(url))
@@ -410,12 +410,10 @@ mod tests {
             if text == "http:///x.iso?" {
                 continue;
             }
-            let refused = Address::parse(text, "url").unwrap_err();
-            assert!(refused.kind == FailureKind::InvalidOption, "{text}");
+            let refused = Address::parse(text, "url").unwrap_err().to_string();
             assert!(
-                !refused.msg.contains("pass-word") && !refused.msg.contains("abcdef"),
-                "{}",
-                refused.msg
+                !refused.contains("pass-word") && !refused.contains("abcdef"),
+                "{refused}"
             );
         }
     }

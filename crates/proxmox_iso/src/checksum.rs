@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ansible_module::{Failure, FailureKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::digest::{Algorithm as RingAlgorithm, Context, SHA256, SHA384, SHA512};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Error;
 
 /// How a checksum is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,8 +194,8 @@ pub enum Given {
 /// Read the option `checksum`: `ALGORITHM:HEX`, `ALGORITHM-BASE64` or `ALGORITHM:BASE32` as Nix writes it, or `ALGORITHM:URL`.
 ///
 /// # Errors
-/// Kind `invalid_option` when it has none of these forms.
-pub fn given(text: &str) -> Result<Given, Failure> {
+/// When it has none of these forms.
+pub fn given(text: &str) -> Result<Given, Error> {
     let trimmed = text.trim();
     let read = |separator: char| {
         let (name, rest) = trimmed.split_once(separator)?;
@@ -214,20 +215,11 @@ pub fn given(text: &str) -> Result<Given, Failure> {
         && !digits.is_empty()
         && digits.bytes().all(|b| b.is_ascii_hexdigit())
     {
-        let failure = Failure::new(
-            FailureKind::InvalidOption,
-            format!(
-                "checksum: {}: needs {} hex digits (got {})",
-                algorithm.name(),
-                2 * algorithm.bytes(),
-                digits.len()
-            ),
-        );
-        return Err(match Algorithm::of_digits(digits) {
-            Some(other) => {
-                failure.hint(format!("write {}: if it is such a checksum", other.name()))
-            }
-            None => failure,
+        return Err(Error::ChecksumLength {
+            algorithm: algorithm.name(),
+            digits: 2 * algorithm.bytes(),
+            got: digits.len(),
+            fitting: Algorithm::of_digits(digits).map(Algorithm::name),
         });
     }
     let shown = crate::address::masked_text(trimmed);
@@ -242,13 +234,7 @@ pub fn given(text: &str) -> Result<Given, Failure> {
         None => "give sha256:HEX, sha384:HEX, sha512:HEX, or sha256:URL of a file of checksums; MD5 and SHA-1 are not accepted"
             .to_string(),
     };
-    Err(Failure::new(
-        FailureKind::InvalidOption,
-        format!(
-            "checksum: must be sha256: and 64 hex digits, or sha256: and an address (got '{shown}')"
-        ),
-    )
-    .hint(hint))
+    Err(Error::InvalidChecksum { shown, hint })
 }
 
 /// Makes the checksums of several algorithms in one pass.
@@ -299,6 +285,7 @@ impl Hasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ansible_module::Failure;
     use proptest::prelude::*;
 
     /// What `nix hash convert --to nix32` says of 32 bytes 0xab.
@@ -361,16 +348,13 @@ mod tests {
             "sha256",
             "sha512:",
         ] {
-            assert_eq!(
-                given(text).unwrap_err().kind,
-                FailureKind::InvalidOption,
-                "{text}"
-            );
+            assert!(given(text).is_err(), "{text}");
         }
-        let short = given(&format!("sha512:{hex256}")).unwrap_err();
+        let refused = |text: &str| Failure::from(given(text).unwrap_err());
+        let short = refused(&format!("sha512:{hex256}"));
         assert_eq!(short.msg, "checksum: sha512: needs 128 hex digits (got 64)");
         assert!(short.hint.unwrap().contains("sha256:"));
-        let bare = given(&hex256).unwrap_err();
+        let bare = refused(&hex256);
         assert_eq!(bare.hint.unwrap(), format!("write sha256:{hex256}"));
         for (text, hint) in [
             (format!("{hex256}  x.iso"), format!("write sha256:{hex256}")),
@@ -380,13 +364,13 @@ mod tests {
                 "write sha256:https://".to_owned(),
             ),
         ] {
-            let found = given(&text).unwrap_err().hint.unwrap();
+            let found = refused(&text).hint.unwrap();
             assert!(
                 found.starts_with(&hint) && !found.contains("pass-word"),
                 "{found}"
             );
         }
-        let secret = given("sha256:ftp://me:pass-word@x.example/y?sig=abc").unwrap_err();
+        let secret = refused("sha256:ftp://me:pass-word@x.example/y?sig=abc");
         assert!(!secret.msg.contains("pass-word") && !secret.msg.contains("sig="));
     }
 

@@ -12,6 +12,7 @@ mod checksum_words;
 mod compression;
 mod content;
 mod docs;
+mod error;
 mod fetch;
 mod glob;
 mod local;

@@ -1,40 +1,34 @@
 //! Making an ISO present: read, plan, check, lock, transfer, record.
 
-use ansible_module::{Failure, FailureKind, Outcome, Task};
-use deadline::Deadline;
-use pve_client::{Client, Storage, StorageContent, Volid};
-use pve_module::Lock;
+use ansible_module::{Failure, Outcome};
+use pve_client::{Storage, StorageContent, Volid};
+use pve_module::{Context, Lock};
 use tokio::sync::OnceCell;
 
-use crate::absent::in_use;
 use crate::address::Address;
 use crate::apply::{Compared, Transfer};
 use crate::cache;
 use crate::checksum::{Algorithm, Digest, Hasher};
 use crate::compression::Compression;
 use crate::content;
+use crate::error::Error;
 use crate::fetch::{Facts, Fetch};
 use crate::local;
 use crate::options::{DownloadBy, Options};
-use crate::plan::{Desired, Plan, assume, exists, plan};
+use crate::plan::{Desired, Plan, assume, plan};
 use crate::record::{Memory, Record, RecordFile};
 use crate::report::Report;
 use crate::send::Arrived;
-use crate::source::{GLANCE, Origin, Source, mismatch, packed_for_node};
+use crate::source::{GLANCE, Origin, Source, compressed_for_node, mismatch};
 use crate::state;
 use crate::transfer_progress::TransferProgress;
 use crate::unpack::{self, Measured, Packed};
 
 /// One task that makes an ISO present.
-pub struct Present {
-    /// The API.
-    pub client: Client,
+pub struct Present<'a> {
+    pub context: Context<'a>,
     /// What was asked for.
-    pub options: Options,
-    /// How it was asked for.
-    pub task: Task,
-    /// The task's limit.
-    pub deadline: Deadline,
+    pub options: &'a Options,
     /// Where progress goes.
     pub progress: TransferProgress,
     /// The storage.
@@ -65,7 +59,7 @@ pub struct Look {
     pub plan: Plan,
 }
 
-impl Present {
+impl Present<'_> {
     /// Whether the node itself downloads it.
     pub fn by_node(&self) -> bool {
         self.source.url().is_some() && self.options.download_by == DownloadBy::Node
@@ -86,13 +80,13 @@ impl Present {
             self.check_users(&look).await?;
         }
         let facts = self.check_content(&look).await?;
-        if self.task.check_mode {
+        if self.context.task.check_mode {
             return Ok(self.report().would(&look));
         }
         // Hosts that run in parallel ask for the same ISO: the first transfers it, the others
         // find it there.
         self.progress.step("lock");
-        let _lock = Lock::acquire(&format!("iso-{}", self.key), &self.deadline).await?;
+        let _lock = Lock::acquire(&format!("iso-{}", self.key), self.context.deadline).await?;
         let look = self.look().await?;
         if let Some(outcome) = self.settled(&look).await? {
             return Ok(outcome);
@@ -112,7 +106,7 @@ impl Present {
     /// The outcome, if nothing has to be done.
     async fn settled(&self, look: &Look) -> Result<Option<Outcome>, Failure> {
         match &look.plan {
-            Plan::Assume(why) => self.task.warn(why.clone()),
+            Plan::Assume(why) => self.context.task.warn(why.clone()),
             Plan::Keep => self.learn(look),
             Plan::Create | Plan::Replace | Plan::Compare => return Ok(None),
         }
@@ -123,14 +117,7 @@ impl Present {
     async fn look(&self) -> Result<Look, Failure> {
         let node = &self.options.node;
         let mut desired = self.desired()?;
-        let found = state::find_settled(
-            &self.client,
-            node,
-            &self.volid,
-            desired.size,
-            &self.deadline,
-        )
-        .await?;
+        let found = state::find_settled(&self.context, node, &self.volid, desired.size).await?;
         let memory = match &found {
             Some(found) => Memory::of(self.record.read(), found),
             None => Memory::Nothing,
@@ -183,7 +170,7 @@ impl Present {
         let (Some(record), Some(found)) = (look.memory.valid(), &look.found) else {
             return;
         };
-        if look.learned.is_empty() || self.task.check_mode {
+        if look.learned.is_empty() || self.context.task.check_mode {
             return;
         }
         let mut digests = record.digests.clone();
@@ -244,7 +231,7 @@ impl Present {
             // The release has said it.
             Origin::Url { .. } if desired.facts.size.is_some() => Ok(desired),
             Origin::Url { .. } => {
-                let asked = self.source.ask(&self.options, &self.client, &self.deadline);
+                let asked = self.source.ask(&self.context, self.options);
                 Ok(match asked.await {
                     Ok(facts) => Desired {
                         size: match facts.size == found.size || !self.is_packed(&facts).await {
@@ -266,10 +253,19 @@ impl Present {
     /// PVE says that a right is missing only in the middle of an upload.
     async fn check_right(&self) -> Result<(), Failure> {
         let path = format!("/storage/{}", self.volid.storage);
-        match self.client.privileges(&path, &self.deadline).await {
-            Ok(held) if !held.contains("Datastore.AllocateTemplate") => Err(
-                pve_module::permission_denied(&self.client, &path, "Datastore.AllocateTemplate"),
-            ),
+        match self
+            .context
+            .client
+            .privileges(&path, self.context.deadline)
+            .await
+        {
+            Ok(held) if !held.contains("Datastore.AllocateTemplate") => {
+                Err(pve_module::permission_denied(
+                    self.context.client,
+                    &path,
+                    "Datastore.AllocateTemplate",
+                ))
+            }
             // Where it cannot be asked PVE decides.
             _ => Ok(()),
         }
@@ -278,27 +274,23 @@ impl Present {
     /// Refuse what the storage has no room for.
     ///
     /// # Errors
-    /// Kind `no_space`.
+    /// [`Error::NoSpace`].
     pub fn check_space(
         &self,
         size: Option<u64>,
         found: Option<&StorageContent>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let (Some(size), Some(usable)) = (size, self.usable(found)) else {
             return Ok(());
         };
         if size <= usable {
             return Ok(());
         }
-        Err(Failure::new(
-            FailureKind::NoSpace,
-            format!(
-                "storage {} has room for {usable} bytes, {} needs {size}",
-                self.volid.storage, self.volid
-            ),
-        )
-        .object(self.volid.storage.clone())
-        .hint("delete old ISOs (proxmox_iso with state: absent takes a pattern as name), or set storage: OTHER"))
+        Err(Error::NoSpace {
+            volid: self.volid.clone(),
+            usable,
+            size,
+        })
     }
 
     /// The room on the storage once what is there is gone.
@@ -312,25 +304,20 @@ impl Present {
         if look.plan != Plan::Replace {
             return Ok(());
         }
-        let users = state::users(
-            &self.client,
-            &self.task,
-            &self.options.node,
-            &self.storage,
-            &self.deadline,
-        )
-        .await?;
+        let users = state::users(&self.context, &self.options.node, &self.storage).await?;
         let running: Vec<_> = users
             .iter()
             .filter(|user| user.runs() && user.uses(&self.volid))
             .collect();
         match running.is_empty() {
             true => Ok(()),
-            false => Err(in_use(
-                &self.volid,
-                &running,
-                "it is not replaced under a running VM; give the new one another name, or eject it first",
-            )),
+            false => {
+                let in_use = Error::InUseByRunningVm {
+                    volid: self.volid.clone(),
+                    users: running.iter().map(ToString::to_string).collect(),
+                };
+                Err(in_use.into())
+            }
         }
     }
 
@@ -344,15 +331,19 @@ impl Present {
             }
             // A check of a release asks its API only.
             Origin::Url { .. }
-                if transfers && self.task.check_mode && self.options.github_release.is_none() =>
+                if transfers
+                    && self.context.task.check_mode
+                    && self.options.github_release.is_none() =>
             {
                 let Some((url, with)) = self.source.request() else {
                     return Ok(Facts::default());
                 };
-                let mut download = Fetch::new()?.download(url, with, &self.deadline).await?;
+                let mut download = Fetch::new()?
+                    .download(url, with, self.context.deadline)
+                    .await?;
                 if self.options.content_check {
                     let shown = self.source.shown();
-                    let head = download.peek(&shown, &self.deadline).await?;
+                    let head = download.peek(&shown, self.context.deadline).await?;
                     content::check(&shown, &head, download.facts.size)?;
                 }
                 Ok(download.facts)
@@ -374,11 +365,11 @@ impl Present {
         };
         let shown = public.shown();
         if public.has_secret() {
-            self.task.warn(format!(
+            self.context.task.warn(format!(
                 "url: the node writes the address of {shown} into its task log, and the address carries a secret; set download_by: controller"
             ));
         }
-        let limit = self.deadline.shorter(GLANCE);
+        let limit = self.context.deadline.shorter(GLANCE);
         let own = async {
             let mut download = Fetch::new()?
                 .download(public.as_str(), Default::default(), &limit)
@@ -389,16 +380,14 @@ impl Present {
         let own = own.await;
         let node = match own.is_ok() && look.plan == Plan::Create {
             true => None,
-            false => Some(
-                state::url_facts(&self.client, &self.options.node, public, &self.deadline).await,
-            ),
+            false => Some(state::url_facts(&self.context, &self.options.node, public).await),
         };
         let facts = match (own, node) {
             (Ok((facts, head)), _) => {
                 if self.options.content_check
                     && let Some(compression) = content::check(&shown, &head, facts.size)?
                 {
-                    return Err(packed_for_node(&shown, compression));
+                    return Err(compressed_for_node(&shown, compression).into());
                 }
                 return Ok(facts);
             }
@@ -408,8 +397,8 @@ impl Present {
             // The server has no such file, whoever asks.
             (Err(failed), _) if matches!(failed.status, Some(404 | 410)) => return Err(failed),
             (Err(failed), _) => {
-                if self.task.check_mode {
-                    self.task.warn(format!(
+                if self.context.task.check_mode {
+                    self.context.task.warn(format!(
                         "url: {} (the node may reach it nevertheless)",
                         failed.msg
                     ));
@@ -425,18 +414,13 @@ impl Present {
                     .is_some_and(|kind| kind.starts_with(text))
             };
             if is("text/html") {
-                let kind = content::kind(b"<html>", None);
-                return Err(content::not_an_image(&shown, kind, None));
+                content::check(&shown, b"<html>", None)?;
             }
             if facts.size == Some(0) {
-                return Err(content::not_an_image(
-                    &shown,
-                    content::kind(b"", Some(0)),
-                    None,
-                ));
+                content::check(&shown, b"", Some(0))?;
             }
             if self.source.checksum.is_none() {
-                self.task.warn(format!(
+                self.context.task.warn(format!(
                     "{shown} was not looked at, since the controller could not read it: nothing tells that it is an ISO image; set checksum: ALGORITHM:HEX"
                 ));
             }
@@ -466,13 +450,14 @@ impl Present {
         let most = self.usable(found).unwrap_or(u64::MAX);
         let shown = self.source.shown();
         let measured = self
+            .context
             .deadline
             .run(
                 format!("the unpacking of {shown}"),
                 unpack::measure(packed, compression, algorithms, most),
             )
             .await?
-            .map_err(|unusable| unusable.failure(&shown, compression))?;
+            .map_err(|unusable| unusable.into_error(&shown, compression))?;
         match wanted {
             Some(wanted)
                 if !measured.image.contains(wanted) && !measured.published.contains(wanted) =>
@@ -514,7 +499,7 @@ impl Present {
                         "its size differs: {size} instead of {} bytes",
                         measured.size
                     );
-                    return Err(exists(&volid, &difference));
+                    return Err(Error::exists(&volid, difference).into());
                 }
                 Some(measured) => measured.digests(),
                 None => vec![wanted.clone()],
@@ -548,7 +533,7 @@ impl Present {
                 );
                 Ok(self.report().compared(look, &arrived).await)
             }
-            Compared::Differs(difference) => Err(exists(&volid, &difference)),
+            Compared::Differs(difference) => Err(Error::exists(&volid, difference).into()),
             Compared::NotAllowed => {
                 let desired = Desired {
                     size: look
@@ -558,9 +543,9 @@ impl Present {
                     ..look.desired.clone()
                 };
                 if let Plan::Assume(why) = assume(&volid, &desired, found, &look.memory)? {
-                    self.task.warn(format!(
+                    self.context.task.warn(format!(
                         "{why}, as {} may not have node {} do it (Sys.AccessNetwork)",
-                        self.client.caller(),
+                        self.context.client.caller(),
                         self.options.node
                     ));
                 }
@@ -596,17 +581,22 @@ impl Present {
                 };
                 if let Some(dir) = &self.options.cache_dir
                     && self.source.compression().is_some()
-                    && !self.task.check_mode
+                    && !self.context.task.check_mode
                 {
                     let cached =
-                        cache::file(dir, &self.source, &self.progress, &self.deadline).await?;
+                        cache::file(dir, &self.source, &self.progress, self.context.deadline)
+                            .await?;
                     let compression = Compression::of_bytes(&local::head(&cached.path)?);
                     return compression
                         .map(|compression| Ok((local::packed(&cached.path)?, compression)))
                         .transpose();
                 }
-                let mut download = Fetch::new()?.download(url, with, &self.deadline).await?;
-                let head = download.peek(&self.source.shown(), &self.deadline).await?;
+                let mut download = Fetch::new()?
+                    .download(url, with, self.context.deadline)
+                    .await?;
+                let head = download
+                    .peek(&self.source.shown(), self.context.deadline)
+                    .await?;
                 Ok(Compression::of_bytes(&head)
                     .map(|compression| (Packed::of_stream(download.stream), compression)))
             }
@@ -649,7 +639,7 @@ impl Present {
             facts: arrived.facts.clone(),
         };
         if let Err(error) = self.record.write(&record) {
-            self.task.warn(format!(
+            self.context.task.warn(format!(
                 "the checksum of {} could not be recorded: {error}",
                 self.volid
             ));
@@ -659,20 +649,18 @@ impl Present {
     /// The steps of a transfer.
     pub fn transfer(&self) -> Transfer<'_> {
         Transfer {
-            client: &self.client,
+            context: self.context,
             node: &self.options.node,
             volid: &self.volid,
-            deadline: &self.deadline,
             progress: &self.progress,
         }
     }
 
     fn report(&self) -> Report<'_> {
         Report {
-            client: &self.client,
+            context: self.context,
             node: &self.options.node,
             volid: &self.volid,
-            deadline: &self.deadline,
             by_node: self.by_node(),
         }
     }

@@ -1,11 +1,12 @@
 //! Assets of GitHub releases.
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use serde::Deserialize;
 
 use crate::address::{Address, shown};
 use crate::checksum::Digest;
+use crate::error::Error;
 use crate::fetch::With;
 use crate::glob;
 use crate::options::GithubRelease;
@@ -35,8 +36,6 @@ struct Asset {
 /// # Errors
 /// When there is no such release or asset, or several assets.
 pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source, Failure> {
-    let invalid =
-        |what: String| Failure::new(FailureKind::InvalidOption, format!("github_release.{what}"));
     let part = |text: &str| {
         !text.is_empty()
             && text != ".."
@@ -49,10 +48,7 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
         .split_once('/')
         .is_some_and(|(owner, name)| part(owner) && part(name))
     {
-        return Err(invalid(format!(
-            "repo: expected OWNER/NAME (got '{}')",
-            wanted.repo
-        )));
+        return Err(Error::InvalidRepo(wanted.repo.clone()).into());
     }
     let api = wanted.api_url.trim_end_matches('/');
     let token = wanted
@@ -61,9 +57,8 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
         .map(|token| token.expose().trim())
         .filter(|token| !token.is_empty());
     if token.is_some() && !is_private(api) {
-        return Err(invalid(format!(
-            "token: is not sent to {api} in clear text; use https in github_release.api_url"
-        )));
+        let api = api.to_owned();
+        return Err(Error::TokenInClearText { api }.into());
     }
     let place = match wanted.tag.as_str() {
         "latest" => "latest".to_string(),
@@ -91,12 +86,9 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
                 _ => failed,
             }
         })?;
-    let found: Release = serde_json::from_str(&text).map_err(|e| {
-        Failure::new(
-            FailureKind::UnexpectedAnswer,
-            format!("{} does not answer as GitHub's API does: {e}", shown(&url)),
-        )
-        .object(shown(&url))
+    let found: Release = serde_json::from_str(&text).map_err(|problem| Error::NotGithub {
+        shown: shown(&url),
+        problem,
     })?;
     let asset = pick(&found, &wanted.asset, &what)?;
     let digest = asset
@@ -121,34 +113,29 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
 }
 
 /// The one asset whose name fits.
-fn pick<'a>(release: &'a Release, pattern: &str, what: &str) -> Result<&'a Asset, Failure> {
+fn pick<'a>(release: &'a Release, pattern: &str, what: &str) -> Result<&'a Asset, Error> {
     let fitting: Vec<_> = release
         .assets
         .iter()
         .filter(|asset| glob::matches(pattern, &asset.name))
         .collect();
-    let names = |assets: &[&Asset]| {
-        let names: Vec<_> = assets.iter().map(|asset| asset.name.as_str()).collect();
-        names.join(", ")
-    };
-    let tag = &release.tag_name;
+    let names = |assets: &[&Asset]| assets.iter().map(|asset| asset.name.clone()).collect();
+    let (release_name, tag) = (what.to_owned(), release.tag_name.clone());
+    let pattern = pattern.to_owned();
     match fitting.as_slice() {
         [one] => Ok(one),
-        [] => Err(Failure::new(
-            FailureKind::NotFound,
-            format!(
-                "{what} ({tag}) has no asset like {pattern}; it has: {}",
-                names(&release.assets.iter().collect::<Vec<_>>())
-            ),
-        )),
-        several => Err(Failure::new(
-            FailureKind::Ambiguous,
-            format!(
-                "{what} ({tag}) has several assets like {pattern}: {}",
-                names(several)
-            ),
-        )
-        .hint("make github_release.asset fit one of them")),
+        [] => Err(Error::NoAsset {
+            release: release_name,
+            tag,
+            pattern,
+            assets: names(&release.assets.iter().collect::<Vec<_>>()),
+        }),
+        several => Err(Error::AmbiguousAsset {
+            release: release_name,
+            tag,
+            pattern,
+            assets: names(several),
+        }),
     }
 }
 
@@ -198,17 +185,11 @@ mod tests {
             "a-x86_64.iso"
         );
         let many = pick(&release, "*.iso", "r").unwrap_err();
-        assert!(
-            many.kind == FailureKind::Ambiguous && many.msg.contains("a-aarch64.iso"),
-            "{}",
-            many.msg
-        );
+        assert!(matches!(many, Error::AmbiguousAsset { .. }));
+        assert!(many.to_string().contains("a-aarch64.iso"), "{many}");
         let none = pick(&release, "*.img", "r").unwrap_err();
-        assert!(
-            none.kind == FailureKind::NotFound && none.msg.contains("a.sha256"),
-            "{}",
-            none.msg
-        );
+        assert!(matches!(none, Error::NoAsset { .. }));
+        assert!(none.to_string().contains("a.sha256"), "{none}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the module answers.
 
 use ansible_module::{Diff, Outcome};
-use deadline::Deadline;
-use pve_client::{Client, StorageContent, Volid};
+use pve_client::{StorageContent, Volid};
+use pve_module::Context;
 use serde_json::{Map, Value, json};
 
 use crate::checksum::Digest;
@@ -13,14 +13,11 @@ use crate::send::Arrived;
 
 /// What answers are made of.
 pub struct Report<'a> {
-    /// The API.
-    pub client: &'a Client,
+    pub context: Context<'a>,
     /// Node through which the storage is reached.
     pub node: &'a str,
     /// The volume.
     pub volid: &'a Volid,
-    /// The task's limit.
-    pub deadline: &'a Deadline,
     /// Whether the node downloads it.
     pub by_node: bool,
 }
@@ -115,8 +112,9 @@ impl Report<'_> {
     /// With where the file is on the node. Whether PVE says that changes nothing else.
     async fn with_path(&self, outcome: Outcome) -> Outcome {
         let path = self
+            .context
             .client
-            .volume_path(self.node, self.volid, self.deadline)
+            .volume_path(self.node, self.volid, self.context.deadline)
             .await;
         match path {
             Ok(Some(path)) => outcome.with("path", path),

@@ -8,6 +8,7 @@ use pve_client::{Upid, Upload};
 use crate::checksum::{Digest, Hasher};
 use crate::compression::Compression;
 use crate::content;
+use crate::error::Error;
 use crate::fetch::{Facts, Fetch, Hashing};
 use crate::plan::Plan;
 use crate::present::{Look, Present};
@@ -28,7 +29,7 @@ pub struct Arrived {
     pub facts: Facts,
 }
 
-impl Present {
+impl Present<'_> {
     /// Transfer it. `facts` is what the server says of it, where that is known already.
     ///
     /// # Errors
@@ -42,7 +43,8 @@ impl Present {
             }
             (Origin::Url { .. }, _) if self.by_node() => self.node_downloads(look, facts).await,
             (Origin::Url { .. }, Some(dir)) => {
-                let cached = cache::file(dir, &self.source, &self.progress, &self.deadline).await?;
+                let cached =
+                    cache::file(dir, &self.source, &self.progress, self.context.deadline).await?;
                 let mut known = cached.digests;
                 if let Some(wanted) = &self.source.checksum {
                     known.sort_by_key(|digest| digest != wanted);
@@ -73,7 +75,9 @@ impl Present {
                 .measure(local::packed(path)?, compression, None, look.found.as_ref())
                 .await?;
             return self
-                .unpack(compression, &measured, look, async || local::packed(path))
+                .unpack(compression, &measured, look, async || {
+                    Ok(local::packed(path)?)
+                })
                 .await;
         }
         self.check_space(Some(size), look.found.as_ref())?;
@@ -119,9 +123,7 @@ impl Present {
         let name = self.volid.file_name();
         let mut left = self.options.connection.api_host.len();
         let upid = loop {
-            let stream = unpack::stream(open().await?, compression).map_err(|e| {
-                Failure::new(FailureKind::Internal, format!("cannot start a thread: {e}"))
-            })?;
+            let stream = unpack::stream(open().await?, compression).map_err(Error::Thread)?;
             let sha256 = measured.image.first().map(|digest| digest.hex.as_str());
             let upload = Upload::iso_stream(name, measured.size, sha256, stream);
             let sent = self
@@ -198,20 +200,20 @@ impl Present {
 
     /// Compare what was hashed as it passed with what arrived.
     async fn compare_arrived(&self, url: &str, digest: &Digest) -> Result<(), Failure> {
-        use crate::apply::{Compared, not_what_was_said};
+        use crate::apply::{Compared, mismatch_on_node};
         match self.transfer().compare(url, digest).await? {
             Compared::Same => {}
             Compared::Differs(_) => {
-                return Err(not_what_was_said(
+                return Err(mismatch_on_node(
                     &self.volid.to_string(),
                     "what arrived is not what was sent",
                 ));
             }
-            Compared::NotAllowed => self.task.warn(format!(
+            Compared::NotAllowed => self.context.task.warn(format!(
                 "no checksum of {} was known beforehand: what arrived was compared by its size only, as {} may not \
                  have the node compare it (Sys.AccessNetwork); set checksum: ALGORITHM:HEX",
                 self.source.shown(),
-                self.client.caller()
+                self.context.client.caller()
             )),
         }
         Ok(())
@@ -224,20 +226,21 @@ impl Present {
             return Ok(Arrived::default());
         };
         let fetch = Fetch::new()?;
-        let mut download = fetch.download(url, with, &self.deadline).await?;
+        let mut download = fetch.download(url, with, self.context.deadline).await?;
         let facts = download.facts.clone();
         let size = facts.size;
-        if let (Some(told), Some(size)) = (self.source.size, size)
-            && told != size
+        if let (Some(expected), Some(size)) = (self.source.size, size)
+            && expected != size
         {
-            return Err(Failure::new(
-                FailureKind::Download,
-                format!("{shown} has {size} bytes instead of the release's {told}"),
-            )
-            .object(shown));
+            let error = Error::NotTheReleasesSize {
+                shown,
+                size,
+                expected,
+            };
+            return Err(error.into());
         }
         if self.options.content_check {
-            let head = download.peek(&shown, &self.deadline).await?;
+            let head = download.peek(&shown, self.context.deadline).await?;
             if let Some(compression) = content::check(&shown, &head, size)? {
                 let packed = Packed::of_stream(download.stream);
                 let measured = self
@@ -245,7 +248,7 @@ impl Present {
                     .await?;
                 // It comes once more, as an upload has to say beforehand how long it is.
                 let open = async || {
-                    let again = fetch.download(url, with, &self.deadline).await?;
+                    let again = fetch.download(url, with, self.context.deadline).await?;
                     Ok(Packed::of_stream(again.stream))
                 };
                 let arrived = self.unpack(compression, &measured, look, open).await?;
@@ -253,11 +256,7 @@ impl Present {
             }
         }
         // PVE has to know how long an upload is before it begins.
-        let size = size.ok_or_else(|| {
-            Failure::new(FailureKind::Download, format!("{shown} does not tell its size (Content-Length), without which nothing can be uploaded"))
-                .object(shown.clone())
-                .hint("set cache_dir: DIRECTORY, so that it is downloaded first, or download_by: node")
-        })?;
+        let size = size.ok_or_else(|| Error::UnknownSize(shown.clone()))?;
         self.check_space(Some(size), look.found.as_ref())?;
         let name = self.volid.file_name();
         // With a checksum PVE hashes what arrives; that is not done twice.
