@@ -80,6 +80,8 @@ class Machine:
         lab = self.lab.path
         own = {"HOME": "home", "TMPDIR": "tmp", "ANSIBLE_LOCAL_TEMP": "ansible/local", "ANSIBLE_REMOTE_TEMP": "ansible/remote"}
         return environment(
+            # Not in /tmp, which a guest empties when it boots: systems are at the same path there.
+            STAND_IN_STORE=str(PROJECT / ".cache/stand-in-store"),
             NIXOS_PROXMOX_DEMO_DIR=str(lab), XDG_RUNTIME_DIR="", **{name: str(lab / value) for name, value in own.items()}, **more
         )
 

@@ -10,6 +10,7 @@ mod decide;
 #[cfg(test)]
 mod decide_tests;
 mod docs;
+mod fixed_variables;
 mod host_claims;
 mod host_keys;
 mod keys;
@@ -24,6 +25,7 @@ mod state;
 mod steps;
 mod store;
 mod system_facts;
+mod vm_layout;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Task, to_dict};
 use nixos_anywhere_install::NixosAnywhereInstall;

@@ -5,19 +5,17 @@ use std::time::Duration;
 use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use proxmox_nixos_vm::ownership::Ownership;
-use pve_client::property::parse_bool;
 use pve_module::record::{Binding, Identity, Phase, Record};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
-use crate::decide::{
-    Answer, Beside, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
-};
+use crate::decide::{Answer, Decision, Elsewhere, Facts, Recorded, Vm, decide};
+use crate::fixed_variables::unchanged;
 use crate::keys;
 use crate::module_args::Args;
-use crate::options::Settings;
 use crate::probe::Probe;
 use crate::store::{Installation, Known};
+use crate::vm_layout::{beside, layout, written};
 
 /// How long the guest agent may take to report an address that it knows.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -494,144 +492,6 @@ async fn cluster(context: &Context<'_>, deadline: &Deadline) -> Result<String, F
         Some(fingerprint) => fingerprint.to_owned(),
         None => format!("{}:{}", connection.api_host.join(","), connection.api_port),
     })
-}
-
-fn layout(context: &Context<'_>, vmid: u32, config: &impl Fn(&str) -> Option<String>) -> Layout {
-    let settings = context.settings();
-    let volume = |key: &str| {
-        let text = config(key)?;
-        let volume = text
-            .split(',')
-            .next()?
-            .trim_start_matches("file=")
-            .to_owned();
-        (volume != "none").then_some(volume)
-    };
-    let disk_key = settings.boot_disk();
-    let seed = match volume(&settings.seed_drive) {
-        None => Seed::None,
-        Some(volume) if is_seed_of(&volume, vmid) => Seed::Ours,
-        Some(volume) => Seed::Other(volume),
-    };
-    // The whole order: Proxmox VE takes a disk that is removed out of it, so that another one in its place is noticed. A drive that is
-    // attached is put at its end, which the next write puts right again.
-    let boot = config("boot").unwrap_or_default();
-    let devices: Vec<&str> = boot
-        .trim_start_matches("order=")
-        .split(';')
-        .filter(|device| *device != settings.seed_drive)
-        .collect();
-    let (disk, installer) = (disk_key.as_str(), settings.installer_drive.as_str());
-    let first = match devices.as_slice() {
-        [a, b] if (*a, *b) == (disk, installer) => First::Disk,
-        [a, b] if (*a, *b) == (installer, disk) => First::Installer,
-        [a] if *a == disk => First::Disk,
-        _ => First::Other(boot),
-    };
-    Layout {
-        disk: volume(&disk_key),
-        installer: volume(&settings.installer_drive),
-        seed,
-        first,
-    }
-}
-
-/// What a VM has beside its boot disk, the installer and the seed.
-fn beside(settings: &Settings, config: Option<&Map<String, Value>>) -> Beside {
-    let mut beside = Beside::default();
-    let boot_disk = settings.boot_disk();
-    for (key, value) in config.into_iter().flatten() {
-        let value = value.as_str().unwrap_or_default();
-        let parts: Vec<&str> = value.split(',').collect();
-        if pve_schema::is_drive(key) && !pve_schema::is_state_disk(key) {
-            let empty = parts.first().is_none_or(|volume| *volume == "none");
-            let cdrom = parts.contains(&"media=cdrom");
-            if *key != boot_disk && !cdrom && !empty {
-                beside.disks.push((key.clone(), value.to_owned()));
-            }
-        } else if key.starts_with("hostpci")
-            || (key.starts_with("usb") && !value.starts_with("spice") && value != "host=spice")
-            || key == "args"
-            || key.starts_with("virtiofs")
-        {
-            beside.devices.push(key.clone());
-        } else if key == "protection" {
-            beside.protected = parse_bool(value) == Some(true);
-        }
-    }
-    beside
-}
-
-/// Refuse variables that an installation under way cannot follow, and an identity that would part the VM from its record.
-fn unchanged(
-    context: &Context<'_>,
-    object: &str,
-    record: &Record,
-    identity: &Identity,
-) -> Result<(), Failure> {
-    let settings = context.settings();
-    let refuse = |why: String, hint: String| {
-        let msg = format!("{object}: {why}; nothing was done to it");
-        Err(Failure::new(FailureKind::Refused, msg)
-            .object(object)
-            .hint(hint))
-    };
-    let drives = settings.drives();
-    if record.host == context.options.host
-        && record.phase.unfinished()
-        && let Some(begun) = record.drives.as_ref().filter(|begun| **begun != drives)
-    {
-        return refuse(
-            format!(
-                "its installation began with the disk, the installer and the seed in {begun}, and the variables say {drives}"
-            ),
-            format!(
-                "leave nixos_vm_boot_disk, nixos_vm_installer_drive and nixos_vm_seed_drive as they were until it is installed, or destroy \
-                 it first: {}",
-                crate::decide::destroy_command(&context.options.host)
-            ),
-        );
-    }
-    let config = settings.config();
-    let text = |key: &str| config.get(key).and_then(Value::as_str);
-    let wanted = Identity::of(text("smbios1"), text("vmgenid"));
-    for (must, wanted, now) in [
-        (
-            "nixos_vm_config.smbios1: uuid must be",
-            &wanted.uuid,
-            &identity.uuid,
-        ),
-        (
-            "nixos_vm_config.vmgenid: must be",
-            &wanted.generation,
-            &identity.generation,
-        ),
-    ] {
-        if let (Some(wanted), Some(now)) = (wanted, now)
-            && wanted != now
-        {
-            return refuse(
-                format!("{must} {now} (got {wanted}), by which its record knows it"),
-                "leave it out, or give it the value that the VM has".into(),
-            );
-        }
-    }
-    Ok(())
-}
-
-/// The bytes that were written to a drive since the VM was started; none if that is not known.
-fn written(status: &Value, drive: &str) -> Option<u64> {
-    status
-        .get("blockstat")?
-        .get(drive)?
-        .get("wr_bytes")?
-        .as_u64()
-}
-
-/// Whether a volume is a seed ISO that `cloudinit_drive` made for this VM.
-fn is_seed_of(volume: &str, vmid: u32) -> bool {
-    let name = volume.rsplit(['/', ':']).next().unwrap_or_default();
-    name.starts_with(&format!("nixos-proxmox-seed-{vmid}-"))
 }
 
 /// A number among a VM's values.

@@ -5,7 +5,7 @@ use pve_module::random;
 use pve_module::record::Phase;
 use serde_json::{Value, json};
 
-use super::{install, provision, reinstall};
+use super::{host_key, install, provision, reinstall};
 use crate::build::Build;
 use crate::context::Context;
 use crate::decide::Decision;
@@ -46,7 +46,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     let mut due: Vec<&str> = decision.due().into_iter().map(Step::name).collect();
     let mut outcome = match &decision {
         Decision::Reinstall(record) => {
-            reinstall::check_host_key(context, &state, record).await?;
+            host_key::check_host_key(context, &state, record).await?;
             let summary = reinstall::summary(&state, record, "is being");
             context.task.warn(summary.clone());
             Outcome::unchanged(summary)

@@ -5,6 +5,7 @@ pub mod decide;
 pub mod deploy;
 pub mod destroy;
 pub mod finalize;
+pub mod host_key;
 pub mod image;
 pub mod install;
 pub mod keys;
