@@ -20,7 +20,9 @@ use crate::plan;
 use crate::values::flake::{self, FlakeRef};
 use crate::values::host;
 use crate::values::nix_options;
-use crate::values::settings::{self, NIX, SSH, SSH_LIST};
+use crate::values::path::absolute;
+use crate::values::settings::{self, NIX};
+use crate::values::ssh_options::{SSH_OPTIONS, ssh_option};
 
 /// A mistake in the options, or on the controller where they point.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -340,7 +342,7 @@ fn inputs(options: &Options, found: &mut Found) {
                 format!("{name:?} is not a valid name of an input"),
             );
         }
-        if let Err(problem) = flake::place(uri) {
+        if let Err(problem) = flake::input_uri(uri) {
             found.push("override_inputs", format!("{name}: {problem}"));
         }
     }
@@ -383,34 +385,6 @@ fn nix_settings(options: &Options, found: &mut Found) {
             found.push("nix_options", format!("{name}: {problem}"));
         }
     }
-}
-
-/// The options that `ssh` may be given: how it speaks, not to whom or as whom, which other options
-/// of this module say. Whether each takes a list of algorithms.
-const SSH_OPTIONS: [(&str, bool); 12] = [
-    ("AddressFamily", false),
-    ("BindAddress", false),
-    ("BindInterface", false),
-    ("Ciphers", true),
-    ("Compression", false),
-    ("ConnectTimeout", false),
-    ("ConnectionAttempts", false),
-    ("HostKeyAlgorithms", true),
-    ("IPQoS", false),
-    ("KexAlgorithms", true),
-    ("MACs", true),
-    ("PubkeyAcceptedAlgorithms", true),
-];
-
-/// The value of an option for `ssh`.
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn ssh_option(name: &str, value: &Value) -> Result<String, String> {
-    let lists = SSH_OPTIONS
-        .iter()
-        .any(|(known, list)| *list && known.eq_ignore_ascii_case(name));
-    settings::text(value, if lists { &SSH_LIST } else { &SSH })
 }
 
 /// Settings for SSH that lead around the machine whose host key is known, and values that
@@ -703,11 +677,6 @@ fn named(path: &Path) -> String {
         true => path.display().to_string(),
         false => format!("{} ({})", path.display(), absolute(path).display()),
     }
-}
-
-/// `path` from the directory that `ansible-playbook` runs in, which is that of the module too.
-pub(crate) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// What in `directory` cannot be copied.

@@ -88,7 +88,7 @@ pub(crate) async fn reach(
     wanted: impl Fn(&Guest) -> Result<(), String>,
 ) -> Result<Attempt, SshError> {
     if task.check_mode {
-        return look(target, deadline).await;
+        return probe_once(target, deadline).await;
     }
     wait_for(target, deadline, Patience::default(), wanted, |reason| {
         progress.emit(&json!({"event": "waiting", "host": target.host, "reason": reason}));
@@ -96,8 +96,8 @@ pub(crate) async fn reach(
     .await
 }
 
-/// Look once what the machine is.
-pub(crate) async fn look(target: &Target, deadline: &Deadline) -> Result<Attempt, SshError> {
+/// Ask the machine once what it runs.
+pub(crate) async fn probe_once(target: &Target, deadline: &Deadline) -> Result<Attempt, SshError> {
     let deadline = deadline.shorter(CHECK_LIMIT);
     let connection = Connection::open(target, &deadline).await?;
     let guest = connection.identify(&deadline).await?;

@@ -15,7 +15,8 @@ use crate::error::Error;
 use crate::files::workspace::Workspace;
 use crate::options::Options;
 use crate::output::log::Log;
-use crate::output::watch::{BUILD, EVALUATE, Watch};
+use crate::output::phases::{BUILD, EVALUATE};
+use crate::output::watch::Watch;
 use crate::state;
 use crate::values::flake::FlakeRef;
 

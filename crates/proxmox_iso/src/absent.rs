@@ -47,7 +47,7 @@ pub async fn absent(
         .filter_map(|volume| volume.volid.parse().ok())
         .filter(|volid: &Volid| fits(volid.file_name()))
         .collect();
-    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    let (mut deleted, mut in_use) = (Vec::new(), Vec::new());
     if !there.is_empty() {
         let users = match options.force {
             true => Vec::new(),
@@ -56,8 +56,8 @@ pub async fn absent(
         for volid in there {
             let of_it: Vec<&User> = users.iter().filter(|user| user.uses(&volid)).collect();
             match of_it.is_empty() {
-                true => gone.push(volid),
-                false if pattern => kept.push(volid),
+                true => deleted.push(volid),
+                false if pattern => in_use.push(volid),
                 false => {
                     let users = of_it.iter().map(ToString::to_string).collect();
                     return Err(Error::InUse { volid, users }.into());
@@ -66,7 +66,7 @@ pub async fn absent(
         }
     }
     if !task.check_mode {
-        for volid in &gone {
+        for volid in &deleted {
             client
                 .delete_volume(node, volid, deadline)
                 .await
@@ -80,24 +80,36 @@ pub async fn absent(
         true => format!("{}:iso/{named}", options.storage),
         false => Volid::iso(&options.storage, &normalise_upload_name(&named)).to_string(),
     };
-    Ok(outcome(subject, pattern, task.check_mode, &gone, &kept))
+    Ok(outcome(
+        subject,
+        pattern,
+        task.check_mode,
+        &deleted,
+        &in_use,
+    ))
 }
 
-/// What is answered when `gone` were deleted, or would be, and `kept` stay because a VM uses them.
-fn outcome(subject: String, pattern: bool, check: bool, gone: &[Volid], kept: &[Volid]) -> Outcome {
+/// What is answered when `deleted` were deleted, or would be, and `in_use` stay because a VM uses them.
+fn outcome(
+    subject: String,
+    pattern: bool,
+    check: bool,
+    deleted: &[Volid],
+    in_use: &[Volid],
+) -> Outcome {
     let names = |list: &[Volid]| -> Vec<String> { list.iter().map(Volid::to_string).collect() };
     let volid = (!pattern).then(|| subject.clone());
-    let mut outcome = match gone {
-        [] if kept.is_empty() => Outcome::unchanged(format!("{subject} is not there")),
+    let mut outcome = match deleted {
+        [] if in_use.is_empty() => Outcome::unchanged(format!("{subject} is not there")),
         [] => Outcome::unchanged(format!("all of {subject} are used by VMs")),
         [first, ..] => {
             let shown = |volid: &Volid| json!({"volid": volid.to_string()});
             let (before, after) = match pattern {
-                true => (gone.iter().map(shown).collect(), json!([])),
+                true => (deleted.iter().map(shown).collect(), json!([])),
                 false => (shown(first), json!({})),
             };
             let verb = if check { "would delete" } else { "deleted" };
-            Outcome::changed(format!("{verb} {}", names(gone).join(", ")))
+            Outcome::changed(format!("{verb} {}", names(deleted).join(", ")))
                 .diff(Diff::new(before, after).header(subject))
         }
     };
@@ -105,6 +117,6 @@ fn outcome(subject: String, pattern: bool, check: bool, gone: &[Volid], kept: &[
         outcome = outcome.with("volid", volid);
     }
     outcome
-        .with("deleted", names(gone))
-        .with("kept", names(kept))
+        .with("deleted", names(deleted))
+        .with("kept", names(in_use))
 }

@@ -7,6 +7,7 @@ use pve_module::{Context, doing};
 use crate::address::shown;
 use crate::checksum::Digest;
 use crate::error::Error;
+use crate::fetch::Facts;
 use crate::state;
 use crate::transfer_progress::TransferProgress;
 
@@ -18,6 +19,19 @@ pub enum Compared {
     Differs(String),
     /// The caller may not ask for it.
     NotAllowed,
+}
+
+/// What arrived on the storage.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    /// The task that put it into place.
+    pub upid: Option<Upid>,
+    /// The bytes it must have.
+    pub size: Option<u64>,
+    /// Its checksums, and those of the compressed file that it came in.
+    pub digests: Vec<Digest>,
+    /// What its server said of it.
+    pub facts: Facts,
 }
 
 /// What the steps of a transfer need.

@@ -65,7 +65,7 @@ impl Algorithm {
 
     /// Whether these are the hex digits of such a checksum.
     pub fn fits(self, digits: &str) -> bool {
-        digits.len() == 2 * self.bytes() && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        digits.len() == 2 * self.bytes() && is_hex(digits)
     }
 
     /// The algorithm whose checksums have so many hex digits.
@@ -182,9 +182,19 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// Whether a text is hex digits, and nothing else.
+pub fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether a text has as many hex digits as a checksum at least, of whatever algorithm.
+pub fn is_checksum(text: &str) -> bool {
+    text.len() >= 32 && is_hex(text)
+}
+
 /// What the option `checksum` gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Given {
+pub enum ChecksumOption {
     /// The checksum itself.
     Digest(Digest),
     /// The address of a file of checksums, and the algorithm to prefer in it.
@@ -195,7 +205,7 @@ pub enum Given {
 ///
 /// # Errors
 /// When it has none of these forms.
-pub fn given(text: &str) -> Result<Given, Error> {
+pub fn parse_option(text: &str) -> Result<ChecksumOption, Error> {
     let trimmed = text.trim();
     let read = |separator: char| {
         let (name, rest) = trimmed.split_once(separator)?;
@@ -204,16 +214,16 @@ pub fn given(text: &str) -> Result<Given, Error> {
     if let Some((algorithm, rest)) = read(':') {
         let lower = rest.to_ascii_lowercase();
         if lower.starts_with("https://") || lower.starts_with("http://") {
-            return Ok(Given::Published(algorithm, rest.to_string()));
+            return Ok(ChecksumOption::Published(algorithm, rest.to_string()));
         }
     }
     if let Some(digest) = Digest::labelled(trimmed) {
-        return Ok(Given::Digest(digest));
+        return Ok(ChecksumOption::Digest(digest));
     }
     // The right form with digits of another length: of another algorithm, or not copied as a whole.
     if let Some((algorithm, digits)) = read(':')
         && !digits.is_empty()
-        && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        && is_hex(digits)
     {
         return Err(Error::ChecksumLength {
             algorithm: algorithm.name(),
@@ -312,7 +322,8 @@ mod tests {
     #[test]
     fn checksums_as_people_write_them() {
         let (hex256, hex512) = ("ab".repeat(32), "CD".repeat(64));
-        let digest = |algorithm, hex: &str| Given::Digest(Digest::new(algorithm, hex).unwrap());
+        let digest =
+            |algorithm, hex: &str| ChecksumOption::Digest(Digest::new(algorithm, hex).unwrap());
         let is_256 = digest(Algorithm::Sha256, &hex256);
         for text in [
             format!("sha256:{hex256}"),
@@ -329,15 +340,15 @@ mod tests {
             ),
             format!("sha256:{NIX32_OF_AB}"),
         ] {
-            assert_eq!(given(&text).unwrap(), is_256, "{text}");
+            assert_eq!(parse_option(&text).unwrap(), is_256, "{text}");
         }
         assert_eq!(
-            given(&format!("sha512:{hex512}")).unwrap(),
+            parse_option(&format!("sha512:{hex512}")).unwrap(),
             digest(Algorithm::Sha512, &hex512)
         );
         assert_eq!(
-            given("sha256:https://x.example/SHA256SUMS").unwrap(),
-            Given::Published(Algorithm::Sha256, "https://x.example/SHA256SUMS".into())
+            parse_option("sha256:https://x.example/SHA256SUMS").unwrap(),
+            ChecksumOption::Published(Algorithm::Sha256, "https://x.example/SHA256SUMS".into())
         );
         for text in [
             "sha256:ftp://x.example/SHA256SUMS",
@@ -348,9 +359,9 @@ mod tests {
             "sha256",
             "sha512:",
         ] {
-            assert!(given(text).is_err(), "{text}");
+            assert!(parse_option(text).is_err(), "{text}");
         }
-        let refused = |text: &str| Failure::from(given(text).unwrap_err());
+        let refused = |text: &str| Failure::from(parse_option(text).unwrap_err());
         let short = refused(&format!("sha512:{hex256}"));
         assert_eq!(short.msg, "checksum: sha512: needs 128 hex digits (got 64)");
         assert!(short.hint.unwrap().contains("sha256:"));
@@ -377,7 +388,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in ".{0,200}") {
-            let _ = given(&text);
+            let _ = parse_option(&text);
         }
 
         #[test]
@@ -386,7 +397,7 @@ mod tests {
             hasher.update(&bytes);
             for digest in hasher.digests() {
                 prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest.clone()));
-                prop_assert_eq!(given(&digest.to_string()).unwrap(), Given::Digest(digest));
+                prop_assert_eq!(parse_option(&digest.to_string()).unwrap(), ChecksumOption::Digest(digest));
             }
         }
     }

@@ -11,7 +11,6 @@ use crate::fetch::With;
 use crate::glob;
 use crate::options::GithubRelease;
 use crate::response_cache;
-use crate::source::{Origin, Source};
 
 #[derive(Debug, Deserialize)]
 struct Release {
@@ -31,52 +30,88 @@ struct Asset {
     browser_download_url: String,
 }
 
+/// An asset of a release, and where it can be had.
+pub struct ReleaseAsset {
+    pub name: String,
+    pub size: u64,
+    /// Its checksum, if GitHub tells it.
+    pub checksum: Option<Digest>,
+    /// Where anybody may fetch it.
+    pub public: Address,
+    /// Where the API gives it to the holder of the token, and the token.
+    pub private: Option<(String, String)>,
+}
+
 /// Find the one asset.
 ///
 /// # Errors
 /// When there is no such release or asset, or several assets.
-pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source, Failure> {
-    let part = |text: &str| {
-        !text.is_empty()
-            && text != ".."
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    };
-    if !wanted
-        .repo
-        .split_once('/')
-        .is_some_and(|(owner, name)| part(owner) && part(name))
-    {
-        return Err(Error::InvalidRepo(wanted.repo.clone()).into());
-    }
+pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<ReleaseAsset, Failure> {
     let api = wanted.api_url.trim_end_matches('/');
     let token = wanted
         .token
         .as_ref()
         .map(|token| token.expose().trim())
         .filter(|token| !token.is_empty());
+    check(wanted, api, token)?;
+    let named = format!("release {} of {}", wanted.tag, wanted.repo);
+    let release = read(wanted, api, token, &named, deadline).await?;
+    let asset = pick(&release, &wanted.asset, &named)?;
+    let digest = asset.digest.as_deref();
+    // The token is for the API's host, whatever the answer says.
+    let private = token
+        .filter(|_| host(&asset.url).is_some() && host(&asset.url) == host(api))
+        .map(|token| (asset.url.clone(), token.to_string()));
+    Ok(ReleaseAsset {
+        name: asset.name.clone(),
+        size: asset.size,
+        checksum: digest.and_then(|text| text.parse::<Digest>().ok()),
+        public: Address::parse(&asset.browser_download_url, "browser_download_url")?,
+        private,
+    })
+}
+
+/// Refuse a repository that is not one of GitHub's form, and a token that anybody on the way could read.
+fn check(wanted: &GithubRelease, api: &str, token: Option<&str>) -> Result<(), Error> {
+    let is_name = |text: &str| {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        !text.is_empty() && text != ".." && text.bytes().all(is_plain)
+    };
+    let parts = wanted.repo.split_once('/');
+    if !parts.is_some_and(|(owner, name)| is_name(owner) && is_name(name)) {
+        return Err(Error::InvalidRepo(wanted.repo.clone()));
+    }
     if token.is_some() && !is_private(api) {
         let api = api.to_owned();
-        return Err(Error::TokenInClearText { api }.into());
+        return Err(Error::TokenInClearText { api });
     }
-    let place = match wanted.tag.as_str() {
+    Ok(())
+}
+
+/// What the API tells of the release that messages call `named`.
+async fn read(
+    wanted: &GithubRelease,
+    api: &str,
+    token: Option<&str>,
+    named: &str,
+    deadline: &Deadline,
+) -> Result<Release, Failure> {
+    let tag = match wanted.tag.as_str() {
         "latest" => "latest".to_string(),
         tag => format!(
             "tags/{}",
             percent_encoding::utf8_percent_encode(tag, percent_encoding::NON_ALPHANUMERIC)
         ),
     };
-    let url = format!("{api}/repos/{}/releases/{place}", wanted.repo);
+    let url = format!("{api}/repos/{}/releases/{tag}", wanted.repo);
     let with = With {
         token,
         accept: Some("application/vnd.github+json"),
     };
-    let what = format!("release {} of {}", wanted.tag, wanted.repo);
     let text = response_cache::text(&url, with, deadline)
         .await
         .map_err(|mut failed| {
-            failed.msg = format!("cannot look up {what}: {}", failed.msg);
+            failed.msg = format!("cannot look up {named}: {}", failed.msg);
             match failed.status {
                 Some(404) => failed.hint(
                     "there is no such release; drafts and pre-releases are never the latest, and a private repository \
@@ -86,30 +121,11 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
                 _ => failed,
             }
         })?;
-    let found: Release = serde_json::from_str(&text).map_err(|problem| Error::NotGithub {
+    let release = serde_json::from_str(&text).map_err(|problem| Error::NotGithub {
         shown: shown(&url),
         problem,
     })?;
-    let asset = pick(&found, &wanted.asset, &what)?;
-    let digest = asset
-        .digest
-        .as_deref()
-        .and_then(|text| text.parse::<Digest>().ok());
-    let address = Address::parse(&asset.browser_download_url, "browser_download_url")?;
-    // The token is for the API's host, whatever the answer says.
-    let private = token
-        .filter(|_| host(&asset.url).is_some() && host(&asset.url) == host(api))
-        .map(|token| (asset.url.clone(), token.to_string()));
-    Ok(Source {
-        name: asset.name.clone(),
-        origin: Origin::Url {
-            public: address,
-            private,
-        },
-        size: Some(asset.size),
-        checksum: digest,
-        checksum_of: None,
-    })
+    Ok(release)
 }
 
 /// The one asset whose name fits.

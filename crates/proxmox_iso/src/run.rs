@@ -49,7 +49,7 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         record,
         measured: OnceCell::new(),
     };
-    present.run().await
+    present.converge().await
 }
 
 /// What the options name, without anything being written.

@@ -3,45 +3,35 @@
 use std::path::Path;
 
 use ansible_module::{Failure, FailureKind};
-use pve_client::{Upid, Upload};
+use pve_client::Upload;
 
+use crate::apply::Arrived;
 use crate::checksum::{Digest, Hasher};
 use crate::compression::Compression;
 use crate::content;
 use crate::error::Error;
 use crate::fetch::{Facts, Fetch, Hashing};
 use crate::plan::Plan;
-use crate::present::{Look, Present};
+use crate::present::{Assessment, Present};
 use crate::source::Origin;
 use crate::unpack::{self, Measured, Packed};
 use crate::{cache, local};
-
-/// What arrived on the storage.
-#[derive(Debug, Default)]
-pub struct Arrived {
-    /// The task that put it into place.
-    pub upid: Option<Upid>,
-    /// The bytes it must have.
-    pub size: Option<u64>,
-    /// Its checksums, and those of the compressed file that it came in.
-    pub digests: Vec<Digest>,
-    /// What its server said of it.
-    pub facts: Facts,
-}
 
 impl Present<'_> {
     /// Transfer it. `facts` is what the server says of it, where that is known already.
     ///
     /// # Errors
     /// When it cannot be read, is not an image, or does not arrive.
-    pub async fn send(&self, look: &Look, facts: Facts) -> Result<Arrived, Failure> {
+    pub async fn send(&self, assessment: &Assessment, facts: Facts) -> Result<Arrived, Failure> {
         match (&self.source.origin, &self.options.cache_dir) {
             (Origin::File(path), _) => {
-                let known = look.desired.checksum.as_ref();
-                self.send_file(path, known.into_iter().cloned().collect(), look)
+                let known = assessment.desired.checksum.as_ref();
+                self.send_file(path, known.into_iter().cloned().collect(), assessment)
                     .await
             }
-            (Origin::Url { .. }, _) if self.by_node() => self.node_downloads(look, facts).await,
+            (Origin::Url { .. }, _) if self.by_node() => {
+                self.node_downloads(assessment, facts).await
+            }
             (Origin::Url { .. }, Some(dir)) => {
                 let cached =
                     cache::file(dir, &self.source, &self.progress, self.context.deadline).await?;
@@ -49,13 +39,13 @@ impl Present<'_> {
                 if let Some(wanted) = &self.source.checksum {
                     known.sort_by_key(|digest| digest != wanted);
                 }
-                let arrived = self.send_file(&cached.path, known, look).await?;
+                let arrived = self.send_file(&cached.path, known, assessment).await?;
                 Ok(Arrived {
                     facts: cached.facts,
                     ..arrived
                 })
             }
-            (Origin::Url { .. }, None) => self.pass_on(look).await,
+            (Origin::Url { .. }, None) => self.pass_on(assessment).await,
         }
     }
 
@@ -64,7 +54,7 @@ impl Present<'_> {
         &self,
         path: &Path,
         known: Vec<Digest>,
-        look: &Look,
+        assessment: &Assessment,
     ) -> Result<Arrived, Failure> {
         let size = local::size(path)?;
         let shown = self.source.shown();
@@ -72,15 +62,20 @@ impl Present<'_> {
             && let Some(compression) = content::check(&shown, &local::head(path)?, Some(size))?
         {
             let measured = self
-                .measure(local::packed(path)?, compression, None, look.found.as_ref())
+                .measure(
+                    local::packed(path)?,
+                    compression,
+                    None,
+                    assessment.found.as_ref(),
+                )
                 .await?;
             return self
-                .unpack(compression, &measured, look, async || {
+                .unpack(compression, &measured, assessment, async || {
                     Ok(local::packed(path)?)
                 })
                 .await;
         }
-        self.check_space(Some(size), look.found.as_ref())?;
+        self.check_space(Some(size), assessment.found.as_ref())?;
         let digests = match known.is_empty() {
             true => {
                 self.progress.step("hash");
@@ -99,7 +94,7 @@ impl Present<'_> {
                 &upload,
                 size,
                 &path.display().to_string(),
-                look.found.as_ref(),
+                assessment.found.as_ref(),
             )
             .await?;
         Ok(Arrived {
@@ -115,10 +110,10 @@ impl Present<'_> {
         &self,
         compression: Compression,
         measured: &Measured,
-        look: &Look,
+        assessment: &Assessment,
         open: impl AsyncFn() -> Result<Packed, Failure>,
     ) -> Result<Arrived, Failure> {
-        self.check_space(Some(measured.size), look.found.as_ref())?;
+        self.check_space(Some(measured.size), assessment.found.as_ref())?;
         let shown = self.source.shown();
         let name = self.volid.file_name();
         let mut left = self.options.connection.api_host.len();
@@ -128,7 +123,7 @@ impl Present<'_> {
             let upload = Upload::iso_stream(name, measured.size, sha256, stream);
             let sent = self
                 .transfer()
-                .upload(&upload, measured.size, &shown, look.found.as_ref())
+                .upload(&upload, measured.size, &shown, assessment.found.as_ref())
                 .await;
             match sent {
                 Err(lost) if is_lost(&lost) && left > 0 => left -= 1,
@@ -144,13 +139,17 @@ impl Present<'_> {
     }
 
     /// Have the node download it.
-    async fn node_downloads(&self, look: &Look, facts: Facts) -> Result<Arrived, Failure> {
+    async fn node_downloads(
+        &self,
+        assessment: &Assessment,
+        facts: Facts,
+    ) -> Result<Arrived, Failure> {
         let transfer = self.transfer();
         let Some(public) = self.source.url() else {
             return Ok(Arrived::default());
         };
         // PVE does not overwrite a file by a download.
-        if look.plan == Plan::Replace {
+        if assessment.plan == Plan::Replace {
             transfer.delete().await?;
         }
         let digest = self.source.checksum.as_ref();
@@ -167,7 +166,7 @@ impl Present<'_> {
             })?;
         Ok(Arrived {
             upid: Some(upid),
-            size: look.desired.size,
+            size: assessment.desired.size,
             digests: digest.into_iter().cloned().collect(),
             facts,
         })
@@ -175,10 +174,10 @@ impl Present<'_> {
 
     /// Download it straight into the upload. A download can be passed on once: it is begun anew
     /// when the host that took it is lost.
-    async fn pass_on(&self, look: &Look) -> Result<Arrived, Failure> {
+    async fn pass_on(&self, assessment: &Assessment) -> Result<Arrived, Failure> {
         let mut left = self.options.connection.api_host.len();
         let arrived = loop {
-            match self.pass_on_once(look).await {
+            match self.pass_on_once(assessment).await {
                 Err(lost) if is_lost(&lost) && left > 0 => left -= 1,
                 settled => break settled?,
             }
@@ -220,7 +219,7 @@ impl Present<'_> {
     }
 
     /// One attempt.
-    async fn pass_on_once(&self, look: &Look) -> Result<Arrived, Failure> {
+    async fn pass_on_once(&self, assessment: &Assessment) -> Result<Arrived, Failure> {
         let shown = self.source.shown();
         let Some((url, with)) = self.source.request() else {
             return Ok(Arrived::default());
@@ -244,20 +243,22 @@ impl Present<'_> {
             if let Some(compression) = content::check(&shown, &head, size)? {
                 let packed = Packed::of_stream(download.stream);
                 let measured = self
-                    .measure(packed, compression, None, look.found.as_ref())
+                    .measure(packed, compression, None, assessment.found.as_ref())
                     .await?;
                 // It comes once more, as an upload has to say beforehand how long it is.
                 let open = async || {
                     let again = fetch.download(url, with, self.context.deadline).await?;
                     Ok(Packed::of_stream(again.stream))
                 };
-                let arrived = self.unpack(compression, &measured, look, open).await?;
+                let arrived = self
+                    .unpack(compression, &measured, assessment, open)
+                    .await?;
                 return Ok(Arrived { facts, ..arrived });
             }
         }
         // PVE has to know how long an upload is before it begins.
         let size = size.ok_or_else(|| Error::UnknownSize(shown.clone()))?;
-        self.check_space(Some(size), look.found.as_ref())?;
+        self.check_space(Some(size), assessment.found.as_ref())?;
         let name = self.volid.file_name();
         // With a checksum PVE hashes what arrives; that is not done twice.
         let (upload, hashing) = match &self.source.checksum {
@@ -273,7 +274,7 @@ impl Present<'_> {
         };
         let upid = self
             .transfer()
-            .upload(&upload, size, &shown, look.found.as_ref())
+            .upload(&upload, size, &shown, assessment.found.as_ref())
             .await?;
         let digests = match hashing {
             Some(hashing) => hashing.digests(),

@@ -9,13 +9,14 @@ use pve_module::Context;
 use serde_json::{Map, Value};
 
 use crate::address::{Address, is_image_name, secrets};
-use crate::checksum::{self, Algorithm, Digest, Given};
+use crate::checksum::{self, Algorithm, ChecksumOption, Digest};
 use crate::checksum_file::{self, Wanted};
 use crate::compression::Compression;
 use crate::error::Error;
 use crate::fetch::{Facts, Fetch, With};
 use crate::options::{DownloadBy, Options};
-use crate::{release, state};
+use crate::release::{self, ReleaseAsset};
+use crate::state;
 
 /// The media type for which GitHub's API gives an asset itself rather than its description.
 const BYTES: &str = "application/octet-stream";
@@ -70,6 +71,21 @@ pub fn secrets_in_address(text: &str) -> Vec<String> {
     found
 }
 
+impl From<ReleaseAsset> for Source {
+    fn from(asset: ReleaseAsset) -> Self {
+        Self {
+            name: asset.name,
+            origin: Origin::Url {
+                public: asset.public,
+                private: asset.private,
+            },
+            size: Some(asset.size),
+            checksum: asset.checksum,
+            checksum_of: None,
+        }
+    }
+}
+
 impl Source {
     /// The source that the options name; `None` when they name none. The node
     /// is asked for the name of what only it can reach.
@@ -81,15 +97,15 @@ impl Source {
         options: &Options,
     ) -> Result<Option<Self>, Failure> {
         let Context { deadline, task, .. } = *context;
-        let given = options
+        let option = options
             .checksum
             .as_deref()
-            .map(checksum::given)
+            .map(checksum::parse_option)
             .transpose()?;
         let mut source = match (&options.src, &options.url, &options.github_release) {
             (Some(src), ..) => Self::file(src.clone())?,
             (None, Some(url), _) => Self::address(Address::parse(url, "url")?),
-            (None, None, Some(wanted)) => release::find(wanted, deadline).await?,
+            (None, None, Some(wanted)) => release::find(wanted, deadline).await?.into(),
             (None, None, None) => return Ok(None),
         };
         let mut asked = None;
@@ -103,7 +119,7 @@ impl Source {
         options.iso_name(&source.name)?;
         source.refuse_packed_for_node(options)?;
         let clear_text = source.url().filter(|url| url.is_clear_text());
-        match &given {
+        match &option {
             None if source.checksum.is_none() => {
                 if let Some(url) = clear_text {
                     task.warn(format!(
@@ -114,7 +130,7 @@ impl Source {
                 return Ok(Some(source));
             }
             None => return Ok(Some(source)),
-            Some(Given::Published(_, sums)) => {
+            Some(ChecksumOption::Published(_, sums)) => {
                 let sums = Address::parse(sums, "checksum")?;
                 if clear_text.is_some() && sums.is_clear_text() {
                     task.warn(format!(
@@ -123,14 +139,14 @@ impl Source {
                     ));
                 }
             }
-            Some(Given::Digest(_)) => {}
+            Some(ChecksumOption::Digest(_)) => {}
         }
-        let (digest, of) = match given {
-            Some(Given::Published(prefer, sums)) => {
+        let (digest, of) = match option {
+            Some(ChecksumOption::Published(prefer, sums)) => {
                 let sums = Address::parse(&sums, "checksum")?;
                 source.published(&sums, prefer, asked, deadline).await?
             }
-            Some(Given::Digest(digest)) => (digest, None),
+            Some(ChecksumOption::Digest(digest)) => (digest, None),
             None => return Ok(Some(source)),
         };
         if let Some(published) = &source.checksum

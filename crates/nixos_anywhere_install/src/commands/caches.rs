@@ -55,7 +55,7 @@ impl Caches {
         self.uris
             .iter()
             .filter(|_| self.substitute)
-            .filter_map(|uri| place(uri).map(|(host, port)| (uri.as_str(), host, port)))
+            .filter_map(|uri| host_and_port(uri).map(|(host, port)| (uri.as_str(), host, port)))
             .collect()
     }
 
@@ -100,7 +100,7 @@ pub(crate) fn without_secrets(uri: &str) -> String {
 }
 
 /// The host and port of the URI of an HTTP cache.
-fn place(uri: &str) -> Option<(String, u16)> {
+fn host_and_port(uri: &str) -> Option<(String, u16)> {
     let (rest, port) = match uri.split_once("://")? {
         ("http", rest) => (rest, 80),
         ("https", rest) => (rest, 443),
@@ -170,7 +170,7 @@ mod tests {
             ("http://c:x", None),
         ] {
             let expected = expected.map(|(host, port)| (host.to_owned(), port));
-            assert_eq!(place(uri), expected, "{uri}");
+            assert_eq!(host_and_port(uri), expected, "{uri}");
         }
     }
 

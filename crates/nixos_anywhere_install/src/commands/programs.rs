@@ -19,8 +19,9 @@ use crate::files::private::Private;
 use crate::files::workspace::Workspace;
 use crate::machine::room;
 use crate::options::Options;
+use crate::output::phases::BUILD;
 use crate::output::text::printable;
-use crate::output::watch::{BUILD, Watch};
+use crate::output::watch::Watch;
 use crate::plan::{self, Source};
 use crate::values::flake::FlakeRef;
 

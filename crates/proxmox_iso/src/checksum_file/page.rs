@@ -1,8 +1,8 @@
 //! Checksums in the lines of a page: Markdown's tables and lists, and lines with words around a checksum. A line counts only if it
 //! names one file at most.
 
-use crate::checksum::{Algorithm, Digest};
-use crate::checksum_file::{Entry, Section, kind};
+use super::entry::{AlgorithmHint, Entry, algorithm_hint};
+use crate::checksum::{Algorithm, Digest, is_checksum};
 
 /// The endings of the names that lie beside checksums. Others, such as `nixos.org`, are no files.
 const ENDINGS: &[&str] = &[
@@ -56,7 +56,7 @@ const MOST_LINE: usize = 8192;
 const MOST_FILES: usize = 32;
 
 /// The file that a word names, without its directory or address.
-pub fn file<'a>(word: &'a str, wanted: &[String]) -> Option<&'a str> {
+pub fn file_in<'a>(word: &'a str, wanted: &[String]) -> Option<&'a str> {
     let path = word.split(['?', '#']).next().unwrap_or(word);
     let base = path.rsplit(['/', '\\']).next().unwrap_or(path);
     let is_wanted = wanted.iter().any(|name| name == base);
@@ -69,18 +69,18 @@ pub fn file<'a>(word: &'a str, wanted: &[String]) -> Option<&'a str> {
     (is_wanted || is_known).then_some(base)
 }
 
-/// What a line says.
+/// What a line holds.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct PageLine {
     /// Its checksums.
     pub entries: Vec<Entry>,
     /// How many of its checksums are of other algorithms.
     pub others: usize,
     /// Whether it has a checksum of which it cannot be told what it is of.
-    pub unclear: bool,
+    pub is_ambiguous: bool,
 }
 
-impl Said {
+impl PageLine {
     /// Whether the line has no checksum.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -88,27 +88,27 @@ impl Said {
 }
 
 /// The kinds of the columns of the table that a line is in.
-pub type Columns = Vec<Option<Section>>;
+pub type Columns = Vec<Option<AlgorithmHint>>;
 
-/// Where in a page a line is.
+/// What the lines above say of a line.
 #[derive(Debug, Clone, Default)]
-pub struct Place {
+pub struct PagePosition {
     /// The file that the last heading names.
     pub file: Option<String>,
     /// The columns of the table, if it is in one.
     pub columns: Option<Columns>,
 }
 
-impl Place {
+impl PagePosition {
     /// Read a line that is not in the form of any tool.
-    pub fn read(&mut self, line: &str, section: Section, wanted: &[String]) -> Said {
+    pub fn read(&mut self, line: &str, section: AlgorithmHint, wanted: &[String]) -> PageLine {
         if line.len() > MOST_LINE {
-            return Said::default();
+            return PageLine::default();
         }
         let words: Vec<(usize, &str)> = words(line).collect();
         let mut label = None;
         let mut found = Vec::new();
-        let mut said = Said::default();
+        let mut held = PageLine::default();
         for (column, word) in &words {
             let of_column = self
                 .columns
@@ -117,32 +117,32 @@ impl Place {
             let known = label.or(of_column.copied().flatten()).unwrap_or(section);
             match checksum(word, known, words.len() <= 2) {
                 Some(Ok(digest)) => found.push(digest),
-                Some(Err(Unusable)) => said.others += 1,
-                None if file(word, wanted).is_none() => label = kind(word).or(label),
+                Some(Err(Unusable)) => held.others += 1,
+                None if file_in(word, wanted).is_none() => label = algorithm_hint(word).or(label),
                 None => {}
             }
         }
         let files = files(&words, wanted);
         if found.is_empty() {
-            if said.others == 0 {
+            if held.others == 0 {
                 self.follow(line, &words, &files);
             }
-            return said;
+            return held;
         }
         let of = match files.as_slice() {
             [] => self.file.clone().unwrap_or_default(),
             [one] => (*one).to_owned(),
             _ => {
-                said.unclear = true;
-                return said;
+                held.is_ambiguous = true;
+                return held;
             }
         };
         let entry = |digest| Entry {
             digest,
             file: of.clone(),
         };
-        said.entries = found.into_iter().map(entry).collect();
-        said
+        held.entries = found.into_iter().map(entry).collect();
+        held
     }
 
     /// Whether the lines below are of the file of this line: a heading, `File: NAME`, an item of a list, bold text.
@@ -160,7 +160,7 @@ impl Place {
         match files {
             [one] if is_heading || alone => self.file = Some((*one).to_owned()),
             // A heading such as `SHA256` is one within the part of a file.
-            _ if is_heading && !words.iter().any(|(_, word)| kind(word).is_some()) => {
+            _ if is_heading && !words.iter().any(|(_, word)| algorithm_hint(word).is_some()) => {
                 self.file = None;
             }
             _ => {}
@@ -172,7 +172,7 @@ impl Place {
 pub fn columns(head: &str, below: &str) -> Option<Columns> {
     let is_rule = below.contains('|') && below.contains("--");
     let is_rule = is_rule && below.chars().all(|c| "|-: \t".contains(c));
-    let algorithm = |cell: &str| words(cell).find_map(|(_, word)| kind(word));
+    let algorithm = |cell: &str| words(cell).find_map(|(_, word)| algorithm_hint(word));
     is_rule.then(|| cells(head).map(algorithm).collect())
 }
 
@@ -180,23 +180,22 @@ pub fn columns(head: &str, below: &str) -> Option<Columns> {
 struct Unusable;
 
 /// The checksum that a word is. `alone` says whether the line has no words but it and perhaps a name.
-fn checksum(word: &str, section: Section, alone: bool) -> Option<Result<Digest, Unusable>> {
+fn checksum(word: &str, section: AlgorithmHint, alone: bool) -> Option<Result<Digest, Unusable>> {
     if let Some(digest) = Digest::labelled(word) {
         return Some(Ok(digest));
     }
-    if let Section::Of(algorithm) = section
+    if let AlgorithmHint::Of(algorithm) = section
         && let Some(digest) = Digest::encoded(algorithm, word)
     {
         return Some(Ok(digest));
     }
-    let is_hex = word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_hex {
-        let digest = Algorithm::of_digits(word).filter(|_| section != Section::Other);
+    if is_checksum(word) {
+        let digest = Algorithm::of_digits(word).filter(|_| section != AlgorithmHint::Other);
         let digest = digest.and_then(|algorithm| Digest::new(algorithm, word));
         return Some(digest.ok_or(Unusable));
     }
     let nix32 = || Digest::nix32(Algorithm::Sha256, word);
-    (alone && section != Section::Other)
+    (alone && section != AlgorithmHint::Other)
         .then(nix32)
         .flatten()
         .map(Ok)
@@ -205,7 +204,9 @@ fn checksum(word: &str, section: Section, alone: bool) -> Option<Result<Digest, 
 /// The files that a line names. One that is only a signature or the like of another does not count.
 fn files<'a>(words: &[(usize, &'a str)], wanted: &[String]) -> Vec<&'a str> {
     let named = words.iter();
-    let mut named: Vec<&str> = named.filter_map(|(_, word)| file(word, wanted)).collect();
+    let mut named: Vec<&str> = named
+        .filter_map(|(_, word)| file_in(word, wanted))
+        .collect();
     named.sort_unstable();
     named.dedup();
     if named.len() > MOST_FILES {
@@ -265,7 +266,7 @@ mod tests {
             ("25.05.812345", None),
             ("iso", None),
         ] {
-            assert_eq!(file(word, &wanted), expected, "{word}");
+            assert_eq!(file_in(word, &wanted), expected, "{word}");
         }
     }
 

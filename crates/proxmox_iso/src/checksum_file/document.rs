@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::checksum::{Algorithm, Digest};
-use crate::checksum_file::{Entry, Section, kind};
-use crate::checksum_words::file;
+use super::entry::{AlgorithmHint, Entry, algorithm_hint};
+use super::page::file_in;
+use crate::checksum::{Algorithm, Digest, is_checksum};
 
 /// Longer YAML is not read as such: aliases make it larger than it looks.
 const MOST_YAML: usize = 1 << 20;
@@ -71,7 +71,7 @@ pub fn read(text: &str, name: &str, wanted: &[String]) -> Option<Tree> {
         wanted,
         tree: Tree::default(),
     };
-    walk.value(&value, &Of::default());
+    walk.value(&value, &Surroundings::default());
     Some(walk.tree)
 }
 
@@ -110,11 +110,11 @@ fn is_deep(text: &str) -> bool {
     })
 }
 
-/// What a value is of, as what is around it says.
+/// What the keys around a value say of it.
 #[derive(Debug, Clone, Default)]
-struct Of {
+struct Surroundings {
     files: Vec<String>,
-    algorithm: Option<Section>,
+    algorithm: Option<AlgorithmHint>,
     /// Whether its key says that it is a checksum.
     is_checksum: bool,
 }
@@ -125,7 +125,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn value(&mut self, value: &Value, of: &Of) {
+    fn value(&mut self, value: &Value, of: &Surroundings) {
         match value {
             Value::Object(map) => self.object(map, of),
             Value::Array(items) => items.iter().for_each(|item| self.value(item, of)),
@@ -134,7 +134,7 @@ impl Walk<'_> {
         }
     }
 
-    fn object(&mut self, map: &Map<String, Value>, around: &Of) {
+    fn object(&mut self, map: &Map<String, Value>, around: &Surroundings) {
         let text = |keys: &'static [&'static str]| {
             let pairs = map.iter();
             pairs.filter_map(move |(key, value)| {
@@ -143,28 +143,28 @@ impl Walk<'_> {
             })
         };
         let files = |keys| -> Vec<String> {
-            let files = text(keys).filter(|name| file(name, self.wanted).is_some());
+            let files = text(keys).filter(|name| file_in(name, self.wanted).is_some());
             files.map(str::to_owned).collect()
         };
         let mut own = files(NAMES);
         if own.is_empty() {
             own = files(ADDRESSES);
         }
-        let algorithm = text(ALGORITHMS).find_map(kind);
+        let algorithm = text(ALGORITHMS).find_map(algorithm_hint);
         for (key, value) in map {
-            let mut of = Of {
+            let mut of = Surroundings {
                 files: around.files.clone(),
                 algorithm: algorithm.or(around.algorithm),
                 is_checksum: false,
             };
-            if file(key, self.wanted).is_some() {
+            if file_in(key, self.wanted).is_some() {
                 of.files = vec![key.clone()];
                 // `"x.iso": "HEX"`.
                 of.is_checksum = true;
             } else if !own.is_empty() {
                 of.files.clone_from(&own);
             }
-            if let Some(named) = kind(key) {
+            if let Some(named) = algorithm_hint(key) {
                 of.algorithm = Some(named);
                 of.is_checksum = true;
             } else if CHECKSUMS.contains(&plain(key).as_str()) {
@@ -174,26 +174,28 @@ impl Walk<'_> {
         }
     }
 
-    fn text(&mut self, text: &str, of: &Of) {
+    fn text(&mut self, text: &str, of: &Surroundings) {
         let digest = match (Digest::labelled(text), of.algorithm) {
             (Some(digest), _) => digest,
             (None, _) if !of.is_checksum => return,
-            (None, Some(Section::Of(algorithm))) => match Digest::encoded(algorithm, text) {
+            (None, Some(AlgorithmHint::Of(algorithm))) => match Digest::encoded(algorithm, text) {
                 Some(digest) => digest,
                 None => return,
             },
-            (None, Some(Section::Other)) => {
+            (None, Some(AlgorithmHint::Other)) => {
                 self.tree.others += 1;
                 return;
             }
             (None, _) => {
-                let label = text.split_once([':', '-']).and_then(|(name, _)| kind(name));
-                let is_hex = text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let label = text
+                    .split_once([':', '-'])
+                    .and_then(|(name, _)| algorithm_hint(name));
                 let digest = Algorithm::of_digits(text).and_then(|it| Digest::new(it, text));
                 match digest {
                     Some(digest) => digest,
                     None => {
-                        self.tree.others += usize::from(is_hex || label == Some(Section::Other));
+                        self.tree.others +=
+                            usize::from(is_checksum(text) || label == Some(AlgorithmHint::Other));
                         return;
                     }
                 }
