@@ -1,5 +1,6 @@
 //! A PVE test host without guests, in a thread of its own.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -150,35 +151,55 @@ impl Host {
     }
 
     /// The configuration of a VM of node `pve` after its next start, as another client sees it.
-    pub fn config(&self, vmid: u32) -> Value {
+    pub fn config(&self, vmid: impl Display) -> Value {
         self.get(&format!("/nodes/pve/qemu/{vmid}/config"))
     }
 
     /// The same now, with the pending changes not made.
-    pub fn current_config(&self, vmid: u32) -> Value {
+    pub fn current_config(&self, vmid: impl Display) -> Value {
         self.get(&format!("/nodes/pve/qemu/{vmid}/config?current=1"))
     }
 
     /// Change the configuration behind the module's back.
-    pub fn configure(&self, vmid: u32, params: &[(&str, &str)]) {
+    pub fn configure(&self, vmid: impl Display, params: &[(&str, &str)]) {
         self.put(&format!("/nodes/pve/qemu/{vmid}/config"), params);
     }
 
     /// Change the file of the configuration, as only somebody on the node can.
-    pub fn edit(&self, vmid: u32, edit: impl FnOnce(String) -> String) {
+    pub fn edit(&self, vmid: impl Display, edit: impl FnOnce(String) -> String) {
         let path = self.path(&format!("pve/qemu-server/{vmid}.conf"));
         let text = edit(std::fs::read_to_string(&path).unwrap());
         std::fs::write(path, text).unwrap();
     }
 
+    /// Say of the nodes what the test host's README lists; the file is changed at once.
+    pub fn nodes(&self, facts: Value) {
+        let path = self.path("pve/nodes.json");
+        let new = path.with_extension("new");
+        std::fs::write(&new, facts.to_string()).unwrap();
+        std::fs::rename(new, path).unwrap();
+    }
+
+    /// Every VM of node `pve`: `(vmid, name)`.
+    pub fn vms(&self) -> Vec<(u64, String)> {
+        let vms = self.get("/nodes/pve/qemu");
+        let seen = |vm: &Value| {
+            let name = vm["name"].as_str().unwrap().to_owned();
+            (vm["vmid"].as_u64().unwrap(), name)
+        };
+        let mut vms: Vec<_> = vms.as_array().unwrap().iter().map(seen).collect();
+        vms.sort();
+        vms
+    }
+
     /// `running` or `stopped`.
-    pub fn status(&self, vmid: u32) -> String {
+    pub fn status(&self, vmid: impl Display) -> String {
         let current = self.get(&format!("/nodes/pve/qemu/{vmid}/status/current"));
         current["status"].as_str().unwrap().to_owned()
     }
 
     /// `start`, `stop` or another action on a VM's power.
-    pub fn power(&self, vmid: u32, action: &str) {
+    pub fn power(&self, vmid: impl Display, action: &str) {
         self.post(&format!("/nodes/pve/qemu/{vmid}/status/{action}"), &[]);
     }
 

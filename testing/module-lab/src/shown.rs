@@ -26,6 +26,7 @@ static DIFFERENT_IN_EACH_RUN: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             r"\(\d+ of (\d+) bytes were sent\)",
             "([some] of $1 bytes were sent)",
         ),
+        (r"\bwaited [\d.]+ s\b", "waited [seconds] s"),
         (r"has room for \d+ bytes", "has room for [free] bytes"),
         (r"/tmp/\.tmp\w{6}", "[dir]"),
         (r"\b1[5-9]\d{8}\b", "[time]"),

@@ -16,7 +16,7 @@ fn a_lock_is_waited_for_and_named_when_it_stays() {
     let lab = lab();
     lab.edit(101, |text| format!("lock: backup\n{text}"));
     assert_snapshot!(lab.refuses(snapshot("s1", json!({"timeout": 2}))), @"
-    locked: VM 101 (web1): it is locked by 'backup' (waited 2 s)
+    locked: VM 101 (web1): it is locked by 'backup' (waited [seconds] s)
       wait for the task that holds the lock (pvesh get /cluster/tasks), or raise timeout. If no such task runs, it was cut off and left its lock: qm unlock 101 on node pve removes it
     ");
     assert_snapshot!(shown(&lab.would_change(snapshot("s1", json!({}))), "warnings"), @r#"warnings: ["VM 101 (web1) is locked by 'backup'; the task would wait for it"]"#);
@@ -120,7 +120,7 @@ fn a_snapshot_that_was_cut_off_is_refused_and_can_be_deleted() {
     assert_snapshot!(lab.refuses_each(&snapshot("s1", json!({})), cases), @"
     2 times cut_off: VM 101 (web1): the snapshot s1 is incomplete (snapstate 'prepare')
       wait for its task, if one is running (pvesh get /cluster/tasks). Otherwise delete it: qm unlock 101 on node pve if the VM is locked, then state: absent with force: true
-    locked: VM 101 (web1): it is locked by 'snapshot' (waited 2 s)
+    locked: VM 101 (web1): it is locked by 'snapshot' (waited [seconds] s)
       wait for the task that holds the lock (pvesh get /cluster/tasks), or raise timeout. If no such task runs, it was cut off and left its lock: qm unlock 101 on node pve removes it
     ");
     // qm unlock 101
