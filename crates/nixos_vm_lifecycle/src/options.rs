@@ -13,10 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use required::{missing, not_filled_in};
-
-/// The prefix of the role's variables.
-pub const PREFIX: &str = "nixos_vm_";
+pub use required::{PREFIX, missing, not_filled_in};
 
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -460,7 +457,7 @@ pub struct Settings {
     /// An SSH host key of the installed system. Without it, keys of O(settings.ssh_host_key_types) are made.
     pub ssh_host_key: Option<SshHostKey>,
     /// The kinds of host keys to make.
-    #[serde(default = "defaults::key_types")]
+    #[serde(default = "default_key_types")]
     pub ssh_host_key_types: Vec<KeyType>,
     /// Public keys that may log in as root: to the installer, beside the role's own short-lived key, and with O(settings.system_facts) to the
     /// installed system, too.
@@ -493,4 +490,8 @@ pub struct Settings {
     pub confirm_destroy: Option<Value>,
     /// Set by the role for later plays: C(vmid), C(node), C(address), C(guest_address), C(host_keys) and C(closure) of the machine.
     pub facts: Option<Value>,
+}
+
+fn default_key_types() -> Vec<KeyType> {
+    vec![KeyType::Ed25519]
 }

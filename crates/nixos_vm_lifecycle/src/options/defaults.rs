@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::KeyType;
-
 pub fn disks_storage() -> String {
     "local-lvm".into()
 }
@@ -54,10 +52,6 @@ pub fn install_timeout() -> u64 {
 
 pub fn boot_timeout() -> u64 {
     600
-}
-
-pub fn key_types() -> Vec<KeyType> {
-    vec![KeyType::Ed25519]
 }
 
 pub fn ssh_user() -> String {

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::PREFIX;
+/// The prefix of the role's variables.
+pub const PREFIX: &str = "nixos_vm_";
 
 /// The variables that an installation needs and that are not there, as a new user's inventory lacks them.
 pub fn not_filled_in(settings: &Map<String, Value>) -> Vec<String> {
