@@ -48,25 +48,7 @@ pub async fn run(
         lost: false,
         guard,
     };
-    let mut attempts = ATTEMPTS;
-    loop {
-        attempts -= 1;
-        let outcome = match run.options.state {
-            State::Present => run.present().await,
-            State::Absent => run.absent().await,
-        };
-        match outcome {
-            // Without an answer only the state tells whether the change was made. What is missing is planned anew.
-            Err(failure)
-                if failure.may_have_happened
-                    && attempts > 0
-                    && run.context.deadline.sleep(PAUSE).await =>
-            {
-                run.lost = true;
-            }
-            settled => return settled,
-        }
-    }
+    run.converge().await
 }
 
 /// How often it is tried before a lost answer is an error.
@@ -94,6 +76,29 @@ struct Found {
 }
 
 impl Run<'_> {
+    /// Make the drive as described, again when an answer was lost.
+    async fn converge(&mut self) -> Result<Outcome, Failure> {
+        let mut attempts = ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let outcome = match self.options.state {
+                State::Present => self.present().await,
+                State::Absent => self.absent().await,
+            };
+            match outcome {
+                // Without an answer only the state tells whether the change was made. What is missing is planned anew.
+                Err(failure)
+                    if failure.may_have_happened
+                        && attempts > 0
+                        && self.context.deadline.sleep(PAUSE).await =>
+                {
+                    self.lost = true;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
     async fn present(&self) -> Result<Outcome, Failure> {
         let options = self.options;
         content::check_kind(options)?;

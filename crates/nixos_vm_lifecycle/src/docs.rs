@@ -2,6 +2,7 @@
 
 use ansible_module::Documentation;
 
+/// It is long because it is one text, in the order in which it is shown.
 pub fn documentation() -> Documentation {
     Documentation {
         short_description: "One step of a NixOS machine's life on Proxmox VE",

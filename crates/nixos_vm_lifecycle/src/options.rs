@@ -1,6 +1,9 @@
 //! The options of the module. The suboptions of `settings` are the variables of the role `nixos_vm`, without their prefix; their doc
 //! comments are the documentation of both.
 
+mod defaults;
+mod required;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,8 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The prefix of the role's variables.
-pub const PREFIX: &str = "nixos_vm_";
+pub use required::{PREFIX, missing, not_filled_in};
 
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -294,7 +296,7 @@ pub struct Settings {
     /// SCSI controller. A new VM gets V(virtio-scsi-single).
     pub scsihw: Option<String>,
     /// Storage of the disk of a new VM.
-    #[serde(default = "default_disks_storage")]
+    #[serde(default = "defaults::disks_storage")]
     pub disks_storage: String,
     /// Size in GiB of the disk of a new VM. A larger value grows the disk.
     pub disk_size: Option<u64>,
@@ -342,7 +344,7 @@ pub struct Settings {
     /// Where the controller reaches the machine by SSH. Default is C(ansible_host), or the address of O(settings.ip).
     pub address: Option<String>,
     /// Port of SSH at that address.
-    #[serde(default = "default_ssh_port")]
+    #[serde(default = "defaults::ssh_port")]
     pub ssh_port: u16,
     /// More options of M(cloudinit_drive) for the installer's seed.
     pub seed_options: Option<Map<String, Value>>,
@@ -359,22 +361,22 @@ pub struct Settings {
     /// Path of the ISO on the controller, or its URL.
     pub installer_iso: Option<String>,
     /// Flake reference of the ISO, for V(build).
-    #[serde(default = "default_installer_flake")]
+    #[serde(default = "defaults::installer_flake")]
     pub installer_flake: String,
     /// Machines that may build it, as Nix's setting C(builders) takes them.
     #[serde(default)]
     pub installer_builders: String,
     /// Repository of the release, C(OWNER/NAME).
-    #[serde(default = "default_installer_repo")]
+    #[serde(default = "defaults::installer_repo")]
     pub installer_repo: String,
     /// Tag of the release.
-    #[serde(default = "default_installer_tag")]
+    #[serde(default = "defaults::installer_tag")]
     pub installer_tag: String,
     /// Pattern that the name of one file of the release fits.
-    #[serde(default = "default_installer_asset")]
+    #[serde(default = "defaults::installer_asset")]
     pub installer_asset: String,
     /// Address of GitHub's API, of GitHub Enterprise or of a mirror.
-    #[serde(default = "default_installer_api_url")]
+    #[serde(default = "defaults::installer_api_url")]
     pub installer_api_url: String,
     /// Token for a private repository or a higher rate limit.
     pub installer_token: Option<Secret>,
@@ -383,13 +385,13 @@ pub struct Settings {
     /// Name of the ISO on the storage. Default is the source's own.
     pub installer_name: Option<String>,
     /// Storage for the installer ISO and the seed ISO.
-    #[serde(default = "default_iso_storage")]
+    #[serde(default = "defaults::iso_storage")]
     pub iso_storage: String,
     /// Drive that the seed ISO is attached to.
-    #[serde(default = "default_seed_drive")]
+    #[serde(default = "defaults::seed_drive")]
     pub seed_drive: String,
     /// Drive that the installer ISO is attached to.
-    #[serde(default = "default_installer_drive")]
+    #[serde(default = "defaults::installer_drive")]
     pub installer_drive: String,
     /// More options of M(proxmox_iso).
     pub iso_options: Option<Map<String, Value>>,
@@ -407,7 +409,7 @@ pub struct Settings {
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub system_facts_file: Option<PathBuf>,
     /// Where the system is built: V(auto), V(local) or V(remote).
-    #[serde(default = "default_build_on")]
+    #[serde(default = "defaults::build_on")]
     pub build_on: String,
     /// Tree that is copied to the root of the new system.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
@@ -429,10 +431,10 @@ pub struct Settings {
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub tools_path: Option<PathBuf>,
     /// Seconds that the installation may take.
-    #[serde(default = "default_install_timeout")]
+    #[serde(default = "defaults::install_timeout")]
     pub install_timeout: u64,
     /// Seconds that each boot may take.
-    #[serde(default = "default_boot_timeout")]
+    #[serde(default = "defaults::boot_timeout")]
     pub boot_timeout: u64,
     /// How many machines are installed at the same time; V(0) for as many as Ansible has forks.
     #[serde(default)]
@@ -449,7 +451,7 @@ pub struct Settings {
     #[serde(default)]
     pub deploy_reboot: nixos_deploy::Reboot,
     /// How many seconds a machine waits for the controller to log in again, before it puts the old system back.
-    #[serde(default = "default_deploy_timeout")]
+    #[serde(default = "defaults::deploy_timeout")]
     pub deploy_timeout: u64,
     /// Take a snapshot of the VM before a deployment that changes something, and delete it once that has worked.
     #[serde(default)]
@@ -487,7 +489,7 @@ pub struct Settings {
     #[serde(default)]
     pub authorized_keys: Vec<String>,
     /// Who logs in to the installed system to verify it.
-    #[serde(default = "default_ssh_user")]
+    #[serde(default = "defaults::ssh_user")]
     pub ssh_user: String,
     /// Private key for that login. Without any, an SSH agent's keys are tried.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
@@ -497,7 +499,7 @@ pub struct Settings {
 
     // --- On the controller ---
     /// Directory of the hosts' state directories.
-    #[serde(default = "default_state_root")]
+    #[serde(default = "defaults::state_root")]
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub state_root: PathBuf,
     /// Directory of this host: keys while they are needed, the known host key, logs. Default is a directory below
@@ -521,119 +523,6 @@ pub struct Settings {
     pub facts: Option<Value>,
 }
 
-fn default_deploy_timeout() -> u64 {
-    120
-}
-
-/// The variables that an installation needs and that are not there, as a new user's inventory lacks them.
-pub fn not_filled_in(settings: &Map<String, Value>) -> Vec<String> {
-    let text = |name: &str| match settings.get(name) {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        Some(other) => Some(other.to_string()),
-    };
-    let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let given = ["api_token_id", "api_password"]
-        .iter()
-        .any(|name| text(name).is_some())
-        || env("PROXMOX_TOKEN_ID")
-        || env("PROXMOX_PASSWORD");
-    let credential = (!given).then(|| {
-        required(
-            "api_token_id",
-            "give an API token with nixos_vm_api_token_secret, or nixos_vm_api_user and nixos_vm_api_password",
-        )
-    });
-    let source = text("installer_source");
-    let needs_iso = matches!(source.as_deref(), None | Some("path" | "url"));
-    credential
-        .into_iter()
-        .chain(missing(|name| text(name).is_some(), needs_iso))
-        .collect()
-}
-
-/// What an installation needs and `has` not, beside the connection.
-pub fn missing(has: impl Fn(&str) -> bool, needs_iso: bool) -> Vec<String> {
-    [
-        ("node", true, "name the node that the VM is made on"),
-        ("ip", true, "write dhcp, or an address with the length of its prefix, such as 192.0.2.11/24"),
-        ("flake", true, "write URI#NAME, for example github:me/infra#web1"),
-        (
-            "installer_iso",
-            needs_iso,
-            "give the path or URL of the installer ISO, or set nixos_vm_installer_source to build or release",
-        ),
-    ]
-    .into_iter()
-    .filter(|(name, needed, _)| *needed && !has(name))
-    .map(|(name, _, what)| required(name, what))
-    .collect()
-}
-
-fn required(name: &str, what: &str) -> String {
-    format!("{PREFIX}{name}: is required; {what}")
-}
-
-fn default_disks_storage() -> String {
-    "local-lvm".into()
-}
-
-fn default_ssh_port() -> u16 {
-    22
-}
-
-fn default_installer_flake() -> String {
-    "github:nixos-proxmox/nixos-proxmox#installer-iso".into()
-}
-
-fn default_installer_repo() -> String {
-    "AnarchoBooleanism/nixos-cloud-init-installer".into()
-}
-
-fn default_installer_tag() -> String {
-    "latest".into()
-}
-
-fn default_installer_asset() -> String {
-    "nixos-cloud-init-installer-*-x86_64.iso".into()
-}
-
-fn default_installer_api_url() -> String {
-    "https://api.github.com".into()
-}
-
-fn default_iso_storage() -> String {
-    "local".into()
-}
-
-fn default_seed_drive() -> String {
-    "ide0".into()
-}
-
-fn default_installer_drive() -> String {
-    "ide2".into()
-}
-
-fn default_build_on() -> String {
-    "local".into()
-}
-
-fn default_install_timeout() -> u64 {
-    3600
-}
-
-fn default_boot_timeout() -> u64 {
-    600
-}
-
 fn default_key_types() -> Vec<KeyType> {
     vec![KeyType::Ed25519]
-}
-
-fn default_ssh_user() -> String {
-    "root".into()
-}
-
-fn default_state_root() -> PathBuf {
-    "~/.local/state/nixos-proxmox".into()
 }
