@@ -161,6 +161,7 @@ impl Deployment<'_> {
         system_facts::wrap(settings, &mut args, &facts.path().join(system_facts::DIR))?;
         args.insert("action".into(), json!(settings.deploy_action));
         args.insert("reboot".into(), json!(settings.deploy_reboot));
+        args.insert("reboot_timeout".into(), settings.boot_timeout.into());
         args.insert("confirm_timeout".into(), settings.deploy_timeout.into());
         args.insert("timeout".into(), settings.install_timeout.into());
         if let Some(tools) = &settings.tools_path {
