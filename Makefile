@@ -40,8 +40,8 @@ docs: ## write library/*.yml and docs/reference from the modules' types
 	cargo xtask docs
 
 bench: ## measure uploads against curl and community.proxmox (docs/benchmarks.md)
-	scripts/bench.sh
-	[ "$${BENCH_SCALE:-0}" != 1 ] || scripts/bench-scale.sh
+	testing/bench/bench.sh
+	[ "$${BENCH_SCALE:-0}" != 1 ] || testing/bench/bench-scale.sh
 
 clean: demo-down ## remove everything that was built
 	rm -rf target .programs library/proxmox_iso library/proxmox_nixos_vm library/cloudinit_drive library/nixos_anywhere_install \

@@ -14,6 +14,7 @@ pkgs.mkShell {
     pkgs.molecule
     pkgs.python3Packages.pytest
     pkgs.qemu
+    pkgs.typos
     pkgs.yamllint
     # The modules.
     pkgs.cargo

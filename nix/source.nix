@@ -6,8 +6,13 @@ lib.fileset.toSource {
     ../.cargo
     ../Cargo.lock
     ../Cargo.toml
-    ../clippy.toml
     ../crates
-    ../docs/privileges.md # tests hold the modules to it
+    # Tests hold the modules to these.
+    ../docs/moving-over.md
+    ../docs/privileges.md
+    ../examples/nixos-config/facts
+    ../testing/module-lab
+    ../testing/pve-testhost
+    ../testing/seed-init
   ];
 }

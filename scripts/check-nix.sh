@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/check-nix.sh [--update]: every .nix file parsed, formatted and without dead code, and both flakes
-# evaluated for both architectures, with the stand-ins of tests/nix in the place of nixpkgs. What the
-# systems set has to be what tests/nix/values.json says; --update writes that file. Needs no network
+# evaluated for both architectures, with the stand-ins of testing/nix in the place of nixpkgs. What the
+# systems set has to be what testing/nix/values.json says; --update writes that file. Needs no network
 # but for installing the linters once, no daemon, and leaves /nix alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,7 +40,7 @@ mapfile -t files < <(files)
 flake() { # flake DIRECTORY
   if in_git; then echo "git+file://$PWD?dir=$1"; else echo "path:$PWD/$1"; fi
 }
-stand_in() { echo "--override-input $1 path:$PWD/tests/nix/$1"; }
+stand_in() { echo "--override-input $1 path:$PWD/testing/nix/$1"; }
 all_systems=
 nix flake check --help 2>/dev/null | grep -q -- --all-systems && all_systems=--all-systems
 
@@ -53,24 +53,24 @@ quietly() { # quietly WHAT COMMAND...: its output only if it fails
 # The stand-ins have to refuse what is wrong, or passing means nothing.
 refusals() {
   local name expected output
-  quietly "tests/nix/refusals: a system without a mistake is refused" \
-    nix-instantiate --eval tests/nix/refusals --argstr name ""
-  for name in tests/nix/refusals/*.nix; do
-    [ "$name" != tests/nix/refusals/default.nix ] || continue
+  quietly "testing/nix/refusals: a system without a mistake is refused" \
+    nix-instantiate --eval testing/nix/refusals --argstr name ""
+  for name in testing/nix/refusals/*.nix; do
+    [ "$name" != testing/nix/refusals/default.nix ] || continue
     expected=$(sed -n '1s/^# //p' "$name")
     name=$(basename "$name" .nix)
-    if output=$(nix-instantiate --eval tests/nix/refusals --argstr name "$name" 2>&1); then
-      die "tests/nix/refusals/$name.nix is accepted"
+    if output=$(nix-instantiate --eval testing/nix/refusals --argstr name "$name" 2>&1); then
+      die "testing/nix/refusals/$name.nix is accepted"
     fi
-    grep -qF -- "$expected" <<<"$output" || die "tests/nix/refusals/$name.nix is refused, but not for: $expected
+    grep -qF -- "$expected" <<<"$output" || die "testing/nix/refusals/$name.nix is refused, but not for: $expected
 $output"
   done
 }
 
 # What the systems set, compared with what is expected.
 values() {
-  nix-instantiate --eval --strict --json tests/nix/values.nix >"$own/values.json"
-  python3 tests/nix/values.py "$own/values.json" "$@"
+  nix-instantiate --eval --strict --json testing/nix/values.nix >"$own/values.json"
+  python3 testing/nix/values.py "$own/values.json" "$@"
 }
 
 linter nixfmt nixfmt_rs 0.5.3
@@ -87,6 +87,6 @@ quietly "the flake of examples/nixos-config" nix flake check --no-build --no-wri
   $(stand_in nixpkgs) $(stand_in disko) $(stand_in impermanence) --override-input nixos-proxmox "$(flake .)" \
   "$(flake examples/nixos-config)"
 quietly "what the systems set" values "$@"
-quietly "the role's wrapper" tests/nix/wrapper.sh "$own/wrapper" "$(flake .)" "$(flake examples/nixos-config)"
-quietly "the overlay" nix-instantiate --eval --strict tests/nix/overlay.nix
+quietly "the role's wrapper" testing/nix/wrapper.sh "$own/wrapper" "$(flake .)" "$(flake examples/nixos-config)"
+quietly "the overlay" nix-instantiate --eval --strict testing/nix/overlay.nix
 echo "${#files[@]} Nix files, two flakes on two architectures and the overlay, checked by $(nix --version) without nixpkgs"

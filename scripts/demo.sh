@@ -32,7 +32,7 @@ installer() {
   if [ "${REAL_NIX:-0}" = 1 ]; then
     image=$(readlink -f "${NIXOS_INSTALLER_ISO:?with REAL_NIX=1, say where the NixOS installer image is: NIXOS_INSTALLER_ISO=...}")
   else
-    demo/images/build.sh "$image"
+    testing/images/build.sh "$image"
   fi
 }
 
@@ -42,7 +42,7 @@ port_is_free() {
   ! (exec 3<>/dev/tcp/127.77.0.11/2222) 2>/dev/null || die "port 2222 of 127.77.0.11 is in use by another program, and the demo's machine needs it; stop that program first"
 }
 
-play() { ansible-playbook provision.yml -i demo/inventory "$@"; }
+play() { ansible-playbook provision.yml -i testing/demo/inventory "$@"; }
 
 # An argument for a shell: in quotes only where it needs them.
 quoted() {
@@ -73,7 +73,7 @@ summary() {
   host key     $(ssh-keygen -l -f "$installation/host_key_ed25519.pub" | awk '{ print $2 }')
   log in       ssh -i $(quoted "$demo/ssh/id_ed25519") -o IdentitiesOnly=yes -o $(known_hosts_option "$state/known_hosts") -o StrictHostKeyChecking=yes -p 2222 root@127.77.0.11
   look inside  $demo/pve: the VM's configuration, its serial log, tasks and requests; $installation/install.log
-  run again    .venv/bin/ansible-playbook provision.yml -i demo/inventory    (changes nothing)
+  run again    .venv/bin/ansible-playbook provision.yml -i testing/demo/inventory    (changes nothing)
   clean up     make demo-down
 TEXT
 }
@@ -82,7 +82,7 @@ config() { grep -lx 'name: demo1' "$demo"/pve/qemu-server/*.conf; }
 
 up() {
   if [ "${REAL_NIX:-0}" != 1 ]; then
-    echo "The machine will be a Debian system installed by a stand-in for nixos-anywhere (demo/stand-in);"
+    echo "The machine will be a Debian system installed by a stand-in for nixos-anywhere (testing/stand-in);"
     echo "with Nix on this computer, make demo REAL_NIX=1 installs NixOS with the real one."
   fi
   port_is_free
@@ -90,7 +90,7 @@ up() {
   step "Build the modules and the test host" build
   step "Make the installer's image" installer
   step "Start the Proxmox VE test host" env LAB_PORT="${DEMO_PORT:-8006}" LAB_ACCEL="${DEMO_ACCEL:-auto}" scripts/lab.sh up "$demo" "$image"
-  step "Provision: ansible-playbook provision.yml -i demo/inventory" play "$@"
+  step "Provision: ansible-playbook provision.yml -i testing/demo/inventory" play "$@"
   summary
 }
 

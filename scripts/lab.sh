@@ -48,7 +48,7 @@ up() {
   user_files
   case $image in
     none) accel=none; smallest_iso >"$lab/installer.iso" ;;
-    tiny | debian) iso=$(demo/images/build.sh "$image"); ln -sfn "$iso" "$lab/installer.iso" ;;
+    tiny | debian) iso=$(testing/images/build.sh "$image"); ln -sfn "$iso" "$lab/installer.iso" ;;
     /*) ln -sfn "$image" "$lab/installer.iso" ;;
     *) die "image: tiny, debian, none or an absolute path, not $image" ;;
   esac

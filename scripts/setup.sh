@@ -150,8 +150,8 @@ python() {
   return 1
 }
 
-venv() { # venv NAME: .venv with requirements/NAME.txt
-  local stamp=.venv/$1.stamp requirements=requirements/$1.txt found
+venv() { # venv NAME: .venv with scripts/requirements/NAME.txt
+  local stamp=.venv/$1.stamp requirements=scripts/requirements/$1.txt found
   if .venv/bin/python -c '' 2>/dev/null && cmp -s "$requirements" "$stamp"; then return; fi
   packages "${ansible_packages[@]}"
   found=$(python) || die "no Python 3.10 or newer with venv was found"

@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
 export ANSIBLE_FORCE_COLOR=0 PY_COLORS=0 NO_COLOR=1
+# A snapshot that differs is a failure, and nothing is written.
+export INSTA_UPDATE=no
 
 say() { printf '\n== %s\n' "$*"; }
 timings=()
@@ -44,6 +46,7 @@ lint() {
   step "cargo clippy" cargo clippy --quiet --workspace --all-targets -- -D warnings
   step "cargo doc" env RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --workspace --no-deps
   step "the modules' documentation is that of their types" cargo run --quiet --package xtask -- docs --check
+  step "typos" typos
   step "yamllint" yamllint --strict .
   step "shellcheck" check_shell
   step "ansible-lint" ansible-lint --offline --strict -q
@@ -68,7 +71,7 @@ export PATH=$PWD/.venv/bin:$HOME/.cargo/bin:$PATH
 if [ "$mode" = faults ]; then
   step "build the modules" cargo xtask install
   step "build the test host" cargo build --quiet --release -p pve-testhost
-  step "the kill matrix (pytest)" pytest -s tests/faults
+  step "the kill matrix (pytest)" pytest -s testing/pytest/faults
   exit
 fi
 
@@ -79,19 +82,19 @@ if [ "$mode" != lint ]; then
   step "build the test host" cargo build --quiet --package pve-testhost
   export PVE_TESTHOST=$PWD/target/debug/pve-testhost XTASK=$PWD/target/debug/xtask
   if [ "$mode" = all ]; then
-    step "build the installer stand-in, tiny" demo/images/build.sh tiny
-    step "build the installer stand-in with the real cloud-init" demo/images/build.sh debian
+    step "build the installer stand-in, tiny" testing/images/build.sh tiny
+    step "build the installer stand-in with the real cloud-init" testing/images/build.sh debian
   fi
   step "cargo test" cargo test --workspace --quiet
-  step "the stand-ins keep to the command lines they stand in for (pytest)" pytest demo/stand-in
-  step "the modules and the role under ansible-playbook (pytest)" pytest "${at_once[@]}" tests/modules tests/deploy tests/role tests/callback tests/packaging tests/docs
-  step "the lifecycle of machines, on simulated guests (pytest)" pytest "${at_once[@]}" tests/simulation tests/lifecycle
+  step "the stand-ins keep to the command lines they stand in for (pytest)" pytest testing/stand-in
+  step "the modules and the role under ansible-playbook (pytest)" pytest "${at_once[@]}" testing/pytest/modules testing/pytest/deploy testing/pytest/role testing/pytest/callback testing/pytest/packaging testing/pytest/docs
+  step "the lifecycle of machines, on simulated guests (pytest)" pytest "${at_once[@]}" testing/pytest/simulation testing/pytest/lifecycle
   step "molecule: the modules in every state, without virtual machines" molecule test -s modules
 fi
 if [ "$mode" = all ]; then
   step "molecule: two machines at once, from nothing to installed" molecule test -s default
-  step "the flow: killed and taken up again, in a foreign repository, the real cloud-init (pytest)" pytest "${at_once[@]}" tests/flow
-  step "a sample of the kill matrix; make test-faults runs all of it (pytest)" pytest "${at_once[@]}" tests/faults -m sample
+  step "the flow: killed and taken up again, in a foreign repository, the real cloud-init (pytest)" pytest "${at_once[@]}" testing/pytest/flow
+  step "a sample of the kill matrix; make test-faults runs all of it (pytest)" pytest "${at_once[@]}" testing/pytest/faults -m sample
 fi
 say "All passed"
 printf '%s\n' "${timings[@]}"

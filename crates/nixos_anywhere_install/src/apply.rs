@@ -11,10 +11,11 @@ use crate::commands::programs::Programs;
 use crate::commands::tools::{self, Tools};
 use crate::error::{Error, ssh_failure};
 use crate::files::workspace::Workspace;
-use crate::machine::release;
 use crate::machine::room::Room;
+use crate::machine::{caches, release};
 use crate::options::{Options, Phase};
 use crate::output::log::Log;
+use crate::output::text::printable;
 use crate::output::watch::Watch;
 use crate::plan::{self, Decision, Source};
 use crate::preflight::{Mistake, preflight, refuse};
@@ -139,6 +140,16 @@ impl Machine<'_> {
             && let Some(doubt) = room.too_little_for_kexec()
         {
             self.task.warn(doubt);
+        }
+        if *decision == Decision::Install {
+            for uri in caches::unreachable(connection, self.options, self.deadline).await {
+                self.task.warn(format!(
+                    "binary cache {}: accepts no connection from {}, and each Nix command there waits for it; \
+                     to fetch nothing there, set build_on: local and substitute_on_destination: false",
+                    printable(&uri),
+                    connection.address()
+                ));
+            }
         }
         Ok(room)
     }

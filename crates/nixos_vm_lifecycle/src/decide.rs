@@ -11,6 +11,7 @@ use ansible_module::{Failure, FailureKind};
 use pve_module::record::{Phase, Record};
 
 use crate::options::Step;
+use crate::reinstall;
 
 /// All that is known of a machine before a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Facts {
     pub name: String,
     /// Whether the user asked to manage a VM that is not this host's.
     pub adopt: bool,
+    /// The words of `nixos_vm_confirm_reinstall`.
+    pub confirmed: Vec<String>,
     /// The VM that the inventory means; none if there is no such VM.
     pub vm: Option<Vm>,
     /// Where the controller's own record says that the machine is, when there is no VM of that name.
@@ -52,6 +55,19 @@ pub struct Vm {
     pub record: Recorded,
     /// What it boots.
     pub layout: Layout,
+    /// What else it has that an installation could write to.
+    pub beside: Beside,
+}
+
+/// What a VM has beside its boot disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Its other disks, with their options, by their keys.
+    pub disks: Vec<(String, String)>,
+    /// Options by which it may have disks that Proxmox VE does not know: devices of the node, and arguments for QEMU.
+    pub devices: Vec<String>,
+    /// Whether Proxmox VE protects it.
+    pub protected: bool,
 }
 
 /// The record of a VM.
@@ -147,6 +163,8 @@ pub enum Decision {
     Create,
     /// Go on with the installation from its beginning; the record is `found`.
     Install(Record),
+    /// Prepare a finished machine for being installed anew; the record is `found`, that of the finished machine or of the reinstallation.
+    Reinstall(Record),
     /// The installation ended: detach, start and verify.
     Finalize(Record),
     /// The machine is finished: converge it.
@@ -159,7 +177,7 @@ impl Decision {
     /// The steps that are due. Converging is due only if something differs, which is not decided here.
     pub fn due(&self) -> Vec<Step> {
         match self {
-            Self::Create | Self::Install(_) => Step::SIX.to_vec(),
+            Self::Create | Self::Install(_) | Self::Reinstall(_) => Step::SIX.to_vec(),
             Self::Finalize(_) => vec![Step::Finalize],
             Self::Adopt => vec![Step::Provision],
             Self::Ask | Self::Converge(_) => Vec::new(),
@@ -169,7 +187,10 @@ impl Decision {
     /// The record that the decision goes by.
     pub fn record(&self) -> Option<&Record> {
         match self {
-            Self::Install(record) | Self::Finalize(record) | Self::Converge(record) => Some(record),
+            Self::Install(record)
+            | Self::Reinstall(record)
+            | Self::Finalize(record)
+            | Self::Converge(record) => Some(record),
             Self::Ask | Self::Create | Self::Adopt => None,
         }
     }
@@ -229,7 +250,11 @@ pub fn decide(facts: &Facts) -> Result<Decision, Failure> {
         return Err(other_host(vm, record, facts));
     }
     match record.phase {
+        Phase::Done if reinstall::confirmation(facts, record).is_some() => {
+            reinstall::decide(facts, vm, record)
+        }
         Phase::Done | Phase::Adopted => Ok(Decision::Converge(record.clone())),
+        Phase::Reinstalling => reinstall::go_on(facts, vm, record),
         Phase::Creating | Phase::Provisioning => decide_before_install(facts, vm, record),
         Phase::Installing => decide_while_installing(facts, vm, record),
         Phase::Installed => decide_installed(facts, vm, record),
@@ -314,11 +339,18 @@ fn decide_while_installing(facts: &Facts, vm: &Vm, record: &Record) -> Result<De
                 ways_out(facts)
             )));
         }
+        // The old system of a machine that is installed anew may have the same key.
+        Answer::Installed if record.reinstall.is_some() => {
+            return Err(reinstall::installed_too_early(facts, vm));
+        }
         Answer::Installed => return decide_installed(facts, vm, record),
         Answer::Foreign(what) => return Err(foreign(facts, vm, what)),
     }
     same_disk(facts, vm, record)?;
     same_drives(facts, vm, record)?;
+    if record.reinstall.is_some() {
+        reinstall::alone(facts, vm)?;
+    }
     if vm.layout.installer.is_none() {
         return Err(not_as_left(facts, vm, "its installer ISO was detached"));
     }
@@ -357,7 +389,7 @@ fn decide_installed(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision,
     }
 }
 
-fn same_disk(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Failure> {
+pub(crate) fn same_disk(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Failure> {
     match (&record.disk, &vm.layout.disk) {
         // A run that ended before it recorded the disk: the VM was never started.
         (None, _) => Ok(()),
@@ -391,12 +423,12 @@ fn same_drives(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Failure> {
     Ok(())
 }
 
-fn refusal(vm: &Vm, kind: FailureKind, why: &str) -> Failure {
+pub(crate) fn refusal(vm: &Vm, kind: FailureKind, why: &str) -> Failure {
     let msg = format!("{}: {why}; nothing was done to it", vm.object);
     Failure::new(kind, msg).object(&vm.object)
 }
 
-fn not_as_left(facts: &Facts, vm: &Vm, why: &str) -> Failure {
+pub(crate) fn not_as_left(facts: &Facts, vm: &Vm, why: &str) -> Failure {
     refusal(vm, FailureKind::NotAsLeft, why).hint(ways_out(facts))
 }
 

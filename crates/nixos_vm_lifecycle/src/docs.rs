@@ -19,6 +19,7 @@ pub fn documentation() -> Documentation {
         ],
         requirements: &[
             "ssh-keygen (OpenSSH)",
+            "ansible-vault, for O(settings.host_keys_vault_password_file)",
             "nix and nixos-anywhere, for the installation",
         ],
         seealso: &[
@@ -86,6 +87,19 @@ restart_required:
 volid:
   description: The installer ISO on the storage.
   returned: with O(step=upload)
+  type: str
+host_keys:
+  description: The public host keys.
+  returned: with O(step=keys)
+  type: list
+  elements: str
+age_recipient:
+  description: The age recipient of the Ed25519 host key, which sops-nix decrypts for. Empty without such a key.
+  returned: with O(step=keys)
+  type: str
+host_keys_dir:
+  description: The directory with the keys of all hosts.
+  returned: with O(step=keys)
   type: str
 address:
   description: The machine's address.

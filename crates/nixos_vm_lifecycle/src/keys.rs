@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use ansible_module::{Failure, FailureKind};
 use pve_module::record::Record;
 
+use crate::host_keys::HostKeys;
 use crate::options::{KeyType, Settings};
 use crate::store::Installation;
 
@@ -44,11 +45,23 @@ pub struct Given {
     pub key: Option<KeyType>,
 }
 
+/// The host keys that were there before the installation: those that the user brings, else those that `playbooks/keys.yml` made.
+///
+/// # Errors
+/// Every file that cannot be read.
+pub fn given(settings: &Settings, host: &str) -> Result<Vec<Given>, Vec<String>> {
+    let brought = brought(settings)?;
+    match HostKeys::new(settings, host) {
+        Some(keys) if brought.is_empty() => keys.private(&settings.ssh_host_key_types),
+        _ => Ok(brought),
+    }
+}
+
 /// The host keys that the user brings: `nixos_vm_ssh_host_key`, and those among the extra files.
 ///
 /// # Errors
-/// Every file that cannot be read, and every kind that is given twice.
-pub fn given(settings: &Settings) -> Result<Vec<Given>, Vec<String>> {
+/// Every file that cannot be read.
+pub fn brought(settings: &Settings) -> Result<Vec<Given>, Vec<String>> {
     let mut found: Vec<Given> = Vec::new();
     let mut mistakes = Vec::new();
     let private = settings
@@ -151,7 +164,7 @@ pub fn make(
     settings: &Settings,
 ) -> Result<Vec<String>, Failure> {
     installation.make()?;
-    let given = given(settings)
+    let given = given(settings, host)
         .map_err(|mistakes| Failure::new(FailureKind::PrivateKey, mistakes.join("; ")))?;
     let mut made = Vec::new();
     for (name, comment) in [
@@ -192,6 +205,22 @@ fn make_one(
     if installation.read(name).is_some() && installation.read(&public).is_some() {
         return Ok(());
     }
+    make_pair(installation, name, key, comment, |_| Ok(()))?;
+    made.push(name.to_owned());
+    Ok(())
+}
+
+/// Make a key pair. `finish` is called with the path of the private half before it gets its name.
+///
+/// # Errors
+/// Kinds `tool_missing`, `tool_failed` and `file`, and those of `finish`.
+pub fn make_pair(
+    installation: &Installation,
+    name: &str,
+    key: KeyType,
+    comment: &str,
+    finish: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let scratch = scratch(installation)?;
     let file = scratch.path().join("key");
     let bits: &[&str] = match key {
@@ -205,13 +234,15 @@ fn make_one(
         .arg("-f")
         .arg(&file);
     run(command, &format!("make {name}"))?;
-    put(installation, &file, name)?;
-    made.push(name.to_owned());
-    Ok(())
+    finish(&file)?;
+    put(installation, &file, name)
 }
 
-/// Take over a host key of the user's; returns its kind.
-fn adopt(
+/// Take over a host key that was there before; returns its kind.
+///
+/// # Errors
+/// Kind `private_key` if OpenSSH cannot use it, and those of files.
+pub fn adopt(
     installation: &Installation,
     given: &Given,
     made: &mut Vec<String>,
@@ -235,7 +266,10 @@ fn adopt(
 }
 
 /// The key as OpenSSH reads it, its public half, and its kind.
-fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
+///
+/// # Errors
+/// Kind `private_key` if it is none, or of another kind than its name says.
+pub fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
     let refuse = |why: &str| {
         Failure::new(FailureKind::PrivateKey, format!("{}: {why}", given.origin))
             .object(&given.origin)
@@ -270,8 +304,8 @@ fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
 }
 
 /// Check the host keys that the user brings, without keeping anything.
-pub fn check(settings: &Settings) -> Vec<String> {
-    let given = match given(settings) {
+pub fn check(settings: &Settings, host: &str) -> Vec<String> {
+    let given = match given(settings, host) {
         Ok(given) => given,
         Err(mistakes) => return mistakes,
     };

@@ -37,6 +37,8 @@ pub enum Step {
     Deploy,
     /// Remove the VM with its disks, and what the controller keeps of it.
     Destroy,
+    /// Make the SSH host keys of the machine before it exists, in O(settings.host_keys_dir). Proxmox VE is not asked.
+    Keys,
 }
 
 impl Step {
@@ -62,6 +64,7 @@ impl Step {
             Self::Finalize => "finalize",
             Self::Deploy => "deploy",
             Self::Destroy => "destroy",
+            Self::Keys => "keys",
         }
     }
 }
@@ -172,6 +175,17 @@ pub struct SshHostKey {
     pub private: Option<Secret>,
     /// The public key. Needed only to finish an installation whose record does not have it.
     pub public: Option<String>,
+}
+
+/// What becomes of the SSH host key of a machine that is installed anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReinstallHostKey {
+    /// The new system gets it, unless O(settings.ssh_host_key) or O(settings.host_keys_dir) has another: it is read from the running machine.
+    #[default]
+    Keep,
+    /// The new system gets a new one.
+    New,
 }
 
 /// A kind of SSH host key.
@@ -454,8 +468,19 @@ pub struct Settings {
     pub deploy_rollback: bool,
 
     // --- Identity ---
-    /// An SSH host key of the installed system. Without it, keys of O(settings.ssh_host_key_types) are made.
+    /// An SSH host key of the installed system. Without it, and without O(settings.host_keys_dir), keys of O(settings.ssh_host_key_types)
+    /// are made for the installation.
     pub ssh_host_key: Option<SshHostKey>,
+    /// A directory with a directory for each host, in which C(playbooks/keys.yml) makes the SSH host keys that its machine gets:
+    /// C(HOST/ssh_host_TYPE_key).
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub host_keys_dir: Option<PathBuf>,
+    /// Have C(playbooks/keys.yml) encrypt the private keys that it makes by C(ansible-vault) with the password in this file.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub host_keys_vault_password_file: Option<PathBuf>,
+    /// Age recipients of people, for the rules that C(playbooks/keys.yml) writes for sops, beside the machine's own.
+    #[serde(default)]
+    pub sops_recipients: Vec<String>,
     /// The kinds of host keys to make.
     #[serde(default = "default_key_types")]
     pub ssh_host_key_types: Vec<KeyType>,
@@ -488,6 +513,12 @@ pub struct Settings {
     // --- Removal, and what the role returns ---
     /// The inventory host's name or the VMID again, or a list of them. Nothing is destroyed without it.
     pub confirm_destroy: Option<Value>,
+    /// The inventory host's name again, or C(HOST:ID): the finished machine is installed anew. Its other disks are detached meanwhile. Each
+    /// confirmation counts once: where the machine was installed anew before, the role says which word is needed.
+    pub confirm_reinstall: Option<Value>,
+    /// What becomes of the SSH host key of a machine that is installed anew.
+    #[serde(default)]
+    pub reinstall_host_key: ReinstallHostKey,
     /// Set by the role for later plays: C(vmid), C(node), C(address), C(guest_address), C(host_keys) and C(closure) of the machine.
     pub facts: Option<Value>,
 }

@@ -36,7 +36,7 @@ pub async fn check(
     let mut mistakes = Mistakes::new(settings);
     mistakes.extend(context.task.unknown.clone());
     mistakes.extend(variables(settings));
-    mistakes.extend(keys::check(settings));
+    mistakes.extend(keys::check(settings, &context.options.host));
     mistakes.extend(system_facts::mistakes(settings));
     mistakes.extend(system_facts::untracked(settings));
     mistakes.collect(flake(context).await);
@@ -55,19 +55,18 @@ pub async fn check(
     mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
     match mistakes.texts.is_empty() {
         true => Ok(()),
-        false => Err(refused(context, mistakes.texts)),
+        false => Err(refused(&context.options.host, mistakes.texts)),
     }
 }
 
 /// The refusal of a host with these mistakes.
-pub fn refused(context: &Context<'_>, mistakes: Vec<String>) -> Failure {
+pub fn refused(host: &str, mistakes: Vec<String>) -> Failure {
     let msg = format!(
-        "{}: nothing was done; correct these first:\n- {}",
-        context.options.host,
+        "{host}: nothing was done; correct these first:\n- {}",
         mistakes.join("\n- ")
     );
     Failure::new(FailureKind::Preflight, msg)
-        .object(&context.options.host)
+        .object(host)
         .with("mistakes", mistakes)
 }
 

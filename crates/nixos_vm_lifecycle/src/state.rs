@@ -9,13 +9,13 @@ use pve_module::record::{Binding, Identity, Phase, Record};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
-use crate::decide::{
-    Answer, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
-};
+use crate::decide::{Answer, Decision, Elsewhere, Facts, Recorded, Vm, decide};
+use crate::fixed_variables::unchanged;
 use crate::keys;
 use crate::module_args::Args;
 use crate::probe::Probe;
 use crate::store::{Installation, Known};
+use crate::vm_layout::{beside, layout, written};
 
 /// How long the guest agent may take to report an address that it knows.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -69,6 +69,7 @@ impl State {
                 host: context.options.host.clone(),
                 name: context.name(),
                 adopt: settings.adopt,
+                confirmed: settings.confirmed_reinstall(),
                 vm: None,
                 elsewhere: None,
                 ended: false,
@@ -100,12 +101,14 @@ impl State {
         // removed the record on purpose.
         let noted = Record::find(&notes);
         let kept = || {
-            let mut known = context
+            let all = context
                 .store
                 .all()
                 .into_iter()
                 .map(|(_, known)| known.record);
-            known.find(|record| record.binding(vmid, &identity) == Binding::Ours)
+            let ours = all.filter(|record| record.binding(vmid, &identity) == Binding::Ours);
+            // Of a machine that is being installed anew, the controller may know both installations.
+            ours.max_by_key(|record| record.phase.unfinished())
         };
         let record = match noted {
             None => {
@@ -163,6 +166,10 @@ impl State {
             template: vm.get("template") == Some(&Value::Bool(true)),
             record: recorded,
             layout: layout(context, vmid, &config),
+            beside: beside(
+                context.settings(),
+                vm.get("config").and_then(Value::as_object),
+            ),
         });
         self.vm = Some(vm);
         Ok(())
@@ -485,118 +492,6 @@ async fn cluster(context: &Context<'_>, deadline: &Deadline) -> Result<String, F
         Some(fingerprint) => fingerprint.to_owned(),
         None => format!("{}:{}", connection.api_host.join(","), connection.api_port),
     })
-}
-
-fn layout(context: &Context<'_>, vmid: u32, config: &impl Fn(&str) -> Option<String>) -> Layout {
-    let settings = context.settings();
-    let volume = |key: &str| {
-        let text = config(key)?;
-        let volume = text
-            .split(',')
-            .next()?
-            .trim_start_matches("file=")
-            .to_owned();
-        (volume != "none").then_some(volume)
-    };
-    let disk_key = settings.boot_disk();
-    let seed = match volume(&settings.seed_drive) {
-        None => Seed::None,
-        Some(volume) if is_seed_of(&volume, vmid) => Seed::Ours,
-        Some(volume) => Seed::Other(volume),
-    };
-    // The whole order: Proxmox VE takes a disk that is removed out of it, so that another one in its place is noticed. A drive that is
-    // attached is put at its end, which the next write puts right again.
-    let boot = config("boot").unwrap_or_default();
-    let devices: Vec<&str> = boot
-        .trim_start_matches("order=")
-        .split(';')
-        .filter(|device| *device != settings.seed_drive)
-        .collect();
-    let (disk, installer) = (disk_key.as_str(), settings.installer_drive.as_str());
-    let first = match devices.as_slice() {
-        [a, b] if (*a, *b) == (disk, installer) => First::Disk,
-        [a, b] if (*a, *b) == (installer, disk) => First::Installer,
-        [a] if *a == disk => First::Disk,
-        _ => First::Other(boot),
-    };
-    Layout {
-        disk: volume(&disk_key),
-        installer: volume(&settings.installer_drive),
-        seed,
-        first,
-    }
-}
-
-/// Refuse variables that an installation under way cannot follow, and an identity that would part the VM from its record.
-fn unchanged(
-    context: &Context<'_>,
-    object: &str,
-    record: &Record,
-    identity: &Identity,
-) -> Result<(), Failure> {
-    let settings = context.settings();
-    let refuse = |why: String, hint: String| {
-        let msg = format!("{object}: {why}; nothing was done to it");
-        Err(Failure::new(FailureKind::Refused, msg)
-            .object(object)
-            .hint(hint))
-    };
-    let drives = settings.drives();
-    if record.host == context.options.host
-        && record.phase.unfinished()
-        && let Some(begun) = record.drives.as_ref().filter(|begun| **begun != drives)
-    {
-        return refuse(
-            format!(
-                "its installation began with the disk, the installer and the seed in {begun}, and the variables say {drives}"
-            ),
-            format!(
-                "leave nixos_vm_boot_disk, nixos_vm_installer_drive and nixos_vm_seed_drive as they were until it is installed, or destroy \
-                 it first: {}",
-                crate::decide::destroy_command(&context.options.host)
-            ),
-        );
-    }
-    let config = settings.config();
-    let text = |key: &str| config.get(key).and_then(Value::as_str);
-    let wanted = Identity::of(text("smbios1"), text("vmgenid"));
-    for (must, wanted, now) in [
-        (
-            "nixos_vm_config.smbios1: uuid must be",
-            &wanted.uuid,
-            &identity.uuid,
-        ),
-        (
-            "nixos_vm_config.vmgenid: must be",
-            &wanted.generation,
-            &identity.generation,
-        ),
-    ] {
-        if let (Some(wanted), Some(now)) = (wanted, now)
-            && wanted != now
-        {
-            return refuse(
-                format!("{must} {now} (got {wanted}), by which its record knows it"),
-                "leave it out, or give it the value that the VM has".into(),
-            );
-        }
-    }
-    Ok(())
-}
-
-/// The bytes that were written to a drive since the VM was started; none if that is not known.
-fn written(status: &Value, drive: &str) -> Option<u64> {
-    status
-        .get("blockstat")?
-        .get(drive)?
-        .get("wr_bytes")?
-        .as_u64()
-}
-
-/// Whether a volume is a seed ISO that `cloudinit_drive` made for this VM.
-fn is_seed_of(volume: &str, vmid: u32) -> bool {
-    let name = volume.rsplit(['/', ':']).next().unwrap_or_default();
-    name.starts_with(&format!("nixos-proxmox-seed-{vmid}-"))
 }
 
 /// A number among a VM's values.

@@ -3,95 +3,71 @@
 mod common;
 
 use common::*;
-use pve_client::Params;
+use insta::assert_snapshot;
 use serde_json::json;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_vm_uses_is_not_deleted() {
-    let world = World::new();
+#[test]
+fn what_a_vm_uses_is_not_deleted() {
+    let lab = lab();
     for name in ["nixos-1.iso", "nixos-2.iso", "nixos-3.iso", "other.iso"] {
-        assert_changed(
-            &world
-                .run(json!({"src": world.iso(name, name.as_bytes())}))
-                .await,
-            true,
-        );
+        lab.changed(json!({"src": iso_file(&lab, name, name.as_bytes())}));
     }
-    world.vm(101, "nixos-2.iso", false).await;
-    let used = world
-        .run(json!({"name": "nixos-2.iso", "state": "absent"}))
-        .await;
-    assert_failed(
-        &used,
-        "in_use",
-        &["local:iso/nixos-2.iso is used by VM 101", "force"],
-    );
+    vm(&lab, 101, "nixos-2.iso", false);
+    assert_snapshot!(lab.refuses(json!({"name": "nixos-2.iso", "state": "absent"})), @"
+    in_use: local:iso/nixos-2.iso is used by VM 101 (vm101, stopped)
+      force: true deletes it nevertheless; then the VM cannot start until its drive is changed
+    ");
 
     let all = json!({"name": "nixos-*.iso", "state": "absent"});
     let mut checked = all.clone();
     checked["_ansible_check_mode"] = json!(true);
     checked["_ansible_diff"] = json!(true);
-    let checked = world.run(checked).await;
-    assert_changed(&checked, true);
+    let checked = lab.changed(checked);
     assert_eq!(checked["diff"]["before"].as_array().unwrap().len(), 2);
-    assert!(world.stored("nixos-1.iso").exists());
-    let result = world.run(all.clone()).await;
-    assert_changed(&result, true);
+    assert!(lab.stored("nixos-1.iso").exists());
+    let result = lab.changed(all.clone());
     assert_eq!(
         result["deleted"],
         json!(["local:iso/nixos-1.iso", "local:iso/nixos-3.iso"])
     );
     assert_eq!(result["kept"], json!(["local:iso/nixos-2.iso"]));
-    assert!(world.stored("nixos-2.iso").exists() && world.stored("other.iso").exists());
-    assert_changed(&world.run(all).await, false);
+    assert!(lab.stored("nixos-2.iso").exists() && lab.stored("other.iso").exists());
+    lab.unchanged(all);
 
-    let forced = world
-        .run(json!({"name": "nixos-2.iso", "state": "absent", "force": true}))
-        .await;
-    assert_changed(&forced, true);
-    assert!(!world.stored("nixos-2.iso").exists());
+    lab.changed(json!({"name": "nixos-2.iso", "state": "absent", "force": true}));
+    assert!(!lab.stored("nixos-2.iso").exists());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_running_vm_uses_is_not_replaced() {
-    let world = World::new();
-    assert_changed(
-        &world.run(json!({"src": world.iso("x.iso", b"old")})).await,
-        true,
-    );
-    world.vm(101, "x.iso", true).await;
-    let replace = json!({"src": world.iso("x.iso", b"new content"), "force": true});
-    let refused = world.run(replace.clone()).await;
-    assert_failed(&refused, "in_use", &["VM 101", "running", "another name"]);
-    assert_eq!(std::fs::read(world.stored("x.iso")).unwrap(), iso(b"old"));
-    world
-        .task("/nodes/pve/qemu/101/status/stop", &Params::new())
-        .await;
-    assert_changed(&world.run(replace).await, true);
+#[test]
+fn what_a_running_vm_uses_is_not_replaced() {
+    let lab = lab();
+    lab.changed(json!({"src": iso_file(&lab, "x.iso", b"old")}));
+    vm(&lab, 101, "x.iso", true);
+    let replace = json!({"src": iso_file(&lab, "x.iso", b"new content"), "force": true});
+    assert_snapshot!(lab.refuses(replace.clone()), @"
+    in_use: local:iso/x.iso is used by VM 101 (vm101, running)
+      it is not replaced under a running VM; give the new one another name, or eject it first
+    ");
+    assert_eq!(std::fs::read(lab.stored("x.iso")).unwrap(), iso(b"old"));
+    lab.power(101, "stop");
+    lab.changed(replace);
     assert_eq!(
-        std::fs::read(world.stored("x.iso")).unwrap(),
+        std::fs::read(lab.stored("x.iso")).unwrap(),
         iso(b"new content")
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_not_see_vms_is_told_so() {
-    let world = World::new();
-    assert_changed(
-        &world.run(json!({"src": world.iso("x.iso", b"x")})).await,
-        true,
-    );
-    world.grant(
+#[test]
+fn who_may_not_see_vms_is_told_so() {
+    let lab = lab();
+    lab.changed(json!({"src": iso_file(&lab, "x.iso", b"x")}));
+    lab.grant(
         "pveum role add Deleting --privs \"Datastore.Allocate Datastore.Audit\"\n\
          pveum acl modify /storage/local --roles Deleting",
     );
-    let mut options = world.with_token("empty");
+    let mut options = lab.endpoint["empty"].clone();
     options["name"] = json!("x.iso");
     options["state"] = json!("absent");
-    let result = world.run(options).await;
-    assert_changed(&result, true);
-    assert!(
-        result["warnings"].to_string().contains("lacks VM.Audit"),
-        "{result}"
-    );
+    let result = lab.changed(options);
+    assert_snapshot!(shown(&result, "warnings"), @r#"warnings: ["provisioner@pve!empty lacks VM.Audit on /vms: VMs that it may not see may use what is deleted or replaced"]"#);
 }

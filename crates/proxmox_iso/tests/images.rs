@@ -5,6 +5,7 @@ mod common;
 use std::io::{Read, Write};
 
 use common::*;
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 /// An image of some size that compresses.
@@ -45,21 +46,17 @@ fn packed_with(more: Value) -> Value {
     with(json!({"download_by": "controller"}), more)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn compressed_files_are_unpacked_on_the_way() {
-    let world = World::new();
+#[test]
+fn compressed_files_are_unpacked_on_the_way() {
+    let lab = lab();
     let image = image(1);
     for (ending, pack) in ALL {
         let packed = pack(&image);
-        let src = world.file(&format!("{ending}.iso.{ending}"), &packed);
-        let stored = world.stored(&format!("{ending}.iso"));
-        let checked = world
-            .run(json!({"src": src, "_ansible_check_mode": true}))
-            .await;
-        assert_changed(&checked, true);
+        let src = lab.file(&format!("{ending}.iso.{ending}"), &packed);
+        let stored = lab.stored(&format!("{ending}.iso"));
+        lab.changed(json!({"src": src, "_ansible_check_mode": true}));
         assert!(!stored.exists());
-        let first = world.run(json!({"src": src})).await;
-        assert_changed(&first, true);
+        let first = lab.changed(json!({"src": src}));
         assert_eq!(first["volid"], format!("local:iso/{ending}.iso"));
         assert_eq!(first["checksum"], sha256(&image), "{ending}");
         assert!(std::fs::read(&stored).unwrap() == image, "{ending}");
@@ -69,39 +66,34 @@ async fn compressed_files_are_unpacked_on_the_way() {
             json!({"checksum": sha256(&image)}),
             json!({"checksum": sha256(&packed)}),
         ] {
-            let again = world.run(with(json!({"src": src}), more)).await;
-            assert_changed(&again, false);
+            let again = same(&lab, with(json!({"src": src}), more));
             assert_eq!(again["checksum"], sha256(&image));
         }
         // Without a record the node compares the image.
-        std::fs::remove_dir_all(world.path("home/.cache/nixos-proxmox/isos")).unwrap();
-        assert_changed(&world.run(json!({"src": src})).await, false);
+        std::fs::remove_dir_all(lab.path(".cache/nixos-proxmox/isos")).unwrap();
+        same(&lab, json!({"src": src}));
         // Another image in a file of the same name.
-        let other = world.file(
+        let other = lab.file(
             &format!("{ending}.iso.{ending}"),
-            &pack(&image_of_same_size()),
+            pack(&image_of_same_size()),
         );
-        assert_failed(
-            &world.run(json!({"src": other})).await,
-            "exists",
-            &["differs"],
-        );
+        assert_failed(&lab.run(json!({"src": other})), "exists", &["differs"]);
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_compression_of_the_same_image_is_the_same() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn another_compression_of_the_same_image_is_the_same() {
+    let lab = lab();
+    let web = Web::start();
     let image = image(7);
-    let plain = world.file("plain.iso", &image);
+    let plain = lab.file("plain.iso", &image);
     let other = image_of_same_size();
     let name = |more| with(json!({"name": "x.iso"}), more);
-    assert_changed(&world.run(name(json!({"src": plain}))).await, true);
-    let uploads = world.count("POST", "/upload");
+    lab.changed(name(json!({"src": plain})));
+    let uploads = lab.count("POST", "/upload");
     for (ending, pack) in ALL {
         let packed = pack(&image);
-        let src = world.file(&format!("a.iso.{ending}"), &packed);
+        let src = lab.file(&format!("a.iso.{ending}"), &packed);
         let url = web.put(&format!("/a.iso.{ending}"), Page::new(packed.clone()));
         // Neither the name nor the address shows that this one is compressed.
         let hidden = web.put(&format!("/get/{ending}"), Page::new(packed.clone()));
@@ -114,7 +106,7 @@ async fn another_compression_of_the_same_image_is_the_same() {
             packed_with(json!({"url": url, "checksum": sha256(&packed)})),
             packed_with(json!({"url": url, "checksum": sha512(&packed), "force": true})),
             packed_with(
-                json!({"url": url, "checksum": sha256(&packed), "cache_dir": world.path("cache")}),
+                json!({"url": url, "checksum": sha256(&packed), "cache_dir": lab.path("cache")}),
             ),
             packed_with(json!({"url": hidden, "checksum": sha256(&packed)})),
             packed_with(json!({"url": hidden, "checksum": sha512(&packed), "force": true})),
@@ -122,11 +114,10 @@ async fn another_compression_of_the_same_image_is_the_same() {
             // What it learned of one file must not decide the next case.
             for check in [true, false] {
                 let task = with(name(task.clone()), json!({"_ansible_check_mode": check}));
-                let result = world.run(task.clone()).await;
-                assert_changed(&result, false);
+                let result = same(&lab, task.clone());
                 assert_eq!(result["checksum"], sha256(&image), "{task}: {result}");
             }
-            world.forget_all_but(&sha256(&image));
+            forget_all_but(&lab, &sha256(&image));
         }
         // Without a record the node compares what is in it.
         for task in [
@@ -134,59 +125,63 @@ async fn another_compression_of_the_same_image_is_the_same() {
             packed_with(json!({"url": url, "checksum": sha256(&packed)})),
             packed_with(json!({"url": hidden, "checksum": sha256(&packed)})),
         ] {
-            std::fs::remove_dir_all(world.path("home/.cache/nixos-proxmox/isos")).unwrap();
-            assert_changed(&world.run(name(task)).await, false);
+            std::fs::remove_dir_all(lab.path(".cache/nixos-proxmox/isos")).unwrap();
+            same(&lab, name(task));
         }
         // What is in it differs.
         let packed = pack(&other);
-        let src = world.file(&format!("b.iso.{ending}"), &packed);
+        let src = lab.file(&format!("b.iso.{ending}"), &packed);
         let hidden = web.put(&format!("/other/{ending}"), Page::new(packed.clone()));
         for task in [
             json!({"src": src}),
             packed_with(json!({"url": hidden, "checksum": sha256(&packed)})),
         ] {
             let differs = format!("{} instead of {}", sha256(&image), sha256(&other));
-            let result = world.run(name(task)).await;
+            let result = lab.run(name(task));
             assert_failed(&result, "exists", &["content differs", &differs]);
         }
     }
-    assert_eq!(world.count("POST", "/upload"), uploads);
+    assert_eq!(lab.count("POST", "/upload"), uploads);
     // What differs replaces it, and is known then.
     let packed = xz(&other);
-    let src = world.file("b.iso.xz", &packed);
+    let src = lab.file("b.iso.xz", &packed);
     let task = name(json!({"src": src, "force": true}));
-    assert_changed(&world.run(task.clone()).await, true);
-    assert!(std::fs::read(world.stored("x.iso")).unwrap() == other);
-    assert_changed(&world.run(task).await, false);
-    assert_failed(
-        &world.run(name(json!({"src": plain}))).await,
-        "exists",
-        &["content differs"],
-    );
+    lab.changed(task.clone());
+    assert!(std::fs::read(lab.stored("x.iso")).unwrap() == other);
+    same(&lab, task);
+    assert_snapshot!(failure(&lab.fails(name(json!({"src": plain})))), @"
+    exists: local:iso/x.iso exists already: its content differs: sha256:b849f29b2d513ee195e1d75014db5d7c8fdae31f6ae334a00f167e59c7d6b872 instead of sha256:fb54b433ceb4641b3dc2a48077ac59938f3fa18cad9532c8e5e25a25ec7c07a2
+      set force: true to replace it, name: OTHER.iso to keep both, or checksum: ALGORITHM:HEX to have its content compared
+    ");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_that_does_not_show_the_compression_is_idempotent() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn an_address_that_does_not_show_the_compression_is_idempotent() {
+    let lab = lab();
+    let web = Web::start();
     let packed = gzip(&image(8));
     let url = web.put("/download", Page::new(packed.clone()));
     let task = packed_with(json!({"url": url, "name": "x.iso"}));
-    assert_changed(&world.run(task.clone()).await, true);
-    assert_changed(&world.run(task.clone()).await, false);
+    lab.changed(task.clone());
+    same(&lab, task.clone());
     // The size of the compressed file says nothing of what is there.
-    std::fs::remove_dir_all(world.path("home/.cache/nixos-proxmox/isos")).unwrap();
-    let unknown = world.run(task.clone()).await;
-    assert_failed(&unknown, "exists", &["its size is not known beforehand"]);
+    std::fs::remove_dir_all(lab.path(".cache/nixos-proxmox/isos")).unwrap();
+    assert_snapshot!(failure(&lab.fails(task.clone())), @"
+    exists: local:iso/x.iso exists already: nothing tells whether it is what http://127.0.0.1:[port]/download gives: its size is not known beforehand
+      set force: true to replace it, name: OTHER.iso to keep both, or checksum: ALGORITHM:HEX to have its content compared
+    ");
     web.put("/download", Page::new(gzip(&image(9))));
     let task = with(task, json!({"checksum": sha256(&packed)}));
-    assert_failed(&world.run(task).await, "checksum_mismatch", &["expected"]);
+    assert_snapshot!(failure(&lab.fails(task)), @"
+    checksum_mismatch: checksum mismatch: http://127.0.0.1:[port]/download is not what its checksum says: expected sha256:e1099a726af3145ef626056d34bb10a719d04237c2932deecf5e8703fdf667b9, got sha256:0066ffba0c25d0a524607ef6baa4fa1c9160f16f13cc4ea8cf186a964e47bf00
+      nothing was replaced; fetch or build the image again, or set checksum: ALGORITHM:HEX to that of the image that you want
+    ");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_address_with_the_same_checksum_is_the_same() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn another_address_with_the_same_checksum_is_the_same() {
+    let lab = lab();
+    let web = Web::start();
     let image = image(10);
     let (first, second) = (
         web.put("/a/x.iso", Page::new(image.clone())),
@@ -198,16 +193,16 @@ async fn another_address_with_the_same_checksum_is_the_same() {
             with(task, more)
         };
         let sum = json!({"checksum": sha256(&image)});
-        assert_changed(&world.run(task(&first, sum.clone())).await, true);
+        lab.changed(task(&first, sum.clone()));
         for more in [
             sum.clone(),
             with(sum.clone(), json!({"force": true})),
             json!({"checksum": sha512(&image)}),
         ] {
-            assert_changed(&world.run(task(&second, more)).await, false);
+            same(&lab, task(&second, more));
         }
         assert_failed(
-            &world.run(task(&second, json!({}))).await,
+            &lab.run(task(&second, json!({}))),
             "exists",
             &["it was transferred from"],
         );
@@ -218,10 +213,10 @@ fn image_of_same_size() -> Vec<u8> {
     image(2)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_checksum_may_be_of_the_file_or_of_the_image() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn the_checksum_may_be_of_the_file_or_of_the_image() {
+    let lab = lab();
+    let web = Web::start();
     let image = image(3);
     for (ending, pack) in ALL {
         let packed = pack(&image);
@@ -229,51 +224,48 @@ async fn the_checksum_may_be_of_the_file_or_of_the_image() {
         let url = web.put(&format!("/{name}"), Page::new(packed.clone()));
         for (at, checksum) in [sha256(&packed), sha256(&image)].into_iter().enumerate() {
             let name = format!("{ending}-{at}.iso");
-            let cache = world.path("cache");
+            let cache = lab.path("cache");
             for (more, kind) in [
                 (json!({"url": url}), "stream"),
                 (json!({"url": url, "cache_dir": cache}), "cache"),
             ] {
                 let name = format!("{kind}-{name}");
                 let task = packed_with(with(more, json!({"name": name, "checksum": checksum})));
-                let result = world.run(task.clone()).await;
-                assert_changed(&result, true);
-                assert!(std::fs::read(world.stored(&name)).unwrap() == image);
-                assert_changed(&world.run(task).await, false);
+                lab.changed(task.clone());
+                assert!(std::fs::read(lab.stored(&name)).unwrap() == image);
+                same(&lab, task);
             }
         }
-        let wrong = world
-            .run(packed_with(
-                json!({"url": url, "name": "w.iso", "checksum": sha256(b"x")}),
-            ))
-            .await;
+        let wrong = lab.run(packed_with(
+            json!({"url": url, "name": "w.iso", "checksum": sha256(b"x")}),
+        ));
         assert_failed(
             &wrong,
             "checksum_mismatch",
             &[&name, "is not what its checksum says"],
         );
-        assert!(!world.stored("w.iso").exists());
+        assert!(!lab.stored("w.iso").exists());
         // By the node it is refused before anything is downloaded.
-        let node = world.run(json!({"url": url})).await;
+        let node = lab.run(json!({"url": url}));
         assert_failed(
             &node,
             "not_an_image",
             &["compressed", "download_by: controller"],
         );
         let hidden = web.put("/plain.iso", Page::new(packed));
-        let node = world.run(json!({"url": hidden})).await;
+        let node = lab.run(json!({"url": hidden}));
         assert_failed(
             &node,
             "not_an_image",
             &["compressed", "download_by: controller"],
         );
     }
-    assert_eq!(world.count("POST", "/download-url"), 0);
+    assert_eq!(lab.count("POST", "/download-url"), 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn members_frames_and_padding_are_unpacked_too() {
-    let world = World::new();
+#[test]
+fn members_frames_and_padding_are_unpacked_too() {
+    let lab = lab();
     let image = image(4);
     let (first, second) = image.split_at(300_000);
     for (ending, pack) in ALL {
@@ -283,15 +275,15 @@ async fn members_frames_and_padding_are_unpacked_too() {
             let skipped = [&b"\x50\x2a\x4d\x18\x03\0\0\0"[..], b"abc"].concat();
             packed = [skipped, packed].concat();
         }
-        let src = world.file(&format!("{ending}.iso.{ending}"), &packed);
-        assert_changed(&world.run(json!({"src": src})).await, true);
-        assert!(std::fs::read(world.stored(&format!("{ending}.iso"))).unwrap() == image);
+        let src = lab.file(&format!("{ending}.iso.{ending}"), &packed);
+        lab.changed(json!({"src": src}));
+        assert!(std::fs::read(lab.stored(&format!("{ending}.iso"))).unwrap() == image);
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_damaged_or_hides_something_else_is_refused() {
-    let world = World::new();
+#[test]
+fn what_is_damaged_or_hides_something_else_is_refused() {
+    let lab = lab();
     let image = image(5);
     for (ending, pack) in ALL {
         let packed = pack(&image);
@@ -309,8 +301,8 @@ async fn what_is_damaged_or_hides_something_else_is_refused() {
             ("twice", pack(&gzip(&image)), "compressed (gzip)"),
             ("empty", pack(b""), "it is empty"),
         ] {
-            let src = world.file(&format!("{name}.iso.{ending}"), &bytes);
-            let result = world.run(json!({"src": src})).await;
+            let src = lab.file(&format!("{name}.iso.{ending}"), &bytes);
+            let result = lab.run(json!({"src": src}));
             assert_failed(
                 &result,
                 "not_an_image",
@@ -322,16 +314,16 @@ async fn what_is_damaged_or_hides_something_else_is_refused() {
                     }
                 }),
             );
-            assert!(!world.stored(&format!("{name}.iso")).exists());
+            assert!(!lab.stored(&format!("{name}.iso")).exists());
         }
     }
-    assert_eq!(world.count("POST", "/upload"), 0);
+    assert_eq!(lab.count("POST", "/upload"), 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_image_is_refused_before_it_is_written() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn what_is_no_image_is_refused_before_it_is_written() {
+    let lab = lab();
+    let web = Web::start();
     let mut qcow2 = vec![0; 200_000];
     qcow2[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
     let mut disk = vec![0; 200_000];
@@ -354,13 +346,13 @@ async fn what_is_no_image_is_refused_before_it_is_written() {
         ("random.iso", vec![0xee; 70_000], "of an unknown format"),
         ("cut.iso", cut, "is cut short"),
     ] {
-        let src = world.file(name, &bytes);
+        let src = lab.file(name, &bytes);
         let url = web.put(&format!("/{name}"), Page::new(bytes.clone()));
         for task in [
             json!({"src": src}),
             json!({"url": url}),
             json!({"url": url, "download_by": "controller"}),
-            json!({"url": url, "download_by": "controller", "cache_dir": world.path("cache")}),
+            json!({"url": url, "download_by": "controller", "cache_dir": lab.path("cache")}),
             // Its checksum proves that it is what was published, not that it is an image.
             json!({"src": src, "checksum": sha256(&bytes)}),
         ] {
@@ -370,33 +362,29 @@ async fn what_is_no_image_is_refused_before_it_is_written() {
                 }
                 let mut task = task.clone();
                 task["_ansible_check_mode"] = json!(check);
-                let result = world.run(task).await;
+                let result = lab.run(task);
                 assert_failed(&result, "not_an_image", &[text, "content_check: false"]);
             }
         }
-        assert!(!world.stored(name).exists());
+        assert!(!lab.stored(name).exists());
     }
     assert_eq!(
-        world.count("POST", "/upload") + world.count("POST", "/download-url"),
+        lab.count("POST", "/upload") + lab.count("POST", "/download-url"),
         0
     );
     // The way out takes it as it is, compressed or not.
     let packed = gzip(&image(6));
-    let src = world.file("any.iso", &packed);
-    let result = world.run(json!({"src": src, "content_check": false})).await;
-    assert_changed(&result, true);
-    assert!(std::fs::read(world.stored("any.iso")).unwrap() == packed);
+    let src = lab.file("any.iso", &packed);
+    lab.changed(json!({"src": src, "content_check": false}));
+    assert!(std::fs::read(lab.stored("any.iso")).unwrap() == packed);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_image_survives_a_download_that_cannot_be_had() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn an_old_image_survives_a_download_that_cannot_be_had() {
+    let lab = lab();
+    let web = Web::start();
     let old = iso(b"old");
-    assert_changed(
-        &world.run(json!({"src": world.file("x.iso", &old)})).await,
-        true,
-    );
+    lab.changed(json!({"src": lab.file("x.iso", &old)}));
     let page = web.put("/page.iso", Page::new("<html>"));
     for url in [
         format!("{}/gone.iso", web.base),
@@ -405,10 +393,10 @@ async fn an_old_image_survives_a_download_that_cannot_be_had() {
     ] {
         for by in ["node", "controller"] {
             let task = json!({"url": url, "name": "x.iso", "download_by": by, "force": true});
-            let result = world.run(task).await;
+            let result = lab.run(task);
             assert_eq!(result["failed"], true, "{result}");
             assert!(
-                std::fs::read(world.stored("x.iso")).unwrap() == old,
+                std::fs::read(lab.stored("x.iso")).unwrap() == old,
                 "{result}"
             );
         }

@@ -4,6 +4,7 @@ mod common;
 
 use ansible_module::FailureKind;
 use common::*;
+use insta::assert_snapshot;
 use proxmox_iso::Options;
 use serde_json::{Value, json};
 
@@ -11,20 +12,20 @@ fn url_task(url: &str, by: &str) -> Value {
     json!({"url": url, "name": "x.iso", "download_by": by})
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_of_another_address_is_refused_or_replaced() {
+#[test]
+fn an_image_of_another_address_is_refused_or_replaced() {
     for by in ["node", "controller"] {
-        let world = World::new();
-        let web = Web::start().await;
+        let lab = lab();
+        let web = Web::start();
         let (one, two) = (iso(&[1; 1000]), iso(&[2; 1000]));
         let a = web.put("/a/x.iso", Page::new(one.clone()));
         let b = web.put("/b/x.iso", Page::new(two.clone()));
-        assert_changed(&world.run(url_task(&a, by)).await, true);
-        assert_changed(&world.run(url_task(&a, by)).await, false);
+        lab.changed(url_task(&a, by));
+        same(&lab, url_task(&a, by));
         for check in [true, false] {
             let mut task = url_task(&b, by);
             task["_ansible_check_mode"] = json!(check);
-            let refused = world.run(task).await;
+            let refused = lab.run(task);
             assert_failed(
                 &refused,
                 "exists",
@@ -34,45 +35,42 @@ async fn an_image_of_another_address_is_refused_or_replaced() {
         // With a checksum the address does not matter.
         let mut mirror = url_task(&b, by);
         mirror["checksum"] = json!(sha256(&one));
-        assert_changed(&world.run(mirror).await, false);
+        same(&lab, mirror);
         let mut forced = url_task(&b, by);
         forced["force"] = json!(true);
-        let would = world
-            .run(with(forced.clone(), json!({"_ansible_check_mode": true})))
-            .await;
+        let would = lab.run(with(forced.clone(), json!({"_ansible_check_mode": true})));
         assert!(
             would["msg"].as_str().unwrap().starts_with("would "),
             "{would}"
         );
-        let replaced = world.run(forced.clone()).await;
-        assert_changed(&replaced, true);
-        assert!(std::fs::read(world.stored("x.iso")).unwrap() == two);
-        assert_changed(&world.run(forced).await, false);
+        lab.changed(forced.clone());
+        assert!(std::fs::read(lab.stored("x.iso")).unwrap() == two);
+        same(&lab, forced);
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_address_gives_now_is_asked() {
+#[test]
+fn what_an_address_gives_now_is_asked() {
     for by in ["node", "controller"] {
-        let world = World::new();
-        let web = Web::start().await;
+        let lab = lab();
+        let web = Web::start();
         let page = |fill: u8, time: &str| Page {
             headers: vec![format!("Last-Modified: {time}")],
             ..Page::new(iso(&vec![fill; 1000]))
         };
         web.put("/rel/nixos-1.iso", page(1, "Mon"));
         let url = web.put("/latest.iso", Page::redirect("/rel/nixos-1.iso"));
-        assert_changed(&world.run(url_task(&url, by)).await, true);
-        assert_changed(&world.run(url_task(&url, by)).await, false);
+        lab.changed(url_task(&url, by));
+        lab.unchanged(url_task(&url, by));
         // Rebuilt in place, with the same size.
         web.put("/rel/nixos-1.iso", page(2, "Tue"));
-        let refused = world.run(url_task(&url, by)).await;
+        let refused = lab.run(url_task(&url, by));
         assert_failed(&refused, "exists", &["has changed since", "Mon", "Tue"]);
         web.put("/rel/nixos-1.iso", page(1, "Mon"));
         // A newer release behind the same address.
         web.put("/rel/nixos-2.iso", page(2, "Mon"));
         web.put("/latest.iso", Page::redirect("/rel/nixos-2.iso"));
-        let refused = world.run(url_task(&url, by)).await;
+        let refused = lab.run(url_task(&url, by));
         assert_failed(&refused, "exists", &["nixos-1.iso", "nixos-2.iso"]);
         // What came from there is kept when it does not answer, with a warning.
         web.put(
@@ -82,8 +80,7 @@ async fn what_an_address_gives_now_is_asked() {
                 ..Page::default()
             },
         );
-        let kept = world.run(url_task(&url, by)).await;
-        assert_changed(&kept, false);
+        let kept = lab.unchanged(url_task(&url, by));
         assert!(
             kept["warnings"].to_string().contains("could not be asked"),
             "{kept}"
@@ -91,106 +88,95 @@ async fn what_an_address_gives_now_is_asked() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_that_does_not_answer_is_never_taken_for_what_is_there() {
-    let world = World::new();
-    let web = Web::start().await;
-    assert_changed(
-        &world.run(json!({"src": world.iso("x.iso", b"old")})).await,
-        true,
-    );
-    for home in ["home", "other"] {
+#[test]
+fn an_address_that_does_not_answer_is_never_taken_for_what_is_there() {
+    let lab = lab();
+    let web = Web::start();
+    lab.changed(json!({"src": iso_file(&lab, "x.iso", b"old")}));
+    for home in ["", "other"] {
         // Neither what this controller uploaded nor what it knows nothing of.
         for by in ["node", "controller"] {
             for url in [
                 format!("{}/404", web.base),
                 "http://127.0.0.9:1/x.iso".into(),
             ] {
-                let refused = world.run_in(home, &[], url_task(&url, by)).await;
+                let refused = elsewhere(&lab, home, &[], url_task(&url, by));
                 assert_failed(&refused, "exists", &["local:iso/x.iso exists already"]);
             }
         }
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_written_again_is_compared() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn what_was_written_again_is_compared() {
+    let lab = lab();
+    let web = Web::start();
     let (one, two) = (iso(&[1; 1000]), iso(&[2; 1000]));
-    let src = world.file("x.iso", &one);
-    let rewrite = async |bytes: &[u8]| {
+    let src = lab.file("x.iso", &one);
+    let rewrite = |bytes: &[u8]| {
         // Its time counts in seconds.
-        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-        std::fs::write(world.stored("x.iso"), bytes).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        std::fs::write(lab.stored("x.iso"), bytes).unwrap();
     };
-    assert_changed(&world.run(json!({"src": src})).await, true);
-    rewrite(&one).await;
-    assert_changed(&world.run(json!({"src": src})).await, false);
-    rewrite(&two).await;
+    lab.changed(json!({"src": src}));
+    rewrite(&one);
+    same(&lab, json!({"src": src}));
+    rewrite(&two);
     for task in [
         json!({"src": src}),
         json!({"src": src, "checksum": sha256(&one)}),
     ] {
-        assert_failed(
-            &world.run(task.clone()).await,
-            "exists",
-            &["content differs"],
-        );
+        assert_failed(&lab.run(task.clone()), "exists", &["content differs"]);
         // Another controller, which knows nothing, has the node compare it too.
         assert_failed(
-            &world.run_in("other", &[], task).await,
+            &elsewhere(&lab, "other", &[], task),
             "exists",
             &["content differs"],
         );
     }
     // Without a checksum of the source nothing can be compared.
     let url = web.put("/x.iso", Page::new(two.clone()));
-    let refused = world.run(json!({"url": url})).await;
-    assert_failed(&refused, "exists", &["written again", "checksum"]);
-    let other = world.run_in("other", &[], json!({"url": url})).await;
+    assert_snapshot!(failure(&lab.fails(json!({"url": url}))), @"
+    exists: local:iso/x.iso exists already: it was written again since this controller transferred it, so that its content is not known
+      set force: true to replace it, name: OTHER.iso to keep both, or checksum: ALGORITHM:HEX to have its content compared
+    ");
+    let other = elsewhere(&lab, "other", &[], json!({"url": url}));
     assert_changed(&other, false);
-    assert!(
-        other["warnings"]
-            .to_string()
-            .contains("by its name and size"),
-        "{other}"
-    );
+    assert_snapshot!(shown(&other, "warnings"), @r#"warnings: ["url: http://127.0.0.1:[port]/x.iso is not encrypted, and no checksum is given: whoever is on its way can replace the image; set checksum: ALGORITHM:HEX, or use https","local:iso/x.iso was taken for what http://127.0.0.1:[port]/x.iso gives by its name and size; its content was not compared"]"#);
     // Who may not ask the node is told so, and refused where it matters.
-    world.grant(
+    lab.grant(
         "pveum role add Uploads --privs \"Datastore.AllocateTemplate Datastore.Audit\"\n\
          pveum acl modify /storage/local --roles Uploads",
     );
-    let less = |more: Value| with(world.with_token("empty"), more);
-    let refused = world.run(less(json!({"src": src}))).await;
-    assert_failed(&refused, "exists", &["written again"]);
-    let kept = world.run_in("third", &[], less(json!({"src": src}))).await;
+    let less = |more: Value| with(lab.endpoint["empty"].clone(), more);
+    assert_snapshot!(failure(&lab.fails(less(json!({"src": src})))), @"
+    exists: local:iso/x.iso exists already: it was written again since this controller transferred it, so that its content is not known
+      set force: true to replace it, name: OTHER.iso to keep both, or checksum: ALGORITHM:HEX to have its content compared
+    ");
+    let kept = elsewhere(&lab, "third", &[], less(json!({"src": src})));
     assert_changed(&kept, false);
-    assert!(
-        kept["warnings"].to_string().contains("Sys.AccessNetwork"),
-        "{kept}"
-    );
+    assert_snapshot!(shown(&kept, "warnings"), @r#"warnings: ["local:iso/x.iso was taken for the local file by its name and size; its content was not compared, as provisioner@pve!empty may not have node pve do it (Sys.AccessNetwork)"]"#);
 }
 
 /// Two clusters behind one name, as through tunnels, share nothing.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_belong_to_a_host_and_port() {
-    let (one, two) = (World::new(), World::new());
+#[test]
+fn records_belong_to_a_host_and_port() {
+    let (one, two) = (lab(), lab());
     let image = iso(b"image");
     let src = one.file("x.iso", &image);
-    let home = one.path("home");
-    let home = home.to_str().unwrap();
-    assert_changed(&one.run(json!({"src": src})).await, true);
-    assert_changed(&two.run_in(home, &[], json!({"src": src})).await, true);
-    assert_changed(&one.run(json!({"src": src})).await, false);
-    let records = std::fs::read_dir(one.path("home/.cache/nixos-proxmox/isos")).unwrap();
+    one.changed(json!({"src": src}));
+    let home = one.path("");
+    let of_two = elsewhere(&two, home.to_str().unwrap(), &[], json!({"src": src}));
+    assert_changed(&of_two, true);
+    one.unchanged(json!({"src": src}));
+    let records = std::fs::read_dir(one.path(".cache/nixos-proxmox/isos")).unwrap();
     assert_eq!(records.count(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_are_found_wherever_a_service_puts_them() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn names_are_found_wherever_a_service_puts_them() {
+    let lab = lab();
+    let web = Web::start();
     let image = iso(b"image");
     let page = |headers: &[&str]| Page {
         headers: headers.iter().map(ToString::to_string).collect(),
@@ -219,11 +205,9 @@ async fn names_are_found_wherever_a_service_puts_them() {
             ("/short", "redirected.iso"),
             ("/na%20me.iso", "na_me.iso"),
         ] {
-            let result = world
-                .run(
-                    json!({"url": format!("{}{path}", web.base), "download_by": by, "force": true}),
-                )
-                .await;
+            let result = lab.run(
+                json!({"url": format!("{}{path}", web.base), "download_by": by, "force": true}),
+            );
             assert_eq!(
                 result["volid"],
                 format!("local:iso/{name}"),
@@ -232,18 +216,16 @@ async fn names_are_found_wherever_a_service_puts_them() {
             assert!(result.get("failed").is_none(), "{result}");
         }
     }
-    let none = world.run(json!({"url": format!("{}/get", web.base)})).await;
-    assert_failed(
-        &none,
-        "invalid_option",
-        &["does not end in .iso", "set name"],
-    );
+    assert_snapshot!(lab.refuses(json!({"url": format!("{}/get", web.base)})), @"
+    invalid_option: name: the source is called 'get', which does not end in .iso or .img
+      set name: NAME.iso, if it is an ISO image
+    ");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn secrets_in_addresses_are_in_no_output_and_no_record() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn secrets_in_addresses_are_in_no_output_and_no_record() {
+    let lab = lab();
+    let web = Web::start();
     web.put("/x.iso", Page::new(iso(b"image")));
     web.put("/sums", Page::new("no sums"));
     let host = web.base.strip_prefix("http://").unwrap().to_string();
@@ -268,17 +250,17 @@ async fn secrets_in_addresses_are_in_no_output_and_no_record() {
         .enumerate()
         {
             for more in [json!({}), json!({"checksum": format!("sha256:{}", url.replace("x.iso", "sums"))})] {
-                let task = with(json!({"url": url, "name": format!("{by}-{at}.iso"), "download_by": by, "progress_path": world.path("progress")}), more);
-                let result = world.run(task).await.to_string();
+                let task = with(json!({"url": url, "name": format!("{by}-{at}.iso"), "download_by": by, "progress_path": lab.path("progress")}), more);
+                let result = lab.run(task).to_string();
                 for secret in secrets {
                     assert!(!result.contains(secret), "{url}: {result}");
                 }
             }
         }
     }
-    let records = std::fs::read_dir(world.path("home/.cache/nixos-proxmox/isos")).unwrap();
+    let records = std::fs::read_dir(lab.path(".cache/nixos-proxmox/isos")).unwrap();
     let mut kept: Vec<_> = records.map(|file| file.unwrap().path()).collect();
-    kept.push(world.path("progress"));
+    kept.push(lab.path("progress"));
     for file in kept {
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(
@@ -289,39 +271,32 @@ async fn secrets_in_addresses_are_in_no_output_and_no_record() {
 }
 
 /// A signed address is another each time, and so is the user in one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_credentials_are_the_same_source() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn other_credentials_are_the_same_source() {
+    let lab = lab();
+    let web = Web::start();
     let url = web.put("/x.iso", Page::new(iso(b"image")));
-    let run = async |url: String| {
-        world
-            .run(json!({"url": url, "download_by": "controller"}))
-            .await
-    };
+    let run = |url: String| lab.run(json!({"url": url, "download_by": "controller"}));
     assert_changed(
-        &run(format!("{url}?X-Amz-Date=1&X-Amz-Signature=abcdef01")).await,
+        &run(format!("{url}?X-Amz-Date=1&X-Amz-Signature=abcdef01")),
         true,
     );
     assert_changed(
-        &run(format!("{url}?X-Amz-Date=2&X-Amz-Signature=abcdef02")).await,
+        &run(format!("{url}?X-Amz-Date=2&X-Amz-Signature=abcdef02")),
         false,
     );
-    assert_changed(
-        &run(url.replace("http://", "http://me:pass-word@")).await,
-        false,
-    );
+    assert_changed(&run(url.replace("http://", "http://me:pass-word@")), false);
     assert_failed(
-        &run(format!("{url}?version=2")).await,
+        &run(format!("{url}?version=2")),
         "exists",
         &["with other parameters"],
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn checksums_as_they_are_published() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn checksums_as_they_are_published() {
+    let lab = lab();
+    let web = Web::start();
     let image = iso(b"image");
     let hex = pve_client::sha256_bytes(&image);
     let real = "nixos-minimal-25.05.812345.abcdef012345-x86_64-linux.iso";
@@ -341,62 +316,61 @@ async fn checksums_as_they_are_published() {
         let sums = web.put("/sums", Page::new(sums));
         for by in ["node", "controller"] {
             let task = json!({"url": latest, "checksum": format!("sha256:{sums}"), "name": format!("{by}-{at}.iso"), "download_by": by});
-            let result = world.run(task).await;
-            assert_changed(&result, true);
+            let result = lab.changed(task);
             assert_eq!(result["checksum"], sha256(&image));
         }
     }
     // A single checksum of another file is compared, and then named.
     let sums = web.put("/sums", Page::new(format!("{zero}  other.iso\n")));
     let task = json!({"url": latest, "checksum": format!("sha256:{sums}"), "name": "w.iso", "download_by": "controller"});
-    assert_failed(
-        &world.run(task).await,
-        "checksum_mismatch",
-        &["is of other.iso"],
-    );
+    assert_snapshot!(failure(&lab.fails(task)), @"
+    checksum_mismatch: checksum mismatch: http://127.0.0.1:[port]/ch/latest.iso is not what its checksum says: checksum mismatch: got '0496cd4adee91e541209a685b5e5d7c54fca3cd9133117ee90e767774340c13f' != expect '0000000000000000000000000000000000000000000000000000000000000000'
+      nothing was replaced; the only checksum in the file of checksums is of other.iso: give one that names latest.iso
+    ");
     let page = web.put("/sums", Page::new("<html>404"));
     let task = json!({"url": latest, "checksum": format!("sha256:{page}"), "name": "w.iso"});
-    assert_failed(&world.run(task).await, "no_checksum", &["an HTML page"]);
+    assert_snapshot!(failure(&lab.fails(task)), @"
+    no_checksum: checksum: http://127.0.0.1:[port]/sums cannot be used: it is an HTML page
+      give a file that names the image, as sha256sum or sha256 write it, or the checksum itself
+    ");
 }
 
 /// What other modules call.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_is_resolved_without_a_write() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn a_source_is_resolved_without_a_write() {
+    let lab = lab();
+    let web = Web::start();
     let image = iso(b"image");
     let hex = pve_client::sha256_bytes(&image);
     let sums = web.put("/sums", Page::new(format!("{hex}  real.iso\n")));
     let url = web.put("/real.iso", Page::new(image.clone()));
-    let resolve = async |more: Value| {
-        let mut all = world.connection(None);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let resolve = |more: Value| {
+        let mut all = lab.connection(None);
         all["node"] = json!("pve");
         all["storage"] = json!("local");
         let options = Options::from_json(with(all, more)).unwrap();
-        proxmox_iso::resolve(&options, &ansible_module::Task::default()).await
+        runtime.block_on(proxmox_iso::resolve(
+            &options,
+            &ansible_module::Task::default(),
+        ))
     };
     let found =
         resolve(json!({"url": format!("{url}?download=1"), "checksum": format!("sha256:{sums}")}))
-            .await
             .unwrap();
     assert_eq!(
         serde_json::to_value(found).unwrap(),
         json!({"name": "real.iso", "volid": "local:iso/real.iso", "checksum": sha256(&image), "size": image.len()})
     );
-    let src = world.file("local.iso", &image);
-    let found = resolve(json!({"src": src})).await.unwrap();
+    let src = lab.file("local.iso", &image);
+    let found = resolve(json!({"src": src})).unwrap();
     assert_eq!(
         (found.name.as_str(), found.checksum, found.size),
         ("local.iso", None, Some(image.len() as u64))
     );
-    assert_eq!(
-        resolve(json!({"src": "/does/not/exist.iso"}))
-            .await
-            .unwrap_err()
-            .kind,
-        FailureKind::File
-    );
-    let requests = world.requests();
+    let missing = resolve(json!({"src": "/does/not/exist.iso"}));
+    assert_eq!(missing.unwrap_err().kind, FailureKind::File);
+    let requests = lab.requests();
     assert!(
         requests.iter().all(|request| request.starts_with("GET")),
         "{requests:?}"

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use module_lab::Lab;
 use serde_json::{Value, json};
 
 const UPLOADS: &str = "## proxmox_iso";
@@ -14,55 +15,55 @@ fn documented(headings: &[&str]) -> String {
 }
 
 /// Run with the token that has what `commands` grant, and nothing else.
-async fn run(world: &World, commands: &str, options: Value) -> Value {
-    world.grant(commands);
-    world.run(with(world.with_token("empty"), options)).await
+fn run(lab: &Lab, commands: &str, options: Value) -> Value {
+    lab.grant(commands);
+    lab.run(with(lab.endpoint["empty"].clone(), options))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_documented_roles_are_enough() {
-    let world = World::new();
-    let url = serve(b"content").await;
-    let upload = json!({"src": world.iso("x.iso", b"content")});
-    assert_changed(&run(&world, &documented(&[UPLOADS]), upload).await, true);
+#[test]
+fn the_documented_roles_are_enough() {
+    let lab = lab();
+    let url = serve(b"content");
+    let upload = json!({"src": iso_file(&lab, "x.iso", b"content")});
+    assert_changed(&run(&lab, &documented(&[UPLOADS]), upload), true);
     let passed = json!({"url": url, "checksum": sha256(&iso(b"content")), "name": "p.iso", "download_by": "controller"});
-    assert_changed(&run(&world, "", passed).await, true);
+    assert_changed(&run(&lab, "", passed), true);
     assert_changed(
-        &run(&world, &documented(&[DOWNLOADS]), json!({"url": url})).await,
+        &run(&lab, &documented(&[DOWNLOADS]), json!({"url": url})),
         true,
     );
     let absent = json!({"name": "*.iso", "state": "absent"});
-    let deleted = run(&world, &documented(&[DELETING]), absent).await;
+    let deleted = run(&lab, &documented(&[DELETING]), absent);
     assert_changed(&deleted, true);
     assert!(deleted.get("warnings").is_none(), "{deleted}");
     assert_eq!(deleted["deleted"].as_array().unwrap().len(), 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_one_of_them_the_error_grants_it() {
-    let upload = |world: &World| json!({"src": world.iso("x.iso", b"content")});
+#[test]
+fn without_one_of_them_the_error_grants_it() {
+    let upload = |lab: &Lab| json!({"src": iso_file(lab, "x.iso", b"content")});
     for (missing, place) in [
         ("Datastore.AllocateTemplate", "/storage/local"),
         ("Datastore.Audit", "/storage/local"),
     ] {
-        let world = World::new();
+        let lab = lab();
         let commands = documented(&[UPLOADS]).replace(missing, "VM.Audit");
-        let refused = run(&world, &commands, upload(&world)).await;
+        let refused = run(&lab, &commands, upload(&lab));
         let grant = format!("pveum acl modify {place}");
         assert_failed(
             &refused,
             "permission_denied",
             &[missing, &grant, "--tokens 'provisioner@pve!empty'"],
         );
-        assert_eq!(world.count("POST", "/upload"), 0);
+        assert_eq!(lab.count("POST", "/upload"), 0);
     }
-    let world = World::new();
-    let url = serve(b"content").await;
-    let refused = run(&world, &documented(&[UPLOADS]), json!({"url": url})).await;
+    let lab = lab();
+    let url = serve(b"content");
+    let refused = run(&lab, &documented(&[UPLOADS]), json!({"url": url}));
     assert_failed(&refused, "permission_denied", &["Sys."]);
-    assert_changed(&run(&world, "", upload(&world)).await, true);
+    assert_changed(&run(&lab, "", upload(&lab)), true);
     let absent = json!({"name": "x.iso", "state": "absent"});
-    let refused = run(&world, "", absent).await;
+    let refused = run(&lab, "", absent);
     assert_failed(
         &refused,
         "permission_denied",

@@ -76,9 +76,9 @@ fn name() -> impl Strategy<Value = String> {
 #[test]
 fn every_name_ends_up_as_proxmox_ve_makes_it() {
     let runtime = runtime();
-    let world = World::new();
-    let client = world.client();
-    let url = runtime.block_on(serve(b"downloaded"));
+    let lab = lab();
+    let client = lab.client();
+    let url = serve(b"downloaded");
     runner()
         .run(&name(), |raw| {
             let name = normalise_upload_name(&raw);
@@ -94,7 +94,7 @@ fn every_name_ends_up_as_proxmox_ve_makes_it() {
                 }
                 upload(&client, &sent).await;
                 assert_eq!(names(&client).await, [name.as_str()]);
-                assert!(std::fs::read(world.stored(&name)).unwrap() == raw.as_bytes());
+                assert!(std::fs::read(lab.stored(&name)).unwrap() == raw.as_bytes());
                 let volid = Volid::iso("local", &name);
                 let gone = client.delete_volume("pve", &volid, &deadline()).await;
                 gone.unwrap();
@@ -134,8 +134,8 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn wherever_writes_end_the_same_file_arrives() {
     let runtime = runtime();
-    let world = World::new();
-    let client = world.client();
+    let lab = lab();
+    let client = lab.client();
     runner()
         .run(&proptest::collection::vec(piece(), 0..12), |pieces| {
             let whole = pieces.concat();
@@ -155,7 +155,7 @@ fn wherever_writes_end_the_same_file_arrives() {
                 )
                 .await;
             });
-            prop_assert!(std::fs::read(world.stored("x.iso")).unwrap() == whole);
+            prop_assert!(std::fs::read(lab.stored("x.iso")).unwrap() == whole);
             Ok(())
         })
         .unwrap();

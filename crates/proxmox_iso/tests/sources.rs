@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 /// An ISO image; one of at least 40,000 bytes has just so many.
@@ -40,75 +41,60 @@ fn release(web: &Web, body: &[u8], digest: Option<&str>, tag: &str) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_download_flows_through_the_controller_into_the_upload() {
-    let world = World::new();
+#[test]
+fn a_download_flows_through_the_controller_into_the_upload() {
+    let lab = lab();
     let body = content(3_000_001);
-    let url = serve(&body).await;
+    let url = serve(&body);
     let task = controller(json!({"url": url, "checksum": sha256(&body)}));
-    let first = world.run(task.clone()).await;
-    assert_changed(&first, true);
+    let first = lab.changed(task.clone());
     assert_eq!(first["checksum"], sha256(&body));
-    assert!(std::fs::read(world.stored("nixos.iso")).unwrap() == body);
-    assert_changed(&world.run(task).await, false);
-    assert_eq!(world.count("POST", "/upload"), 1);
-    assert_eq!(world.count("POST", "/download-url"), 0);
-    let wrong = world
-        .run(controller(
+    assert!(std::fs::read(lab.stored("nixos.iso")).unwrap() == body);
+    lab.unchanged(task);
+    assert_eq!(lab.count("POST", "/upload"), 1);
+    assert_eq!(lab.count("POST", "/download-url"), 0);
+    assert_snapshot!(failure(&lab.fails(controller(
             json!({"url": url, "name": "y.iso", "checksum": sha256(b"other")}),
-        ))
-        .await;
-    assert_failed(
-        &wrong,
-        "checksum_mismatch",
-        &["nixos.iso", "is not what its checksum says"],
-    );
-    assert!(!world.stored("y.iso").exists());
-    let gone = world
-        .run(controller(json!({"url": url.replace("nixos", "gone")})))
-        .await;
-    assert_failed(&gone, "download", &["gone.iso answered 404"]);
+        ))), @"
+    checksum_mismatch: checksum mismatch: http://127.0.0.1:[port]/nixos.iso is not what its checksum says: checksum mismatch: got '7bb9a8ef0485a68b417fac87d80bff9fbbd85e7994432a68757558c030389307' != expect 'd9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa'
+      nothing was replaced; fetch or build the image again, or set checksum: ALGORITHM:HEX to that of the image that you want
+    ");
+    assert!(!lab.stored("y.iso").exists());
+    assert_snapshot!(failure(&lab.fails(controller(json!({"url": url.replace("nixos", "gone")})))), @"download: http://127.0.0.1:[port]/gone.iso answered 404 Not Found");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_checksum_the_node_compares_what_arrived() {
-    let world = World::new();
+#[test]
+fn without_a_checksum_the_node_compares_what_arrived() {
+    let lab = lab();
     let body = content(500_000);
-    let url = serve(&body).await;
-    let first = world.run(controller(json!({"url": url}))).await;
-    assert_changed(&first, true);
+    let url = serve(&body);
+    let first = lab.changed(controller(json!({"url": url})));
     // It was hashed as it passed, and PVE compared that with the file.
     assert_eq!(first["checksum"], sha256(&body));
-    assert_eq!(world.count("POST", "/download-url"), 1);
+    assert_eq!(lab.count("POST", "/download-url"), 1);
     let warnings = first["warnings"].to_string();
     assert!(
         warnings.contains("is not encrypted, and no checksum is given")
             && !warnings.contains("compared"),
         "{first}"
     );
-    assert_changed(&world.run(controller(json!({"url": url}))).await, false);
+    lab.unchanged(controller(json!({"url": url})));
     // Who may not ask the node for that is told what the content rests on.
-    world.grant(
+    lab.grant(
         "pveum role add Uploads --privs \"Datastore.AllocateTemplate Datastore.Audit\"\n\
          pveum acl modify /storage/local --roles Uploads",
     );
-    let mut less = world.with_token("empty");
+    let mut less = lab.endpoint["empty"].clone();
     less["url"] = json!(url);
     less["name"] = json!("other.iso");
-    let second = world.run(controller(less)).await;
-    assert_changed(&second, true);
-    assert!(
-        second["warnings"]
-            .to_string()
-            .contains("compared by its size only"),
-        "{second}"
-    );
+    let second = lab.changed(controller(less));
+    assert_snapshot!(shown(&second, "warnings"), @r#"warnings: ["url: http://127.0.0.1:[port]/nixos.iso is not encrypted, and no checksum is given: whoever is on its way can replace the image; set checksum: ALGORITHM:HEX, or use https","no checksum of http://127.0.0.1:[port]/nixos.iso was known beforehand: what arrived was compared by its size only, as provisioner@pve!empty may not have the node compare it (Sys.AccessNetwork); set checksum: ALGORITHM:HEX"]"#);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sources_that_break_off_or_hide_their_size_leave_nothing() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn sources_that_break_off_or_hide_their_size_leave_nothing() {
+    let lab = lab();
+    let web = Web::start();
     let body = content(2_000_000);
     let cut = web.put(
         "/cut.iso",
@@ -117,9 +103,8 @@ async fn sources_that_break_off_or_hide_their_size_leave_nothing() {
             ..Page::new(body.clone())
         },
     );
-    let result = world.run(controller(json!({"url": cut}))).await;
-    assert_failed(&result, "download", &["cut.iso", "its source failed"]);
-    assert!(!world.stored("cut.iso").exists());
+    assert_snapshot!(lab.refuses(controller(json!({"url": cut}))), @"download: cannot upload http://127.0.0.1:[port]/cut.iso as local:iso/cut.iso: POST /nodes/pve/storage/local/upload (cut.iso): its source failed: end of file before message length reached ([some] of 2000000 bytes were sent)");
+    assert!(!lab.stored("cut.iso").exists());
     let unsized_url = web.put(
         "/unsized.iso",
         Page {
@@ -127,25 +112,20 @@ async fn sources_that_break_off_or_hide_their_size_leave_nothing() {
             ..Page::new(body.clone())
         },
     );
-    let result = world.run(controller(json!({"url": unsized_url}))).await;
-    assert_failed(
-        &result,
-        "download",
-        &["does not tell its size", "cache_dir"],
-    );
+    assert_snapshot!(lab.refuses(controller(json!({"url": unsized_url}))), @"
+    download: http://127.0.0.1:[port]/unsized.iso does not tell its size (Content-Length), without which nothing can be uploaded
+      set cache_dir: DIRECTORY, so that it is downloaded first, or download_by: node
+    ");
     // Downloaded first, it can be uploaded.
-    let cache = world.path("cache");
-    let result = world
-        .run(controller(json!({"url": unsized_url, "cache_dir": cache})))
-        .await;
-    assert_changed(&result, true);
-    assert!(std::fs::read(world.stored("unsized.iso")).unwrap() == body);
+    let cache = lab.path("cache");
+    lab.changed(controller(json!({"url": unsized_url, "cache_dir": cache})));
+    assert!(std::fs::read(lab.stored("unsized.iso")).unwrap() == body);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_stalls_for_longer_than_pve_waits_is_bridged() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn a_source_that_stalls_for_longer_than_pve_waits_is_bridged() {
+    let lab = lab();
+    let web = Web::start();
     let body = content(400_000);
     let url = web.put(
         "/slow.iso",
@@ -154,27 +134,24 @@ async fn a_source_that_stalls_for_longer_than_pve_waits_is_bridged() {
             ..Page::new(body.clone())
         },
     );
-    let result = world
-        .run(controller(json!({"url": url, "checksum": sha256(&body)})))
-        .await;
-    assert_changed(&result, true);
-    assert!(std::fs::read(world.stored("slow.iso")).unwrap() == body);
+    lab.changed(controller(json!({"url": url, "checksum": sha256(&body)})));
+    assert!(std::fs::read(lab.stored("slow.iso")).unwrap() == body);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_downloaded_is_kept_only_where_asked() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn what_was_downloaded_is_kept_only_where_asked() {
+    let lab = lab();
+    let web = Web::start();
     let body = content(100_000);
     let url = web.put("/x.iso", Page::new(body.clone()));
-    let cache = world.path("cache");
+    let cache = lab.path("cache");
     let task = |name: &str| {
         controller(json!({"url": url, "name": name, "checksum": sha256(&body), "cache_dir": cache}))
     };
-    assert_changed(&world.run(task("a.iso")).await, true);
-    assert_changed(&world.run(task("b.iso")).await, true);
+    lab.changed(task("a.iso"));
+    lab.changed(task("b.iso"));
     assert_eq!(web.asked("/x.iso").len(), 1);
-    assert!(std::fs::read(world.stored("b.iso")).unwrap() == body);
+    assert!(std::fs::read(lab.stored("b.iso")).unwrap() == body);
     // What was damaged on the disk is fetched anew.
     let folder = std::fs::read_dir(&cache)
         .unwrap()
@@ -183,15 +160,15 @@ async fn what_was_downloaded_is_kept_only_where_asked() {
         .unwrap()
         .path();
     std::fs::write(folder.join("x.iso"), b"rubbish").unwrap();
-    assert_changed(&world.run(task("c.iso")).await, true);
+    lab.changed(task("c.iso"));
     assert_eq!(web.asked("/x.iso").len(), 2);
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn checksums_are_looked_up_in_files_of_checksums() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn checksums_are_looked_up_in_files_of_checksums() {
+    let lab = lab();
+    let web = Web::start();
     let body = content(10_000);
     let hex = pve_client::sha256_bytes(&body);
     let url = web.put("/iso/nixos-1.iso", Page::new(body.clone()));
@@ -208,10 +185,9 @@ async fn checksums_are_looked_up_in_files_of_checksums() {
         Page::new(format!("{hex}  nixos-2.iso\n{hex}  nixos-3.iso\n")),
     );
     let task = |sums: &str| json!({"url": url, "checksum": format!("sha256:{sums}")});
-    let first = world.run(task(&gnu)).await;
-    assert_changed(&first, true);
+    let first = lab.changed(task(&gnu));
     assert_eq!(first["checksum"], sha256(&body));
-    assert_changed(&world.run(task(&bsd)).await, false);
+    lab.unchanged(task(&bsd));
     for (path, text) in [
         (
             "/release.md",
@@ -237,25 +213,24 @@ async fn checksums_are_looked_up_in_files_of_checksums() {
         ),
     ] {
         let sums = web.put(path, Page::new(text));
-        assert_changed(&world.run(task(&sums)).await, false);
+        lab.unchanged(task(&sums));
     }
-    assert_failed(
-        &world.run(task(&without)).await,
-        "no_checksum",
-        &["no checksum of nixos-1.iso (2 of other files"],
-    );
+    assert_snapshot!(failure(&lab.fails(task(&without))), @"
+    no_checksum: checksum: http://127.0.0.1:[port]/without cannot be used: it has no checksum of nixos-1.iso (2 of other files: nixos-2.iso, nixos-3.iso)
+      give a file that names the image, as sha256sum or sha256 write it, or the checksum itself
+    ");
     // For a local file too.
-    let src = world.iso("nixos-1.iso", b"something else");
-    let wrong = world
-        .run(json!({"src": src, "name": "z.iso", "checksum": format!("sha256:{gnu}")}))
-        .await;
-    assert_failed(&wrong, "checksum_mismatch", &["nixos-1.iso"]);
+    let src = iso_file(&lab, "nixos-1.iso", b"something else");
+    assert_snapshot!(failure(&lab.fails(json!({"src": src, "name": "z.iso", "checksum": format!("sha256:{gnu}")}))), @"
+    checksum_mismatch: checksum mismatch: [dir]/nixos-1.iso is not what its checksum says: checksum mismatch: got '0cb6791b93a44333c8ed3b6aca2a7ac3f2eb685a7c39c2da3dabf74ce5fd45c3' != expect '1186e2149b4cc1cf87b0186434f00b2d8b3d7d7d9bd044562b7f6e828cd9d414'
+      nothing was replaced; fetch or build the image again, or set checksum: ALGORITHM:HEX to that of the image that you want
+    ");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn assets_of_releases() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn assets_of_releases() {
+    let lab = lab();
+    let web = Web::start();
     let body = content(200_000);
     release(&web, &body, Some(&sha256(&body)), "latest");
     release(&web, &body, Some(&sha256(&body)), "tags/v2");
@@ -264,50 +239,38 @@ async fn assets_of_releases() {
         with(all, more)
     };
     let task = json!({"github_release": wanted(json!({}))});
-    let first = world.run(task.clone()).await;
-    assert_changed(&first, true);
+    let first = lab.changed(task.clone());
     assert_eq!(first["volid"], "local:iso/nixos-2-x86_64.iso");
     assert_eq!(first["checksum"], sha256(&body));
-    assert_eq!(world.count("POST", "/download-url"), 1);
-    assert_changed(&world.run(task).await, false);
-    let tagged = world.run(json!({"github_release": wanted(json!({"tag": "v2"})), "download_by": "controller", "name": "t.iso"})).await;
-    assert_changed(&tagged, true);
+    assert_eq!(lab.count("POST", "/download-url"), 1);
+    lab.unchanged(task);
+    lab.changed(json!({"github_release": wanted(json!({"tag": "v2"})), "download_by": "controller", "name": "t.iso"}));
     assert!(
         web.asked("/")
             .iter()
             .all(|head| !head.to_lowercase().contains("authorization"))
     );
 
-    let many = world
-        .run(json!({"github_release": wanted(json!({"asset": "*.iso"}))}))
-        .await;
-    assert_failed(&many, "ambiguous", &["nixos-2-aarch64.iso", "v2"]);
-    let none = world
-        .run(json!({"github_release": wanted(json!({"asset": "*.img"}))}))
-        .await;
-    assert_failed(&none, "not_found", &["*.img", "nixos-2-x86_64.iso"]);
-    let absent = world
-        .run(json!({"github_release": wanted(json!({"tag": "v9"}))}))
-        .await;
-    assert_failed(
-        &absent,
-        "download",
-        &["release v9 of me/iso", "404", "GITHUB_TOKEN"],
-    );
-    let repo = world
-        .run(json!({"github_release": wanted(json!({"repo": "../x/y"}))}))
-        .await;
-    assert_failed(&repo, "invalid_option", &["OWNER/NAME"]);
-    let differs = world
-        .run(json!({"github_release": wanted(json!({})), "checksum": sha256(b"x")}))
-        .await;
-    assert_failed(&differs, "checksum_mismatch", &["the release says"]);
+    assert_snapshot!(lab.refuses(json!({"github_release": wanted(json!({"asset": "*.iso"}))})), @"
+    ambiguous: release latest of me/iso (v2) has several assets like *.iso: nixos-2-x86_64.iso, nixos-2-aarch64.iso
+      make github_release.asset fit one of them
+    ");
+    assert_snapshot!(lab.refuses(json!({"github_release": wanted(json!({"asset": "*.img"}))})), @"not_found: release latest of me/iso (v2) has no asset like *.img; it has: nixos-2-x86_64.iso, nixos-2-aarch64.iso");
+    assert_snapshot!(lab.refuses(json!({"github_release": wanted(json!({"tag": "v9"}))})), @"
+    download: cannot look up release v9 of me/iso: http://127.0.0.1:[port]/api/repos/me/iso/releases/tags/v9 answered 404 Not Found
+      there is no such release; drafts and pre-releases are never the latest, and a private repository shows itself only with a token (github_release.token or GITHUB_TOKEN)
+    ");
+    assert_snapshot!(lab.refuses(json!({"github_release": wanted(json!({"repo": "../x/y"}))})), @"invalid_option: github_release.repo: expected OWNER/NAME (got '../x/y')");
+    assert_snapshot!(lab.refuses(json!({"github_release": wanted(json!({})), "checksum": sha256(b"x")})), @"
+    checksum_mismatch: checksum mismatch: the release says that nixos-2-x86_64.iso has sha256:d867e6ae3a6588cfbebfc3fafd7a9872be37fe9402a54f4ac3dd6156de35c106, the task says sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881
+      one of the two was tampered with, or is of another release
+    ");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_release_that_is_not_what_its_digest_says_is_refused() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn a_release_that_is_not_what_its_digest_says_is_refused() {
+    let lab = lab();
+    let web = Web::start();
     release(
         &web,
         &iso(b"tampered with"),
@@ -315,31 +278,29 @@ async fn a_release_that_is_not_what_its_digest_says_is_refused() {
         "latest",
     );
     for by in ["node", "controller"] {
-        let result = world.run(json!({"github_release": {"repo": "me/iso", "asset": "*x86_64*", "api_url": format!("{}/api", web.base)}, "download_by": by})).await;
+        let result = lab.run(json!({"github_release": {"repo": "me/iso", "asset": "*x86_64*", "api_url": format!("{}/api", web.base)}, "download_by": by}));
         assert_failed(&result, "checksum_mismatch", &["nixos-2-x86_64.iso"]);
-        assert!(!world.stored("nixos-2-x86_64.iso").exists());
+        assert!(!lab.stored("nixos-2-x86_64.iso").exists());
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_goes_to_the_api_and_nowhere_else() {
-    let world = World::new();
-    let (web, elsewhere) = (Web::start().await, Web::start().await);
+#[test]
+fn a_token_goes_to_the_api_and_nowhere_else() {
+    let lab = lab();
+    let (web, store) = (Web::start(), Web::start());
     let body = content(50_000);
     release(&web, &body, None, "latest");
     // As GitHub does it: the API sends the holder of the token to a store on another host.
-    let stored = elsewhere.put("/store/blob", Page::new(body.clone()));
+    let stored = store.put("/store/blob", Page::new(body.clone()));
     web.put(
         "/api/repos/me/iso/releases/assets/nixos-2-x86_64.iso",
         Page::redirect(&format!("{stored}?sig=abc")),
     );
     let options = json!({"github_release": {"repo": "me/iso", "asset": "*x86_64*", "api_url": format!("{}/api", web.base)}, "download_by": "controller"});
-    let result = world
-        .run_in("home", &[("GITHUB_TOKEN", "ghp_very_secret")], options)
-        .await;
+    let result = elsewhere(&lab, "", &[("GITHUB_TOKEN", "ghp_very_secret")], options);
     assert_changed(&result, true);
     assert!(!result.to_string().contains("ghp_very_secret"), "{result}");
-    assert!(std::fs::read(world.stored("nixos-2-x86_64.iso")).unwrap() == body);
+    assert!(std::fs::read(lab.stored("nixos-2-x86_64.iso")).unwrap() == body);
     let api = web.asked("/api");
     assert!(
         api.len() >= 2
@@ -348,46 +309,41 @@ async fn a_token_goes_to_the_api_and_nowhere_else() {
                 .contains("authorization: bearer ghp_very_secret"))
     );
     assert_eq!(web.asked("/public").len(), 0);
-    let heads = elsewhere.asked("/store/blob");
+    let heads = store.asked("/store/blob");
     assert_eq!(heads.len(), 1);
     assert!(!heads[0].contains("ghp_very_secret"), "{heads:?}");
 
     let clear = json!({"github_release": {"repo": "me/iso", "api_url": "http://github.example/api/v3", "token": "ghp_very_secret"}});
-    assert_failed(
-        &world.run(clear).await,
-        "invalid_option",
-        &["not sent to http://github.example/api/v3 in clear text"],
-    );
+    assert_snapshot!(lab.refuses(clear), @"invalid_option: github_release.token: is not sent to http://github.example/api/v3 in clear text; use https in github_release.api_url");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_in_an_address_does_not_follow_a_redirect() {
-    let world = World::new();
-    let (web, elsewhere) = (Web::start().await, Web::start().await);
-    let stored = elsewhere.put("/blob", Page::new(content(1000)));
+#[test]
+fn a_password_in_an_address_does_not_follow_a_redirect() {
+    let lab = lab();
+    let (web, store) = (Web::start(), Web::start());
+    let stored = store.put("/blob", Page::new(content(1000)));
     let url = web
         .put("/x.iso", Page::redirect(&stored))
         .replace("http://", "http://me:pass-word@");
-    let result = world.run(controller(json!({"url": url}))).await;
-    assert_changed(&result, true);
+    let result = lab.changed(controller(json!({"url": url})));
     assert!(
         web.asked("/x.iso")[0]
             .to_lowercase()
             .contains("authorization: basic")
     );
     assert!(
-        !elsewhere.asked("/blob")[0]
+        !store.asked("/blob")[0]
             .to_lowercase()
             .contains("authorization")
     );
     assert!(!result.to_string().contains("pass-word"), "{result}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redirect_from_tls_to_clear_text_is_not_followed() {
-    let world = World::new();
-    let (secure, clear) = (Web::start_tls().await, Web::start().await);
-    let authority = world.file("ca.pem", secure.certificate.as_ref().unwrap().as_bytes());
+#[test]
+fn a_redirect_from_tls_to_clear_text_is_not_followed() {
+    let lab = lab();
+    let (secure, clear) = (Web::start_tls(), Web::start());
+    let authority = lab.file("ca.pem", secure.certificate.as_ref().unwrap().as_bytes());
     let env = [
         ("SSL_CERT_FILE", authority.to_str().unwrap()),
         ("GITHUB_TOKEN", "ghp_very_secret"),
@@ -395,7 +351,7 @@ async fn a_redirect_from_tls_to_clear_text_is_not_followed() {
     let body = content(10_000);
     let there = clear.put("/x.iso", Page::new(body.clone()));
     let leads = secure.put("/x.iso", Page::redirect(&format!("{there}?sig=secret")));
-    let cache = world.path("cache");
+    let cache = lab.path("cache");
     let with_password = leads.replace("https://", "https://me:pass-word@");
     release(&secure, &body, None, "latest");
     secure.put(
@@ -408,10 +364,10 @@ async fn a_redirect_from_tls_to_clear_text_is_not_followed() {
         json!({"url": leads}),
         json!({"url": with_password}),
         json!({"url": leads, "cache_dir": cache}),
-        json!({"src": world.file("x.iso", &body), "checksum": format!("sha256:{leads}")}),
+        json!({"src": lab.file("x.iso", &body), "checksum": format!("sha256:{leads}")}),
         json!({"github_release": asset}),
     ] {
-        let result = world.run_in("home", &env, controller(options)).await;
+        let result = elsewhere(&lab, "", &env, controller(options));
         assert_failed(&result, "download", &["it redirects from https to http"]);
         let text = result.to_string();
         assert!(
@@ -421,20 +377,18 @@ async fn a_redirect_from_tls_to_clear_text_is_not_followed() {
         );
     }
     assert_eq!(clear.asked("/").len(), 0);
-    assert_eq!(world.count("POST", "/upload"), 0);
+    assert_eq!(lab.count("POST", "/upload"), 0);
     // Without the redirect it is fetched from there.
     secure.put("/x.iso", Page::new(body.clone()));
-    let result = world
-        .run_in("home", &env, controller(json!({"url": leads})))
-        .await;
+    let result = elsewhere(&lab, "", &env, controller(json!({"url": leads})));
     assert_changed(&result, true);
 }
 
 /// GitHub answers sixty questions an hour, and lets an answer be used for a minute.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_hosts_ask_about_a_release_once() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn many_hosts_ask_about_a_release_once() {
+    let lab = lab();
+    let web = Web::start();
     let body = content(100_000);
     release(&web, &body, Some(&sha256(&body)), "latest");
     let path = "/api/repos/me/iso/releases/latest";
@@ -447,59 +401,56 @@ async fn many_hosts_ask_about_a_release_once() {
     };
     answer("60");
     let task = json!({"github_release": {"repo": "me/iso", "asset": "*-x86_64.iso", "api_url": format!("{}/api", web.base)}});
-    let runs = futures_util::future::join_all((0..6).map(|_| world.run(task.clone()))).await;
-    let changed = runs.iter().filter(|result| {
-        assert!(result.get("failed").is_none(), "{result}");
-        result["changed"] == true
-    });
+    let runs = lab.many(6, 6, &task);
+    let changed = runs.iter().filter(|result| result["changed"] == true);
     assert_eq!(changed.count(), 1);
     assert_eq!(web.asked("/api").len(), 1);
     // Another token may see another release.
     let env = [("GITHUB_TOKEN", "ghp_very_secret")];
-    assert_changed(&world.run_in("home", &env, task.clone()).await, false);
+    assert_changed(&elsewhere(&lab, "", &env, task.clone()), false);
     assert_eq!(web.asked("/api").len(), 2);
-    for file in std::fs::read_dir(world.path("home/.cache/nixos-proxmox/answers")).unwrap() {
+    for file in std::fs::read_dir(lab.path(".cache/nixos-proxmox/answers")).unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         assert!(!text.contains("ghp_very_secret"));
     }
     // Not for longer than its server allows.
     answer("0");
     for asked in [3, 4] {
-        assert_changed(&world.run_in("other", &[], task.clone()).await, false);
+        assert_changed(&elsewhere(&lab, "other", &[], task.clone()), false);
         assert_eq!(web.asked("/api").len(), asked);
     }
 }
 
 /// A server of images that never comes to an end: over when the task's time is, nothing left behind.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_drips_ends_with_the_time() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn a_source_that_drips_ends_with_the_time() {
+    let lab = lab();
+    let web = Web::start();
     let drip = |body: Vec<u8>| Page {
         drip: Duration::from_millis(100),
         ..Page::new(body)
     };
     let slow = web.put("/slow.iso", drip(content(100_000)));
     let sums = web.put("/SHA256SUMS", drip(vec![b'x'; 100_000]));
-    let local = world.file("local.iso", &content(1000));
+    let local = lab.file("local.iso", content(1000));
     for task in [
         controller(json!({"url": slow})),
-        controller(json!({"url": slow, "cache_dir": world.path("cache")})),
+        controller(json!({"url": slow, "cache_dir": lab.path("cache")})),
         json!({"src": local, "checksum": format!("sha256:{sums}")}),
     ] {
         let mut task = task;
         task["timeout"] = json!(4);
-        let failed = world.run(task).await;
+        let failed = lab.run(task);
         assert_failed(&failed, "timeout", &["(timeout 4 s)"]);
     }
-    assert!(!world.stored("slow.iso").exists() && !world.stored("local.iso").exists());
+    assert!(!lab.stored("slow.iso").exists() && !lab.stored("local.iso").exists());
 }
 
 /// What a server says of its bytes' number is not believed.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_whose_length_lies_leaves_nothing() {
-    let world = World::new();
-    let web = Web::start().await;
+#[test]
+fn a_source_whose_length_lies_leaves_nothing() {
+    let lab = lab();
+    let web = Web::start();
     let body = content(300_000);
     let lies = |length: usize| Page {
         headers: vec![format!("Content-Length: {length}")],
@@ -510,9 +461,9 @@ async fn a_source_whose_length_lies_leaves_nothing() {
     let less = web.put("/less.iso", lies(299_999));
     for url in [more, less] {
         let task = controller(json!({"url": url, "checksum": sha256(&body)}));
-        let failed = world.run(task).await;
+        let failed = lab.run(task);
         assert_eq!(failed["failed"], true, "{failed}");
         assert!(failed["msg"].as_str().unwrap().len() < 1000, "{failed}");
     }
-    assert!(!world.stored("more.iso").exists() && !world.stored("less.iso").exists());
+    assert!(!lab.stored("more.iso").exists() && !lab.stored("less.iso").exists());
 }

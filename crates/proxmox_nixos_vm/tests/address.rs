@@ -1,10 +1,10 @@
-//! Waiting for an address that the guest agent tells. The agents of simulated guests are silent; tests/flow has one that
+//! Waiting for an address that the guest agent tells. The agents of simulated guests are silent; testing/pytest/flow has one that
 //! answers.
 
 mod common;
 
-use common::{Lab, with};
-use pve_testhost::pveum;
+use common::*;
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 fn web1(more: Value) -> Value {
@@ -20,20 +20,15 @@ fn waiting(more: Value) -> Value {
 
 #[test]
 fn a_silent_agent_is_waited_for_and_named() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.ok(web1(json!({"agent": true, "state": "started"})));
     let mac = lab.config(100)["net0"].as_str().unwrap()[7..24].to_owned();
     let silent = lab.fails(waiting(json!({"timeout": 3})));
-    assert_eq!(silent["error"]["kind"], "timeout", "{silent:#}");
-    assert_eq!(silent["error"]["object"], "VM 100 (web1)");
-    let msg = silent["msg"].as_str().unwrap();
-    assert!(
-        msg.contains(&format!(
-            "the guest agent of VM 100 (web1) to tell an IPv4 address of net0 ({mac}); last: QEMU guest agent is not running (timeout 3 s)"
-        )),
-        "{msg}"
-    );
-    assert!(msg.contains("services.qemuGuest.enable"), "{msg}");
+    assert!(silent["msg"].as_str().unwrap().contains(&mac), "{silent:#}");
+    assert_snapshot!(failure(&silent), @"
+    timeout: waited [seconds] s for the guest agent of VM 100 (web1) to tell an IPv4 address of net0 ([mac]); last: QEMU guest agent is not running (timeout 3 s)
+      the guest has to run the QEMU guest agent (NixOS: services.qemuGuest.enable = true) and to get an address by DHCP on that card; its console shows both
+    ");
     assert_eq!(lab.writes().len(), 2);
     // What was changed before is said.
     let changed = lab.fails(web1(json!({
@@ -48,46 +43,47 @@ fn a_silent_agent_is_waited_for_and_named() {
 
 #[test]
 fn what_no_waiting_helps_is_said_at_once() {
-    let lab = Lab::new();
-    let refused = |more: Value, text: &str| {
-        let refused = lab.fails(waiting(with(json!({"timeout": 600}), more)));
-        let msg = refused["msg"].as_str().unwrap();
-        assert!(msg.contains(text), "{msg}");
-    };
-    refused(json!({}), "VM web1 does not exist, so it has no address");
-    refused(json!({"state": "present"}), "VM web1 does not exist");
+    let lab = lab();
+    let ask = |more: Value| lab.refuses(waiting(with(json!({"timeout": 600}), more)));
+    let present = json!({"state": "present", "memory": 512});
+    let mut refused = vec![ask(json!({})), ask(present.clone())];
     assert_eq!(lab.writes(), [""; 0]);
     lab.ok(web1(json!({})));
-    refused(json!({}), "VM 100 (web1) is stopped");
-    let writes = lab.writes();
-    refused(
-        json!({"state": "present", "memory": 512}),
-        "VM 100 (web1) is stopped",
-    );
-    refused(json!({"state": "stopped"}), "this state leaves it stopped");
-    assert_eq!(lab.writes(), writes);
+    refused.extend([json!({}), present, json!({"state": "stopped"})].map(ask));
     lab.ok(web1(json!({"state": "started"})));
-    refused(json!({}), "VM 100 (web1) has no guest agent configured");
+    refused.push(ask(json!({})));
     // On until the VM's next start, which PVE knows better than its configuration.
     lab.ok(web1(json!({"agent": true})));
-    refused(json!({}), "No QEMU guest agent configured");
-    lab.ok(
-        json!({"node": "pve", "name": "bare", "memory": 256, "agent": true, "state": "started"}),
-    );
-    refused(json!({"name": "bare"}), "VM 101 (bare) has no card net0");
+    refused.push(ask(json!({})));
+    let bare =
+        json!({"node": "pve", "name": "bare", "memory": 256, "agent": true, "state": "started"});
+    lab.ok(bare);
+    refused.push(ask(json!({"name": "bare"})));
+    assert_snapshot!(refused.join("\n"), @"
+    not_found: VM web1 does not exist, so it has no address
+      make it first, with state: started
+    not_found: VM web1 does not exist
+      make it with state: started; with state: present it would be stopped, and wait_for_address in vain
+    no_address: VM 100 (web1) is stopped, so its guest agent tells no address
+      start it, with state: started
+    no_address: VM 100 (web1) is stopped, so its guest agent tells no address
+      start it, with state: started
+    invalid_option: wait_for_address: requires a running VM, but this state leaves it stopped; remove it or use state: started
+    no_address: VM 100 (web1) has no guest agent configured, so nothing tells its address
+      set agent: enabled=1, which takes effect with the VM's next start
+    api_error: cannot ask the guest agent of VM 100 (web1): GET /nodes/pve/qemu/100/agent/network-get-interfaces: 500 No QEMU guest agent configured
+    no_address: VM 101 (bare) has no card net0, so it has no address to wait for
+      give it one with the option net
+    ");
 }
 
 #[test]
 fn the_documented_role_is_enough_and_wanted() {
-    let documented = |sections: &[&str]| {
-        let text = include_str!("../../../docs/privileges.md");
-        pveum::sections(text, sections)
-    };
     let options = json!({"agent": true, "state": "started", "wait_for_address": true});
-    let without = Lab::new().granted(&documented(&["## proxmox_nixos_vm"]));
+    let without = lab().granted(&documented(&["## proxmox_nixos_vm"]));
     let refused = without.fails(web1(with(options.clone(), json!({"timeout": 600}))));
     assert_eq!(refused["error"]["status"], 403, "{refused:#}");
-    let with_it = Lab::new().granted(&documented(&["## proxmox_nixos_vm", "## The guest agent"]));
+    let with_it = lab().granted(&documented(&["## proxmox_nixos_vm", "## The guest agent"]));
     let silent = with_it.fails(web1(with(options, json!({"timeout": 10}))));
     assert_eq!(silent["error"]["kind"], "timeout", "{silent:#}");
 }

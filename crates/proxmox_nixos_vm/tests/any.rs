@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::Lab;
+use common::*;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
 /// One host for all cases: names and VMIDs are never used twice.
-static LAB: LazyLock<Lab> = LazyLock::new(Lab::new);
+static LAB: LazyLock<Lab> = LazyLock::new(lab);
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A description: options by their place (`memory`, `scsi.scsi0`, `config.smbios1`).

@@ -4,7 +4,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Lab, with};
+use common::*;
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 const GIB: u64 = 1 << 30;
@@ -17,7 +18,7 @@ fn cluster() -> Lab {
         {"id": "fast", "type": "dir", "content": content, "nodes": ["b", "c"]},
         {"id": "shared", "type": "dir", "content": content, "shared": true},
     ]);
-    Lab::cluster(&["pve", "b", "c"], Some(storages))
+    cluster_of(&["pve", "b", "c"], Some(storages))
 }
 
 /// 8 GiB each, of which that many are free; more is said of a node by `more`.
@@ -94,14 +95,11 @@ fn the_node_with_the_most_free_memory_that_has_what_the_vm_needs() {
         [6, 2, 4],
         json!({"b": {"bridges": ["vmbr7"]}, "c": {"offline": true}}),
     );
-    let refused = lab.fails(vm("a7", "fast"));
-    assert_eq!(refused["error"]["kind"], "no_node", "{refused:#}");
-    let msg = refused["msg"].as_str().unwrap();
-    for part in ["no storage fast on node pve", "no bridge vmbr0 on node b"] {
-        assert!(msg.contains(part), "{msg}");
-    }
-    let refused = lab.fails(with(vm("a7", "fast"), json!({"node": "c"})));
-    assert_eq!(refused["error"]["kind"], "node_offline");
+    assert_snapshot!(lab.refuses(vm("a7", "fast")), @"no_node: no online node has what the VM needs: there is no storage fast on node pve; there are: local, shared; there is no bridge vmbr0 on node b; there are: vmbr7");
+    assert_snapshot!(lab.refuses(with(vm("a7", "fast"), json!({"node": "c"}))), @"
+    node_offline: the node c is offline; online are: pve, b
+      correct node, or leave it out to take the online node with the most free memory
+    ");
     assert_eq!(lab.writes().len(), writes);
 }
 
@@ -113,11 +111,7 @@ fn a_vm_is_found_wherever_it_has_moved() {
     lab.post(&format!("/nodes/b/qemu/{vmid}/migrate"), &[("target", "c")]);
     // Where it would be made now does not matter.
     free(&lab, [6, 5, 1], json!({}));
-    let again = lab.ok(vm("web1", "local"));
-    assert_eq!(
-        (&again["changed"], &again["node"]),
-        (&json!(false), &json!("c"))
-    );
+    assert_eq!(lab.unchanged(vm("web1", "local"))["node"], json!("c"));
     let elsewhere = lab.ok(with(
         vm("web1", "local"),
         json!({"node": "b", "memory": 256}),
@@ -128,8 +122,7 @@ fn a_vm_is_found_wherever_it_has_moved() {
     );
     let warned = elsewhere["warnings"][0].as_str().unwrap();
     assert!(warned.contains("is on node c and not on b"), "{warned}");
-    let gone = lab.ok(json!({"name": "web1", "state": "absent", "timeout": 100}));
-    assert_eq!(gone["changed"], json!(true));
+    lab.changed(json!({"name": "web1", "state": "absent", "timeout": 100}));
     assert_eq!(lab.get("/nodes/c/qemu"), json!([]));
 }
 
@@ -154,12 +147,10 @@ fn a_vm_on_a_node_that_is_down_is_not_made_again() {
             assert_eq!(lab.writes().len(), writes);
         }
     }
-    let refused = lab.fails(vm("web2", "local"));
-    let msg = refused["msg"].as_str().unwrap();
-    assert!(
-        msg.contains("it is not known whether VM web2 exists"),
-        "{msg}"
-    );
+    assert_snapshot!(lab.refuses(vm("web2", "local")), @"
+    node_offline: it is not known whether VM web2 exists: of the VMs on the offline nodes (b) PVE shows no names any more: 100
+      start the node, or remove it and its VMs from the cluster; a VM that is given its vmid is found, or made, without its name
+    ");
     // Who gives a VMID means that VM.
     let made = lab.ok(with(vm("web2", "local"), json!({"vmid": 300})));
     assert_eq!((&made["vmid"], &made["node"]), (&json!(300), &json!("pve")));
@@ -169,7 +160,7 @@ fn a_vm_on_a_node_that_is_down_is_not_made_again() {
 fn who_may_not_see_that_a_node_is_down_uses_the_others() {
     let content = ["images", "iso"];
     let local = json!([{"id": "local", "type": "dir", "content": content}]);
-    let lab = Lab::cluster(&["pve", "b"], Some(local)).granted(
+    let lab = cluster_of(&["pve", "b"], Some(local)).granted(
         "pveum role add R --privs \"VM.Allocate VM.Audit VM.Config.Disk VM.Config.Network VM.Config.Memory VM.Config.Options VM.Config.HWType Datastore.AllocateSpace SDN.Use\"\npveum acl modify / --roles R",
     );
     lab.nodes(json!({"b": {"offline": true}}));
@@ -201,7 +192,7 @@ fn a_known_vm_costs_no_request_per_node() {
     lab.ok(described.clone());
     known(&lab, "web1");
     let before = lab.requests().len();
-    assert_eq!(lab.ok(described)["changed"], json!(false));
+    lab.unchanged(described);
     let asked = lab.requests().split_off(before);
     let expected = [
         "GET /cluster/resources",
@@ -218,9 +209,11 @@ fn no_vm_is_removed_by_a_name_that_another_has_been_given_a_moment_ago() {
     lab.ok(on_pve("web1"));
     let other = lab.ok(on_pve("web2"))["vmid"].as_u64().unwrap();
     known(&lab, "web2");
-    lab.configure(other, "name", "web1");
-    let refused = lab.fails(json!({"name": "web1", "state": "absent"}));
-    assert_eq!(refused["error"]["kind"], "ambiguous");
+    lab.configure(other, &[("name", "web1")]);
+    assert_snapshot!(lab.refuses(json!({"name": "web1", "state": "absent"})), @"
+    ambiguous: 2 VMs have the name web1: 100 on pve, 101 on pve
+      say which one with vmid, or rename the others
+    ");
     assert_eq!(lab.vms().len(), 2);
 }
 
@@ -244,13 +237,7 @@ fn a_vm_moves_when_it_is_asked_to_and_once() {
         (&diff["before"]["node"], &diff["after"]["node"]),
         (&json!("b"), &json!("c"))
     );
-    assert!(
-        checked["msg"]
-            .as_str()
-            .unwrap()
-            .contains("would migrate to c"),
-        "{checked:#}"
-    );
+    assert_snapshot!(shown(&checked, "msg"), @"msg: VM 100 (web1) on b: would migrate to c; change memory");
     assert_eq!((node_of(&lab, vmid), migrations(&lab)), (json!("b"), 0));
 
     let moved = lab.ok(to_c.clone());
@@ -259,7 +246,7 @@ fn a_vm_moves_when_it_is_asked_to_and_once() {
         (&json!("c"), &checked["actions"])
     );
     assert_eq!(moved["diff"]["before"]["node"], "b");
-    assert_eq!(lab.ok(to_c.clone())["changed"], json!(false));
+    lab.unchanged(to_c.clone());
 
     // Online, with its disk.
     let running = with(to_c, json!({"state": "started"}));
@@ -314,7 +301,7 @@ fn a_vm_that_ha_manages_is_waited_for_until_ha_has_moved_it() {
         (&json!("b"), &json!(["migrate", "change"]))
     );
     assert_eq!(migrations(&lab), 1);
-    assert_eq!(lab.ok(to_b)["changed"], json!(false));
+    lab.unchanged(to_b);
 }
 
 #[test]
@@ -349,42 +336,31 @@ fn what_pve_would_not_migrate_is_refused_with_the_reason() {
     let lab = cluster();
     let described = |more: Value| with(vm("web1", "fast"), with(json!({"migrate": true}), more));
     lab.ok(described(json!({"node": "b"})));
-    let refused = |lab: &Lab, more: Value, kind: &str, part: &str| {
-        let refused = lab.fails(described(more));
-        let msg = refused["msg"].as_str().unwrap();
-        assert_eq!(refused["error"]["kind"], kind, "{msg}");
-        assert!(msg.contains(part), "{msg}");
-    };
-    let storage = "pve does not have the storage fast";
-    refused(&lab, json!({"node": "pve"}), "cannot_migrate", storage);
-    refused(
-        &lab,
-        json!({"node": "x"}),
-        "no_node",
-        "the node x does not exist",
-    );
+    let to = |node: &str| described(json!({"node": node}));
+    let mut refused = vec![lab.refuses(to("pve")), lab.refuses(to("x"))];
     lab.nodes(json!({"c": {"bridges": ["vmbr7"]}}));
-    refused(
-        &lab,
-        json!({"node": "c"}),
-        "no_bridge",
-        "no bridge vmbr0 on node c",
-    );
+    refused.push(lab.refuses(to("c")));
     lab.nodes(json!({"c": {"offline": true}}));
-    refused(
-        &lab,
-        json!({"node": "c"}),
-        "node_offline",
-        "the node c is offline",
-    );
+    refused.push(lab.refuses(to("c")));
     lab.nodes(json!({}));
     // An ISO that only the old node has.
     let isos = lab.path("pve/nodes/b/storage/local/template/iso");
     std::fs::write(isos.join("own.iso"), vec![0; 65536]).unwrap();
     let drive = json!({"ide2": "local:iso/own.iso,media=cdrom"});
     lab.ok(described(json!({"node": "b", "ide": drive})));
-    let part = "ide2 holds local:iso/own.iso, which only b has";
-    refused(&lab, json!({"node": "c"}), "cannot_migrate", part);
+    refused.push(lab.refuses(to("c")));
+    assert_snapshot!(refused.join("\n"), @"
+    cannot_migrate: VM 100 (web1) cannot be migrated from b to pve: pve does not have the storage fast
+      leave migrate out to manage the VM where it is
+    no_node: the node x does not exist; online are: pve, b, c
+      correct node, or leave it out to take the online node with the most free memory
+    no_bridge: there is no bridge vmbr0 on node c; there are: vmbr7
+      correct its name in net, or make the bridge first; a VM with a missing bridge cannot start
+    node_offline: the node c is offline; online are: pve, b
+      correct node, or leave it out to take the online node with the most free memory
+    cannot_migrate: VM 100 (web1) cannot be migrated from b to c: ide2 holds local:iso/own.iso, which only b has (remove_disks empties it, or put in an ISO of a shared storage)
+      leave migrate out to manage the VM where it is
+    ");
     lab.ok(described(json!({"node": "b", "remove_disks": ["ide2"]})));
     assert_eq!(migrations(&lab), 0);
     // A task that fails says why.
@@ -392,19 +368,17 @@ fn what_pve_would_not_migrate_is_refused_with_the_reason() {
         "method": "POST", "path": "/nodes/*/qemu/*/migrate", "action": "task-fail", "message": "migration aborted",
     }]);
     lab.faults(rule);
-    refused(
-        &lab,
-        json!({"node": "c"}),
-        "task_failed",
-        "migration aborted",
-    );
+    assert_snapshot!(failure(&lab.fails(to("c"))), @"
+    task_failed: cannot migrate to c VM 100 (web1): task qmigrate 100 on b failed: migration aborted
+      its whole log: pvenode task log UPID:b:[task]:qmigrate:100:root@pam!full:
+    ");
     lab.faults(json!([]));
 
     let lab = lab.granted("pveum role add R --privs \"VM.Audit Sys.Audit Datastore.AllocateSpace\"\npveum acl modify / --roles R");
-    let denied = lab.fails(described(json!({"node": "c"})));
-    let text = denied.to_string();
-    assert_eq!(denied["error"]["kind"], "permission_denied", "{text}");
-    assert!(text.contains("VM.Migrate"), "{text}");
+    assert_snapshot!(lab.refuses(described(json!({"node": "c"}))), @"
+    permission_denied: cannot see what keeps VM 100 (web1) from migrating to c: GET /nodes/b/qemu/100/migrate: 403 Permission check failed (/vms/100, VM.Migrate)
+      run on a node: pveum role add nixos-VM-Migrate --privs 'VM.Migrate'; pveum acl modify / --roles nixos-VM-Migrate --users 'provisioner@pve' --tokens 'provisioner@pve!empty'
+    ");
     let role = "pveum role add N --privs \"VM.Migrate\"\npveum acl modify / --roles N";
     let lab = lab.granted(role);
     assert_eq!(lab.ok(described(json!({"node": "c"})))["node"], "c");
@@ -419,7 +393,7 @@ fn vms_that_are_made_at_once_are_spread() {
     let mut nodes: Vec<String> = racing
         .into_iter()
         .map(|child| {
-            let made = lab.answer(child.wait_with_output().unwrap());
+            let made = lab.ended(child);
             made["node"].as_str().unwrap().to_owned()
         })
         .collect();

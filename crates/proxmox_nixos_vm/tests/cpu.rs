@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Lab, with};
+use common::*;
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 fn described(cpu: Value) -> Value {
@@ -16,7 +17,7 @@ fn define_models(lab: &Lab) {
 
 #[test]
 fn what_pve_takes_is_made_and_starts() {
-    let lab = Lab::new();
+    let lab = lab();
     define_models(&lab);
     for (n, cpu) in [
         json!("host"),
@@ -40,89 +41,69 @@ fn what_pve_takes_is_made_and_starts() {
 
 #[test]
 fn what_pve_would_not_take_is_refused_beforehand() {
-    let lab = Lab::new();
+    let lab = lab();
     define_models(&lab);
-    for (cpu, part) in [
-        (
-            json!("hosst"),
-            "cpu: node pve does not have the x86_64 CPU model 'hosst'; did you mean host?",
-        ),
-        (json!("Host"), "did you mean host?"),
-        (
-            json!({"cputype": "x86-64-V2-aes"}),
-            "did you mean x86-64-v2-AES?",
-        ),
-        (json!("cortex-a57"), "'cortex-a57', it is one of aarch64"),
-        (json!("web"), "did you mean custom-web?"),
-        (json!("custom-Web"), "did you mean custom-web?"),
-        (
-            json!("custom-other"),
-            "'custom-other'; pvesh get /nodes/pve/capabilities/qemu/cpu lists them",
-        ),
-        (
-            json!("EPYC-v2"),
-            "did you mean EPYC-v3, EPYC-v4 or EPYC-v5?",
-        ),
-        (
-            json!("host,flags=+vmx"),
-            "cpu: flag 'vmx' is supported in custom CPU models only; did you mean nested-virt?",
-        ),
-        (
-            json!({"cputype": "max", "flags": ["+aes", "+AVX2"]}),
-            "flag 'AVX2'",
-        ),
-        (json!("host,flags=aes"), "cpu: flags must be +FLAG or -FLAG"),
-        (json!("flags=+aes"), "cpu: cputype is required"),
-        (
-            json!("host,reported-model=kvm64"),
-            "cpu: reported-model must be left out",
-        ),
-        (
-            json!("host,phys-bits=128"),
-            "cpu: phys-bits must be host or a number between 8 and 64",
-        ),
-        (
-            json!("host,hv-vendor-id=No-Way"),
-            "cpu: hv-vendor-id must be 1 to 12 letters and digits",
-        ),
-    ] {
-        let writes = lab.writes();
-        for check in [true, false] {
-            let options = with(
-                described(cpu.clone()),
-                json!({"_ansible_check_mode": check}),
-            );
-            let result = lab.fails(options);
-            let msg = result["msg"].as_str().unwrap();
-            assert!(msg.contains(part), "{part} in: {msg}");
-        }
-        assert_eq!(lab.writes(), writes, "{cpu}");
-    }
+    let cases = [
+        json!("hosst"),
+        json!("Host"),
+        json!({"cputype": "x86-64-V2-aes"}),
+        json!("cortex-a57"),
+        json!("web"),
+        json!("custom-Web"),
+        json!("custom-other"),
+        json!("EPYC-v2"),
+        json!("host,flags=+vmx"),
+        json!({"cputype": "max", "flags": ["+aes", "+AVX2"]}),
+        json!("host,flags=aes"),
+        json!("flags=+aes"),
+        json!("host,reported-model=kvm64"),
+        json!("host,phys-bits=128"),
+        json!("host,hv-vendor-id=No-Way"),
+    ];
+    let checks = cases
+        .clone()
+        .map(|cpu| json!({"cpu": cpu, "_ansible_check_mode": true}));
+    let refused = lab.refuses_each(
+        &described(Value::Null),
+        cases.map(|cpu| json!({"cpu": cpu})),
+    );
+    assert_eq!(lab.refuses_each(&described(Value::Null), checks), refused);
+    assert_snapshot!(refused, @"
+    invalid_parameter: cpu: node pve does not have the x86_64 CPU model 'hosst'; did you mean host?
+    invalid_parameter: cpu: node pve does not have the x86_64 CPU model 'Host'; did you mean host?
+    invalid_parameter: cpu: node pve does not have the x86_64 CPU model 'x86-64-V2-aes'; did you mean x86-64-v2-AES?
+    invalid_parameter: cpu: node pve does not have the x86_64 CPU model 'cortex-a57', it is one of aarch64; pvesh get /nodes/pve/capabilities/qemu/cpu lists them
+    invalid_parameter: cpu: node pve does not have the x86_64 CPU model 'web'; did you mean custom-web?
+    invalid_parameter: cpu: node pve does not have the x86_64 CPU model 'custom-Web'; did you mean custom-web?
+    invalid_parameter: cpu: node pve does not have the x86_64 CPU model 'custom-other'; pvesh get /nodes/pve/capabilities/qemu/cpu lists them
+    invalid_parameter: cpu: node pve does not have the x86_64 CPU model 'EPYC-v2'; did you mean EPYC-v3, EPYC-v4 or EPYC-v5?
+    invalid_parameter: cpu: flag 'vmx' is supported in custom CPU models only; did you mean nested-virt? (flags of a VM: aes, amd-no-ssb, amd-ssbd, hv-evmcs, hv-tlbflush, ibpb, md-clear, nested-virt, pcid, pdpe1gb, spec-ctrl, ssbd, virt-ssbd)
+    invalid_parameter: cpu: flag 'AVX2' is supported in custom CPU models only (flags of a VM: aes, amd-no-ssb, amd-ssbd, hv-evmcs, hv-tlbflush, ibpb, md-clear, nested-virt, pcid, pdpe1gb, spec-ctrl, ssbd, virt-ssbd)
+    invalid_option: cpu: flags must be +FLAG or -FLAG, joined by ';' (got 'aes')
+    invalid_option: cpu: cputype is required
+    invalid_option: cpu: reported-model must be left out: only custom CPU models have it (got 'kvm64')
+    invalid_option: cpu: phys-bits must be host or a number between 8 and 64 (got '128')
+    invalid_option: cpu: hv-vendor-id must be 1 to 12 letters and digits (got 'No-Way')
+    ");
     let options = with(described(json!("host")), json!({"config": {"kvm": 0}}));
-    let msg = lab.fails(options)["msg"].clone();
-    let msg = msg.as_str().unwrap();
-    assert!(msg.contains("cpu: model 'host' requires KVM"), "{msg}");
+    assert_snapshot!(lab.refuses(options), @"invalid_option: cpu: model 'host' requires KVM (got kvm: 0); use model 'max', or leave kvm out");
 }
 
 #[test]
 fn an_existing_vm_has_its_own_architecture() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.changed(json!({"node": "pve", "name": "web", "memory": 128}));
-    let file = lab.path("pve/qemu-server/100.conf");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{text}arch: aarch64\n")).unwrap();
-    for (cpu, part) in [
-        ("x86-64-v3", "VM's architecture is aarch64"),
-        (
-            "host",
-            "node pve does not have the aarch64 CPU model 'host'",
-        ),
-        ("cortexa72", "did you mean cortex-a72?"),
-    ] {
-        let result = lab.fails(described(json!(cpu)));
-        let msg = result["msg"].as_str().unwrap();
-        assert!(msg.contains(part), "{part} in: {msg}");
-    }
+    lab.edit(100, |text| format!("{text}arch: aarch64\n"));
+    let cases = [
+        json!({"cpu": "x86-64-v3"}),
+        json!({"cpu": "host"}),
+        json!({"cpu": "cortexa72"}),
+    ];
+    assert_snapshot!(lab.refuses_each(&described(Value::Null), cases), @"
+    refused: VM web: cpu: x86-64-v3 is a model of x86_64, and the VM's architecture is aarch64 (option arch); use for example max or cortex-a72
+    invalid_parameter: cpu: node pve does not have the aarch64 CPU model 'host'; pvesh get /nodes/pve/capabilities/qemu/cpu lists them
+    invalid_parameter: cpu: node pve does not have the aarch64 CPU model 'cortexa72'; did you mean cortex-a72?
+    ");
     lab.changed(described(json!("cortex-a72")));
     lab.unchanged(described(json!("cortex-a72")));
     lab.changed(with(
@@ -133,7 +114,7 @@ fn an_existing_vm_has_its_own_architecture() {
 
 #[test]
 fn the_models_are_read_only_if_they_matter() {
-    let lab = Lab::new();
+    let lab = lab();
     let read = || {
         let requests = lab.requests();
         let capability = |request: &&String| request.contains("/capabilities/");
@@ -152,7 +133,7 @@ fn the_models_are_read_only_if_they_matter() {
 #[test]
 fn a_server_that_does_not_list_its_models_decides_itself() {
     for status in [403, 500, 501] {
-        let lab = Lab::new();
+        let lab = lab();
         lab.faults(json!([{"path": "*/capabilities/*", "action": "status", "status": status}]));
         lab.changed(described(json!("x86-64-v3")));
         let result = lab.fails(described(json!("hosst")));

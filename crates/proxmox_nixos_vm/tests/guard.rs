@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Lab, with};
+use common::*;
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 fn vm(more: Value) -> Value {
@@ -11,26 +12,20 @@ fn vm(more: Value) -> Value {
 
 #[test]
 fn a_vm_without_the_guard_tag_is_not_touched() {
-    let lab = Lab::new();
+    let lab = lab();
     let theirs = lab.ok(vm(json!({"memory": 128, "tags": ["theirs"]})))["vmid"].clone();
+    let states = ["present", "started", "stopped", "restarted", "absent"];
+    let ours = vm(json!({"guard_tag": "ours", "memory": 256}));
+    assert_snapshot!(lab.refuses_each(&ours, states.map(|state| json!({"state": state}))), @"
+    5 times guarded: VM 100 (web1) on pve is not touched: it lacks the tag ours (guard_tag); its tags are: theirs
+      another task, or a person, tagged it so; look at it first (state: current)
+    ");
+    let refused = lab.fails(ours);
+    assert_eq!(
+        [&refused["vmid"], &refused["tags"]],
+        [&theirs, &json!(["theirs"])]
+    );
     let writes = lab.writes();
-    for state in ["present", "started", "stopped", "restarted", "absent"] {
-        let refused = lab.fails(vm(
-            json!({"guard_tag": "ours", "state": state, "memory": 256}),
-        ));
-        assert_eq!(refused["error"]["kind"], "guarded", "{state}: {refused:#}");
-        assert!(
-            refused["msg"]
-                .as_str()
-                .unwrap()
-                .contains("it lacks the tag ours (guard_tag); its tags are: theirs"),
-            "{refused:#}"
-        );
-        assert_eq!(
-            (&refused["vmid"], &refused["tags"]),
-            (&theirs, &json!(["theirs"]))
-        );
-    }
     assert_eq!(
         lab.ok(vm(json!({"guard_tag": "ours", "state": "current"})))["exists"],
         json!(true)
@@ -40,7 +35,7 @@ fn a_vm_without_the_guard_tag_is_not_touched() {
 
 #[test]
 fn a_new_vm_gets_the_guard_tag_and_keeps_it() {
-    let lab = Lab::new();
+    let lab = lab();
     let ours = |more: Value| {
         let mut options = vm(more);
         options["guard_tag"] = json!("Ours");
@@ -50,15 +45,11 @@ fn a_new_vm_gets_the_guard_tag_and_keeps_it() {
         lab.ok(ours(json!({"memory": 128})))["tags"],
         json!(["ours"])
     );
-    let tagged = lab.ok(ours(json!({"tags": ["web"]})));
     assert_eq!(
-        (&tagged["changed"], &tagged["tags"]),
-        (&json!(true), &json!(["ours", "web"]))
+        lab.changed(ours(json!({"tags": ["web"]})))["tags"],
+        json!(["ours", "web"])
     );
-    assert_eq!(
-        lab.ok(ours(json!({"tags": ["web"]})))["changed"],
-        json!(false)
-    );
+    lab.unchanged(ours(json!({"tags": ["web"]})));
     assert_eq!(lab.ok(ours(json!({"tags": []})))["tags"], json!(["ours"]));
     assert_eq!(
         lab.ok(ours(json!({"state": "absent"})))["exists"],
@@ -68,21 +59,19 @@ fn a_new_vm_gets_the_guard_tag_and_keeps_it() {
 
 #[test]
 fn tags_are_compared_and_set() {
-    let lab = Lab::new();
+    let lab = lab();
     let moved = |from: &str, to: &str| vm(json!({"only_if_tagged": [from], "tags": ["web", to]}));
-    let missing = lab.fails(moved("waiting", "installing"));
-    assert_eq!(missing["error"]["kind"], "guarded", "{missing:#}");
+    assert_snapshot!(lab.refuses(moved("waiting", "installing")), @"
+    guarded: VM web1 does not exist, so it has not the tag waiting that only_if_tagged demands
+      create it first, without only_if_tagged
+    ");
     assert_eq!(lab.vms(), []);
-    assert_eq!(
-        lab.ok(vm(json!({"only_if_tagged": ["x"], "state": "absent"})))["changed"],
-        json!(false)
-    );
+    lab.unchanged(vm(json!({"only_if_tagged": ["x"], "state": "absent"})));
 
     lab.ok(vm(
         json!({"memory": 128, "tags": ["web", "waiting"], "unless_tagged": ["waiting"]}),
     ));
-    let check = lab.check(moved("waiting", "installing"));
-    assert_eq!(check["changed"], json!(true));
+    lab.would_change(moved("waiting", "installing"));
     assert_eq!(
         lab.ok(moved("Waiting", "installing"))["tags"],
         json!(["installing", "web"])
@@ -93,14 +82,10 @@ fn tags_are_compared_and_set() {
         "guarded"
     );
     let back = vm(json!({"unless_tagged": ["installing"], "tags": ["waiting"], "memory": 256}));
-    let refused = lab.fails(back);
-    assert!(
-        refused["msg"]
-            .as_str()
-            .unwrap()
-            .contains("has the tag installing (unless_tagged)"),
-        "{refused:#}"
-    );
+    assert_snapshot!(lab.refuses(back), @"
+    guarded: VM 100 (web1) on pve is not touched: it has the tag installing (unless_tagged); its tags are: installing, web
+      another task, or a person, tagged it so; look at it first (state: current)
+    ");
     assert_eq!(
         lab.ok(vm(json!({"state": "current"})))["config"]["memory"],
         "128"
@@ -109,7 +94,7 @@ fn tags_are_compared_and_set() {
 
 #[test]
 fn of_several_that_move_a_vm_one_succeeds() {
-    let lab = Lab::new();
+    let lab = lab();
     let vmid = lab.ok(vm(json!({"memory": 128, "tags": ["waiting"], "ide": {"ide2": "local:iso/a.iso"}, "state": "started"})))["vmid"].as_u64().unwrap();
     for more in [
         json!({}),
@@ -125,10 +110,7 @@ fn of_several_that_move_a_vm_one_succeeds() {
             {"method": "POST", "path": "/nodes/pve/qemu/*/config", "nth": 1, "times": 6, "action": "delay", "seconds": 1},
         ]));
         let racing: Vec<_> = (0..6).map(|_| lab.start(options.clone())).collect();
-        let results: Vec<Value> = racing
-            .into_iter()
-            .map(|child| lab.answer(child.wait_with_output().unwrap()))
-            .collect();
+        let results: Vec<Value> = racing.into_iter().map(|child| lab.ended(child)).collect();
         let won = results
             .iter()
             .filter(|r| r["changed"] == json!(true))
@@ -139,13 +121,13 @@ fn of_several_that_move_a_vm_one_succeeds() {
             .count();
         assert_eq!((won, guarded), (1, 5), "{more}: {results:#?}");
         lab.faults(json!([]));
-        lab.configure(vmid, "tags", "waiting");
+        lab.configure(vmid, &[("tags", "waiting")]);
     }
 }
 
 #[test]
 fn a_lost_answer_is_settled_or_refused() {
-    let lab = Lab::new();
+    let lab = lab();
     let vmid = lab.ok(vm(json!({"memory": 128, "tags": ["waiting"]})))["vmid"]
         .as_u64()
         .unwrap();
@@ -154,16 +136,11 @@ fn a_lost_answer_is_settled_or_refused() {
         lab.faults(json!([{"method": "PUT", "path": "/nodes/pve/qemu/*/config", "nth": 1, "action": action}]));
     };
     fault("drop-before");
-    assert_eq!(lab.ok(moved.clone())["changed"], json!(true));
-    lab.configure(vmid, "tags", "waiting");
+    lab.changed(moved.clone());
+    lab.configure(vmid, &[("tags", "waiting")]);
     fault("drop-after");
-    let refused = lab.fails(moved);
-    assert_eq!(refused["error"]["kind"], "guarded");
-    assert!(
-        refused["error"]["hint"]
-            .as_str()
-            .unwrap()
-            .contains("answer to a change by this task was lost"),
-        "{refused:#}"
-    );
+    assert_snapshot!(failure(&lab.fails(moved)), @"
+    guarded: VM 100 (web1) on pve is not touched: it lacks the tag waiting (only_if_tagged); its tags are: installing
+      the answer to a change by this task was lost, so that may have been this task or another one
+    ");
 }

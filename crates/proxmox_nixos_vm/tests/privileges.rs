@@ -2,14 +2,13 @@
 
 mod common;
 
-use common::{Lab, with};
+use common::*;
 use serde_json::{Value, json};
 
 #[test]
 fn the_documented_roles_are_enough() {
-    let text = include_str!("../../../docs/privileges.md");
-    let commands = pve_testhost::pveum::sections(text, &["## proxmox_nixos_vm"]);
-    let lab = Lab::new().granted(&commands);
+    let commands = documented(&["## proxmox_nixos_vm"]);
+    let lab = lab().granted(&commands);
     let vm = |more: Value| {
         let all = json!({
             "node": "pve", "name": "web1", "memory": 256, "cores": 1, "agent": true, "serial": {"serial0": "socket"},
@@ -19,25 +18,20 @@ fn the_documented_roles_are_enough() {
         });
         with(all, more)
     };
-    let made = lab.ok(vm(json!({"state": "started"})));
-    assert_eq!(made["changed"], json!(true), "{made:#}");
-    let again = lab.ok(vm(json!({"state": "started"})));
-    assert_eq!(again["changed"], json!(false), "{again:#}");
-    let changed = lab.ok(vm(json!({
+    lab.changed(vm(json!({"state": "started"})));
+    lab.unchanged(vm(json!({"state": "started"})));
+    lab.changed(vm(json!({
         "state": "stopped", "memory": 512, "cores": 2, "scsi": {"scsi0": "local-zfs:2"}, "force": true,
     })));
-    assert_eq!(changed["changed"], json!(true), "{changed:#}");
-    let gone = lab.ok(json!({"node": "pve", "name": "web1", "state": "absent", "timeout": 60}));
-    assert_eq!(gone["changed"], json!(true), "{gone:#}");
+    lab.changed(json!({"node": "pve", "name": "web1", "state": "absent", "timeout": 60}));
     assert!(lab.vms().is_empty());
 }
 
 #[test]
 fn the_documented_roles_are_enough_for_several_nodes() {
-    let text = include_str!("../../../docs/privileges.md");
     let headings = ["## proxmox_nixos_vm", "### Several nodes"];
-    let commands = pve_testhost::pveum::sections(text, &headings);
-    let lab = Lab::cluster(&["pve", "b"], None).granted(&commands);
+    let commands = documented(&headings);
+    let lab = cluster_of(&["pve", "b"], None).granted(&commands);
     lab.nodes(json!({"pve": {"maxmem": 8, "mem": 7}, "b": {"maxmem": 8, "mem": 1}}));
     let vm = |more: Value| {
         let vm = json!({

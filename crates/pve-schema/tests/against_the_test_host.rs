@@ -7,7 +7,10 @@ use pve_schema::{Key, Kind, MOST, NIC_MODELS, PARAMETERS, cpu, drive_keys, param
 use serde_json::{Map, Value};
 
 fn schema() -> Value {
-    serde_json::from_str(include_str!("../../pve-testhost/src/schema.json")).unwrap()
+    serde_json::from_str(include_str!(
+        "../../../testing/pve-testhost/src/schema.json"
+    ))
+    .unwrap()
 }
 
 /// What the schema says of a value, where the table says something else. [`Kind::Any`] leaves the value to PVE.

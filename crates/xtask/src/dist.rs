@@ -14,6 +14,9 @@ use crate::{install, root};
 
 const COLLECTION: &str = "nixos_proxmox.pve";
 
+/// What only the collection has, from the repository's root.
+const COLLECTION_FILES: &str = "crates/xtask/collection";
+
 /// Where the programs of the tarball are. Its `library/` has links to them, like that of a clone (see [`install::install`]). The
 /// name has no dot: `cp -r NIXOS_PROXMOX/* .` takes it along.
 const PROGRAMS: &str = "programs";
@@ -107,7 +110,6 @@ fn tarball(machine: &str, library: &Path, stage: &Path, out: &Path) -> anyhow::R
         "LICENSE-MIT",
         "LICENSE-APACHE",
         "CHANGELOG.md",
-        "SECURITY.md",
         "ansible.cfg",
         "provision.yml",
         "playbooks",
@@ -153,7 +155,7 @@ fn collection(
 ) -> anyhow::Result<()> {
     let top = stage.join("collection");
     for path in ["galaxy.yml", "meta/runtime.yml", "README.md"] {
-        copy(&format!("collection/{path}"), &top.join(path))?;
+        copy(&format!("{COLLECTION_FILES}/{path}"), &top.join(path))?;
     }
     for path in ["LICENSE-MIT", "LICENSE-APACHE", "CHANGELOG.md"] {
         copy(path, &top.join(path))?;
@@ -161,7 +163,7 @@ fn collection(
     let galaxy = fs::read_to_string(top.join("galaxy.yml"))?;
     ensure!(
         galaxy.contains(&format!("\nversion: {}\n", version())),
-        "collection/galaxy.yml must say version {}",
+        "{COLLECTION_FILES}/galaxy.yml must say version {}",
         version()
     );
     let machines: Vec<&str> = built.keys().copied().collect();
@@ -174,7 +176,7 @@ fn collection(
     put_modules(built, &top)?;
     ignore_licences(&top.join("tests/sanity"))?;
     let chooser = "plugins/plugin_utils/architecture.py";
-    copy(&format!("collection/{chooser}"), &top.join(chooser))?;
+    copy(&format!("{COLLECTION_FILES}/{chooser}"), &top.join(chooser))?;
     let table: Vec<String> = machines
         .iter()
         .map(|machine| format!("\"{machine}\""))
@@ -206,7 +208,7 @@ fn put_modules(built: &BTreeMap<&'static str, PathBuf>, top: &Path) -> anyhow::R
         let docs = qualified(&(module.docs)()?);
         fs::write(modules.join(format!("{}.py", module.name)), stub(&docs)?)?;
         copy(
-            "collection/plugins/action/module.py",
+            &format!("{COLLECTION_FILES}/plugins/action/module.py"),
             &top.join(format!("plugins/action/{}.py", module.name)),
         )?;
     }
@@ -228,6 +230,7 @@ fn put_role(top: &Path) -> anyhow::Result<()> {
     fs::remove_dir_all(top.join("roles/nixos_vm/callback_plugins"))?;
     for (from, to) in [
         ("provision.yml", "provision.yml"),
+        ("playbooks/keys.yml", "keys.yml"),
         ("playbooks/deploy.yml", "deploy.yml"),
         ("playbooks/destroy.yml", "destroy.yml"),
     ] {

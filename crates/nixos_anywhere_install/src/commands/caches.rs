@@ -51,7 +51,7 @@ impl Caches {
     }
 
     /// The host and port of each cache that Nix reaches over HTTP.
-    fn places(&self) -> Vec<(&str, String, u16)> {
+    pub(crate) fn places(&self) -> Vec<(&str, String, u16)> {
         self.uris
             .iter()
             .filter(|_| self.substitute)
@@ -89,7 +89,7 @@ impl Caches {
 }
 
 /// A URI without user, password and parameters.
-fn without_secrets(uri: &str) -> String {
+pub(crate) fn without_secrets(uri: &str) -> String {
     let uri = uri.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = uri.split_once("://") else {
         return uri.to_owned();

@@ -100,7 +100,7 @@ impl Settings {
         let (disk, installer) = (self.boot_disk(), &self.installer_drive);
         match phase {
             Phase::Creating | Phase::Provisioning => format!("order={disk};{installer}"),
-            Phase::Installing => format!("order={installer};{disk}"),
+            Phase::Installing | Phase::Reinstalling => format!("order={installer};{disk}"),
             Phase::Installed | Phase::Done | Phase::Adopted => format!("order={disk}"),
         }
     }
@@ -203,6 +203,24 @@ impl Settings {
             args.shift_remove("move_disks");
         }
         args.extend(self.identity());
+        args
+    }
+
+    /// The description of a machine that is being installed anew: of its disks only the boot disk, since the others are detached.
+    pub fn vm_with_boot_disk_only(&self, phase: Phase, installer: Option<&str>) -> Args {
+        let mut args = self.vm(phase, installer);
+        let boot_disk = self.boot_disk();
+        let stays = |key: &String| {
+            !pve_schema::is_drive(key)
+                || pve_schema::is_state_disk(key)
+                || [&boot_disk, &self.installer_drive, &self.seed_drive].contains(&key)
+        };
+        args.retain(|key, _| stays(key));
+        for bus in ["ide", "scsi", "virtio", "sata", "config"] {
+            if let Some(drives) = args.get_mut(bus).and_then(Value::as_object_mut) {
+                drives.retain(|key, _| stays(key));
+            }
+        }
         args
     }
 

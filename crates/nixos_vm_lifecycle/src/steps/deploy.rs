@@ -47,7 +47,7 @@ pub fn check(context: &Context<'_>) -> Result<(), Failure> {
     mistakes.extend(system_facts::untracked(settings));
     match mistakes.is_empty() {
         true => Ok(()),
-        false => Err(preflight::refused(context, mistakes)),
+        false => Err(preflight::refused(&context.options.host, mistakes)),
     }
 }
 
@@ -121,11 +121,12 @@ impl Deployment<'_> {
                     self.object
                 )));
             }
-            return self.deploy(true).await;
+            return self.deploy(false).await;
         }
         system_facts::write(settings)?;
         let mut snapshot = None;
         if settings.deploy_snapshot {
+            // Built first, since that may take longer than everything after it.
             let planned = self.deploy(true).await?;
             if !planned.changed {
                 self.delete_snapshot().await?;
@@ -147,7 +148,8 @@ impl Deployment<'_> {
         }
     }
 
-    async fn deploy(&self, check: bool) -> Result<Outcome, Failure> {
+    /// Deploy, or say what a deployment would do, with the system built.
+    async fn deploy(&self, plan: bool) -> Result<Outcome, Failure> {
         let settings = self.context.settings();
         let mut args = Args::new();
         args.insert("host".into(), self.address.clone().into());
@@ -181,7 +183,10 @@ impl Deployment<'_> {
             );
         }
         let _file = login_key(self.context, &mut args)?;
-        self.context.deploy(args, check).await
+        match plan {
+            true => self.context.plan_deployment(args).await,
+            false => self.context.deploy(args).await,
+        }
     }
 
     /// Remember the closure that the machine runs from now on: it is a fact of the machine.

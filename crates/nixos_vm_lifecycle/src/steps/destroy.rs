@@ -5,7 +5,6 @@ use deadline::Deadline;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_client::property::parse_bool;
 use pve_module::record::Record;
-use serde_json::Value;
 
 use super::summed;
 use crate::build;
@@ -14,7 +13,7 @@ use crate::context::Context;
 use crate::decide::Recorded;
 use crate::keys;
 use crate::known_hosts;
-use crate::module_args::Args;
+use crate::module_args::{Args, words};
 use crate::options::Run;
 use crate::state::State;
 use crate::store::Installation;
@@ -93,19 +92,7 @@ pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure
 
 fn confirmed(context: &Context<'_>, vmid: Option<u32>) -> Result<(), Failure> {
     let host = &context.options.host;
-    let list = match &context.settings().confirm_destroy {
-        Some(Value::Array(list)) => list.clone(),
-        Some(Value::Null) | None => Vec::new(),
-        Some(one) => vec![one.clone()],
-    };
-    let said: Vec<String> = list
-        .iter()
-        .flat_map(|word| match word {
-            Value::String(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
-            Value::Number(number) => vec![number.to_string()],
-            _ => Vec::new(),
-        })
-        .collect();
+    let said = words(context.settings().confirm_destroy.as_ref());
     if said.contains(host) {
         return Ok(());
     }

@@ -5,9 +5,12 @@ pub mod decide;
 pub mod deploy;
 pub mod destroy;
 pub mod finalize;
+pub mod host_key;
 pub mod image;
 pub mod install;
+pub mod keys;
 pub mod provision;
+pub mod reinstall;
 pub mod upload;
 
 use ansible_module::{Failure, FailureKind, Outcome};

@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::RUNTIME;
+
 /// The host in `127.0.0.1` at `127.0.0.2`, until it vanishes.
 pub struct Relay {
     left: Arc<AtomicU64>,
@@ -18,13 +20,15 @@ impl Relay {
 
     /// Pass on what comes to `port`, `bytes` of it over all connections: then every connection breaks,
     /// and no new one is taken.
-    pub async fn start(port: u16, bytes: u64) -> Self {
-        let listener = TcpListener::bind((Self::HOST, port)).await.unwrap();
+    pub fn start(port: u16, bytes: u64) -> Self {
+        let listener = RUNTIME
+            .block_on(TcpListener::bind((Self::HOST, port)))
+            .unwrap();
         let left = Arc::new(AtomicU64::new(bytes));
         let (gone, vanished) = watch::channel(false);
         let gone = Arc::new(gone);
         let own = left.clone();
-        tokio::spawn(async move {
+        RUNTIME.spawn(async move {
             let mut end = vanished.clone();
             loop {
                 let tcp = tokio::select! {

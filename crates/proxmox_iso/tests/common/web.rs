@@ -12,6 +12,8 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+use super::RUNTIME;
+
 /// What is at an address.
 #[derive(Clone, Default)]
 pub struct Page {
@@ -59,12 +61,12 @@ pub struct Web {
 }
 
 impl Web {
-    pub async fn start() -> Self {
-        Self::listen("http", None).await
+    pub fn start() -> Self {
+        Self::listen("http", None)
     }
 
     /// With a certificate of its own.
-    pub async fn start_tls() -> Self {
+    pub fn start_tls() -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec!["127.0.0.1".into()])
             .unwrap()
@@ -80,11 +82,11 @@ impl Web {
             )
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Self::listen("https", Some((acceptor, certificate.pem()))).await
+        Self::listen("https", Some((acceptor, certificate.pem())))
     }
 
-    async fn listen(scheme: &str, tls: Option<(TlsAcceptor, String)>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    fn listen(scheme: &str, tls: Option<(TlsAcceptor, String)>) -> Self {
+        let listener = RUNTIME.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let (acceptor, certificate) = tls.unzip();
         let web = Self {
             base: format!("{scheme}://{}", listener.local_addr().unwrap()),
@@ -93,7 +95,7 @@ impl Web {
             heads: Arc::default(),
         };
         let own = web.clone();
-        tokio::spawn(async move {
+        RUNTIME.spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let (web, acceptor) = (own.clone(), acceptor.clone());
                 tokio::spawn(async move {
@@ -184,8 +186,6 @@ impl Web {
 }
 
 /// Serve an ISO image with this content as `/nixos.iso`.
-pub async fn serve(content: &[u8]) -> String {
-    Web::start()
-        .await
-        .put("/nixos.iso", Page::new(super::iso(content)))
+pub fn serve(content: &[u8]) -> String {
+    Web::start().put("/nixos.iso", Page::new(super::iso(content)))
 }

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Measure the role: a play of many finished machines against one with a single module task a host, and the six
+# steps with guests that boot in 0.2 s. BENCH_HOSTS="50 200" (default) sets the numbers of finished machines,
+# BENCH_MACHINES="1 5" (default) those of machines to install; BENCH_DEBUG=1 takes the modules that are in library/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+scripts/setup.sh build ansible test
+if [ "${BENCH_DEBUG:-0}" = 1 ]; then
+  export PVE_TESTHOST=${PVE_TESTHOST:-$PWD/target/debug/pve-testhost}
+else
+  cargo run -q -p xtask -- install
+  cargo build -q --release -p pve-testhost
+fi
+exec .venv/bin/python testing/bench/bench-role.py

@@ -1,0 +1,42 @@
+"""The kill matrix on simulated guests: a run is killed at every call, and the next one goes on from there.
+
+One machine's play is killed at its first call, then at its second, and so on. Counting starts anew when the
+machine's phase has moved, so each call of each phase is hit. The run that no longer meets its call must leave
+the machine finished, and no disk that was in use may have been formatted.
+"""
+
+import pytest
+from simulation import World
+from simulation.reinstallation import cut_off_everywhere
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path / "site")
+    yield world
+    world.end()
+
+
+def phase(machine):
+    return machine.vm.record.get("phase") if machine.vms else None
+
+
+@pytest.mark.parametrize("stride", [1, pytest.param(7, marks=pytest.mark.sample)])
+def test_a_run_that_is_killed_at_any_call_is_taken_up(world, stride):
+    web = world.machine()
+    call, turn, seen = 0, 0, None
+    while world.controller.cut([web], call, after_effect=turn % 3 > 0):
+        print(f"turn {turn}, call {call}: {phase(web)}, runs of nixos-anywhere {web.runs()}", flush=True)
+        assert len(web.vms) <= 1 and world.losses == []
+        turn, call = turn + 1, call + stride
+        if phase(web) != seen:
+            seen, call = phase(web), 1 + turn % stride
+    assert phase(web) == "done" and web.vm.disk.system and web.vm.running
+    assert "media=cdrom" not in web.vm.text
+    with world.untouched(web.vm), world.unchanged():
+        assert web.play().succeeded().changed == 0
+    assert world.losses == [] and world.controller.files_with("PRIVATE KEY") == []
+
+
+def test_a_reinstallation_that_is_killed_at_any_call_is_taken_up(world):
+    cut_off_everywhere(world, 1)
