@@ -1,12 +1,15 @@
 //! Every mistake is found, with all others, and named by its option.
 
-use ansible_module::FailureKind;
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
+use ansible_module::FailureKind;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::values::ssh_options::SSH_OPTIONS;
 
 /// Options without a mistake, of a controller in `dir`, with `more`.
 fn options(dir: &Path, more: &Value) -> Options {
