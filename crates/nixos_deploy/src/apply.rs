@@ -343,32 +343,30 @@ impl Activation<'_> {
                 .hint("restart the machine by hand; the new system is the one that it boots"));
         }
         let since = Instant::now();
+        let back = self
+            .deadline
+            .shorter(Duration::from_secs(self.options.reboot_timeout));
         loop {
-            let reason = match state::look(
-                self.options,
-                self.target,
-                &self.deadline.shorter(3 * ATTEMPT),
-            )
-            .await
-            {
-                Ok((_, machine)) if machine.boot_id == before.boot_id => {
-                    "it has not restarted yet".into()
-                }
-                Ok((_, machine)) if machine.current == system => return Ok(machine),
-                Ok((_, machine)) => {
-                    let msg = format!(
-                        "{}: after the restart it runs {} instead of {system}",
-                        self.options.host, machine.current
-                    );
-                    return Err(self
-                        .failure(FailureKind::WrongSystem, msg, "")
-                        .hint("look at its console and at its boot menu"));
-                }
-                Err(failure) => failure.msg,
-            };
+            let reason =
+                match state::look(self.options, self.target, &back.shorter(3 * ATTEMPT)).await {
+                    Ok((_, machine)) if machine.boot_id == before.boot_id => {
+                        "it has not restarted yet".into()
+                    }
+                    Ok((_, machine)) if machine.current == system => return Ok(machine),
+                    Ok((_, machine)) => {
+                        let msg = format!(
+                            "{}: after the restart it runs {} instead of {system}",
+                            self.options.host, machine.current
+                        );
+                        return Err(self
+                            .failure(FailureKind::WrongSystem, msg, "")
+                            .hint("look at its console and at its boot menu"));
+                    }
+                    Err(failure) => failure.msg,
+                };
             self.progress
                 .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
-            if !self.deadline.sleep(2 * PAUSE).await {
+            if !back.sleep(2 * PAUSE).await {
                 let waited = since.elapsed().as_secs();
                 let msg = format!(
                     "{}: did not answer within {waited} s after its restart; last attempt: {reason}",

@@ -5,9 +5,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use pve_module::record::{Phase, Record, Reinstall};
 
-use crate::decide::{
-    Answer, Beside, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
-};
+use crate::decide::decide;
+use crate::facts::{Answer, Beside, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm};
 use crate::options::Step;
 
 fn record(phase: Phase) -> Record {

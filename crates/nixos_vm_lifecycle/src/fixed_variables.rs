@@ -32,7 +32,7 @@ pub fn unchanged(
             format!(
                 "leave nixos_vm_boot_disk, nixos_vm_installer_drive and nixos_vm_seed_drive as they were until it is installed, or destroy \
                  it first: {}",
-                crate::decide::destroy_command(&context.options.host)
+                crate::refusals::destroy_command(&context.options.host)
             ),
         );
     }

@@ -7,10 +7,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::{Failure, FailureKind, Secret};
 use pve_module::record::Record;
 
-use crate::host_keys::HostKeys;
 use crate::options::{KeyType, Settings};
 use crate::store::Installation;
 
@@ -43,18 +42,6 @@ pub struct Given {
     pub private: String,
     /// The kind that its place says it is.
     pub key: Option<KeyType>,
-}
-
-/// The host keys that were there before the installation: those that the user brings, else those that `playbooks/keys.yml` made.
-///
-/// # Errors
-/// Every file that cannot be read.
-pub fn given(settings: &Settings, host: &str) -> Result<Vec<Given>, Vec<String>> {
-    let brought = brought(settings)?;
-    match HostKeys::new(settings, host) {
-        Some(keys) if brought.is_empty() => keys.private(&settings.ssh_host_key_types),
-        _ => Ok(brought),
-    }
 }
 
 /// The host keys that the user brings: `nixos_vm_ssh_host_key`, and those among the extra files.
@@ -162,10 +149,9 @@ pub fn make(
     installation: &Installation,
     host: &str,
     settings: &Settings,
+    given: &[Given],
 ) -> Result<Vec<String>, Failure> {
     installation.make()?;
-    let given = given(settings, host)
-        .map_err(|mistakes| Failure::new(FailureKind::PrivateKey, mistakes.join("; ")))?;
     let mut made = Vec::new();
     for (name, comment) in [
         (CLIENT, format!("nixos-proxmox installer client of {host}")),
@@ -174,7 +160,7 @@ pub fn make(
         make_one(installation, name, KeyType::Ed25519, &comment, &mut made)?;
     }
     let mut brought = Vec::new();
-    for key in &given {
+    for key in given {
         brought.push(adopt(installation, key, &mut made)?);
     }
     if given.is_empty() {
@@ -303,15 +289,11 @@ pub fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
     }
 }
 
-/// Check the host keys that the user brings, without keeping anything.
-pub fn check(settings: &Settings, host: &str) -> Vec<String> {
-    let given = match given(settings, host) {
-        Ok(given) => given,
-        Err(mistakes) => return mistakes,
-    };
+/// What is wrong with host keys that are there before the installation.
+pub fn check(given: &[Given]) -> Vec<String> {
     let mut kinds: Vec<(KeyType, &str)> = Vec::new();
     let mut mistakes = Vec::new();
-    for key in &given {
+    for key in given {
         match checked(key) {
             Ok((.., kind)) => match kinds.iter().find(|(other, _)| *other == kind) {
                 Some((_, first)) => mistakes.push(format!(
@@ -466,4 +448,12 @@ fn run(mut command: Command, what: &str) -> Result<String, Failure> {
         ));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A login key that is given as a text, as a file for as long as it is needed.
+///
+/// # Errors
+/// The system's.
+pub fn key_file(key: &Secret) -> Result<InMemory, Failure> {
+    InMemory::new(&format!("{}\n", key.expose().trim()))
 }

@@ -5,11 +5,13 @@
 
 pub mod build;
 mod claims;
+mod cluster;
 mod context;
 mod decide;
 #[cfg(test)]
 mod decide_tests;
 mod docs;
+mod facts;
 mod fixed_variables;
 mod host_claims;
 mod host_keys;
@@ -20,6 +22,7 @@ pub mod options;
 mod preflight;
 mod privileges;
 mod probe;
+mod refusals;
 mod reinstall;
 mod state;
 mod steps;

@@ -11,7 +11,8 @@
 use ansible_module::{Failure, FailureKind};
 use pve_module::record::{Phase, Record};
 
-use crate::decide::{Decision, Facts, Recorded, Vm, not_as_left, refusal, same_disk};
+use crate::facts::{Decision, Facts, Recorded, Vm};
+use crate::refusals::{not_as_left, refusal, same_disk};
 
 /// How many digits of an installation's ID name it.
 const DIGITS: usize = 8;

@@ -8,8 +8,10 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Binding, Identity, Phase, Record};
 use serde_json::{Map, Value, json};
 
+use crate::cluster::{cluster, is_container, is_taken};
 use crate::context::Context;
-use crate::decide::{Answer, Decision, Elsewhere, Facts, Recorded, Vm, decide};
+use crate::decide::decide;
+use crate::facts::{Answer, Decision, Elsewhere, Facts, Recorded, Vm};
 use crate::fixed_variables::unchanged;
 use crate::keys;
 use crate::module_args::Args;
@@ -119,22 +121,12 @@ impl State {
         };
         let name = vm.get("name").and_then(Value::as_str).unwrap_or_default();
         let object = format!("VM {vmid} ({name})");
-        if let (Some(wanted), Some(_)) = (&context.settings().name, context.settings().vmid)
-            && !wanted.is_empty()
-            && !wanted.eq_ignore_ascii_case(name)
-        {
-            let ours = record.as_ref().is_some_and(|record| {
-                record.host == context.options.host
-                    && record.binding(vmid, &identity) != Binding::Copied
-            });
-            if !ours {
-                return Err(Failure::new(
-                    FailureKind::NameDiffers,
-                    format!("nixos_vm_vmid: {object} does not have the name {wanted}; nothing was done to it"),
-                )
-                .object(object)
-                .hint("correct nixos_vm_vmid or nixos_vm_name"));
-            }
+        let ours = record.as_ref().is_some_and(|record| {
+            record.host == context.options.host
+                && record.binding(vmid, &identity) != Binding::Copied
+        });
+        if !ours {
+            has_the_name(context, &object, name)?;
         }
         let recorded = match record {
             None => Recorded::None,
@@ -384,6 +376,20 @@ impl State {
     }
 }
 
+/// Refuse a VM that was found by its number, and has another name than the variables say.
+fn has_the_name(context: &Context<'_>, object: &str, name: &str) -> Result<(), Failure> {
+    let settings = context.settings();
+    let wanted = settings.name.as_deref().unwrap_or_default();
+    if settings.vmid.is_none() || wanted.is_empty() || wanted.eq_ignore_ascii_case(name) {
+        return Ok(());
+    }
+    let msg =
+        format!("nixos_vm_vmid: {object} does not have the name {wanted}; nothing was done to it");
+    Err(Failure::new(FailureKind::NameDiffers, msg)
+        .object(object)
+        .hint("correct nixos_vm_vmid or nixos_vm_name"))
+}
+
 /// The address of the machine: the one that is given, or what its guest agent reports.
 ///
 /// # Errors
@@ -425,73 +431,6 @@ async fn look(
     let outcome = context.vm(args, Ownership::default(), true).await?;
     let exists = outcome.values.get("exists") == Some(&Value::Bool(true));
     Ok(exists.then_some(outcome.values))
-}
-
-/// Whether a guest with this number exists, which PVE also says of one that the caller may not see.
-///
-/// # Errors
-/// Those of the API.
-pub async fn is_taken(
-    context: &Context<'_>,
-    vmid: u32,
-    deadline: &Deadline,
-) -> Result<bool, Failure> {
-    let query = [("vmid", vmid.to_string())];
-    let what = format!("ask whether VM {vmid} exists");
-    match context
-        .get(&what, "/cluster/nextid", &query, deadline)
-        .await
-    {
-        Ok(_) => Ok(false),
-        Err(failure) if failure.status == Some(400) => Ok(true),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// Whether a container has this number, so that no VM can have it.
-async fn is_container(
-    context: &Context<'_>,
-    vmid: u32,
-    deadline: &Deadline,
-) -> Result<bool, Failure> {
-    let query = [("type", "vm".to_owned())];
-    let what = "list the guests of the cluster";
-    let guests = context
-        .get(what, "/cluster/resources", &query, deadline)
-        .await?;
-    let is_it = |guest: &Value| {
-        guest.get("type").and_then(Value::as_str) == Some("lxc")
-            && guest.get("vmid").and_then(Value::as_u64) == Some(vmid.into())
-    };
-    Ok(guests
-        .as_array()
-        .is_some_and(|guests| guests.iter().any(is_it)))
-}
-
-/// What identifies the cluster: the fingerprint of its own certificate authority, which every user may read
-/// (PVE::API2::Certificates). Where there is none, the addresses of the API.
-async fn cluster(context: &Context<'_>, deadline: &Deadline) -> Result<String, Failure> {
-    let path = "/nodes/localhost/certificates/info";
-    let list = match context
-        .get("read the certificates of the cluster", path, &[], deadline)
-        .await
-    {
-        Ok(list) => list,
-        // A server that does not have this call.
-        Err(failure) if matches!(failure.status, Some(404 | 501)) => Value::Null,
-        Err(failure) => return Err(failure),
-    };
-    let root = list.as_array().and_then(|list| {
-        let is_root = |entry: &&Value| {
-            entry.get("filename").and_then(Value::as_str) == Some("pve-root-ca.pem")
-        };
-        list.iter().find(is_root)?.get("fingerprint")?.as_str()
-    });
-    let connection = &context.settings().connection;
-    Ok(match root {
-        Some(fingerprint) => fingerprint.to_owned(),
-        None => format!("{}:{}", connection.api_host.join(","), connection.api_port),
-    })
 }
 
 /// A number among a VM's values.

@@ -4,7 +4,7 @@ use pve_client::property::parse_bool;
 use serde_json::{Map, Value};
 
 use crate::context::Context;
-use crate::decide::{Beside, First, Layout, Seed};
+use crate::facts::{Beside, First, Layout, Seed};
 use crate::options::Settings;
 
 pub fn layout(

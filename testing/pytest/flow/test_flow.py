@@ -106,7 +106,7 @@ def test_a_debian_is_installed_and_deployed_to(debian):
 
     # One that does not boot is rolled back to the snapshot.
     described(version=4, kernel=2, boot="echo halt >/boot/grub/grub.cfg")
-    rollback = ["-e", "{nixos_vm_deploy_snapshot: true, nixos_vm_deploy_rollback: true, nixos_vm_deploy_reboot: if_needed}"]
+    rollback = ["-e", "{nixos_vm_deploy_snapshot: true, nixos_vm_deploy_rollback: true, nixos_vm_deploy_reboot: if_needed, nixos_vm_boot_timeout: 150}"]
     output, _, failed = debian.play(*deploy, *rollback, playbook="playbooks/deploy.yml")
     assert failed == 1 and "was rolled back to the snapshot" in " ".join(output.split()), output
     assert running() == second

@@ -1,11 +1,11 @@
 //! The file that gets the whole output of the programs.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::OFlags;
 
 use crate::error::Error;
 
@@ -43,8 +43,8 @@ impl Log {
         file.set_permissions(Permissions::from_mode(0o600))
             .map_err(fail)?;
         // Ends with this process, however that happens.
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
                 let path = path.to_owned();
                 return Err(Error::LogInUse { path });
             }

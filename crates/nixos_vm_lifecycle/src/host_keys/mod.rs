@@ -266,6 +266,36 @@ impl HostKeys {
     }
 }
 
+/// The host keys that were there before the installation: those that the user brings, else those that `playbooks/keys.yml` made.
+///
+/// # Errors
+/// Every file that cannot be read.
+pub fn given(settings: &Settings, host: &str) -> Result<Vec<Given>, Vec<String>> {
+    let brought = keys::brought(settings)?;
+    match HostKeys::new(settings, host) {
+        Some(keys) if brought.is_empty() => keys.private(&settings.ssh_host_key_types),
+        _ => Ok(brought),
+    }
+}
+
+/// What is wrong with the host keys that are there before the installation.
+pub fn check(settings: &Settings, host: &str) -> Vec<String> {
+    match given(settings, host) {
+        Ok(given) => keys::check(&given),
+        Err(mistakes) => mistakes,
+    }
+}
+
+/// Make the keys of an installation that are missing, and take over those that are there before.
+///
+/// # Errors
+/// Kind `private_key`: a key that OpenSSH cannot use, or no `ssh-keygen`.
+pub fn make(installation: &Installation, host: &str, settings: &Settings) -> Result<(), Failure> {
+    let given = given(settings, host)
+        .map_err(|mistakes| Failure::new(FailureKind::PrivateKey, mistakes.join("; ")))?;
+    keys::make(installation, host, settings, &given).map(drop)
+}
+
 /// The file with the rule of one host.
 const RULE: &str = "sops_rule.yaml";
 

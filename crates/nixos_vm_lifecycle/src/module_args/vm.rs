@@ -206,6 +206,13 @@ impl Settings {
         args
     }
 
+    /// A new VM as a check sees it, before its installer is on the storage: a boot order that names the installer's drive wants the drive.
+    pub fn vm_without_installer(&self) -> Args {
+        let mut args = self.vm(Phase::Provisioning, None);
+        args.insert("boot".into(), self.boot_order(Phase::Done).into());
+        args
+    }
+
     /// The description of a machine that is being installed anew: of its disks only the boot disk, since the others are detached.
     pub fn vm_with_boot_disk_only(&self, phase: Phase, installer: Option<&str>) -> Args {
         let mut args = self.vm(phase, installer);

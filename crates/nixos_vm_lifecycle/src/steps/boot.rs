@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{change, out_of_turn, summed};
 use crate::build::Build;
 use crate::context::Context;
-use crate::decide::Decision;
+use crate::facts::Decision;
 use crate::keys;
 use crate::module_args::Args;
 use crate::state::{State, address, whole_seconds};

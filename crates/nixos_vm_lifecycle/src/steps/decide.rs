@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use super::{host_key, install, provision, reinstall};
 use crate::build::Build;
 use crate::context::Context;
-use crate::decide::Decision;
+use crate::facts::Decision;
 use crate::host_claims;
 use crate::keys;
 use crate::options::{Run, Step};
 use crate::preflight;
+use crate::refusals;
 use crate::state::State;
 use crate::store::Installation;
 use crate::system_facts;
@@ -37,7 +38,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         }
         preflight::check(context, &state, &decision).await?;
     } else if !context.task.unknown.is_empty() {
-        return Err(preflight::refused(
+        return Err(refusals::refused(
             &context.options.host,
             context.task.unknown.clone(),
         ));

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::{finalize, login_key, out_of_turn};
 use crate::context::{Context, text};
-use crate::decide::Decision;
+use crate::facts::Decision;
 use crate::module_args::Args;
-use crate::preflight;
+use crate::refusals;
 use crate::state::{State, address};
 use crate::store::Installation;
 use crate::system_facts;
@@ -47,7 +47,7 @@ pub fn check(context: &Context<'_>) -> Result<(), Failure> {
     mistakes.extend(system_facts::untracked(settings));
     match mistakes.is_empty() {
         true => Ok(()),
-        false => Err(preflight::refused(&context.options.host, mistakes)),
+        false => Err(refusals::refused(&context.options.host, mistakes)),
     }
 }
 
@@ -161,6 +161,7 @@ impl Deployment<'_> {
         system_facts::wrap(settings, &mut args, &facts.path().join(system_facts::DIR))?;
         args.insert("action".into(), json!(settings.deploy_action));
         args.insert("reboot".into(), json!(settings.deploy_reboot));
+        args.insert("reboot_timeout".into(), settings.boot_timeout.into());
         args.insert("confirm_timeout".into(), settings.deploy_timeout.into());
         args.insert("timeout".into(), settings.install_timeout.into());
         if let Some(tools) = &settings.tools_path {

@@ -10,7 +10,7 @@ use super::summed;
 use crate::build;
 use crate::claims::{self, Claim};
 use crate::context::Context;
-use crate::decide::Recorded;
+use crate::facts::Recorded;
 use crate::keys;
 use crate::known_hosts;
 use crate::module_args::{Args, words};
@@ -30,7 +30,7 @@ pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure
     let vmid = state.facts.vm.as_ref().map(|vm| vm.vmid);
     confirmed(context, vmid)?;
     if let Some(elsewhere) = &state.facts.elsewhere {
-        let crate::decide::Elsewhere::Named { vmid, name } = elsewhere else {
+        let crate::facts::Elsewhere::Named { vmid, name } = elsewhere else {
             return Err(crate::decide::decide(&state.facts).expect_err("a hidden VM is refused"));
         };
         return Err(Failure::new(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{change, keep, out_of_turn, provision, reinstall, summed};
 use crate::build;
 use crate::context::Context;
-use crate::decide::{Answer, Decision, Seed, Vm};
+use crate::facts::{Answer, Decision, Seed, Vm};
 use crate::keys;
 use crate::known_hosts;
 use crate::module_args::{Args, protection};

@@ -10,6 +10,7 @@ use pve_module::record::{Phase, Record};
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::host_keys;
 use crate::keys::{self, Given};
 use crate::module_args::Args;
 use crate::options::{KeyType, ReinstallHostKey};
@@ -22,7 +23,7 @@ const QUESTION: std::time::Duration = std::time::Duration::from_secs(60);
 /// Whether the machine's host key has to be read from it.
 fn asks_for_key(context: &Context<'_>) -> bool {
     let settings = context.settings();
-    let given = keys::given(settings, &context.options.host);
+    let given = host_keys::given(settings, &context.options.host);
     settings.reinstall_host_key == ReinstallHostKey::Keep
         && given.is_ok_and(|given| given.is_empty())
 }

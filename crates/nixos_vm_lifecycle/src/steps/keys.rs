@@ -12,7 +12,7 @@ use super::provision::names;
 use crate::context::store;
 use crate::host_keys::{HostKeys, age};
 use crate::options::Options;
-use crate::{known_hosts, preflight};
+use crate::{known_hosts, refusals};
 
 /// How long another run at the same directory is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Kind `preflight` with every mistake, and those of files and programs.
 pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
     let settings = &options.settings;
-    let refused = |mistakes| preflight::refused(&options.host, mistakes);
+    let refused = |mistakes| refusals::refused(&options.host, mistakes);
     let mut mistakes = task.unknown.clone();
     mistakes.extend(settings.relative_places());
     let keys = HostKeys::new(settings, &options.host);

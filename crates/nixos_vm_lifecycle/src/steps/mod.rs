@@ -19,11 +19,10 @@ use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::decide::Decision;
-use crate::keys::InMemory;
+use crate::facts::Decision;
+use crate::keys::{InMemory, key_file};
 use crate::module_args::Args;
 use crate::options::Run;
-use crate::preflight;
 use crate::state::State;
 use crate::store::{Installation, Known};
 
@@ -93,7 +92,7 @@ pub fn login_key(context: &Context<'_>, args: &mut Args) -> Result<Option<InMemo
     let settings = context.settings();
     let text = settings.ssh_private_key.as_ref();
     if let Some(key) = text.filter(|key| !key.is_empty()) {
-        let file = preflight::key_file(key)?;
+        let file = key_file(key)?;
         args.insert("private_key_file".into(), json!(file.path()));
         return Ok(Some(file));
     }

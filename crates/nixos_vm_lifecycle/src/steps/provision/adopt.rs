@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{facts, notes};
 use crate::context::Context;
-use crate::decide::Recorded;
+use crate::facts::Recorded;
 use crate::state::State;
 use crate::steps::run as this_run;
 

@@ -6,10 +6,12 @@ use pve_module::record::{Identity, Phase, Record};
 
 use super::{attach_seed, facts};
 use crate::context::Context;
+use crate::host_keys;
 use crate::keys;
 use crate::module_args::Args;
 use crate::state::State;
 use crate::steps::{change, host_key, image, keep, run as this_run, summed};
+use crate::store::Installation;
 
 /// A machine whose installation begins, or begins again. It is stopped if it has to boot something else than it did.
 pub async fn again(
@@ -25,7 +27,7 @@ pub async fn again(
     let installation = context.store.installation(&found.installation);
     if !check {
         host_key::host_key_is_here(context, state, found, &installation)?;
-        keys::make(&installation, &context.options.host, settings)?;
+        host_keys::make(&installation, &context.options.host, settings)?;
         // That an earlier run ended well says nothing of the disk after this one.
         installation.remove(&["closure".to_owned()])?;
     }
@@ -66,30 +68,16 @@ pub async fn again(
         None => settings.vm(phase, Some(&installer)),
     };
     let seed_known = installation.read(keys::CLIENT).is_some() || !check;
-    if state.facts.vm.as_ref().is_some_and(|vm| vm.running) {
-        let hardware = context
-            .vm(
-                args.clone(),
-                Ownership {
-                    add_tags: true,
-                    rename: true,
-                    ..Ownership::default()
-                },
-                true,
-            )
-            .await?;
-        let boots_anew = hardware.diff.is_some() && needs_stop(&hardware);
-        let seed = match seed_known {
-            true => attach_seed(context, &installation, vmid, &node, true).await?,
-            false => Outcome::changed("the seed would be made anew"),
-        };
-        // What another run was installing is stopped in any case, lest two of them write to the disk.
-        if phase == Phase::Installing || boots_anew || seed.changed {
-            let mut stop = Args::new();
-            stop.insert("state".into(), "stopped".into());
-            stop.insert("force".into(), true.into());
-            outcomes.push(change(context, vmid, stop, &phases, None).await?);
-        }
+    let running = state.facts.vm.as_ref().is_some_and(|vm| vm.running);
+    // What another run was installing is stopped in any case, lest two of them write to the disk.
+    if running
+        && (phase == Phase::Installing
+            || boots_anew(context, state, &installation, &args, seed_known).await?)
+    {
+        let mut stop = Args::new();
+        stop.insert("state".into(), "stopped".into());
+        stop.insert("force".into(), true.into());
+        outcomes.push(change(context, vmid, stop, &phases, None).await?);
     }
     outcomes.push(change(context, vmid, args, &phases, Some(record.clone())).await?);
     if !check {
@@ -109,6 +97,28 @@ pub async fn again(
     };
     let facts = facts(context, vmid, &node, &installation);
     Ok(summed(msg, &outcomes).fact("facts", facts))
+}
+
+/// Whether the VM differs from its description in what it boots from or with, the seed among it.
+async fn boots_anew(
+    context: &Context<'_>,
+    state: &State,
+    installation: &Installation,
+    args: &Args,
+    seed_known: bool,
+) -> Result<bool, Failure> {
+    let ownership = Ownership {
+        add_tags: true,
+        rename: true,
+        ..Ownership::default()
+    };
+    let hardware = context.vm(args.clone(), ownership, true).await?;
+    if needs_stop(&hardware) || !seed_known {
+        return Ok(true);
+    }
+    let (vmid, node) = (state.vmid(), state.node(context));
+    let seed = attach_seed(context, installation, vmid, &node, true).await?;
+    Ok(seed.changed)
 }
 
 /// Whether a difference is one that the machine boots from or with: everything but notes, tags and the like.

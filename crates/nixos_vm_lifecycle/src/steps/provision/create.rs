@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::{attach_seed, facts};
 use crate::context::Context;
+use crate::host_keys;
 use crate::keys;
 use crate::module_args::Args;
-use crate::preflight;
 use crate::state::{State, number};
 use crate::steps::{change, image, keep, run as this_run, summed};
 
@@ -20,7 +20,7 @@ pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outco
     let settings = context.settings();
     let node = state.node(context);
     if context.task.check_mode {
-        let args = preflight::without_installer(settings.vm(Phase::Provisioning, None), settings);
+        let args = settings.vm_without_installer();
         return context.vm(args, Ownership::default(), true).await;
     }
     let installer = image::volid(context, &node).await?;
@@ -32,7 +32,7 @@ pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outco
     }
     let installation = context.store.installation(&run.installation);
     let _held = installation.hold()?;
-    keys::make(&installation, &context.options.host, settings)?;
+    host_keys::make(&installation, &context.options.host, settings)?;
     let mut record = Record {
         installation: run.installation.clone(),
         host: context.options.host.clone(),
@@ -74,12 +74,7 @@ pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outco
     let identity = Identity::of(config("smbios1"), config("vmgenid"));
     record.generation = identity.generation.clone();
     if identity.uuid.as_deref() != Some(record.uuid.as_str()) {
-        return Err(Failure::new(
-            FailureKind::NotOurs,
-            format!("VM {}: appeared while it was being made, and is not the one that was asked for; nothing was done to it", record.vmid),
-        )
-        .object(format!("VM {}", record.vmid))
-        .hint("run the play again: it decides by what it finds"));
+        return Err(another_vm(record.vmid));
     }
     let disk =
         config(&settings.boot_disk()).map(|text| text.split(',').next().unwrap_or(text).to_owned());
@@ -99,6 +94,16 @@ pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outco
     let msg = format!("{}; {}", made.msg, seed.msg);
     let facts = facts(context, vmid, &node, &installation);
     Ok(summed(msg, &[made, recorded, seed]).fact("facts", facts))
+}
+
+/// The refusal of a VM that is not the one that was asked for.
+fn another_vm(vmid: u32) -> Failure {
+    Failure::new(
+        FailureKind::NotOurs,
+        format!("VM {vmid}: appeared while it was being made, and is not the one that was asked for; nothing was done to it"),
+    )
+    .object(format!("VM {vmid}"))
+    .hint("run the play again: it decides by what it finds")
 }
 
 /// Give a new VM the identity that its record names, beside what the user set there.

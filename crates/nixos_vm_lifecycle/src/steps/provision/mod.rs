@@ -11,7 +11,7 @@ use pve_module::record::Phase;
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::decide::Decision;
+use crate::facts::Decision;
 use crate::keys;
 use crate::known_hosts;
 use crate::options::Options;
