@@ -187,7 +187,7 @@ mod tests {
         let (online, down) = (["a".into(), "b".into()], ["c".into()]);
         assert!(known(&online, &down, "a").is_ok());
         let refused = |node| known(&online, &down, node).unwrap_err().to_string();
-        assert_eq!(refused("c"), "the node c is offline; online are: a, b");
-        assert_eq!(refused("d"), "the node d does not exist; online are: a, b");
+        assert_eq!(refused("c"), "node: c is offline (online: a, b)");
+        assert_eq!(refused("d"), "node: d does not exist (online: a, b)");
     }
 }

@@ -134,14 +134,14 @@ pub enum Error {
     NoNodeOnline,
     #[error("no online node has what the VM needs: {}", .0.join("; "))]
     NoNodeFits(Vec<String>),
-    #[error("the node {node} is offline; online are: {}", online.join(", "))]
+    #[error("node: {node} is offline (online: {})", online.join(", "))]
     NodeOffline { node: String, online: Vec<String> },
-    #[error("the node {node} does not exist; online are: {}", online.join(", "))]
+    #[error("node: {node} does not exist (online: {})", online.join(", "))]
     NoSuchNode { node: String, online: Vec<String> },
     #[error("no VMID from {min} to {max} is free")]
     NoVmid { min: u32, max: u32 },
     #[error(
-        "there is no storage {storage} on node {node}; there are: {}",
+        "storage {storage} does not exist on node {node} (available: {})",
         or_none(available)
     )]
     NoStorage {
@@ -149,23 +149,23 @@ pub enum Error {
         node: String,
         available: Vec<String>,
     },
-    #[error("the storage {storage} is {status} on node {node}")]
+    #[error("storage {storage} is {status} on node {node}")]
     StorageDown {
         storage: String,
         node: String,
         /// `disabled` or `not active`.
         status: &'static str,
     },
-    #[error("the storage {storage} on node {node} may not hold {content}, only {allowed}")]
+    #[error("storage {storage} on node {node} may not hold {content}, only {allowed}")]
     StorageContent {
         storage: String,
         node: String,
         content: String,
         allowed: String,
     },
-    #[error("there is no ISO {iso} on node {node}")]
+    #[error("ISO {iso} does not exist on node {node}")]
     NoIso { iso: String, node: String },
-    #[error("there is no bridge {missing} on node {node}; there are: {}", available.join(", "))]
+    #[error("net: bridge {missing} does not exist on node {node} (available: {})", available.join(", "))]
     NoBridge {
         missing: String,
         node: String,
@@ -219,7 +219,7 @@ pub enum Error {
     RunningNotRemoved { object: String, node: String },
 
     // Its address.
-    #[error("{object} has no card {nic}, so it has no address to wait for")]
+    #[error("{object} has no NIC {nic}, so it has no address to wait for")]
     NoNic { object: String, nic: &'static str },
     #[error("{object} has no guest agent configured, so nothing tells its address")]
     NoAgent { object: String },
