@@ -71,6 +71,11 @@ pub fn decide(facts: &Facts) -> Result<Decision, Failure> {
         Phase::Done if reinstall::confirmation(facts, record).is_some() => {
             reinstall::decide(facts, vm, record)
         }
+        Phase::Adopted if reinstall::names(facts) => {
+            let why = "the role did not install it, so it is not installed anew";
+            Err(refusal(vm, FailureKind::Refused, why)
+                .hint("leave nixos_vm_confirm_reinstall out for it"))
+        }
         Phase::Done | Phase::Adopted => Ok(Decision::Converge(record.clone())),
         Phase::Reinstalling => reinstall::go_on(facts, vm, record),
         Phase::Creating | Phase::Provisioning => decide_before_install(facts, vm, record),

@@ -1236,7 +1236,12 @@ fn a_confirmation_counts_once() {
     }
     // What is under way, and what is nobody's, is not installed anew by it.
     facts.confirmed = vec!["web1".into()];
-    for phase in [Phase::Adopted, Phase::Provisioning, Phase::Installed] {
+    let adopted = Facts {
+        confirmed: facts.confirmed.clone(),
+        ..self::facts(Phase::Adopted)
+    };
+    assert_eq!(decide(&adopted).unwrap_err().kind, FailureKind::Refused);
+    for phase in [Phase::Provisioning, Phase::Installed] {
         let mut facts = Facts {
             confirmed: facts.confirmed.clone(),
             ..self::facts(phase)
@@ -1263,6 +1268,10 @@ fn nothing_is_installed_beside_other_disks() {
     facts.answer = Answer::Installed;
     assert_eq!(decide(&facts).unwrap_err().kind, FailureKind::NotAsLeft);
     facts.answer = Answer::Installer;
+    vm(&mut facts).layout.installer = None;
+    let hint = decide(&facts).unwrap_err().hint.unwrap();
+    assert!(hint.contains("they are its unused ones"), "{hint}");
+    vm(&mut facts).layout = layout(Phase::Installing);
     vm(&mut facts).beside.disks = vec![("scsi1".into(), "lvm:data".into())];
     assert_eq!(decide(&facts).unwrap_err().kind, FailureKind::NotAsLeft);
     // Before the installer boots, the disks that are to be detached may still be there, and no others.

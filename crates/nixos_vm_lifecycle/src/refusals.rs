@@ -3,7 +3,7 @@
 use ansible_module::{Failure, FailureKind};
 use pve_module::record::Record;
 
-use crate::facts::{Facts, Vm};
+use crate::facts::{Facts, Recorded, Vm};
 
 /// Refuse a machine whose boot disk is another one than its record names.
 ///
@@ -64,6 +64,13 @@ pub fn adopt_hint(facts: &Facts) -> String {
 }
 
 pub fn ways_out(facts: &Facts) -> String {
+    if facts.vm.as_ref().is_some_and(is_reinstalled) {
+        return format!(
+            "put it back as it was left and run the play again; or attach its other disks by hand (they are its unused ones), finish it by \
+             hand and set nixos_vm_adopt: true for {} after removing the record from its notes; destroying it would delete these disks, too",
+            facts.host
+        );
+    }
     format!(
         "to keep what is on it, finish by hand and set nixos_vm_adopt: true for {host} after removing the record from its notes; to begin \
          again, destroy it: {}",
@@ -88,4 +95,14 @@ pub fn refused(host: &str, mistakes: Vec<String>) -> Failure {
     Failure::new(FailureKind::Preflight, msg)
         .object(host)
         .with("mistakes", mistakes)
+}
+
+/// Whether it was being installed anew, so that its other disks are detached.
+fn is_reinstalled(vm: &Vm) -> bool {
+    match &vm.record {
+        Recorded::Ours(record) | Recorded::RolledBack(record) => {
+            record.phase.unfinished() && record.reinstall.is_some()
+        }
+        Recorded::None | Recorded::Copied(_) => false,
+    }
 }

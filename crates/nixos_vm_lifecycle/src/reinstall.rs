@@ -35,15 +35,19 @@ pub fn confirmation(facts: &Facts, record: &Record) -> Option<String> {
         .cloned()
 }
 
+/// Whether a word is for this host.
+pub fn names(facts: &Facts) -> bool {
+    let names = |word: &String| {
+        word.strip_prefix(facts.host.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    };
+    facts.confirmed.iter().any(names)
+}
+
 /// What to say of words for this host that confirm nothing, since they have counted already.
 pub fn used(facts: &Facts, record: &Record) -> Option<String> {
     let host = &facts.host;
-    let names = |word: &String| {
-        word.strip_prefix(host.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-    };
-    let named = facts.confirmed.iter().any(names);
-    (named && record.phase == Phase::Done && confirmation(facts, record).is_none()).then(|| {
+    (names(facts) && record.phase == Phase::Done && confirmation(facts, record).is_none()).then(|| {
         format!(
             "nixos_vm_confirm_reinstall: {host} is not installed anew, since its present installation is the one that was confirmed; to \
              install it once more, set it to {}",

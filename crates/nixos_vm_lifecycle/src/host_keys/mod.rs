@@ -78,9 +78,14 @@ impl HostKeys {
     /// Those of this host, if `nixos_vm_host_keys_dir` is set.
     pub fn new(settings: &Settings, host: &str) -> Option<Self> {
         let dir = settings.host_keys_dir.as_ref()?;
+        // A name of dots alone would be another directory.
+        let name = match host.trim_matches('.') {
+            "" => format!("_{host}"),
+            _ => host.replace('/', "_"),
+        };
         (!dir.as_os_str().is_empty()).then(|| Self {
             all: dir.clone(),
-            own: Store::new(dir.clone()).installation(&host.replace('/', "_")),
+            own: Store::new(dir.clone()).installation(&name),
             host: host.to_owned(),
         })
     }
