@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -79,6 +80,8 @@ class Machine:
         lab = self.lab.path
         own = {"HOME": "home", "TMPDIR": "tmp", "ANSIBLE_LOCAL_TEMP": "ansible/local", "ANSIBLE_REMOTE_TEMP": "ansible/remote"}
         return environment(
+            # Not in /tmp, which a guest empties when it boots: systems are at the same path there.
+            STAND_IN_STORE=str(PROJECT / ".cache/stand-in-store"),
             NIXOS_PROXMOX_DEMO_DIR=str(lab), XDG_RUNTIME_DIR="", **{name: str(lab / value) for name, value in own.items()}, **more
         )
 
@@ -205,6 +208,14 @@ class Machine:
         """How the runs of nixos-anywhere ended, in order."""
         text = self.runs.read_text() if self.runs.exists() else ""
         return re.findall(r"^ended with (\d+)", text, re.M)
+
+    def own_flake(self):
+        """From now on the machine's flake is a copy that a test may change; returns the file that describes its systems."""
+        copy = self.lab.path / "flake"
+        shutil.copytree(PROJECT / "testing/demo/flake", copy)
+        hosts = self.inventory / "hosts.yml"
+        hosts.write_text(hosts.read_text().replace(f"{PROJECT}/testing/demo/flake#", f"{copy}#"))
+        return copy / "stand-in.json"
 
     def ssh(self, command):
         """Log in as the user does: strictly, against the key that was known beforehand."""

@@ -117,7 +117,9 @@ fn options<M: Module>(
 /// The options that the arguments in `json` are for the module `M`, or the answer that refuses
 /// them. For fuzz targets.
 #[cfg(fuzzing)]
-pub fn arguments<M: Module>(json: serde_json::Map<String, Value>) -> Result<M::Options, String> {
+pub fn arguments<M: Module>(
+    json: serde_json::Map<String, serde_json::Value>,
+) -> Result<M::Options, String> {
     let mut arguments = Arguments::of(json);
     let reply = Reply::new(M::NAME);
     options::<M>(&mut arguments, &reply)

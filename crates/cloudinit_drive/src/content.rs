@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ansible_module::{Failure, FailureKind, Secret};
+use ansible_module::Secret;
 use nocloud_seed::{
     Address4, Address6, HostKey, Input, IpConfig, KeyKind, Nic, Payload, PublicKeyLine, Seed,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pve_client::property::PropertyString;
 
+use crate::error::Error;
 use crate::options::{Data, HostKeyOption, IpOption, Kind, Layout, Options};
 use crate::password;
 use crate::state::{Dns, Vm};
@@ -37,8 +38,8 @@ pub struct Native {
 }
 
 /// Refuses options that the other kind of drive has.
-pub fn check_kind(options: &Options) -> Result<(), Failure> {
-    let given: &[(&str, bool)] = match options.kind {
+pub fn check_kind(options: &Options) -> Result<(), Error> {
+    let given: &[(&'static str, bool)] = match options.kind {
         Kind::Nocloud => &[
             ("ciuser", options.ciuser.is_some()),
             ("cipassword", options.cipassword.is_some()),
@@ -56,26 +57,19 @@ pub fn check_kind(options: &Options) -> Result<(), Failure> {
             ("layout", options.layout != Layout::default()),
         ],
     };
-    let Some((name, _)) = given.iter().find(|(_, given)| *given) else {
+    let Some(&(option, _)) = given.iter().find(|(_, given)| *given) else {
         return Ok(());
     };
-    let (this, other) = match options.kind {
-        Kind::Nocloud => ("nocloud", "native"),
-        Kind::Native => ("native", "nocloud"),
-    };
-    let mut failure = invalid(format!(
-        "{name} does not go with kind={this}; it is an option of kind={other}"
-    ));
-    if *name == "sshkeys" {
-        failure = failure.hint("give ssh_authorized_keys, which goes with both kinds");
-    }
-    Err(failure)
+    Err(Error::OtherKind {
+        option,
+        kind: options.kind,
+    })
 }
 
 /// The seed for a VM, whose configuration says the MAC addresses.
 ///
 /// `dns` are the DNS settings of the node, which count where none are given.
-pub fn seed(options: &Options, vm: &Vm, dns: Option<Dns>) -> Result<Seed, Failure> {
+pub fn seed(options: &Options, vm: &Vm, dns: Option<Dns>) -> Result<Seed, Error> {
     let dns = dns.unwrap_or_else(|| Dns {
         servers: trimmed(options.nameservers.as_ref()),
         search: trimmed(options.searchdomains.as_ref()),
@@ -97,25 +91,22 @@ pub fn seed(options: &Options, vm: &Vm, dns: Option<Dns>) -> Result<Seed, Failur
         search_domains: dns.search,
     };
     if input.nics.is_empty() {
-        for (name, list) in [
+        for (option, list) in [
             ("nameservers", &input.nameservers),
             ("searchdomains", &input.search_domains),
         ] {
             if !list.is_empty() {
-                return Err(invalid(format!("{name}: needs ipconfig, which says for which NIC"))
-                    .hint("give ipconfig, for example {ipconfig0: 'ip=dhcp'}, or put it into network_config"));
+                return Err(Error::NeedsIpconfig { option });
             }
         }
     } else if input.network_config.is_some() {
-        return Err(invalid(
-            "parameters are mutually exclusive: network_config|ipconfig",
-        ));
+        return Err(Error::NetworkTwice);
     }
-    Seed::new(&input).map_err(refused)
+    Ok(Seed::new(&input)?)
 }
 
 /// Whether the guest has a fixed address and nothing that says which name servers it asks.
-pub fn lacks_dns(options: &Options) -> Result<bool, Failure> {
+pub fn lacks_dns(options: &Options) -> Result<bool, Error> {
     let named = [&options.nameservers, &options.searchdomains];
     if named
         .into_iter()
@@ -145,7 +136,7 @@ fn trimmed(list: Option<&Vec<String>>) -> Vec<String> {
 }
 
 /// What a native drive shall hold.
-pub fn native(options: &Options) -> Result<Native, Failure> {
+pub fn native(options: &Options) -> Result<Native, Error> {
     let mut keys = BTreeMap::new();
     let text = |value: &str| Some(value.trim().to_owned()).filter(|value| !value.is_empty());
     for (key, value) in [("ciuser", &options.ciuser), ("citype", &options.citype)] {
@@ -171,9 +162,7 @@ pub fn native(options: &Options) -> Result<Native, Failure> {
         .filter(|word| !word.is_empty())
         .find(|word| !is_address(word))
     {
-        return Err(invalid(format!(
-            "nameservers: {word:?} is not an IP address"
-        )));
+        return Err(Error::InvalidNameserver(word.to_owned()));
     }
     keys.insert(
         "ciupgrade".to_owned(),
@@ -191,7 +180,7 @@ pub fn native(options: &Options) -> Result<Native, Failure> {
         keys.insert("sshkeys".to_owned(), encode_sshkeys(lines.chain(listed)));
     }
     for (key, value) in options.ipconfig.iter().flatten() {
-        card(key)?;
+        nic_of(key)?;
         let value = match is_empty(value) {
             true => None,
             false => Some(ip_config(key, value)?.to_string()),
@@ -213,16 +202,13 @@ pub fn native(options: &Options) -> Result<Native, Failure> {
 
 /// Refuses what is not a public key, by its line.
 fn check_keys<'a>(
-    option: &str,
+    option: &'static str,
     lines: impl Iterator<Item = &'a str> + Clone,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     // However its lines were counted.
     if lines.clone().any(|line| line.contains("PRIVATE KEY")) {
-        return Err(invalid(format!(
-            "{option}: holds a private key; give the public one"
-        )));
+        return Err(Error::PrivateKey { option });
     }
-    let what = if option == "sshkeys" { "line" } else { "key" };
     let mut numbered = lines.map(str::trim).enumerate();
     numbered.try_for_each(|(index, line)| {
         if line.is_empty() || line.starts_with('#') {
@@ -230,7 +216,11 @@ fn check_keys<'a>(
         }
         match PublicKeyLine::parse(line) {
             Ok(_) => Ok(()),
-            Err(problem) => Err(invalid(format!("{option}: {what} {} {problem}", index + 1))),
+            Err(problem) => Err(Error::InvalidKey {
+                option,
+                number: index + 1,
+                problem: problem.to_string(),
+            }),
         }
     })
 }
@@ -249,22 +239,18 @@ fn encode_sshkeys<'a>(lines: impl Iterator<Item = &'a str>) -> Option<String> {
 }
 
 /// `net0` for `ipconfig0`.
-fn card(key: &str) -> Result<String, Failure> {
+fn nic_of(key: &str) -> Result<String, Error> {
     key.strip_prefix("ipconfig")
         .filter(|n| {
             n.parse::<u8>()
                 .is_ok_and(|value| value < 32 && value.to_string() == *n)
         })
         .map(|n| format!("net{n}"))
-        .ok_or_else(|| {
-            invalid(format!(
-                "ipconfig: must be ipconfig0 to ipconfig31 (got {key:?})"
-            ))
-        })
+        .ok_or_else(|| Error::InvalidIpconfig(key.to_owned()))
 }
 
-fn ip_config(key: &str, value: &IpOption) -> Result<IpConfig, Failure> {
-    match value {
+fn ip_config(key: &str, value: &IpOption) -> Result<IpConfig, Error> {
+    let parsed = match value {
         IpOption::Text(text) => IpConfig::parse(key, text),
         IpOption::Parts(parts) => IpConfig::new(
             key,
@@ -273,8 +259,8 @@ fn ip_config(key: &str, value: &IpOption) -> Result<IpConfig, Failure> {
             parts.ip6.as_deref(),
             parts.gw6.as_deref(),
         ),
-    }
-    .map_err(refused)
+    };
+    Ok(parsed?)
 }
 
 /// Whether an address is taken away.
@@ -290,29 +276,28 @@ fn is_empty(value: &IpOption) -> bool {
     }
 }
 
-fn nics(options: &Options, vm: &Vm) -> Result<Vec<Nic>, Failure> {
+fn nics(options: &Options, vm: &Vm) -> Result<Vec<Nic>, Error> {
     let mut nics = Vec::new();
     for (key, value) in options.ipconfig.iter().flatten() {
-        let name = card(key)?;
+        let name = nic_of(key)?;
         if is_empty(value) {
             continue;
         }
         let ip = ip_config(key, value)?;
         let Some(net) = vm.next(&name) else {
-            return Err(invalid(format!(
-                "{key} is for {name}, which VM {} does not have",
-                options.vmid
-            ))
-            .hint(format!(
-                "give the VM a NIC {name}, or name the NIC that it has"
-            )));
+            return Err(Error::NoSuchNic {
+                key: key.clone(),
+                nic: name,
+                vmid: options.vmid,
+            });
         };
-        let mac = mac(net).ok_or_else(|| {
-            Failure::new(
-                FailureKind::UnexpectedAnswer,
-                format!("{name} of VM {} has no MAC address: {net}", options.vmid),
-            )
-        })?;
+        let Some(mac) = mac(net) else {
+            return Err(Error::NoMac {
+                nic: name,
+                vmid: options.vmid,
+                value: net.to_owned(),
+            });
+        };
         nics.push(Nic { name, mac, ip });
     }
     Ok(nics)
@@ -328,7 +313,7 @@ fn mac(net: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn host_keys(options: &Options) -> Result<Vec<HostKey>, Failure> {
+fn host_keys(options: &Options) -> Result<Vec<HostKey>, Error> {
     let Some(keys) = &options.ssh_host_keys else {
         return Ok(Vec::new());
     };
@@ -343,36 +328,32 @@ fn host_keys(options: &Options) -> Result<Vec<HostKey>, Failure> {
     given.map(|(kind, key)| host_key(kind, key)).collect()
 }
 
-fn host_key(kind: KeyKind, key: &HostKeyOption) -> Result<HostKey, Failure> {
-    let what = format!("ssh_host_keys.{}", kind.name());
+fn host_key(kind: KeyKind, key: &HostKeyOption) -> Result<HostKey, Error> {
+    let option = format!("ssh_host_keys.{}", kind.name());
     let private = match (&key.private, &key.private_file) {
         (Some(text), None) => text.expose().to_owned(),
-        (None, Some(path)) => read(&what, path)?,
+        (None, Some(path)) => read(&option, path)?,
         _ => {
-            return Err(invalid(format!(
-                "{what} needs either private or private_file"
-            )));
+            return Err(Error::NoPrivateHostKey { option });
         }
     };
     let public = match (&key.public, &key.public_file) {
         (text, None) => text.clone(),
-        (None, Some(path)) => Some(read(&what, path)?),
+        (None, Some(path)) => Some(read(&option, path)?),
         _ => {
-            return Err(invalid(format!(
-                "{what} takes public or public_file, not both"
-            )));
+            return Err(Error::TwoPublicHostKeys { option });
         }
     };
-    let pair = HostKey::new(kind, &private, public.as_deref()).map_err(refused)?;
+    let pair = HostKey::new(kind, &private, public.as_deref())?;
     if let (Some(path), None) = (&key.private_file, &public) {
-        check_beside(&what, path, &pair)?;
+        check_beside(&option, path, &pair)?;
     }
     Ok(pair)
 }
 
 /// Refuses a private key file with the public key of another beside it: whoever wrote the latter into
 /// `known_hosts` would not reach the guest.
-fn check_beside(what: &str, path: &Path, pair: &HostKey) -> Result<(), Failure> {
+fn check_beside(option: &str, path: &Path, pair: &HostKey) -> Result<(), Error> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".pub");
     let beside = Path::new(&beside);
@@ -386,25 +367,18 @@ fn check_beside(what: &str, path: &Path, pair: &HostKey) -> Result<(), Failure> 
     if own == Some(given.encoded) {
         return Ok(());
     }
-    Err(invalid(format!(
-        "{what}: {} holds the public key of another key than {}",
-        beside.display(),
-        path.display()
-    ))
-    .object(path.display().to_string())
-    .hint(format!(
-        "restore the file that is wrong, or write the public key anew: ssh-keygen -y -f {0} > {0}.pub",
-        path.display()
-    )))
+    Err(Error::OtherPublicHostKey {
+        option: option.to_owned(),
+        private: path.to_owned(),
+        public: beside.to_owned(),
+    })
 }
 
-fn read(what: &str, path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
-        Failure::new(
-            FailureKind::File,
-            format!("cannot read {} for {what}: {error}", path.display()),
-        )
-        .object(path.display().to_string())
+fn read(option: &str, path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::Unreadable {
+        option: option.to_owned(),
+        path: path.to_owned(),
+        source,
     })
 }
 
@@ -413,15 +387,6 @@ fn payload(data: &Data) -> Payload {
         Data::Text(text) => Payload::Text(text.clone()),
         Data::Dict(dict) => Payload::Dict(dict.clone()),
     }
-}
-
-fn invalid(msg: impl Into<String>) -> Failure {
-    Failure::new(FailureKind::InvalidOption, msg)
-}
-
-/// An error of the seed's, which is an option's.
-fn refused(error: nocloud_seed::Error) -> Failure {
-    invalid(error.to_string())
 }
 
 #[cfg(test)]
@@ -453,11 +418,11 @@ mod tests {
     }
 
     #[test]
-    fn cards_are_numbered_as_proxmox_numbers_them() {
-        assert_eq!(card("ipconfig0").unwrap(), "net0");
-        assert_eq!(card("ipconfig31").unwrap(), "net31");
+    fn nics_are_numbered_as_proxmox_numbers_them() {
+        assert_eq!(nic_of("ipconfig0").unwrap(), "net0");
+        assert_eq!(nic_of("ipconfig31").unwrap(), "net31");
         for wrong in ["ipconfig", "ipconfig32", "ipconfig00", "ipconfig+1", "net0"] {
-            assert!(card(wrong).is_err(), "{wrong}");
+            assert!(nic_of(wrong).is_err(), "{wrong}");
         }
     }
 }

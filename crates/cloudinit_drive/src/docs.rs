@@ -3,6 +3,8 @@
 use ansible_module::Documentation;
 
 /// What `ansible-doc cloudinit_drive` shows besides the options.
+///
+/// It is long because it is one text, in the order in which it is shown.
 pub fn documentation() -> Documentation {
     Documentation {
         short_description: "A VM's cloud-init drive on Proxmox VE",

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ansible_module::{Failure, FailureKind};
-use deadline::Deadline;
 use futures_util::StreamExt;
-use pve_client::{Client, sha256_bytes};
-use pve_module::{Lock, doing};
+use pve_client::sha256_bytes;
+use pve_module::{Context, Lock, doing};
 use pve_schema::is_cdrom_drive;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -44,7 +43,10 @@ fn now() -> Duration {
 ///
 /// # Errors
 /// The API's, and kind `timeout`.
-pub async fn holders(client: &Client, deadline: &Deadline) -> Result<Holders, Failure> {
+pub async fn holders(context: &Context<'_>) -> Result<Holders, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let arrived = now();
     // Another caller may see other VMs.
     let key = format!("{} {}", client.address(), client.caller());
@@ -53,7 +55,7 @@ pub async fn holders(client: &Client, deadline: &Deadline) -> Result<Holders, Fa
         Ok(lock) => lock,
         Err(failure) if failure.kind == FailureKind::Timeout => return Err(failure),
         // No file to lock.
-        Err(_) => return read(client, deadline).await,
+        Err(_) => return read(context).await,
     };
     let left = lock.note();
     if let Some(left) = left.and_then(|text| serde_json::from_str::<Reading>(&text).ok())
@@ -62,7 +64,7 @@ pub async fn holders(client: &Client, deadline: &Deadline) -> Result<Holders, Fa
         return Ok(left.holders);
     }
     let began = now();
-    let holders = read(client, deadline).await?;
+    let holders = read(context).await?;
     let reading = Reading { began, holders };
     if let Ok(text) = serde_json::to_string(&reading) {
         // What cannot be left is read again.
@@ -71,7 +73,10 @@ pub async fn holders(client: &Client, deadline: &Deadline) -> Result<Holders, Fa
     Ok(reading.holders)
 }
 
-async fn read(client: &Client, deadline: &Deadline) -> Result<Holders, Failure> {
+async fn read(context: &Context<'_>) -> Result<Holders, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     // Not only the VMs: the nodes among the rest tell which of them are down.
     let entries: Vec<Value> = client
         .read_as("/cluster/resources", &[], deadline)
@@ -87,15 +92,15 @@ async fn read(client: &Client, deadline: &Deadline) -> Result<Holders, Failure> 
         .collect();
     let asked = |entry: &Value| {
         let number = u32::try_from(entry.get("vmid")?.as_u64()?).ok()?;
-        let place = text(entry, "node");
-        let asked = text(entry, "type") == "qemu" && !down.contains(&place);
-        asked.then(|| (place.to_owned(), number))
+        let node = text(entry, "node");
+        let asked = text(entry, "type") == "qemu" && !down.contains(&node);
+        asked.then(|| (node.to_owned(), number))
     };
     let vms: Vec<(String, u32)> = entries.iter().filter_map(asked).collect();
-    let configs = vms.iter().map(|(place, number)| async move {
+    let configs = vms.iter().map(|(node, number)| async move {
         // A node that is down is asked again and again.
         let limit = deadline.shorter(LONGEST_READ);
-        let config = client.vm_config(place, *number, true, &limit).await;
+        let config = client.vm_config(node, *number, true, &limit).await;
         (*number, config)
     });
     let mut configs = futures_util::stream::iter(configs).buffer_unordered(READS_AT_ONCE);

@@ -4,6 +4,7 @@
 mod apply;
 mod content;
 mod docs;
+mod error;
 mod holders;
 mod options;
 mod password;

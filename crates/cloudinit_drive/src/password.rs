@@ -1,8 +1,9 @@
 //! Passwords as the guest's `/etc/shadow` holds them.
 
-use ansible_module::{Failure, FailureKind};
 use nocloud_seed::{bare_hash, check_hash, is_passed_on_by_pve, looks_hashed};
 use sha_crypt::{PasswordHasher, PasswordVerifier, ShaCrypt};
+
+use crate::error::Error;
 
 /// Bytes of salt: 16 characters once encoded. crypt(3) takes no more than
 /// that, and would not recognise a hash made with a longer one.
@@ -12,13 +13,8 @@ const SALT: usize = 12;
 ///
 /// # Errors
 /// The failure, which does not show the value.
-pub fn check(password: &str) -> Result<(), Failure> {
-    let refuse = |problem: &str| {
-        Err(Failure::new(
-            FailureKind::InvalidOption,
-            format!("cipassword: {problem}"),
-        ))
-    };
+pub fn check(password: &str) -> Result<(), Error> {
+    let refuse = |problem| Err(Error::InvalidPassword(problem));
     if !looks_hashed(password) {
         return Ok(());
     }
@@ -39,21 +35,15 @@ pub fn check(password: &str) -> Result<(), Failure> {
 }
 
 /// The SHA-512 crypt hash of a password with a fresh salt; a hash stays as it is.
-pub fn hash(password: &str) -> Result<String, Failure> {
+pub fn hash(password: &str) -> Result<String, Error> {
     if is_passed_on_by_pve(password) {
         return Ok(password.to_owned());
     }
-    let failed = |why: String| {
-        Failure::new(
-            FailureKind::Internal,
-            format!("cannot hash the password: {why}"),
-        )
-    };
     let mut salt = [0; SALT];
-    getrandom::fill(&mut salt).map_err(|error| failed(error.to_string()))?;
+    getrandom::fill(&mut salt).map_err(|error| Error::Hash(error.to_string()))?;
     let hash = ShaCrypt::SHA512
         .hash_password_with_salt(password.as_bytes(), &salt)
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| Error::Hash(error.to_string()))?;
     Ok(hash.as_str().to_owned())
 }
 
@@ -110,8 +100,9 @@ mod tests {
             "$$1$$saltsalt$$qjXMvbEw8oaL.CzflDtaK/",
         ] {
             let refused = check(hash).unwrap_err();
-            assert!(refused.msg.starts_with("cipassword: "), "{}", refused.msg);
-            assert!(!refused.msg.contains(hash));
+            let refused = refused.to_string();
+            assert!(refused.starts_with("cipassword: "), "{refused}");
+            assert!(!refused.contains(hash));
         }
         for taken in [
             "geheim",

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ansible_module::{Failure, FailureKind};
 use nocloud_seed::IpConfig;
 use percent_encoding::percent_decode_str;
 use pve_client::Volid;
 use pve_client::property::{PropertyString, parse_bool};
 
 use crate::content::Native;
+use crate::error::Error;
 use crate::password;
 use crate::state::{Current, Medium, SeedIso, Vm};
 
@@ -63,13 +63,9 @@ impl Plan {
     /// Makes the plan for the VM with this ID and its drive.
     ///
     /// # Errors
-    /// `in_use` when the drive holds something that is not ours, `protected` when a drive had to go from a protected VM.
-    pub fn new(
-        vmid: u32,
-        drive: &str,
-        wanted: &Wanted,
-        current: &Current,
-    ) -> Result<Self, Failure> {
+    /// When the drive holds something that is not ours, when `cicustom` makes an option void, and when a drive had to go from a
+    /// protected VM.
+    pub fn new(vmid: u32, drive: &str, wanted: &Wanted, current: &Current) -> Result<Self, Error> {
         let mut plan = Plan::default();
         let mut old_seeds: Vec<Volid> = current
             .seeds
@@ -97,7 +93,11 @@ impl Plan {
         }
         let held = vm.next(drive).map(|value| Vm::medium(value, vmid));
         if held == Some(Medium::Other) && *wanted != Wanted::Absent {
-            return Err(in_use(vmid, drive, vm.next(drive).unwrap_or_default()));
+            return Err(Error::InUse {
+                vmid,
+                drive: drive.to_owned(),
+                value: vm.next(drive).unwrap_or_default().to_owned(),
+            });
         }
         match wanted {
             Wanted::Absent => {
@@ -158,15 +158,12 @@ impl Plan {
     }
 
     /// Refuse to take a drive from a protected VM, before the medium is taken out, which Proxmox VE would still do.
-    fn refuse_protected(&self, vmid: u32, vm: &Vm) -> Result<(), Failure> {
+    fn refuse_protected(&self, vmid: u32, vm: &Vm) -> Result<(), Error> {
         let (Some(drive), Some("1")) = (self.detach.first(), vm.next("protection")) else {
             return Ok(());
         };
-        let msg =
-            format!("VM {vmid} is protected, so Proxmox VE does not remove its drive {drive}");
-        Err(Failure::new(FailureKind::Protected, msg)
-            .object(format!("VM {vmid}"))
-            .hint("set protection: false first (proxmox_nixos_vm)"))
+        let drive = drive.clone();
+        Err(Error::Protected { vmid, drive })
     }
 
     /// The options of a native drive.
@@ -208,7 +205,7 @@ fn cloudinit_options(vm: &Vm) -> Vec<String> {
 
 /// Refuses options that Proxmox VE does not use, since the VM's `cicustom` has a file in their place
 /// (PVE::QemuServer::Cloudinit, `get_custom_cloudinit_files`).
-fn refuse_custom(vmid: u32, vm: &Vm, content: &Native) -> Result<(), Failure> {
+fn refuse_custom(vmid: u32, vm: &Vm, content: &Native) -> Result<(), Error> {
     let Some(custom) = vm.next("cicustom") else {
         return Ok(());
     };
@@ -230,25 +227,16 @@ fn refuse_custom(vmid: u32, vm: &Vm, content: &Native) -> Result<(), Failure> {
     ] {
         let file = parsed.as_ref().and_then(|parsed| parsed.get(part));
         if let (Some(file), false) = (file, unused.is_empty()) {
-            let unused = unused.join(", ");
-            return Err(Failure::new(
-                FailureKind::Refused,
-                format!("VM {vmid}: cicustom has a {what} of its own ({part}={file}), so Proxmox VE does not use {unused}"),
-            )
-            .object(format!("VM {vmid} cicustom"))
-            .hint(format!("remove cicustom (config in proxmox_nixos_vm; state: absent here removes it too), or leave {unused} out")));
+            return Err(Error::Custom {
+                vmid,
+                part,
+                what,
+                file: file.to_owned(),
+                unused: unused.join(", "),
+            });
         }
     }
     Ok(())
-}
-
-fn in_use(vmid: u32, drive: &str, value: &str) -> Failure {
-    Failure::new(
-        FailureKind::InUse,
-        format!("{drive} of VM {vmid} is not a cloud-init drive, it holds {value}"),
-    )
-    .object(format!("VM {vmid} {drive}"))
-    .hint("choose another drive, or remove this one first (proxmox_nixos_vm with remove_disks)")
 }
 
 /// The options that cloud-init's content comes from, in Proxmox VE 8 and 9.

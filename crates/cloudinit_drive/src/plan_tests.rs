@@ -1,6 +1,6 @@
 use super::*;
 use crate::state::{Line, SeedIso};
-use ansible_module::FailureKind;
+use ansible_module::{Failure, FailureKind};
 
 const SEED: &str = "local:iso/nixos-proxmox-seed-101-aaaaaaaaaaaa.iso";
 const OLD: &str = "local:iso/nixos-proxmox-seed-101-bbbbbbbbbbbb.iso";
@@ -151,7 +151,7 @@ fn what_is_not_ours_is_left_alone() {
         let current = vm(&[("ide0", held)]);
         for wanted in [nocloud(), native(&[])] {
             let refused = Plan::new(101, "ide0", &wanted, &current).unwrap_err();
-            assert_eq!(refused.kind, FailureKind::InUse);
+            assert_eq!(Failure::from(refused).kind, FailureKind::InUse);
         }
         assert!(plan(&Wanted::Absent, &current).is_empty(), "{held}");
     }
@@ -198,7 +198,7 @@ fn options_that_cicustom_makes_void_are_refused() {
         let current = vm(&[("cicustom", custom), ("ide0", "zfs:vm-101-cloudinit")]);
         Plan::new(101, "ide0", &native(keys), &current)
             .map(|_| ())
-            .map_err(|failure| failure.msg)
+            .map_err(|error| error.to_string())
     };
     let user = [
         ("ciuser", Some("root")),

@@ -3,14 +3,14 @@
 use std::cell::OnceCell;
 use std::time::Duration;
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome, Task};
-use deadline::Deadline;
+use ansible_module::{Diff, Failure, Outcome, Task};
 use nocloud_seed::Seed;
-use pve_client::{Client, Volid};
-use pve_module::{Guard, GuardedVm};
+use pve_client::Volid;
+use pve_module::{Context, Guard, GuardedVm, Session};
 
 use crate::apply::{Iso, Target, apply};
 use crate::content;
+use crate::error::Error;
 use crate::options::{Kind, Options, State};
 use crate::plan::{Plan, Wanted};
 use crate::report::{self, Ended};
@@ -38,39 +38,17 @@ pub async fn run(
         .as_ref()
         .filter(|drive| !pve_schema::is_cdrom_drive(drive))
     {
-        return Err(Failure::new(
-            FailureKind::InvalidOption,
-            format!(
-                "drive: must be ide0 to ide3, sata0 to sata5 or scsi0 to scsi30 (got {drive:?})"
-            ),
-        ));
+        return Err(Error::InvalidDrive(drive.clone()).into());
     }
+    let session = Session::open(&options.connection, options.timeout, None, task)?;
     let mut run = Run {
-        client: options.connection.client()?,
-        deadline: Deadline::after(Duration::from_secs(options.timeout)),
-        options,
-        task,
+        context: session.context(),
+        options: &options,
         planned: OnceCell::new(),
         lost: false,
         guard,
     };
-    let mut attempts = ATTEMPTS;
-    loop {
-        attempts -= 1;
-        let outcome = match run.options.state {
-            State::Present => run.present().await,
-            State::Absent => run.absent().await,
-        };
-        match outcome {
-            // Without an answer only the state tells whether the change was made. What is missing is planned anew.
-            Err(failure)
-                if failure.may_have_happened && attempts > 0 && run.deadline.sleep(PAUSE).await =>
-            {
-                run.lost = true;
-            }
-            settled => return settled,
-        }
-    }
+    run.converge().await
 }
 
 /// How often it is tried before a lost answer is an error.
@@ -79,10 +57,8 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
 struct Run<'a> {
-    client: Client,
-    deadline: Deadline,
-    options: Options,
-    task: Task,
+    context: Context<'a>,
+    options: &'a Options,
     /// What the first attempt was to change.
     planned: OnceCell<Diff>,
     /// Whether the answer to a change was lost.
@@ -100,23 +76,37 @@ struct Found {
 }
 
 impl Run<'_> {
+    /// Make the drive as described, again when an answer was lost.
+    async fn converge(&mut self) -> Result<Outcome, Failure> {
+        let mut attempts = ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let outcome = match self.options.state {
+                State::Present => self.present().await,
+                State::Absent => self.absent().await,
+            };
+            match outcome {
+                // Without an answer only the state tells whether the change was made. What is missing is planned anew.
+                Err(failure)
+                    if failure.may_have_happened
+                        && attempts > 0
+                        && self.context.deadline.sleep(PAUSE).await =>
+                {
+                    self.lost = true;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
     async fn present(&self) -> Result<Outcome, Failure> {
-        let options = &self.options;
+        let options = self.options;
         content::check_kind(options)?;
         let vmid = options.vmid;
-        let vm = state::read_vm(&self.client, &options.node, vmid, &self.deadline).await?;
-        let vm = vm.ok_or_else(|| {
-            Failure::new(FailureKind::NotFound, format!("VM {vmid} does not exist"))
-                .object(format!("VM {vmid}"))
-                .hint("create it first (proxmox_nixos_vm), or check vmid and that the API user has VM.Audit on it")
-        })?;
+        let vm = state::read_vm(&self.context, &options.node, vmid).await?;
+        let vm = vm.ok_or(Error::VmNotFound { vmid })?;
         // Ansible's rules do not hold for other crates.
-        let storage = options.storage.clone().ok_or_else(|| {
-            Failure::new(
-                FailureKind::InvalidOption,
-                "storage: is required with state=present",
-            )
-        })?;
+        let storage = options.storage.clone().ok_or(Error::StorageRequired)?;
         let drive = state::drive(options.drive.as_deref(), Some(&vm), vmid)?;
         let found = match options.kind {
             Kind::Nocloud => self.nocloud(vm, &storage).await?,
@@ -129,12 +119,12 @@ impl Run<'_> {
     async fn nocloud(&self, vm: Vm, storage: &str) -> Result<Found, Failure> {
         let isos = self.storages(&vm.node, "iso").await?;
         if !isos.iter().any(|iso| iso == storage) {
-            return Err(unusable(storage, &vm.node, "ISO images", &isos));
+            return Err(unusable(storage, &vm.node, "ISO images", &isos).into());
         }
         let dns = self.node_dns(&vm.node).await?;
-        let seed = content::seed(&self.options, &vm, dns)?;
+        let seed = content::seed(self.options, &vm, dns)?;
         for warning in seed.warnings() {
-            self.task.warn(warning);
+            self.context.task.warn(warning);
         }
         // On every storage: a run that was to move the seed may have ended before it removed the old one.
         let seeds = self.seeds(&vm.node, &isos).await?;
@@ -155,24 +145,21 @@ impl Run<'_> {
 
     /// The native drive that the VM is to have, and what there is.
     async fn native(&self, vm: Vm, storage: String, drive: &str) -> Result<Found, Failure> {
-        let Run {
-            client, deadline, ..
-        } = self;
         let vmid = self.options.vmid;
-        let content = content::native(&self.options)?;
+        let content = content::native(self.options)?;
         let has_drive = vm.next(drive).map(|value| Vm::medium(value, vmid)) == Some(Medium::Native);
         let isos = self.storages(&vm.node, "iso").await?;
         let mut current = Current::new(None, self.seeds(&vm.node, &isos).await?);
         if has_drive {
-            current.stale = state::stale(client, &vm.node, vmid, deadline).await?;
+            current.stale = state::stale(&self.context, &vm.node, vmid).await?;
         } else {
             let images = self.storages(&vm.node, "images").await?;
             if !images.contains(&storage) {
-                return Err(unusable(&storage, &vm.node, "disk images", &images));
+                return Err(unusable(&storage, &vm.node, "disk images", &images).into());
             }
         }
         if content.password.is_some() && vm.next("cipassword").is_some() {
-            current.password_hash = state::password_hash(client, &vm.node, vmid, deadline).await?;
+            current.password_hash = state::password_hash(&self.context, &vm.node, vmid).await?;
         }
         current.vm = Some(vm);
         Ok(Found {
@@ -183,14 +170,9 @@ impl Run<'_> {
     }
 
     async fn absent(&self) -> Result<Outcome, Failure> {
-        let Run {
-            client,
-            deadline,
-            options,
-            ..
-        } = self;
+        let options = self.options;
         let vmid = options.vmid;
-        let vm = state::read_vm(client, &options.node, vmid, deadline).await?;
+        let vm = state::read_vm(&self.context, &options.node, vmid).await?;
         let drive = state::drive(options.drive.as_deref(), vm.as_ref(), vmid)?;
         let node = vm.as_ref().map_or(&options.node, |vm| &vm.node);
         let isos = self.storages(node, "iso").await?;
@@ -199,7 +181,7 @@ impl Run<'_> {
             && options.kind == Kind::Nocloud
             && !isos.contains(storage)
         {
-            return Err(unusable(storage, node, "ISO images", &isos));
+            return Err(unusable(storage, node, "ISO images", &isos).into());
         }
         let seeds = self.seeds(node, &isos).await?;
         let found = Found {
@@ -213,18 +195,18 @@ impl Run<'_> {
     /// The node's DNS settings, if the guest has a fixed address and no `nameservers`. PVE does the same for a native drive.
     /// Without them the guest cannot resolve names.
     async fn node_dns(&self, node: &str) -> Result<Option<Dns>, Failure> {
-        if self.options.network_config.is_some() || !content::lacks_dns(&self.options)? {
+        if self.options.network_config.is_some() || !content::lacks_dns(self.options)? {
             return Ok(None);
         }
         let vmid = self.options.vmid;
-        let problem = match state::dns(&self.client, node, &self.deadline).await {
+        let problem = match state::dns(&self.context, node).await {
             Ok(dns) if !dns.servers.is_empty() => return Ok(Some(dns)),
             Ok(_) => format!("node {node} has none that a guest can reach"),
             // A lack of privileges is not a reason to fail.
             Err(failure) if failure.status.is_some() => failure.msg,
             Err(failure) => return Err(failure),
         };
-        self.task.warn(format!(
+        self.context.task.warn(format!(
             "nameservers: VM {vmid} has a fixed address and no name server: {problem}; set nameservers, or grant Sys.Audit \
              on /nodes/{node} so that those of the node are taken"
         ));
@@ -236,7 +218,7 @@ impl Run<'_> {
         let mut found = Vec::new();
         for storage in isos {
             let vmid = self.options.vmid;
-            match state::seeds(&self.client, node, vmid, storage, &self.deadline).await {
+            match state::seeds(&self.context, node, vmid, storage).await {
                 Ok(seeds) => found.extend(seeds),
                 Err(failure)
                     if self
@@ -247,7 +229,7 @@ impl Run<'_> {
                 {
                     return Err(failure);
                 }
-                Err(failure) => self.task.warn(format!(
+                Err(failure) => self.context.task.warn(format!(
                     "seeds of VM {vmid} on {storage}, if there are any, are not removed: {}",
                     failure.msg
                 )),
@@ -258,7 +240,7 @@ impl Run<'_> {
 
     /// The storages of the node that hold `content` and can be used now.
     async fn storages(&self, node: &str, content: &str) -> Result<Vec<String>, Failure> {
-        let usable = state::usable_storages(&self.client, node, content, &self.deadline).await?;
+        let usable = state::usable_storages(&self.context, node, content).await?;
         Ok(usable.into_iter().map(|storage| storage.storage).collect())
     }
 
@@ -275,18 +257,18 @@ impl Run<'_> {
         let diff = self.planned.get_or_init(planned).clone();
         let changed = !plan.is_empty() || self.lost;
         let mut done = Vec::new();
-        if changed && !self.task.check_mode {
+        if changed && !self.context.task.check_mode {
             let applied = self.apply(drive, &wanted, &current, plan, iso, &mut done);
             if let Err(failure) = applied.await {
                 let changed = !done.is_empty() || self.lost;
                 return Err(failure.with("changed", changed).with("done", done));
             }
         }
-        let after = match self.task.check_mode || current.vm.is_none() || !changed {
+        let after = match self.context.task.check_mode || current.vm.is_none() || !changed {
             true => current.vm.clone(),
             false => {
                 let node = self.node(&current);
-                state::read_vm(&self.client, node, self.options.vmid, &self.deadline).await?
+                state::read_vm(&self.context, node, self.options.vmid).await?
             }
         };
         let ended = Ended {
@@ -298,7 +280,7 @@ impl Run<'_> {
             seed: seed.as_ref(),
             done: &done,
         };
-        let outcome = match (changed, self.task.check_mode) {
+        let outcome = match (changed, self.context.task.check_mode) {
             (false, _) => ended.unchanged(),
             (true, true) => ended.would_change().diff(diff),
             (true, false) => ended.changed().diff(diff),
@@ -318,14 +300,13 @@ impl Run<'_> {
         if plan.delete.is_empty() {
             return Ok(plan);
         }
-        current.held =
-            state::held_elsewhere(&self.client, vmid, &plan.delete, &self.deadline).await?;
+        current.held = state::held_elsewhere(&self.context, vmid, &plan.delete).await?;
         for (volid, other) in &current.held {
-            self.task.warn(format!(
+            self.context.task.warn(format!(
                 "{volid} stays on its storage, because VM {other} has it in a drive"
             ));
         }
-        Plan::new(vmid, drive, wanted, current)
+        Ok(Plan::new(vmid, drive, wanted, current)?)
     }
 
     /// Carry the plan out. What was done is added to `done`, also before a failure.
@@ -340,10 +321,10 @@ impl Run<'_> {
     ) -> Result<(), Failure> {
         let target = Target {
             vm: GuardedVm {
-                client: &self.client,
+                client: self.context.client,
                 node: self.node(current),
                 vmid: self.options.vmid,
-                deadline: &self.deadline,
+                deadline: self.context.deadline,
                 guard: self.guard.filter(|_| current.vm.is_some()),
             },
             drive,
@@ -363,18 +344,11 @@ impl Run<'_> {
     }
 }
 
-fn unusable(storage: &str, node: &str, what: &str, usable: &[String]) -> Failure {
-    let usable = match usable {
-        [] => format!("no storage that node {node} can use now allows {what}"),
-        some => format!(
-            "storages for {what} that node {node} can use now: {}",
-            some.join(", ")
-        ),
-    };
-    Failure::new(FailureKind::StorageUnusable, format!("storage {storage} cannot be used for {what} on node {node}"))
-        .object(storage)
-        .hint(format!(
-            "{usable}; a storage is missing from that list if it is disabled, not active, does not allow {what} \
-             (Datacenter, Storage, Content), or if the API user lacks Datastore.Audit on it"
-        ))
+fn unusable(storage: &str, node: &str, content: &'static str, usable: &[String]) -> Error {
+    Error::StorageUnusable {
+        storage: storage.to_owned(),
+        node: node.to_owned(),
+        content,
+        usable: usable.to_vec(),
+    }
 }

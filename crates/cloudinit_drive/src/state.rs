@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ansible_module::{Failure, FailureKind};
-use deadline::Deadline;
+use ansible_module::Failure;
 use nocloud_seed::{iso_prefix, iso_vmid};
-use pve_client::{Client, Pending, Storage, Volid};
-use pve_module::{doing, node_of};
+use pve_client::{Pending, Storage, Volid};
+use pve_module::{Context, doing, node_of};
 use pve_schema::is_cdrom_drive;
 use serde_json::Value;
 
+use crate::error::Error;
 use crate::holders;
 
 /// An option of the VM's configuration.
@@ -143,22 +143,19 @@ impl Vm {
 /// cloud-init drive, or the first that is free after `scsi0`.
 ///
 /// # Errors
-/// `invalid_option` when the VM has no such bus, or none is free.
-pub fn drive(named: Option<&str>, vm: Option<&Vm>, vmid: u32) -> Result<String, Failure> {
+/// When the VM has no such bus, or none is free.
+pub fn drive(named: Option<&str>, vm: Option<&Vm>, vmid: u32) -> Result<String, Error> {
     const DEFAULT: &str = "ide0";
     // Proxmox VE runs these as QEMU's machine `virt`, on which a drive of IDE ends the start: "Bus 'ide.0' not found".
     let without_ide = vm.is_some_and(|vm| vm.next("arch") == Some("aarch64"));
     if !without_ide {
         return Ok(named.unwrap_or(DEFAULT).to_owned());
     }
-    let invalid = |msg: String| {
-        Failure::new(FailureKind::InvalidOption, msg).object(format!("VM {vmid} drive"))
-    };
     match (named, vm) {
-        (Some(drive), _) if drive.starts_with("ide") => Err(invalid(format!(
-            "drive: VM {vmid} is an aarch64 machine, which has no IDE (got {drive})"
-        ))
-        .hint("set drive: scsi1, or leave it out")),
+        (Some(drive), _) if drive.starts_with("ide") => Err(Error::NoIde {
+            vmid,
+            drive: drive.to_owned(),
+        }),
         (Some(drive), _) => Ok(drive.to_owned()),
         (None, None) => Ok(DEFAULT.to_owned()),
         (None, Some(vm)) => {
@@ -175,7 +172,7 @@ pub fn drive(named: Option<&str>, vm: Option<&Vm>, vmid: u32) -> Result<String, 
                         .get(slot)
                         .is_none_or(|line| line.next.is_none() && line.now.is_none())
                 })
-                .ok_or_else(|| invalid(format!("drive: VM {vmid} has no free SCSI drive")))
+                .ok_or(Error::NoFreeDrive { vmid })
         }
     }
 }
@@ -186,12 +183,10 @@ fn is_seed(volid: &Volid, vmid: u32) -> bool {
 }
 
 /// Reads the VM, first on `node`, then wherever it is.
-pub async fn read_vm(
-    client: &Client,
-    node: &str,
-    vmid: u32,
-    deadline: &Deadline,
-) -> Result<Option<Vm>, Failure> {
+pub async fn read_vm(context: &Context<'_>, node: &str, vmid: u32) -> Result<Option<Vm>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let reading = || doing(format!("read the configuration of VM {vmid}"));
     let (node, lines) = match client.vm_pending(node, vmid, deadline).await {
         Ok(lines) => (node.to_owned(), lines),
@@ -229,11 +224,13 @@ fn line(pending: Pending) -> (String, Line) {
 
 /// The storages of a node that may hold `content` and can be used now.
 pub async fn usable_storages(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     content: &str,
-    deadline: &Deadline,
 ) -> Result<Vec<Storage>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let storages = client
         .storages(node, Some(content), deadline)
         .await
@@ -246,12 +243,14 @@ pub async fn usable_storages(
 
 /// The seed ISOs made for this VMID on a storage.
 pub async fn seeds(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     vmid: u32,
     storage: &str,
-    deadline: &Deadline,
 ) -> Result<Vec<SeedIso>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let content = client
         .content(node, storage, Some("iso"), deadline)
         .await
@@ -269,12 +268,11 @@ pub async fn seeds(
 /// Those of these volumes that another VM of the cluster has in a drive, each with that VM. A storage that is not marked as shared
 /// may be so all the same, such as a directory that is an NFS mount on every node, so its volumes are looked for everywhere.
 pub async fn held_elsewhere(
-    client: &Client,
+    context: &Context<'_>,
     vmid: u32,
     volids: &[Volid],
-    deadline: &Deadline,
 ) -> Result<BTreeMap<String, u32>, Failure> {
-    let holders = holders::holders(client, deadline).await?;
+    let holders = holders::holders(context).await?;
     let held = volids.iter().filter_map(|volid| {
         let of_it = holders.get(&volid.to_string())?;
         let number = of_it.iter().find(|number| **number != vmid)?;
@@ -293,7 +291,10 @@ pub struct Dns {
 }
 
 /// Reads the DNS settings of a node. A resolver of its own, at a loopback address, is not a name server for a guest.
-pub async fn dns(client: &Client, node: &str, deadline: &Deadline) -> Result<Dns, Failure> {
+pub async fn dns(context: &Context<'_>, node: &str) -> Result<Dns, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let settings = client
         .get(&format!("/nodes/{node}/dns"), &[], deadline)
         .await
@@ -322,11 +323,13 @@ pub async fn dns(client: &Client, node: &str, deadline: &Deadline) -> Result<Dns
 /// The crypt hash in the user-data that Proxmox VE would write. The
 /// configuration itself shows a password only as stars.
 pub async fn password_hash(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     vmid: u32,
-    deadline: &Deadline,
 ) -> Result<Option<String>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let dump = client
         .get(
             &format!("/nodes/{node}/qemu/{vmid}/cloudinit/dump"),
@@ -345,12 +348,10 @@ pub async fn password_hash(
 }
 
 /// The cloud-init options whose change is not yet in the native drive.
-pub async fn stale(
-    client: &Client,
-    node: &str,
-    vmid: u32,
-    deadline: &Deadline,
-) -> Result<Vec<String>, Failure> {
+pub async fn stale(context: &Context<'_>, node: &str, vmid: u32) -> Result<Vec<String>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let entries = client
         .get(
             &format!("/nodes/{node}/qemu/{vmid}/cloudinit"),
@@ -451,7 +452,9 @@ mod tests {
             assert_eq!(drive(None, Some(&config), 101).unwrap(), expected);
         }
         assert_eq!(drive(None, None, 101).unwrap(), "ide0");
-        let refused = drive(Some("ide2"), Some(&vm(&[arm])), 101).unwrap_err();
+        let refused: Failure = drive(Some("ide2"), Some(&vm(&[arm])), 101)
+            .unwrap_err()
+            .into();
         assert!(refused.msg.contains("aarch64") && refused.hint.unwrap().contains("scsi1"));
         for named in ["scsi5", "sata0"] {
             assert_eq!(drive(Some(named), Some(&vm(&[arm])), 101).unwrap(), named);

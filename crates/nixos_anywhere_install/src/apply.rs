@@ -2,18 +2,20 @@
 
 use std::path::Path;
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome, Progress, Task};
+use ansible_module::{Diff, Failure, Outcome, Progress, Task};
 use deadline::Deadline;
-use guest_ssh::{Attempt, Guest, Kind, Login, Target};
+use guest_ssh::{Attempt, Connection, Guest, Kind, Login, Target};
 use serde_json::json;
 
 use crate::commands::programs::Programs;
 use crate::commands::tools::{self, Tools};
+use crate::error::{Error, ssh_failure};
 use crate::files::workspace::Workspace;
-use crate::machine::release;
 use crate::machine::room::Room;
+use crate::machine::{caches, release};
 use crate::options::{Options, Phase};
 use crate::output::log::Log;
+use crate::output::text::printable;
 use crate::output::watch::Watch;
 use crate::plan::{self, Decision, Source};
 use crate::preflight::{Mistake, preflight, refuse};
@@ -32,23 +34,19 @@ pub(crate) async fn install(
     let target = state::target(options)?;
     let progress = task.progress(options.progress_path.as_deref());
     let directories = tools::directories(options.tools_path.as_deref());
-    // With a mistake, all that is left to find out is whether the machine is installed already.
-    let found = match mistakes.is_empty() {
-        true => state::reach_now(&target, task, &progress, deadline).await,
-        false => state::look(&target, deadline).await,
+    let machine = Machine {
+        target: &target,
+        options,
+        task,
+        progress: &progress,
+        deadline,
     };
-    let Attempt { guest, connection } = match found {
-        Ok(found) => found,
-        Err(error) if state::absent(&error) && !mistakes.is_empty() => {
-            return refuse(&mistakes).and(Err(state::ssh_failure(error)));
-        }
-        Err(error) if task.check_mode && state::absent(&error) => {
-            let msg = format!("would install once it can be reached ({error})");
-            return Ok(Outcome::changed(msg).with("guest", state::unreachable()));
-        }
-        Err(error) => return Err(state::ssh_failure(error)),
+    let Attempt { guest, connection } = match machine.reach(&mistakes).await? {
+        Reached::Machine(found) => *found,
+        Reached::NotYet(outcome) => return Ok(*outcome),
     };
-    let decision = plan::decide(&guest, options)?;
+    let decision = plan::decide(&guest, options)
+        .map_err(|error| Failure::from(error).with("guest", &guest))?;
     if decision == Decision::Nothing {
         let msg = format!("{} is installed already", target.address());
         return Ok(Outcome::unchanged(msg)
@@ -58,16 +56,7 @@ pub(crate) async fn install(
     // What would stop it later is found before anything is done.
     refuse(&mistakes)?;
     let tools = Tools::find(options, &directories)?;
-    release::may_be_root(&connection, deadline).await?;
-    if decision == Decision::Install {
-        release::ready(&connection, options, deadline).await?;
-    }
-    let room = release::room(&connection, deadline).await?;
-    if decision == Decision::KexecThenInstall
-        && let Some(doubt) = room.too_little_for_kexec()
-    {
-        task.warn(doubt);
-    }
+    let room = machine.check(&connection, &decision).await?;
     if task.check_mode {
         return Ok(
             Outcome::changed(format!("would install on {}", target.address()))
@@ -76,7 +65,7 @@ pub(crate) async fn install(
         );
     }
     if guest.kind == Kind::Installer {
-        release::quiet(&connection, &progress, options.host(), deadline).await?;
+        release::await_other_installation(&connection, &progress, options.host(), deadline).await?;
     }
     // A kexec ends the connection, and an installation needs none of ours.
     drop(connection);
@@ -99,37 +88,70 @@ pub(crate) async fn install(
         room: (decision == Decision::Install).then_some(room),
     };
     let result = run.all(&target, &decision).await;
-    run.programs.watch.end();
-    let phases = run.programs.watch.phases();
-    match result {
-        Ok(installed) => {
-            if let Some(reason) = &installed.held {
-                task.warn(format!(
-                    "installed, but not everything could be unmounted on {}: {reason}",
-                    options.host()
+    run.report(result, &target, guest)
+}
+
+/// The machine before the installation.
+struct Machine<'a> {
+    target: &'a Target,
+    options: &'a Options,
+    task: &'a Task,
+    progress: &'a Progress,
+    deadline: &'a Deadline,
+}
+
+/// Whether there is a machine to install on.
+enum Reached {
+    Machine(Box<Attempt>),
+    /// In check mode: what a run would do once there is one.
+    NotYet(Box<Outcome>),
+}
+
+impl Machine<'_> {
+    /// Reach it. With a mistake in the options, all that is left to find out is whether it is installed already.
+    async fn reach(&self, mistakes: &[Mistake]) -> Result<Reached, Failure> {
+        let found = match mistakes.is_empty() {
+            true => state::reach_now(self.target, self.task, self.progress, self.deadline).await,
+            false => state::probe_once(self.target, self.deadline).await,
+        };
+        match found {
+            Ok(found) => Ok(Reached::Machine(Box::new(found))),
+            Err(error) if state::absent(&error) && !mistakes.is_empty() => {
+                refuse(mistakes)?;
+                Err(ssh_failure(error))
+            }
+            Err(error) if self.task.check_mode && state::absent(&error) => {
+                let msg = format!("would install once it can be reached ({error})");
+                let outcome = Outcome::changed(msg).with("guest", state::unreachable());
+                Ok(Reached::NotYet(Box::new(outcome)))
+            }
+            Err(error) => Err(ssh_failure(error)),
+        }
+    }
+
+    /// Refuse it for what would stop the installation late. Returns what room it has.
+    async fn check(&self, connection: &Connection, decision: &Decision) -> Result<Room, Failure> {
+        release::may_be_root(connection, self.deadline).await?;
+        if *decision == Decision::Install {
+            release::ready(connection, self.options, self.deadline).await?;
+        }
+        let room = release::room(connection, self.deadline).await?;
+        if *decision == Decision::KexecThenInstall
+            && let Some(doubt) = room.too_little_for_kexec()
+        {
+            self.task.warn(doubt);
+        }
+        if *decision == Decision::Install {
+            for uri in caches::unreachable(connection, self.options, self.deadline).await {
+                self.task.warn(format!(
+                    "binary cache {}: accepts no connection from {}, and each Nix command there waits for it; \
+                     to fetch nothing there, set build_on: local and substitute_on_destination: false",
+                    printable(&uri),
+                    connection.address()
                 ));
             }
-            let hardware = hardware_config(options, task);
-            let closure = installed.closure;
-            let msg = format!("{} {}", plan::done(options), target.address());
-            let mut outcome = Outcome::changed(msg);
-            if let Some(hardware) = hardware {
-                outcome = outcome.with("hardware_config", hardware);
-            }
-            Ok(outcome
-                .diff(difference(options, &guest, closure.as_deref()))
-                .with("guest", guest)
-                .with("closure", closure)
-                .with("phases", phases)
-                .with("released", installed.held.is_none() && installed.released)
-                .with("log_path", &options.log_path))
         }
-        Err(failure) => Err(failure
-            .object(options.host())
-            .with("changed", run.programs.watch.touched())
-            .with("guest", guest)
-            .with("phases", phases)
-            .with("log_path", &options.log_path)),
+        Ok(room)
     }
 }
 
@@ -192,6 +214,48 @@ impl Run<'_> {
         }
     }
 
+    /// The result of the installation.
+    fn report(
+        mut self,
+        result: Result<Installed, Failure>,
+        target: &Target,
+        guest: Guest,
+    ) -> Result<Outcome, Failure> {
+        let options = self.programs.options;
+        self.programs.watch.end();
+        let phases = self.programs.watch.phases();
+        match result {
+            Ok(installed) => {
+                if let Some(reason) = &installed.held {
+                    self.task.warn(format!(
+                        "installed, but not everything could be unmounted on {}: {reason}",
+                        options.host()
+                    ));
+                }
+                let hardware = hardware_config(options, self.task);
+                let closure = installed.closure;
+                let msg = format!("{} {}", plan::done(options), target.address());
+                let mut outcome = Outcome::changed(msg);
+                if let Some(hardware) = hardware {
+                    outcome = outcome.with("hardware_config", hardware);
+                }
+                Ok(outcome
+                    .diff(difference(options, &guest, closure.as_deref()))
+                    .with("guest", guest)
+                    .with("closure", closure)
+                    .with("phases", phases)
+                    .with("released", installed.held.is_none() && installed.released)
+                    .with("log_path", &options.log_path))
+            }
+            Err(failure) => Err(failure
+                .object(options.host())
+                .with("changed", self.programs.watch.touched())
+                .with("guest", guest)
+                .with("phases", phases)
+                .with("log_path", &options.log_path)),
+        }
+    }
+
     async fn all(&mut self, target: &Target, decision: &Decision) -> Result<Installed, Failure> {
         let (options, deadline) = (self.programs.options, self.programs.deadline);
         self.programs.caches(self.task).await;
@@ -225,15 +289,13 @@ impl Run<'_> {
         let Attempt { connection, .. } =
             state::reach_now(&target, self.task, &self.progress, deadline)
                 .await
-                .map_err(state::ssh_failure)?;
+                .map_err(ssh_failure)?;
         let found = release::closure(&connection, deadline).await?;
         if let Some(built) = &built
             && *built != found
         {
-            return Err(Failure::new(
-                FailureKind::WrongSystem,
-                format!("{found} was installed instead of {built}"),
-            ));
+            let built = built.clone();
+            return Err(Error::WrongSystem { found, built }.into());
         }
         let held = release::release(&connection, deadline).await.err();
         Ok(Installed {

@@ -1,11 +1,12 @@
 //! `state: built`: everything of an installation that needs no machine.
 
-use ansible_module::{Failure, FailureKind, Outcome, Task};
+use ansible_module::{Failure, Outcome, Task};
 use deadline::Deadline;
 use serde_json::json;
 
-use crate::commands::programs::{Programs, invalid_flake};
+use crate::commands::programs::Programs;
 use crate::commands::tools::{self, Tools};
+use crate::error::Error;
 use crate::files::private::Private;
 use crate::options::Options;
 use crate::output::log::Log;
@@ -30,15 +31,12 @@ pub(crate) async fn built(
     let tools = Tools::find(options, &directories)?;
     let installables = match &options.flake {
         Some(flake) => {
-            let flake = FlakeRef::parse(flake).map_err(invalid_flake)?;
+            let flake = FlakeRef::parse(flake).map_err(Error::InvalidFlake)?;
             plan::installables(&flake, options).to_vec()
         }
         None => Vec::new(),
     };
-    let private = Private::create(None).map_err(|error| {
-        let msg = format!("cannot make a private temporary directory: {error}");
-        Failure::new(FailureKind::File, msg)
-    })?;
+    let private = Private::create(None).map_err(Error::TemporaryDirectory)?;
     let progress = task.progress(options.progress_path.as_deref());
     let log = Log::open(options.log_path.as_deref())?;
     let mut programs = Programs {
@@ -80,11 +78,8 @@ pub(crate) async fn built(
                 .with("phases", phases)
                 .with("log_path", &options.log_path))
         }
-        Ok(Source::Flake(flake)) => Err(Failure::new(
-            FailureKind::Build,
-            format!("{flake} was not built"),
-        )),
-        Err(failure) => Err(failure
+        Ok(Source::Flake(flake)) => Err(Error::NotBuilt(flake).into()),
+        Err(error) => Err(Failure::from(error)
             .with("phases", phases)
             .with("log_path", &options.log_path)),
     }

@@ -8,6 +8,7 @@ mod apply;
 mod built;
 mod commands;
 mod docs;
+mod error;
 mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -27,6 +28,7 @@ use deadline::Deadline;
 use serde_json::{Map, Value};
 
 pub use commands::tools::search_path;
+pub use error::ssh_failure;
 pub use files::content::Content;
 pub use machine::release::{as_root, may_be_root};
 pub use options::{
@@ -35,7 +37,6 @@ pub use options::{
 };
 pub use output::text::printable;
 pub use preflight::{Mistake, preflight, preflight_of_system, refuse};
-pub use state::ssh_failure;
 pub use system::{Controller, Nix, sizes, store_path};
 pub use values::flake::FlakeParts;
 

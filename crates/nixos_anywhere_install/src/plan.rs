@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use ansible_module::{Failure, FailureKind};
 use guest_ssh::{Guest, Kind};
 
+use crate::error::Error;
 use crate::options::{BuildOn, DiskoMode, Options, Phase};
 use crate::values::flake::FlakeRef;
 
@@ -21,46 +21,25 @@ pub(crate) enum Decision {
 
 /// Decide by what the guest is. nixos-anywhere itself would partition the disks of a running
 /// system without asking when the kexec phase is left out.
-pub(crate) fn decide(guest: &Guest, options: &Options) -> Result<Decision, Failure> {
+pub(crate) fn decide(guest: &Guest, options: &Options) -> Result<Decision, Error> {
     let kexec = options.phases.contains(&Phase::Kexec);
-    let refuse = |msg: String, hint: &str| {
-        Err(Failure::new(FailureKind::Refused, msg)
-            .object(options.host())
-            .hint(hint)
-            .with("guest", guest))
-    };
+    let host = || options.host().to_owned();
     match guest.kind {
         Kind::Installer if !options.force_kexec => Ok(Decision::Install),
         Kind::Installed if !options.force => Ok(Decision::Nothing),
-        Kind::Other if !options.allow_kexec => refuse(
-            format!(
-                "{} runs {} ({}), not a NixOS installer; nothing was done to it",
-                options.host(),
-                guest.id,
-                guest.name
-            ),
-            "boot the installer, or set allow_kexec to destroy what is there",
-        ),
-        Kind::Installed | Kind::Other if !kexec => refuse(
-            format!(
-                "{} does not run an installer, and without the phase kexec its disks would be \
-                 formatted under the running system; nothing was done to it",
-                options.host()
-            ),
-            "add kexec to phases",
-        ),
+        Kind::Other if !options.allow_kexec => Err(Error::NotAnInstaller {
+            host: host(),
+            id: guest.id.clone(),
+            name: guest.name.clone(),
+        }),
+        Kind::Installed | Kind::Other if !kexec => {
+            Err(Error::FormatsRunningSystem { host: host() })
+        }
         Kind::Installer | Kind::Installed | Kind::Other
             if options.phases.contains(&Phase::Install)
                 && !options.phases.contains(&Phase::Disko) =>
         {
-            refuse(
-                format!(
-                    "after a kexec nothing is mounted at /mnt on {}, to which the phase install would install; \
-                     nothing was done to it",
-                    options.host()
-                ),
-                "add disko to phases",
-            )
+            Err(Error::NothingMountedAfterKexec { host: host() })
         }
         Kind::Installer | Kind::Installed | Kind::Other => Ok(Decision::KexecThenInstall),
     }
@@ -115,6 +94,7 @@ mod tests {
 
     use super::*;
     use crate::options::from_json as options;
+    use ansible_module::{Failure, FailureKind};
 
     fn guest(kind: Kind) -> Guest {
         Guest {
@@ -183,8 +163,10 @@ mod tests {
             ),
         ];
         for (more, expected) in cases {
-            let got = [Kind::Installer, Kind::Installed, Kind::Other]
-                .map(|kind| decide(&guest(kind), &options(more.clone())).map_err(|f| f.kind));
+            let got = [Kind::Installer, Kind::Installed, Kind::Other].map(|kind| {
+                decide(&guest(kind), &options(more.clone()))
+                    .map_err(|error| Failure::from(error).kind)
+            });
             assert_eq!(got, expected, "{more}");
         }
     }

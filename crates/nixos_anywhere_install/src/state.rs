@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Outcome, Progress, Task};
+use ansible_module::{Failure, Outcome, Progress, Task};
 use deadline::Deadline;
 use guest_ssh::{
-    Attempt, Connection, Error, Guest, Identity, Kind, Label, Login, Patience, PublicKey, System,
-    Target, wait_for,
+    Attempt, Connection, Error as SshError, Guest, Identity, Kind, Label, Login, Patience,
+    PublicKey, System, Target, wait_for,
 };
 use serde_json::{Value, json};
 
+use crate::error::{Error, ssh_failure};
 use crate::options::{Expect, Options};
 use crate::preflight::{preflight, refuse};
 
@@ -68,50 +69,14 @@ pub(crate) fn target(options: &Options) -> Result<Target, Failure> {
 }
 
 /// The public keys of an option.
-fn public_keys(option: &str, texts: &[String]) -> Result<Vec<PublicKey>, Failure> {
-    texts
-        .iter()
-        .map(|text| {
-            text.parse().map_err(|error| {
-                Failure::new(FailureKind::InvalidOption, format!("{option}: {error}"))
-            })
+fn public_keys(option: &str, texts: &[String]) -> Result<Vec<PublicKey>, Error> {
+    let key = |text: &String| {
+        text.parse().map_err(|error| Error::InvalidPublicKey {
+            option: option.to_owned(),
+            error,
         })
-        .collect()
-}
-
-/// An SSH error as the module's failure.
-pub fn ssh_failure(error: Error) -> Failure {
-    let hint = match &error {
-        Error::WrongKey { .. } => Some(
-            "either this is another machine, or its keys were made anew: compare the offered \
-             fingerprint with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)",
-        ),
-        Error::NoKnownKey { .. } => Some("give host_keys, installed_host_keys or both"),
-        Error::Login { .. } => {
-            Some("check user and private_key_file, and that the machine knows the public key")
-        }
-        Error::GaveUp { .. } => Some("look at the machine's console; raise timeout if it is slow"),
-        _ => None,
     };
-    let failure = Failure::new(kind(&error), error.to_string());
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
-fn kind(error: &Error) -> FailureKind {
-    match error {
-        Error::Name { .. } | Error::Refused { .. } | Error::Unreachable { .. } => {
-            FailureKind::Unreachable
-        }
-        Error::NoAnswer { .. } | Error::Expired(_) | Error::GaveUp { .. } => FailureKind::Timeout,
-        Error::Banner { .. } | Error::Handshake { .. } => FailureKind::UnexpectedAnswer,
-        Error::NoKnownKey { .. } | Error::WrongKey { .. } => FailureKind::HostKey,
-        Error::Login { .. } => FailureKind::Authentication,
-        Error::Identity { .. } | Error::Agent { .. } => FailureKind::PrivateKey,
-        Error::Exec { .. } => FailureKind::ConnectionLost,
-    }
+    texts.iter().map(key).collect()
 }
 
 /// Wait until the machine answers and is `wanted`; in check mode, look once.
@@ -121,9 +86,9 @@ pub(crate) async fn reach(
     progress: &Progress,
     deadline: &Deadline,
     wanted: impl Fn(&Guest) -> Result<(), String>,
-) -> Result<Attempt, Error> {
+) -> Result<Attempt, SshError> {
     if task.check_mode {
-        return look(target, deadline).await;
+        return probe_once(target, deadline).await;
     }
     wait_for(target, deadline, Patience::default(), wanted, |reason| {
         progress.emit(&json!({"event": "waiting", "host": target.host, "reason": reason}));
@@ -131,8 +96,8 @@ pub(crate) async fn reach(
     .await
 }
 
-/// Look once what the machine is.
-pub(crate) async fn look(target: &Target, deadline: &Deadline) -> Result<Attempt, Error> {
+/// Ask the machine once what it runs.
+pub(crate) async fn probe_once(target: &Target, deadline: &Deadline) -> Result<Attempt, SshError> {
     let deadline = deadline.shorter(CHECK_LIMIT);
     let connection = Connection::open(target, &deadline).await?;
     let guest = connection.identify(&deadline).await?;
@@ -145,20 +110,20 @@ pub(crate) async fn reach_now(
     task: &Task,
     progress: &Progress,
     deadline: &Deadline,
-) -> Result<Attempt, Error> {
+) -> Result<Attempt, SshError> {
     let deadline = deadline.shorter(UP_LIMIT);
     reach(target, task, progress, &deadline, |_| Ok(())).await
 }
 
 /// Whether an error means "not there (yet)" rather than "there, and wrong".
-pub(crate) fn absent(error: &Error) -> bool {
+pub(crate) fn absent(error: &SshError) -> bool {
     !matches!(
         error,
-        Error::WrongKey { .. }
-            | Error::NoKnownKey { .. }
-            | Error::Login { .. }
-            | Error::Identity { .. }
-            | Error::Agent { .. }
+        SshError::WrongKey { .. }
+            | SshError::NoKnownKey { .. }
+            | SshError::Login { .. }
+            | SshError::Identity { .. }
+            | SshError::Agent { .. }
     )
 }
 
@@ -216,10 +181,7 @@ pub(crate) async fn verify(
         .iter()
         .all(|system| system.label != Label::Installed)
     {
-        return Err(Failure::new(
-            FailureKind::InvalidOption,
-            "state verified needs installed_host_keys",
-        ));
+        return Err(Error::NoInstalledHostKeys.into());
     }
     let progress = task.progress(options.progress_path.as_deref());
     let wanted = |guest: &Guest| verified(guest, options.closure.as_deref());
@@ -236,19 +198,17 @@ pub(crate) async fn verify(
     }
     let failed = failed_units(&found.connection, deadline).await;
     if let Some(units) = failed.as_ref().filter(|units| !units.is_empty()) {
-        let msg = format!(
-            "{} runs, but units failed on it: {}",
-            target.address(),
-            units.join(", ")
-        );
+        let error = Error::FailedUnits {
+            address: target.address(),
+            host: options.host().to_owned(),
+            units: units.clone(),
+        };
         if options.fail_on_failed_units {
-            return Err(Failure::new(FailureKind::FailedUnits, msg)
-                .object(options.host())
-                .hint(format!("on the machine: journalctl -b -u {}", units[0]))
+            return Err(Failure::from(error)
                 .with("failed_units", units)
                 .with("guest", found.guest));
         }
-        task.warn(msg);
+        task.warn(error.to_string());
     }
     let msg = format!("{} runs the installed system", target.address());
     Ok(Outcome::unchanged(msg)

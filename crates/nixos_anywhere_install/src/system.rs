@@ -5,16 +5,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ansible_module::{Failure, FailureKind, Task};
+use ansible_module::{Failure, Task};
 use deadline::Deadline;
 use guest_ssh::Target;
 
-use crate::commands::programs::{Programs, invalid_flake};
+use crate::commands::programs::Programs;
 use crate::commands::tools::{self, Tools};
+use crate::error::Error;
 use crate::files::workspace::Workspace;
 use crate::options::Options;
 use crate::output::log::Log;
-use crate::output::watch::{BUILD, EVALUATE, Watch};
+use crate::output::phases::{BUILD, EVALUATE};
+use crate::output::watch::Watch;
 use crate::state;
 use crate::values::flake::FlakeRef;
 
@@ -95,7 +97,7 @@ impl Nix<'_> {
         self.programs.watch.begin(EVALUATE);
         let path = self.programs.out_path(&installable).await;
         self.programs.watch.end();
-        path
+        Ok(path?)
     }
 
     /// Build the flake's system on the controller.
@@ -109,7 +111,8 @@ impl Nix<'_> {
         self.programs.watch.begin(BUILD);
         let built = self.programs.build(&[installable]).await;
         self.programs.watch.end();
-        built.map(|[system]| system)
+        let [system] = built?;
+        Ok(system)
     }
 
     /// Every store path in the closure of `path`, with its size in bytes; none if Nix does not say.
@@ -125,12 +128,12 @@ impl Nix<'_> {
         self.programs.watch.begin(COPY);
         let copied = self.programs.copy(self.workspace, system).await;
         self.programs.watch.end();
-        copied
+        Ok(copied?)
     }
 
-    fn installable(&self) -> Result<String, Failure> {
+    fn installable(&self) -> Result<String, Error> {
         let flake = self.programs.options.flake.as_deref().unwrap_or_default();
-        let flake = FlakeRef::parse(flake).map_err(invalid_flake)?;
+        let flake = FlakeRef::parse(flake).map_err(Error::InvalidFlake)?;
         Ok(flake.installable("toplevel"))
     }
 }
@@ -151,12 +154,4 @@ pub fn store_path(text: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/+-._?=".contains(c);
     let is_path = text.starts_with('/') && text.len() <= 400 && text.chars().all(plain);
     is_path.then(|| text.to_owned())
-}
-
-/// The failure for a store path that Nix did not name.
-pub(crate) fn no_path(what: &str, tail: String) -> Failure {
-    let msg = format!("{what} printed no store path");
-    Failure::new(FailureKind::Evaluation, msg)
-        .detail(tail)
-        .hint("check nix --version: 2.20 or newer is required")
 }

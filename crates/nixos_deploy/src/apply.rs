@@ -19,10 +19,10 @@ const SCRIPT: &str = include_str!("activate.sh");
 const BASE: &str = "/run/nixos-deploy";
 
 /// Longest single attempt to log in during the activation, which may change the machine's network.
-const ATTEMPT: Duration = Duration::from_secs(20);
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(20);
 
 /// The pause between two looks.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
 /// How much longer than its limits an activation may take before the machine is given up.
 const SPARE: Duration = Duration::from_secs(180);
@@ -215,7 +215,7 @@ impl Activation<'_> {
         }
     }
 
-    fn failure(&self, kind: FailureKind, msg: String, output: &str) -> Failure {
+    pub(crate) fn failure(&self, kind: FailureKind, msg: String, output: &str) -> Failure {
         let failure = Failure::new(kind, msg)
             .object(&self.options.host)
             .with("changed", true);
@@ -314,74 +314,7 @@ impl Activation<'_> {
         }
     }
 
-    /// Restart the machine and wait until it runs `system` after that.
-    ///
-    /// # Errors
-    /// Kind `wrong_system` if it boots another one, `timeout` if it does not come back.
-    pub async fn reboot(
-        &self,
-        connection: &Connection,
-        before: &Machine,
-        system: &str,
-    ) -> Result<Machine, Failure> {
-        self.phase("Restarting");
-        let asked = as_root(
-            connection,
-            "systemctl reboot",
-            "systemctl reboot\n",
-            &self.deadline.shorter(ATTEMPT),
-        )
-        .await;
-        // Without a status the connection has ended, as it should.
-        if let Ok(output) = asked
-            && output.status.is_some_and(|status| status != 0)
-        {
-            let said = printable(&output.failure());
-            let msg = format!("{}: systemctl reboot: {said}", self.options.host);
-            return Err(self
-                .failure(FailureKind::Activation, msg, "")
-                .hint("restart the machine by hand; the new system is the one that it boots"));
-        }
-        let since = Instant::now();
-        loop {
-            let reason = match state::look(
-                self.options,
-                self.target,
-                &self.deadline.shorter(3 * ATTEMPT),
-            )
-            .await
-            {
-                Ok((_, machine)) if machine.boot_id == before.boot_id => {
-                    "it has not restarted yet".into()
-                }
-                Ok((_, machine)) if machine.current == system => return Ok(machine),
-                Ok((_, machine)) => {
-                    let msg = format!(
-                        "{}: after the restart it runs {} instead of {system}",
-                        self.options.host, machine.current
-                    );
-                    return Err(self
-                        .failure(FailureKind::WrongSystem, msg, "")
-                        .hint("look at its console and at its boot menu"));
-                }
-                Err(failure) => failure.msg,
-            };
-            self.progress
-                .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
-            if !self.deadline.sleep(2 * PAUSE).await {
-                let waited = since.elapsed().as_secs();
-                let msg = format!(
-                    "{}: did not answer within {waited} s after its restart; last attempt: {reason}",
-                    self.options.host
-                );
-                return Err(self.failure(FailureKind::Timeout, msg, "").hint(
-                    "look at its console; its boot menu has the older generations, and a snapshot of the VM brings back its disks",
-                ));
-            }
-        }
-    }
-
-    fn phase(&self, name: &str) {
+    pub(crate) fn phase(&self, name: &str) {
         self.progress
             .emit(&json!({"event": "phase", "host": self.options.host, "phase": name}));
     }

@@ -12,6 +12,7 @@ mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod report;
+mod restart;
 mod run;
 mod state;
 

@@ -54,6 +54,10 @@ pub struct Options {
     #[serde(default)]
     pub reboot: Reboot,
 
+    /// How long the machine may take to answer after its restart, in seconds.
+    #[serde(default = "defaults::reboot_timeout")]
+    pub reboot_timeout: u64,
+
     /// How long the activation may take on the machine, in seconds. After that the old system is put back.
     #[serde(default = "defaults::activation_timeout")]
     pub activation_timeout: u64,
@@ -129,6 +133,10 @@ mod defaults {
     }
 
     pub fn activation_timeout() -> u64 {
+        600
+    }
+
+    pub fn reboot_timeout() -> u64 {
         600
     }
 

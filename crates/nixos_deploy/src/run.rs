@@ -101,6 +101,7 @@ fn check(options: &Options, install: &nixos_anywhere_install::Options) -> Result
     for (option, seconds) in [
         ("activation_timeout", options.activation_timeout),
         ("confirm_timeout", options.confirm_timeout),
+        ("reboot_timeout", options.reboot_timeout),
     ] {
         if seconds == 0 {
             mistakes.push(Mistake::new(option, "must be at least 1 second (got 0)"));

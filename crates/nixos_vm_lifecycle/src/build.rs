@@ -16,7 +16,6 @@ use ansible_module::{Failure, FailureKind, Progress};
 use deadline::Deadline;
 use nixos_anywhere_install::NixosAnywhereInstall;
 use pve_module::paths::make_private_dir;
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value};
 
 use crate::module_args::Args;
@@ -77,7 +76,7 @@ impl Build {
             .mode(0o600)
             .open(&self.result)?;
         // The child inherits the open file, and the lock with it.
-        flock(&result, FlockOperation::NonBlockingLockExclusive)?;
+        result.try_lock()?;
         args.insert("progress_path".into(), text(&self.progress));
         args.insert("_ansible_inject_invocation".into(), false.into());
         let mut child = Command::new("/proc/self/exe")
@@ -128,7 +127,7 @@ impl Build {
         let since = Instant::now();
         let mut shown = 0;
         loop {
-            let ended = flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
+            let ended = file.try_lock_shared().is_ok();
             for event in new_events(&self.progress, &mut shown) {
                 progress.emit(&event);
             }
@@ -175,7 +174,7 @@ fn remove_ended_in(installation: &Path) {
 
 fn has_ended(result: &Path) -> bool {
     // The shared lock: NFS gives the exclusive one only to who may write.
-    File::open(result).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_ok())
+    File::open(result).is_ok_and(|file| file.try_lock_shared().is_ok())
 }
 
 /// The result, once it is whole.
@@ -252,7 +251,7 @@ mod tests {
     async fn a_build_is_waited_for_while_it_lives() {
         let dir = tempfile::tempdir().unwrap();
         let (build, file) = build(dir.path());
-        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        file.try_lock().unwrap();
         let result = json!({"changed": false, "store_paths": {"disko": "/", "system": "/"}});
         let ends = async {
             tokio::time::sleep(PAUSE).await;
@@ -329,7 +328,7 @@ mod tests {
             .map(|name| File::create(installation.join(name)).unwrap())
             .collect();
         if locked {
-            flock(&files[0], FlockOperation::NonBlockingLockExclusive).unwrap();
+            files[0].try_lock().unwrap();
         }
         remove_ended_in(&installation);
         installation.exists()

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use ansible_module::{Failure, FailureKind};
 use pve_module::paths;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// What a host claims.
@@ -79,7 +78,7 @@ fn exchange(dir: &Path, play: &str, host: &str, claims: &[Claim]) -> io::Result<
         .truncate(false)
         .mode(0o600)
         .open(dir.join(play))?;
-    flock(&file, FlockOperation::LockExclusive)?;
+    file.lock()?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     let mut all: Vec<Claim> = text

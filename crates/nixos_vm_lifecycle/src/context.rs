@@ -33,6 +33,16 @@ pub struct Context<'a> {
     pub store: Store,
 }
 
+/// What this controller keeps of the host.
+pub fn store(options: &Options) -> Store {
+    let settings = &options.settings;
+    let dir = match &settings.state_dir {
+        Some(dir) => dir.clone(),
+        None => settings.state_root.join(options.host.replace('/', "_")),
+    };
+    Store::new(absolute(dir))
+}
+
 impl<'a> Context<'a> {
     /// The context of a task.
     ///
@@ -54,15 +64,11 @@ impl<'a> Context<'a> {
                     .with("mistakes", mistakes),
             );
         }
-        let dir = match &settings.state_dir {
-            Some(dir) => dir.clone(),
-            None => settings.state_root.join(options.host.replace('/', "_")),
-        };
         Ok(Self {
             options,
             task,
             client: settings.connection.client().map_err(renamed)?,
-            store: Store::new(absolute(dir)),
+            store: store(options),
         })
     }
 
@@ -227,12 +233,25 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// Its own.
-    pub async fn deploy(&self, mut args: Args, check: bool) -> Result<Outcome, Failure> {
+    pub async fn deploy(&self, args: Args) -> Result<Outcome, Failure> {
+        self.deploy_as(args, self.task_of(false)).await
+    }
+
+    /// Have `nixos_deploy` say what it would do, with the system built.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn plan_deployment(&self, args: Args) -> Result<Outcome, Failure> {
+        // It builds in check mode if differences are asked for.
+        let mut task = self.task_of(true);
+        task.diff_mode = true;
+        self.deploy_as(args, task).await
+    }
+
+    async fn deploy_as(&self, mut args: Args, task: Task) -> Result<Outcome, Failure> {
         self.progress(&mut args);
         let options = self.options_of::<NixosDeploy>(args)?;
-        NixosDeploy::run(options, self.task_of(check))
-            .await
-            .map_err(renamed)
+        NixosDeploy::run(options, task).await.map_err(renamed)
     }
 
     /// Call `proxmox_snapshot`.

@@ -10,170 +10,9 @@
 use ansible_module::{Failure, FailureKind};
 use pve_module::record::{Phase, Record};
 
-use crate::options::Step;
-
-/// All that is known of a machine before a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// The inventory host.
-    pub host: String,
-    /// What the machine is called in messages, before there is a VM.
-    pub name: String,
-    /// Whether the user asked to manage a VM that is not this host's.
-    pub adopt: bool,
-    /// The VM that the inventory means; none if there is no such VM.
-    pub vm: Option<Vm>,
-    /// Where the controller's own record says that the machine is, when there is no VM of that name.
-    pub elsewhere: Option<Elsewhere>,
-    /// Whether the controller knows that nixos-anywhere ended well in this installation.
-    pub ended: bool,
-    /// Whether another run on this controller is installing it right now.
-    pub busy: bool,
-    /// What answers at the machine's address.
-    pub answer: Answer,
-}
-
-/// The VM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vm {
-    /// `VM 101 (web1)`.
-    pub object: String,
-    /// Its number.
-    pub vmid: u32,
-    /// Whether its record was not in its notes, but kept by this controller.
-    pub lost: bool,
-    /// How many bytes were written to the boot disk since the VM was started, if that is known.
-    pub written: Option<u64>,
-    /// Whether it runs.
-    pub running: bool,
-    /// Whether it is a template.
-    pub template: bool,
-    /// Its record, and what that is worth.
-    pub record: Recorded,
-    /// What it boots.
-    pub layout: Layout,
-}
-
-/// The record of a VM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// There is none.
-    None,
-    /// It is another VM's: this one is a clone, or was restored under another number.
-    Copied(Record),
-    /// It is this VM's, which was rolled back to a snapshot or restored since.
-    RolledBack(Record),
-    /// It is this VM's.
-    Ours(Record),
-}
-
-/// What a VM boots, compared with what the record says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layout {
-    /// The volume of the boot disk.
-    pub disk: Option<String>,
-    /// What is in the installer's drive.
-    pub installer: Option<String>,
-    /// What is in the seed's drive.
-    pub seed: Seed,
-    /// What the boot order begins with.
-    pub first: First,
-}
-
-/// What is in the seed's drive.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Seed {
-    /// Nothing.
-    #[default]
-    None,
-    /// A seed that was made for this VM.
-    Ours,
-    /// Something else.
-    Other(String),
-}
-
-/// What a boot order begins with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum First {
-    /// The boot disk.
-    #[default]
-    Disk,
-    /// The installer's drive.
-    Installer,
-    /// Something else, or nothing.
-    Other(String),
-}
-
-/// Which system has the machine's address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Nobody asked.
-    NotAsked,
-    /// Nothing answers as SSH does, and why.
-    Silent(String),
-    /// The installer, with the host key of this installation.
-    Installer,
-    /// The installed system, with the host key that this installation put there.
-    Installed,
-    /// Another system.
-    Foreign(String),
-}
-
-/// A machine that the controller knows under another name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Elsewhere {
-    /// It is this VM.
-    Named {
-        /// Its number.
-        vmid: u32,
-        /// Its name now.
-        name: String,
-    },
-    /// A VM with that number exists, and the caller may not see it.
-    Hidden {
-        /// Its number.
-        vmid: u32,
-        /// The directory of what the controller keeps of it.
-        kept: String,
-    },
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Ask first what answers at the address.
-    Ask,
-    /// Make the VM and install it.
-    Create,
-    /// Go on with the installation from its beginning; the record is `found`.
-    Install(Record),
-    /// The installation ended: detach, start and verify.
-    Finalize(Record),
-    /// The machine is finished: converge it.
-    Converge(Record),
-    /// Manage a VM that somebody else made.
-    Adopt,
-}
-
-impl Decision {
-    /// The steps that are due. Converging is due only if something differs, which is not decided here.
-    pub fn due(&self) -> Vec<Step> {
-        match self {
-            Self::Create | Self::Install(_) => Step::SIX.to_vec(),
-            Self::Finalize(_) => vec![Step::Finalize],
-            Self::Adopt => vec![Step::Provision],
-            Self::Ask | Self::Converge(_) => Vec::new(),
-        }
-    }
-
-    /// The record that the decision goes by.
-    pub fn record(&self) -> Option<&Record> {
-        match self {
-            Self::Install(record) | Self::Finalize(record) | Self::Converge(record) => Some(record),
-            Self::Ask | Self::Create | Self::Adopt => None,
-        }
-    }
-}
+use crate::facts::{Answer, Decision, Elsewhere, Facts, First, Recorded, Seed, Vm};
+use crate::refusals::{adopt_hint, foreign, not_as_left, other_host, refusal, same_disk, ways_out};
+use crate::reinstall;
 
 /// Decide.
 ///
@@ -229,7 +68,11 @@ pub fn decide(facts: &Facts) -> Result<Decision, Failure> {
         return Err(other_host(vm, record, facts));
     }
     match record.phase {
+        Phase::Done if reinstall::confirmation(facts, record).is_some() => {
+            reinstall::decide(facts, vm, record)
+        }
         Phase::Done | Phase::Adopted => Ok(Decision::Converge(record.clone())),
+        Phase::Reinstalling => reinstall::go_on(facts, vm, record),
         Phase::Creating | Phase::Provisioning => decide_before_install(facts, vm, record),
         Phase::Installing => decide_while_installing(facts, vm, record),
         Phase::Installed => decide_installed(facts, vm, record),
@@ -314,11 +157,18 @@ fn decide_while_installing(facts: &Facts, vm: &Vm, record: &Record) -> Result<De
                 ways_out(facts)
             )));
         }
+        // The old system of a machine that is installed anew may have the same key.
+        Answer::Installed if record.reinstall.is_some() => {
+            return Err(reinstall::installed_too_early(facts, vm));
+        }
         Answer::Installed => return decide_installed(facts, vm, record),
         Answer::Foreign(what) => return Err(foreign(facts, vm, what)),
     }
     same_disk(facts, vm, record)?;
     same_drives(facts, vm, record)?;
+    if record.reinstall.is_some() {
+        reinstall::alone(facts, vm)?;
+    }
     if vm.layout.installer.is_none() {
         return Err(not_as_left(facts, vm, "its installer ISO was detached"));
     }
@@ -357,19 +207,6 @@ fn decide_installed(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision,
     }
 }
 
-fn same_disk(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Failure> {
-    match (&record.disk, &vm.layout.disk) {
-        // A run that ended before it recorded the disk: the VM was never started.
-        (None, _) => Ok(()),
-        (Some(made), Some(now)) if made == now => Ok(()),
-        (Some(made), now) => {
-            let now = now.as_deref().unwrap_or("no disk");
-            let why = format!("its boot disk is {now}, and this installation made {made}");
-            Err(not_as_left(facts, vm, &why))
-        }
-    }
-}
-
 /// Whether what is in the two drives is what this installation put there.
 fn same_drives(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Failure> {
     if let Seed::Other(what) = &vm.layout.seed {
@@ -389,61 +226,4 @@ fn same_drives(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Failure> {
         return Err(not_as_left(facts, vm, &why));
     }
     Ok(())
-}
-
-fn refusal(vm: &Vm, kind: FailureKind, why: &str) -> Failure {
-    let msg = format!("{}: {why}; nothing was done to it", vm.object);
-    Failure::new(kind, msg).object(&vm.object)
-}
-
-fn not_as_left(facts: &Facts, vm: &Vm, why: &str) -> Failure {
-    refusal(vm, FailureKind::NotAsLeft, why).hint(ways_out(facts))
-}
-
-fn foreign(facts: &Facts, vm: &Vm, what: &str) -> Failure {
-    let why = format!(
-        "its address belongs to a system with a host key that is not this installation's ({what})"
-    );
-    not_as_left(facts, vm, &why)
-}
-
-fn other_host(vm: &Vm, record: &Record, facts: &Facts) -> Failure {
-    let why = format!(
-        "it is the machine of the inventory host {}, not of {}",
-        record.host, facts.host
-    );
-    refusal(vm, FailureKind::NotOurs, &why).hint(match record.phase.unfinished() {
-        true => format!(
-            "give {0} a nixos_vm_name of its own; if the host was renamed, finish the installation, or destroy the machine, under the name \
-             {1} first",
-            facts.host, record.host
-        ),
-        false => format!(
-            "give {0} a nixos_vm_name of its own; if the host was renamed, set nixos_vm_adopt: true for {0} once",
-            facts.host
-        ),
-    })
-}
-
-fn adopt_hint(facts: &Facts) -> String {
-    format!(
-        "choose another nixos_vm_name, or set nixos_vm_adopt: true for {} to manage the VM as it is (nothing is installed onto it)",
-        facts.host
-    )
-}
-
-fn ways_out(facts: &Facts) -> String {
-    format!(
-        "to keep what is on it, finish by hand and set nixos_vm_adopt: true for {host} after removing the record from its notes; to begin \
-         again, destroy it: {}",
-        destroy_command(&facts.host),
-        host = facts.host
-    )
-}
-
-/// What the user types to destroy a machine.
-pub fn destroy_command(host: &str) -> String {
-    format!(
-        "ansible-playbook playbooks/destroy.yml -i INVENTORY --limit {host} -e nixos_vm_confirm_destroy={host}"
-    )
 }

@@ -1,12 +1,12 @@
 //! The decision: a table of what is found and what follows, and histories of crashes, people and controllers.
 
+use ansible_module::FailureKind;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use pve_module::record::{Phase, Record};
+use pve_module::record::{Phase, Record, Reinstall};
 
-use crate::decide::{
-    Answer, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
-};
+use crate::decide::decide;
+use crate::facts::{Answer, Beside, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm};
 use crate::options::Step;
 
 fn record(phase: Phase) -> Record {
@@ -23,6 +23,7 @@ fn record(phase: Phase) -> Record {
         installer: Some("local:iso/nixos.iso".into()),
         installer_key: Some("ssh-ed25519 I".into()),
         host_key: Some("ssh-ed25519 H".into()),
+        reinstall: None,
     }
 }
 
@@ -32,7 +33,7 @@ fn layout(phase: Phase) -> Layout {
         installer: Some("local:iso/nixos.iso".into()),
         seed: Seed::Ours,
         first: match phase {
-            Phase::Installing => First::Installer,
+            Phase::Installing | Phase::Reinstalling => First::Installer,
             _ => First::Disk,
         },
     }
@@ -43,6 +44,7 @@ fn facts(phase: Phase) -> Facts {
         host: "web1".into(),
         name: "VM web1".into(),
         adopt: false,
+        confirmed: Vec::new(),
         vm: Some(Vm {
             object: "VM 101 (web1)".into(),
             vmid: 101,
@@ -52,6 +54,7 @@ fn facts(phase: Phase) -> Facts {
             template: false,
             record: Recorded::Ours(record(phase)),
             layout: layout(phase),
+            beside: Beside::default(),
         }),
         elsewhere: None,
         ended: false,
@@ -70,6 +73,7 @@ fn said(facts: &Facts) -> String {
         Ok(Decision::Ask) => "ask".into(),
         Ok(Decision::Create) => "create".into(),
         Ok(Decision::Install(_)) => "install".into(),
+        Ok(Decision::Reinstall(_)) => "reinstall".into(),
         Ok(Decision::Finalize(_)) => "finalize".into(),
         Ok(Decision::Converge(_)) => "converge".into(),
         Ok(Decision::Adopt) => "adopt".into(),
@@ -481,6 +485,8 @@ struct Disk {
     ours: bool,
     content: Content,
     booted: bool,
+    /// The user confirmed that what is on it now is lost.
+    given_up: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -501,6 +507,8 @@ struct Machine {
     notes: Option<Record>,
     runs: Runs,
     disk: Disk,
+    /// Whether its other disk, with data on it, is attached.
+    data: bool,
     installer: Option<&'static str>,
     seed: Option<u8>,
     first: First,
@@ -520,6 +528,9 @@ struct Controller {
 enum Event {
     /// A run by a controller that ends after so many writes.
     Play(usize, u8),
+    /// The same, with the confirmation that the machine is to be installed anew.
+    Reinstall(usize, u8),
+    AttachData,
     DetachDrives,
     AttachOtherIso,
     DiskFirst,
@@ -542,6 +553,8 @@ struct History {
     next: u32,
     /// Disks that were formatted although they must not be.
     lost: Vec<Disk>,
+    /// Whether the other disk was attached when the disks were formatted.
+    data_lost: bool,
 }
 
 impl History {
@@ -552,6 +565,7 @@ impl History {
             snapshot: None,
             next: 1,
             lost: Vec::new(),
+            data_lost: false,
         }
     }
 
@@ -602,6 +616,13 @@ impl History {
                     None => Seed::None,
                 },
                 first: machine.first.clone(),
+            },
+            beside: Beside {
+                disks: match machine.data {
+                    true => vec![("scsi1".into(), "lvm:data".into())],
+                    false => Vec::new(),
+                },
+                ..Beside::default()
             },
         };
         facts
@@ -657,14 +678,19 @@ impl History {
     }
 
     /// A run of the play: it decides, and does what is due until it is cut off.
-    fn play(&mut self, who: usize, writes: u8, quorum: bool) {
+    fn play(&mut self, who: usize, writes: u8, quorum: bool, confirmed: bool) {
         let mut left = writes;
         let mut step = move || {
             left = left.saturating_sub(1);
             left > 0
         };
-        for _ in 0..4 {
+        for _ in 0..5 {
             let mut facts = self.facts(who);
+            facts.confirmed = if confirmed {
+                vec!["web1".into()]
+            } else {
+                Vec::new()
+            };
             let mut decision = decide(&facts);
             if decision.as_ref().ok() == Some(&Decision::Ask) {
                 facts.answer = self.answer(who, &facts);
@@ -680,6 +706,11 @@ impl History {
                         quorum,
                         &mut step,
                     ) {
+                        return;
+                    }
+                }
+                Ok(Decision::Reinstall(found)) => {
+                    if !quorum || !self.reinstall(who, found, &mut step) {
                         return;
                     }
                 }
@@ -726,12 +757,72 @@ impl History {
                 ours: true,
                 content: Content::Blank,
                 booted: false,
+                given_up: false,
             },
+            data: false,
             installer: Some("nixos"),
             seed: None,
             first: First::Disk,
             written: None,
         });
+    }
+
+    /// Whether the run goes on.
+    fn reinstall(&mut self, who: usize, found: Record, step: &mut impl FnMut() -> bool) -> bool {
+        let (run, installation) = (
+            format!("{:08x}", self.fresh()),
+            format!("{:032x}", self.fresh()),
+        );
+        let machine = self.machine.as_mut().unwrap();
+        let mut record = Record {
+            run,
+            ..found.clone()
+        };
+        if found.phase == Phase::Done {
+            let disk = (String::from("scsi1"), String::from("lvm:data"));
+            record.installation = installation;
+            record.phase = Phase::Reinstalling;
+            record.reinstall = Some(Reinstall {
+                confirmed: "web1".into(),
+                detached: if machine.data { vec![disk] } else { Vec::new() },
+            });
+            machine.disk.given_up = true;
+        }
+        machine.notes = Some(record.clone());
+        if !step() {
+            return false;
+        }
+        self.controllers[who] = Controller {
+            record: Some(record.clone()),
+            ended: false,
+        };
+        machine.runs = Runs::Nothing;
+        if !step() {
+            return false;
+        }
+        if record
+            .reinstall
+            .as_ref()
+            .is_some_and(|reinstall| !reinstall.detached.is_empty())
+        {
+            machine.data = false;
+        }
+        if !step() || machine.data {
+            return false;
+        }
+        record.installer = Some("nixos".into());
+        record.installer_key = Some(who.to_string());
+        machine.notes = Some(record.clone());
+        machine.installer = Some("nixos");
+        machine.seed = Some(who as u8);
+        machine.first = First::Installer;
+        if !step() || machine.data {
+            return false;
+        }
+        record.phase = Phase::Installing;
+        machine.notes = Some(record.clone());
+        self.controllers[who].record = Some(record);
+        true
     }
 
     /// Whether the run goes on.
@@ -794,10 +885,16 @@ impl History {
         }
         // disko formats the disk.
         if !machine.disk.ours
-            || machine.disk.booted
+            || (machine.disk.booted && !machine.disk.given_up)
             || matches!(machine.disk.content, Content::Theirs)
         {
             self.lost.push(machine.disk);
+        }
+        // A careless disko formats all that it finds. The disks of a first installation are new.
+        self.data_lost |= machine.data && record.reinstall.is_some();
+        if machine.disk.given_up {
+            machine.disk.booted = false;
+            machine.disk.given_up = false;
         }
         machine.disk.content = Content::Half;
         machine.written = Some(1);
@@ -829,6 +926,16 @@ impl History {
         machine.runs = Runs::Nothing;
         machine.installer = None;
         machine.seed = None;
+        if !step() {
+            return;
+        }
+        if let Some(reinstall) = record.reinstall.as_mut() {
+            machine.data |= !reinstall.detached.is_empty();
+            reinstall.detached.clear();
+        }
+        if !step() {
+            return;
+        }
         machine.first = First::Disk;
         if !step() {
             return;
@@ -843,10 +950,13 @@ impl History {
 
     fn happen(&mut self, event: Event) {
         if let Event::Play(who, writes) = event {
-            return self.play(who % 2, writes, true);
+            return self.play(who % 2, writes, true, false);
+        }
+        if let Event::Reinstall(who, writes) = event {
+            return self.play(who % 2, writes, true, true);
         }
         if matches!(event, Event::Quorum) {
-            return self.play(0, 200, false);
+            return self.play(0, 200, false, false);
         }
         if matches!(event, Event::Start) {
             return self.start();
@@ -870,6 +980,7 @@ impl History {
                     ours: false,
                     content: Content::Theirs,
                     booted: true,
+                    given_up: false,
                 };
             }
             Event::InstallByHand => {
@@ -896,6 +1007,7 @@ impl History {
                         ..old
                     };
                     machine.disk.booted |= booted;
+                    machine.disk.given_up = false;
                 }
             }
             Event::Clone => {
@@ -906,7 +1018,8 @@ impl History {
                 machine.disk.id = disk;
                 machine.disk.ours = false;
             }
-            Event::Play(..) | Event::Start | Event::Quorum => {}
+            Event::AttachData => machine.data = true,
+            Event::Play(..) | Event::Reinstall(..) | Event::Start | Event::Quorum => {}
         }
     }
 }
@@ -914,6 +1027,8 @@ impl History {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (0..2_usize, 1..14_u8).prop_map(|(who, writes)| Event::Play(who, writes)),
+        3 => (0..2_usize, 1..18_u8).prop_map(|(who, writes)| Event::Reinstall(who, writes)),
+        2 => Just(Event::AttachData),
         3 => Just(Event::Start),
         2 => Just(Event::Stop),
         1 => Just(Event::PowerLoss),
@@ -947,6 +1062,7 @@ fn no_history_loses_a_disk() {
         for event in &events {
             history.happen(*event);
             prop_assert!(history.lost.is_empty(), "{:?} was formatted", history.lost);
+            prop_assert!(!history.data_lost);
         }
         Ok(())
     });
@@ -960,13 +1076,13 @@ fn crashes_alone_never_need_a_person() {
     let tried = many().run(&(cuts, 0..2_usize), |(cuts, last)| {
         let mut history = History::new();
         for (who, writes, power) in cuts {
-            history.play(who, writes, true);
+            history.play(who, writes, true, false);
             if power {
                 history.happen(Event::PowerLoss);
             }
         }
-        history.play(last, 200, true);
-        history.play(last, 200, true);
+        history.play(last, 200, true, false);
+        history.play(last, 200, true, false);
         let machine = history.machine.as_ref().unwrap();
         prop_assert_eq!(machine.notes.as_ref().unwrap().phase, Phase::Done);
         prop_assert_eq!(machine.runs, Runs::System);
@@ -974,4 +1090,188 @@ fn crashes_alone_never_need_a_person() {
         Ok(())
     });
     tried.unwrap();
+}
+
+/// The same for a machine that is installed anew: its other disk is attached in the end, and was never formatted.
+#[test]
+fn crashes_of_a_reinstallation_lose_no_data() {
+    let cuts = prop::collection::vec((1..20_u8, any::<bool>(), any::<bool>()), 0..8);
+    let tried = many().run(&cuts, |cuts| {
+        let mut history = History::new();
+        history.play(0, 200, true, false);
+        history.happen(Event::AttachData);
+        let first = history
+            .machine
+            .as_ref()
+            .unwrap()
+            .notes
+            .as_ref()
+            .unwrap()
+            .installation
+            .clone();
+        for (writes, power, confirmed) in cuts {
+            history.play(0, writes, true, confirmed);
+            if power {
+                history.happen(Event::PowerLoss);
+            }
+        }
+        // Confirmed in both runs: the second does not install it once more.
+        for _ in 0..2 {
+            history.play(0, 200, true, true);
+        }
+        let machine = history.machine.as_ref().unwrap();
+        let record = machine.notes.as_ref().unwrap();
+        prop_assert_eq!(record.phase, Phase::Done);
+        prop_assert_ne!(&record.installation, &first);
+        prop_assert_eq!(machine.runs, Runs::System);
+        prop_assert!(machine.data && !history.data_lost && history.lost.is_empty());
+        let installation = record.installation.clone();
+        history.play(1, 200, true, true);
+        prop_assert_eq!(
+            &history
+                .machine
+                .as_ref()
+                .unwrap()
+                .notes
+                .as_ref()
+                .unwrap()
+                .installation,
+            &installation
+        );
+        Ok(())
+    });
+    tried.unwrap();
+}
+
+#[test]
+fn what_is_not_safe_to_install_anew() {
+    use FailureKind::{NotAsLeft, Protected, Refused};
+    let table: &[(&str, Change, Result<(), FailureKind>)] = &[
+        ("as it was left", |_| (), Ok(())),
+        (
+            "by the ID of the installation",
+            |f| f.confirmed = vec!["web1:01234567".into()],
+            Ok(()),
+        ),
+        (
+            "protected",
+            |f| vm(f).beside.protected = true,
+            Err(Protected),
+        ),
+        (
+            "with a device of the node",
+            |f| vm(f).beside.devices = vec!["hostpci0".into()],
+            Err(Refused),
+        ),
+        (
+            "with a disk of the node",
+            |f| vm(f).beside.disks = vec![("scsi1".into(), "/dev/sdb".into())],
+            Err(Refused),
+        ),
+        ("without its record", |f| vm(f).lost = true, Err(NotAsLeft)),
+        (
+            "rolled back",
+            |f| vm(f).record = Recorded::RolledBack(record(Phase::Done)),
+            Err(NotAsLeft),
+        ),
+        (
+            "with another boot disk",
+            |f| vm(f).layout.disk = Some("zfs:vm-101-disk-0".into()),
+            Err(NotAsLeft),
+        ),
+        (
+            "without a boot disk",
+            |f| vm(f).layout.disk = None,
+            Err(NotAsLeft),
+        ),
+        (
+            "with a moved boot disk",
+            |f| {
+                vm(f).layout.disk = Some("zfs:vm-101-disk-0".into());
+                f.confirmed.push("web1:zfs:vm-101-disk-0".into());
+            },
+            Ok(()),
+        ),
+    ];
+    for (what, change, expected) in table {
+        let mut facts = facts(Phase::Done);
+        facts.confirmed = vec!["web1".into()];
+        change(&mut facts);
+        let found = decide(&facts).map(|decision| {
+            assert_eq!(decision, Decision::Reinstall(record(Phase::Done)), "{what}")
+        });
+        assert_eq!(found.map_err(|failure| failure.kind), *expected, "{what}");
+    }
+}
+
+#[test]
+fn a_confirmation_counts_once() {
+    let mut facts = facts(Phase::Done);
+    for (words, reinstall, confirmed, used) in [
+        (vec![], None, false, false),
+        (vec!["web2"], None, false, false),
+        (vec!["web1"], None, true, false),
+        (vec!["web1"], Some("web1"), false, true),
+        (vec!["web1", "web1:01234567"], Some("web1"), true, false),
+        (vec!["web1:0123456"], Some("web1"), false, true),
+        (vec!["web1:89abcdef"], None, false, true),
+        (vec!["web10"], None, false, false),
+    ] {
+        facts.confirmed = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut found = record(Phase::Done);
+        found.reinstall = reinstall.map(|word| Reinstall {
+            confirmed: word.into(),
+            detached: Vec::new(),
+        });
+        vm(&mut facts).record = Recorded::Ours(found.clone());
+        let decision = decide(&facts).unwrap();
+        assert_eq!(
+            matches!(decision, Decision::Reinstall(_)),
+            confirmed,
+            "{words:?}"
+        );
+        let said = crate::reinstall::used(&facts, &found);
+        assert_eq!(said.is_some(), used, "{words:?}");
+        assert!(said.is_none_or(|said| said.ends_with("set it to web1:01234567")));
+    }
+    // What is under way, and what is nobody's, is not installed anew by it.
+    facts.confirmed = vec!["web1".into()];
+    for phase in [Phase::Adopted, Phase::Provisioning, Phase::Installed] {
+        let mut facts = Facts {
+            confirmed: facts.confirmed.clone(),
+            ..self::facts(phase)
+        };
+        facts.answer = Answer::Installer;
+        assert!(
+            !matches!(decide(&facts), Ok(Decision::Reinstall(_))),
+            "{phase}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_installed_beside_other_disks() {
+    let mut facts = facts(Phase::Installing);
+    let mut found = record(Phase::Installing);
+    found.reinstall = Some(Reinstall {
+        confirmed: "web1".into(),
+        detached: vec![("scsi1".into(), "lvm:data".into())],
+    });
+    vm(&mut facts).record = Recorded::Ours(found.clone());
+    facts.answer = Answer::Installer;
+    assert_eq!(decide(&facts).unwrap(), Decision::Install(found.clone()));
+    facts.answer = Answer::Installed;
+    assert_eq!(decide(&facts).unwrap_err().kind, FailureKind::NotAsLeft);
+    facts.answer = Answer::Installer;
+    vm(&mut facts).beside.disks = vec![("scsi1".into(), "lvm:data".into())];
+    assert_eq!(decide(&facts).unwrap_err().kind, FailureKind::NotAsLeft);
+    // Before the installer boots, the disks that are to be detached may still be there, and no others.
+    found.phase = Phase::Reinstalling;
+    vm(&mut facts).record = Recorded::Ours(found.clone());
+    assert_eq!(decide(&facts).unwrap(), Decision::Reinstall(found));
+    vm(&mut facts)
+        .beside
+        .disks
+        .push(("scsi2".into(), "lvm:other".into()));
+    assert_eq!(decide(&facts).unwrap_err().kind, FailureKind::NotAsLeft);
 }

@@ -2,6 +2,7 @@
 
 use ansible_module::Documentation;
 
+/// It is long because it is one text, in the order in which it is shown.
 pub fn documentation() -> Documentation {
     Documentation {
         short_description: "One step of a NixOS machine's life on Proxmox VE",
@@ -18,6 +19,7 @@ pub fn documentation() -> Documentation {
         ],
         requirements: &[
             "ssh-keygen (OpenSSH)",
+            "ansible-vault, for O(settings.host_keys_vault_password_file)",
             "nix and nixos-anywhere, for the installation",
         ],
         seealso: &[
@@ -85,6 +87,19 @@ restart_required:
 volid:
   description: The installer ISO on the storage.
   returned: with O(step=upload)
+  type: str
+host_keys:
+  description: The public host keys.
+  returned: with O(step=keys)
+  type: list
+  elements: str
+age_recipient:
+  description: The age recipient of the Ed25519 host key, which sops-nix decrypts for. Empty without such a key.
+  returned: with O(step=keys)
+  type: str
+host_keys_dir:
+  description: The directory with the keys of all hosts.
+  returned: with O(step=keys)
   type: str
 address:
   description: The machine's address.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::{Failure, FailureKind, Secret};
 use pve_module::record::Record;
 
 use crate::options::{KeyType, Settings};
@@ -47,8 +47,8 @@ pub struct Given {
 /// The host keys that the user brings: `nixos_vm_ssh_host_key`, and those among the extra files.
 ///
 /// # Errors
-/// Every file that cannot be read, and every kind that is given twice.
-pub fn given(settings: &Settings) -> Result<Vec<Given>, Vec<String>> {
+/// Every file that cannot be read.
+pub fn brought(settings: &Settings) -> Result<Vec<Given>, Vec<String>> {
     let mut found: Vec<Given> = Vec::new();
     let mut mistakes = Vec::new();
     let private = settings
@@ -149,10 +149,9 @@ pub fn make(
     installation: &Installation,
     host: &str,
     settings: &Settings,
+    given: &[Given],
 ) -> Result<Vec<String>, Failure> {
     installation.make()?;
-    let given = given(settings)
-        .map_err(|mistakes| Failure::new(FailureKind::PrivateKey, mistakes.join("; ")))?;
     let mut made = Vec::new();
     for (name, comment) in [
         (CLIENT, format!("nixos-proxmox installer client of {host}")),
@@ -161,7 +160,7 @@ pub fn make(
         make_one(installation, name, KeyType::Ed25519, &comment, &mut made)?;
     }
     let mut brought = Vec::new();
-    for key in &given {
+    for key in given {
         brought.push(adopt(installation, key, &mut made)?);
     }
     if given.is_empty() {
@@ -192,6 +191,22 @@ fn make_one(
     if installation.read(name).is_some() && installation.read(&public).is_some() {
         return Ok(());
     }
+    make_pair(installation, name, key, comment, |_| Ok(()))?;
+    made.push(name.to_owned());
+    Ok(())
+}
+
+/// Make a key pair. `finish` is called with the path of the private half before it gets its name.
+///
+/// # Errors
+/// Kinds `tool_missing`, `tool_failed` and `file`, and those of `finish`.
+pub fn make_pair(
+    installation: &Installation,
+    name: &str,
+    key: KeyType,
+    comment: &str,
+    finish: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let scratch = scratch(installation)?;
     let file = scratch.path().join("key");
     let bits: &[&str] = match key {
@@ -205,13 +220,15 @@ fn make_one(
         .arg("-f")
         .arg(&file);
     run(command, &format!("make {name}"))?;
-    put(installation, &file, name)?;
-    made.push(name.to_owned());
-    Ok(())
+    finish(&file)?;
+    put(installation, &file, name)
 }
 
-/// Take over a host key of the user's; returns its kind.
-fn adopt(
+/// Take over a host key that was there before; returns its kind.
+///
+/// # Errors
+/// Kind `private_key` if OpenSSH cannot use it, and those of files.
+pub fn adopt(
     installation: &Installation,
     given: &Given,
     made: &mut Vec<String>,
@@ -235,7 +252,10 @@ fn adopt(
 }
 
 /// The key as OpenSSH reads it, its public half, and its kind.
-fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
+///
+/// # Errors
+/// Kind `private_key` if it is none, or of another kind than its name says.
+pub fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
     let refuse = |why: &str| {
         Failure::new(FailureKind::PrivateKey, format!("{}: {why}", given.origin))
             .object(&given.origin)
@@ -269,15 +289,11 @@ fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
     }
 }
 
-/// Check the host keys that the user brings, without keeping anything.
-pub fn check(settings: &Settings) -> Vec<String> {
-    let given = match given(settings) {
-        Ok(given) => given,
-        Err(mistakes) => return mistakes,
-    };
+/// What is wrong with host keys that are there before the installation.
+pub fn check(given: &[Given]) -> Vec<String> {
     let mut kinds: Vec<(KeyType, &str)> = Vec::new();
     let mut mistakes = Vec::new();
-    for key in &given {
+    for key in given {
         match checked(key) {
             Ok((.., kind)) => match kinds.iter().find(|(other, _)| *other == kind) {
                 Some((_, first)) => mistakes.push(format!(
@@ -432,4 +448,12 @@ fn run(mut command: Command, what: &str) -> Result<String, Failure> {
         ));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A login key that is given as a text, as a file for as long as it is needed.
+///
+/// # Errors
+/// The system's.
+pub fn key_file(key: &Secret) -> Result<InMemory, Failure> {
+    InMemory::new(&format!("{}\n", key.expose().trim()))
 }

@@ -5,12 +5,16 @@
 
 pub mod build;
 mod claims;
+mod cluster;
 mod context;
 mod decide;
 #[cfg(test)]
 mod decide_tests;
 mod docs;
+mod facts;
+mod fixed_variables;
 mod host_claims;
+mod host_keys;
 mod keys;
 mod known_hosts;
 mod module_args;
@@ -18,10 +22,13 @@ pub mod options;
 mod preflight;
 mod privileges;
 mod probe;
+mod refusals;
+mod reinstall;
 mod state;
 mod steps;
 mod store;
 mod system_facts;
+mod vm_layout;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Task, to_dict};
 use nixos_anywhere_install::NixosAnywhereInstall;
@@ -42,6 +49,9 @@ impl Module for NixosVmLifecycle {
 
     /// What a new user has not filled in yet, all of it: the types alone would name the API first, and the rest one run later.
     fn mistakes(arguments: &Map<String, Value>) -> Vec<String> {
+        if arguments.get("step").and_then(Value::as_str) == Some(Step::Keys.name()) {
+            return Vec::new();
+        }
         let settings = arguments.get("settings").and_then(Value::as_object);
         options::not_filled_in(settings.unwrap_or(&Map::new()))
     }
@@ -79,6 +89,9 @@ impl Module for NixosVmLifecycle {
     }
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+        if options.step == Step::Keys {
+            return steps::keys::run(&options, &task).await;
+        }
         let context = Context::new(&options, &task)?;
         if options.step == Step::Install {
             return steps::install::run(&context).await;
@@ -100,7 +113,7 @@ impl Module for NixosVmLifecycle {
             Step::Finalize => steps::finalize::run(&context, state).await,
             Step::Deploy => steps::deploy::run(&context, state).await,
             Step::Destroy => steps::destroy::run(&context, state).await,
-            Step::Decide | Step::Install => steps::decide::run(&context, state).await,
+            Step::Decide | Step::Install | Step::Keys => steps::decide::run(&context, state).await,
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The options of the module. The suboptions of `settings` are the variables of the role `nixos_vm`, without their prefix; their doc
 //! comments are the documentation of both.
 
+mod choices;
+mod defaults;
+mod required;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,8 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The prefix of the role's variables.
-pub const PREFIX: &str = "nixos_vm_";
+pub use choices::{
+    Cloudinit, DiskKey, ExtraFile, InstallerSource, KeyType, Power, ReinstallHostKey, Restart,
+    SshHostKey, SystemFacts,
+};
+pub use required::{PREFIX, missing, not_filled_in};
 
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -35,6 +42,8 @@ pub enum Step {
     Deploy,
     /// Remove the VM with its disks, and what the controller keeps of it.
     Destroy,
+    /// Make the SSH host keys of the machine before it exists, in O(settings.host_keys_dir). Proxmox VE is not asked.
+    Keys,
 }
 
 impl Step {
@@ -60,6 +69,7 @@ impl Step {
             Self::Finalize => "finalize",
             Self::Deploy => "deploy",
             Self::Destroy => "destroy",
+            Self::Keys => "keys",
         }
     }
 }
@@ -97,134 +107,6 @@ pub struct Run {
     pub id: String,
     /// The run that was found at work, which this one takes the machine over from.
     pub found: Option<String>,
-}
-
-/// Where the installer ISO comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum InstallerSource {
-    /// A file on the controller.
-    #[default]
-    Path,
-    /// An address, which the node downloads.
-    Url,
-    /// Nix on the controller builds it.
-    Build,
-    /// A file of a release on GitHub, through the controller and straight onto the storage.
-    Release,
-}
-
-/// What an installed machine shall be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Power {
-    /// It runs.
-    #[default]
-    Started,
-    /// It is shut down.
-    Stopped,
-}
-
-/// When a finished machine is restarted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Restart {
-    /// Never: changes that need it are reported as pending.
-    #[default]
-    Never,
-    /// When Proxmox VE holds changes back until then.
-    IfNeeded,
-}
-
-/// What becomes of the cloud-init drive after the installation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Cloudinit {
-    /// It is removed, with all that Proxmox VE keeps for it.
-    #[default]
-    Remove,
-    /// The system keeps a drive of Proxmox VE's own kind, with its addresses and O(settings.authorized_keys), and without the
-    /// installer's keys.
-    Keep,
-}
-
-/// How the NixOS configuration gets the facts of the inventory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SystemFacts {
-    /// It does not: the flake alone says what is installed.
-    #[default]
-    None,
-    /// The flake is built through another one, in O(settings.state_dir), which passes them to a configuration that has
-    /// C(nixosModules.guest). Any other configuration is built as it is. Requires O(settings.build_on=local). Nix does not apply the
-    /// C(nixConfig) of a flake that is built so.
-    Wrapper,
-    /// They are written to O(settings.system_facts_file), which the flake reads.
-    File,
-}
-
-/// An SSH host key of the installed system.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-pub struct SshHostKey {
-    /// The private key in OpenSSH's format, without a passphrase.
-    pub private: Option<Secret>,
-    /// The public key. Needed only to finish an installation whose record does not have it.
-    pub public: Option<String>,
-}
-
-/// A kind of SSH host key.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyType {
-    /// Ed25519.
-    Ed25519,
-    /// RSA with 4096 bits.
-    Rsa,
-    /// ECDSA on the curve P-256.
-    Ecdsa,
-}
-
-impl KeyType {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Ed25519, Self::Rsa, Self::Ecdsa];
-
-    /// The name that `ssh-keygen -t` and the names of host key files have.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ed25519 => "ed25519",
-            Self::Rsa => "rsa",
-            Self::Ecdsa => "ecdsa",
-        }
-    }
-}
-
-/// A file for the installed system.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct ExtraFile {
-    /// Absolute path in the new system.
-    pub path: String,
-    /// Its content, which is a secret. A dict or list is written as JSON.
-    #[schemars(extend("x-ansible" = {"no_log": true}))]
-    pub content: Option<Value>,
-    /// A file on the controller to copy.
-    #[schemars(extend("x-ansible" = {"type": "path"}))]
-    pub src: Option<PathBuf>,
-    /// Its mode, in octal and quoted.
-    pub mode: Option<String>,
-    /// Its owner there, best in numbers. Default is root.
-    pub owner: Option<String>,
-}
-
-/// A key for disk encryption.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-pub struct DiskKey {
-    /// Where disko expects it on the installer.
-    pub remote: String,
-    /// The file on the controller.
-    #[schemars(extend("x-ansible" = {"type": "path"}))]
-    pub local: PathBuf,
 }
 
 /// The variables of the role.
@@ -280,7 +162,7 @@ pub struct Settings {
     /// SCSI controller. A new VM gets V(virtio-scsi-single).
     pub scsihw: Option<String>,
     /// Storage of the disk of a new VM.
-    #[serde(default = "default_disks_storage")]
+    #[serde(default = "defaults::disks_storage")]
     pub disks_storage: String,
     /// Size in GiB of the disk of a new VM. A larger value grows the disk.
     pub disk_size: Option<u64>,
@@ -328,7 +210,7 @@ pub struct Settings {
     /// Where the controller reaches the machine by SSH. Default is C(ansible_host), or the address of O(settings.ip).
     pub address: Option<String>,
     /// Port of SSH at that address.
-    #[serde(default = "default_ssh_port")]
+    #[serde(default = "defaults::ssh_port")]
     pub ssh_port: u16,
     /// More options of M(cloudinit_drive) for the installer's seed.
     pub seed_options: Option<Map<String, Value>>,
@@ -345,22 +227,22 @@ pub struct Settings {
     /// Path of the ISO on the controller, or its URL.
     pub installer_iso: Option<String>,
     /// Flake reference of the ISO, for V(build).
-    #[serde(default = "default_installer_flake")]
+    #[serde(default = "defaults::installer_flake")]
     pub installer_flake: String,
     /// Machines that may build it, as Nix's setting C(builders) takes them.
     #[serde(default)]
     pub installer_builders: String,
     /// Repository of the release, C(OWNER/NAME).
-    #[serde(default = "default_installer_repo")]
+    #[serde(default = "defaults::installer_repo")]
     pub installer_repo: String,
     /// Tag of the release.
-    #[serde(default = "default_installer_tag")]
+    #[serde(default = "defaults::installer_tag")]
     pub installer_tag: String,
     /// Pattern that the name of one file of the release fits.
-    #[serde(default = "default_installer_asset")]
+    #[serde(default = "defaults::installer_asset")]
     pub installer_asset: String,
     /// Address of GitHub's API, of GitHub Enterprise or of a mirror.
-    #[serde(default = "default_installer_api_url")]
+    #[serde(default = "defaults::installer_api_url")]
     pub installer_api_url: String,
     /// Token for a private repository or a higher rate limit.
     pub installer_token: Option<Secret>,
@@ -369,13 +251,13 @@ pub struct Settings {
     /// Name of the ISO on the storage. Default is the source's own.
     pub installer_name: Option<String>,
     /// Storage for the installer ISO and the seed ISO.
-    #[serde(default = "default_iso_storage")]
+    #[serde(default = "defaults::iso_storage")]
     pub iso_storage: String,
     /// Drive that the seed ISO is attached to.
-    #[serde(default = "default_seed_drive")]
+    #[serde(default = "defaults::seed_drive")]
     pub seed_drive: String,
     /// Drive that the installer ISO is attached to.
-    #[serde(default = "default_installer_drive")]
+    #[serde(default = "defaults::installer_drive")]
     pub installer_drive: String,
     /// More options of M(proxmox_iso).
     pub iso_options: Option<Map<String, Value>>,
@@ -393,7 +275,7 @@ pub struct Settings {
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub system_facts_file: Option<PathBuf>,
     /// Where the system is built: V(auto), V(local) or V(remote).
-    #[serde(default = "default_build_on")]
+    #[serde(default = "defaults::build_on")]
     pub build_on: String,
     /// Tree that is copied to the root of the new system.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
@@ -415,10 +297,10 @@ pub struct Settings {
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub tools_path: Option<PathBuf>,
     /// Seconds that the installation may take.
-    #[serde(default = "default_install_timeout")]
+    #[serde(default = "defaults::install_timeout")]
     pub install_timeout: u64,
     /// Seconds that each boot may take.
-    #[serde(default = "default_boot_timeout")]
+    #[serde(default = "defaults::boot_timeout")]
     pub boot_timeout: u64,
     /// How many machines are installed at the same time; V(0) for as many as Ansible has forks.
     #[serde(default)]
@@ -435,7 +317,7 @@ pub struct Settings {
     #[serde(default)]
     pub deploy_reboot: nixos_deploy::Reboot,
     /// How many seconds a machine waits for the controller to log in again, before it puts the old system back.
-    #[serde(default = "default_deploy_timeout")]
+    #[serde(default = "defaults::deploy_timeout")]
     pub deploy_timeout: u64,
     /// Take a snapshot of the VM before a deployment that changes something, and delete it once that has worked.
     #[serde(default)]
@@ -452,8 +334,19 @@ pub struct Settings {
     pub deploy_rollback: bool,
 
     // --- Identity ---
-    /// An SSH host key of the installed system. Without it, keys of O(settings.ssh_host_key_types) are made.
+    /// An SSH host key of the installed system. Without it, and without O(settings.host_keys_dir), keys of O(settings.ssh_host_key_types)
+    /// are made for the installation.
     pub ssh_host_key: Option<SshHostKey>,
+    /// A directory with a directory for each host, in which C(playbooks/keys.yml) makes the SSH host keys that its machine gets:
+    /// C(HOST/ssh_host_TYPE_key).
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub host_keys_dir: Option<PathBuf>,
+    /// Have C(playbooks/keys.yml) encrypt the private keys that it makes by C(ansible-vault) with the password in this file.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub host_keys_vault_password_file: Option<PathBuf>,
+    /// Age recipients of people, for the rules that C(playbooks/keys.yml) writes for sops, beside the machine's own.
+    #[serde(default)]
+    pub sops_recipients: Vec<String>,
     /// The kinds of host keys to make.
     #[serde(default = "default_key_types")]
     pub ssh_host_key_types: Vec<KeyType>,
@@ -462,7 +355,7 @@ pub struct Settings {
     #[serde(default)]
     pub authorized_keys: Vec<String>,
     /// Who logs in to the installed system to verify it.
-    #[serde(default = "default_ssh_user")]
+    #[serde(default = "defaults::ssh_user")]
     pub ssh_user: String,
     /// Private key for that login. Without any, an SSH agent's keys are tried.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
@@ -472,7 +365,7 @@ pub struct Settings {
 
     // --- On the controller ---
     /// Directory of the hosts' state directories.
-    #[serde(default = "default_state_root")]
+    #[serde(default = "defaults::state_root")]
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub state_root: PathBuf,
     /// Directory of this host: keys while they are needed, the known host key, logs. Default is a directory below
@@ -486,123 +379,16 @@ pub struct Settings {
     // --- Removal, and what the role returns ---
     /// The inventory host's name or the VMID again, or a list of them. Nothing is destroyed without it.
     pub confirm_destroy: Option<Value>,
+    /// The inventory host's name again, or C(HOST:ID): the finished machine is installed anew. Its other disks are detached meanwhile. Each
+    /// confirmation counts once: where the machine was installed anew before, the role says which word is needed.
+    pub confirm_reinstall: Option<Value>,
+    /// What becomes of the SSH host key of a machine that is installed anew.
+    #[serde(default)]
+    pub reinstall_host_key: ReinstallHostKey,
     /// Set by the role for later plays: C(vmid), C(node), C(address), C(guest_address), C(host_keys) and C(closure) of the machine.
     pub facts: Option<Value>,
 }
 
-fn default_deploy_timeout() -> u64 {
-    120
-}
-
-/// The variables that an installation needs and that are not there, as a new user's inventory lacks them.
-pub fn not_filled_in(settings: &Map<String, Value>) -> Vec<String> {
-    let text = |name: &str| match settings.get(name) {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        Some(other) => Some(other.to_string()),
-    };
-    let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let given = ["api_token_id", "api_password"]
-        .iter()
-        .any(|name| text(name).is_some())
-        || env("PROXMOX_TOKEN_ID")
-        || env("PROXMOX_PASSWORD");
-    let credential = (!given).then(|| {
-        required(
-            "api_token_id",
-            "give an API token with nixos_vm_api_token_secret, or nixos_vm_api_user and nixos_vm_api_password",
-        )
-    });
-    let source = text("installer_source");
-    let needs_iso = matches!(source.as_deref(), None | Some("path" | "url"));
-    credential
-        .into_iter()
-        .chain(missing(|name| text(name).is_some(), needs_iso))
-        .collect()
-}
-
-/// What an installation needs and `has` not, beside the connection.
-pub fn missing(has: impl Fn(&str) -> bool, needs_iso: bool) -> Vec<String> {
-    [
-        ("node", true, "name the node that the VM is made on"),
-        ("ip", true, "write dhcp, or an address with the length of its prefix, such as 192.0.2.11/24"),
-        ("flake", true, "write URI#NAME, for example github:me/infra#web1"),
-        (
-            "installer_iso",
-            needs_iso,
-            "give the path or URL of the installer ISO, or set nixos_vm_installer_source to build or release",
-        ),
-    ]
-    .into_iter()
-    .filter(|(name, needed, _)| *needed && !has(name))
-    .map(|(name, _, what)| required(name, what))
-    .collect()
-}
-
-fn required(name: &str, what: &str) -> String {
-    format!("{PREFIX}{name}: is required; {what}")
-}
-
-fn default_disks_storage() -> String {
-    "local-lvm".into()
-}
-
-fn default_ssh_port() -> u16 {
-    22
-}
-
-fn default_installer_flake() -> String {
-    "github:nixos-proxmox/nixos-proxmox#installer-iso".into()
-}
-
-fn default_installer_repo() -> String {
-    "AnarchoBooleanism/nixos-cloud-init-installer".into()
-}
-
-fn default_installer_tag() -> String {
-    "latest".into()
-}
-
-fn default_installer_asset() -> String {
-    "nixos-cloud-init-installer-*-x86_64.iso".into()
-}
-
-fn default_installer_api_url() -> String {
-    "https://api.github.com".into()
-}
-
-fn default_iso_storage() -> String {
-    "local".into()
-}
-
-fn default_seed_drive() -> String {
-    "ide0".into()
-}
-
-fn default_installer_drive() -> String {
-    "ide2".into()
-}
-
-fn default_build_on() -> String {
-    "local".into()
-}
-
-fn default_install_timeout() -> u64 {
-    3600
-}
-
-fn default_boot_timeout() -> u64 {
-    600
-}
-
 fn default_key_types() -> Vec<KeyType> {
     vec![KeyType::Ed25519]
-}
-
-fn default_ssh_user() -> String {
-    "root".into()
-}
-
-fn default_state_root() -> PathBuf {
-    "~/.local/state/nixos-proxmox".into()
 }

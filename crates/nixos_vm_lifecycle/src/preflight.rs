@@ -2,21 +2,23 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Outcome, Secret};
+use ansible_module::{Failure, FailureKind, Outcome};
 use deadline::Deadline;
 use guest_ssh::{Identity, PublicKey};
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::Phase;
 use serde_json::Value;
 
+use crate::cluster::is_taken;
 use crate::context::Context;
-use crate::decide::Decision;
+use crate::facts::Decision;
+use crate::host_keys;
 use crate::keys;
-use crate::module_args::Args;
 use crate::options::{InstallerSource, Settings, missing};
 use crate::privileges;
 use crate::probe::Probe;
-use crate::state::{State, is_taken};
+use crate::refusals::refused;
+use crate::state::State;
 use crate::steps::{image, install};
 use crate::system_facts;
 
@@ -36,7 +38,7 @@ pub async fn check(
     let mut mistakes = Mistakes::new(settings);
     mistakes.extend(context.task.unknown.clone());
     mistakes.extend(variables(settings));
-    mistakes.extend(keys::check(settings));
+    mistakes.extend(host_keys::check(settings, &context.options.host));
     mistakes.extend(system_facts::mistakes(settings));
     mistakes.extend(system_facts::untracked(settings));
     mistakes.collect(flake(context).await);
@@ -55,20 +57,8 @@ pub async fn check(
     mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
     match mistakes.texts.is_empty() {
         true => Ok(()),
-        false => Err(refused(context, mistakes.texts)),
+        false => Err(refused(&context.options.host, mistakes.texts)),
     }
-}
-
-/// The refusal of a host with these mistakes.
-pub fn refused(context: &Context<'_>, mistakes: Vec<String>) -> Failure {
-    let msg = format!(
-        "{}: nothing was done; correct these first:\n- {}",
-        context.options.host,
-        mistakes.join("\n- ")
-    );
-    Failure::new(FailureKind::Preflight, msg)
-        .object(&context.options.host)
-        .with("mistakes", mistakes)
 }
 
 /// Mistakes in the order in which they were found, each once.
@@ -200,7 +190,7 @@ async fn installer_file(context: &Context<'_>, state: &State) -> Result<(), Fail
 /// Plan the VM: storages, bridges, the node, values; what Proxmox VE would refuse.
 async fn new_vm(context: &Context<'_>) -> Result<Outcome, Failure> {
     let settings = context.settings();
-    let mut args = without_installer(settings.vm(Phase::Provisioning, None), settings);
+    let mut args = settings.vm_without_installer();
     args.insert("state".into(), "present".into());
     let ownership = Ownership {
         new: true,
@@ -229,12 +219,6 @@ async fn free_address(settings: &Settings) -> Option<String> {
     probe.occupied().await.then(|| {
         format!("nixos_vm_ip: {address} port {port} answers already, so the address belongs to another machine")
     })
-}
-
-/// A new VM as a check sees it, before its installer is on the storage: a boot order that names the installer's drive wants the drive.
-pub fn without_installer(mut args: Args, settings: &Settings) -> Args {
-    args.insert("boot".into(), settings.boot_order(Phase::Done).into());
-    args
 }
 
 /// What is wrong with the variables beyond what their types say.
@@ -336,7 +320,7 @@ fn login_keys(settings: &Settings) -> Vec<String> {
     }
     let key = settings.ssh_private_key.as_ref();
     if let Some(key) = key.filter(|key| !key.is_empty()) {
-        let usable = key_file(key).map(|file| Identity::File(file.path()).check().is_ok());
+        let usable = keys::key_file(key).map(|file| Identity::File(file.path()).check().is_ok());
         if !usable.unwrap_or(false) {
             mistakes
                 .push("nixos_vm_ssh_private_key: is not a private key without a passphrase".into());
@@ -347,12 +331,4 @@ fn login_keys(settings: &Settings) -> Vec<String> {
 
 fn is_set(text: Option<&str>) -> bool {
     text.is_some_and(|text| !text.trim().is_empty())
-}
-
-/// A login key that is given as a text, as a file for as long as it is needed.
-///
-/// # Errors
-/// The system's.
-pub fn key_file(key: &Secret) -> Result<keys::InMemory, Failure> {
-    keys::InMemory::new(&format!("{}\n", key.expose().trim()))
 }

@@ -7,7 +7,7 @@ use deadline::{Deadline, backoff};
 use guest_ssh::{Connection, Error, Identity, Label, Login, PublicKey, System, Target};
 use tokio::io::AsyncReadExt;
 
-use crate::decide::Answer;
+use crate::facts::Answer;
 
 /// How long one question may take. An emulated guest needs seconds of CPU for a key exchange.
 const LIMIT: Duration = Duration::from_secs(30);

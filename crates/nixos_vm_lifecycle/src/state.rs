@@ -8,14 +8,16 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Binding, Identity, Phase, Record};
 use serde_json::{Map, Value, json};
 
+use crate::cluster::{cluster, is_container, is_taken};
 use crate::context::Context;
-use crate::decide::{
-    Answer, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm, decide,
-};
+use crate::decide::decide;
+use crate::facts::{Answer, Decision, Elsewhere, Facts, Recorded, Vm};
+use crate::fixed_variables::unchanged;
 use crate::keys;
 use crate::module_args::Args;
 use crate::probe::Probe;
 use crate::store::{Installation, Known};
+use crate::vm_layout::{beside, layout, written};
 
 /// How long the guest agent may take to report an address that it knows.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -69,6 +71,7 @@ impl State {
                 host: context.options.host.clone(),
                 name: context.name(),
                 adopt: settings.adopt,
+                confirmed: settings.confirmed_reinstall(),
                 vm: None,
                 elsewhere: None,
                 ended: false,
@@ -100,12 +103,14 @@ impl State {
         // removed the record on purpose.
         let noted = Record::find(&notes);
         let kept = || {
-            let mut known = context
+            let all = context
                 .store
                 .all()
                 .into_iter()
                 .map(|(_, known)| known.record);
-            known.find(|record| record.binding(vmid, &identity) == Binding::Ours)
+            let ours = all.filter(|record| record.binding(vmid, &identity) == Binding::Ours);
+            // Of a machine that is being installed anew, the controller may know both installations.
+            ours.max_by_key(|record| record.phase.unfinished())
         };
         let record = match noted {
             None => {
@@ -116,22 +121,12 @@ impl State {
         };
         let name = vm.get("name").and_then(Value::as_str).unwrap_or_default();
         let object = format!("VM {vmid} ({name})");
-        if let (Some(wanted), Some(_)) = (&context.settings().name, context.settings().vmid)
-            && !wanted.is_empty()
-            && !wanted.eq_ignore_ascii_case(name)
-        {
-            let ours = record.as_ref().is_some_and(|record| {
-                record.host == context.options.host
-                    && record.binding(vmid, &identity) != Binding::Copied
-            });
-            if !ours {
-                return Err(Failure::new(
-                    FailureKind::NameDiffers,
-                    format!("nixos_vm_vmid: {object} does not have the name {wanted}; nothing was done to it"),
-                )
-                .object(object)
-                .hint("correct nixos_vm_vmid or nixos_vm_name"));
-            }
+        let ours = record.as_ref().is_some_and(|record| {
+            record.host == context.options.host
+                && record.binding(vmid, &identity) != Binding::Copied
+        });
+        if !ours {
+            has_the_name(context, &object, name)?;
         }
         let recorded = match record {
             None => Recorded::None,
@@ -163,6 +158,10 @@ impl State {
             template: vm.get("template") == Some(&Value::Bool(true)),
             record: recorded,
             layout: layout(context, vmid, &config),
+            beside: beside(
+                context.settings(),
+                vm.get("config").and_then(Value::as_object),
+            ),
         });
         self.vm = Some(vm);
         Ok(())
@@ -377,6 +376,20 @@ impl State {
     }
 }
 
+/// Refuse a VM that was found by its number, and has another name than the variables say.
+fn has_the_name(context: &Context<'_>, object: &str, name: &str) -> Result<(), Failure> {
+    let settings = context.settings();
+    let wanted = settings.name.as_deref().unwrap_or_default();
+    if settings.vmid.is_none() || wanted.is_empty() || wanted.eq_ignore_ascii_case(name) {
+        return Ok(());
+    }
+    let msg =
+        format!("nixos_vm_vmid: {object} does not have the name {wanted}; nothing was done to it");
+    Err(Failure::new(FailureKind::NameDiffers, msg)
+        .object(object)
+        .hint("correct nixos_vm_vmid or nixos_vm_name"))
+}
+
 /// The address of the machine: the one that is given, or what its guest agent reports.
 ///
 /// # Errors
@@ -418,185 +431,6 @@ async fn look(
     let outcome = context.vm(args, Ownership::default(), true).await?;
     let exists = outcome.values.get("exists") == Some(&Value::Bool(true));
     Ok(exists.then_some(outcome.values))
-}
-
-/// Whether a guest with this number exists, which PVE also says of one that the caller may not see.
-///
-/// # Errors
-/// Those of the API.
-pub async fn is_taken(
-    context: &Context<'_>,
-    vmid: u32,
-    deadline: &Deadline,
-) -> Result<bool, Failure> {
-    let query = [("vmid", vmid.to_string())];
-    let what = format!("ask whether VM {vmid} exists");
-    match context
-        .get(&what, "/cluster/nextid", &query, deadline)
-        .await
-    {
-        Ok(_) => Ok(false),
-        Err(failure) if failure.status == Some(400) => Ok(true),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// Whether a container has this number, so that no VM can have it.
-async fn is_container(
-    context: &Context<'_>,
-    vmid: u32,
-    deadline: &Deadline,
-) -> Result<bool, Failure> {
-    let query = [("type", "vm".to_owned())];
-    let what = "list the guests of the cluster";
-    let guests = context
-        .get(what, "/cluster/resources", &query, deadline)
-        .await?;
-    let is_it = |guest: &Value| {
-        guest.get("type").and_then(Value::as_str) == Some("lxc")
-            && guest.get("vmid").and_then(Value::as_u64) == Some(vmid.into())
-    };
-    Ok(guests
-        .as_array()
-        .is_some_and(|guests| guests.iter().any(is_it)))
-}
-
-/// What identifies the cluster: the fingerprint of its own certificate authority, which every user may read
-/// (PVE::API2::Certificates). Where there is none, the addresses of the API.
-async fn cluster(context: &Context<'_>, deadline: &Deadline) -> Result<String, Failure> {
-    let path = "/nodes/localhost/certificates/info";
-    let list = match context
-        .get("read the certificates of the cluster", path, &[], deadline)
-        .await
-    {
-        Ok(list) => list,
-        // A server that does not have this call.
-        Err(failure) if matches!(failure.status, Some(404 | 501)) => Value::Null,
-        Err(failure) => return Err(failure),
-    };
-    let root = list.as_array().and_then(|list| {
-        let is_root = |entry: &&Value| {
-            entry.get("filename").and_then(Value::as_str) == Some("pve-root-ca.pem")
-        };
-        list.iter().find(is_root)?.get("fingerprint")?.as_str()
-    });
-    let connection = &context.settings().connection;
-    Ok(match root {
-        Some(fingerprint) => fingerprint.to_owned(),
-        None => format!("{}:{}", connection.api_host.join(","), connection.api_port),
-    })
-}
-
-fn layout(context: &Context<'_>, vmid: u32, config: &impl Fn(&str) -> Option<String>) -> Layout {
-    let settings = context.settings();
-    let volume = |key: &str| {
-        let text = config(key)?;
-        let volume = text
-            .split(',')
-            .next()?
-            .trim_start_matches("file=")
-            .to_owned();
-        (volume != "none").then_some(volume)
-    };
-    let disk_key = settings.boot_disk();
-    let seed = match volume(&settings.seed_drive) {
-        None => Seed::None,
-        Some(volume) if is_seed_of(&volume, vmid) => Seed::Ours,
-        Some(volume) => Seed::Other(volume),
-    };
-    // The whole order: Proxmox VE takes a disk that is removed out of it, so that another one in its place is noticed. A drive that is
-    // attached is put at its end, which the next write puts right again.
-    let boot = config("boot").unwrap_or_default();
-    let devices: Vec<&str> = boot
-        .trim_start_matches("order=")
-        .split(';')
-        .filter(|device| *device != settings.seed_drive)
-        .collect();
-    let (disk, installer) = (disk_key.as_str(), settings.installer_drive.as_str());
-    let first = match devices.as_slice() {
-        [a, b] if (*a, *b) == (disk, installer) => First::Disk,
-        [a, b] if (*a, *b) == (installer, disk) => First::Installer,
-        [a] if *a == disk => First::Disk,
-        _ => First::Other(boot),
-    };
-    Layout {
-        disk: volume(&disk_key),
-        installer: volume(&settings.installer_drive),
-        seed,
-        first,
-    }
-}
-
-/// Refuse variables that an installation under way cannot follow, and an identity that would part the VM from its record.
-fn unchanged(
-    context: &Context<'_>,
-    object: &str,
-    record: &Record,
-    identity: &Identity,
-) -> Result<(), Failure> {
-    let settings = context.settings();
-    let refuse = |why: String, hint: String| {
-        let msg = format!("{object}: {why}; nothing was done to it");
-        Err(Failure::new(FailureKind::Refused, msg)
-            .object(object)
-            .hint(hint))
-    };
-    let drives = settings.drives();
-    if record.host == context.options.host
-        && record.phase.unfinished()
-        && let Some(begun) = record.drives.as_ref().filter(|begun| **begun != drives)
-    {
-        return refuse(
-            format!(
-                "its installation began with the disk, the installer and the seed in {begun}, and the variables say {drives}"
-            ),
-            format!(
-                "leave nixos_vm_boot_disk, nixos_vm_installer_drive and nixos_vm_seed_drive as they were until it is installed, or destroy \
-                 it first: {}",
-                crate::decide::destroy_command(&context.options.host)
-            ),
-        );
-    }
-    let config = settings.config();
-    let text = |key: &str| config.get(key).and_then(Value::as_str);
-    let wanted = Identity::of(text("smbios1"), text("vmgenid"));
-    for (must, wanted, now) in [
-        (
-            "nixos_vm_config.smbios1: uuid must be",
-            &wanted.uuid,
-            &identity.uuid,
-        ),
-        (
-            "nixos_vm_config.vmgenid: must be",
-            &wanted.generation,
-            &identity.generation,
-        ),
-    ] {
-        if let (Some(wanted), Some(now)) = (wanted, now)
-            && wanted != now
-        {
-            return refuse(
-                format!("{must} {now} (got {wanted}), by which its record knows it"),
-                "leave it out, or give it the value that the VM has".into(),
-            );
-        }
-    }
-    Ok(())
-}
-
-/// The bytes that were written to a drive since the VM was started; none if that is not known.
-fn written(status: &Value, drive: &str) -> Option<u64> {
-    status
-        .get("blockstat")?
-        .get(drive)?
-        .get("wr_bytes")?
-        .as_u64()
-}
-
-/// Whether a volume is a seed ISO that `cloudinit_drive` made for this VM.
-fn is_seed_of(volume: &str, vmid: u32) -> bool {
-    let name = volume.rsplit(['/', ':']).next().unwrap_or_default();
-    name.starts_with(&format!("nixos-proxmox-seed-{vmid}-"))
 }
 
 /// A number among a VM's values.

@@ -25,7 +25,6 @@ use std::time::Duration;
 use ansible_module::{Failure, FailureKind};
 use pve_module::paths::make_private_dir;
 use pve_module::record::Record;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The state directory of an inventory host.
@@ -175,7 +174,7 @@ impl Installation {
         self.make()?;
         let lock = || {
             let dir = fs::File::open(&self.dir)?;
-            flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+            dir.try_lock()?;
             Ok(dir)
         };
         lock().map_err(|error| failed("lock", &self.dir, &error))
@@ -186,7 +185,7 @@ impl Installation {
         let Ok(dir) = fs::File::open(&self.dir) else {
             return false;
         };
-        flock(&dir, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+        is_locked(&dir)
     }
 
     /// Whether nixos-anywhere is at work for it on this controller: `nixos_anywhere_install` locks its log meanwhile.
@@ -194,7 +193,7 @@ impl Installation {
         let Ok(log) = fs::File::open(self.path("install.log")) else {
             return false;
         };
-        flock(&log, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+        is_locked(&log)
     }
 
     /// A text file in it, trimmed; none if it is missing or empty.
@@ -247,6 +246,11 @@ impl Installation {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether another process has the lock of this file.
+fn is_locked(file: &fs::File) -> bool {
+    matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
 }
 
 /// Write a file of mode 0600, whole or not at all.

@@ -20,38 +20,12 @@ const PRESERVE: &str = "preserve_hostname";
 /// The `#cloud-config` dictionary for this input, `own` being the user's part.
 pub(crate) fn cloud_config(
     input: &Input,
-    own: Map<String, Value>,
+    mut own: Map<String, Value>,
 ) -> Result<Map<String, Value>, Error> {
     let mut config = Map::new();
-    let mut own = own;
     // A name that is nothing is none, and would win over ours.
     own.retain(|key, value| !NAMES.contains(&key.as_str()) || !(value.is_null() || value == ""));
-    let named = |map: &Map<String, Value>| NAMES.iter().any(|key| map.contains_key(*key));
-    let meta = ["local-hostname", "hostname"]
-        .iter()
-        .any(|key| input.meta_data.contains_key(*key));
-    match &input.hostname {
-        // The user's own wins, and a name of ours beside it would be half of another.
-        Some(name) if !named(&own) && !meta => {
-            let (host, domain) = name.split_once('.').unwrap_or((name, ""));
-            config.insert("hostname".into(), host.into());
-            if !domain.is_empty() {
-                config.insert("fqdn".into(), name.as_str().into());
-            }
-        }
-        Some(_) => {}
-        // Without this cloud-init would call the guest "localhost". With it no name from anywhere has an effect.
-        None => {
-            let vendor = match &input.vendor_data {
-                Some(Payload::Dict(dict)) => named(dict) || dict.contains_key(PRESERVE),
-                Some(Payload::Text(text)) => text.contains("hostname") || text.contains("fqdn"),
-                None => false,
-            };
-            if !named(&own) && !meta && !vendor {
-                config.insert(PRESERVE.into(), true.into());
-            }
-        }
-    }
+    insert_host_name(input, &own, &mut config);
     let keys = authorized_keys(&input.authorized_keys)?;
     if !keys.is_empty() {
         config.insert("disable_root".into(), false.into());
@@ -85,25 +59,59 @@ pub(crate) fn cloud_config(
         config.insert("users".into(), users.into());
     }
     let mut files = own_files.unwrap_or_default();
-    for key in &input.host_keys {
-        let path = format!("/etc/ssh/ssh_host_{}_key", key.kind().name());
-        for (path, mode, content) in [
-            (path.clone(), "0600", key.private()),
-            (format!("{path}.pub"), "0644", key.public()),
-        ] {
-            files.push(json!({
-                "path": path,
-                "owner": "root:root",
-                "permissions": mode,
-                "encoding": "b64",
-                "content": STANDARD.encode(content),
-            }));
-        }
-    }
+    files.extend(host_key_files(&input.host_keys));
     if !files.is_empty() {
         config.insert("write_files".into(), files.into());
     }
     Ok(config)
+}
+
+/// The guest's name, or that cloud-init leaves it alone.
+fn insert_host_name(input: &Input, own: &Map<String, Value>, config: &mut Map<String, Value>) {
+    let named = |map: &Map<String, Value>| NAMES.iter().any(|key| map.contains_key(*key));
+    let meta = ["local-hostname", "hostname"]
+        .iter()
+        .any(|key| input.meta_data.contains_key(*key));
+    match &input.hostname {
+        // The user's own wins, and a name of ours beside it would be half of another.
+        Some(name) if !named(own) && !meta => {
+            let (host, domain) = name.split_once('.').unwrap_or((name, ""));
+            config.insert("hostname".into(), host.into());
+            if !domain.is_empty() {
+                config.insert("fqdn".into(), name.as_str().into());
+            }
+        }
+        Some(_) => {}
+        // Without this cloud-init would call the guest "localhost". With it no name from anywhere has an effect.
+        None => {
+            let vendor = match &input.vendor_data {
+                Some(Payload::Dict(dict)) => named(dict) || dict.contains_key(PRESERVE),
+                Some(Payload::Text(text)) => text.contains("hostname") || text.contains("fqdn"),
+                None => false,
+            };
+            if !named(own) && !meta && !vendor {
+                config.insert(PRESERVE.into(), true.into());
+            }
+        }
+    }
+}
+
+/// The files in which sshd looks for its keys.
+fn host_key_files(keys: &[HostKey]) -> impl Iterator<Item = Value> {
+    let file = |path: String, mode: &str, content: &str| {
+        json!({
+            "path": path,
+            "owner": "root:root",
+            "permissions": mode,
+            "encoding": "b64",
+            "content": STANDARD.encode(content),
+        })
+    };
+    keys.iter().flat_map(move |key| {
+        let path = format!("/etc/ssh/ssh_host_{}_key", key.kind().name());
+        let public = file(format!("{path}.pub"), "0644", key.public());
+        [file(path, "0600", key.private()), public]
+    })
 }
 
 /// Writes the host keys in `ssh_keys` anew, whatever became of their lines. What cannot be one is left to the check.

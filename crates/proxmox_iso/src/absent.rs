@@ -1,12 +1,12 @@
 //! Making ISOs absent: one, or all whose names fit a pattern.
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome, Task};
-use deadline::Deadline;
+use ansible_module::{Diff, Failure, Outcome};
 use pve_client::volid::normalise_upload_name;
-use pve_client::{Client, Storage, Volid};
-use pve_module::doing;
+use pve_client::{Storage, Volid};
+use pve_module::{Context, doing};
 use serde_json::json;
 
+use crate::error::Error;
 use crate::glob;
 use crate::options::Options;
 use crate::record::{self, RecordFile};
@@ -17,12 +17,16 @@ use crate::state::{self, User};
 /// # Errors
 /// Kind `in_use` when a VM uses the one ISO that was named, unless forced.
 pub async fn absent(
-    client: &Client,
+    context: &Context<'_>,
     options: &Options,
-    task: &Task,
     storage: &Storage,
-    deadline: &Deadline,
 ) -> Result<Outcome, Failure> {
+    let Context {
+        client,
+        deadline,
+        task,
+        ..
+    } = *context;
     let node = &options.node;
     let given = options
         .name
@@ -37,35 +41,32 @@ pub async fn absent(
         true => glob::matches(&named, name),
         false => named == name,
     };
-    let there: Vec<Volid> = state::isos(client, node, &options.storage, deadline)
+    let there: Vec<Volid> = state::isos(context, node, &options.storage)
         .await?
         .iter()
         .filter_map(|volume| volume.volid.parse().ok())
         .filter(|volid: &Volid| fits(volid.file_name()))
         .collect();
-    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    let (mut deleted, mut in_use) = (Vec::new(), Vec::new());
     if !there.is_empty() {
         let users = match options.force {
             true => Vec::new(),
-            false => state::users(client, task, node, storage, deadline).await?,
+            false => state::users(context, node, storage).await?,
         };
         for volid in there {
             let of_it: Vec<&User> = users.iter().filter(|user| user.uses(&volid)).collect();
             match of_it.is_empty() {
-                true => gone.push(volid),
-                false if pattern => kept.push(volid),
+                true => deleted.push(volid),
+                false if pattern => in_use.push(volid),
                 false => {
-                    return Err(in_use(
-                        &volid,
-                        &of_it,
-                        "force: true deletes it nevertheless; then the VM cannot start until its drive is changed",
-                    ));
+                    let users = of_it.iter().map(ToString::to_string).collect();
+                    return Err(Error::InUse { volid, users }.into());
                 }
             }
         }
     }
     if !task.check_mode {
-        for volid in &gone {
+        for volid in &deleted {
             client
                 .delete_volume(node, volid, deadline)
                 .await
@@ -79,24 +80,36 @@ pub async fn absent(
         true => format!("{}:iso/{named}", options.storage),
         false => Volid::iso(&options.storage, &normalise_upload_name(&named)).to_string(),
     };
-    Ok(outcome(subject, pattern, task.check_mode, &gone, &kept))
+    Ok(outcome(
+        subject,
+        pattern,
+        task.check_mode,
+        &deleted,
+        &in_use,
+    ))
 }
 
-/// What is answered when `gone` were deleted, or would be, and `kept` stay because a VM uses them.
-fn outcome(subject: String, pattern: bool, check: bool, gone: &[Volid], kept: &[Volid]) -> Outcome {
+/// What is answered when `deleted` were deleted, or would be, and `in_use` stay because a VM uses them.
+fn outcome(
+    subject: String,
+    pattern: bool,
+    check: bool,
+    deleted: &[Volid],
+    in_use: &[Volid],
+) -> Outcome {
     let names = |list: &[Volid]| -> Vec<String> { list.iter().map(Volid::to_string).collect() };
     let volid = (!pattern).then(|| subject.clone());
-    let mut outcome = match gone {
-        [] if kept.is_empty() => Outcome::unchanged(format!("{subject} is not there")),
+    let mut outcome = match deleted {
+        [] if in_use.is_empty() => Outcome::unchanged(format!("{subject} is not there")),
         [] => Outcome::unchanged(format!("all of {subject} are used by VMs")),
         [first, ..] => {
             let shown = |volid: &Volid| json!({"volid": volid.to_string()});
             let (before, after) = match pattern {
-                true => (gone.iter().map(shown).collect(), json!([])),
+                true => (deleted.iter().map(shown).collect(), json!([])),
                 false => (shown(first), json!({})),
             };
             let verb = if check { "would delete" } else { "deleted" };
-            Outcome::changed(format!("{verb} {}", names(gone).join(", ")))
+            Outcome::changed(format!("{verb} {}", names(deleted).join(", ")))
                 .diff(Diff::new(before, after).header(subject))
         }
     };
@@ -104,17 +117,6 @@ fn outcome(subject: String, pattern: bool, check: bool, gone: &[Volid], kept: &[
         outcome = outcome.with("volid", volid);
     }
     outcome
-        .with("deleted", names(gone))
-        .with("kept", names(kept))
-}
-
-/// The refusal for an ISO that VMs use.
-pub fn in_use(volid: &Volid, users: &[&User], hint: &str) -> Failure {
-    let names: Vec<String> = users.iter().map(ToString::to_string).collect();
-    Failure::new(
-        FailureKind::InUse,
-        format!("{volid} is used by {}", names.join(", ")),
-    )
-    .object(volid.to_string())
-    .hint(hint)
+        .with("deleted", names(deleted))
+        .with("kept", names(in_use))
 }

@@ -1,13 +1,13 @@
 //! Doing it.
 
 use ansible_module::{Failure, FailureKind};
-use deadline::Deadline;
-use pve_client::{Client, Error, Params, StorageContent, Upid, Upload, Volid};
-use pve_module::doing;
+use pve_client::{Error as ApiError, Params, StorageContent, Upid, Upload, Volid};
+use pve_module::{Context, doing};
 
 use crate::address::shown;
 use crate::checksum::Digest;
-use crate::plan::exists;
+use crate::error::Error;
+use crate::fetch::Facts;
 use crate::state;
 use crate::transfer_progress::TransferProgress;
 
@@ -21,17 +21,27 @@ pub enum Compared {
     NotAllowed,
 }
 
+/// What arrived on the storage.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    /// The task that put it into place.
+    pub upid: Option<Upid>,
+    /// The bytes it must have.
+    pub size: Option<u64>,
+    /// Its checksums, and those of the compressed file that it came in.
+    pub digests: Vec<Digest>,
+    /// What its server said of it.
+    pub facts: Facts,
+}
+
 /// What the steps of a transfer need.
 pub struct Transfer<'a> {
-    /// The API.
-    pub client: &'a Client,
+    pub context: Context<'a>,
     /// Node through which the storage is reached.
     pub node: &'a str,
     /// What is written.
     pub volid: &'a Volid,
-    /// The task's limit.
-    pub deadline: &'a Deadline,
-    /// Where progress is told.
+    /// Where progress is reported.
     pub progress: &'a TransferProgress,
 }
 
@@ -53,12 +63,13 @@ impl Transfer<'_> {
         loop {
             let mut tell = self.progress.bytes("upload");
             let sent = self
+                .context
                 .client
                 .upload(
                     self.node,
                     &self.volid.storage,
                     upload,
-                    self.deadline,
+                    self.context.deadline,
                     |sent, size| tell(sent, Some(size)),
                 )
                 .await;
@@ -68,19 +79,10 @@ impl Transfer<'_> {
                 Err(error) => return Err(what()(error)),
             };
             // All was sent and the answer was lost: what is on the storage tells.
-            if let Some(upid) =
-                state::writing_task(self.client, self.node, self.volid, self.deadline).await
-            {
+            if let Some(upid) = state::writing_task(&self.context, self.node, self.volid).await {
                 return self.finish(upid, shown).await.map(Some);
             }
-            let now = state::find_settled(
-                self.client,
-                self.node,
-                self.volid,
-                Some(size),
-                self.deadline,
-            )
-            .await?;
+            let now = state::find_settled(&self.context, self.node, self.volid, Some(size)).await?;
             let rewritten = now.as_ref().and_then(|v| v.ctime) != before.and_then(|v| v.ctime);
             let arrived = now.as_ref().and_then(|v| v.size) == Some(size);
             if rewritten && arrived {
@@ -99,7 +101,7 @@ impl Transfer<'_> {
         match self.wait("upload", &upid).await {
             Ok(()) => Ok(upid),
             Err(error) => Err(match mismatch(&error) {
-                Some(text) => not_what_was_said(shown, text).with("upid", upid.to_string()),
+                Some(text) => mismatch_on_node(shown, text).with("upid", upid.to_string()),
                 None => doing(format!("upload {shown} as {}", self.volid))(error),
             }),
         }
@@ -163,24 +165,25 @@ impl Transfer<'_> {
             self.node, self.volid.storage
         );
         let data = self
+            .context
             .client
-            .post(&path, &params, self.deadline)
+            .post(&path, &params, self.context.deadline)
             .await
             .map_err(what())?;
-        let upid: Upid = data.as_str().unwrap_or_default().parse().map_err(|_| {
-            Failure::new(
-                FailureKind::UnexpectedAnswer,
-                format!("download-url answered {data} instead of a task"),
-            )
-        })?;
+        let upid: Upid = data
+            .as_str()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| Error::NoTask(data))?;
         match self.wait(step, &upid).await {
             Ok(()) => Ok(upid),
             Err(error) => Err(match mismatch(&error) {
                 Some(text) if comparing => {
                     let difference = format!("its content differs: {text}");
-                    exists(&self.volid.to_string(), &difference).detail(difference)
+                    Failure::from(Error::exists(&self.volid.to_string(), &difference))
+                        .detail(difference)
                 }
-                Some(text) => not_what_was_said(&shown(url), text),
+                Some(text) => mismatch_on_node(&shown(url), text),
                 None => what()(error),
             }),
         }
@@ -190,17 +193,19 @@ impl Transfer<'_> {
     pub async fn delete(&self) -> Result<(), Failure> {
         self.progress.step("delete");
         let gone = self
+            .context
             .client
-            .delete_volume(self.node, self.volid, self.deadline)
+            .delete_volume(self.node, self.volid, self.context.deadline)
             .await;
         gone.map(|_| ())
             .map_err(doing(format!("delete {}", self.volid)))
     }
 
-    async fn wait(&self, step: &str, upid: &Upid) -> Result<(), Error> {
+    async fn wait(&self, step: &str, upid: &Upid) -> Result<(), ApiError> {
         let tell = self.progress.waits(step, upid.as_ref());
-        self.client
-            .task(upid, self.deadline, tell)
+        self.context
+            .client
+            .task(upid, self.context.deadline, tell)
             .await
             .map(|_| ())
     }
@@ -209,39 +214,34 @@ impl Transfer<'_> {
     pub async fn verify(&self, size: Option<u64>) -> Result<StorageContent, Failure> {
         self.progress.step("verify");
         // Another controller may be writing the same over it.
-        let found =
-            state::find_settled(self.client, self.node, self.volid, size, self.deadline).await?;
-        let broken = |what: String| {
-            Failure::new(
-                FailureKind::Transfer,
-                format!("{} {what} after the transfer", self.volid),
-            )
-            .object(self.volid.to_string())
-        };
-        let found = found.ok_or_else(|| broken("is not on the storage".into()))?;
-        match (size, found.size) {
-            (Some(wanted), Some(size)) if wanted != size => {
-                Err(broken(format!("has {size} bytes instead of {wanted}")))
+        let found = state::find_settled(&self.context, self.node, self.volid, size).await?;
+        let volid = self.volid.clone();
+        match (found, size) {
+            (None, _) => Err(Error::NotArrived { volid }.into()),
+            (Some(found), Some(expected)) if found.size.is_some_and(|size| size != expected) => {
+                let size = found.size.unwrap_or_default();
+                let arrived = Error::ArrivedSize {
+                    volid,
+                    size,
+                    expected,
+                };
+                Err(arrived.into())
             }
-            _ => Ok(found),
+            (Some(found), _) => Ok(found),
         }
     }
 }
 
-/// The failure when content and checksum do not fit.
-pub fn not_what_was_said(what: &str, found: &str) -> Failure {
-    Failure::new(
-        FailureKind::ChecksumMismatch,
-        format!("checksum mismatch: {what} is not what its checksum says: {found}"),
-    )
-    .object(what)
-    .hint("nothing was replaced; fetch or build the image again, or set checksum: ALGORITHM:HEX to that of the image that you want")
+/// The failure when PVE finds that content and checksum of `object` do not fit.
+pub fn mismatch_on_node(object: &str, finding: &str) -> Failure {
+    let (object, finding) = (object.to_owned(), finding.to_owned());
+    Error::ChecksumMismatchOnNode { object, finding }.into()
 }
 
 /// PVE's words about a checksum that did not fit.
-fn mismatch(error: &Error) -> Option<&str> {
+fn mismatch(error: &ApiError) -> Option<&str> {
     match error {
-        Error::Task(task) => {
+        ApiError::Task(task) => {
             Some(task.exitstatus.as_str()).filter(|text| text.contains("checksum mismatch"))
         }
         _ => None,

@@ -1,9 +1,8 @@
 //! Downloads kept on the controller, when that is asked for.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use futures_util::StreamExt;
 use pve_client::volid::normalise_upload_name;
@@ -14,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use crate::address::Address;
 use crate::checksum::{Digest, Hasher};
 use crate::compression::Compression;
+use crate::error::Error;
 use crate::fetch::{Facts, Fetch, Hashing};
 use crate::local::{self, hash};
 use crate::source::{Source, mismatch};
@@ -42,10 +42,7 @@ pub async fn file(
     deadline: &Deadline,
 ) -> Result<Cached, Failure> {
     let Some((url, with)) = source.request() else {
-        return Err(Failure::new(
-            FailureKind::InvalidOption,
-            "there is nothing to download",
-        ));
+        return Err(Error::NothingToDownload.into());
     };
     // What has the same name elsewhere is another file, and the same file has one place whoever asks.
     let identity = source.url().map(Address::identity).unwrap_or_default();
@@ -64,7 +61,7 @@ pub async fn file(
             });
         }
     }
-    paths::make_private_dir(&folder).map_err(|error| unwritable(&path, &error))?;
+    paths::make_private_dir(&folder).map_err(|error| Error::unwritable(&path, error))?;
     progress.step("download");
     let download = Fetch::new()?.download(url, with, deadline).await?;
     let facts = download.facts;
@@ -78,11 +75,13 @@ pub async fn file(
             keep(stream, &partial.0, &path, &shown, progress, known),
         )
         .await??;
-    if let Some(told) = known.filter(|told| *told != size) {
-        return Err(Failure::new(
-            FailureKind::Download,
-            format!("{shown} gave {size} bytes instead of {told}"),
-        ));
+    if let Some(expected) = known.filter(|known| *known != size) {
+        let error = Error::DownloadSize {
+            shown,
+            size,
+            expected,
+        };
+        return Err(error.into());
     }
     let digests = hashing.digests();
     // That of a compressed image may be meant, which shows once it is unpacked.
@@ -96,7 +95,7 @@ pub async fn file(
             .find(|digest| digest.algorithm == wanted.algorithm);
         return Err(mismatch(source, wanted, got));
     }
-    std::fs::rename(&partial.0, &path).map_err(|error| unwritable(&path, &error))?;
+    std::fs::rename(&partial.0, &path).map_err(|error| Error::unwritable(&path, error))?;
     Ok(Cached {
         path,
         digests,
@@ -112,38 +111,24 @@ async fn keep(
     shown: &str,
     progress: &TransferProgress,
     known: Option<u64>,
-) -> Result<u64, Failure> {
+) -> Result<u64, Error> {
     let mut told = progress.bytes("download");
     let mut file = tokio::fs::File::create(partial)
         .await
-        .map_err(|error| unwritable(path, &error))?;
+        .map_err(|error| Error::unwritable(path, error))?;
     let mut size = 0;
     while let Some(bytes) = stream.next().await {
-        let bytes = bytes.map_err(|error| {
-            Failure::new(
-                FailureKind::Download,
-                format!("cannot read {shown}: {error}"),
-            )
-            .object(shown)
-        })?;
+        let bytes = bytes.map_err(|error| Error::interrupted(shown, error))?;
         size += bytes.len() as u64;
         file.write_all(&bytes)
             .await
-            .map_err(|error| unwritable(path, &error))?;
+            .map_err(|error| Error::unwritable(path, error))?;
         told(size, known);
     }
     file.flush()
         .await
-        .map_err(|error| unwritable(path, &error))?;
+        .map_err(|error| Error::unwritable(path, error))?;
     Ok(size)
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(
-        FailureKind::File,
-        format!("cannot write {}: {error}", path.display()),
-    )
-    .object(path.display().to_string())
 }
 
 /// Removed unless it was renamed.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ansible_module::{Failure, FailureKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::digest::{Algorithm as RingAlgorithm, Context, SHA256, SHA384, SHA512};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Error;
 
 /// How a checksum is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +65,7 @@ impl Algorithm {
 
     /// Whether these are the hex digits of such a checksum.
     pub fn fits(self, digits: &str) -> bool {
-        digits.len() == 2 * self.bytes() && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        digits.len() == 2 * self.bytes() && is_hex(digits)
     }
 
     /// The algorithm whose checksums have so many hex digits.
@@ -181,9 +182,19 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// Whether a text is hex digits, and nothing else.
+pub fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether a text has as many hex digits as a checksum at least, of whatever algorithm.
+pub fn is_checksum(text: &str) -> bool {
+    text.len() >= 32 && is_hex(text)
+}
+
 /// What the option `checksum` gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Given {
+pub enum ChecksumOption {
     /// The checksum itself.
     Digest(Digest),
     /// The address of a file of checksums, and the algorithm to prefer in it.
@@ -193,8 +204,8 @@ pub enum Given {
 /// Read the option `checksum`: `ALGORITHM:HEX`, `ALGORITHM-BASE64` or `ALGORITHM:BASE32` as Nix writes it, or `ALGORITHM:URL`.
 ///
 /// # Errors
-/// Kind `invalid_option` when it has none of these forms.
-pub fn given(text: &str) -> Result<Given, Failure> {
+/// When it has none of these forms.
+pub fn parse_option(text: &str) -> Result<ChecksumOption, Error> {
     let trimmed = text.trim();
     let read = |separator: char| {
         let (name, rest) = trimmed.split_once(separator)?;
@@ -203,31 +214,22 @@ pub fn given(text: &str) -> Result<Given, Failure> {
     if let Some((algorithm, rest)) = read(':') {
         let lower = rest.to_ascii_lowercase();
         if lower.starts_with("https://") || lower.starts_with("http://") {
-            return Ok(Given::Published(algorithm, rest.to_string()));
+            return Ok(ChecksumOption::Published(algorithm, rest.to_string()));
         }
     }
     if let Some(digest) = Digest::labelled(trimmed) {
-        return Ok(Given::Digest(digest));
+        return Ok(ChecksumOption::Digest(digest));
     }
     // The right form with digits of another length: of another algorithm, or not copied as a whole.
     if let Some((algorithm, digits)) = read(':')
         && !digits.is_empty()
-        && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        && is_hex(digits)
     {
-        let failure = Failure::new(
-            FailureKind::InvalidOption,
-            format!(
-                "checksum: {}: needs {} hex digits (got {})",
-                algorithm.name(),
-                2 * algorithm.bytes(),
-                digits.len()
-            ),
-        );
-        return Err(match Algorithm::of_digits(digits) {
-            Some(other) => {
-                failure.hint(format!("write {}: if it is such a checksum", other.name()))
-            }
-            None => failure,
+        return Err(Error::ChecksumLength {
+            algorithm: algorithm.name(),
+            digits: 2 * algorithm.bytes(),
+            got: digits.len(),
+            fitting: Algorithm::of_digits(digits).map(Algorithm::name),
         });
     }
     let shown = crate::address::masked_text(trimmed);
@@ -242,13 +244,7 @@ pub fn given(text: &str) -> Result<Given, Failure> {
         None => "give sha256:HEX, sha384:HEX, sha512:HEX, or sha256:URL of a file of checksums; MD5 and SHA-1 are not accepted"
             .to_string(),
     };
-    Err(Failure::new(
-        FailureKind::InvalidOption,
-        format!(
-            "checksum: must be sha256: and 64 hex digits, or sha256: and an address (got '{shown}')"
-        ),
-    )
-    .hint(hint))
+    Err(Error::InvalidChecksum { shown, hint })
 }
 
 /// Makes the checksums of several algorithms in one pass.
@@ -299,6 +295,7 @@ impl Hasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ansible_module::Failure;
     use proptest::prelude::*;
 
     /// What `nix hash convert --to nix32` says of 32 bytes 0xab.
@@ -325,7 +322,8 @@ mod tests {
     #[test]
     fn checksums_as_people_write_them() {
         let (hex256, hex512) = ("ab".repeat(32), "CD".repeat(64));
-        let digest = |algorithm, hex: &str| Given::Digest(Digest::new(algorithm, hex).unwrap());
+        let digest =
+            |algorithm, hex: &str| ChecksumOption::Digest(Digest::new(algorithm, hex).unwrap());
         let is_256 = digest(Algorithm::Sha256, &hex256);
         for text in [
             format!("sha256:{hex256}"),
@@ -342,15 +340,15 @@ mod tests {
             ),
             format!("sha256:{NIX32_OF_AB}"),
         ] {
-            assert_eq!(given(&text).unwrap(), is_256, "{text}");
+            assert_eq!(parse_option(&text).unwrap(), is_256, "{text}");
         }
         assert_eq!(
-            given(&format!("sha512:{hex512}")).unwrap(),
+            parse_option(&format!("sha512:{hex512}")).unwrap(),
             digest(Algorithm::Sha512, &hex512)
         );
         assert_eq!(
-            given("sha256:https://x.example/SHA256SUMS").unwrap(),
-            Given::Published(Algorithm::Sha256, "https://x.example/SHA256SUMS".into())
+            parse_option("sha256:https://x.example/SHA256SUMS").unwrap(),
+            ChecksumOption::Published(Algorithm::Sha256, "https://x.example/SHA256SUMS".into())
         );
         for text in [
             "sha256:ftp://x.example/SHA256SUMS",
@@ -361,16 +359,13 @@ mod tests {
             "sha256",
             "sha512:",
         ] {
-            assert_eq!(
-                given(text).unwrap_err().kind,
-                FailureKind::InvalidOption,
-                "{text}"
-            );
+            assert!(parse_option(text).is_err(), "{text}");
         }
-        let short = given(&format!("sha512:{hex256}")).unwrap_err();
+        let refused = |text: &str| Failure::from(parse_option(text).unwrap_err());
+        let short = refused(&format!("sha512:{hex256}"));
         assert_eq!(short.msg, "checksum: sha512: needs 128 hex digits (got 64)");
         assert!(short.hint.unwrap().contains("sha256:"));
-        let bare = given(&hex256).unwrap_err();
+        let bare = refused(&hex256);
         assert_eq!(bare.hint.unwrap(), format!("write sha256:{hex256}"));
         for (text, hint) in [
             (format!("{hex256}  x.iso"), format!("write sha256:{hex256}")),
@@ -380,20 +375,20 @@ mod tests {
                 "write sha256:https://".to_owned(),
             ),
         ] {
-            let found = given(&text).unwrap_err().hint.unwrap();
+            let found = refused(&text).hint.unwrap();
             assert!(
                 found.starts_with(&hint) && !found.contains("pass-word"),
                 "{found}"
             );
         }
-        let secret = given("sha256:ftp://me:pass-word@x.example/y?sig=abc").unwrap_err();
+        let secret = refused("sha256:ftp://me:pass-word@x.example/y?sig=abc");
         assert!(!secret.msg.contains("pass-word") && !secret.msg.contains("sig="));
     }
 
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in ".{0,200}") {
-            let _ = given(&text);
+            let _ = parse_option(&text);
         }
 
         #[test]
@@ -402,7 +397,7 @@ mod tests {
             hasher.update(&bytes);
             for digest in hasher.digests() {
                 prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest.clone()));
-                prop_assert_eq!(given(&digest.to_string()).unwrap(), Given::Digest(digest));
+                prop_assert_eq!(parse_option(&digest.to_string()).unwrap(), ChecksumOption::Digest(digest));
             }
         }
     }

@@ -1,9 +1,8 @@
 //! What the first bytes of a file say that it is. An ISO 9660 image has `CD001` in its 17th sector
 //! (ECMA-119, 8.1), a UDF image `NSR02` or `NSR03` in its volume recognition sequence (ECMA-167, 3/9).
 
-use ansible_module::{Failure, FailureKind};
-
 use crate::compression::Compression;
+use crate::error::Error;
 
 /// So many bytes from the start decide.
 pub const HEAD: usize = 64 * 1024;
@@ -155,53 +154,47 @@ fn text(head: &[u8]) -> Option<Kind> {
     readable.then_some(Kind::Other("a text", page))
 }
 
-/// The refusal of what is not an image. `packed` says how what is meant was compressed.
-pub fn not_an_image(shown: &str, kind: Kind, packed: Option<Compression>) -> Failure {
-    let (what, hint) = match kind {
-        Kind::Other(what, hint) => (what.to_string(), hint),
-        Kind::Compressed(again) => (format!("compressed ({})", again.name()), UNPACK),
-        Kind::Image(_) => ("an image".to_string(), None),
-    };
-    let subject = match packed {
-        Some(compression) => format!(
-            "{shown} is compressed ({}), and what is in it is not an ISO 9660 or UDF image",
-            compression.name()
-        ),
-        None => format!("{shown} is not an ISO 9660 or UDF image"),
-    };
-    let way_out = "content_check: false takes the bytes as they are";
-    Failure::new(FailureKind::NotAnImage, format!("{subject}: it is {what}"))
-        .object(shown)
-        .hint(match hint {
-            Some(hint) => format!("{hint}; {way_out}"),
-            None => way_out.to_string(),
-        })
-}
+impl Kind {
+    /// What it is in words, and what to do about it, if it is not an image.
+    fn described(self) -> (String, Option<&'static str>) {
+        match self {
+            Self::Other(what, hint) => (what.to_owned(), hint),
+            Self::Compressed(again) => (format!("compressed ({})", again.name()), UNPACK),
+            Self::Image(_) => ("an image".to_owned(), None),
+        }
+    }
 
-/// The refusal of an image that says that it has more bytes.
-pub fn cut_short(shown: &str, lacking: u64) -> Failure {
-    Failure::new(
-        FailureKind::NotAnImage,
-        format!(
-            "{shown} is cut short: its volume descriptor says that it has {lacking} bytes more"
-        ),
-    )
-    .object(shown)
-    .hint("fetch or build it again; content_check: false takes the bytes as they are")
+    /// The refusal of what is not an image, in a file that is compressed.
+    pub fn refuse_unpacked(self, shown: String, compression: Compression) -> Error {
+        let (found, hint) = self.described();
+        Error::CompressedNotAnImage {
+            shown,
+            compression,
+            found,
+            hint,
+        }
+    }
 }
 
 /// Refuse what is neither an image nor, unless it must not be, compressed.
 ///
 /// # Errors
-/// Kind `not_an_image`.
-pub fn check(shown: &str, head: &[u8], size: Option<u64>) -> Result<Option<Compression>, Failure> {
+/// When it is one of these, or an image that is cut short.
+pub fn check(shown: &str, head: &[u8], size: Option<u64>) -> Result<Option<Compression>, Error> {
     match kind(head, size) {
         Kind::Image(says) => match size.and_then(|size| lacks(says, size)) {
-            Some(lacking) => Err(cut_short(shown, lacking)),
+            Some(lacking) => Err(Error::CutShort {
+                shown: shown.to_owned(),
+                lacking,
+            }),
             None => Ok(None),
         },
         Kind::Compressed(compression) => Ok(Some(compression)),
-        other => Err(not_an_image(shown, other, None)),
+        other => {
+            let (found, hint) = other.described();
+            let shown = shown.to_owned();
+            Err(Error::NotAnImage { shown, found, hint })
+        }
     }
 }
 

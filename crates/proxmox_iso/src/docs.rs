@@ -2,6 +2,7 @@
 
 use ansible_module::Documentation;
 
+/// It is long because it is one text, in the order in which it is shown.
 pub(crate) fn documentation() -> Documentation {
     Documentation {
         short_description: "Make an ISO image present on a Proxmox VE storage, or absent from it",

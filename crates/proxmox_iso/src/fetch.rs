@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use futures_util::StreamExt;
 use pve_client::ByteStream;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{disposition_name, shown};
 use crate::checksum::{Digest, Hasher};
 use crate::content::HEAD;
+use crate::error::Error;
 
 /// Answers that are read as a whole are refused beyond this size.
 const MOST_TEXT: usize = 8 << 20;
@@ -108,10 +109,7 @@ impl Download {
                 .run(format!("the first bytes of {shown}"), self.stream.next())
                 .await?;
             let Some(bytes) = next else { break };
-            let bytes = bytes.map_err(|e| {
-                Failure::new(FailureKind::Download, format!("cannot read {shown}: {e}"))
-                    .object(shown)
-            })?;
+            let bytes = bytes.map_err(|error| Error::interrupted(shown, error))?;
             head.extend_from_slice(&bytes);
             read.push(Ok(bytes));
         }
@@ -145,7 +143,7 @@ impl Fetch {
             .read_timeout(SILENCE)
             .user_agent(concat!("nixos-proxmox/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|e| Failure::new(FailureKind::Download, format!("HTTP client: {e}")))?;
+            .map_err(Error::HttpClient)?;
         Ok(Self { http })
     }
 
@@ -160,20 +158,11 @@ impl Fetch {
         let parsed = Url::parse(url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| {
-                Failure::new(
-                    FailureKind::InvalidOption,
-                    format!("'{shown}' is not an http or https address"),
-                )
-            })?;
+            .ok_or_else(|| Error::LinkNotHttp(shown.clone()))?;
         let mut request = self.http.get(parsed);
         if let Some(token) = with.token {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
-                Failure::new(
-                    FailureKind::InvalidOption,
-                    "github_release.token: holds a control character",
-                )
-            })?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| Error::InvalidToken)?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
@@ -188,17 +177,16 @@ impl Fetch {
         if status.is_success() {
             return Ok(answer);
         }
-        let limited = answer
+        let is_rate_limited = answer
             .headers()
             .get("x-ratelimit-remaining")
             .is_some_and(|left| left == "0");
-        let mut failed = Failure::new(FailureKind::Download, format!("{shown} answered {status}"))
-            .object(shown)
-            .status(status.as_u16());
-        if limited {
-            failed = failed.hint("its rate limit is used up: set github_release.token, or wait");
-        }
-        Err(failed)
+        let error = Error::HttpStatus {
+            shown,
+            status,
+            is_rate_limited,
+        };
+        Err(error.into())
     }
 
     /// A text of moderate size.
@@ -253,10 +241,7 @@ async fn body(url: &str, mut answer: Response, deadline: &Deadline) -> Result<St
     {
         body.extend_from_slice(&bytes);
         if body.len() > MOST_TEXT {
-            return Err(Failure::new(
-                FailureKind::Download,
-                format!("{shown} is not a short text"),
-            ));
+            return Err(Error::LongText(shown).into());
         }
     }
     // PowerShell writes UTF-16 with a byte order mark.
@@ -265,9 +250,7 @@ async fn body(url: &str, mut answer: Response, deadline: &Deadline) -> Result<St
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
         _ => String::from_utf8(body).ok(),
     };
-    text.ok_or_else(|| {
-        Failure::new(FailureKind::Download, format!("{shown} is not a text")).object(shown)
-    })
+    Ok(text.ok_or(Error::NotText(shown))?)
 }
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
@@ -306,13 +289,8 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     Policy::limited(10).redirect(attempt)
 }
 
-fn broken(url: &str, error: &reqwest::Error) -> Failure {
-    let shown = shown(url);
-    Failure::new(
-        FailureKind::Download,
-        format!("cannot read {shown}: {}", root(error)),
-    )
-    .object(shown)
+fn broken(url: &str, error: &reqwest::Error) -> Error {
+    Error::interrupted(&shown(url), root(error))
 }
 
 /// The innermost error's words.

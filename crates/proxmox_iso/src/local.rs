@@ -6,38 +6,29 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ansible_module::{Failure, FailureKind};
-
 use crate::checksum::{Digest, Hasher};
 use crate::content::HEAD;
+use crate::error::Error;
 use crate::unpack::Packed;
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(
-        FailureKind::File,
-        format!("cannot read {}: {error}", path.display()),
-    )
-    .object(path.display().to_string())
-}
 
 /// The bytes that tell what a file is.
 ///
 /// # Errors
-/// Kind `file`.
-pub fn head(path: &Path) -> Result<Vec<u8>, Failure> {
+/// When it cannot be read.
+pub fn head(path: &Path) -> Result<Vec<u8>, Error> {
     let mut head = Vec::new();
     File::open(path)
         .and_then(|file| file.take(HEAD as u64).read_to_end(&mut head))
-        .map_err(|e| unreadable(path, &e))?;
+        .map_err(|error| Error::unreadable(path, error))?;
     Ok(head)
 }
 
 /// The size of a file.
 ///
 /// # Errors
-/// Kind `file`.
-pub fn size(path: &Path) -> Result<u64, Failure> {
-    let meta = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?;
+/// When it cannot be read.
+pub fn size(path: &Path) -> Result<u64, Error> {
+    let meta = std::fs::metadata(path).map_err(|error| Error::unreadable(path, error))?;
     Ok(meta.len())
 }
 
@@ -53,8 +44,8 @@ impl Drop for Cancel {
 /// The checksums of a file, read once on a thread of its own.
 ///
 /// # Errors
-/// Kind `file`.
-pub async fn hash(path: &Path, mut hasher: Hasher) -> Result<Vec<Digest>, Failure> {
+/// When it cannot be read.
+pub async fn hash(path: &Path, mut hasher: Hasher) -> Result<Vec<Digest>, Error> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let _cancel = Cancel(cancelled.clone());
     let owned = path.to_path_buf();
@@ -72,15 +63,15 @@ pub async fn hash(path: &Path, mut hasher: Hasher) -> Result<Vec<Digest>, Failur
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|e| Err(std::io::Error::other(e)))
-        .map_err(|e| unreadable(path, &e))
+        .map_err(|error| Error::unreadable(path, error))
 }
 
 /// The bytes of a compressed file.
 ///
 /// # Errors
-/// Kind `file`.
-pub fn packed(path: &Path) -> Result<Packed, Failure> {
+/// When it cannot be read.
+pub fn packed(path: &Path) -> Result<Packed, Error> {
     File::open(path)
         .map(Packed::of)
-        .map_err(|e| unreadable(path, &e))
+        .map_err(|error| Error::unreadable(path, error))
 }

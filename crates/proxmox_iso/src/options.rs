@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ansible_module::{Failure, FailureKind, Secret};
+use ansible_module::{Failure, Secret};
 use pve_client::volid::{is_iso_name, normalise_upload_name};
 use pve_module::Connection;
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::compression::Compression;
+use crate::error::Error;
 
 /// Options of the module.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -172,21 +173,18 @@ impl Options {
                 *one = serde_json::Value::Array(vec![one.take()]);
             }
         }
-        serde_path_to_error::deserialize(value).map_err(|e| {
-            let path = e.path().to_string();
-            Failure::new(
-                FailureKind::InvalidOption,
-                format!("invalid value of {path}: {}", e.into_inner()),
-            )
-            .object(path)
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            let problem = error.into_inner().to_string();
+            Error::InvalidValue { path, problem }.into()
         })
     }
 
     /// The name of the ISO on the storage, made of the one given or the `source`'s.
     ///
     /// # Errors
-    /// Kind `invalid_option` when there is none or PVE would not take it.
-    pub fn iso_name(&self, source: &str) -> Result<String, Failure> {
+    /// When there is none or PVE would not take it.
+    pub fn iso_name(&self, source: &str) -> Result<String, Error> {
         let unpacked = match self.content_check {
             true => Compression::of_name(source).0,
             false => source,
@@ -196,25 +194,16 @@ impl Options {
         if is_iso_name(&name) {
             return Ok(name);
         }
-        let failure = |text: String| Failure::new(FailureKind::InvalidOption, text);
         Err(match (&self.name, source.is_empty()) {
-            (Some(_), _) => failure(format!(
-                "name: must end in .iso or .img and have at most 255 characters (got '{given}')"
-            )),
-            (None, true) => failure("name: the source does not give the ISO a name".into())
-                .hint("set name: NAME.iso"),
-            (None, false) if given.len() > 255 => failure(format!(
-                "name: the source's own has {} characters, and Proxmox VE takes 255",
-                given.len()
-            ))
-            .hint("set name: NAME.iso"),
-            (None, false) => failure(format!(
-                "name: the source is called '{source}', which does not end in .iso or .img"
-            ))
-            .hint(match archive(source) {
-                true => "unpack it first, and give the image that is in it",
-                false => "set name: NAME.iso, if it is an ISO image",
-            }),
+            (Some(_), _) => Error::InvalidName(given.to_owned()),
+            (None, true) => Error::UnnamedSource,
+            (None, false) if given.len() > 255 => Error::LongSourceName {
+                length: given.len(),
+            },
+            (None, false) => Error::SourceNameSuffix {
+                name: source.to_owned(),
+                is_archive: archive(source),
+            },
         })
     }
 
@@ -247,6 +236,7 @@ fn archive(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ansible_module::FailureKind;
     use serde_json::{Value, json};
 
     fn options(more: Value) -> Options {
@@ -290,12 +280,12 @@ mod tests {
                 "unpack it first",
             ),
         ] {
-            let refused = name(more).unwrap_err();
+            let refused = Failure::from(name(more).unwrap_err());
             assert_eq!(refused.kind, FailureKind::InvalidOption);
             assert!(refused.hint.unwrap().contains(hint));
         }
-        let given = name(json!({"src": "/a/b.iso", "name": "b.qcow2"})).unwrap_err();
-        assert!(given.msg.contains("got 'b.qcow2'"), "{}", given.msg);
+        let refused = name(json!({"src": "/a/b.iso", "name": "b.qcow2"})).unwrap_err();
+        assert!(refused.to_string().contains("got 'b.qcow2'"), "{refused}");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! From what is wanted and what is there to what has to be done. Pure.
 
-use ansible_module::{Failure, FailureKind};
 use pve_client::StorageContent;
 
 use crate::address::shown;
 use crate::checksum::Digest;
+use crate::error::Error;
 use crate::fetch::Facts;
 use crate::record::{Memory, Record};
 
@@ -41,14 +41,14 @@ pub enum Plan {
 /// Decide.
 ///
 /// # Errors
-/// Kind `exists` when something else is there, or may be, and `force` is not set.
+/// [`Error::Exists`] when something else is there, or may be, and `force` is not set.
 pub fn plan(
     volid: &str,
     desired: &Desired,
     found: Option<&StorageContent>,
     memory: &Memory,
     force: bool,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Error> {
     let Some(found) = found else {
         return Ok(Plan::Create);
     };
@@ -60,7 +60,7 @@ pub fn plan(
         return Ok(Plan::Replace);
     }
     if let Some(difference) = difference(desired, found, known) {
-        return Err(exists(volid, &difference));
+        return Err(Error::exists(volid, difference));
     }
     match (&desired.checksum, known, &desired.unreachable) {
         (Some(_), ..) => Ok(Plan::Compare),
@@ -150,43 +150,36 @@ fn change(before: &Facts, now: &Facts) -> Option<String> {
 /// same if name and size are those.
 ///
 /// # Errors
-/// Kind `exists`.
+/// [`Error::Exists`].
 pub fn assume(
     volid: &str,
     desired: &Desired,
     found: &StorageContent,
     memory: &Memory,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Error> {
     let what = match &desired.source {
         Some(source) => format!("what {} gives", shown(source)),
         None => "the local file".to_string(),
     };
     if let Some(why) = &desired.unreachable {
-        return Err(exists(
+        return Err(Error::exists(
             volid,
-            &format!("whether it is {what} could not be asked: {why}"),
+            format!("whether it is {what} could not be asked: {why}"),
         ));
     }
     match memory {
-        Memory::Stale => Err(exists(
+        Memory::Stale => Err(Error::exists(
             volid,
             "it was written again since this controller transferred it, so that its content is not known",
         )),
         _ if desired.size.is_some() && desired.size == found.size => Ok(Plan::Assume(format!(
             "{volid} was taken for {what} by its name and size; its content was not compared"
         ))),
-        _ => Err(exists(
+        _ => Err(Error::exists(
             volid,
-            &format!("nothing tells whether it is {what}: its size is not known beforehand"),
+            format!("nothing tells whether it is {what}: its size is not known beforehand"),
         )),
     }
-}
-
-/// The failure when something else of that name is there.
-pub fn exists(volid: &str, difference: &str) -> Failure {
-    Failure::new(FailureKind::Exists, format!("{volid} exists already: {difference}"))
-        .object(volid)
-        .hint("set force: true to replace it, name: OTHER.iso to keep both, or checksum: ALGORITHM:HEX to have its content compared")
 }
 
 #[cfg(test)]
@@ -258,9 +251,9 @@ mod tests {
             &memory,
             force,
         )
-        .map_err(|failure| {
-            assert_eq!(failure.kind, FailureKind::Exists);
-            failure.msg
+        .map_err(|error| {
+            assert!(matches!(error, Error::Exists { .. }), "{error}");
+            error.to_string()
         })
     }
 

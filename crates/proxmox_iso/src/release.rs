@@ -1,16 +1,16 @@
 //! Assets of GitHub releases.
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use serde::Deserialize;
 
 use crate::address::{Address, shown};
 use crate::checksum::Digest;
+use crate::error::Error;
 use crate::fetch::With;
 use crate::glob;
 use crate::options::GithubRelease;
 use crate::response_cache;
-use crate::source::{Origin, Source};
 
 #[derive(Debug, Deserialize)]
 struct Release {
@@ -30,58 +30,88 @@ struct Asset {
     browser_download_url: String,
 }
 
+/// An asset of a release, and where it can be had.
+pub struct ReleaseAsset {
+    pub name: String,
+    pub size: u64,
+    /// Its checksum, if GitHub tells it.
+    pub checksum: Option<Digest>,
+    /// Where anybody may fetch it.
+    pub public: Address,
+    /// Where the API gives it to the holder of the token, and the token.
+    pub private: Option<(String, String)>,
+}
+
 /// Find the one asset.
 ///
 /// # Errors
 /// When there is no such release or asset, or several assets.
-pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source, Failure> {
-    let invalid =
-        |what: String| Failure::new(FailureKind::InvalidOption, format!("github_release.{what}"));
-    let part = |text: &str| {
-        !text.is_empty()
-            && text != ".."
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    };
-    if !wanted
-        .repo
-        .split_once('/')
-        .is_some_and(|(owner, name)| part(owner) && part(name))
-    {
-        return Err(invalid(format!(
-            "repo: expected OWNER/NAME (got '{}')",
-            wanted.repo
-        )));
-    }
+pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<ReleaseAsset, Failure> {
     let api = wanted.api_url.trim_end_matches('/');
     let token = wanted
         .token
         .as_ref()
         .map(|token| token.expose().trim())
         .filter(|token| !token.is_empty());
-    if token.is_some() && !is_private(api) {
-        return Err(invalid(format!(
-            "token: is not sent to {api} in clear text; use https in github_release.api_url"
-        )));
+    check(wanted, api, token)?;
+    let named = format!("release {} of {}", wanted.tag, wanted.repo);
+    let release = read(wanted, api, token, &named, deadline).await?;
+    let asset = pick(&release, &wanted.asset, &named)?;
+    let digest = asset.digest.as_deref();
+    // The token is for the API's host, whatever the answer says.
+    let private = token
+        .filter(|_| host(&asset.url).is_some() && host(&asset.url) == host(api))
+        .map(|token| (asset.url.clone(), token.to_string()));
+    Ok(ReleaseAsset {
+        name: asset.name.clone(),
+        size: asset.size,
+        checksum: digest.and_then(|text| text.parse::<Digest>().ok()),
+        public: Address::parse(&asset.browser_download_url, "browser_download_url")?,
+        private,
+    })
+}
+
+/// Refuse a repository that is not one of GitHub's form, and a token that anybody on the way could read.
+fn check(wanted: &GithubRelease, api: &str, token: Option<&str>) -> Result<(), Error> {
+    let is_name = |text: &str| {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        !text.is_empty() && text != ".." && text.bytes().all(is_plain)
+    };
+    let parts = wanted.repo.split_once('/');
+    if !parts.is_some_and(|(owner, name)| is_name(owner) && is_name(name)) {
+        return Err(Error::InvalidRepo(wanted.repo.clone()));
     }
-    let place = match wanted.tag.as_str() {
+    if token.is_some() && !is_private(api) {
+        let api = api.to_owned();
+        return Err(Error::TokenInClearText { api });
+    }
+    Ok(())
+}
+
+/// What the API tells of the release that messages call `named`.
+async fn read(
+    wanted: &GithubRelease,
+    api: &str,
+    token: Option<&str>,
+    named: &str,
+    deadline: &Deadline,
+) -> Result<Release, Failure> {
+    let tag = match wanted.tag.as_str() {
         "latest" => "latest".to_string(),
         tag => format!(
             "tags/{}",
             percent_encoding::utf8_percent_encode(tag, percent_encoding::NON_ALPHANUMERIC)
         ),
     };
-    let url = format!("{api}/repos/{}/releases/{place}", wanted.repo);
+    let url = format!("{api}/repos/{}/releases/{tag}", wanted.repo);
     let with = With {
         token,
         accept: Some("application/vnd.github+json"),
     };
-    let what = format!("release {} of {}", wanted.tag, wanted.repo);
     let text = response_cache::text(&url, with, deadline)
         .await
         .map_err(|mut failed| {
-            failed.msg = format!("cannot look up {what}: {}", failed.msg);
+            failed.msg = format!("cannot look up {named}: {}", failed.msg);
             match failed.status {
                 Some(404) => failed.hint(
                     "there is no such release; drafts and pre-releases are never the latest, and a private repository \
@@ -91,64 +121,37 @@ pub async fn find(wanted: &GithubRelease, deadline: &Deadline) -> Result<Source,
                 _ => failed,
             }
         })?;
-    let found: Release = serde_json::from_str(&text).map_err(|e| {
-        Failure::new(
-            FailureKind::UnexpectedAnswer,
-            format!("{} does not answer as GitHub's API does: {e}", shown(&url)),
-        )
-        .object(shown(&url))
+    let release = serde_json::from_str(&text).map_err(|problem| Error::NotGithub {
+        shown: shown(&url),
+        problem,
     })?;
-    let asset = pick(&found, &wanted.asset, &what)?;
-    let digest = asset
-        .digest
-        .as_deref()
-        .and_then(|text| text.parse::<Digest>().ok());
-    let address = Address::parse(&asset.browser_download_url, "browser_download_url")?;
-    // The token is for the API's host, whatever the answer says.
-    let private = token
-        .filter(|_| host(&asset.url).is_some() && host(&asset.url) == host(api))
-        .map(|token| (asset.url.clone(), token.to_string()));
-    Ok(Source {
-        name: asset.name.clone(),
-        origin: Origin::Url {
-            public: address,
-            private,
-        },
-        size: Some(asset.size),
-        checksum: digest,
-        checksum_of: None,
-    })
+    Ok(release)
 }
 
 /// The one asset whose name fits.
-fn pick<'a>(release: &'a Release, pattern: &str, what: &str) -> Result<&'a Asset, Failure> {
+fn pick<'a>(release: &'a Release, pattern: &str, what: &str) -> Result<&'a Asset, Error> {
     let fitting: Vec<_> = release
         .assets
         .iter()
         .filter(|asset| glob::matches(pattern, &asset.name))
         .collect();
-    let names = |assets: &[&Asset]| {
-        let names: Vec<_> = assets.iter().map(|asset| asset.name.as_str()).collect();
-        names.join(", ")
-    };
-    let tag = &release.tag_name;
+    let names = |assets: &[&Asset]| assets.iter().map(|asset| asset.name.clone()).collect();
+    let (release_name, tag) = (what.to_owned(), release.tag_name.clone());
+    let pattern = pattern.to_owned();
     match fitting.as_slice() {
         [one] => Ok(one),
-        [] => Err(Failure::new(
-            FailureKind::NotFound,
-            format!(
-                "{what} ({tag}) has no asset like {pattern}; it has: {}",
-                names(&release.assets.iter().collect::<Vec<_>>())
-            ),
-        )),
-        several => Err(Failure::new(
-            FailureKind::Ambiguous,
-            format!(
-                "{what} ({tag}) has several assets like {pattern}: {}",
-                names(several)
-            ),
-        )
-        .hint("make github_release.asset fit one of them")),
+        [] => Err(Error::NoAsset {
+            release: release_name,
+            tag,
+            pattern,
+            assets: names(&release.assets.iter().collect::<Vec<_>>()),
+        }),
+        several => Err(Error::AmbiguousAsset {
+            release: release_name,
+            tag,
+            pattern,
+            assets: names(several),
+        }),
     }
 }
 
@@ -198,17 +201,11 @@ mod tests {
             "a-x86_64.iso"
         );
         let many = pick(&release, "*.iso", "r").unwrap_err();
-        assert!(
-            many.kind == FailureKind::Ambiguous && many.msg.contains("a-aarch64.iso"),
-            "{}",
-            many.msg
-        );
+        assert!(matches!(many, Error::AmbiguousAsset { .. }));
+        assert!(many.to_string().contains("a-aarch64.iso"), "{many}");
         let none = pick(&release, "*.img", "r").unwrap_err();
-        assert!(
-            none.kind == FailureKind::NotFound && none.msg.contains("a.sha256"),
-            "{}",
-            none.msg
-        );
+        assert!(matches!(none, Error::NoAsset { .. }));
+        assert!(none.to_string().contains("a.sha256"), "{none}");
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! What the module and other crates call.
 
-use std::time::Duration;
-
-use ansible_module::{Failure, FailureKind, Outcome, Task};
-use deadline::Deadline;
+use ansible_module::{Failure, Outcome, Task};
 use pve_client::Volid;
+use pve_module::Session;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use crate::compression::Compression;
+use crate::error::Error;
 use crate::options::{Options, State};
 use crate::present::Present;
 use crate::record::{self, RecordFile};
@@ -21,28 +20,28 @@ use crate::{absent, local, state};
 /// # Errors
 /// When it cannot be done, or must not be.
 pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
-    let deadline = Deadline::after(Duration::from_secs(options.timeout));
-    let client = options.connection.client()?;
+    let session = Session::open(
+        &options.connection,
+        options.timeout,
+        options.progress_path.as_deref(),
+        task,
+    )?;
+    let context = session.context();
     let found = match options.state {
-        State::Present => Source::resolve(&options, &client, &task, &deadline).await?,
+        State::Present => Source::resolve(&context, &options).await?,
         State::Absent => None,
     };
-    let storage =
-        state::usable_storage(&client, &options.node, &options.storage, &deadline).await?;
+    let storage = state::usable_storage(&context, &options.node, &options.storage).await?;
     let Some(source) = found else {
-        return absent::absent(&client, &options, &task, &storage, &deadline).await;
+        return absent::absent(&context, &options, &storage).await;
     };
     let volid = Volid::iso(&options.storage, &options.iso_name(&source.name)?);
     let key = record::key(&options, &storage, &volid);
-    let record = RecordFile::new(&key)
-        .map_err(|e| Failure::new(FailureKind::File, format!("cannot keep records: {e}")))?;
-    let progress = task.progress(options.progress_path.as_deref());
+    let record = RecordFile::new(&key).map_err(Error::Records)?;
     let present = Present {
-        progress: TransferProgress::new(progress, volid.to_string()),
-        client,
-        options,
-        task,
-        deadline,
+        progress: TransferProgress::new(context.progress.clone(), volid.to_string()),
+        context,
+        options: &options,
         storage,
         source,
         volid,
@@ -50,7 +49,7 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         record,
         measured: OnceCell::new(),
     };
-    present.run().await
+    present.converge().await
 }
 
 /// What the options name, without anything being written.
@@ -72,16 +71,11 @@ pub struct Resolved {
 /// # Errors
 /// When there is no source, or it or its checksum is not found.
 pub async fn resolve(options: &Options, task: &Task) -> Result<Resolved, Failure> {
-    let deadline = Deadline::after(Duration::from_secs(options.timeout));
-    let client = options.connection.client()?;
-    let source = Source::resolve(options, &client, task, &deadline)
+    let session = Session::open(&options.connection, options.timeout, None, task.clone())?;
+    let context = session.context();
+    let source = Source::resolve(&context, options)
         .await?
-        .ok_or_else(|| {
-            Failure::new(
-                FailureKind::InvalidOption,
-                "one of src, url, github_release is required",
-            )
-        })?;
+        .ok_or(Error::SourceRequired)?;
     let name = options.iso_name(&source.name)?;
     let packed = options.content_check
         && match &source.origin {
@@ -93,7 +87,7 @@ pub async fn resolve(options: &Options, task: &Task) -> Result<Resolved, Failure
         (false, Some(size)) => Some(size),
         // Who is silent now may answer when it is transferred.
         (false, None) => source
-            .ask(options, &client, &deadline)
+            .ask(&context, options)
             .await
             .ok()
             .and_then(|facts| facts.size),

@@ -3,57 +3,49 @@
 use std::path::Path;
 
 use ansible_module::{Failure, FailureKind};
-use pve_client::{Upid, Upload};
+use pve_client::Upload;
 
+use crate::apply::Arrived;
 use crate::checksum::{Digest, Hasher};
 use crate::compression::Compression;
 use crate::content;
+use crate::error::Error;
 use crate::fetch::{Facts, Fetch, Hashing};
 use crate::plan::Plan;
-use crate::present::{Look, Present};
+use crate::present::{Assessment, Present};
 use crate::source::Origin;
 use crate::unpack::{self, Measured, Packed};
 use crate::{cache, local};
 
-/// What arrived on the storage.
-#[derive(Debug, Default)]
-pub struct Arrived {
-    /// The task that put it into place.
-    pub upid: Option<Upid>,
-    /// The bytes it must have.
-    pub size: Option<u64>,
-    /// Its checksums, and those of the compressed file that it came in.
-    pub digests: Vec<Digest>,
-    /// What its server said of it.
-    pub facts: Facts,
-}
-
-impl Present {
+impl Present<'_> {
     /// Transfer it. `facts` is what the server says of it, where that is known already.
     ///
     /// # Errors
     /// When it cannot be read, is not an image, or does not arrive.
-    pub async fn send(&self, look: &Look, facts: Facts) -> Result<Arrived, Failure> {
+    pub async fn send(&self, assessment: &Assessment, facts: Facts) -> Result<Arrived, Failure> {
         match (&self.source.origin, &self.options.cache_dir) {
             (Origin::File(path), _) => {
-                let known = look.desired.checksum.as_ref();
-                self.send_file(path, known.into_iter().cloned().collect(), look)
+                let known = assessment.desired.checksum.as_ref();
+                self.send_file(path, known.into_iter().cloned().collect(), assessment)
                     .await
             }
-            (Origin::Url { .. }, _) if self.by_node() => self.node_downloads(look, facts).await,
+            (Origin::Url { .. }, _) if self.by_node() => {
+                self.node_downloads(assessment, facts).await
+            }
             (Origin::Url { .. }, Some(dir)) => {
-                let cached = cache::file(dir, &self.source, &self.progress, &self.deadline).await?;
+                let cached =
+                    cache::file(dir, &self.source, &self.progress, self.context.deadline).await?;
                 let mut known = cached.digests;
                 if let Some(wanted) = &self.source.checksum {
                     known.sort_by_key(|digest| digest != wanted);
                 }
-                let arrived = self.send_file(&cached.path, known, look).await?;
+                let arrived = self.send_file(&cached.path, known, assessment).await?;
                 Ok(Arrived {
                     facts: cached.facts,
                     ..arrived
                 })
             }
-            (Origin::Url { .. }, None) => self.pass_on(look).await,
+            (Origin::Url { .. }, None) => self.pass_on(assessment).await,
         }
     }
 
@@ -62,7 +54,7 @@ impl Present {
         &self,
         path: &Path,
         known: Vec<Digest>,
-        look: &Look,
+        assessment: &Assessment,
     ) -> Result<Arrived, Failure> {
         let size = local::size(path)?;
         let shown = self.source.shown();
@@ -70,13 +62,20 @@ impl Present {
             && let Some(compression) = content::check(&shown, &local::head(path)?, Some(size))?
         {
             let measured = self
-                .measure(local::packed(path)?, compression, None, look.found.as_ref())
+                .measure(
+                    local::packed(path)?,
+                    compression,
+                    None,
+                    assessment.found.as_ref(),
+                )
                 .await?;
             return self
-                .unpack(compression, &measured, look, async || local::packed(path))
+                .unpack(compression, &measured, assessment, async || {
+                    Ok(local::packed(path)?)
+                })
                 .await;
         }
-        self.check_space(Some(size), look.found.as_ref())?;
+        self.check_space(Some(size), assessment.found.as_ref())?;
         let digests = match known.is_empty() {
             true => {
                 self.progress.step("hash");
@@ -95,7 +94,7 @@ impl Present {
                 &upload,
                 size,
                 &path.display().to_string(),
-                look.found.as_ref(),
+                assessment.found.as_ref(),
             )
             .await?;
         Ok(Arrived {
@@ -111,22 +110,20 @@ impl Present {
         &self,
         compression: Compression,
         measured: &Measured,
-        look: &Look,
+        assessment: &Assessment,
         open: impl AsyncFn() -> Result<Packed, Failure>,
     ) -> Result<Arrived, Failure> {
-        self.check_space(Some(measured.size), look.found.as_ref())?;
+        self.check_space(Some(measured.size), assessment.found.as_ref())?;
         let shown = self.source.shown();
         let name = self.volid.file_name();
         let mut left = self.options.connection.api_host.len();
         let upid = loop {
-            let stream = unpack::stream(open().await?, compression).map_err(|e| {
-                Failure::new(FailureKind::Internal, format!("cannot start a thread: {e}"))
-            })?;
+            let stream = unpack::stream(open().await?, compression).map_err(Error::Thread)?;
             let sha256 = measured.image.first().map(|digest| digest.hex.as_str());
             let upload = Upload::iso_stream(name, measured.size, sha256, stream);
             let sent = self
                 .transfer()
-                .upload(&upload, measured.size, &shown, look.found.as_ref())
+                .upload(&upload, measured.size, &shown, assessment.found.as_ref())
                 .await;
             match sent {
                 Err(lost) if is_lost(&lost) && left > 0 => left -= 1,
@@ -142,13 +139,17 @@ impl Present {
     }
 
     /// Have the node download it.
-    async fn node_downloads(&self, look: &Look, facts: Facts) -> Result<Arrived, Failure> {
+    async fn node_downloads(
+        &self,
+        assessment: &Assessment,
+        facts: Facts,
+    ) -> Result<Arrived, Failure> {
         let transfer = self.transfer();
         let Some(public) = self.source.url() else {
             return Ok(Arrived::default());
         };
         // PVE does not overwrite a file by a download.
-        if look.plan == Plan::Replace {
+        if assessment.plan == Plan::Replace {
             transfer.delete().await?;
         }
         let digest = self.source.checksum.as_ref();
@@ -165,7 +166,7 @@ impl Present {
             })?;
         Ok(Arrived {
             upid: Some(upid),
-            size: look.desired.size,
+            size: assessment.desired.size,
             digests: digest.into_iter().cloned().collect(),
             facts,
         })
@@ -173,10 +174,10 @@ impl Present {
 
     /// Download it straight into the upload. A download can be passed on once: it is begun anew
     /// when the host that took it is lost.
-    async fn pass_on(&self, look: &Look) -> Result<Arrived, Failure> {
+    async fn pass_on(&self, assessment: &Assessment) -> Result<Arrived, Failure> {
         let mut left = self.options.connection.api_host.len();
         let arrived = loop {
-            match self.pass_on_once(look).await {
+            match self.pass_on_once(assessment).await {
                 Err(lost) if is_lost(&lost) && left > 0 => left -= 1,
                 settled => break settled?,
             }
@@ -198,67 +199,66 @@ impl Present {
 
     /// Compare what was hashed as it passed with what arrived.
     async fn compare_arrived(&self, url: &str, digest: &Digest) -> Result<(), Failure> {
-        use crate::apply::{Compared, not_what_was_said};
+        use crate::apply::{Compared, mismatch_on_node};
         match self.transfer().compare(url, digest).await? {
             Compared::Same => {}
             Compared::Differs(_) => {
-                return Err(not_what_was_said(
+                return Err(mismatch_on_node(
                     &self.volid.to_string(),
                     "what arrived is not what was sent",
                 ));
             }
-            Compared::NotAllowed => self.task.warn(format!(
+            Compared::NotAllowed => self.context.task.warn(format!(
                 "no checksum of {} was known beforehand: what arrived was compared by its size only, as {} may not \
                  have the node compare it (Sys.AccessNetwork); set checksum: ALGORITHM:HEX",
                 self.source.shown(),
-                self.client.caller()
+                self.context.client.caller()
             )),
         }
         Ok(())
     }
 
     /// One attempt.
-    async fn pass_on_once(&self, look: &Look) -> Result<Arrived, Failure> {
+    async fn pass_on_once(&self, assessment: &Assessment) -> Result<Arrived, Failure> {
         let shown = self.source.shown();
         let Some((url, with)) = self.source.request() else {
             return Ok(Arrived::default());
         };
         let fetch = Fetch::new()?;
-        let mut download = fetch.download(url, with, &self.deadline).await?;
+        let mut download = fetch.download(url, with, self.context.deadline).await?;
         let facts = download.facts.clone();
         let size = facts.size;
-        if let (Some(told), Some(size)) = (self.source.size, size)
-            && told != size
+        if let (Some(expected), Some(size)) = (self.source.size, size)
+            && expected != size
         {
-            return Err(Failure::new(
-                FailureKind::Download,
-                format!("{shown} has {size} bytes instead of the release's {told}"),
-            )
-            .object(shown));
+            let error = Error::NotTheReleasesSize {
+                shown,
+                size,
+                expected,
+            };
+            return Err(error.into());
         }
         if self.options.content_check {
-            let head = download.peek(&shown, &self.deadline).await?;
+            let head = download.peek(&shown, self.context.deadline).await?;
             if let Some(compression) = content::check(&shown, &head, size)? {
                 let packed = Packed::of_stream(download.stream);
                 let measured = self
-                    .measure(packed, compression, None, look.found.as_ref())
+                    .measure(packed, compression, None, assessment.found.as_ref())
                     .await?;
                 // It comes once more, as an upload has to say beforehand how long it is.
                 let open = async || {
-                    let again = fetch.download(url, with, &self.deadline).await?;
+                    let again = fetch.download(url, with, self.context.deadline).await?;
                     Ok(Packed::of_stream(again.stream))
                 };
-                let arrived = self.unpack(compression, &measured, look, open).await?;
+                let arrived = self
+                    .unpack(compression, &measured, assessment, open)
+                    .await?;
                 return Ok(Arrived { facts, ..arrived });
             }
         }
         // PVE has to know how long an upload is before it begins.
-        let size = size.ok_or_else(|| {
-            Failure::new(FailureKind::Download, format!("{shown} does not tell its size (Content-Length), without which nothing can be uploaded"))
-                .object(shown.clone())
-                .hint("set cache_dir: DIRECTORY, so that it is downloaded first, or download_by: node")
-        })?;
-        self.check_space(Some(size), look.found.as_ref())?;
+        let size = size.ok_or_else(|| Error::UnknownSize(shown.clone()))?;
+        self.check_space(Some(size), assessment.found.as_ref())?;
         let name = self.volid.file_name();
         // With a checksum PVE hashes what arrives; that is not done twice.
         let (upload, hashing) = match &self.source.checksum {
@@ -274,7 +274,7 @@ impl Present {
         };
         let upid = self
             .transfer()
-            .upload(&upload, size, &shown, look.found.as_ref())
+            .upload(&upload, size, &shown, assessment.found.as_ref())
             .await?;
         let digests = match hashing {
             Some(hashing) => hashing.digests(),

@@ -3,18 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Task};
+use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
-use pve_client::Client;
+use pve_module::Context;
 use serde_json::{Map, Value};
 
 use crate::address::{Address, is_image_name, secrets};
-use crate::checksum::{self, Algorithm, Digest, Given};
+use crate::checksum::{self, Algorithm, ChecksumOption, Digest};
 use crate::checksum_file::{self, Wanted};
 use crate::compression::Compression;
+use crate::error::Error;
 use crate::fetch::{Facts, Fetch, With};
 use crate::options::{DownloadBy, Options};
-use crate::{release, state};
+use crate::release::{self, ReleaseAsset};
+use crate::state;
 
 /// The media type for which GitHub's API gives an asset itself rather than its description.
 const BYTES: &str = "application/octet-stream";
@@ -69,35 +71,46 @@ pub fn secrets_in_address(text: &str) -> Vec<String> {
     found
 }
 
+impl From<ReleaseAsset> for Source {
+    fn from(asset: ReleaseAsset) -> Self {
+        Self {
+            name: asset.name,
+            origin: Origin::Url {
+                public: asset.public,
+                private: asset.private,
+            },
+            size: Some(asset.size),
+            checksum: asset.checksum,
+            checksum_of: None,
+        }
+    }
+}
+
 impl Source {
-    /// The source that the options name; `None` when they name none. `client` reaches the node, which
+    /// The source that the options name; `None` when they name none. The node
     /// is asked for the name of what only it can reach.
     ///
     /// # Errors
     /// When a file cannot be read, a release, an asset or a checksum not be found.
     pub async fn resolve(
+        context: &Context<'_>,
         options: &Options,
-        client: &Client,
-        task: &Task,
-        deadline: &Deadline,
     ) -> Result<Option<Self>, Failure> {
-        let given = options
+        let Context { deadline, task, .. } = *context;
+        let option = options
             .checksum
             .as_deref()
-            .map(checksum::given)
+            .map(checksum::parse_option)
             .transpose()?;
         let mut source = match (&options.src, &options.url, &options.github_release) {
             (Some(src), ..) => Self::file(src.clone())?,
             (None, Some(url), _) => Self::address(Address::parse(url, "url")?),
-            (None, None, Some(wanted)) => release::find(wanted, deadline).await?,
+            (None, None, Some(wanted)) => release::find(wanted, deadline).await?.into(),
             (None, None, None) => return Ok(None),
         };
         let mut asked = None;
         if options.name.is_none() && !is_image_name(&source.name) && source.url().is_some() {
-            let facts = source
-                .ask(options, client, deadline)
-                .await
-                .unwrap_or_default();
+            let facts = source.ask(context, options).await.unwrap_or_default();
             if let Some(name) = facts.names().find(|name| is_image_name(name)) {
                 source.name.clone_from(name);
             }
@@ -106,7 +119,7 @@ impl Source {
         options.iso_name(&source.name)?;
         source.refuse_packed_for_node(options)?;
         let clear_text = source.url().filter(|url| url.is_clear_text());
-        match &given {
+        match &option {
             None if source.checksum.is_none() => {
                 if let Some(url) = clear_text {
                     task.warn(format!(
@@ -117,7 +130,7 @@ impl Source {
                 return Ok(Some(source));
             }
             None => return Ok(Some(source)),
-            Some(Given::Published(_, sums)) => {
+            Some(ChecksumOption::Published(_, sums)) => {
                 let sums = Address::parse(sums, "checksum")?;
                 if clear_text.is_some() && sums.is_clear_text() {
                     task.warn(format!(
@@ -126,47 +139,41 @@ impl Source {
                     ));
                 }
             }
-            Some(Given::Digest(_)) => {}
+            Some(ChecksumOption::Digest(_)) => {}
         }
-        let (digest, of) = match given {
-            Some(Given::Published(prefer, sums)) => {
+        let (digest, of) = match option {
+            Some(ChecksumOption::Published(prefer, sums)) => {
                 let sums = Address::parse(&sums, "checksum")?;
                 source.published(&sums, prefer, asked, deadline).await?
             }
-            Some(Given::Digest(digest)) => (digest, None),
+            Some(ChecksumOption::Digest(digest)) => (digest, None),
             None => return Ok(Some(source)),
         };
-        if let Some(told) = &source.checksum
-            && told.algorithm == digest.algorithm
-            && *told != digest
+        if let Some(published) = &source.checksum
+            && published.algorithm == digest.algorithm
+            && *published != digest
         {
-            return Err(Failure::new(
-                FailureKind::ChecksumMismatch,
-                format!(
-                    "checksum mismatch: the release says that {} has {told}, the task says {digest}",
-                    source.name
-                ),
-            )
-            .object(source.name)
-            .hint("one of the two was tampered with, or is of another release"));
+            let error = Error::NotTheReleasesChecksum {
+                published: published.to_string(),
+                name: source.name,
+                digest: digest.to_string(),
+            };
+            return Err(error.into());
         }
         source.checksum = Some(digest);
         source.checksum_of = of;
         Ok(Some(source))
     }
 
-    fn file(path: PathBuf) -> Result<Self, Failure> {
+    fn file(path: PathBuf) -> Result<Self, Error> {
         let meta = std::fs::metadata(&path).and_then(|meta| match meta.is_file() {
             true => Ok(meta),
             false => Err(std::io::Error::other("it is not a regular file")),
         });
-        let meta = meta.map_err(|e| {
-            Failure::new(
-                FailureKind::File,
-                format!("src: cannot read {}: {e}", path.display()),
-            )
-            .object(path.display().to_string())
-        })?;
+        let meta = match meta {
+            Ok(meta) => meta,
+            Err(error) => return Err(Error::SourceUnreadable { path, error }),
+        };
         Ok(Self {
             name: path
                 .file_name()
@@ -237,12 +244,8 @@ impl Source {
     ///
     /// # Errors
     /// Why nobody gets an answer.
-    pub async fn ask(
-        &self,
-        options: &Options,
-        client: &Client,
-        deadline: &Deadline,
-    ) -> Result<Facts, Failure> {
+    pub async fn ask(&self, context: &Context<'_>, options: &Options) -> Result<Facts, Failure> {
+        let deadline = context.deadline;
         let Some((url, with)) = self.request() else {
             return Ok(Facts::default());
         };
@@ -250,7 +253,7 @@ impl Source {
             (DownloadBy::Node, Some(public)) => {
                 let limit = deadline.shorter(GLANCE);
                 let own = Fetch::new()?.download(url, with, &limit).await;
-                let node = state::url_facts(client, &options.node, public, deadline).await;
+                let node = state::url_facts(context, &options.node, public).await;
                 match (own, node) {
                     (Ok(own), Ok(node)) => Ok(Facts {
                         size: node.size.or(own.facts.size),
@@ -267,14 +270,14 @@ impl Source {
     }
 
     /// PVE can unpack what it downloads, but compares the packed file only, and not what is there.
-    fn refuse_packed_for_node(&self, options: &Options) -> Result<(), Failure> {
+    fn refuse_packed_for_node(&self, options: &Options) -> Result<(), Error> {
         match self.compression() {
             Some(compression)
                 if options.content_check
                     && options.download_by == DownloadBy::Node
                     && self.url().is_some() =>
             {
-                Err(packed_for_node(&self.shown(), compression))
+                Err(compressed_for_node(&self.shown(), compression))
             }
             _ => Ok(()),
         }
@@ -345,39 +348,25 @@ impl Source {
         let shown = sums.shown();
         match found {
             Ok(found) => Ok((found.digest, found.only_of)),
-            Err(what) => Err(Failure::new(
-                FailureKind::NoChecksum,
-                format!("checksum: {shown} cannot be used: {what}"),
-            )
-            .object(shown)
-            .hint("give a file that names the image, as sha256sum or sha256 write it, or the checksum itself")),
+            Err(problem) => Err(Error::NoChecksum { shown, problem }.into()),
         }
     }
 }
 
 /// The refusal of a compressed image that a node is to download.
-pub fn packed_for_node(shown: &str, compression: Compression) -> Failure {
-    Failure::new(
-        FailureKind::NotAnImage,
-        format!(
-            "{shown} is compressed ({}), which a download by the node does not unpack",
-            compression.name()
-        ),
-    )
-    .object(shown)
-    .hint("set download_by: controller, which unpacks it on the way, or give the address of the image itself")
+pub fn compressed_for_node(shown: &str, compression: Compression) -> Error {
+    let shown = shown.to_owned();
+    Error::CompressedForNode { shown, compression }
 }
 
 /// The failure when content and checksum do not fit.
-pub fn mismatch(source: &Source, wanted: &Digest, got: Option<&Digest>) -> Failure {
-    let shown = source.shown();
-    let got = got.map(|got| format!(", got {got}")).unwrap_or_default();
-    let failure = Failure::new(
-        FailureKind::ChecksumMismatch,
-        format!("checksum mismatch: {shown} is not what its checksum says: expected {wanted}{got}"),
-    )
-    .object(shown);
-    source.explain(failure)
+pub fn mismatch(source: &Source, expected: &Digest, got: Option<&Digest>) -> Failure {
+    let mismatch = Error::ChecksumMismatch {
+        shown: source.shown(),
+        expected: expected.to_string(),
+        got: got.map(Digest::to_string),
+    };
+    source.explain(mismatch.into())
 }
 
 impl Source {

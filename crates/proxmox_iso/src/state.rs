@@ -2,96 +2,82 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Task};
-use deadline::Deadline;
+use ansible_module::Failure;
 use futures_util::StreamExt;
-use pve_client::{Client, Storage, StorageContent, Upid, Vm, Volid};
-use pve_module::doing;
+use pve_client::{Storage, StorageContent, Upid, Vm, Volid};
+use pve_module::{Context, doing, permission_denied};
 use serde_json::Value;
 
 use crate::address::Address;
+use crate::error::{Error, StorageProblem};
 use crate::fetch::Facts;
 
 /// Check that `storage` of `node` can be used for ISOs now, in words better than those that PVE
 /// has after the transfer.
 pub async fn usable_storage(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     storage: &str,
-    deadline: &Deadline,
 ) -> Result<Storage, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let nodes = client
         .nodes(deadline)
         .await
         .map_err(doing("list the nodes"))?;
     if !nodes.iter().any(|known| known.node == node) {
-        let names: Vec<_> = nodes.iter().map(|known| known.node.as_str()).collect();
-        return Err(Failure::new(
-            FailureKind::NotFound,
-            format!(
-                "node: {node} does not exist (available: {})",
-                names.join(", ")
-            ),
-        )
-        .object(node));
+        let node = node.to_owned();
+        let available = nodes.into_iter().map(|known| known.node).collect();
+        return Err(Error::NodeNotFound { node, available }.into());
     }
     let all = client
         .storages(node, None, deadline)
         .await
         .map_err(doing(format!("list the storages of node {node}")))?;
-    let refuse = |kind, what: &str| {
-        let able: Vec<_> = all
-            .iter()
-            .filter(|s| s.enabled && s.holds("iso"))
-            .map(|s| s.storage.as_str())
-            .collect();
-        let able = if able.is_empty() {
-            "none".to_string()
-        } else {
-            able.join(", ")
-        };
-        Failure::new(kind, format!("storage {storage} {what}"))
-            .object(storage)
-            .hint(format!("storages of {node} that can hold ISOs: {able}"))
-    };
     let Some(found) = all.iter().find(|known| known.storage == storage) else {
-        return Err(if all.is_empty() {
-            pve_module::permission_denied(client, &format!("/storage/{storage}"), "Datastore.Audit")
-        } else {
-            refuse(
-                FailureKind::NotFound,
-                &format!(
-                    "does not exist on node {node}, or {} may not see it",
-                    client.caller()
-                ),
-            )
-        });
+        if all.is_empty() {
+            let path = format!("/storage/{storage}");
+            return Err(permission_denied(client, &path, "Datastore.Audit"));
+        }
+        let problem = StorageProblem::NotFound {
+            node: node.to_owned(),
+            caller: client.caller().to_owned(),
+        };
+        return Err(unusable(storage, node, &all, problem).into());
     };
-    if !found.holds("iso") {
-        return Err(refuse(
-            FailureKind::StorageUnusable,
-            &format!("does not hold ISOs (its content types: {})", found.content),
-        ));
+    let problem = if !found.holds("iso") {
+        StorageProblem::Content(found.content.clone())
+    } else if !found.enabled {
+        StorageProblem::Disabled
+    } else if !found.active {
+        let node = node.to_owned();
+        StorageProblem::Inactive { node }
+    } else {
+        return Ok(found.clone());
+    };
+    Err(unusable(storage, node, &all, problem).into())
+}
+
+fn unusable(storage: &str, node: &str, all: &[Storage], problem: StorageProblem) -> Error {
+    let usable = all.iter().filter(|one| one.enabled && one.holds("iso"));
+    Error::Storage {
+        storage: storage.to_owned(),
+        node: node.to_owned(),
+        problem,
+        usable: usable.map(|one| one.storage.clone()).collect(),
     }
-    if !found.enabled {
-        return Err(refuse(FailureKind::StorageUnusable, "is disabled"));
-    }
-    if !found.active {
-        return Err(refuse(
-            FailureKind::StorageUnusable,
-            &format!("is not available on node {node} now"),
-        ));
-    }
-    Ok(found.clone())
 }
 
 /// The ISOs on a storage, with their exact sizes.
 pub async fn isos(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     storage: &str,
-    deadline: &Deadline,
 ) -> Result<Vec<StorageContent>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     client
         .content(node, storage, Some("iso"), deadline)
         .await
@@ -100,12 +86,11 @@ pub async fn isos(
 
 /// The volume in the storage's list.
 pub async fn find(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     volid: &Volid,
-    deadline: &Deadline,
 ) -> Result<Option<StorageContent>, Failure> {
-    let list = isos(client, node, &volid.storage, deadline).await?;
+    let list = isos(context, node, &volid.storage).await?;
     let wanted = volid.to_string();
     Ok(list.into_iter().find(|volume| volume.volid == wanted))
 }
@@ -114,12 +99,10 @@ pub async fn find(
 ///
 /// # Errors
 /// The node's: it may not reach the server, or the caller may not ask.
-pub async fn url_facts(
-    client: &Client,
-    node: &str,
-    url: &Address,
-    deadline: &Deadline,
-) -> Result<Facts, Failure> {
+pub async fn url_facts(context: &Context<'_>, node: &str, url: &Address) -> Result<Facts, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let query = [("url", url.as_str().to_string())];
     let path = format!("/nodes/{node}/query-url-metadata");
     let data = client
@@ -168,12 +151,16 @@ impl std::fmt::Display for User {
 /// The VMs that can use volumes of `storage`, as far as the caller may see them: those of `node`,
 /// or of all nodes when it is shared.
 pub async fn users(
-    client: &Client,
-    task: &Task,
+    context: &Context<'_>,
     node: &str,
     storage: &Storage,
-    deadline: &Deadline,
 ) -> Result<Vec<User>, Failure> {
+    let Context {
+        client,
+        deadline,
+        task,
+        ..
+    } = *context;
     // PVE's lists are silently empty for who may not look.
     if let Ok(held) = client.privileges("/vms", deadline).await
         && !held.contains("VM.Audit")
@@ -234,19 +221,21 @@ const READS_AT_ONCE: usize = 8;
 /// The volume once nobody is writing it any more. A file is listed from the first byte of its
 /// copy on, so one of another size may only be unfinished.
 pub async fn find_settled(
-    client: &Client,
+    context: &Context<'_>,
     node: &str,
     volid: &Volid,
     wanted_size: Option<u64>,
-    deadline: &Deadline,
 ) -> Result<Option<StorageContent>, Failure> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     loop {
-        let found = find(client, node, volid, deadline).await?;
+        let found = find(context, node, volid).await?;
         let size = found.as_ref().and_then(|volume| volume.size);
         if found.is_none() || size == wanted_size {
             return Ok(found);
         }
-        if let Some(upid) = writing_task(client, node, volid, deadline).await {
+        if let Some(upid) = writing_task(context, node, volid).await {
             // However it ends, the list says what came of it.
             if let Err(error @ pve_client::Error::Expired { .. }) =
                 client.task(&upid, deadline, |_| ()).await
@@ -262,7 +251,7 @@ pub async fn find_settled(
         }
         // A writer whose task we may not see shows in the size.
         deadline.sleep(Duration::from_secs(1)).await;
-        let later = find(client, node, volid, deadline).await?;
+        let later = find(context, node, volid).await?;
         if later.as_ref().and_then(|volume| volume.size) == size || deadline.expired() {
             return Ok(later);
         }
@@ -270,12 +259,10 @@ pub async fn find_settled(
 }
 
 /// A running task that writes this volume, among those that we may see.
-pub async fn writing_task(
-    client: &Client,
-    node: &str,
-    volid: &Volid,
-    deadline: &Deadline,
-) -> Option<Upid> {
+pub async fn writing_task(context: &Context<'_>, node: &str, volid: &Volid) -> Option<Upid> {
+    let Context {
+        client, deadline, ..
+    } = *context;
     let query = [("source", "active".to_string())];
     let tasks = client
         .get(&format!("/nodes/{node}/tasks"), &query, deadline)

@@ -3,7 +3,6 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ansible_module::{Failure, FailureKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -15,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::checksum::{Algorithm, Digest, Hasher};
 use crate::compression::Compression;
 use crate::content::{self, Kind};
+use crate::error::Error;
 
 /// Bytes that are passed on at a time.
 const CHUNK: usize = 128 * 1024;
@@ -186,25 +186,19 @@ pub enum Unusable {
 }
 
 impl Unusable {
-    /// The failure of the source that is called `shown`.
-    pub fn failure(self, shown: &str, compression: Compression) -> Failure {
+    /// The error of the source that is called `shown`.
+    pub fn into_error(self, shown: &str, compression: Compression) -> Error {
+        let shown = shown.to_owned();
         match self {
-            Self::Unreadable(error) => {
-                Failure::new(FailureKind::Download, format!("cannot read {shown}: {error}")).object(shown)
-            }
-            Self::Broken(error) => Failure::new(
-                FailureKind::NotAnImage,
-                format!("{shown} cannot be unpacked ({}): {error}", compression.name()),
-            )
-            .object(shown)
-            .hint("fetch or build it again"),
-            Self::NotAnImage(kind) => content::not_an_image(shown, kind, Some(compression)),
-            Self::TooLarge(most) => Failure::new(
-                FailureKind::NoSpace,
-                format!("{shown} has more than {most} bytes once unpacked, for which the storage has no room"),
-            )
-            .object(shown),
-            Self::CutShort(lacking) => content::cut_short(shown, lacking),
+            Self::Unreadable(reason) => Error::Interrupted { shown, reason },
+            Self::Broken(error) => Error::CannotUnpack {
+                shown,
+                compression,
+                error,
+            },
+            Self::NotAnImage(kind) => kind.refuse_unpacked(shown, compression),
+            Self::TooLarge(most) => Error::NoSpaceUnpacked { shown, most },
+            Self::CutShort(lacking) => Error::CutShort { shown, lacking },
         }
     }
 }

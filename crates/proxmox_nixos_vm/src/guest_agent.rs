@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
-use pve_client::Error;
+use pve_client::Error as ApiError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::config::nic::Nic;
 use crate::context::{Context, failed};
+use crate::error::Error;
 use crate::state::State;
 
 /// The longest that the agent is waited for, over all questions. PVE itself waits some seconds for one that is silent.
@@ -18,8 +19,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The pause between two questions for an address.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The card whose address is the VM's: the one that cloud-init's `ipconfig0` configures.
-const CARD: &str = "net0";
+/// The NIC whose address is the VM's: the one that cloud-init's `ipconfig0` configures.
+const NIC: &str = "net0";
 
 /// The guest's hostname, system and addresses; nothing when no agent answers, which is not a failure.
 pub async fn facts(context: &Context<'_>, vm: &State) -> Option<Value> {
@@ -33,29 +34,21 @@ pub async fn facts(context: &Context<'_>, vm: &State) -> Option<Value> {
     Some(described(context, vm, deadline, &interfaces).await)
 }
 
-/// The same, waiting until the guest has an IPv4 address on its card [`CARD`].
+/// The same, waiting until the guest has an IPv4 address on its NIC [`NIC`].
 ///
 /// # Errors
-/// When the deadline passes first, and at once when no waiting would help: the VM is stopped, has no such card or no
+/// When the deadline passes first, and at once when no waiting would help: the VM is stopped, has no such NIC or no
 /// agent, or the caller may not ask it.
 pub async fn with_address(context: &Context<'_>, vm: &State) -> Result<Value, Failure> {
     let object = vm.object();
-    let mac = mac(vm).ok_or_else(|| {
-        Failure::new(
-            FailureKind::NoAddress,
-            format!("{object} has no card {CARD}, so it has no address to wait for"),
-        )
-        .object(object.clone())
-        .hint("give it one with the option net")
-    })?;
+    let Some(mac) = mac(vm) else {
+        return Err(Error::NoNic { object, nic: NIC }.into());
+    };
     if !vm.running() {
-        return Err(not_running(vm));
+        return Err(Error::not_running(vm).into());
     }
     if !is_configured(vm) {
-        let msg = format!("{object} has no guest agent configured, so nothing tells its address");
-        return Err(Failure::new(FailureKind::NoAddress, msg)
-            .object(object)
-            .hint("set agent: enabled=1, which takes effect with the VM's next start"));
+        return Err(Error::NoAgent { object }.into());
     }
     context.report_step("wait for an address", &object);
     let since = Instant::now();
@@ -67,25 +60,13 @@ pub async fn with_address(context: &Context<'_>, vm: &State) -> Result<Value, Fa
             }
             Ok(interfaces) => format!("it has {}", what_it_has(&interfaces)),
             Err(error) if may_pass(&error) => error.pve_message().unwrap_or_default().to_owned(),
-            Err(Error::Expired { last, .. }) => last.unwrap_or_else(|| "no answer".into()),
+            Err(ApiError::Expired { last, .. }) => last.unwrap_or_else(|| "no answer".into()),
             Err(error) => return Err(failed("ask the guest agent of", &object)(error)),
         };
         if !context.deadline.sleep(PAUSE).await {
             return Err(never_told(context, &object, &mac, since.elapsed(), &last));
         }
     }
-}
-
-/// What is said of a VM that has no address since it does not run.
-pub fn not_running(vm: &State) -> Failure {
-    let object = vm.object();
-    let msg = format!(
-        "{object} is {}, so its guest agent tells no address",
-        vm.status
-    );
-    Failure::new(FailureKind::NoAddress, msg)
-        .object(object)
-        .hint("start it, with state: started")
 }
 
 fn never_told(
@@ -96,7 +77,7 @@ fn never_told(
     last: &str,
 ) -> Failure {
     let what = format!(
-        "the guest agent of {object} to tell an IPv4 address of {CARD} ({mac}); last: {last}"
+        "the guest agent of {object} to tell an IPv4 address of {NIC} ({mac}); last: {last}"
     );
     Failure::from(context.deadline.expired_error(what, waited))
         .object(object)
@@ -107,7 +88,7 @@ fn never_told(
 }
 
 /// Whether the agent may answer later: it is not up yet, is slow, or talks with somebody else.
-fn may_pass(error: &Error) -> bool {
+fn may_pass(error: &ApiError) -> bool {
     error.pve_message().is_some_and(passes)
 }
 
@@ -121,8 +102,8 @@ fn is_configured(vm: &State) -> bool {
 }
 
 fn mac(vm: &State) -> Option<String> {
-    let text = vm.config.get(CARD)?.as_str();
-    Nic::parse(CARD, &text.into()).ok()?.mac
+    let text = vm.config.get(NIC)?.as_str();
+    Nic::parse(NIC, &text.into()).ok()?.mac
 }
 
 async fn described(
@@ -149,7 +130,7 @@ async fn ask(
     vm: &State,
     deadline: &Deadline,
     question: &str,
-) -> Result<Value, Error> {
+) -> Result<Value, ApiError> {
     let path = format!("/nodes/{}/qemu/{}/agent/{question}", vm.node, vm.vmid);
     let answer = context.client.get(&path, &[], deadline).await?;
     Ok(answer.get("result").cloned().unwrap_or_default())

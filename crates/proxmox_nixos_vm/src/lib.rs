@@ -1,7 +1,7 @@
 //! The Ansible module `proxmox_nixos_vm`: a virtual machine of Proxmox VE, as described.
 //!
-//! `options` are what users write, `wanted` is that in PVE's terms, `find` and `state` read what is, `plan` (pure)
-//! compares, and `create`, `migrate`, `update`, `power` and `destroy` carry out.
+//! `options` are what users write, `desired` is that in PVE's terms, `cluster` and `state` read what there is, `plan` (pure)
+//! compares, `apply` carries out, and `driver` calls these in order.
 
 mod apply;
 mod cluster;
@@ -10,6 +10,7 @@ mod context;
 mod desired;
 mod docs;
 mod driver;
+mod error;
 mod guard;
 mod guest_agent;
 #[cfg(test)]

@@ -76,10 +76,10 @@ impl Clone {
 }
 
 /// The options of the module.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct Options {
     /// How to reach the PVE API.
-    #[serde(flatten)]
+    #[serde(flatten, skip_serializing)]
     pub connection: Connection,
 
     /// What the VM shall be when the task has ended.
@@ -113,6 +113,7 @@ pub struct Options {
     /// Begin a VM that does not exist as a clone of this template, on the template's node unless O(node) is another one.
     /// Then it becomes as described: disks that the template has are grown if need be, others are added. Network cards get new
     /// MAC addresses. An existing VM is not cloned again. A text is the template's name, for a linked clone.
+    #[serde(skip_serializing)]
     pub clone: Option<Clone>,
 
     /// Memory in MiB.

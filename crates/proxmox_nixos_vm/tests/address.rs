@@ -72,7 +72,7 @@ fn what_no_waiting_helps_is_said_at_once() {
     no_address: VM 100 (web1) has no guest agent configured, so nothing tells its address
       set agent: enabled=1, which takes effect with the VM's next start
     api_error: cannot ask the guest agent of VM 100 (web1): GET /nodes/pve/qemu/100/agent/network-get-interfaces: 500 No QEMU guest agent configured
-    no_address: VM 101 (bare) has no card net0, so it has no address to wait for
+    no_address: VM 101 (bare) has no NIC net0, so it has no address to wait for
       give it one with the option net
     ");
 }

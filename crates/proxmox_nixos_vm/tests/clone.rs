@@ -145,7 +145,7 @@ fn clones_that_cannot_be() {
     invalid_option: clone: give either the name or the vmid of the template
     invalid_option: clone: storage and format are for full clones; a linked one is where its template is
     refused: VM web1 cannot be made as described: scsi0: the disk has 256M and not 32M; a disk is never shrunk: describe it with 256M
-    no_node: the node pve7 does not exist; online are: pve
+    no_node: node: pve7 does not exist (online: pve)
       correct node, or leave it out to take the online node with the most free memory
     ");
     assert_eq!(lab.writes(), writes);

@@ -95,9 +95,9 @@ fn the_node_with_the_most_free_memory_that_has_what_the_vm_needs() {
         [6, 2, 4],
         json!({"b": {"bridges": ["vmbr7"]}, "c": {"offline": true}}),
     );
-    assert_snapshot!(lab.refuses(vm("a7", "fast")), @"no_node: no online node has what the VM needs: there is no storage fast on node pve; there are: local, shared; there is no bridge vmbr0 on node b; there are: vmbr7");
+    assert_snapshot!(lab.refuses(vm("a7", "fast")), @"no_node: no online node has what the VM needs: storage fast does not exist on node pve (available: local, shared); net: bridge vmbr0 does not exist on node b (available: vmbr7)");
     assert_snapshot!(lab.refuses(with(vm("a7", "fast"), json!({"node": "c"}))), @"
-    node_offline: the node c is offline; online are: pve, b
+    node_offline: node: c is offline (online: pve, b)
       correct node, or leave it out to take the online node with the most free memory
     ");
     assert_eq!(lab.writes().len(), writes);
@@ -352,11 +352,11 @@ fn what_pve_would_not_migrate_is_refused_with_the_reason() {
     assert_snapshot!(refused.join("\n"), @"
     cannot_migrate: VM 100 (web1) cannot be migrated from b to pve: pve does not have the storage fast
       leave migrate out to manage the VM where it is
-    no_node: the node x does not exist; online are: pve, b, c
+    no_node: node: x does not exist (online: pve, b, c)
       correct node, or leave it out to take the online node with the most free memory
-    no_bridge: there is no bridge vmbr0 on node c; there are: vmbr7
+    no_bridge: net: bridge vmbr0 does not exist on node c (available: vmbr7)
       correct its name in net, or make the bridge first; a VM with a missing bridge cannot start
-    node_offline: the node c is offline; online are: pve, b
+    node_offline: node: c is offline (online: pve, b)
       correct node, or leave it out to take the online node with the most free memory
     cannot_migrate: VM 100 (web1) cannot be migrated from b to c: ide2 holds local:iso/own.iso, which only b has (remove_disks empties it, or put in an ISO of a shared storage)
       leave migrate out to manage the VM where it is

@@ -355,17 +355,17 @@ fn mistakes_are_named_before_anything_is_made() {
         json!({"node": null, "migrate": true}),
     ];
     assert_snapshot!(lab.refuses_each(&web1(), cases), @r#"
-    no_storage: there is no storage nope on node pve; there are: local, local-zfs, noiso, off
+    no_storage: storage nope does not exist on node pve (available: local, local-zfs, noiso, off)
       correct its name, or give the token the privilege Datastore.AllocateSpace on it: what a token may not use is not listed
-    storage_unusable: the storage noiso on node pve may not hold images, only snippets
+    storage_unusable: storage noiso on node pve may not hold images, only snippets
       choose another storage, or allow images on it (pvesm set noiso --content snippets,images)
-    storage_unusable: the storage off is disabled on node pve
+    storage_unusable: storage off is disabled on node pve
       enable or repair it (pvesm status shows it on the node)
-    no_iso: there is no ISO local:iso/none.iso on node pve
+    no_iso: ISO local:iso/none.iso does not exist on node pve
       upload it first with the module proxmox_iso, or correct its name
-    no_bridge: there is no bridge vmbr9 on node pve; there are: vmbr0
+    no_bridge: net: bridge vmbr9 does not exist on node pve (available: vmbr0)
       correct its name in net, or make the bridge first; a VM with a missing bridge cannot start
-    no_node: the node pve7 does not exist; online are: pve
+    no_node: node: pve7 does not exist (online: pve)
       correct node, or leave it out to take the online node with the most free memory
     invalid_option: scsi0: 'local:1G': PVE's text takes a number of GiB; write local:1, or a dict, which takes units: {storage: local, size: 1G}
     invalid_option: name: 'no_underscore' is not a DNS name: parts of at most 63 letters, digits and hyphens, joined by dots, 253 in all; PVE does not take '_', so write for example 'no-underscore', or in a play "{{ inventory_hostname | replace('_', '-') }}"
@@ -475,7 +475,7 @@ fn a_disk_moves_when_that_is_said() {
         web1(),
         json!({"scsi": {"scsi0": "noiso:2"}, "move_disks": true}),
     )), @"
-    storage_unusable: the storage noiso on node pve may not hold images, only snippets
+    storage_unusable: storage noiso on node pve may not hold images, only snippets
       choose another storage, or allow images on it (pvesm set noiso --content snippets,images)
     ");
 }

@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ansible_module::{Failure, FailureKind};
-use pve_client::{Error, Params, TaskResult, Upid};
+use ansible_module::Failure;
+use pve_client::{Error as ApiError, Params, TaskResult, Upid};
 use pve_module::{Context, failed};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::desired::{Action, Desired};
+use crate::error::Error;
 use crate::plan::{Step, refuse_installation};
 use crate::state::{Vm, list, lock, path};
 
@@ -142,55 +143,38 @@ impl Work<'_> {
         let since = Instant::now();
         while let Some(lock) = self.read_lock(expected).await? {
             if lock == HIBERNATED {
-                return Err(self.hibernated());
+                let object = self.object.clone();
+                return Err(Error::Hibernated { object }.into());
             }
             let step = format!("wait for the lock '{lock}'");
             self.context.watcher(&step, &self.object)(since.elapsed());
             if !self.context.deadline.sleep(POLL_INTERVAL).await {
-                return Err(self.locked(&lock, since.elapsed()));
+                return Err(self.locked(lock, since.elapsed()).into());
             }
         }
         Ok(())
+    }
+
+    fn locked(&self, lock: String, waited: Duration) -> Error {
+        Error::Locked {
+            object: self.object.clone(),
+            vmid: self.vm.vmid,
+            node: self.vm.node.clone(),
+            lock,
+            waited,
+        }
     }
 
     fn check_same(
         &self,
         config: &Map<String, Value>,
         expected: &Map<String, Value>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         if config.get("smbios1") == expected.get("smbios1") {
             return Ok(());
         }
-        let msg = format!(
-            "{}: it is another VM by now, or its smbios1 was changed; nothing more was done to it",
-            self.object
-        );
-        Err(Failure::new(FailureKind::Guarded, msg)
-            .object(&self.object)
-            .hint("look at the VM, then run the task again"))
-    }
-
-    /// No task holds that lock, and `qm unlock` would give up the saved memory.
-    fn hibernated(&self) -> Failure {
-        let msg = format!("{}: it is hibernated (lock 'suspended')", self.object);
-        Failure::new(FailureKind::Locked, msg)
-            .object(&self.object)
-            .hint("start the VM, which resumes it, and shut it down if it is to be stopped; then run the task again")
-    }
-
-    fn locked(&self, lock: &str, waited: Duration) -> Failure {
-        let msg = format!(
-            "{}: it is locked by '{lock}' (waited {:.0} s)",
-            self.object,
-            waited.as_secs_f64()
-        );
-        Failure::new(FailureKind::Locked, msg)
-            .object(&self.object)
-            .hint(format!(
-                "wait for the task that holds the lock (pvesh get /cluster/tasks), or raise timeout. If no such task runs, it was cut off \
-                 and left its lock: qm unlock {} on node {} removes it",
-                self.vm.vmid, self.vm.node
-            ))
+        let object = self.object.clone();
+        Err(Error::AnotherVm { object })
     }
 
     /// Make the snapshot. Returns false if somebody else has made one of that name meanwhile.
@@ -227,7 +211,7 @@ impl Work<'_> {
     }
 
     /// Send a call whose repetition does no harm, until it is answered.
-    async fn repeat<T>(&self, call: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    async fn repeat<T>(&self, call: impl AsyncFn() -> Result<T, ApiError>) -> Result<T, ApiError> {
         let mut attempts = ATTEMPTS;
         loop {
             attempts -= 1;
@@ -251,7 +235,10 @@ impl Work<'_> {
             return Ok(true);
         };
         let listed = list(self.context, &self.vm.node, self.vm.vmid).await?;
-        let counted = listed.iter().filter(|one| retention.counts(one)).count();
+        let counted = listed
+            .iter()
+            .filter(|one| one.is_counted_by(retention))
+            .count();
         let planned = self.vm.snapshot(name).map(|one| one.snaptime);
         let found = listed.iter().find(|one| one.name == name);
         Ok(counted > retention.keep && found.map(|one| one.snaptime) == planned)
@@ -343,7 +330,7 @@ impl Work<'_> {
         kind: &str,
         path: &str,
         call: Call<'_>,
-    ) -> (Result<Option<TaskResult>, Error>, bool) {
+    ) -> (Result<Option<TaskResult>, ApiError>, bool) {
         self.context.report_step(step_of(kind), &self.object);
         let before = match self.tasks(kind).await {
             Ok(before) => before,
@@ -375,7 +362,7 @@ impl Work<'_> {
         kind: &str,
         path: &str,
         call: &Call<'_>,
-    ) -> Result<Option<TaskResult>, Error> {
+    ) -> Result<Option<TaskResult>, ApiError> {
         let Context {
             client, deadline, ..
         } = *self.context;
@@ -389,7 +376,7 @@ impl Work<'_> {
         }
     }
 
-    async fn finish(&self, kind: &str, upid: &Upid) -> Result<TaskResult, Error> {
+    async fn finish(&self, kind: &str, upid: &Upid) -> Result<TaskResult, ApiError> {
         let tick = self.context.watcher(step_of(kind), &self.object);
         let Context {
             client, deadline, ..
@@ -398,7 +385,7 @@ impl Work<'_> {
     }
 
     /// The caller's latest tasks of this kind on the VM: at most 50, PVE's limit for a list without `limit`.
-    async fn tasks(&self, kind: &str) -> Result<BTreeSet<String>, Error> {
+    async fn tasks(&self, kind: &str) -> Result<BTreeSet<String>, ApiError> {
         let Context {
             client, deadline, ..
         } = *self.context;
@@ -422,7 +409,11 @@ impl Work<'_> {
     }
 
     /// The task of the call whose answer was lost, if it shows up.
-    async fn new_task(&self, kind: &str, before: &BTreeSet<String>) -> Result<Option<Upid>, Error> {
+    async fn new_task(
+        &self,
+        kind: &str,
+        before: &BTreeSet<String>,
+    ) -> Result<Option<Upid>, ApiError> {
         let limit = self.context.deadline.shorter(TASK_APPEARS_WITHIN);
         loop {
             let new = self
@@ -459,7 +450,7 @@ fn step_of(kind: &str) -> &str {
     }
 }
 
-fn pve_message_contains(error: &Error, text: &str) -> bool {
+fn pve_message_contains(error: &ApiError, text: &str) -> bool {
     error
         .pve_message()
         .is_some_and(|message| message.contains(text))

@@ -1,7 +1,6 @@
 //! The options as one action with what belongs to it.
 
 use crate::options::{Options, State};
-use crate::state::{NOW, Snapshot};
 
 /// The names that PVE keeps for itself (PVE::API2::Qemu, `snapshot`): the first as it is, the second in any case.
 const RESERVED: [&str; 2] = ["current", "pending"];
@@ -36,16 +35,6 @@ pub struct Retention {
     pub keep: usize,
     /// The prefix of the names of those that count.
     pub prefix: String,
-}
-
-impl Retention {
-    /// Whether the snapshot is one of those that are counted and may be deleted. Incomplete ones are not: how they got so is for somebody
-    /// to look at. Nor is the entry for the VM as it is now.
-    pub fn counts(&self, snapshot: &Snapshot) -> bool {
-        snapshot.name != NOW
-            && snapshot.snapstate.is_none()
-            && snapshot.name.starts_with(&self.prefix)
-    }
 }
 
 /// What the options ask for.

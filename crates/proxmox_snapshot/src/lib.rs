@@ -3,6 +3,7 @@
 mod apply;
 mod desired;
 mod docs;
+mod error;
 mod options;
 mod plan;
 mod proxmox_snap;

@@ -1,9 +1,10 @@
 //! What is and what is wanted, to the steps in between or a refusal. Nothing here asks anybody.
 
-use ansible_module::{Diff, Failure, FailureKind};
+use ansible_module::Diff;
 use serde_json::{Map, Value, json};
 
 use crate::desired::{Action, Desired, Retention};
+use crate::error::Error;
 use crate::state::{Snapshot, Vm, installation, scalar};
 
 /// Options that a rollback does not restore, and those of the snapshot itself (PVE::AbstractConfig, `__snapshot_copy_config` and
@@ -76,9 +77,8 @@ pub struct Plan {
 /// Plan the steps from the VM's current state to the desired one.
 ///
 /// # Errors
-/// Kind `template`, `not_found` for a snapshot to go back to, `cut_off` for one whose creation or deletion was ended in the middle, `unsupported` for
-/// disks without snapshots, `installing` for a VM that the role has not finished.
-pub fn plan(desired: &Desired, vm: &Vm) -> Result<Plan, Failure> {
+/// What about the VM or its snapshots does not allow the action.
+pub fn plan(desired: &Desired, vm: &Vm) -> Result<Plan, Error> {
     let name = &desired.snapname;
     let plan = match &desired.action {
         Action::Present {
@@ -107,24 +107,23 @@ pub fn plan(desired: &Desired, vm: &Vm) -> Result<Plan, Failure> {
 /// Refuse a VM whose installation by the role is not finished, by its configuration.
 ///
 /// # Errors
-/// Kind `installing`.
+/// [`Error::Installing`].
 pub fn refuse_installation(
     vmid: u32,
     object: &str,
     config: &Map<String, Value>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let Some((host, phase)) = installation(vmid, config) else {
         return Ok(());
     };
-    let msg = format!(
-        "{object}: its installation for the inventory host {host} is not finished (phase '{phase}'); nothing was done to it"
-    );
-    Err(Failure::new(FailureKind::Installing, msg).object(object).hint(
-        "finish the installation first: run provision.yml for that host; to work on the VM anyway, set allow_during_installation: true",
-    ))
+    Err(Error::Installing {
+        object: object.to_owned(),
+        host,
+        phase,
+    })
 }
 
-fn present(vm: &Vm, there: &Snapshot, description: Option<&str>) -> Result<Plan, Failure> {
+fn present(vm: &Vm, there: &Snapshot, description: Option<&str>) -> Result<Plan, Error> {
     refuse_incomplete(vm, there)?;
     // PVE drops white space at the end of a description when it reads the configuration.
     let differs = |text: &&str| text.trim_end() != there.description.trim_end();
@@ -147,10 +146,14 @@ fn create(
     description: &Option<String>,
     vmstate: bool,
     retention: Option<&Retention>,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Error> {
     refuse_template(vm)?;
     if vm.can_snapshot == Some(false) {
-        return Err(unsupported(vm));
+        return Err(Error::DisksUnsupported {
+            object: vm.object(),
+            vmid: vm.vmid,
+            disks: vm.disks(),
+        });
     }
     let description = description.as_ref().filter(|text| !text.is_empty());
     let memory = vmstate && vm.running;
@@ -187,7 +190,10 @@ fn create(
 
 /// The snapshots that are too many once another one is made, the oldest first.
 fn surplus<'a>(vm: &'a Vm, retention: &Retention) -> Vec<&'a Snapshot> {
-    let counted = vm.snapshots.iter().filter(|one| retention.counts(one));
+    let counted = vm
+        .snapshots
+        .iter()
+        .filter(|one| one.is_counted_by(retention));
     let mut old: Vec<&Snapshot> = counted.collect();
     old.sort_by_key(|snapshot| (snapshot.snaptime, &snapshot.name));
     let most = retention.keep.saturating_sub(1);
@@ -209,10 +215,14 @@ fn deletion(there: &Snapshot, force: bool) -> Plan {
     }
 }
 
-fn rollback(vm: &Vm, name: &str, start: bool) -> Result<Plan, Failure> {
+fn rollback(vm: &Vm, name: &str, start: bool) -> Result<Plan, Error> {
     refuse_template(vm)?;
     let Some(there) = vm.snapshot(name) else {
-        return Err(missing(vm, name));
+        return Err(Error::SnapshotNotFound {
+            object: vm.object(),
+            name: name.to_owned(),
+            snapshots: vm.snapshots.iter().map(|one| one.name.clone()).collect(),
+        });
     };
     refuse_incomplete(vm, there)?;
     let resumes = there.vmstate == 1;
@@ -266,51 +276,26 @@ fn shown(snapshot: &Snapshot) -> Value {
     json!({"description": snapshot.description, "vmstate": snapshot.vmstate == 1})
 }
 
-fn refuse_template(vm: &Vm) -> Result<(), Failure> {
-    if !vm.is_template() {
-        return Ok(());
+fn refuse_template(vm: &Vm) -> Result<(), Error> {
+    match vm.is_template() {
+        true => Err(Error::Template {
+            object: vm.object(),
+        }),
+        false => Ok(()),
     }
-    let object = vm.object();
-    let msg = format!("{object} is a template, and templates have no snapshots");
-    Err(Failure::new(FailureKind::Template, msg).object(object))
 }
 
-fn refuse_incomplete(vm: &Vm, there: &Snapshot) -> Result<(), Failure> {
-    let Some(state) = &there.snapstate else {
-        return Ok(());
-    };
-    let object = vm.object();
-    let name = &there.name;
-    let msg = format!("{object}: the snapshot {name} is incomplete (snapstate '{state}')");
-    Err(Failure::new(FailureKind::CutOff, msg).object(object).hint(format!(
-        "wait for its task, if one is running (pvesh get /cluster/tasks). Otherwise delete it: qm unlock {} on node {} if the VM is \
-         locked, then state: absent with force: true",
-        vm.vmid, vm.node
-    )))
-}
-
-fn missing(vm: &Vm, name: &str) -> Failure {
-    let object = vm.object();
-    let names: Vec<&str> = vm.snapshots.iter().map(|one| one.name.as_str()).collect();
-    let available = match names.is_empty() {
-        true => "it has no snapshots".to_owned(),
-        false => format!("available: {}", names.join(", ")),
-    };
-    let msg = format!("snapname: {object} has no snapshot '{name}' ({available})");
-    Failure::new(FailureKind::NotFound, msg).object(object)
-}
-
-fn unsupported(vm: &Vm) -> Failure {
-    let object = vm.object();
-    let msg = format!(
-        "{object}: Proxmox VE cannot make snapshots of all of its disks ({})",
-        vm.disks().join(", ")
-    );
-    Failure::new(FailureKind::Unsupported, msg).object(object).hint(format!(
-        "each disk must be on a storage with snapshots (such as ZFS, LVM-thin or Ceph RBD) or, on a directory, NFS or CIFS storage, have \
-         the format qcow2. To move one: qm disk move {} DISK STORAGE --format qcow2",
-        vm.vmid
-    ))
+fn refuse_incomplete(vm: &Vm, there: &Snapshot) -> Result<(), Error> {
+    match &there.snapstate {
+        Some(snapstate) => Err(Error::Incomplete {
+            object: vm.object(),
+            vmid: vm.vmid,
+            node: vm.node.clone(),
+            name: there.name.clone(),
+            snapstate: snapstate.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

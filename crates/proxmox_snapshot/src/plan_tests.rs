@@ -1,6 +1,6 @@
 //! Every decision of the plan.
 
-use ansible_module::FailureKind;
+use ansible_module::{Failure, FailureKind};
 use serde_json::json;
 
 use super::*;
@@ -62,7 +62,7 @@ fn steps(vm: &Vm, snapname: &str, action: Action) -> Vec<Step> {
 }
 
 fn refused(vm: &Vm, snapname: &str, action: Action) -> Failure {
-    plan(&desired(snapname, action), vm).unwrap_err()
+    plan(&desired(snapname, action), vm).unwrap_err().into()
 }
 
 fn deleted(steps: &[Step]) -> Vec<String> {
@@ -289,7 +289,8 @@ fn a_vm_that_is_being_installed_is_left_alone_unless_it_is_asked_for() {
             let mut desired = desired(snapname, action);
             match plan(&desired, &vm) {
                 Ok(_) => assert!(free, "{phase}"),
-                Err(failure) => {
+                Err(error) => {
+                    let failure = Failure::from(error);
                     assert!(
                         !free && failure.kind == FailureKind::Installing,
                         "{failure:?}"

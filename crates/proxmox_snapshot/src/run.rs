@@ -1,14 +1,12 @@
 //! One task from its options to its result: find the VM, plan, stop there in check mode, apply.
 
-use std::time::Duration;
-
-use ansible_module::{Failure, FailureKind, Outcome, Task};
-use deadline::Deadline;
-use pve_module::{Context, permission_denied};
+use ansible_module::{Failure, Outcome, Task};
+use pve_module::{Context, Session, permission_denied};
 use serde_json::Value;
 
 use crate::apply::{Applied, apply};
 use crate::desired::{Action, Desired};
+use crate::error::Error;
 use crate::options::Options;
 use crate::plan::{Plan, plan};
 use crate::report;
@@ -23,21 +21,15 @@ const ATTEMPTS: u32 = 3;
 /// Kind `invalid_option` for mistakes in the options, before any request. Everything else as the steps report it, with what the API knows
 /// about a missing privilege.
 pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
-    let desired = Desired::from_options(&options)
-        .map_err(|mistakes| Failure::new(FailureKind::InvalidOption, mistakes.join("; ")))?;
-    let client = options.connection.client()?;
-    let deadline = Deadline::after(Duration::from_secs(options.timeout));
-    let progress = task.progress(options.progress_path.as_deref());
-    let context = Context {
-        client: &client,
-        deadline: &deadline,
-        progress: &progress,
-        task: &task,
-    };
-    match converge(&context, &options, &desired).await {
-        Err(failure) => Err(pve_module::explained(&client, &deadline, failure).await),
-        done => done,
-    }
+    let desired = Desired::from_options(&options).map_err(Error::InvalidOptions)?;
+    let session = Session::open(
+        &options.connection,
+        options.timeout,
+        options.progress_path.as_deref(),
+        task,
+    )?;
+    let outcome = converge(&session.context(), &options, &desired).await;
+    session.explain(outcome).await
 }
 
 async fn converge(
@@ -69,7 +61,9 @@ async fn converge(
             return Ok(report::would_change(&vm, desired, &plan));
         }
         if attempts == 0 {
-            return Err(report::with_partial_result(overtaken(&vm), &vm, &done));
+            let object = vm.object();
+            let overtaken = Error::Overtaken { object }.into();
+            return Err(report::with_partial_result(overtaken, &vm, &done));
         }
         attempts -= 1;
         let applied = apply(context, &vm, desired, &plan.steps, &mut done).await;
@@ -89,15 +83,6 @@ async fn converge(
     Ok(report::outcome(&vm, desired, &done, diff))
 }
 
-fn overtaken(vm: &Vm) -> Failure {
-    let object = vm.object();
-    let msg =
-        format!("{object}: other tasks changed its snapshots each time this task was about to");
-    Failure::new(FailureKind::Conflict, msg)
-        .object(object)
-        .hint("let one task at a time work on the VM's snapshots")
-}
-
 fn without_vm(options: &Options, desired: &Desired) -> Result<Outcome, Failure> {
     let object = match (options.vmid, &options.name) {
         (Some(vmid), _) => format!("VM {vmid}"),
@@ -106,11 +91,7 @@ fn without_vm(options: &Options, desired: &Desired) -> Result<Outcome, Failure> 
     if let Action::Absent { .. } = desired.action {
         return Ok(report::vm_missing(&object, desired));
     }
-    Err(
-        Failure::new(FailureKind::NotFound, format!("{object} does not exist"))
-            .object(object)
-            .hint("check vmid or name, and that the API user has VM.Audit on it"),
-    )
+    Err(Error::VmNotFound { object }.into())
 }
 
 /// Refuse a caller without the privileges for the steps, in check mode too, and before the first of several steps. If the

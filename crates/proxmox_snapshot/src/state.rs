@@ -1,16 +1,17 @@
 //! Which VM is meant, and what it and its snapshots are.
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use pve_client::property::PropertyString;
 use pve_module::record::{Binding, Identity, Phase, Record};
 use pve_module::{Context, Inventory, Seen, check_vms_visible, failed};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::desired::{Action, Desired};
+use crate::desired::{Action, Desired, Retention};
+use crate::error::Error;
 
 /// The entry of PVE's list that stands for the VM as it is now.
-pub const NOW: &str = "current";
+const NOW: &str = "current";
 
 /// A snapshot as PVE lists it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -34,6 +35,14 @@ pub struct Snapshot {
     /// Of the entry for the VM as it is now: 1 if it runs.
     #[serde(default)]
     pub running: u8,
+}
+
+impl Snapshot {
+    /// Whether it is one of those that are counted and may be deleted. Incomplete ones are not: how they got so is for somebody to
+    /// look at. Nor is the entry for the VM as it is now.
+    pub fn is_counted_by(&self, retention: &Retention) -> bool {
+        self.name != NOW && self.snapstate.is_none() && self.name.starts_with(&retention.prefix)
+    }
 }
 
 /// The VM, its snapshots, and what the action needs to know beside them.
@@ -167,41 +176,31 @@ fn identify<'a>(
     inventory: &'a Inventory,
     vmid: Option<u32>,
     name: Option<&str>,
-) -> Result<Option<&'a Seen>, Failure> {
+) -> Result<Option<&'a Seen>, Error> {
     let named = name.map(|name| inventory.by_name(name)).unwrap_or_default();
     let name = name.unwrap_or_default();
     let Some(vmid) = vmid else {
         return match named.as_slice() {
             [] => Ok(None),
             [one] => Ok(Some(*one)),
-            several => {
-                let vmids: Vec<String> = several
-                    .iter()
-                    .map(|seen| seen.vm.vmid.to_string())
-                    .collect();
-                let msg = format!(
-                    "name: several VMs have the name {name}: {}",
-                    vmids.join(", ")
-                );
-                Err(Failure::new(FailureKind::Ambiguous, msg)
-                    .object(name)
-                    .hint("set vmid to the one that is meant"))
-            }
+            several => Err(Error::AmbiguousName {
+                name: name.to_owned(),
+                vmids: several.iter().map(|seen| seen.vm.vmid).collect(),
+            }),
         };
     };
     let found = inventory.by_vmid(vmid);
     if !name.is_empty() && !named.iter().any(|seen| seen.vm.vmid == vmid) {
-        let msg = match found {
-            Some(seen) => format!(
-                "name: VM {vmid} has the name {} (got '{name}')",
-                seen.vm.name
-            ),
-            None if named.is_empty() => return Ok(None),
-            None => format!("vmid: VM {vmid} does not exist, and '{name}' is another VM's name"),
+        let name = name.to_owned();
+        return match found {
+            Some(seen) => Err(Error::NameDiffers {
+                vmid,
+                actual: seen.vm.name.clone(),
+                name,
+            }),
+            None if named.is_empty() => Ok(None),
+            None => Err(Error::NameOfAnotherVm { vmid, name }),
         };
-        return Err(Failure::new(FailureKind::NameDiffers, msg)
-            .object(format!("VM {vmid}"))
-            .hint("correct vmid or name, or leave one of them out"));
     }
     Ok(found)
 }
@@ -271,6 +270,7 @@ pub fn path(node: &str, vmid: u32, below: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ansible_module::FailureKind;
     use serde_json::json;
 
     fn inventory(vms: &[(u32, &str)]) -> Inventory {
@@ -302,7 +302,7 @@ mod tests {
         ] {
             let found = identify(&there, vmid, name)
                 .map(|seen| seen.map(|seen| seen.vm.vmid))
-                .map_err(|failure| failure.kind);
+                .map_err(|error| Failure::from(error).kind);
             assert_eq!(found, expected, "{vmid:?} {name:?}");
         }
     }

@@ -273,6 +273,15 @@ impl Error {
     }
 }
 
+/// The innermost error's words: `Connection refused (os error 111)` rather than `error sending request`.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,63 @@
 //! What every step of a task needs: the API's client, the deadline, the progress log and the Ansible task.
 
+use std::path::Path;
 use std::time::Duration;
 
-use ansible_module::{Failure, Progress, Task};
+use ansible_module::{Failure, Outcome, Progress, Task};
 use deadline::Deadline;
 use pve_client::{Client, Error};
 use serde_json::json;
 
-use crate::doing;
+use crate::{Connection, doing, explained};
+
+/// What a task opens once and holds to its end. [`Session::context`] lends it to the steps.
+pub struct Session {
+    client: Client,
+    deadline: Deadline,
+    progress: Progress,
+    task: Task,
+}
+
+impl Session {
+    /// Begin a task that may take `timeout` seconds. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Those of [`Connection::client`].
+    pub fn open(
+        connection: &Connection,
+        timeout: u64,
+        progress_path: Option<&Path>,
+        task: Task,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            client: connection.client()?,
+            deadline: Deadline::after(Duration::from_secs(timeout)),
+            progress: task.progress(progress_path),
+            task,
+        })
+    }
+
+    /// What the steps of the task need.
+    pub fn context(&self) -> Context<'_> {
+        Context {
+            client: &self.client,
+            deadline: &self.deadline,
+            progress: &self.progress,
+            task: &self.task,
+        }
+    }
+
+    /// The outcome; a failure for lack of a privilege with the path on which to grant it.
+    ///
+    /// # Errors
+    /// The failure.
+    pub async fn explain(&self, outcome: Result<Outcome, Failure>) -> Result<Outcome, Failure> {
+        match outcome {
+            Err(failure) => Err(explained(&self.client, &self.deadline, failure).await),
+            done => done,
+        }
+    }
+}
 
 /// What every step of a task needs.
 #[derive(Clone, Copy)]

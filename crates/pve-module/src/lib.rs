@@ -14,7 +14,7 @@ pub mod random;
 pub mod record;
 
 pub use connection::Connection;
-pub use context::{Context, failed};
+pub use context::{Context, Session, failed};
 pub use failure::{doing, explained, failure, permission_denied};
 pub use guard::{Guard, GuardedVm, WriteError};
 pub use inventory::{Inventory, Load, Seen, check_vms_visible, node_of, node_vms, seen_on};

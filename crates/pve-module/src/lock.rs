@@ -1,6 +1,6 @@
 //! One at a time on this controller.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
-use rustix::fs::{FlockOperation, flock};
 
 use crate::paths;
 
@@ -46,10 +45,10 @@ impl Lock {
         let since = Instant::now();
         let mut pause = Duration::from_millis(20);
         loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match file.try_lock() {
                 Ok(()) => return Ok(Self { file }),
-                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(unusable(&path, &error.into())),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(unusable(&path, &error)),
             }
             if !deadline.sleep(pause).await {
                 let what = format!(

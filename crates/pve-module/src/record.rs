@@ -51,16 +51,20 @@ pub enum Phase {
     Done,
     /// The VM was made by somebody else, and the user asked the role to manage it. Nothing is ever installed onto it.
     Adopted,
+    /// A finished machine is to be installed anew, as the user confirmed. Nothing was written to its boot disk yet, its other disks are being
+    /// detached, and it may still run the old system.
+    Reinstalling,
 }
 
 impl Phase {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Creating,
         Self::Provisioning,
         Self::Installing,
         Self::Installed,
         Self::Done,
         Self::Adopted,
+        Self::Reinstalling,
     ];
 
     /// The word in the record.
@@ -72,6 +76,7 @@ impl Phase {
             Self::Installed => "installed",
             Self::Done => "done",
             Self::Adopted => "adopted",
+            Self::Reinstalling => "reinstalling",
         }
     }
 
@@ -115,6 +120,44 @@ pub struct Record {
     pub installer_key: Option<String>,
     /// The public host key of the installed system.
     pub host_key: Option<String>,
+    /// What is known of the reinstallation, if the machine was finished before.
+    #[serde(default)]
+    pub reinstall: Option<Reinstall>,
+}
+
+/// A reinstallation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reinstall {
+    /// The word by which the user confirmed it. It counts once.
+    pub confirmed: String,
+    /// The disks that are detached meanwhile, with their options, by their keys.
+    pub detached: Vec<(String, String)>,
+}
+
+impl Reinstall {
+    /// `scsi1=VOLUME,OPTIONS;scsi2=...`. No value of a drive has a semicolon.
+    fn detached_text(&self) -> Option<String> {
+        let disks: Vec<String> = self
+            .detached
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        (!disks.is_empty()).then(|| disks.join(";"))
+    }
+
+    fn parse(confirmed: String, detached: Option<&str>) -> Option<Self> {
+        let disks = detached.into_iter().flat_map(|text| text.split(';'));
+        let detached: Option<Vec<(String, String)>> = disks
+            .map(|disk| {
+                disk.split_once('=')
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            })
+            .collect();
+        Some(Self {
+            confirmed,
+            detached: detached?,
+        })
+    }
 }
 
 /// What a record is worth on the VM that bears it.
@@ -164,6 +207,11 @@ impl Record {
             return None;
         }
         let phase = get("phase")?;
+        let detached = get("detached");
+        let reinstall = match get("confirmed") {
+            Some(confirmed) => Some(Reinstall::parse(confirmed, detached.as_deref())?),
+            None => None,
+        };
         Some(Self {
             installation: hex("installation", 32)?,
             host: get("host")?,
@@ -177,6 +225,7 @@ impl Record {
             installer: get("installer"),
             installer_key: get("installer_key"),
             host_key: get("host_key"),
+            reinstall,
         })
     }
 
@@ -213,6 +262,11 @@ impl fmt::Display for Record {
             plain(&self.uuid)
         )?;
         let phase = Some(self.phase.name().to_owned());
+        let confirmed = self
+            .reinstall
+            .as_ref()
+            .map(|reinstall| reinstall.confirmed.clone());
+        let detached = self.reinstall.as_ref().and_then(Reinstall::detached_text);
         for (key, value) in [
             ("generation", &self.generation),
             ("phase", &phase),
@@ -222,6 +276,8 @@ impl fmt::Display for Record {
             ("installer", &self.installer),
             ("installer_key", &self.installer_key),
             ("host_key", &self.host_key),
+            ("confirmed", &confirmed),
+            ("detached", &detached),
         ] {
             if let Some(value) = value {
                 write!(f, " {key}={}", plain(value))?;
@@ -298,6 +354,7 @@ mod tests {
             installer: Some("local:iso/nixos.iso".into()),
             installer_key: Some("ssh-ed25519 AAAA+/=".into()),
             host_key: None,
+            reinstall: None,
         }
     }
 

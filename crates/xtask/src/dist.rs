@@ -173,6 +173,29 @@ fn collection(
         &machines.join(", "),
     )?;
 
+    put_modules(built, &top)?;
+    ignore_licences(&top.join("tests/sanity"))?;
+    let chooser = "plugins/plugin_utils/architecture.py";
+    copy(&format!("{COLLECTION_FILES}/{chooser}"), &top.join(chooser))?;
+    let table: Vec<String> = machines
+        .iter()
+        .map(|machine| format!("\"{machine}\""))
+        .collect();
+    edit(
+        &top.join(chooser),
+        "[\"x86_64\"]",
+        &format!("[{}]", table.join(", ")),
+    )?;
+
+    put_role(&top)?;
+    run(Command::new(ansible_galaxy())
+        .args(["collection", "build", "--force", "--output-path"])
+        .arg(out)
+        .arg(&top))
+}
+
+/// The modules' programs, documentation and action plugins.
+fn put_modules(built: &BTreeMap<&'static str, PathBuf>, top: &Path) -> anyhow::Result<()> {
     // ansible-doc and ansible-test read whatever is in plugins/modules as text, so the programs are elsewhere: what is there is
     // their documentation, and the action plugin of the same name runs the program for the computer.
     let modules = top.join("plugins/modules");
@@ -189,19 +212,11 @@ fn collection(
             &top.join(format!("plugins/action/{}.py", module.name)),
         )?;
     }
-    ignore_licences(&top.join("tests/sanity"))?;
-    let chooser = "plugins/plugin_utils/architecture.py";
-    copy(&format!("{COLLECTION_FILES}/{chooser}"), &top.join(chooser))?;
-    let table: Vec<String> = machines
-        .iter()
-        .map(|machine| format!("\"{machine}\""))
-        .collect();
-    edit(
-        &top.join(chooser),
-        "[\"x86_64\"]",
-        &format!("[{}]", table.join(", ")),
-    )?;
+    Ok(())
+}
 
+/// The role, its callback plugin and the playbooks.
+fn put_role(top: &Path) -> anyhow::Result<()> {
     copy_role(&top.join("roles/nixos_vm"))?;
     for entry in fs::read_dir(top.join("roles/nixos_vm/tasks"))? {
         let path = entry?.path();
@@ -215,6 +230,7 @@ fn collection(
     fs::remove_dir_all(top.join("roles/nixos_vm/callback_plugins"))?;
     for (from, to) in [
         ("provision.yml", "provision.yml"),
+        ("playbooks/keys.yml", "keys.yml"),
         ("playbooks/deploy.yml", "deploy.yml"),
         ("playbooks/destroy.yml", "destroy.yml"),
     ] {
@@ -226,10 +242,7 @@ fn collection(
             &format!("name: {COLLECTION}.nixos_vm\n"),
         )?;
     }
-    run(Command::new(ansible_galaxy())
-        .args(["collection", "build", "--force", "--output-path"])
-        .arg(out)
-        .arg(&top))
+    Ok(())
 }
 
 /// ansible-test wants plugins to be under the GPL, as ansible-core's own are. What else it finds is to be mended.

@@ -102,22 +102,7 @@ impl Server {
             .await
             .with_context(|| format!("listen on {}", options.listen))?;
         let address = listener.local_addr()?;
-        let endpoint = json!({
-            "api_host": address.ip().to_string(),
-            "api_port": address.port(),
-            "tls_fingerprint": fingerprint,
-            "ca_path": dir.join(tls::CA_FILE),
-            "api_user": "root@pam",
-            "api_password": credentials.password,
-            "api_token_id": "full",
-            "api_token_secret": credentials.root_secret,
-            "node": options.nodes[0],
-            "nodes": options.nodes,
-            "pid": std::process::id(),
-            "ssh_port": options.ssh_port,
-            "provisioner": {"api_user": "provisioner@pve", "api_token_id": "ansible", "api_token_secret": credentials.provisioner_secret},
-            "empty": {"api_user": "provisioner@pve", "api_token_id": "empty", "api_token_secret": credentials.empty_secret},
-        });
+        let endpoint = endpoint(&options, &credentials, address, &fingerprint, &dir);
         let names = options.nodes.clone();
         let cluster = Arc::new(Cluster {
             access: Access::open(dir.join("access.json"), key),
@@ -193,4 +178,30 @@ impl Server {
     pub fn host_dir(&self) -> &Path {
         &self.host.dir
     }
+}
+
+/// What a client needs to reach the host, as endpoint.json has it.
+fn endpoint(
+    options: &Options,
+    credentials: &Credentials,
+    address: SocketAddr,
+    fingerprint: &str,
+    dir: &Path,
+) -> Value {
+    json!({
+        "api_host": address.ip().to_string(),
+        "api_port": address.port(),
+        "tls_fingerprint": fingerprint,
+        "ca_path": dir.join(tls::CA_FILE),
+        "api_user": "root@pam",
+        "api_password": credentials.password,
+        "api_token_id": "full",
+        "api_token_secret": credentials.root_secret,
+        "node": options.nodes[0],
+        "nodes": options.nodes,
+        "pid": std::process::id(),
+        "ssh_port": options.ssh_port,
+        "provisioner": {"api_user": "provisioner@pve", "api_token_id": "ansible", "api_token_secret": credentials.provisioner_secret},
+        "empty": {"api_user": "provisioner@pve", "api_token_id": "empty", "api_token_secret": credentials.empty_secret},
+    })
 }

@@ -7,6 +7,7 @@ the machine finished, and no disk that was in use may have been formatted.
 
 import pytest
 from simulation import World
+from simulation.reinstallation import cut_off_everywhere
 
 
 @pytest.fixture
@@ -35,3 +36,7 @@ def test_a_run_that_is_killed_at_any_call_is_taken_up(world, stride):
     with world.untouched(web.vm), world.unchanged():
         assert web.play().succeeded().changed == 0
     assert world.losses == [] and world.controller.files_with("PRIVATE KEY") == []
+
+
+def test_a_reinstallation_that_is_killed_at_any_call_is_taken_up(world):
+    cut_off_everywhere(world, 1)

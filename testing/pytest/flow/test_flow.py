@@ -1,5 +1,8 @@
 """The whole flow, with real guests in software emulation: what Molecule's scenario does not do."""
 
+import json
+import re
+
 import pytest
 from machines import Machine, wait_until
 
@@ -12,7 +15,9 @@ def tiny(tmp_path):
 
 @pytest.fixture
 def debian(tmp_path):
-    machine = Machine(tmp_path, "debian", "web2", 32, 512, 1024, "      nixos_vm_machine: q35\n")
+    # Snapshots need qcow2 on a storage of this kind.
+    more = "      nixos_vm_machine: q35\n      nixos_vm_scsi: {scsi0: 'local:4,format=qcow2'}\n"
+    machine = Machine(tmp_path, "debian", "web2", 32, 512, 1024, more)
     yield machine
     machine.end()
 
@@ -65,9 +70,50 @@ def test_check_kill_and_take_up_again(tiny):
     assert tiny.isos() == ["installer.iso"]
 
 
-def test_real_cloud_init(debian):
+def test_a_debian_is_installed_and_deployed_to(debian):
+    """With the real cloud-init, systemd and OpenSSH in the guest; its systems are scripts."""
     output, _, failed = debian.play()
     assert failed == 0, output
     debian.assert_installed()
     output, changed, failed = debian.play()
     assert (changed, failed) == (0, 0), output
+
+    flake = debian.own_flake()
+    deploy = ["-e", "nixos_vm_deploy_timeout=20"]
+
+    def described(**entry):
+        flake.write_text(json.dumps({"*": {"guest": True, **entry}}))
+
+    def running():
+        return debian.ssh("readlink -f /run/current-system").strip()
+
+    # A change is shown, deployed once, and there after a restart.
+    described(version=2, activate="systemctl start ssh")
+    old = running()
+    output, changed, failed = debian.play(*deploy, "--check", "--diff", playbook="playbooks/deploy.yml")
+    assert (changed, failed) == (1, 0) and f'-    "system": "{old}"' in output, output
+    assert running() == old
+    assert debian.succeed(*deploy, playbook="playbooks/deploy.yml") == 1
+    second = running()
+    assert second != old and debian.ssh("cat /etc/version") == "2"
+    assert debian.succeed(*deploy, playbook="playbooks/deploy.yml") == 0
+
+    # One that stops sshd is undone by the machine itself.
+    described(version=3, activate="systemctl stop ssh")
+    output, _, failed = debian.play(*deploy, playbook="playbooks/deploy.yml")
+    assert failed == 1 and "undone" in output, output
+    assert running() == second
+
+    # One that does not boot is rolled back to the snapshot.
+    described(version=4, kernel=2, boot="echo halt >/boot/grub/grub.cfg")
+    rollback = ["-e", "{nixos_vm_deploy_snapshot: true, nixos_vm_deploy_rollback: true, nixos_vm_deploy_reboot: if_needed, nixos_vm_boot_timeout: 150}"]
+    output, _, failed = debian.play(*deploy, *rollback, playbook="playbooks/deploy.yml")
+    assert failed == 1 and "was rolled back to the snapshot" in " ".join(output.split()), output
+    assert running() == second
+
+    described(version=5, kernel=2, activate="systemctl start ssh")
+    boot = debian.boot_id()
+    assert debian.succeed(*deploy, *rollback, playbook="playbooks/deploy.yml") == 1
+    assert debian.boot_id() != boot and debian.ssh("cat /etc/version") == "5"
+    assert not re.search(r"^\[", debian.config(), re.M), debian.config()
+    assert debian.succeed(*deploy, *rollback, playbook="playbooks/deploy.yml") == 0

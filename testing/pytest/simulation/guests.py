@@ -116,6 +116,8 @@ class Guests(threading.Thread):
         self.events = []
         # Disks that were formatted although a system had booted from them or data was on them.
         self.losses = []
+        # VMs whose next formatting somebody confirmed.
+        self.given_up = set()
         # Commands that no guest knows: the simulation has to learn them.
         self.unknown = []
         self.ending = threading.Event()
@@ -311,6 +313,8 @@ class Guests(threading.Thread):
         if command == "tar -C / -x":
             self.log(guest.vmid, "copied")
             return b"", b"", 0
+        if b"nixos-proxmox host key " in given:
+            return self.host_keys(vm, behaviour, read=b"cat " in given), b"", 0
         if b"os-release:" in given:
             system = INSTALLER_SYSTEM if guest.boots == "installer" else vm.disk.system
             release = behaviour.os_release or (INSTALLER if guest.boots == "installer" else INSTALLED)
@@ -326,6 +330,8 @@ class Guests(threading.Thread):
             return b"", b"", 1  # no installation runs there
         if b"mountpoint -q /mnt" in given:
             return b"", b"", int(guest.boots != "installer")
+        if b"nix-command config show" in given:
+            return b"substitute = false\n", b"", 0
         if b"df -Pk /nix/store" in given:
             return b"store=1000000000\ndisks=8000000000\nmemory=2000000000\n", b"", 0
         if command in ("true", "sudo -n true", "exit 0"):
@@ -358,10 +364,21 @@ class Guests(threading.Thread):
 
     def phase_format(self, guest, vm, given):
         disk = vm.disk
-        if disk.boots or disk.data:
+        if (disk.boots or disk.data) and guest.vmid not in self.given_up:
             self.losses.append((guest.vmid, disk))
+        # A careless flake formats every disk that the installer sees.
+        for volume in vm.other_volumes.values():
+            volume.write_bytes(b"formatted")
         vm.disk = Disk(formats=disk.formats + 1)
         self.log(guest.vmid, "format")
+
+    def host_keys(self, vm, behaviour, *, read):
+        """What the question for a machine's host keys prints."""
+        printed = ""
+        for key in vm.disk.host_keys:
+            kind = asyncssh.import_private_key(key).get_algorithm().removeprefix("ssh-")
+            printed += f"nixos-proxmox host key ssh_host_{kind}_key\n{key if read else ''}"
+        return printed.encode()
 
     def phase_files(self, guest, vm, given):
         guest.files = given

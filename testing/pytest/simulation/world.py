@@ -160,6 +160,13 @@ class Vm:
         return next((path for root in roots for path in root.rglob(name) if path.is_file()), None)
 
     @property
+    def other_volumes(self):
+        """The files of the disks beside the boot disk, by their keys."""
+        config, boot = self.config, self.boot_device
+        disks = [key for key, value in config.items() if re.fullmatch(r"(ide|scsi|virtio|sata)\d+", key) and "media=cdrom" not in value]
+        return {key: self.volume(config[key]) for key in disks if key != boot}
+
+    @property
     def disk(self):
         volume = self.volume(self.config.get(self.boot_device, ""))
         return Disk.read(volume) if volume else Disk()

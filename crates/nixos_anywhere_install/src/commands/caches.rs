@@ -51,11 +51,11 @@ impl Caches {
     }
 
     /// The host and port of each cache that Nix reaches over HTTP.
-    fn places(&self) -> Vec<(&str, String, u16)> {
+    pub(crate) fn places(&self) -> Vec<(&str, String, u16)> {
         self.uris
             .iter()
             .filter(|_| self.substitute)
-            .filter_map(|uri| place(uri).map(|(host, port)| (uri.as_str(), host, port)))
+            .filter_map(|uri| host_and_port(uri).map(|(host, port)| (uri.as_str(), host, port)))
             .collect()
     }
 
@@ -89,7 +89,7 @@ impl Caches {
 }
 
 /// A URI without user, password and parameters.
-fn without_secrets(uri: &str) -> String {
+pub(crate) fn without_secrets(uri: &str) -> String {
     let uri = uri.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = uri.split_once("://") else {
         return uri.to_owned();
@@ -100,7 +100,7 @@ fn without_secrets(uri: &str) -> String {
 }
 
 /// The host and port of the URI of an HTTP cache.
-fn place(uri: &str) -> Option<(String, u16)> {
+fn host_and_port(uri: &str) -> Option<(String, u16)> {
     let (rest, port) = match uri.split_once("://")? {
         ("http", rest) => (rest, 80),
         ("https", rest) => (rest, 443),
@@ -170,7 +170,7 @@ mod tests {
             ("http://c:x", None),
         ] {
             let expected = expected.map(|(host, port)| (host.to_owned(), port));
-            assert_eq!(place(uri), expected, "{uri}");
+            assert_eq!(host_and_port(uri), expected, "{uri}");
         }
     }
 

@@ -101,7 +101,7 @@ fn evaluating(words: &[&str], installables: &[String], options: &Options) -> Vec
 pub(crate) fn overridden(options: &Options) -> Vec<(String, String)> {
     let inputs = options.override_inputs.iter();
     inputs
-        .map(|(name, uri)| (name.clone(), flake::place(uri).unwrap_or(uri.clone())))
+        .map(|(name, uri)| (name.clone(), flake::input_uri(uri).unwrap_or(uri.clone())))
         .collect()
 }
 

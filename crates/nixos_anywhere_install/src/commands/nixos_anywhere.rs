@@ -5,10 +5,11 @@ use std::path::Path;
 
 use crate::options::{HardwareBackend, Options};
 use crate::plan::Source;
-use crate::preflight::{absolute, ssh_option};
 use crate::values::host::bracketless;
 use crate::values::nix_options;
+use crate::values::path::absolute;
 use crate::values::settings::{NIX, text};
+use crate::values::ssh_options::ssh_option;
 
 /// The files made for one run of nixos-anywhere.
 pub(crate) struct Files<'a> {

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Task};
+use ansible_module::Task;
 use deadline::Deadline;
 use tokio::time::Instant;
 
@@ -13,14 +14,15 @@ use super::nixos_anywhere::{self, Files};
 use crate::commands::caches::{self, Caches};
 use crate::commands::child::{self, Ending, Listener, Program, Stop, Work};
 use crate::commands::tools::{self, Tools};
+use crate::error::{Error, InPhase};
 use crate::files::private::Private;
 use crate::files::workspace::Workspace;
 use crate::machine::room;
 use crate::options::Options;
+use crate::output::phases::BUILD;
 use crate::output::text::printable;
-use crate::output::watch::{BUILD, Watch};
+use crate::output::watch::Watch;
 use crate::plan::{self, Source};
-use crate::system;
 use crate::values::flake::FlakeRef;
 
 /// How long Nix may take to answer a question about its settings or its store.
@@ -117,12 +119,12 @@ impl Programs<'_> {
     }
 
     /// What is to be installed: built here, unless it is to be built elsewhere.
-    pub(crate) async fn source(&mut self) -> Result<Source, Failure> {
+    pub(crate) async fn source(&mut self) -> Result<Source, Error> {
         if let Some(paths) = &self.options.store_paths {
             let existing = |path: &Path| {
-                path.canonicalize().map_err(|error| {
-                    let msg = format!("store_paths: {}: {error}", path.display());
-                    Failure::new(FailureKind::InvalidOption, msg)
+                path.canonicalize().map_err(|error| Error::StorePath {
+                    path: path.to_owned(),
+                    error,
                 })
             };
             return Ok(Source::Paths {
@@ -131,9 +133,9 @@ impl Programs<'_> {
             });
         }
         let text = self.options.flake.as_deref().unwrap_or_default();
-        let flake = FlakeRef::parse(text).map_err(invalid_flake)?;
+        let flake = FlakeRef::parse(text).map_err(Error::InvalidFlake)?;
         if !plan::built_here(self.options) {
-            let flake = flake.for_nixos_anywhere().map_err(invalid_flake)?;
+            let flake = flake.for_nixos_anywhere().map_err(Error::InvalidFlake)?;
             return Ok(Source::Flake(flake));
         }
         self.watch.begin(BUILD);
@@ -160,21 +162,21 @@ impl Programs<'_> {
     ///
     /// # Errors
     /// Kind `evaluation`: what Nix said; and those of running it.
-    pub(crate) async fn evaluate(&mut self, installables: &[String]) -> Result<(), Failure> {
+    pub(crate) async fn evaluate(&mut self, installables: &[String]) -> Result<(), Error> {
         let what = self.command("nix path-info --derivation", installables);
         self.watch.note(&format!("$ {what}"));
         let arguments = nix::evaluate(installables, self.options);
         let environment = self.environment();
         let nix = self.tools.nix.clone();
         let run = self.run(&nix, &arguments, &environment, &what).await;
-        run.map_err(evaluation)
+        run.map_err(Error::of_evaluation)
     }
 
     /// Have Nix build installables at once, so that it evaluates their flake once. It prints their paths in their order.
     pub(crate) async fn build<const N: usize>(
         &mut self,
         installables: &[String; N],
-    ) -> Result<[PathBuf; N], Failure> {
+    ) -> Result<[PathBuf; N], Error> {
         let what = self.command("nix build", installables);
         self.watch.note(&format!("$ {what}"));
         let arguments = nix::build(installables, self.options);
@@ -185,11 +187,11 @@ impl Programs<'_> {
         self.watch
             .printed_paths()
             .try_into()
-            .map_err(|paths: Vec<_>| {
-                let msg = format!("{what} named {} store paths instead of {N}", paths.len());
-                Failure::new(FailureKind::Build, msg)
-                    .detail(self.watch.tail())
-                    .hint("check nix --version: 2.20 or newer is required")
+            .map_err(|paths: Vec<_>| Error::StorePathCount {
+                what,
+                named: paths.len(),
+                expected: N,
+                output: self.watch.tail(),
             })
     }
 
@@ -197,7 +199,7 @@ impl Programs<'_> {
     ///
     /// # Errors
     /// Kind `evaluation`: what Nix said.
-    pub(crate) async fn out_path(&mut self, installable: &str) -> Result<PathBuf, Failure> {
+    pub(crate) async fn out_path(&mut self, installable: &str) -> Result<PathBuf, Error> {
         let what = format!("nix eval {installable}");
         self.watch.note(&format!("$ {what}"));
         let arguments = nix::eval(installable, self.options);
@@ -205,9 +207,12 @@ impl Programs<'_> {
         self.watch.printed_paths();
         let nix = self.tools.nix.clone();
         let run = self.run(&nix, &arguments, &environment, &what).await;
-        run.map_err(evaluation)?;
+        run.map_err(Error::of_evaluation)?;
         let path = self.watch.printed_paths().pop();
-        path.ok_or_else(|| system::no_path(&what, self.watch.tail()))
+        path.ok_or_else(|| Error::NoStorePath {
+            what,
+            output: self.watch.tail(),
+        })
     }
 
     /// The store paths in the closure of a path, a line each, with their sizes; none if Nix does not say.
@@ -218,11 +223,7 @@ impl Programs<'_> {
     }
 
     /// Copy the closure of `system` to the machine with the `ssh` of `workspace`.
-    pub(crate) async fn copy(
-        &mut self,
-        workspace: &Workspace,
-        system: &Path,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn copy(&mut self, workspace: &Workspace, system: &Path) -> Result<(), Error> {
         self.watch.note("$ nix copy");
         self.watch.follow(workspace.channel());
         let arguments = nix::copy(system, self.options);
@@ -238,7 +239,7 @@ impl Programs<'_> {
         &mut self,
         workspace: &Workspace,
         source: &Source,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let files = Files {
             key: workspace.key.as_deref(),
             extra: workspace.extra.as_deref(),
@@ -259,7 +260,7 @@ impl Programs<'_> {
         arguments: &[OsString],
         environment: &[(&'static str, Option<OsString>)],
         what: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let program = Program {
             path,
             arguments,
@@ -268,56 +269,62 @@ impl Programs<'_> {
         };
         let ending = child::run(&program, what, self.deadline, &mut self.watch)
             .await
-            .map_err(|error| {
-                Failure::new(
-                    FailureKind::ToolMissing,
-                    format!("cannot start {what}: {error}"),
-                )
+            .map_err(|error| Error::CannotStart {
+                what: what.to_owned(),
+                error,
             })?;
         self.watch.complete_log();
-        let phase = match self.watch.current() {
-            Some(phase) => format!(" in the phase \"{phase}\""),
-            None => String::new(),
-        };
+        let phase = InPhase(self.watch.current().map(str::to_owned));
         let what = match &self.options.host {
             Some(host) => format!("{what} for {host}"),
             None => what.to_owned(),
         };
+        let output = self.watch.tail();
         match ending {
             Ending::Exited(status) if status.success() => Ok(()),
-            Ending::Exited(status) => {
-                let how = match status.code() {
-                    Some(code) => format!("ended with exit status {code}"),
-                    None => format!("was killed ({status})"),
-                };
-                if let Some(lost) = self.watch.lost() {
-                    let msg =
-                        format!("{what} {how}{phase}, because the connection was lost: {lost}");
-                    let failure =
-                        Failure::new(FailureKind::ConnectionLost, msg).detail(self.watch.tail());
-                    return Err(failure.hint("look at the machine's console and at the network"));
-                }
-                let last = self.watch.last().unwrap_or("it said nothing");
-                let msg = format!("{what} {how}{phase}: {last}");
-                let mut failure =
-                    Failure::new(FailureKind::ToolFailed, msg).detail(self.watch.tail());
-                failure.status = status.code().and_then(|code| u16::try_from(code).ok());
-                Err(failure.hint(hint(self.watch.current(), self.watch.step(), &what)))
-            }
-            Ending::Stopped(stop) => {
-                let msg = format!("{what} was ended{phase}: {}", stop.reason);
-                let failure = Failure::new(stop.kind, msg).detail(self.watch.tail());
-                Err(match stop.hint {
-                    Some(hint) => failure.hint(hint),
-                    None => failure,
-                })
-            }
-            Ending::Expired(expired) => {
-                let msg = format!("{what} was ended{phase}: {expired}");
-                Err(Failure::new(FailureKind::Timeout, msg)
-                    .detail(self.watch.tail())
-                    .hint("raise timeout if the installation needs longer"))
-            }
+            Ending::Exited(status) => Err(self.failed(what, phase, status)),
+            Ending::Stopped(Stop { kind, reason, hint }) => Err(Error::Stopped {
+                what,
+                phase,
+                kind,
+                reason,
+                output,
+                hint,
+            }),
+            Ending::Expired(expired) => Err(Error::TimedOut {
+                what,
+                phase,
+                expired,
+                output,
+            }),
+        }
+    }
+
+    /// The failure of a program that ended with this status.
+    fn failed(&self, what: String, phase: InPhase, status: ExitStatus) -> Error {
+        let end = match status.code() {
+            Some(code) => format!("ended with exit status {code}"),
+            None => format!("was killed ({status})"),
+        };
+        let output = self.watch.tail();
+        if let Some(reason) = self.watch.lost() {
+            return Error::ConnectionLost {
+                what,
+                end,
+                phase,
+                reason: reason.to_string(),
+                output,
+            };
+        }
+        Error::ToolFailed {
+            hint: hint(self.watch.current(), self.watch.step(), &what),
+            what,
+            end,
+            phase,
+            last: self.watch.last().unwrap_or("it said nothing").to_owned(),
+            status: status.code().and_then(|code| u16::try_from(code).ok()),
+            output,
+            evaluates: false,
         }
     }
 }
@@ -348,22 +355,6 @@ impl Listener for Answer {
     fn limit(&self) -> Option<(Instant, Stop)> {
         None
     }
-}
-
-/// The failure of a program that only evaluates.
-fn evaluation(failure: Failure) -> Failure {
-    Failure {
-        kind: match failure.kind {
-            FailureKind::ToolFailed => FailureKind::Evaluation,
-            kind => kind,
-        },
-        ..failure
-    }
-}
-
-/// The failure for a flake reference that is none.
-pub(crate) fn invalid_flake(problem: String) -> Failure {
-    Failure::new(FailureKind::InvalidOption, format!("flake: {problem}"))
 }
 
 /// What to do about a failure, by where it happened.

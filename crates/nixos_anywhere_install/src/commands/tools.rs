@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 
 use super::nix;
+use crate::error::Error;
 use crate::options::Options;
 
 /// The programs of an installation.
@@ -30,6 +31,7 @@ impl Tools {
         let missing = others.into_iter().flatten();
         missing
             .chain(Self::find(options, directories).err())
+            .map(Failure::from)
             .map(|failure| match failure.object {
                 None => failure.object("tools_path"),
                 Some(_) => failure,
@@ -41,7 +43,7 @@ impl Tools {
     ///
     /// # Errors
     /// Kind `tool_missing`.
-    pub(crate) fn nix_alone(directories: &[PathBuf]) -> Result<Self, Failure> {
+    pub(crate) fn nix_alone(directories: &[PathBuf]) -> Result<Self, Error> {
         let nix = find(Path::new("nix"), directories)?;
         Ok(Self {
             nixos_anywhere: (nix.clone(), Vec::new()),
@@ -53,7 +55,7 @@ impl Tools {
     ///
     /// # Errors
     /// Kind `tool_missing`.
-    pub(crate) fn find(options: &Options, directories: &[PathBuf]) -> Result<Self, Failure> {
+    pub(crate) fn find(options: &Options, directories: &[PathBuf]) -> Result<Self, Error> {
         let nix = find(Path::new("nix"), directories)?;
         let nixos_anywhere = match find(&options.nixos_anywhere, directories) {
             Ok(program) => (program, Vec::new()),
@@ -63,7 +65,13 @@ impl Tools {
             {
                 (nix.clone(), nix::run(options))
             }
-            Err(missing) => return Err(missing.object("nixos_anywhere")),
+            Err(_) => {
+                return Err(Error::ToolMissing {
+                    program: options.nixos_anywhere.clone(),
+                    option: Some("nixos_anywhere"),
+                    directories: directories.to_vec(),
+                });
+            }
         };
         Ok(Self {
             nix,
@@ -98,7 +106,7 @@ pub(crate) fn joined(directories: &[PathBuf]) -> OsString {
 ///
 /// # Errors
 /// Names what was looked for and where.
-pub(crate) fn find(program: &Path, directories: &[PathBuf]) -> Result<PathBuf, Failure> {
+pub(crate) fn find(program: &Path, directories: &[PathBuf]) -> Result<PathBuf, Error> {
     let found = if program.components().count() > 1 {
         std::path::absolute(program)
             .ok()
@@ -109,23 +117,10 @@ pub(crate) fn find(program: &Path, directories: &[PathBuf]) -> Result<PathBuf, F
             .map(|directory| directory.join(program))
             .find(|path| executable(path))
     };
-    found.ok_or_else(|| {
-        let name = program.display();
-        let places: Vec<String> = directories
-            .iter()
-            .map(|directory| directory.display().to_string())
-            .collect();
-        let hint = match program.file_name().and_then(|name| name.to_str()) {
-            Some("nixos-anywhere") => {
-                "install it on the controller (nix profile install \
-                 github:nix-community/nixos-anywhere), or set nixos_anywhere, nixos_anywhere_flake or tools_path"
-            }
-            Some("nix") => "install Nix on the controller (https://nixos.org), or set tools_path",
-            _ => "install it on the controller",
-        };
-        Failure::new(FailureKind::ToolMissing, format!("the program {name} was not found"))
-            .detail(format!("looked in {}", places.join(":")))
-            .hint(hint)
+    found.ok_or_else(|| Error::ToolMissing {
+        program: program.to_owned(),
+        option: None,
+        directories: directories.to_vec(),
     })
 }
 
@@ -211,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named_with_a_way_out() {
-        let failure = find(Path::new("nixos-anywhere"), &["/nowhere".into()]).unwrap_err();
+        let error = find(Path::new("nixos-anywhere"), &["/nowhere".into()]).unwrap_err();
+        let failure = Failure::from(error);
         assert_eq!(failure.msg, "the program nixos-anywhere was not found");
         assert_eq!(failure.detail.as_deref(), Some("looked in /nowhere"));
         assert!(failure.hint.unwrap().contains("tools_path"));

@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use rustix::fs::{FlockOperation, OFlags, StatVfsMountFlags, flock};
+use rustix::fs::{OFlags, StatVfsMountFlags};
 use rustix::process::Pid;
 
 /// What the names of all these directories begin with.
@@ -183,9 +183,7 @@ fn locked(base: &Path) -> io::Result<(PathBuf, File)> {
         let Ok(lock) = open(made.path()) else {
             continue;
         };
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-            && same(made.path(), &lock)
-        {
+        if lock.try_lock().is_ok() && same(made.path(), &lock) {
             return Ok((made.keep(), lock));
         }
     }
@@ -218,10 +216,7 @@ fn sweep(base: &Path) {
         let path = entry.path();
         let Ok(directory) = open(&path) else { continue };
         let own = directory.metadata().is_ok_and(|meta| meta.uid() == user);
-        if own
-            && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
-            && same(&path, &directory)
-        {
+        if own && directory.try_lock().is_ok() && same(&path, &directory) {
             remove(&path);
         }
     }

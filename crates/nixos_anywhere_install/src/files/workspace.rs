@@ -8,10 +8,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::{env, os::unix::ffi::OsStrExt};
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use guest_ssh::Target;
 
 use crate::commands::tools;
+use crate::error::Error;
 use crate::files::private::Private;
 use crate::files::stage;
 use crate::options::Options;
@@ -46,8 +47,9 @@ impl Workspace {
         directories: &[PathBuf],
     ) -> Result<Self, Failure> {
         let ssh = tools::find(Path::new("ssh"), directories)?;
-        let fail = |what: &str, error: io::Error| {
-            Failure::new(FailureKind::File, format!("cannot prepare {what}: {error}"))
+        let fail = |what: &str, error: io::Error| Error::Workspace {
+            what: what.to_owned(),
+            error,
         };
         // nixos-anywhere has its temporary directory there, in which Nix builds.
         let builds = options.store_paths.is_none() && !plan::built_here(options);

@@ -4,16 +4,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Progress};
+use ansible_module::{Failure, Progress};
 use deadline::Deadline;
 use guest_ssh::{Connection, Output};
 use serde_json::json;
 use tokio::time::sleep;
 
+use crate::error::{Error, ssh_failure};
 use crate::machine::room::{self, Room};
 use crate::options::{Options, Phase};
 use crate::output::text::printable;
-use crate::state::ssh_failure;
 
 /// Follow the links of the new system's profile as they will lead once it runs: an absolute target
 /// counts from the new root, not from the installer's.
@@ -101,14 +101,11 @@ pub(crate) async fn ready(
         )
         .await?;
         if !output.ok() {
-            let msg = format!(
-                "nothing is mounted at /mnt on {}, to which the phase install would install; \
-                 nothing was done to it",
-                connection.address()
-            );
-            return Err(Failure::new(FailureKind::Refused, msg)
-                .object(options.host())
-                .hint("add disko to phases, with disko_mode: mount to keep what is on the disks"));
+            let nothing_mounted = Error::NothingMounted {
+                address: connection.address().to_owned(),
+                host: options.host().to_owned(),
+            };
+            return Err(nothing_mounted.into());
         }
     }
     if has(Phase::Install) {
@@ -166,14 +163,11 @@ async fn owners(
     if missing.is_empty() {
         return Ok(());
     }
-    let msg = format!(
-        "extra_files: the installer on {} does not know the {}; nothing was done to it",
-        connection.address(),
-        printable(&missing.join(", "))
-    );
-    Err(Failure::new(FailureKind::InvalidOption, msg)
-        .object("extra_files")
-        .hint("give the owner in numbers, as UID:GID, that it has on the installed system"))
+    let unknown = Error::UnknownOwners {
+        address: connection.address().to_owned(),
+        owners: printable(&missing.join(", ")),
+    };
+    Err(unknown.into())
 }
 
 /// Wait until no installation runs on the machine any more: nixos-install goes on when the controller
@@ -181,7 +175,7 @@ async fn owners(
 ///
 /// # Errors
 /// Kind `busy` when it does not end.
-pub(crate) async fn quiet(
+pub(crate) async fn await_other_installation(
     connection: &Connection,
     progress: &Progress,
     host: &str,
@@ -189,6 +183,11 @@ pub(crate) async fn quiet(
 ) -> Result<(), Failure> {
     let limit = deadline.shorter(RUNNING_LIMIT);
     let what = "the question for another installation";
+    let runs = |pids: &str| Error::InstallationRuns {
+        address: connection.address().to_owned(),
+        host: host.to_owned(),
+        pids: printable(pids),
+    };
     let mut found: Option<String> = None;
     loop {
         let output = match (
@@ -196,7 +195,7 @@ pub(crate) async fn quiet(
             &found,
         ) {
             // The machine is too slow to answer in what is left of the time.
-            (Err(_), Some(pids)) if limit.expired() => return Err(busy(connection, host, pids)),
+            (Err(_), Some(pids)) if limit.expired() => return Err(runs(pids).into()),
             (answer, _) => answer?,
         };
         // The exit status alone could be that of a shell that did not run the question.
@@ -206,25 +205,13 @@ pub(crate) async fn quiet(
         }
         let pids = text.split_whitespace().collect::<Vec<_>>().join(", ");
         if limit.remaining() <= RUNNING_PAUSE {
-            return Err(busy(connection, host, &pids));
+            return Err(runs(&pids).into());
         }
         found = Some(pids);
         let reason = "another installation still runs on it";
         progress.emit(&json!({"event": "waiting", "host": host, "reason": reason}));
         sleep(RUNNING_PAUSE).await;
     }
-}
-
-/// The failure for a machine on which another installation runs, with these processes.
-fn busy(connection: &Connection, host: &str, pids: &str) -> Failure {
-    let msg = format!(
-        "another installation runs on {} (processes {}); nothing was done to it",
-        connection.address(),
-        printable(pids)
-    );
-    Failure::new(FailureKind::Busy, msg)
-        .object(host)
-        .hint("wait until it has ended; if it hangs, restart the machine from its installer")
 }
 
 /// Whether the user is root, or may become root without a password, as nixos-anywhere needs it too.
@@ -243,15 +230,12 @@ pub async fn may_be_root(connection: &Connection, deadline: &Deadline) -> Result
     if output.ok() {
         return Ok(());
     }
-    let reason = printable(&output.failure());
-    Err(Failure::new(
-        FailureKind::PermissionDenied,
-        format!(
-            "{user} cannot become root on {}: {reason}; nothing was done to it",
-            connection.address()
-        ),
-    )
-    .hint("let that user run sudo without a password, or log in as root"))
+    let refused = Error::CannotBecomeRoot {
+        user: user.to_owned(),
+        address: connection.address().to_owned(),
+        reason: printable(&output.failure()),
+    };
+    Err(refused.into())
 }
 
 /// The store path of the system that was installed under `/mnt`.
@@ -269,14 +253,13 @@ pub(crate) async fn closure(
     let path = output.text().trim().to_owned();
     match output.ok() && path.starts_with('/') {
         true => Ok(path),
-        false => Err(Failure::new(
-            FailureKind::NotInstalled,
-            format!(
-                "nixos-anywhere reported success, but {} has no installed system under /mnt ({})",
-                connection.address(),
-                printable(&output.failure())
-            ),
-        )),
+        false => {
+            let not_installed = Error::NotInstalled {
+                address: connection.address().to_owned(),
+                reason: printable(&output.failure()),
+            };
+            Err(not_installed.into())
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The file that gets the whole output of the programs.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use ansible_module::{Failure, FailureKind};
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::OFlags;
+
+use crate::error::Error;
 
 /// A log file, or none. While it is open nobody else may write it, so that of two tasks which were
 /// given the same one, by two plays at the same machine, only one is at work.
@@ -23,13 +24,13 @@ const LARGEST: usize = 64 << 20;
 impl Log {
     /// Start the log at `path` anew: mode 0600 from the first byte on, never through a symbolic
     /// link that someone else may have put there, and never into another user's file.
-    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else {
             return Ok(Self::of(None));
         };
-        let fail = |error: io::Error| {
-            let msg = format!("cannot write the log {}: {error}", path.display());
-            Failure::new(FailureKind::File, msg).object(path.display().to_string())
+        let fail = |error: io::Error| Error::Log {
+            path: path.to_owned(),
+            error,
         };
         let file = OpenOptions::new()
             .write(true)
@@ -42,8 +43,11 @@ impl Log {
         file.set_permissions(Permissions::from_mode(0o600))
             .map_err(fail)?;
         // Ends with this process, however that happens.
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(busy(path)),
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let path = path.to_owned();
+                return Err(Error::LogInUse { path });
+            }
             locked => locked.map_err(|error| fail(error.into()))?,
         }
         file.set_len(0).map_err(fail)?;
@@ -84,13 +88,6 @@ impl Log {
     }
 }
 
-fn busy(path: &Path) -> Failure {
-    let msg = format!("another task is at work here: it writes {}", path.display());
-    Failure::new(FailureKind::Busy, msg)
-        .object(path.display().to_string())
-        .hint("nothing was done; wait until that task has ended, and run this again")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +115,8 @@ mod tests {
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let mut log = Log::open(Some(&path)).unwrap();
         log.line("new");
-        assert_eq!(Log::open(Some(&path)).unwrap_err().kind, FailureKind::Busy);
+        let refused = Log::open(Some(&path)).unwrap_err();
+        assert!(matches!(refused, Error::LogInUse { .. }), "{refused}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
         drop(log);
         Log::open(Some(&path)).unwrap().line("newer");
@@ -129,6 +127,9 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let failure = Log::open(Some(&link)).unwrap_err();
-        assert!(failure.msg.contains("cannot write the log"), "{failure:?}");
+        assert!(
+            failure.to_string().contains("cannot write the log"),
+            "{failure:?}"
+        );
     }
 }

@@ -1,18 +1,21 @@
 //! Read what nixos-anywhere says: its phases, its last lines, and the texts of its endless loops.
 
-use ansible_module::FailureKind;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ansible_module::Progress;
+use ansible_module::{FailureKind, Progress};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::commands::child::{Listener, Stop, Work};
 use crate::output::channel::{self, Channel, Verdict};
+use crate::output::endless::{BOOTLOADER, WORDS};
 use crate::output::log::Log;
+use crate::output::phases::{
+    BUILD, EVALUATE, FACTS, FORMATTING, INSTALL, KEXEC, KEYS, ORDER, UPLOAD, phase, position,
+};
 use crate::output::step;
 use crate::output::text::{printable, shortened};
 
@@ -28,30 +31,11 @@ pub(crate) struct Phase {
 /// Phases that are heard of; nixos-anywhere has not a quarter of them.
 const PHASES: usize = 64;
 
-/// No phase of nixos-anywhere's has a longer name, in bytes.
-const LONGEST_NAME: usize = 200;
-
 /// Lines kept for an error.
 const TAIL: usize = 20;
 
 /// The most paths that are kept of what a build prints. More than two are a mistake, whose message gives their number.
 const MOST_PATHS: usize = 64;
-
-/// nixos-anywhere tries its first login for ever; the machine answered us just before, so that a
-/// login which does not work by then never will.
-const KEYS: &str = "Uploading install SSH keys";
-
-/// The phase, of this module itself, in which Nix builds on the controller.
-pub(crate) const BUILD: &str = "Building the configuration";
-
-/// The phase, of this module itself, in which Nix evaluates on the controller.
-pub(crate) const EVALUATE: &str = "Evaluating the configuration";
-
-/// From it on the disks are not what they were.
-const FORMAT: &str = "Formatting hard drive with disko";
-
-/// In it the bootloader is installed.
-const INSTALL: &str = "Installing NixOS";
 
 /// What is done when the bootloader was not installed.
 const NO_BOOTLOADER: &str = "compare boot.loader with the disko configuration and with the machine's firmware (UEFI or BIOS); it was \
@@ -59,9 +43,6 @@ const NO_BOOTLOADER: &str = "compare boot.loader with the disko configuration an
 
 /// What is done when the key cannot be added.
 const NO_KEYS: &str = "give a private_key_file whose public key the machine knows already, or let its user write there";
-
-/// In it nixos-anywhere also builds, evaluates and copies disko's script, without a phase of its own.
-const FACTS: &str = "Gathering machine facts";
 
 /// Phases that are short when they work, and endless when they do not.
 const SHORT: [(&str, Duration); 2] = [
@@ -82,101 +63,6 @@ const ATTEMPTS: u32 = 5;
 /// must have computed, to be at work. A connection that is only kept alive does less.
 const WORK: (u64, u64) = (16 << 10, 50);
 
-/// The phases of nixos-anywhere in their order. Output of the machine may look like one.
-const ORDER: [&str; 14] = [
-    KEYS,
-    FACTS,
-    "Switching system into kexec",
-    "Generating hardware-configuration.nix using nixos-generate-config",
-    "Generating facter.json using nixos-facter",
-    "Generating facter.json using nixos-facter from nixpkgs",
-    "Building disko script",
-    FORMAT,
-    "Uploading the system closure",
-    "Building the system closure",
-    "Copying extra files",
-    INSTALL,
-    "Rebooting",
-    "Waiting for the machine to become unreachable due to reboot",
-];
-
-/// Where a key for disk encryption is uploaded: before disko's script is built.
-const UPLOAD: usize = 5;
-
-/// Where a kexec is.
-const KEXEC: usize = 2;
-
-/// Where the disks are formatted.
-const FORMATTING: usize = 7;
-
-/// What ssh's own words mean while nixos-anywhere adds its key, for ever if that does not work.
-struct Words {
-    verdict: Verdict,
-    /// How often they may be seen before that is sure.
-    times: u32,
-    reason: &'static str,
-    hint: &'static str,
-}
-
-const WENT_AWAY: &str = "it went away after it had answered: look at its console";
-
-const WORDS: [Words; 7] = [
-    Words {
-        verdict: Verdict::Denied,
-        times: 3,
-        reason: "the machine refuses the login",
-        hint: "check user and private_key_file; root must be allowed to log in with a key, unless \
-               kexec is among the phases and the user has sudo without a password",
-    },
-    Words {
-        verdict: Verdict::Refused,
-        times: 5,
-        reason: "the machine refuses connections",
-        hint: "its SSH server went away after it had answered: look at its console",
-    },
-    Words {
-        verdict: Verdict::NoAnswer,
-        times: 3,
-        reason: "the machine does not answer",
-        hint: WENT_AWAY,
-    },
-    Words {
-        verdict: Verdict::NoRoute,
-        times: 5,
-        reason: "there is no way to the machine",
-        hint: WENT_AWAY,
-    },
-    Words {
-        verdict: Verdict::NoName,
-        times: 3,
-        reason: "the machine's name has no address",
-        hint: "check host",
-    },
-    Words {
-        verdict: Verdict::Closed,
-        times: 5,
-        reason: "the machine closes connections before a login",
-        hint: "its SSH server may be punishing failed logins (PerSourcePenalties); wait and try again",
-    },
-    Words {
-        verdict: Verdict::TooManyKeys,
-        times: 2,
-        reason: "the machine refuses the login after too many keys",
-        hint: "give private_key_file instead of an agent with many keys",
-    },
-];
-
-/// What nixos-install says when the bootloader was not installed. nixos-anywhere does not look at
-/// these, and would reboot into nothing.
-const BOOTLOADER: [(&str, &str); 3] = [
-    (
-        "Failed to install bootloader",
-        "the bootloader could not be installed",
-    ),
-    ("installation of GRUB", "GRUB could not be installed"),
-    ("grub-install: error:", "GRUB could not be installed"),
-];
-
 /// Listens to the programs of one installation.
 pub(crate) struct Watch {
     log: Log,
@@ -194,7 +80,7 @@ pub(crate) struct Watch {
     /// The last line of our own ssh in this phase that says that the machine is gone.
     lost: Option<String>,
     /// How far nixos-anywhere is, in [`ORDER`].
-    place: Option<usize>,
+    position: Option<usize>,
     /// When something was last heard of the programs, and the work that they had done by then.
     heard: (Instant, Work),
     /// What Nix does within the phase.
@@ -219,7 +105,7 @@ impl Watch {
             calls: (0, 0),
             seen: HashMap::new(),
             lost: None,
-            place: None,
+            position: None,
             heard: (Instant::now(), Work::default()),
             step: None,
             reported_at: None,
@@ -298,12 +184,12 @@ impl Watch {
     pub(crate) fn follow(&mut self, channel: Channel) {
         self.ssh = Some(channel);
         self.calls = (0, 0);
-        self.place = None;
+        self.position = None;
     }
 
     /// Whether nixos-anywhere has begun to change the machine.
     pub(crate) fn touched(&self) -> bool {
-        self.place.is_some_and(|place| place >= FORMATTING) || self.reached(ORDER[KEXEC])
+        self.position.is_some_and(|position| position >= FORMATTING) || self.reached(ORDER[KEXEC])
     }
 
     /// What our own ssh said of a machine that is gone, in the current phase.
@@ -337,20 +223,20 @@ impl Watch {
 
     /// A line of nixos-anywhere's own that announces a phase. It counts in its order only.
     fn announced(&mut self, name: &str) -> Option<Stop> {
-        let place = place(name)?;
-        let again = match self.place {
+        let position = position(name)?;
+        let again = match self.position {
             None => true,
             // Facts are gathered again after a kexec, and there may be several keys.
             Some(reached) => {
-                place > reached
+                position > reached
                     || (name == FACTS && reached == KEXEC)
-                    || (place == UPLOAD && reached == UPLOAD && name != ORDER[UPLOAD])
+                    || (position == UPLOAD && reached == UPLOAD && name != ORDER[UPLOAD])
             }
         };
         if !again || self.phases.len() >= PHASES {
             return None;
         }
-        self.place = self.place.max(Some(place));
+        self.position = self.position.max(Some(position));
         self.begin(name);
         if name == KEYS {
             return None;
@@ -549,307 +435,10 @@ impl Listener for Watch {
     }
 }
 
-/// The place of a phase in [`ORDER`].
-fn place(name: &str) -> Option<usize> {
-    let key = name
-        .strip_prefix("Uploading ")
-        .is_some_and(|rest| rest.contains(" to /"));
-    match key {
-        true => Some(UPLOAD),
-        false => ORDER.iter().position(|phase| *phase == name),
-    }
-}
-
 /// Seconds, to a tenth.
 fn tenths(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
 
-/// The phase that a line of nixos-anywhere's standard output announces: `### NAME ###`. The
-/// machine's own output comes on the same stream, so the whole line must be that.
-fn phase(line: &str) -> Option<&str> {
-    let name = line.strip_prefix("### ")?.strip_suffix(" ###")?;
-    (!name.is_empty() && name.len() <= LONGEST_NAME).then_some(name)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn watch() -> Watch {
-        Watch::new(Log::open(None).unwrap(), Progress::default(), Some("h"))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn phases_are_timed() {
-        let mut watch = watch();
-        watch.line(true, "### Uploading install SSH keys ###");
-        tokio::time::advance(Duration::from_millis(1500)).await;
-        watch.line(true, "not a phase: ### x ###");
-        watch.line(false, "### Installing NixOS ###");
-        watch.line(true, "### Installing NixOS ###");
-        assert_eq!(watch.current(), Some("Installing NixOS"));
-        tokio::time::advance(Duration::from_secs(20)).await;
-        watch.line(true, "### Done! ###");
-        let ended: Vec<(&str, f64)> = watch
-            .phases()
-            .iter()
-            .map(|phase| (phase.name.as_str(), phase.seconds))
-            .collect();
-        assert_eq!(
-            ended,
-            [
-                ("Uploading install SSH keys", 1.5),
-                ("Installing NixOS", 20.0)
-            ]
-        );
-        assert!(watch.reached("Installing NixOS"));
-        assert_eq!(watch.current(), None);
-    }
-
-    /// A watch of a nixos-anywhere whose ssh wrote `lines`, after it announced `phase`.
-    fn follows(phase: &str, lines: &[&str]) -> (Watch, Option<Stop>) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ssh.log");
-        std::fs::write(&path, format!("{}\n", channel::CALL)).unwrap();
-        let mut watch = watch();
-        watch.follow(Channel::new(path.clone()));
-        assert_eq!(watch.poll(), None);
-        assert_eq!(watch.line(true, &format!("### {phase} ###")), None);
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
-        let stop = watch.poll();
-        (watch, stop)
-    }
-
-    #[test]
-    fn a_wrong_host_key_is_final_in_every_phase() {
-        for phase in ORDER {
-            let (_, stop) = follows(phase, &["Host key verification failed."]);
-            let reason = stop.unwrap().reason;
-            assert!(reason.contains("host key"), "{reason}");
-        }
-    }
-
-    #[test]
-    fn a_refused_connection_counts_while_keys_are_uploaded() {
-        let refused = ["ssh: connect to host h port 22: Connection refused"; 5];
-        let (_, stop) = follows(KEYS, &refused[..4]);
-        assert_eq!(stop, None);
-        let (_, stop) = follows(KEYS, &refused);
-        assert!(stop.unwrap().reason.contains("refuses connections"));
-        let (watch, stop) = follows(ORDER[KEXEC], &refused);
-        assert_eq!(stop, None);
-        assert_eq!(watch.lost(), Some(refused[0]));
-    }
-
-    #[test]
-    fn a_key_that_is_added_again_and_again_is_not_added() {
-        let calls = [channel::CALL; 6];
-        assert_eq!(follows(KEYS, &calls[..5]).1, None);
-        assert!(
-            follows(KEYS, &calls)
-                .1
-                .unwrap()
-                .reason
-                .contains("authorized_keys")
-        );
-        assert_eq!(follows(INSTALL, &calls).1, None);
-    }
-
-    #[test]
-    fn words_in_somebodys_output_decide_nothing() {
-        for phase in ORDER {
-            let (mut watch, _) = follows(phase, &[]);
-            for line in [
-                "Host key verification failed.",
-                "Warning: Permanently added 'git.example.org' (ED25519) to the list of known hosts.",
-                "root@h: Permission denied (publickey).",
-                "ssh: connect to host h port 22: Connection refused",
-                "Connection closed by 127.0.0.1 port 22",
-                "sh: .ssh/authorized_keys: Read-only file system",
-                channel::CALL,
-            ] {
-                for stdout in [true, false] {
-                    assert!(
-                        (0..20).all(|_| watch.line(stdout, line).is_none()),
-                        "{line}"
-                    );
-                }
-            }
-            assert_eq!(watch.lost(), None);
-        }
-    }
-
-    #[test]
-    fn phases_count_in_their_order_only() {
-        let (mut watch, _) = follows(KEYS, &[]);
-        for (line, current) in [
-            ("### fake 1 ###", KEYS),
-            ("### Gathering machine facts ###", FACTS),
-            ("### Uploading install SSH keys ###", FACTS),
-            ("### Gathering machine facts ###", FACTS),
-            ("### Switching system into kexec ###", ORDER[KEXEC]),
-            ("### Gathering machine facts ###", FACTS),
-            ("### Uploading /k to /tmp/k ###", "Uploading /k to /tmp/k"),
-            ("### Uploading /l to /tmp/l ###", "Uploading /l to /tmp/l"),
-            (
-                "### Switching system into kexec ###",
-                "Uploading /l to /tmp/l",
-            ),
-            ("### Formatting hard drive with disko ###", FORMAT),
-            ("### Installing NixOS ###", INSTALL),
-            ("### Formatting hard drive with disko ###", INSTALL),
-        ] {
-            assert_eq!(watch.line(true, line), None);
-            assert_eq!(watch.current(), Some(current), "{line}");
-        }
-        assert!(watch.touched());
-        // Nobody's word makes a success of it.
-        watch.line(true, "### Done! ###");
-        assert!(watch.touched());
-    }
-
-    #[test]
-    fn an_ssh_of_its_own_is_noticed() {
-        let mut watch = watch();
-        watch.follow(Channel::new("/nonexistent".into()));
-        assert_eq!(watch.line(true, &format!("### {KEYS} ###")), None);
-        let stop = watch.line(true, &format!("### {FACTS} ###")).unwrap();
-        assert!(stop.reason.contains("does not verify"), "{}", stop.reason);
-        let mut watch = self::watch();
-        watch.follow(Channel::new("/nonexistent".into()));
-        assert!(watch.ended(true).is_some());
-        assert!(watch.ended(false).is_none());
-    }
-
-    #[test]
-    fn what_the_machine_writes_is_made_safe_to_print() {
-        let mut watch = watch();
-        watch.line(
-            false,
-            "\u{1b}]0;pwn\u{7}error: \u{1b}[31mred\u{1b}[0m \u{0}",
-        );
-        assert_eq!(watch.tail(), "error: red \\u{0}");
-        assert_eq!(watch.last(), Some("error: red \\u{0}"));
-    }
-
-    /// A slow line, a slow build and a firewall that drops: measured at 80 s and more.
-    #[tokio::test(start_paused = true)]
-    async fn a_phase_ends_by_silence_not_by_its_length() {
-        let (mut watch, _) = follows(KEYS, &[]);
-        watch.line(true, &format!("### {FACTS} ###"));
-        let left = |watch: &Watch| watch.limit().map(|(end, _)| end - Instant::now());
-        assert_eq!(left(&watch), Some(SILENCE));
-        tokio::time::advance(Duration::from_secs(100)).await;
-        assert_eq!(left(&watch), Some(SILENCE - Duration::from_secs(100)));
-        watch.line(false, "anything");
-        assert_eq!(left(&watch), Some(SILENCE));
-        tokio::time::advance(Duration::from_secs(100)).await;
-        // Keeping a connection alive is not progress; data is.
-        let mut work = Work {
-            bytes: 200,
-            time: 1,
-        };
-        watch.tick(Duration::ZERO, work);
-        assert_eq!(left(&watch), Some(SILENCE - Duration::from_secs(100)));
-        work.bytes += 1 << 20;
-        watch.tick(Duration::ZERO, work);
-        assert_eq!(left(&watch), Some(SILENCE));
-        // Nix is at work: what it does may take as long as the whole task may.
-        watch.line(false, "copying 12 paths...");
-        assert_eq!(
-            (left(&watch), watch.step()),
-            (None, Some("copying 12 paths"))
-        );
-        watch.line(true, &format!("### {FORMAT} ###"));
-        assert_eq!((left(&watch), watch.step()), (None, None));
-    }
-
-    #[test]
-    fn a_bootloader_that_fails_is_heard_of_in_the_next_phase_too() {
-        let (mut watch, _) = follows(INSTALL, &[]);
-        assert!(watch.line(true, "### Rebooting ###").is_none());
-        let stop = watch.line(false, "Failed to install bootloader");
-        assert_eq!(stop.map(|stop| stop.kind), Some(FailureKind::Bootloader));
-    }
-
-    #[test]
-    fn what_is_normal_ends_nothing() {
-        let mut watch = watch();
-        for phase in [KEYS, INSTALL] {
-            watch.begin(phase);
-            for line in [
-                "Warning: Identity file /tmp/x/nixos-anywhere not accessible: No such file or directory.",
-                "/usr/bin/ssh-copy-id: INFO: attempting to log in with the new key(s)",
-                "/usr/bin/ssh-copy-id: WARNING: All keys were skipped because they already exist on the remote system.",
-                "installing the GRUB 2 boot loader on /dev/vda...",
-                "Installation finished. No error reported.",
-                "cp: cannot open 'x' for reading: Permission denied",
-            ] {
-                assert!((0..10).all(|_| watch.line(false, line).is_none()), "{line}");
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_runs_says_so() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("progress");
-        let progress = ansible_module::Task::default().progress(Some(&path));
-        let mut watch = Watch::new(Log::open(None).unwrap(), progress, Some("h"));
-        watch.tick(Duration::from_secs(3), Work::default());
-        watch.begin(INSTALL);
-        tokio::time::advance(Duration::from_secs(40)).await;
-        watch.line(false, "copying 2 paths...");
-        watch.tick(Duration::from_secs(50), Work::default());
-        let text = std::fs::read_to_string(path).unwrap();
-        let lines: Vec<serde_json::Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        let running: Vec<_> = lines
-            .iter()
-            .filter(|line| line["event"] == "running")
-            .map(|line| json!([line["host"], line["phase"], line["seconds"], line["step"]]))
-            .collect();
-        assert_eq!(
-            running,
-            [
-                json!(["h", null, 3.0, null]),
-                json!(["h", INSTALL, 40.0, "copying 2 paths"])
-            ]
-        );
-        let step = lines.iter().find(|line| line["event"] == "step").unwrap();
-        assert_eq!(step["step"], "copying 2 paths");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_phase_that_never_ends_has_a_limit() {
-        let mut watch = watch();
-        watch.begin("Installing NixOS");
-        assert!(watch.limit().is_none());
-        watch.begin(KEYS);
-        let (end, stop) = watch.limit().unwrap();
-        assert_eq!(end, Instant::now() + Duration::from_secs(180));
-        assert!(stop.reason.contains(KEYS), "{}", stop.reason);
-        watch.begin("Waiting for the machine to become unreachable due to reboot");
-        assert!(watch.limit().is_some());
-    }
-
-    #[test]
-    fn the_last_telling_line_is_found() {
-        let mut watch = watch();
-        assert_eq!(watch.last(), None);
-        for n in 0..30 {
-            watch.line(false, &format!("line {n}"));
-        }
-        assert_eq!(watch.last(), Some("line 29"));
-        assert_eq!(watch.tail().lines().count(), TAIL);
-        watch.line(false, "  error: no disk");
-        watch.line(false, "bye");
-        watch.line(false, "");
-        assert_eq!(watch.last(), Some("error: no disk"));
-    }
-}
+mod tests;

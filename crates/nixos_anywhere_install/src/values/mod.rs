@@ -3,4 +3,6 @@
 pub(crate) mod flake;
 pub(crate) mod host;
 pub(crate) mod nix_options;
+pub(crate) mod path;
 pub(crate) mod settings;
+pub(crate) mod ssh_options;

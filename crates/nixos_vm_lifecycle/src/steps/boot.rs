@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{change, out_of_turn, summed};
 use crate::build::Build;
 use crate::context::Context;
+use crate::facts::Decision;
 use crate::keys;
 use crate::module_args::Args;
 use crate::state::{State, address, whole_seconds};
@@ -28,6 +29,9 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         state.facts.vm.as_ref().is_some_and(|vm| vm.running),
     );
     let decision = state.decide(context).await?;
+    if context.task.check_mode && matches!(decision, Decision::Reinstall(_)) {
+        return Ok(Outcome::changed("would start the installer"));
+    }
     let Some(record) = decision
         .record()
         .filter(|record| record.phase.unfinished() && record.phase != Phase::Installed)

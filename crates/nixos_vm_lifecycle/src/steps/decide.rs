@@ -2,16 +2,18 @@
 
 use ansible_module::{Failure, Outcome};
 use pve_module::random;
+use pve_module::record::Phase;
 use serde_json::{Value, json};
 
-use super::{install, provision};
+use super::{host_key, install, provision, reinstall};
 use crate::build::Build;
 use crate::context::Context;
-use crate::decide::Decision;
+use crate::facts::Decision;
 use crate::host_claims;
 use crate::keys;
 use crate::options::{Run, Step};
 use crate::preflight;
+use crate::refusals;
 use crate::state::State;
 use crate::store::Installation;
 use crate::system_facts;
@@ -26,18 +28,34 @@ const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600)
 pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
     host_claims::check(context, &state.cluster)?;
     let decision = state.decide(context).await?;
-    if matches!(decision, Decision::Create | Decision::Install(_)) {
+    let installs = matches!(
+        decision,
+        Decision::Create | Decision::Install(_) | Decision::Reinstall(_)
+    );
+    if installs {
         if !context.task.check_mode {
             system_facts::write(context.settings())?;
         }
         preflight::check(context, &state, &decision).await?;
     } else if !context.task.unknown.is_empty() {
-        return Err(preflight::refused(context, context.task.unknown.clone()));
+        return Err(refusals::refused(
+            &context.options.host,
+            context.task.unknown.clone(),
+        ));
     }
     let run = new_run(&decision)?;
     let mut due: Vec<&str> = decision.due().into_iter().map(Step::name).collect();
     let mut outcome = match &decision {
+        Decision::Reinstall(record) => {
+            host_key::check_host_key(context, &state, record).await?;
+            let summary = reinstall::summary(&state, record, "is being");
+            context.task.warn(summary.clone());
+            Outcome::unchanged(summary)
+        }
         Decision::Converge(record) => {
+            if let Some(warning) = crate::reinstall::used(&state.facts, record) {
+                context.task.warn(warning);
+            }
             let converged = provision::finished(context, &state, record, true).await?;
             if converged.changed {
                 due.push(Step::Provision.name());
@@ -62,7 +80,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         }
         Decision::Ask => Outcome::unchanged("undecided"),
     };
-    if matches!(decision, Decision::Create | Decision::Install(_)) && !context.task.check_mode {
+    if installs && !context.task.check_mode {
         context.store.remove_strays(ABANDONED);
         if context.options.build {
             start_build(context, &run);
@@ -104,8 +122,11 @@ fn new_run(decision: &Decision) -> Result<Run, Failure> {
     let record = decision.record();
     Ok(Run {
         installation: match record {
-            Some(record) => record.installation.clone(),
-            None => random::hex_digits::<16>()?,
+            // A finished machine's next installation is another one.
+            Some(record) if !matches!(decision, Decision::Reinstall(_) if record.phase == Phase::Done) => {
+                record.installation.clone()
+            }
+            _ => random::hex_digits::<16>()?,
         },
         id: random::hex_digits::<4>()?,
         found: record.map(|record| record.run.clone()),

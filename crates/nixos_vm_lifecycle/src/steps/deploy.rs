@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::{finalize, login_key, out_of_turn};
 use crate::context::{Context, text};
-use crate::decide::Decision;
+use crate::facts::Decision;
 use crate::module_args::Args;
-use crate::preflight;
+use crate::refusals;
 use crate::state::{State, address};
 use crate::store::Installation;
 use crate::system_facts;
@@ -47,7 +47,7 @@ pub fn check(context: &Context<'_>) -> Result<(), Failure> {
     mistakes.extend(system_facts::untracked(settings));
     match mistakes.is_empty() {
         true => Ok(()),
-        false => Err(preflight::refused(context, mistakes)),
+        false => Err(refusals::refused(&context.options.host, mistakes)),
     }
 }
 
@@ -121,11 +121,12 @@ impl Deployment<'_> {
                     self.object
                 )));
             }
-            return self.deploy(true).await;
+            return self.deploy(false).await;
         }
         system_facts::write(settings)?;
         let mut snapshot = None;
         if settings.deploy_snapshot {
+            // Built first, since that may take longer than everything after it.
             let planned = self.deploy(true).await?;
             if !planned.changed {
                 self.delete_snapshot().await?;
@@ -147,7 +148,8 @@ impl Deployment<'_> {
         }
     }
 
-    async fn deploy(&self, check: bool) -> Result<Outcome, Failure> {
+    /// Deploy, or say what a deployment would do, with the system built.
+    async fn deploy(&self, plan: bool) -> Result<Outcome, Failure> {
         let settings = self.context.settings();
         let mut args = Args::new();
         args.insert("host".into(), self.address.clone().into());
@@ -159,6 +161,7 @@ impl Deployment<'_> {
         system_facts::wrap(settings, &mut args, &facts.path().join(system_facts::DIR))?;
         args.insert("action".into(), json!(settings.deploy_action));
         args.insert("reboot".into(), json!(settings.deploy_reboot));
+        args.insert("reboot_timeout".into(), settings.boot_timeout.into());
         args.insert("confirm_timeout".into(), settings.deploy_timeout.into());
         args.insert("timeout".into(), settings.install_timeout.into());
         if let Some(tools) = &settings.tools_path {
@@ -181,7 +184,10 @@ impl Deployment<'_> {
             );
         }
         let _file = login_key(self.context, &mut args)?;
-        self.context.deploy(args, check).await
+        match plan {
+            true => self.context.plan_deployment(args).await,
+            false => self.context.deploy(args).await,
+        }
     }
 
     /// Remember the closure that the machine runs from now on: it is a fact of the machine.

@@ -5,16 +5,15 @@ use deadline::Deadline;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_client::property::parse_bool;
 use pve_module::record::Record;
-use serde_json::Value;
 
 use super::summed;
 use crate::build;
 use crate::claims::{self, Claim};
 use crate::context::Context;
-use crate::decide::Recorded;
+use crate::facts::Recorded;
 use crate::keys;
 use crate::known_hosts;
-use crate::module_args::Args;
+use crate::module_args::{Args, words};
 use crate::options::Run;
 use crate::state::State;
 use crate::store::Installation;
@@ -31,7 +30,7 @@ pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure
     let vmid = state.facts.vm.as_ref().map(|vm| vm.vmid);
     confirmed(context, vmid)?;
     if let Some(elsewhere) = &state.facts.elsewhere {
-        let crate::decide::Elsewhere::Named { vmid, name } = elsewhere else {
+        let crate::facts::Elsewhere::Named { vmid, name } = elsewhere else {
             return Err(crate::decide::decide(&state.facts).expect_err("a hidden VM is refused"));
         };
         return Err(Failure::new(
@@ -93,19 +92,7 @@ pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure
 
 fn confirmed(context: &Context<'_>, vmid: Option<u32>) -> Result<(), Failure> {
     let host = &context.options.host;
-    let list = match &context.settings().confirm_destroy {
-        Some(Value::Array(list)) => list.clone(),
-        Some(Value::Null) | None => Vec::new(),
-        Some(one) => vec![one.clone()],
-    };
-    let said: Vec<String> = list
-        .iter()
-        .flat_map(|word| match word {
-            Value::String(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
-            Value::Number(number) => vec![number.to_string()],
-            _ => Vec::new(),
-        })
-        .collect();
+    let said = words(context.settings().confirm_destroy.as_ref());
     if said.contains(host) {
         return Ok(());
     }

@@ -5,10 +5,10 @@ use ansible_module::{Failure, FailureKind, Outcome};
 use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
-use super::{change, keep, out_of_turn, provision, summed};
+use super::{change, keep, out_of_turn, provision, reinstall, summed};
 use crate::build;
 use crate::context::Context;
-use crate::decide::{Answer, Decision, Seed, Vm};
+use crate::facts::{Answer, Decision, Seed, Vm};
 use crate::keys;
 use crate::known_hosts;
 use crate::module_args::{Args, protection};
@@ -85,10 +85,13 @@ struct Finish<'a> {
 impl Finish<'_> {
     /// Write the record with this phase, and the options in `args` with it.
     async fn record(&self, args: Args, from: &[Phase], to: Phase) -> Result<Outcome, Failure> {
-        let record = Record {
+        let mut record = Record {
             phase: to,
             ..self.record.clone()
         };
+        if let Some(reinstall) = record.reinstall.as_mut().filter(|_| to == Phase::Done) {
+            reinstall.detached.clear();
+        }
         let vmid = self.state.vmid();
         let outcome = change(self.context, vmid, args, from, Some(record.clone())).await?;
         keep(self.state, &self.installation, &record)?;
@@ -117,6 +120,7 @@ impl Finish<'_> {
                     .await?,
             );
         }
+        outcomes.extend(reinstall::attach(context, self.state, &self.record).await?);
         // Everything that the description says, now that nothing is pending: memory, boot order, drives.
         let mut args = settings.vm(Phase::Installed, None);
         args.insert("memory".into(), settings.memory().into());
@@ -157,7 +161,7 @@ impl Finish<'_> {
     /// Know the machine by its own host key, and remove what the controller kept of its installer.
     async fn forget_installer(&self, address: &str) -> Result<(), Failure> {
         let context = self.context;
-        if let Some(names) = provision::names(context, Some(address.to_owned())) {
+        if let Some(names) = provision::names(context.options, Some(address.to_owned())) {
             known_hosts::edit(&context.known_hosts(), &context.boot_deadline(), |text| {
                 known_hosts::with(text, &names, &self.host_keys)
             })
@@ -168,6 +172,20 @@ impl Finish<'_> {
         self.installation.remove(&files)?;
         // Of plays that ended before the VM was made. One that goes on would find this VM, and end.
         build::remove_ended(&context.store);
+        Ok(())
+    }
+
+    /// Forget what the controller kept of installations of this VM before this one.
+    fn forget_earlier(&self) -> Result<(), Failure> {
+        let now = &self.record;
+        for (earlier, known) in self.context.store.all() {
+            let same = known.cluster == self.state.cluster
+                && known.record.vmid == now.vmid
+                && known.record.uuid == now.uuid;
+            if same && known.record.installation != now.installation {
+                earlier.forget()?;
+            }
+        }
         Ok(())
     }
 
@@ -182,7 +200,9 @@ impl Finish<'_> {
             end.insert("protection".into(), protection);
         }
         let phases = [Phase::Installed, Phase::Done];
-        self.record(end, &phases, Phase::Done).await
+        let outcome = self.record(end, &phases, Phase::Done).await?;
+        self.forget_earlier()?;
+        Ok(outcome)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{change, keep, out_of_turn};
 use crate::build::Build;
 use crate::context::{Context, text};
-use crate::decide::{Answer, Decision};
+use crate::facts::{Answer, Decision};
 use crate::host_claims;
 use crate::keys;
 use crate::module_args::Args;

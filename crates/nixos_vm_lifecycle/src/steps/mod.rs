@@ -5,9 +5,12 @@ pub mod decide;
 pub mod deploy;
 pub mod destroy;
 pub mod finalize;
+pub mod host_key;
 pub mod image;
 pub mod install;
+pub mod keys;
 pub mod provision;
+pub mod reinstall;
 pub mod upload;
 
 use ansible_module::{Failure, FailureKind, Outcome};
@@ -16,11 +19,10 @@ use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::decide::Decision;
-use crate::keys::InMemory;
+use crate::facts::Decision;
+use crate::keys::{InMemory, key_file};
 use crate::module_args::Args;
 use crate::options::Run;
-use crate::preflight;
 use crate::state::State;
 use crate::store::{Installation, Known};
 
@@ -90,7 +92,7 @@ pub fn login_key(context: &Context<'_>, args: &mut Args) -> Result<Option<InMemo
     let settings = context.settings();
     let text = settings.ssh_private_key.as_ref();
     if let Some(key) = text.filter(|key| !key.is_empty()) {
-        let file = preflight::key_file(key)?;
+        let file = key_file(key)?;
         args.insert("private_key_file".into(), json!(file.path()));
         return Ok(Some(file));
     }

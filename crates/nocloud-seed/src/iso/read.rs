@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
+use super::format::{
     FIRST_DESCRIPTOR, FLAG_DIRECTORY, FLAG_MULTI_EXTENT, JOLIET_ESCAPES, SECTOR, STANDARD_ID,
 };
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{FIRST_DESCRIPTOR, FLAG_DIRECTORY, JOLIET_ESCAPES, SECTOR, STANDARD_ID};
+use super::format::{FIRST_DESCRIPTOR, FLAG_DIRECTORY, JOLIET_ESCAPES, SECTOR, STANDARD_ID};
 
 /// Every date in an image is this one, so that equal files make equal bytes:
 /// 1 January 2000, 00:00:00 UTC (ECMA-119 9.1.5).

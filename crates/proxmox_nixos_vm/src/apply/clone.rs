@@ -1,10 +1,10 @@
 //! Beginning a VM as a clone of a template.
 
-use ansible_module::{Failure, FailureKind};
 use pve_client::Params;
 use pve_module::{Inventory, Seen};
 
 use crate::desired::Desired;
+use crate::error::Error;
 use crate::options::CloneOf;
 use crate::plan::{self, Plan};
 use crate::state::State;
@@ -13,34 +13,27 @@ use crate::state::State;
 ///
 /// # Errors
 /// When there is none, several have the name, or it is an ordinary VM.
-pub fn source(inventory: &Inventory, of: &CloneOf) -> Result<Seen, Failure> {
-    let (described, found) = match (of.vmid, of.name.as_deref().unwrap_or_default()) {
+pub fn source(inventory: &Inventory, of: &CloneOf) -> Result<Seen, Error> {
+    let (object, found) = match (of.vmid, of.name.as_deref().unwrap_or_default()) {
         (Some(vmid), _) => (format!("VM {vmid}"), inventory.by_vmid(vmid)),
         (None, name) => match inventory.by_name(name).as_slice() {
             [] => (format!("VM {name}"), None),
             [one] => (format!("VM {name}"), Some(*one)),
             several => {
-                let msg = format!("{} VMs have the name {name} of the template", several.len());
-                return Err(Failure::new(FailureKind::Ambiguous, msg)
-                    .object(name)
-                    .hint("say which one with clone.vmid"));
+                return Err(Error::AmbiguousTemplate {
+                    name: name.to_owned(),
+                    count: several.len(),
+                });
             }
         },
     };
     match found {
         Some(seen) if seen.vm.template => Ok(seen.clone()),
-        Some(seen) => Err(Failure::new(
-            FailureKind::NoTemplate,
-            format!("{described} on {} is not a template", seen.node),
-        )
-        .object(described)
-        .hint("make it one with state: template")),
-        None => Err(Failure::new(
-            FailureKind::NoTemplate,
-            format!("the template {described} does not exist"),
-        )
-        .object(described)
-        .hint("correct clone, or give the token VM.Audit on the template")),
+        Some(seen) => Err(Error::NotATemplate {
+            object,
+            node: seen.node.clone(),
+        }),
+        None => Err(Error::NoTemplate { object }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ansible_module::Failure;
 use pve_client::property::PropertyString;
-use pve_client::{Error, Params};
+use pve_client::{Error as ApiError, Params};
 use pve_module::random;
 use pve_module::record::with_record;
 use pve_module::{Lock, Seen};
@@ -16,6 +16,7 @@ use crate::cluster::{creation_progress, locks};
 use crate::config::text;
 use crate::context::{Context, failed};
 use crate::desired::Desired;
+use crate::error::Error;
 use crate::plan::Plan;
 use crate::state::State;
 
@@ -105,7 +106,7 @@ pub enum Created {
         certain: bool,
     },
     /// The VMID that the user gave belongs to something else.
-    Taken(Error),
+    Taken(ApiError),
 }
 
 /// What became of asking for a VM with one VMID.
@@ -113,7 +114,7 @@ enum Asked {
     /// It is there, and it is ours, for certain or by its name.
     Made(bool),
     /// The VMID belongs to somebody else.
-    Taken(Error),
+    Taken(ApiError),
 }
 
 /// Create the VM. `turn` is held until PVE has given the VMID away.
@@ -283,7 +284,7 @@ async fn config<'a>(
     context: &Context<'_>,
     call: &Call<'a>,
     vmid: u32,
-) -> Result<Option<(&'a str, Map<String, Value>)>, Error> {
+) -> Result<Option<(&'a str, Map<String, Value>)>, ApiError> {
     for node in &call.nodes {
         match context
             .client
@@ -310,13 +311,13 @@ async fn refuse_if_cut_off(
         if creation_progress::is_in_the_making(&seen)
             && !creation_progress::await_making(context, &seen).await?
         {
-            return Err(creation_progress::cut_off(node, vmid, lock));
+            return Err(Error::cut_off(node, vmid, lock).into());
         }
     }
     Ok(())
 }
 
-fn is_taken(error: &Error) -> bool {
+fn is_taken(error: &ApiError) -> bool {
     // Not every "already exists" is about the VMID: a left-over volume says so too.
     let texts = ["already exists on node", "config file already exists"];
     error

@@ -2,33 +2,24 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 
 use crate::apply::{power, update};
 use crate::context::{Context, failed};
+use crate::error::Error;
 use crate::state::{self, State};
 
 /// The pause between two looks at whether the VM is gone.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Why the VM must not be removed.
-pub fn refusal(vm: &State, force: bool) -> Option<Failure> {
-    let object = vm.object();
+pub fn refusal(vm: &State, force: bool) -> Option<Error> {
+    let (object, node) = (vm.object(), vm.node.clone());
     if vm.protected() {
-        let msg = format!("{object} on {} is protected and is not removed", vm.node);
-        return Some(
-            Failure::new(FailureKind::Protected, msg)
-                .object(object)
-                .hint("set protection: false first, with state: present"),
-        );
+        return Some(Error::Protected { object, node });
     }
     if vm.running() && !force {
-        let msg = format!("{object} on {} is running and is not removed", vm.node);
-        return Some(
-            Failure::new(FailureKind::Running, msg)
-                .object(object)
-                .hint("stop it first with state: stopped, or set force: true"),
-        );
+        return Some(Error::RunningNotRemoved { object, node });
     }
     None
 }

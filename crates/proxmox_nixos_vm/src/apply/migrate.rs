@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
-use pve_client::{Error, Params};
+use ansible_module::Failure;
+use pve_client::{Error as ApiError, Params};
 use pve_module::Inventory;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::cluster::placement;
 use crate::config::drive::Drive;
 use crate::context::{Context, failed};
+use crate::error::Error;
 use crate::plan::Plan;
 use crate::precheck::requirements::{self, Needs};
 use crate::state::State;
@@ -81,7 +82,7 @@ pub async fn due(context: &Context<'_>, vm: &State, node: &str) -> Result<Option
     Ok(Some(due))
 }
 
-fn plan(vm: &State, node: &str, said: &Preconditions) -> Result<Move, Failure> {
+fn plan(vm: &State, node: &str, said: &Preconditions) -> Result<Move, Error> {
     let mut problems = Vec::new();
     if !said.local_resources.is_empty() {
         problems.push(format!(
@@ -121,15 +122,12 @@ fn plan(vm: &State, node: &str, said: &Preconditions) -> Result<Move, Failure> {
             local_disks,
         });
     }
-    let object = vm.object();
-    let msg = format!(
-        "{object} cannot be migrated from {} to {node}: {}",
-        vm.node,
-        problems.join("; ")
-    );
-    Err(Failure::new(FailureKind::CannotMigrate, msg)
-        .object(object)
-        .hint("leave migrate out to manage the VM where it is"))
+    Err(Error::CannotMigrate {
+        object: vm.object(),
+        from: vm.node.clone(),
+        to: node.to_owned(),
+        problems,
+    })
 }
 
 fn is_in(volid: &str, value: &str) -> bool {
@@ -189,7 +187,7 @@ pub async fn carry_out(context: &Context<'_>, vm: &State, due: &Move) -> Result<
                     await_ha(context, vm, due).await?;
                 }
             }
-            Err(error @ Error::Task(_)) => return Err(failed(&doing, &object)(error)),
+            Err(error @ ApiError::Task(_)) => return Err(failed(&doing, &object)(error)),
             Err(error) => {
                 let unsettled = error.may_have_happened() || error.not_found();
                 if !unsettled || context.deadline.expired() {
@@ -354,8 +352,7 @@ mod tests {
             ),
         ] {
             let refused = plan(&vm(&config, "stopped"), "b", &said(value)).unwrap_err();
-            assert_eq!(refused.kind, FailureKind::CannotMigrate);
-            assert!(refused.msg.contains(part), "{}", refused.msg);
+            assert!(refused.to_string().contains(part), "{refused}");
         }
         let elsewhere = json!({"not_allowed_nodes": {"c": {"unavailable_storages": ["fast"]}}});
         assert!(plan(&vm(&[], "stopped"), "b", &said(elsewhere)).is_ok());

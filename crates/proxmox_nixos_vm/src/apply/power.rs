@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
-use pve_client::{Error, Params};
+use ansible_module::Failure;
+use pve_client::{Error as ApiError, Params};
 
 use crate::context::{Context, done, failed};
+use crate::error::Error;
 use crate::options::State as Target;
 use crate::state::State;
 
@@ -107,7 +108,7 @@ async fn shutdown(context: &Context<'_>, vm: &State, force: bool) -> Result<(), 
     }
     match insist(context, vm, "shutdown", &params, "stopped").await {
         Ok(()) => reach(context, vm, "stopped").await,
-        Err(error) if is_deaf(&error) => Err(deaf(vm, grace, &error)),
+        Err(error) if is_deaf(&error) => Err(no_shutdown(vm, grace, &error).into()),
         Err(error) => Err(failed("shut down", &vm.object())(error)),
     }
 }
@@ -139,20 +140,19 @@ pub async fn stop(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
 }
 
 /// Whether the guest did not react to a shutdown.
-fn is_deaf(error: &Error) -> bool {
+fn is_deaf(error: &ApiError) -> bool {
     let timeout = error
         .pve_message()
         .is_some_and(|text| text.contains("got timeout"));
     timeout && !error.is_lock_contention()
 }
 
-fn deaf(vm: &State, grace: Duration, error: &Error) -> Failure {
-    let object = vm.object();
-    let said = error.pve_message().unwrap_or_default();
-    Failure::new(FailureKind::Timeout, format!("{object} did not shut down within {} s: {said}", grace.as_secs())).object(object).hint(
-        "look at its console: does the guest react to ACPI, or run the guest agent? force: true stops it hard, \
-         a longer timeout gives it more time",
-    )
+fn no_shutdown(vm: &State, grace: Duration, error: &ApiError) -> Error {
+    Error::NoShutdown {
+        object: vm.object(),
+        grace,
+        pve: error.pve_message().unwrap_or_default().to_owned(),
+    }
 }
 
 /// Ask for an action until it is known to have been carried out. To start a running VM or stop a stopped one
@@ -163,7 +163,7 @@ async fn insist(
     action: &str,
     params: &Params,
     target: &str,
-) -> Result<(), Error> {
+) -> Result<(), ApiError> {
     let object = vm.object();
     context.report_step(action, &object);
     let path = format!("/nodes/{}/qemu/{}/status/{action}", vm.node, vm.vmid);
@@ -210,7 +210,7 @@ async fn becomes(
     vm: &State,
     status: &str,
     within: Duration,
-) -> Result<bool, Error> {
+) -> Result<bool, ApiError> {
     let limit = context.deadline.shorter(within);
     loop {
         if context

@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use pve_client::Params;
 use pve_module::Seen;
@@ -26,6 +26,7 @@ use serde_json::Value;
 use crate::apply::destroy;
 use crate::config::drive::{Drive, Source};
 use crate::context::{Context, done, failed};
+use crate::error::{Error, location};
 use crate::plan::Plan;
 use crate::state::State;
 
@@ -128,26 +129,14 @@ fn brings_volumes(plan: &Plan) -> bool {
 }
 
 fn both(own: &State, rivals: &[&Seen]) -> Failure {
-    let others: Vec<String> = rivals
-        .iter()
-        .map(|rival| format!("VM {} on {}", rival.vm.vmid, rival.node))
-        .collect();
-    let name = own.name();
-    let failure = Failure::new(
-        FailureKind::Ambiguous,
-        format!(
-            "{name}: another task made {} with this name while this task made VM {} on {}",
-            others.join(", "),
-            own.vmid,
-            own.node
-        ),
-    )
-    .object(name)
-    .hint(format!(
-        "remove the one that is not needed, for example on node {}: qm destroy {}",
-        own.node, own.vmid
-    ));
-    done(failure, own.vmid, &own.node)
+    let others = rivals.iter().map(|rival| format!("VM {}", location(rival)));
+    let error = Error::TwoOfThisName {
+        name: own.name(),
+        others: others.collect(),
+        vmid: own.vmid,
+        node: own.node.clone(),
+    };
+    done(error.into(), own.vmid, &own.node)
 }
 
 #[cfg(test)]

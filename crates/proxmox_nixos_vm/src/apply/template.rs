@@ -2,28 +2,25 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use pve_client::Params;
 
 use crate::context::{Context, failed};
+use crate::error::Error;
 use crate::state::State;
 
 /// The pause before the VM is read again after a lost answer.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Refuse to make a running VM a template, which PVE does not do either.
-pub fn may_convert(vm: &State) -> Result<(), Failure> {
+pub fn may_convert(vm: &State) -> Result<(), Error> {
     if !vm.running() {
         return Ok(());
     }
-    let object = vm.object();
-    let msg = format!(
-        "{object} on {} is running, so it cannot become a template",
-        vm.node
-    );
-    Err(Failure::new(FailureKind::Running, msg)
-        .object(object)
-        .hint("stop it first with state: stopped"))
+    Err(Error::RunningTemplate {
+        object: vm.object(),
+        node: vm.node.clone(),
+    })
 }
 
 /// Make the VM a template. Returns it as it is afterwards.

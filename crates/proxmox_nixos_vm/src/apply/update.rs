@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
-use pve_client::{Error, Params};
+use ansible_module::Failure;
+use pve_client::{Error as ApiError, Params};
 
 use crate::apply::pool;
 use crate::context::{Context, done_if, failed};
 use crate::desired::Desired;
+use crate::error::Error;
 use crate::guard::Guard;
 use crate::plan::{self, Plan};
 use crate::precheck::requirements::{self, Needs};
@@ -30,15 +31,14 @@ pub async fn plan(context: &Context<'_>, desired: &Desired, vm: &State) -> Resul
 }
 
 /// Refuse what the plan refuses.
-pub fn refuse(plan: &Plan, object: &str) -> Result<(), Failure> {
+pub fn refuse(plan: &Plan, object: &str) -> Result<(), Error> {
     if plan.refusals.is_empty() {
         return Ok(());
     }
-    let msg = format!(
-        "{object} cannot be made as described: {}",
-        plan.refusals.join("; ")
-    );
-    Err(Failure::new(FailureKind::Refused, msg).object(object))
+    Err(Error::Refused {
+        object: object.to_owned(),
+        problems: plan.refusals.clone(),
+    })
 }
 
 /// Make the VM as described; `first` is the plan for `vm`, whose tags are as `guard` wants them. Returns the VM as it
@@ -94,12 +94,8 @@ async fn carry_out(
             check(guard, &vm, false)?;
             plan = self::plan(context, desired, &vm).await?;
             if !plan.moves.is_empty() && attempt >= ATTEMPTS {
-                let msg = format!(
-                    "{} has disks on other storages again and again after they were moved",
-                    vm.object()
-                );
-                return Err(Failure::new(FailureKind::Conflict, msg)
-                    .hint("does somebody else move them back?"));
+                let object = vm.object();
+                return Err(Error::DisksMovedBack { object }.into());
             }
             continue;
         };
@@ -141,7 +137,7 @@ async fn move_disks(
     vm: &State,
     plan: &Plan,
     changed: &mut bool,
-) -> Result<(), Error> {
+) -> Result<(), ApiError> {
     let path = format!("/nodes/{}/qemu/{}/move_disk", vm.node, vm.vmid);
     let mut digest = vm.digest.clone();
     for (disk, storage) in &plan.moves {
@@ -187,7 +183,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Carry the plan out; `changed` is afterwards, also after an error, whether anything was changed.
-    async fn run(mut self, changed: &mut bool) -> Result<(), Error> {
+    async fn run(mut self, changed: &mut bool) -> Result<(), ApiError> {
         if !self.plan.eject.is_empty() {
             self.eject().await?;
             *changed = true;
@@ -224,7 +220,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Take the media out of CD-ROM drives that are removed next.
-    async fn eject(&mut self) -> Result<(), Error> {
+    async fn eject(&mut self) -> Result<(), ApiError> {
         self.context.report_step("eject", &self.object);
         let mut params: Params = self
             .plan
@@ -245,7 +241,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Set and remove options. Returns whether there were any.
-    async fn configure(&mut self) -> Result<bool, Error> {
+    async fn configure(&mut self) -> Result<bool, ApiError> {
         let plan = self.plan;
         let left = |key: &&str| plan.eject.is_empty() || *key != "tags";
         let delete = plan.delete.iter().map(String::as_str).filter(left);
@@ -275,7 +271,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Grow a disk to a size in bytes.
-    async fn resize(&mut self, disk: &str, bytes: u64) -> Result<(), Error> {
+    async fn resize(&mut self, disk: &str, bytes: u64) -> Result<(), ApiError> {
         self.context.report_step("resize", &self.object);
         let size = pve_client::property::format_size(bytes);
         let params = self.guarded(Params::new().with("disk", disk).with("size", size));
@@ -313,14 +309,14 @@ pub async fn await_tasks(context: &Context<'_>, vm: &State) -> Result<(), Failur
 }
 
 /// Whether somebody else changed the VM since it was read.
-fn is_conflict(error: &Error) -> bool {
+fn is_conflict(error: &ApiError) -> bool {
     error.pve_message().is_some_and(|text| {
         text.contains("file change by other user") || text.contains("file changed by other user")
     })
 }
 
 /// Whether PVE could not unplug something from the running VM. It says 400 then, but keeps the change as pending.
-fn is_unplug_problem(error: &Error) -> bool {
+fn is_unplug_problem(error: &ApiError) -> bool {
     error
         .errors()
         .is_some_and(|errors| errors.values().any(|text| text.contains("hotplug problem")))

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use pve_module::{Inventory, Lock, Seen};
 use serde_json::Value;
 
 use crate::cluster::locks;
 use crate::context::{Context, failed};
+use crate::error::Error;
 
 /// The pause between two looks at VMs that are being created.
 const LOOK: Duration = Duration::from_millis(500);
@@ -56,19 +57,6 @@ pub async fn await_making(context: &Context<'_>, seen: &Seen) -> Result<bool, Fa
     Ok(false)
 }
 
-/// A VM whose making was cut off: pvedaemon, or its task, was killed in the middle of it.
-pub fn cut_off(node: &str, vmid: u32, lock: &str) -> Failure {
-    let object = format!("VM {vmid}");
-    let msg = format!(
-        "{object} on {node} is incomplete: it has the lock '{lock}', but no task of PVE works on it"
-    );
-    Failure::new(FailureKind::CutOff, msg)
-        .object(object)
-        .hint(format!(
-            "remove what is left of it on node {node}: qm unlock {vmid} && qm destroy {vmid}"
-        ))
-}
-
 /// Wait for the VM with this VMID if PVE still creates it. Returns whether it did.
 ///
 /// # Errors
@@ -86,7 +74,7 @@ pub async fn await_creation(
         return Ok(true);
     }
     let lock = seen.vm.lock.as_deref().unwrap_or_default();
-    Err(cut_off(&seen.node, seen.vm.vmid, lock))
+    Err(Error::cut_off(&seen.node, seen.vm.vmid, lock).into())
 }
 
 /// Wait while a task of PVE's creates the VM. Returns whether one did.

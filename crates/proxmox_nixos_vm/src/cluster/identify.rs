@@ -1,7 +1,8 @@
 //! Which VM is meant.
 
-use ansible_module::{Failure, FailureKind};
 use pve_module::{Inventory, Seen};
+
+use crate::error::{Error, location};
 
 /// The VM that `vmid` and `name` mean, if there is one.
 ///
@@ -14,7 +15,7 @@ pub fn identify<'a>(
     name: Option<&str>,
     rename: bool,
     templates: bool,
-) -> Result<Option<&'a Seen>, Failure> {
+) -> Result<Option<&'a Seen>, Error> {
     let by_vmid = vmid.and_then(|vmid| inventory.by_vmid(vmid));
     let named = name.map(|name| inventory.by_name(name)).unwrap_or_default();
     let found = match (vmid, by_vmid) {
@@ -27,15 +28,11 @@ pub fn identify<'a>(
         }
         (Some(vmid), None) => {
             if let (Some(name), Some(other)) = (name, named.first()) {
-                return Err(Failure::new(
-                    FailureKind::NameTaken,
-                    format!(
-                        "the name {name} belongs to VM {} on {}, not to {vmid}",
-                        other.vm.vmid, other.node
-                    ),
-                )
-                .object(name)
-                .hint("leave vmid out to mean that VM, or choose another name"));
+                return Err(Error::NameTaken {
+                    name: name.to_owned(),
+                    other: location(other),
+                    vmid,
+                });
             }
             None
         }
@@ -46,55 +43,36 @@ pub fn identify<'a>(
         },
     };
     match found {
-        Some(seen) if seen.vm.template && !templates => Err(Failure::new(
-            FailureKind::Template,
-            format!(
-                "VM {} ({}) on {} is a template",
-                seen.vm.vmid, seen.vm.name, seen.node
-            ),
-        )
-        .object(seen.vm.vmid.to_string())
-        .hint("state: template manages it, state: absent with force: true removes it; give a clone a name of its own")),
+        Some(seen) if seen.vm.template && !templates => Err(Error::Template {
+            vmid: seen.vm.vmid,
+            name: seen.vm.name.clone(),
+            node: seen.node.clone(),
+        }),
         found => Ok(found),
     }
 }
 
-fn ambiguous(name: &str, several: &[&Seen]) -> Failure {
-    let list: Vec<String> = several
-        .iter()
-        .map(|s| format!("{} on {}", s.vm.vmid, s.node))
-        .collect();
-    Failure::new(
-        FailureKind::Ambiguous,
-        format!(
-            "{} VMs have the name {name}: {}",
-            several.len(),
-            list.join(", ")
-        ),
-    )
-    .object(name)
-    .hint("say which one with vmid, or rename the others")
+fn ambiguous(name: &str, several: &[&Seen]) -> Error {
+    Error::AmbiguousName {
+        name: name.to_owned(),
+        vms: several.iter().map(|seen| location(seen)).collect(),
+    }
 }
 
-fn other_name(vmid: u32, name: &str, seen: &Seen, named: &[&Seen]) -> Failure {
-    let mut msg = format!(
-        "VM {vmid} on {} has the name {} and not {name}",
-        seen.node, seen.vm.name
-    );
-    if let Some(other) = named.first() {
-        msg.push_str(&format!(
-            "; {name} is VM {} on {}",
-            other.vm.vmid, other.node
-        ));
+fn other_name(vmid: u32, name: &str, seen: &Seen, named: &[&Seen]) -> Error {
+    Error::NameDiffers {
+        vmid,
+        node: seen.node.clone(),
+        actual: seen.vm.name.clone(),
+        name: name.to_owned(),
+        other: named.first().map(|seen| location(seen)),
     }
-    Failure::new(FailureKind::NameDiffers, msg)
-        .object(vmid.to_string())
-        .hint("correct vmid or name; to rename a VM give both with force: true and state: present")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ansible_module::{Failure, FailureKind};
     use serde_json::json;
 
     fn inventory(vms: &[(u32, &str, bool)]) -> Inventory {
@@ -137,7 +115,7 @@ mod tests {
         ] {
             let found = identify(&there, vmid, name, rename, false)
                 .map(|seen| seen.map(|s| s.vm.vmid))
-                .map_err(|f| f.kind);
+                .map_err(|error| Failure::from(error).kind);
             assert_eq!(found, expected, "{vmid:?} {name:?} {rename}");
         }
     }

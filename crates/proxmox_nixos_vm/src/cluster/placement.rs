@@ -3,12 +3,13 @@
 use std::cmp::Reverse;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use pve_module::{Inventory, Load, Lock, Seen};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::locks;
 use crate::context::Context;
+use crate::error::Error;
 use crate::precheck::requirements::{self, Needs};
 
 /// The VM that a node is chosen for.
@@ -81,22 +82,12 @@ pub async fn choose(
             Err(failure) => unfit.push(failure),
         }
     }
-    let none = Failure::new(
-        FailureKind::NoNode,
-        "no node is online, so there is none to create the VM on",
-    );
     Err(match unfit.len() {
-        0 => none,
+        0 => Error::NoNodeOnline.into(),
         1 => unfit.remove(0),
         _ => {
-            let reasons: Vec<String> = unfit.into_iter().map(|failure| failure.msg).collect();
-            Failure::new(
-                FailureKind::NoNode,
-                format!(
-                    "no online node has what the VM needs: {}",
-                    reasons.join("; ")
-                ),
-            )
+            let reasons = unfit.into_iter().map(|failure| failure.msg).collect();
+            Error::NoNodeFits(reasons).into()
         }
     })
 }
@@ -139,24 +130,17 @@ async fn take(
 /// Refuse a node that is down or does not exist.
 ///
 /// # Errors
-/// Kinds `node_offline` and `no_node`.
-pub fn known(online: &[String], offline: &[String], node: &str) -> Result<(), Failure> {
+/// [`Error::NodeOffline`] and [`Error::NoSuchNode`].
+pub fn known(online: &[String], offline: &[String], node: &str) -> Result<(), Error> {
     if online.iter().any(|known| known == node) {
         return Ok(());
     }
-    let online = online.join(", ");
-    let (kind, why) = if offline.iter().any(|known| known == node) {
-        (FailureKind::NodeOffline, "is offline")
-    } else {
-        (FailureKind::NoNode, "does not exist")
-    };
-    Err(
-        Failure::new(kind, format!("the node {node} {why}; online are: {online}"))
-            .object(node)
-            .hint(
-                "correct node, or leave it out to take the online node with the most free memory",
-            ),
-    )
+    let is_offline = offline.iter().any(|known| known == node);
+    let (node, online) = (node.to_owned(), online.to_vec());
+    Err(match is_offline {
+        true => Error::NodeOffline { node, online },
+        false => Error::NoSuchNode { node, online },
+    })
 }
 
 #[cfg(test)]
@@ -202,17 +186,8 @@ mod tests {
     fn nodes_that_cannot_be_used_are_named() {
         let (online, down) = (["a".into(), "b".into()], ["c".into()]);
         assert!(known(&online, &down, "a").is_ok());
-        let offline = known(&online, &down, "c").unwrap_err();
-        assert_eq!(
-            (offline.kind, offline.msg.as_str()),
-            (
-                FailureKind::NodeOffline,
-                "the node c is offline; online are: a, b"
-            )
-        );
-        assert_eq!(
-            known(&online, &down, "d").unwrap_err().kind,
-            FailureKind::NoNode
-        );
+        let refused = |node| known(&online, &down, node).unwrap_err().to_string();
+        assert_eq!(refused("c"), "node: c is offline (online: a, b)");
+        assert_eq!(refused("d"), "node: d does not exist (online: a, b)");
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use serde_json::Value;
 
 use crate::config::text;
 use crate::context::Context;
+use crate::error::Error;
 
 /// PVE's VMIDs: 100 to 999999999 (PVE::JSONSchema, `pve-vmid`).
 const ALL: (u32, u32) = (100, 999_999_999);
@@ -53,11 +54,8 @@ impl VmidRange {
                 return Ok(vmid);
             }
         }
-        Err(Failure::new(
-            FailureKind::NoVmid,
-            format!("no VMID from {} to {} is free", self.min, self.max),
-        )
-        .hint("widen vmid_range, or remove VMs that are not needed"))
+        let Self { min, max } = self;
+        Err(Error::NoVmid { min, max }.into())
     }
 }
 

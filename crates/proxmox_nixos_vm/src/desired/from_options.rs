@@ -21,7 +21,7 @@ impl Desired {
             Ok(guard) => desired.desired.guard = guard,
             Err(mistakes) => desired.mistakes.push(mistakes),
         }
-        desired.typed(options);
+        desired.parameters(options);
         desired.devices(options);
         desired.config(options);
         desired.removals(options);
@@ -32,6 +32,9 @@ impl Desired {
         desired.finish()
     }
 }
+
+/// Options that are parameters of PVE, and whose values are lists or need more than the table says.
+const READ_BY_THEMSELVES: [&str; 2] = ["boot", "tags"];
 
 #[derive(Default)]
 pub(super) struct Builder {
@@ -50,44 +53,18 @@ impl Builder {
         }
     }
 
-    fn typed(&mut self, options: &Options) {
-        let number = |n: Option<u64>| n.map(|n| n.to_string());
-        let flag = |on: Option<bool>| on.map(|on| String::from(if on { "1" } else { "0" }));
-        let plain = [
-            ("name", options.name.clone()),
-            ("memory", number(options.memory)),
-            ("balloon", number(options.balloon)),
-            ("cores", number(options.cores.map(u64::from))),
-            ("sockets", number(options.sockets.map(u64::from))),
-            ("numa", flag(options.numa)),
-            ("bios", options.bios.clone()),
-            ("arch", options.arch.clone()),
-            ("ostype", options.ostype.clone()),
-            ("scsihw", options.scsihw.clone()),
-            ("tablet", flag(options.tablet)),
-            ("hotplug", options.hotplug.as_deref().map(boolean_or_text)),
-            ("onboot", flag(options.onboot)),
-            ("description", options.description.clone()),
-            ("protection", flag(options.protection)),
-        ];
-        self.check_name(options);
-        for (name, value) in plain {
-            if let Some(value) = value {
-                self.plain(name, value);
-            }
-        }
-        for (name, value) in [
-            ("cpu", &options.cpu),
-            ("machine", &options.machine),
-            ("agent", &options.agent),
-            ("vga", &options.vga),
-            ("rng0", &options.rng0),
-            ("startup", &options.startup),
-        ] {
-            if let Some(value) = value {
+    /// The options that are parameters of PVE: the table says what their values may be.
+    fn parameters(&mut self, options: &Options) {
+        let values = serde_json::to_value(options).unwrap_or_default();
+        for (name, value) in values.as_object().into_iter().flatten() {
+            let row = parameter(name).filter(|_| !READ_BY_THEMSELVES.contains(&name.as_str()));
+            let is_parameter = row
+                .is_some_and(|row| !matches!(row.kind, Kind::NotConfig | Kind::Drive | Kind::Nic));
+            if is_parameter && !value.is_null() {
                 self.structured(name, value);
             }
         }
+        self.check_name(options);
         self.tags(options);
         if let Some(boot) = &options.boot {
             self.boot(boot);
@@ -326,7 +303,9 @@ impl Builder {
     /// An option that PVE has a text for and that may be given as a dict.
     fn structured(&mut self, name: &str, value: &Value) {
         match property_strings::option_text(name, value) {
-            Ok(text) if name == "agent" => self.plain(name, boolean_or_text(&text)),
+            Ok(text) if matches!(name, "agent" | "hotplug") => {
+                self.plain(name, boolean_or_text(&text));
+            }
             Ok(text) => self.plain(name, text),
             Err(mistake) => self.mistakes.push(mistake),
         }

@@ -1,3 +1,4 @@
+use pve_schema::Kind;
 use serde_json::{Value, json};
 
 use super::*;
@@ -204,4 +205,43 @@ fn config_takes_drives_and_cards_too() {
     assert!(desired.drives.contains_key("scsi5"));
     assert_eq!(desired.nics["net3"], None);
     assert!(desired.describes_hardware());
+}
+
+/// A field of the options and a row of the table are all that an option needs.
+#[test]
+fn every_option_that_pve_has_gets_there() {
+    let schema = schemars::schema_for!(crate::options::Options);
+    let mut tried = 0;
+    for name in schema
+        .get("properties")
+        .unwrap()
+        .as_object()
+        .unwrap()
+        .keys()
+    {
+        let Some(row) = pve_schema::parameter(name) else {
+            continue;
+        };
+        let value = match row.kind {
+            Kind::NotConfig | Kind::Drive | Kind::Nic => continue,
+            Kind::Flag => json!(true),
+            Kind::Integer(least, _) => json!(least.max(1)),
+            Kind::Choice(choices) => json!(choices[0]),
+            _ if name == "memory" => json!(1024),
+            _ if name == "tags" => json!(["one"]),
+            _ if name == "boot" => json!("order=scsi0"),
+            _ if name == "hotplug" => json!("network"),
+            _ if name == "vga" => json!("std"),
+            _ if name == "rng0" => json!("source=/dev/urandom"),
+            _ if name == "startup" => json!("order=1"),
+            _ => json!(row.example.unwrap_or("text")),
+        };
+        let mut options = json!({"scsi": {"scsi0": "local:1"}});
+        options[name] = value;
+        let desired = desired(options).unwrap();
+        let known = desired.plain.contains_key(name) || (name == "boot" && desired.boot.is_some());
+        assert!(known, "{name}");
+        tried += 1;
+    }
+    assert!(tried > 20, "{tried}");
 }

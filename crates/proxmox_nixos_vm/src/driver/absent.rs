@@ -18,7 +18,7 @@ impl Driver<'_> {
         };
         self.desired.guard.check(&vm)?;
         if let Some(refusal) = destroy::refusal(&vm, self.options.force) {
-            return Err(refusal);
+            return Err(refusal.into());
         }
         if !self.context.task.check_mode {
             destroy::destroy(self.context, &vm).await?;

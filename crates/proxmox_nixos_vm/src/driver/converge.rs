@@ -13,6 +13,7 @@ use crate::cluster::survey::{Since, Survey};
 use crate::cluster::{creation_progress, locks, vmid};
 use crate::context::{Context, done, failed};
 use crate::driver::Driver;
+use crate::error::Error;
 use crate::plan::Plan;
 use crate::response_cache;
 use crate::state::State;
@@ -128,26 +129,21 @@ impl Driver<'_> {
             }
             search.since = Since::now();
         }
-        let msg = format!(
-            "{} was made and removed again {ATTEMPTS} times, because other tasks made it too",
-            self.described()
-        );
-        Err(Failure::new(FailureKind::Conflict, msg)
-            .object(self.described())
-            .hint("let one controller at a time make it"))
+        let made_by_others_too = Error::MadeByOthersToo {
+            object: self.described(),
+            attempts: ATTEMPTS,
+        };
+        Err(made_by_others_too.into())
     }
 
     /// Refuse a VM that appeared where only a new one is wanted.
-    fn refuse_existing(&self, vm: &State) -> Result<(), Failure> {
-        if !self.desired.new {
-            return Ok(());
+    fn refuse_existing(&self, vm: &State) -> Result<(), Error> {
+        match self.desired.new {
+            true => Err(Error::Appeared {
+                object: vm.object(),
+            }),
+            false => Ok(()),
         }
-        let object = vm.object();
-        let msg =
-            format!("{object} appeared meanwhile, made by somebody else; nothing was done to it");
-        Err(Failure::new(FailureKind::Exists, msg)
-            .object(object)
-            .hint("run the play again: it decides by what it finds"))
     }
 
     /// Search for the VM, and make it if there is none. Tasks of this controller do so in turn, so that they share a survey.
@@ -282,9 +278,9 @@ impl Driver<'_> {
                 return Ok(None);
             }
             let lock = seen.vm.lock.as_deref().unwrap_or_default();
-            let left = creation_progress::cut_off(&seen.node, vmid, lock);
-            let hint = left.hint.unwrap_or_default();
-            context.task.warn(format!("{}; {hint}", left.msg));
+            let left = Error::cut_off(&seen.node, vmid, lock);
+            let hint = left.hint().unwrap_or_default();
+            context.task.warn(format!("{left}; {hint}"));
             search.cut_off.insert(vmid);
         }
         Ok(turn)
@@ -310,15 +306,13 @@ impl Driver<'_> {
             && inventory.refuse_if_offline(Some(vmid), None).is_ok()
             && vmid::is_taken(context, vmid).await?
         {
-            let object = format!("VM {vmid}");
-            let caller = context.client.caller();
-            let msg = format!(
-                "{object}: this controller made it as {name}, and it still exists, but {caller} cannot see it"
-            );
-            return Err(Failure::new(FailureKind::PermissionDenied, msg).object(object).hint(format!(
-                "grant VM.Audit on it again (see `pveum acl list` for an entry on /vms/{vmid}, which replaces what is granted on /vms). \
-                 If {vmid} is another guest by now, set vmid to a free one"
-            )));
+            let invisible = Error::Invisible {
+                object: format!("VM {vmid}"),
+                vmid,
+                name: name.to_owned(),
+                caller: context.client.caller().to_owned(),
+            };
+            return Err(invisible.into());
         }
         log.forget(context, name).await
     }

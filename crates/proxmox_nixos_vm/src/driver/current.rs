@@ -1,9 +1,10 @@
 //! `state: current`: report the VM and change nothing.
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 
 use crate::driver::Driver;
 use crate::driver::report::outcome;
+use crate::error::Error;
 
 impl Driver<'_> {
     pub(super) async fn report_current(&self) -> Result<Outcome, Failure> {
@@ -14,10 +15,12 @@ impl Driver<'_> {
                     .await?
             }
             None if self.options.wait_for_address => {
-                let msg = format!("{} does not exist, so it has no address", self.described());
-                return Err(Failure::new(FailureKind::NotFound, msg)
-                    .object(self.described())
-                    .hint("make it first, with state: started"));
+                let not_found = Error::NotFound {
+                    object: self.described(),
+                    consequence: ", so it has no address",
+                    hint: "make it first, with state: started",
+                };
+                return Err(not_found.into());
             }
             None => outcome(
                 false,

@@ -110,6 +110,7 @@ impl Driver<'_> {
             Target::Absent => force,
             _ => false,
         };
-        identify::identify(inventory, vmid, name, rename, templates).map(|found| found.cloned())
+        let found = identify::identify(inventory, vmid, name, rename, templates)?;
+        Ok(found.cloned())
     }
 }

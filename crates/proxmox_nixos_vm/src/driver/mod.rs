@@ -8,16 +8,15 @@ mod new_vm;
 mod reconcile;
 mod report;
 
-use std::time::Duration;
-
-use ansible_module::{Failure, FailureKind, Outcome, Task};
-use deadline::Deadline;
+use ansible_module::{Failure, Outcome, Task};
+use pve_module::Session;
 use serde_json::{Map, Value};
 
 use crate::cluster::vmid::VmidRange;
 use crate::config::text;
 use crate::context::Context;
 use crate::desired::Desired;
+use crate::error::Error;
 use crate::guard::ownership::Ownership;
 use crate::options::{Options, State as Target};
 use crate::state;
@@ -37,23 +36,20 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         task.secret(&password);
     }
     let desired = Desired::from_options(&options)
-        .map_err(|mistakes| Failure::new(FailureKind::InvalidOption, mistakes.join("; ")))?
+        .map_err(Error::InvalidOptions)?
         .owned(ownership);
     let range = options.vmid_range.as_deref().map(VmidRange::parse);
     let range = range
         .transpose()
-        .map_err(|mistake| Failure::new(FailureKind::InvalidOption, mistake))?;
-    let client = options.connection.client()?;
-    let deadline = Deadline::after(Duration::from_secs(options.timeout));
-    let progress = task.progress(options.progress_path.as_deref());
-    let shared = pve_module::Context {
-        client: &client,
-        deadline: &deadline,
-        progress: &progress,
-        task: &task,
-    };
+        .map_err(|mistake| Error::InvalidOptions(vec![mistake]))?;
+    let session = Session::open(
+        &options.connection,
+        options.timeout,
+        options.progress_path.as_deref(),
+        task,
+    )?;
     let context = Context {
-        shared,
+        shared: session.context(),
         cache: None,
     };
     let driver = Driver {
@@ -71,10 +67,7 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         | Target::Restarted
         | Target::Template => driver.converge().await,
     };
-    match done {
-        Err(failure) => Err(pve_module::explained(&client, &deadline, failure).await),
-        done => done,
-    }
+    session.explain(done).await
 }
 
 /// A task, with what every part of it needs.

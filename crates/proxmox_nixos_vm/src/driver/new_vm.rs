@@ -1,6 +1,6 @@
 //! A VM that does not exist: whether it may be made, where, and from what.
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome};
+use ansible_module::{Diff, Failure, Outcome};
 use pve_module::{Inventory, Lock};
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use crate::context::{Context, done};
 use crate::driver::Driver;
 use crate::driver::converge::Next;
 use crate::driver::report::outcome;
+use crate::error::Error;
 use crate::options::{Clone, State as Target};
 use crate::plan::{self, Plan};
 use crate::precheck::requirements::Needs;
@@ -19,12 +20,11 @@ use crate::precheck::{hardware, privileges};
 use crate::state::State;
 
 impl Driver<'_> {
-    pub(super) fn may_create(&self) -> Result<(), Failure> {
-        let described = self.described();
-        let missing = |hint: &str| {
-            Failure::new(FailureKind::NotFound, format!("{described} does not exist"))
-                .object(described.clone())
-                .hint(hint)
+    pub(super) fn may_create(&self) -> Result<(), Error> {
+        let missing = |hint| Error::NotFound {
+            object: self.described(),
+            consequence: "",
+            hint,
         };
         match self.options.state {
             Target::Stopped | Target::Restarted => {

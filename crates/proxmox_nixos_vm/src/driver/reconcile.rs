@@ -8,6 +8,7 @@ use crate::apply::{template, update};
 use crate::context::{done, done_if};
 use crate::driver::Driver;
 use crate::driver::report::{difference, message, outcome};
+use crate::error::Error;
 use crate::guard::Guard;
 use crate::guest_agent;
 use crate::options::State as Target;
@@ -118,9 +119,10 @@ impl Driver<'_> {
             && !vm.running()
             && !self.context.task.check_mode
         {
-            return Err(guest_agent::not_running(vm));
+            return Err(Error::not_running(vm).into());
         }
-        privileges::check(plan, self.context.client.caller(), &vm.object())
+        privileges::check(plan, self.context.client.caller(), &vm.object())?;
+        Ok(())
     }
 
     async fn migrate(&self, work: &mut Work, due: &Move) -> Result<(), Failure> {

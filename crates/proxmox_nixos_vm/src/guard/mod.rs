@@ -4,10 +4,11 @@ pub mod ownership;
 
 use std::collections::BTreeSet;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use serde_json::Value;
 
 use crate::config::{normalise, validation};
+use crate::error::Error;
 use crate::guard::ownership::{Expect, check_unrecorded};
 use crate::options::Options;
 use crate::state::State;
@@ -104,24 +105,15 @@ impl Guard {
         if let (Some(own), Some(_)) = (&self.own, self.without_clone_note(notes)) {
             tags.insert(own.clone());
         }
-        let object = vm.object();
-        let Some(why) = self.against(&tags) else {
+        let Some(problem) = self.against(&tags) else {
             return Ok(());
         };
-        let shown = if tags.is_empty() {
-            "none".to_owned()
-        } else {
-            tags.into_iter().collect::<Vec<_>>().join(", ")
-        };
-        let mut failure = Failure::new(
-            FailureKind::Guarded,
-            format!(
-                "{object} on {} is not touched: {why}; its tags are: {shown}",
-                vm.node
-            ),
-        )
-        .object(object)
-        .hint("another task, or a person, tagged it so; look at it first (state: current)");
+        let mut failure = Failure::from(Error::Tags {
+            object: vm.object(),
+            node: vm.node.clone(),
+            problem,
+            tags: tags.into_iter().collect(),
+        });
         for (key, value) in vm.values() {
             if matches!(key.as_str(), "exists" | "vmid" | "node" | "name" | "tags") {
                 failure = failure.with(key, value);
@@ -136,26 +128,20 @@ impl Guard {
     /// Kind `guarded`.
     pub fn check_missing(&self, described: &str) -> Result<(), Failure> {
         if self.record.is_some() {
-            let msg = format!("{described} does not exist any more");
-            return Err(Failure::new(FailureKind::Guarded, msg)
-                .object(described)
-                .hint("run the play again: it decides by what it finds"));
+            let object = described.to_owned();
+            return Err(Error::Gone { object }.into());
         }
         if self.required.is_empty() {
             return Ok(());
         }
         let tags: Vec<&str> = self.required.iter().map(String::as_str).collect();
-        Err(Failure::new(
-            FailureKind::Guarded,
-            format!(
-                "{described} does not exist, so it has not the tag {} that only_if_tagged demands",
-                tags.join(", ")
-            ),
-        )
-        .object(described)
-        .hint("create it first, without only_if_tagged")
-        .with("exists", false)
-        .with("tags", Value::Array(Vec::new())))
+        let failure = Failure::from(Error::MissingWithTag {
+            object: described.to_owned(),
+            tags: tags.join(", "),
+        });
+        Err(failure
+            .with("exists", false)
+            .with("tags", Value::Array(Vec::new())))
     }
 
     fn against(&self, tags: &BTreeSet<String>) -> Option<String> {

@@ -1,9 +1,10 @@
 //! What the lifecycle of an installation asks of a VM's record. It is not an option of the module: `nixos_vm_lifecycle`, which keeps
 //! the records, passes it.
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use pve_module::record::{Binding, Identity, Phase, Record, record_lines};
 
+use crate::error::{Error, RecordProblem};
 use crate::state::State;
 
 /// The record that a VM must have, and the one that it gets.
@@ -26,15 +27,12 @@ pub struct Ownership {
 /// Refuse a VM that has a record.
 ///
 /// # Errors
-/// Kind `guarded`.
-pub fn check_unrecorded(vm: &State) -> Result<(), Failure> {
+/// [`Error::Recorded`].
+pub(crate) fn check_unrecorded(vm: &State) -> Result<(), Error> {
     match vm.config.get("description") {
         Some(notes) if record_lines(notes).is_some() => {
             let object = vm.object();
-            let msg = format!("{object}: its notes have a record by now; nothing was done to it");
-            Err(Failure::new(FailureKind::Guarded, msg)
-                .object(object)
-                .hint("run the play again: it decides by what it finds"))
+            Err(Error::Recorded { object })
         }
         _ => Ok(()),
     }
@@ -77,50 +75,35 @@ impl Expect {
         notes: Option<&str>,
         identity: &Identity,
     ) -> Result<(), Failure> {
-        let refuse = |kind, why: &str, hint: &str| {
-            let msg = format!("{object}: {why}; nothing more was done to it");
-            Err(Failure::new(kind, msg).object(object).hint(hint))
-        };
-        let again = "look at the VM, then run the play again: it decides by what it finds";
+        let problem = self.problem(vmid, notes, identity);
+        problem.map_or(Ok(()), |problem| {
+            let object = object.to_owned();
+            Err(Error::Record { object, problem }.into())
+        })
+    }
+
+    fn problem(
+        &self,
+        vmid: u32,
+        notes: Option<&str>,
+        identity: &Identity,
+    ) -> Option<RecordProblem> {
         let Some(record) = Record::find(notes.unwrap_or_default()) else {
-            let why = "its notes no longer have the record of this installation";
-            return refuse(FailureKind::Guarded, why, again);
+            return Some(RecordProblem::Gone);
         };
         match record.binding(vmid, identity) {
             Binding::Ours => {}
             // What is finished may be rolled back; what is not was when the identity changed under the run.
             Binding::RolledBack if !record.phase.unfinished() => {}
-            Binding::RolledBack => {
-                let why =
-                    "it was rolled back to a snapshot or restored from a backup during this run";
-                return refuse(FailureKind::Guarded, why, again);
-            }
-            Binding::Copied => {
-                return refuse(
-                    FailureKind::Guarded,
-                    "its record is that of another VM",
-                    again,
-                );
-            }
+            Binding::RolledBack => return Some(RecordProblem::RolledBack),
+            Binding::Copied => return Some(RecordProblem::OtherVm),
         }
         if record.installation != self.installation {
-            return refuse(
-                FailureKind::Guarded,
-                "its record is that of another installation",
-                again,
-            );
+            return Some(RecordProblem::OtherInstallation);
         }
         if !self.runs.contains(&record.run) {
-            return refuse(
-                FailureKind::TakenOver,
-                "another run of the play has taken it over",
-                "wait until that run has ended; if it failed, run the play again",
-            );
+            return Some(RecordProblem::TakenOver);
         }
-        if !self.phases.contains(&record.phase) {
-            let why = format!("its phase is {} by now", record.phase);
-            return refuse(FailureKind::Guarded, &why, again);
-        }
-        Ok(())
+        (!self.phases.contains(&record.phase)).then_some(RecordProblem::Phase(record.phase))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::drive::{self, Drive, Source};
 use crate::config::{Config, normalise};
 use crate::desired::Desired;
-use crate::plan::Plan;
+use crate::plan::steps::Plan;
 
 /// Plan the boot order: the described one, or the one that there is, less the devices that are removed.
 pub fn plan_order(plan: &mut Plan, desired: &Desired, have: &Config) {

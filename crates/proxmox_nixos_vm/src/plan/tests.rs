@@ -1,12 +1,15 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::prelude::*;
 use pve_client::property;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::update::with_size;
 use super::*;
 use crate::config::drive::{self, Drive, Source};
 use crate::config::nic::Nic;
 use crate::config::{Config, normalise};
+use crate::desired::Desired;
 
 fn desired(options: Value) -> Desired {
     crate::desired::from_json(options).unwrap()

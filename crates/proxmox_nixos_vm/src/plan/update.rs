@@ -8,7 +8,8 @@ use crate::config::drive::{self, Difference, Drive, Source};
 use crate::config::nic::Nic;
 use crate::config::{Config, normalise};
 use crate::desired::Desired;
-use crate::plan::{Plan, boot};
+use crate::plan::boot;
+use crate::plan::steps::Plan;
 
 /// What turns the existing configuration `have` into the described one.
 pub fn update(desired: &Desired, have: &Config, running: bool, in_pool: bool) -> Plan {

@@ -1,10 +1,9 @@
 //! Hardware that PVE takes and that QEMU refuses or a guest ruins: drives the machine does not have, disks of other VMs.
 
-use ansible_module::{Failure, FailureKind};
-
 use crate::config::cpu::Cpu;
 use crate::config::{drive, machine};
 use crate::context::Context;
+use crate::error::Error;
 use crate::plan::Plan;
 use crate::state::State;
 
@@ -12,41 +11,47 @@ use crate::state::State;
 /// known already, `from` the VM that is changed or cloned.
 ///
 /// # Errors
-/// Kind `refused`.
+/// [`Error::DiskOfAnother`].
 pub fn refuse_disks_of_others(
     plan: &Plan,
     own: Option<u32>,
     from: Option<&State>,
     object: &str,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let new = |key: &str| from.is_none_or(|vm| !vm.config.contains_key(key));
     let taken = plan.set.iter().filter(|(key, _)| new(key));
     let mut taken = taken.filter_map(|(key, text)| Some((key, text, drive::owner(key, text)?)));
     let Some((key, text, owner)) = taken.find(|(.., owner)| Some(*owner) != own) else {
         return Ok(());
     };
-    let msg = format!("{key}: {text} is a disk of VM {owner}, not of {object}");
-    Err(Failure::new(FailureKind::Refused, msg).object(object).hint(
-        "two VMs ruin a disk that they share; hand it over with qm disk move ... --target-vmid, begin with a copy of it \
-         (import_from), or set force: true",
-    ))
+    Err(Error::DiskOfAnother {
+        object: object.to_owned(),
+        key: key.clone(),
+        value: text.clone(),
+        owner,
+    })
 }
 
 /// Refuse IDE drives that the machine does not have, and warn about firmware that forgets its settings.
 ///
 /// # Errors
-/// Kind `refused`.
+/// [`Error::HardwareRefused`].
 pub fn check(
     context: &Context<'_>,
     plan: &Plan,
     vm: Option<&State>,
     object: &str,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let have = vm.map(|vm| &vm.config);
     let value = |key: &str| {
         let before = have.and_then(|have| have.get(key));
         let before = before.filter(|_| !plan.delete.contains(key));
         plan.set.get(key).or(before).map(String::as_str)
+    };
+    let refused = |key: &str, problem: &str| Error::HardwareRefused {
+        object: object.to_owned(),
+        key: key.to_owned(),
+        problem: problem.to_owned(),
     };
     let kept = have.into_iter().flat_map(|have| have.keys());
     let drives = plan
@@ -57,19 +62,14 @@ pub fn check(
     let changes = |key: &str| plan.set.contains_key(key);
     for key in drives.filter(|key| changes(key) || changes("machine") || changes("arch")) {
         if let Some(why) = machine::refusal(key, value("machine"), value("arch")) {
-            return Err(
-                Failure::new(FailureKind::Refused, format!("{object}: {key}: {why}"))
-                    .object(object),
-            );
+            return Err(refused(key, why));
         }
     }
     if ["cpu", "arch", "kvm"].into_iter().any(changes)
         && let Some(cpu) = value("cpu").and_then(Cpu::parse)
         && let Some(why) = cpu.refusal(value("arch"), value("kvm"))
     {
-        return Err(
-            Failure::new(FailureKind::Refused, format!("{object}: cpu: {why}")).object(object),
-        );
+        return Err(refused("cpu", &why));
     }
     let forgets = value("bios") == Some("ovmf") && value("efidisk0").is_none();
     if forgets && (vm.is_none() || changes("bios") || plan.delete.contains("efidisk0")) {

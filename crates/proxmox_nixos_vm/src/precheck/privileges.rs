@@ -1,10 +1,10 @@
 //! What PVE lets only `root@pam` with its password set, said before anything is changed.
 
-use ansible_module::{Failure, FailureKind};
 use pve_client::property::PropertyString;
 use pve_schema::syntax;
 
 use crate::config::drive;
+use crate::error::Error;
 use crate::plan::Plan;
 
 /// The one user who may do these things. Its API tokens may not.
@@ -13,8 +13,8 @@ const ROOT: &str = "root@pam";
 /// Refuse a plan that changes what PVE would not let `caller` change.
 ///
 /// # Errors
-/// Kind `root_only`, with the options' names.
-pub fn check(plan: &Plan, caller: &str, object: &str) -> Result<(), Failure> {
+/// [`Error::RootOnly`].
+pub fn check(plan: &Plan, caller: &str, object: &str) -> Result<(), Error> {
     if caller == ROOT {
         return Ok(());
     }
@@ -33,24 +33,16 @@ pub fn check(plan: &Plan, caller: &str, object: &str) -> Result<(), Failure> {
     if names.is_empty() {
         return Ok(());
     }
-    let mapped = names
+    let has_mapping = names
         .iter()
         .any(|name| name.starts_with("hostpci") || name.starts_with("usb"));
-    let mapping = match mapped {
-        true => {
-            "; a PCI or USB device that is given as mapping=NAME (Datacenter, Resource Mappings) needs the privilege Mapping.Use instead"
-        }
-        false => "",
-    };
-    let names = names.join(", ");
-    let msg = format!(
-        "PVE lets only {ROOT}, logged in with a password, change {names} of {object} so; this is {caller}"
-    );
-    Err(Failure::new(FailureKind::RootOnly, msg)
-        .object(names)
-        .hint(format!(
-            "use api_user: {ROOT} with api_password, and api_token_id: '' if a token is given elsewhere, for this task{mapping}"
-        )))
+    Err(Error::RootOnly {
+        root: ROOT,
+        keys: names.join(", "),
+        object: object.to_owned(),
+        caller: caller.to_owned(),
+        has_mapping,
+    })
 }
 
 fn is_roots(key: &str, value: &str) -> bool {
@@ -119,7 +111,7 @@ mod tests {
         assert!(check(&plan, "root@pam", "VM 1").is_ok());
         let refused = check(&plan, "root@pam!t", "VM 1").unwrap_err();
         assert_eq!(
-            refused.msg,
+            refused.to_string(),
             "PVE lets only root@pam, logged in with a password, change args of VM 1 so; this is root@pam!t"
         );
     }

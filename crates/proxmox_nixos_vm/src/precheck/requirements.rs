@@ -9,6 +9,7 @@ use crate::config::cpu::{self, Cpu, Models};
 use crate::config::drive::{self, Drive, Source};
 use crate::config::nic::{self, Nic};
 use crate::context::{Context, failed};
+use crate::error::Error;
 use crate::plan::Plan;
 
 /// What a plan needs from the node.
@@ -86,8 +87,7 @@ pub async fn check(context: &Context<'_>, node: &str, needs: &Needs) -> Result<(
             wrong = refused_flag(context, node, needed).await?;
         }
         if let Some(problem) = wrong {
-            let failure = Failure::new(FailureKind::InvalidParameter, format!("cpu: {problem}"));
-            return Err(failure.object("cpu"));
+            return Err(Error::Cpu(problem).into());
         }
     }
     Ok(())
@@ -165,38 +165,34 @@ async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<()
     let there: Vec<pve_client::Storage> = decoded("storages", there)?;
     for (name, contents) in &needs.storages {
         let Some(storage) = there.iter().find(|storage| storage.storage == *name) else {
-            let known: Vec<&str> = there.iter().map(|s| s.storage.as_str()).collect();
-            let known = if known.is_empty() {
-                "none".into()
-            } else {
-                known.join(", ")
+            let no_storage = Error::NoStorage {
+                storage: name.clone(),
+                node: node.to_owned(),
+                available: there.into_iter().map(|one| one.storage).collect(),
             };
-            return Err(Failure::new(FailureKind::NoStorage, format!("there is no storage {name} on node {node}; there are: {known}"))
-                .object(name.clone())
-                .hint("correct its name, or give the token the privilege Datastore.AllocateSpace on it: what a token may not use is not listed"));
+            return Err(no_storage.into());
         };
         if !storage.enabled || !storage.active {
-            let why = if storage.enabled {
+            let status = if storage.enabled {
                 "not active"
             } else {
                 "disabled"
             };
-            return Err(Failure::new(
-                FailureKind::StorageUnusable,
-                format!("the storage {name} is {why} on node {node}"),
-            )
-            .object(name.clone())
-            .hint("enable or repair it (pvesm status shows it on the node)"));
+            let down = Error::StorageDown {
+                storage: name.clone(),
+                node: node.to_owned(),
+                status,
+            };
+            return Err(down.into());
         }
         if let Some(content) = contents.iter().find(|content| !storage.holds(content)) {
-            let msg = format!(
-                "the storage {name} on node {node} may not hold {content}, only {}",
-                storage.content
-            );
-            return Err(Failure::new(FailureKind::StorageUnusable, msg).object(name.clone()).hint(format!(
-                "choose another storage, or allow {content} on it (pvesm set {name} --content {},{content})",
-                storage.content
-            )));
+            let may_not_hold = Error::StorageContent {
+                storage: name.clone(),
+                node: node.to_owned(),
+                content: (*content).to_owned(),
+                allowed: storage.content.clone(),
+            };
+            return Err(may_not_hold.into());
         }
     }
     for (storage, isos) in &needs.isos {
@@ -209,26 +205,24 @@ async fn storages(context: &Context<'_>, node: &str, needs: &Needs) -> Result<()
             .iter()
             .find(|iso| !there.iter().any(|volume| volume.volid == **iso))
         {
-            let msg = format!("there is no ISO {iso} on node {node}");
-            let hint = "upload it first with the module proxmox_iso, or correct its name";
+            let no_iso = Error::NoIso {
+                iso: iso.clone(),
+                node: node.to_owned(),
+            };
             // A checked play did not upload what an earlier task of it would have.
             if context.task.check_mode {
-                context.task.warn(format!("{msg}: {hint}"));
+                let hint = no_iso.hint().unwrap_or_default();
+                context.task.warn(format!("{no_iso}: {hint}"));
                 continue;
             }
-            return Err(Failure::new(FailureKind::NoIso, msg)
-                .object(iso.clone())
-                .hint(hint));
+            return Err(no_iso.into());
         }
     }
     Ok(())
 }
 
-fn decoded<T: serde::de::DeserializeOwned>(what: &str, answer: Value) -> Result<T, Failure> {
-    serde_json::from_value(answer).map_err(|error| {
-        let msg = format!("the list of {what} is not as PVE writes it: {error}");
-        Failure::new(FailureKind::UnexpectedAnswer, msg)
-    })
+fn decoded<T: serde::de::DeserializeOwned>(what: &'static str, answer: Value) -> Result<T, Error> {
+    serde_json::from_value(answer).map_err(|error| Error::UnexpectedList { what, error })
 }
 
 async fn bridges(
@@ -263,10 +257,12 @@ async fn bridges(
         ));
         return Ok(());
     }
-    let known = names.into_iter().collect::<Vec<_>>().join(", ");
-    Err(Failure::new(FailureKind::NoBridge, format!("there is no bridge {missing} on node {node}; there are: {known}"))
-        .object(missing)
-        .hint("correct its name in net, or make the bridge first; a VM with a missing bridge cannot start"))
+    let no_bridge = Error::NoBridge {
+        missing,
+        node: node.to_owned(),
+        available: names.into_iter().collect(),
+    };
+    Err(no_bridge.into())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! From a VM's configuration to QEMU's command line: the devices PVE would give the guest, at the
 //! PCI slots PVE uses (a guest's device names come from them).
 
+mod boot_order;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use serde_json::json;
 use super::config::{Config, Properties, agent_enabled, index, indexed, truthy};
 use super::net::Nic;
 use super::{Forward, VmSpec, firmware};
+use boot_order::BootOrder;
 
 /// The program.
 pub(super) const QEMU: &str = "qemu-system-x86_64";
@@ -309,42 +312,6 @@ fn serial_ports(line: &mut CommandLine, config: &Config) {
     }
 }
 
-/// What the firmware tries, in order.
-struct BootOrder(Vec<String>);
-
-impl BootOrder {
-    fn of(config: &Config) -> Self {
-        let boot = config.get("boot").map(String::as_str).unwrap_or_default();
-        if let Some(order) = Properties::parse(boot).get("order") {
-            return Self(order.split(';').map(str::to_owned).collect());
-        }
-        // Before there was `order`: letters for disk, CD-ROM and network, and one boot disk.
-        let letters = Properties::parse(boot)
-            .default_key("legacy")
-            .unwrap_or("cdn");
-        let first = |cdrom: bool| {
-            let mut drives = config.iter().filter(|(key, _)| drive_key(key).is_some());
-            drives.find(|(_, value)| {
-                (Properties::parse(value).get("media") == Some("cdrom")) == cdrom
-            })
-        };
-        let disk = config.get("bootdisk").cloned();
-        let disk = disk.or_else(|| Some(first(false)?.0.clone()));
-        let order = letters.chars().filter_map(|letter| match letter {
-            'c' => disk.clone(),
-            'd' => Some(first(true)?.0.clone()),
-            'n' => Some(indexed(config, "net").first()?.1.to_owned()),
-            _ => None,
-        });
-        Self(order.collect())
-    }
-
-    fn index(&self, key: &str) -> Option<usize> {
-        let position = self.0.iter().position(|device| device == key)?;
-        Some(100 + position)
-    }
-}
-
 fn drives(vm: &VmSpec) -> Result<Vec<Drive<'_>>, String> {
     let mut drives = Vec::new();
     for (key, value) in &vm.config {
@@ -521,152 +488,4 @@ fn add_drive(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::guest::net::Address;
-
-    const TCG: Host = Host {
-        kvm: false,
-        cpus: 2,
-    };
-
-    fn vm(config: &[(&str, &str)]) -> VmSpec {
-        let config: Config = config
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        let volumes = config
-            .iter()
-            .filter(|(key, value)| drive_key(key).is_some() && !value.starts_with("none"))
-            .map(|(key, _)| (key.clone(), format!("/data/{key}.raw").into()))
-            .collect();
-        VmSpec {
-            vmid: 101,
-            name: "web1".into(),
-            config,
-            volumes,
-            run_dir: "/run/101".into(),
-        }
-    }
-
-    fn line(config: &[(&str, &str)], host: Host) -> String {
-        let vm = vm(config);
-        let nics: Vec<_> = indexed(&vm.config, "net")
-            .iter()
-            .map(|(index, ..)| Nic {
-                index: *index,
-                model: "virtio-net-pci".into(),
-                mac: format!("BC:24:11:00:00:{index:02X}"),
-                link_down: false,
-                address: Address::parse("10.77.0.11/24", Some("10.77.0.1")).unwrap(),
-            })
-            .collect();
-        let forwards = [Forward {
-            host_port: 2222,
-            guest_port: 22,
-        }];
-        let arguments = arguments(&vm, &nics, &forwards, host).unwrap();
-        // One option with its value a line.
-        arguments.join(" ").replace(" -", "\n-")
-    }
-
-    #[test]
-    fn the_usual_machine() {
-        insta::assert_snapshot!(line(
-            &[
-                ("agent", "enabled=1"),
-                ("boot", "order=scsi0;ide2"),
-                ("cores", "4"),
-                ("ide0", "local:iso/seed.iso,media=cdrom,size=374K"),
-                ("ide2", "local:iso/installer.iso,media=cdrom,size=35M"),
-                ("memory", "384"),
-                ("name", "web1"),
-                ("net0", "virtio=BC:24:11:00:00:00,bridge=vmbr0"),
-                (
-                    "scsi0",
-                    "local-zfs:101/vm-101-disk-0.raw,discard=on,iothread=1,size=8G,ssd=1"
-                ),
-                ("scsihw", "virtio-scsi-single"),
-                ("serial0", "socket"),
-                ("smbios1", "uuid=0d7a3c0e-7b0a-4a51-8a2a-3c8f6f1a0b11"),
-                ("vga", "serial0"),
-                ("vmgenid", "dc97c92d-8139-4fec-afbe-b342e056e7f5"),
-            ],
-            TCG
-        ));
-    }
-
-    #[test]
-    fn every_bus_and_an_empty_drive() {
-        insta::assert_snapshot!(line(
-            &[
-                ("boot", "order=virtio0;net0"),
-                ("ide2", "none,media=cdrom"),
-                ("machine", "q35"),
-                ("memory", "current=1024"),
-                ("net0", "virtio=BC:24:11:00:00:00,bridge=vmbr0"),
-                ("net7", "virtio=BC:24:11:00:00:07,bridge=vmbr0"),
-                ("rng0", "source=/dev/urandom"),
-                ("sata1", "local:101/vm-101-disk-2.raw,serial=abc,size=1G"),
-                ("scsi1", "local:iso/x.iso,media=cdrom"),
-                ("scsi2", "local:101/vm-101-disk-1.raw,cache=unsafe,size=1G"),
-                ("scsihw", "virtio-scsi-pci"),
-                ("sockets", "3"),
-                ("virtio0", "local:101/vm-101-disk-0.raw,size=1G"),
-                ("virtio9", "local:101/vm-101-disk-3.raw,ro=1,size=1G"),
-            ],
-            Host { kvm: true, cpus: 8 }
-        ));
-    }
-
-    #[test]
-    fn smbios_values_may_be_encoded() {
-        assert_eq!(
-            smbios_type_1(
-                "uuid=0d7a3c0e-7b0a-4a51-8a2a-3c8f6f1a0b11,serial=ZHM9bm9jbG91ZCxh,base64=1"
-            ),
-            "type=1,uuid=0d7a3c0e-7b0a-4a51-8a2a-3c8f6f1a0b11,serial=ds=nocloud,,a"
-        );
-    }
-
-    #[test]
-    fn boot_orders() {
-        let order = |config: &[(&str, &str)]| BootOrder::of(&vm(config).config).0.join(";");
-        let drives = [
-            ("ide2", "none,media=cdrom"),
-            ("scsi0", "a:b"),
-            ("net0", "virtio=.."),
-        ];
-        assert_eq!(order(&drives), "scsi0;ide2;net0");
-        let with = |boot| [&drives[..], &[("boot", boot)]].concat();
-        assert_eq!(order(&with("order=ide2;scsi0")), "ide2;scsi0");
-        assert_eq!(order(&with("dc")), "ide2;scsi0");
-        assert_eq!(order(&with("legacy=n")), "net0");
-        assert_eq!(order(&with(" ")), "");
-    }
-
-    #[test]
-    fn a_disk_without_a_file_is_refused() {
-        let mut vm = vm(&[("scsi0", "local:101/vm-101-disk-0.raw")]);
-        vm.volumes = BTreeMap::new();
-        assert_eq!(
-            arguments(&vm, &[], &[], TCG).unwrap_err(),
-            "drive 'scsi0' has no volume"
-        );
-    }
-
-    #[test]
-    fn formats() {
-        let directory = tempfile::tempdir().unwrap();
-        let of = |name: &str, content: &[u8]| {
-            let file = directory.path().join(name);
-            std::fs::write(&file, content).unwrap();
-            Format::of(&file).unwrap()
-        };
-        assert_eq!(of("a.raw", b"QFI\xfb"), Format::Raw);
-        assert_eq!(of("a.qcow2", b"QFI\xfb\0\0\0\x03"), Format::Qcow2);
-        assert_eq!(of("vm-101-cloudinit.qcow2", &[0; 64]), Format::Raw);
-    }
-}
+mod tests;

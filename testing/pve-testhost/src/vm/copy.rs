@@ -242,7 +242,7 @@ async fn build(
                 let storage = drive.volume().map_or("", |(storage, _)| storage);
                 let fresh = Drive::parse(&format!("{storage}:cloudinit"));
                 let (text, file) =
-                    super::create::provide(host, wanted.newid, key, fresh, log).await?;
+                    super::provide::provide(host, wanted.newid, key, fresh, log).await?;
                 making.volumes.extend(file);
                 value = text;
             } else if !drive.is_cdrom() && drive.volume().is_some() {
@@ -339,8 +339,12 @@ async fn copy_disk(
 /// What the log of a copy shows.
 fn log_copy(file: &std::path::Path, log: &Log) {
     let size = disk::virtual_size(file).unwrap_or_default();
-    log.line(super::create::formatting(file, disk::format_of(file), size));
-    super::create::transferred(log, size);
+    log.line(super::provide::formatting(
+        file,
+        disk::format_of(file),
+        size,
+    ));
+    super::provide::transferred(log, size);
 }
 
 /// Copy a volume to a storage, as a new image of a VM. Returns its volume id and file.

@@ -268,7 +268,47 @@ async fn transfer(
         "starting migration of VM {vmid} to node '{}' (127.0.0.1)",
         target.node
     ));
-    let mut config = Config::load(host, vmid).map_err(|error| error.message)?;
+    let (mut config, disks) = scan(host, wish, log)?;
+    config.current.insert("lock".into(), "migrate".into());
+    config.save(host, vmid).map_err(|error| error.to_string())?;
+    let mut attempt = Attempt {
+        host: host.clone(),
+        vmid,
+        copies: Vec::new(),
+        done: false,
+    };
+    tokio::time::sleep(wish.slow).await;
+    if !disks.is_empty() {
+        log.line("copying local disk images");
+    }
+    let old = copy_disks(host, target, &disks, &mut attempt).await?;
+    if wish.running {
+        log.line(&format!(
+            "starting VM {vmid} on remote node '{}'",
+            target.node
+        ));
+        log.line(&format!(
+            "starting online/live migration on unix:/run/qemu-server/{vmid}.migrate"
+        ));
+        log.line("migration completed");
+    }
+    config.current.remove("lock");
+    config.save(host, vmid).map_err(|error| error.to_string())?;
+    Config::hand_over(host, target, vmid).map_err(|error| error.to_string())?;
+    attempt.done = true;
+    for file in old {
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
+}
+
+/// The configuration of the VM and the disks that have to be copied, if nothing is in the way.
+fn scan(
+    host: &Arc<Host>,
+    wish: &Wish,
+    log: &Stamped<'_>,
+) -> Result<(Config, Vec<LocalDisk>), String> {
+    let config = Config::load(host, wish.vmid).map_err(|error| error.message)?;
     config.check_lock()?;
     let devices = local_resources(&config).join(", ");
     if !devices.is_empty() && (wish.running || !wish.force) {
@@ -289,20 +329,18 @@ async fn transfer(
         log.line("aborting phase 1 - cleanup resources");
         return Err("Problem found while scanning volumes - can't migrate VM - check log".into());
     }
-    config.current.insert("lock".into(), "migrate".into());
-    config.save(host, vmid).map_err(|error| error.to_string())?;
-    let mut attempt = Attempt {
-        host: host.clone(),
-        vmid,
-        copies: Vec::new(),
-        done: false,
-    };
-    tokio::time::sleep(wish.slow).await;
-    if !disks.is_empty() {
-        log.line("copying local disk images");
-    }
+    Ok((config, disks))
+}
+
+/// Copy disks to the target. Returns the files that they are copies of.
+async fn copy_disks(
+    host: &Arc<Host>,
+    target: &Arc<Host>,
+    disks: &[LocalDisk],
+    attempt: &mut Attempt,
+) -> Result<Vec<PathBuf>, String> {
     let mut old = Vec::new();
-    for disk in &disks {
+    for disk in disks {
         let (from, to) = (
             host.volume_file(&disk.volid)?,
             target.volume_file(&disk.volid)?,
@@ -317,24 +355,7 @@ async fn transfer(
         disk::import(&from, disk::format_of(&from), &to).await?;
         old.push(from);
     }
-    if wish.running {
-        log.line(&format!(
-            "starting VM {vmid} on remote node '{}'",
-            target.node
-        ));
-        log.line(&format!(
-            "starting online/live migration on unix:/run/qemu-server/{vmid}.migrate"
-        ));
-        log.line("migration completed");
-    }
-    config.current.remove("lock");
-    config.save(host, vmid).map_err(|error| error.to_string())?;
-    Config::hand_over(host, target, vmid).map_err(|error| error.to_string())?;
-    attempt.done = true;
-    for file in old {
-        let _ = std::fs::remove_file(file);
-    }
-    Ok(())
+    Ok(old)
 }
 
 /// Why a local volume cannot move along.

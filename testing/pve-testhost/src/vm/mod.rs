@@ -11,6 +11,7 @@ pub mod options;
 pub mod pending;
 pub mod permission;
 pub mod power;
+pub mod provide;
 pub mod snapshot;
 pub mod status;
 pub mod tags;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::config::Config;
-use super::create::{check_storage, provide};
+use super::create::check_storage;
 use super::drive::{self, Drive, bus, is_drive};
 use super::permission::Scope;
+use super::provide::provide;
 use super::{options, pending};
 use crate::access::Identity;
 use crate::context::Context;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use pve_client::property;
-use pve_schema::drive_key;
+use pve_schema::{drive_key, is_state_disk};
 
-use crate::config::drive::{Drive, Source, is_state_disk};
+use crate::config::drive::description::{Drive, Source};
 use crate::config::size::{self, Fit};
 
 /// What must be done to a drive.

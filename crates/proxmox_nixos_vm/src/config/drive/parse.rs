@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use pve_client::property::{self, PropertyString};
-use pve_schema::{DRIVE, Kind, drive_key, drive_keys, syntax};
+use pve_schema::{DRIVE, Kind, drive_key, drive_keys, is_state_disk, syntax};
 use serde_json::Value;
 
-use crate::config::drive::{Drive, Source, is_state_disk};
+use crate::config::drive::description::{Drive, Source};
 use crate::config::{dict, kind, size, text};
 
 impl Drive {

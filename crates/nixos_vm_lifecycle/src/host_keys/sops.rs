@@ -1,0 +1,56 @@
+//! Rules for `.sops.yaml`: for whom sops encrypts which file.
+
+use std::fmt::Write as _;
+
+/// The rule for the secrets of one host: `secrets/HOST.yaml`, or files in `secrets/HOST/`.
+pub fn rule(host: &str, own: &str, others: &[String]) -> String {
+    let pattern = format!(
+        "(^|/)secrets/{}(/[^/]+)?\\.(ya?ml|json|env|ini)$",
+        escaped(host)
+    );
+    let mut text = format!(
+        "  - path_regex: {}\n    key_groups:\n      - age:\n",
+        quoted(&pattern)
+    );
+    let mut all: Vec<&str> = others
+        .iter()
+        .map(|one| one.trim())
+        .filter(|one| !one.is_empty())
+        .collect();
+    all.push(own);
+    for recipient in all {
+        let _ = writeln!(text, "          - {}", quoted(recipient));
+    }
+    text
+}
+
+/// A file with these rules.
+pub fn file(rules: impl IntoIterator<Item = String>) -> String {
+    let mut text = "# Written by playbooks/keys.yml. Copy the rules to your .sops.yaml: sops uses the first one that a file's path fits.\n\
+                    creation_rules:\n"
+        .to_owned();
+    let before = text.len();
+    rules.into_iter().for_each(|rule| text.push_str(&rule));
+    if text.len() == before {
+        text.truncate(before - 1);
+        text.push_str(" []\n");
+    }
+    text
+}
+
+/// The text as a regular expression that fits only itself, in the syntax of Go's regexp.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        if c.is_ascii_punctuation() && !matches!(c, '-' | '_' | '/') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+/// A scalar in YAML's single quotes, in which only the quote itself is special.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,112 @@
+//! The options of `cloudinit_drive`, for the installer and for the installed system.
+
+use serde_json::{Value, json};
+
+use crate::module_args::further::Args;
+use crate::options::{Cloudinit, Settings};
+
+impl Settings {
+    /// Whether only the machine itself knows its address.
+    pub fn asks_for_address(&self) -> bool {
+        let dhcp = self.ip.as_deref() == Some("dhcp");
+        dhcp && self.given_address().is_none()
+    }
+
+    /// The address that is given, by itself or with the static address.
+    pub fn given_address(&self) -> Option<String> {
+        let given = self
+            .address
+            .as_deref()
+            .map(str::trim)
+            .filter(|text| !text.is_empty());
+        if let Some(address) = given {
+            return Some(
+                address
+                    .trim_start_matches('[')
+                    .trim_end_matches(']')
+                    .to_owned(),
+            );
+        }
+        let ip = self
+            .ip
+            .as_deref()
+            .filter(|ip| !ip.is_empty() && *ip != "dhcp")?;
+        Some(ip.split('/').next().unwrap_or(ip).to_owned())
+    }
+
+    /// The installer's seed, for a VM; `keys` may log in, `host_key` is the file of its host key.
+    pub fn seed(&self, keys: &[String], host_key: &std::path::Path) -> Args {
+        let mut args = Args::new();
+        args.insert("kind".into(), "nocloud".into());
+        args.insert("drive".into(), self.seed_drive.clone().into());
+        args.insert("storage".into(), self.iso_storage.clone().into());
+        args.insert(
+            "hostname".into(),
+            self.name.clone().unwrap_or_default().into(),
+        );
+        args.insert("ssh_authorized_keys".into(), json!(keys));
+        let public = host_key.with_extension("pub");
+        args.insert(
+            "ssh_host_keys".into(),
+            json!({"ed25519": {"private_file": host_key, "public_file": public}}),
+        );
+        args.extend(self.addresses());
+        if let Some(data) = &self.user_data {
+            args.insert("user_data".into(), Value::Object(data.clone()));
+        }
+        args.extend(self.further().seed);
+        args
+    }
+
+    /// No seed any more.
+    pub fn no_seed(&self) -> Args {
+        let mut args = Args::new();
+        args.insert("kind".into(), "nocloud".into());
+        args.insert("drive".into(), self.seed_drive.clone().into());
+        args.insert("storage".into(), self.iso_storage.clone().into());
+        args.insert("state".into(), "absent".into());
+        args
+    }
+
+    /// The cloud-init drive that an installed system keeps.
+    pub fn kept_drive(&self) -> Option<Args> {
+        if self.cloudinit == Cloudinit::Remove {
+            return None;
+        }
+        let mut args = Args::new();
+        args.insert("kind".into(), "native".into());
+        args.insert("drive".into(), self.seed_drive.clone().into());
+        args.insert("storage".into(), self.disks_storage.clone().into());
+        if !self.authorized_keys.is_empty() {
+            args.insert("sshkeys".into(), self.authorized_keys.join("\n").into());
+            args.insert("ciuser".into(), self.ssh_user.clone().into());
+        }
+        args.extend(self.addresses());
+        Some(args)
+    }
+
+    /// The addresses of its NICs, as `cloudinit_drive` takes them.
+    pub fn addresses(&self) -> Args {
+        let mut args = Args::new();
+        let mut nics = self.ipconfig.clone().unwrap_or_default();
+        if let Some(ip) = self.ip.as_deref().filter(|ip| !ip.is_empty()) {
+            let gateway = self
+                .gateway
+                .as_deref()
+                .filter(|gw| !gw.is_empty() && ip != "dhcp");
+            let gateway = gateway.map(|gw| format!(",gw={gw}")).unwrap_or_default();
+            nics.entry("ipconfig0".into())
+                .or_insert_with(|| format!("ip={ip}{gateway}").into());
+        }
+        if !nics.is_empty() {
+            args.insert("ipconfig".into(), json!(nics));
+        }
+        if let Some(servers) = self.nameservers.as_ref().filter(|list| !list.is_empty()) {
+            args.insert("nameservers".into(), json!(servers));
+        }
+        if let Some(domains) = self.searchdomains.as_ref().filter(|list| !list.is_empty()) {
+            args.insert("searchdomains".into(), json!(domains));
+        }
+        args
+    }
+}

@@ -1,0 +1,55 @@
+//! What an installation cannot do without.
+
+use serde_json::{Map, Value};
+
+/// The prefix of the role's variables.
+pub const PREFIX: &str = "nixos_vm_";
+
+/// The variables that an installation needs and that are not there, as a new user's inventory lacks them.
+pub fn not_filled_in(settings: &Map<String, Value>) -> Vec<String> {
+    let text = |name: &str| match settings.get(name) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Some(other) => Some(other.to_string()),
+    };
+    let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let given = ["api_token_id", "api_password"]
+        .iter()
+        .any(|name| text(name).is_some())
+        || env("PROXMOX_TOKEN_ID")
+        || env("PROXMOX_PASSWORD");
+    let credential = (!given).then(|| {
+        required(
+            "api_token_id",
+            "give an API token with nixos_vm_api_token_secret, or nixos_vm_api_user and nixos_vm_api_password",
+        )
+    });
+    let source = text("installer_source");
+    let needs_iso = matches!(source.as_deref(), None | Some("path" | "url"));
+    credential
+        .into_iter()
+        .chain(missing(|name| text(name).is_some(), needs_iso))
+        .collect()
+}
+
+/// What an installation needs and `has` not, beside the connection.
+pub fn missing(has: impl Fn(&str) -> bool, needs_iso: bool) -> Vec<String> {
+    [
+        ("node", true, "name the node that the VM is made on"),
+        ("ip", true, "write dhcp, or an address with the length of its prefix, such as 192.0.2.11/24"),
+        ("flake", true, "write URI#NAME, for example github:me/infra#web1"),
+        (
+            "installer_iso",
+            needs_iso,
+            "give the path or URL of the installer ISO, or set nixos_vm_installer_source to build or release",
+        ),
+    ]
+    .into_iter()
+    .filter(|(name, needed, _)| *needed && !has(name))
+    .map(|(name, _, what)| required(name, what))
+    .collect()
+}
+
+fn required(name: &str, what: &str) -> String {
+    format!("{PREFIX}{name}: is required; {what}")
+}

@@ -1,0 +1,122 @@
+//! Keys: the machine's SSH host keys before it exists, and what is made of their public halves.
+
+use std::fs;
+use std::time::Duration;
+
+use ansible_module::{Diff, Failure, Outcome, Task};
+use deadline::Deadline;
+use pve_module::Lock;
+use pve_module::record::Phase;
+
+use super::provision::names;
+use crate::context::store;
+use crate::host_keys::{HostKeys, age};
+use crate::options::Options;
+use crate::{known_hosts, refusals};
+
+/// How long another run at the same directory is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Make the keys that are missing.
+///
+/// # Errors
+/// Kind `preflight` with every mistake, and those of files and programs.
+pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
+    let settings = &options.settings;
+    let refused = |mistakes| refusals::refused(&options.host, mistakes);
+    let mut mistakes = task.unknown.clone();
+    mistakes.extend(settings.relative_places());
+    let keys = HostKeys::new(settings, &options.host);
+    if keys.is_none() {
+        mistakes.push(
+            "nixos_vm_host_keys_dir: is required; name a directory for the host keys, such as {{ inventory_dir }}/host_keys".into(),
+        );
+    }
+    let (Some(keys), true) = (keys, mistakes.is_empty()) else {
+        return Err(refused(mistakes));
+    };
+    let deadline = Deadline::after(PATIENCE);
+    let _lock = match task.check_mode {
+        true => None,
+        false => {
+            Some(Lock::acquire(&format!("host keys {}", keys.dir().display()), &deadline).await?)
+        }
+    };
+    let plan = keys.plan(settings).map_err(refused)?;
+    let (before, after) = plan.difference();
+    let diff = Diff::new(before, after).header(&options.host);
+    if task.check_mode {
+        let msg = match plan.changes() {
+            true => format!("would make host keys of {}", options.host),
+            false => format!("{} has its host keys", options.host),
+        };
+        let outcome = Outcome::unchanged(msg)
+            .diff(diff)
+            .with("host_keys_dir", keys.dir());
+        return Ok(Outcome {
+            changed: plan.changes(),
+            ..outcome
+        });
+    }
+    warn_of_repository(&keys, options, !plan.make.is_empty(), task);
+    let public = keys.apply(&plan, settings)?;
+    let recipient = public.iter().find_map(|key| age::recipient(key));
+    let rules = keys.write_rules(recipient.as_deref(), settings)?;
+    let lines = write_known_hosts(&keys, options, &public, &deadline, task).await?;
+    let changed = plan.changes() || rules || lines;
+    let msg = match changed {
+        true => format!("wrote host keys of {}", options.host),
+        false => format!("{} has its host keys", options.host),
+    };
+    let outcome = Outcome::unchanged(msg)
+        .diff(diff)
+        .with("host_keys", public)
+        .with("age_recipient", recipient)
+        .with("host_keys_dir", keys.dir());
+    Ok(Outcome { changed, ..outcome })
+}
+
+/// Write the lines of this host to the `known_hosts` of the directory; returns whether it changed.
+async fn write_known_hosts(
+    keys: &HostKeys,
+    options: &Options,
+    public: &[String],
+    deadline: &Deadline,
+    task: &Task,
+) -> Result<bool, Failure> {
+    // A key counts from the installation on that brings it.
+    let installed = store(options).all().into_iter().find_map(|(_, known)| {
+        let record = known.record;
+        let key = record.host_key.filter(|key| !public.contains(key))?;
+        (record.host == options.host && record.phase == Phase::Done).then_some(key)
+    });
+    if installed.is_some() {
+        task.warn(format!(
+            "{}: was installed with another host key, which it keeps; those of nixos_vm_host_keys_dir come with its next installation",
+            options.host
+        ));
+        return Ok(false);
+    }
+    let Some(names) = names(options, options.settings.given_address()) else {
+        return Ok(false);
+    };
+    let path = keys.dir().join("known_hosts");
+    known_hosts::edit(&path, deadline, |text| {
+        known_hosts::with(text, &names, public)
+    })
+    .await
+}
+
+/// Warn of private keys that Git would take as they are.
+fn warn_of_repository(keys: &HostKeys, options: &Options, makes: bool, task: &Task) {
+    let password = options.settings.host_keys_vault_password_file.as_ref();
+    let encrypted = password.is_some_and(|path| !path.as_os_str().is_empty());
+    let dir = fs::canonicalize(keys.dir()).unwrap_or_else(|_| keys.dir().to_owned());
+    if makes && !encrypted && dir.ancestors().any(|dir| dir.join(".git").exists()) {
+        task.warn(format!(
+            "nixos_vm_host_keys_dir: {} is in a Git repository, and the private keys in it are not encrypted; set \
+             nixos_vm_host_keys_vault_password_file, or have Git ignore them",
+            keys.dir().display()
+        ));
+    }
+}

@@ -1,0 +1,135 @@
+//! A new VM.
+
+use ansible_module::{Failure, FailureKind, Outcome};
+use proxmox_nixos_vm::ownership::Ownership;
+use pve_module::random;
+use pve_module::record::{Identity, Phase, Record};
+use serde_json::{Value, json};
+
+use super::{attach_seed, facts};
+use crate::context::Context;
+use crate::host_keys;
+use crate::keys;
+use crate::module_args::Args;
+use crate::state::{State, number};
+use crate::steps::{change, image, keep, run as this_run, summed};
+
+/// A new VM: the controller knows of it before Proxmox VE does, so that nothing is lost whenever this ends.
+pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure> {
+    let run = this_run(context)?;
+    let settings = context.settings();
+    let node = state.node(context);
+    if context.task.check_mode {
+        let args = settings.vm_without_installer();
+        return context.vm(args, Ownership::default(), true).await;
+    }
+    let installer = image::volid(context, &node).await?;
+    for gone in &state.gone {
+        // The VM is gone, and its keys are of no use to anybody.
+        if !gone.installation.held() {
+            gone.installation.forget()?;
+        }
+    }
+    let installation = context.store.installation(&run.installation);
+    let _held = installation.hold()?;
+    host_keys::make(&installation, &context.options.host, settings)?;
+    let mut record = Record {
+        installation: run.installation.clone(),
+        host: context.options.host.clone(),
+        // Not the one that is asked for: it is somebody else's if Proxmox VE refuses it.
+        vmid: 0,
+        uuid: random::uuid()?,
+        generation: None,
+        phase: Phase::Creating,
+        run: run.id.clone(),
+        disk: None,
+        drives: Some(settings.drives()),
+        installer: Some(installer.clone()),
+        installer_key: keys::public(&installation, keys::INSTALLER),
+        host_key: keys::installed(&installation).into_iter().next(),
+        reinstall: None,
+    };
+    let mut args = settings.vm(Phase::Provisioning, Some(&installer));
+    identify(&mut args, &mut record);
+    keep(state, &installation, &record)?;
+    let ownership = Ownership {
+        write: Some(Record {
+            vmid: 0,
+            ..record.clone()
+        }),
+        new: true,
+        ..Ownership::default()
+    };
+    args.insert("state".into(), "present".into());
+    let made = context.vm(args, ownership, false).await?;
+    record.vmid = number(&made.values, "vmid");
+    let node = made
+        .values
+        .get("node")
+        .and_then(Value::as_str)
+        .unwrap_or(&node)
+        .to_owned();
+    // Now the disk has a volume, and the VM an identity that PVE may have completed.
+    let config = |key: &str| made.values.get("config")?.get(key)?.as_str();
+    let identity = Identity::of(config("smbios1"), config("vmgenid"));
+    record.generation = identity.generation.clone();
+    if identity.uuid.as_deref() != Some(record.uuid.as_str()) {
+        return Err(another_vm(record.vmid));
+    }
+    let disk =
+        config(&settings.boot_disk()).map(|text| text.split(',').next().unwrap_or(text).to_owned());
+    record.disk = disk;
+    record.phase = Phase::Provisioning;
+    keep(state, &installation, &record)?;
+    let recorded = change(
+        context,
+        record.vmid,
+        Args::new(),
+        &[Phase::Creating, Phase::Provisioning],
+        Some(record.clone()),
+    )
+    .await?;
+    let seed = attach_seed(context, &installation, record.vmid, &node, false).await?;
+    let vmid = record.vmid;
+    let msg = format!("{}; {}", made.msg, seed.msg);
+    let facts = facts(context, vmid, &node, &installation);
+    Ok(summed(msg, &[made, recorded, seed]).fact("facts", facts))
+}
+
+/// The refusal of a VM that is not the one that was asked for.
+fn another_vm(vmid: u32) -> Failure {
+    Failure::new(
+        FailureKind::NotOurs,
+        format!("VM {vmid}: appeared while it was being made, and is not the one that was asked for; nothing was done to it"),
+    )
+    .object(format!("VM {vmid}"))
+    .hint("run the play again: it decides by what it finds")
+}
+
+/// Give a new VM the identity that its record names, beside what the user set there.
+fn identify(args: &mut Args, record: &mut Record) {
+    let config = args.entry("config").or_insert_with(|| json!({}));
+    let Some(config) = config.as_object_mut() else {
+        return;
+    };
+    let given = config
+        .get("smbios1")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    let own = Identity::of(Some(&given), config.get("vmgenid").and_then(Value::as_str));
+    match own.uuid {
+        Some(uuid) => record.uuid = uuid,
+        None => {
+            let rest = if given.is_empty() {
+                String::new()
+            } else {
+                format!(",{given}")
+            };
+            config.insert(
+                "smbios1".into(),
+                format!("uuid={}{rest}", record.uuid).into(),
+            );
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! A finished machine is prepared for being installed anew: its host key is kept, it is shut down, every disk but the boot disk is
+//! detached, and it gets the installer. Nothing is written to a disk before the record says that it is being installed.
+
+use ansible_module::{Diff, Failure, FailureKind, Outcome};
+use proxmox_nixos_vm::ownership::{Expect, Ownership};
+use pve_module::record::{Identity, Phase, Record, Reinstall};
+use serde_json::{Value, json};
+
+use super::{change, host_key, keep, provision, summed};
+use crate::context::Context;
+use crate::module_args::Args;
+use crate::reinstall;
+use crate::state::State;
+use crate::store::Installation;
+
+/// Prepare it.
+///
+/// # Errors
+/// Kind `not_as_left` if a disk is still attached, kind `host_key` if the key cannot be kept, and those of the modules that are called.
+pub async fn run(context: &Context<'_>, state: &State, found: &Record) -> Result<Outcome, Failure> {
+    if context.task.check_mode {
+        let msg = summary(state, found, "would be");
+        return Ok(Outcome::changed(msg).diff(difference(state)));
+    }
+    let run = super::run(context)?;
+    let installation = context.store.installation(&run.installation);
+    let _held = installation.hold()?;
+    let (record, begun) = begin(context, state, found, &installation).await?;
+    host_key::keep_host_key(context, state, &record, &installation).await?;
+    let vmid = state.vmid();
+    let phases = [Phase::Reinstalling];
+    // The data on the other disks is to be whole: it is shut down in its own time.
+    let mut stop = Args::new();
+    stop.insert("state".into(), "stopped".into());
+    stop.insert("timeout".into(), context.settings().boot_timeout.into());
+    let stopped = change(context, vmid, stop, &phases, None).await.map_err(|failure| {
+        failure.hint(format!(
+            "shut it down yourself, and run the play again; nothing was done to its disks (qm shutdown {vmid})"
+        ))
+    })?;
+    let mut outcomes = vec![begun, stopped];
+    outcomes.extend(detach(context, vmid, &record).await?);
+    let mut state = State::read(context).await?;
+    if let Some(vm) = &state.facts.vm {
+        reinstall::alone(&state.facts, vm)?;
+    }
+    outcomes.push(provision::again(context, &state, &record).await?);
+    state = State::read(context).await?;
+    // What the VM has now is what may be installed: the record says so last of all.
+    let record = match state.decide(context).await?.record() {
+        Some(record) => Record {
+            phase: Phase::Installing,
+            ..record.clone()
+        },
+        None => record,
+    };
+    if let Some(vm) = &state.facts.vm {
+        reinstall::alone(&state.facts, vm)?;
+    }
+    let phases = [Phase::Reinstalling, Phase::Installing];
+    outcomes.push(change(context, vmid, Args::new(), &phases, Some(record.clone())).await?);
+    keep(&state, &installation, &record)?;
+    let facts = outcomes
+        .iter()
+        .find_map(|outcome| outcome.values.get("facts").cloned());
+    let object = state
+        .facts
+        .vm
+        .as_ref()
+        .map_or(String::new(), |vm| vm.object.clone());
+    let msg =
+        format!("{object}: is shut down, its other disks are detached, and it has its installer");
+    let mut outcome = summed(msg, &outcomes);
+    outcome.changed = true;
+    outcome
+        .values
+        .extend(facts.map(|facts| ("facts".to_owned(), facts)));
+    Ok(outcome)
+}
+
+/// What is done to the machine, or `would be`.
+pub fn summary(state: &State, found: &Record, verb: &str) -> String {
+    let vm = state.facts.vm.as_ref();
+    let others = vm.map_or(&[][..], |vm| vm.beside.disks.as_slice());
+    let keys: Vec<&str> = others.iter().map(|(key, _)| key.as_str()).collect();
+    let detached = match keys.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; {} stay as they are, detached until it is installed",
+            keys.join(", ")
+        ),
+    };
+    let disk = vm.and_then(|vm| vm.layout.disk.as_deref());
+    format!(
+        "{}: {verb} installed anew, and everything on its boot disk {} is lost{detached}",
+        vm.map_or(&state.facts.name, |vm| &vm.object),
+        disk.or(found.disk.as_deref()).unwrap_or_default()
+    )
+}
+
+/// The disks and the system, before and after.
+fn difference(state: &State) -> Diff {
+    let vm = state.facts.vm.as_ref();
+    let disks: Args = vm
+        .into_iter()
+        .flat_map(|vm| &vm.beside.disks)
+        .map(|(key, value)| (key.clone(), value.clone().into()))
+        .collect();
+    let disk = vm.and_then(|vm| vm.layout.disk.clone());
+    Diff::new(
+        json!({"boot disk": disk, "system": "as it is", "other disks": disks}),
+        json!({"boot disk": disk, "system": "installed anew", "other disks": disks}),
+    )
+    .header(vm.map_or(&state.facts.name, |vm| &vm.object))
+}
+
+/// Record that the machine is being installed anew, which makes it this run's. From here on any run goes on with it.
+async fn begin(
+    context: &Context<'_>,
+    state: &State,
+    found: &Record,
+    installation: &Installation,
+) -> Result<(Record, Outcome), Failure> {
+    let run = super::run(context)?;
+    let settings = context.settings();
+    let Some(vm) = &state.facts.vm else {
+        return Err(Failure::new(
+            FailureKind::NotFound,
+            format!("{}: does not exist", state.facts.name),
+        ));
+    };
+    let config = |key: &str| state.vm.as_ref()?.get("config")?.get(key)?.as_str();
+    let (record, expect) = if found.phase == Phase::Reinstalling {
+        let record = Record {
+            run: run.id.clone(),
+            ..found.clone()
+        };
+        (record, super::expect(run, &[Phase::Reinstalling]))
+    } else {
+        let record = Record {
+            installation: run.installation.clone(),
+            generation: Identity::of(config("smbios1"), config("vmgenid")).generation,
+            phase: Phase::Reinstalling,
+            run: run.id.clone(),
+            disk: vm.layout.disk.clone(),
+            drives: Some(settings.drives()),
+            installer: None,
+            installer_key: None,
+            reinstall: Some(Reinstall {
+                confirmed: reinstall::confirmation(&state.facts, found).unwrap_or_default(),
+                detached: vm.beside.disks.clone(),
+            }),
+            ..found.clone()
+        };
+        let expect = Expect {
+            installation: found.installation.clone(),
+            runs: vec![found.run.clone()],
+            phases: vec![Phase::Done],
+        };
+        (record, expect)
+    };
+    let mut args = Args::new();
+    args.insert("vmid".into(), vm.vmid.into());
+    args.insert("state".into(), "present".into());
+    let ownership = Ownership {
+        expect: Some(expect),
+        write: Some(record.clone()),
+        ..Ownership::default()
+    };
+    let outcome = context.vm(args, ownership, false).await?;
+    keep(state, installation, &record)?;
+    Ok((record, outcome))
+}
+
+/// Detach the disks that the record names and that are still attached. Their volumes are kept as unused ones.
+async fn detach(
+    context: &Context<'_>,
+    vmid: u32,
+    record: &Record,
+) -> Result<Option<Outcome>, Failure> {
+    let detached = record
+        .reinstall
+        .iter()
+        .flat_map(|reinstall| &reinstall.detached);
+    let keys: Vec<&String> = detached.map(|(key, _)| key).collect();
+    if keys.is_empty() {
+        return Ok(None);
+    }
+    let mut args = Args::new();
+    args.insert("remove_disks".into(), json!(keys));
+    args.insert("delete_disks".into(), false.into());
+    change(context, vmid, args, &[Phase::Reinstalling], None)
+        .await
+        .map(Some)
+}
+
+/// Attach the disks again that were detached for the reinstallation.
+///
+/// # Errors
+/// Kind `not_as_left` if a disk's place or its volume is taken or gone, and those of `proxmox_nixos_vm`.
+pub async fn attach(
+    context: &Context<'_>,
+    state: &State,
+    record: &Record,
+) -> Result<Option<Outcome>, Failure> {
+    let empty = Args::new();
+    let config = state
+        .vm
+        .as_ref()
+        .and_then(|vm| vm.get("config")?.as_object())
+        .unwrap_or(&empty);
+    let detached = record
+        .reinstall
+        .as_ref()
+        .map(|reinstall| reinstall.detached.as_slice());
+    let missing = missing(config, detached.unwrap_or_default()).map_err(|why| {
+        let object = state
+            .facts
+            .vm
+            .as_ref()
+            .map_or(&state.facts.name, |vm| &vm.object);
+        let msg = format!(
+            "{object}: is installed, but {why}, so not all of its disks can be attached again"
+        );
+        Failure::new(FailureKind::NotAsLeft, msg)
+            .object(object)
+            .hint("attach the disk by hand where it was (qm set), and run the play again")
+    })?;
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let mut args = Args::new();
+    for (key, value) in missing {
+        let bus = key
+            .trim_end_matches(|c: char| c.is_ascii_digit())
+            .to_owned();
+        let drives = args.entry(bus).or_insert_with(|| json!({}));
+        if let Some(drives) = drives.as_object_mut() {
+            drives.insert(key, value.into());
+        }
+    }
+    change(context, state.vmid(), args, &[Phase::Installed], None)
+        .await
+        .map(Some)
+}
+
+/// The volume of a drive.
+fn volume(value: &str) -> &str {
+    value
+        .split(',')
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("file=")
+}
+
+/// Which of the detached disks are not attached. Each has to be among the VM's unused volumes: that proves that it is still its own.
+fn missing(config: &Args, detached: &[(String, String)]) -> Result<Vec<(String, String)>, String> {
+    let text = |key: &str| config.get(key).and_then(Value::as_str);
+    let mut missing = Vec::new();
+    for (key, value) in detached {
+        match text(key) {
+            Some(now) if volume(now) == volume(value) => {}
+            Some(now) => return Err(format!("{key} is {now} by now, and was {}", volume(value))),
+            None => {
+                let unused = |(key, now): (&String, &Value)| {
+                    key.starts_with("unused") && now.as_str().map(volume) == Some(volume(value))
+                };
+                if !config.iter().any(unused) {
+                    return Err(format!(
+                        "{}, which was {key}, is not among its unused volumes any more",
+                        volume(value)
+                    ));
+                }
+                missing.push((key.clone(), value.clone()));
+            }
+        }
+    }
+    Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Args {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+            .collect()
+    }
+
+    #[test]
+    fn only_volumes_that_are_still_the_vms_are_attached() {
+        let disk = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let detached = [
+            disk("scsi1", "lvm:vm-101-disk-1,discard=on"),
+            disk("virtio3", "lvm:vm-101-disk-2"),
+        ];
+        let unused = [
+            ("unused0", "lvm:vm-101-disk-1"),
+            ("unused1", "lvm:vm-101-disk-2"),
+        ];
+        assert_eq!(missing(&config(&unused), &detached).unwrap(), detached);
+        let one = config(&[("scsi1", "lvm:vm-101-disk-1,discard=on"), unused[1]]);
+        assert_eq!(missing(&one, &detached).unwrap(), [detached[1].clone()]);
+        for (config, why) in [
+            (
+                config(&[unused[0]]),
+                "lvm:vm-101-disk-2, which was virtio3, is not among its unused volumes any more",
+            ),
+            (
+                config(&[("scsi1", "lvm:vm-101-disk-7"), unused[0], unused[1]]),
+                "scsi1 is lvm:vm-101-disk-7 by now, and was lvm:vm-101-disk-1",
+            ),
+        ] {
+            assert_eq!(missing(&config, &detached).unwrap_err(), why);
+        }
+    }
+}

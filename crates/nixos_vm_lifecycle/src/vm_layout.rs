@@ -1,0 +1,93 @@
+//! What a VM boots and what disks it has, read from its configuration.
+
+use pve_client::property::parse_bool;
+use serde_json::{Map, Value};
+
+use crate::context::Context;
+use crate::facts::{Beside, First, Layout, Seed};
+use crate::options::Settings;
+
+pub fn layout(
+    context: &Context<'_>,
+    vmid: u32,
+    config: &impl Fn(&str) -> Option<String>,
+) -> Layout {
+    let settings = context.settings();
+    let volume = |key: &str| {
+        let text = config(key)?;
+        let volume = text
+            .split(',')
+            .next()?
+            .trim_start_matches("file=")
+            .to_owned();
+        (volume != "none").then_some(volume)
+    };
+    let disk_key = settings.boot_disk();
+    let seed = match volume(&settings.seed_drive) {
+        None => Seed::None,
+        Some(volume) if is_seed_of(&volume, vmid) => Seed::Ours,
+        Some(volume) => Seed::Other(volume),
+    };
+    // The whole order: Proxmox VE takes a disk that is removed out of it, so that another one in its place is noticed. A drive that is
+    // attached is put at its end, which the next write puts right again.
+    let boot = config("boot").unwrap_or_default();
+    let devices: Vec<&str> = boot
+        .trim_start_matches("order=")
+        .split(';')
+        .filter(|device| *device != settings.seed_drive)
+        .collect();
+    let (disk, installer) = (disk_key.as_str(), settings.installer_drive.as_str());
+    let first = match devices.as_slice() {
+        [a, b] if (*a, *b) == (disk, installer) => First::Disk,
+        [a, b] if (*a, *b) == (installer, disk) => First::Installer,
+        [a] if *a == disk => First::Disk,
+        _ => First::Other(boot),
+    };
+    Layout {
+        disk: volume(&disk_key),
+        installer: volume(&settings.installer_drive),
+        seed,
+        first,
+    }
+}
+
+/// What a VM has beside its boot disk, the installer and the seed.
+pub fn beside(settings: &Settings, config: Option<&Map<String, Value>>) -> Beside {
+    let mut beside = Beside::default();
+    let boot_disk = settings.boot_disk();
+    for (key, value) in config.into_iter().flatten() {
+        let value = value.as_str().unwrap_or_default();
+        let parts: Vec<&str> = value.split(',').collect();
+        if pve_schema::is_drive(key) && !pve_schema::is_state_disk(key) {
+            let empty = parts.first().is_none_or(|volume| *volume == "none");
+            let cdrom = parts.contains(&"media=cdrom");
+            if *key != boot_disk && !cdrom && !empty {
+                beside.disks.push((key.clone(), value.to_owned()));
+            }
+        } else if key.starts_with("hostpci")
+            || (key.starts_with("usb") && !value.starts_with("spice") && value != "host=spice")
+            || key == "args"
+            || key.starts_with("virtiofs")
+        {
+            beside.devices.push(key.clone());
+        } else if key == "protection" {
+            beside.protected = parse_bool(value) == Some(true);
+        }
+    }
+    beside
+}
+
+/// The bytes that were written to a drive since the VM was started; none if that is not known.
+pub fn written(status: &Value, drive: &str) -> Option<u64> {
+    status
+        .get("blockstat")?
+        .get(drive)?
+        .get("wr_bytes")?
+        .as_u64()
+}
+
+/// Whether a volume is a seed ISO that `cloudinit_drive` made for this VM.
+fn is_seed_of(volume: &str, vmid: u32) -> bool {
+    let name = volume.rsplit(['/', ':']).next().unwrap_or_default();
+    name.starts_with(&format!("nixos-proxmox-seed-{vmid}-"))
+}

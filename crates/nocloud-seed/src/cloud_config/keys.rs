@@ -1,0 +1,191 @@
+//! The keys of a cloud-config, by cloud-init's schema.
+
+use serde_json::Value;
+
+/// What a key holds. Where the schema has a boolean, cloud-init takes every word for one.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    List,
+    Map,
+    Text,
+    /// A text or a list of them.
+    Texts,
+    /// More than one of these, or nothing of interest.
+    Any,
+}
+
+/// The keys of a cloud-config.
+pub(crate) const KEYS: &[(&str, Kind)] = {
+    use Kind::{Any, List, Map, Text, Texts};
+    &[
+        ("apt_sources", Any),
+        ("allow_public_ssh_keys", Any),
+        ("ansible", Map),
+        ("apk_repos", Map),
+        ("apt", Map),
+        ("apt_pipelining", Any),
+        ("apt_reboot_if_required", Any),
+        ("apt_update", Any),
+        ("apt_upgrade", Any),
+        ("authkey_hash", Text),
+        ("autoinstall", Map),
+        ("bootcmd", List),
+        ("byobu_by_default", Any),
+        ("ca-certs", Map),
+        ("ca_certs", Map),
+        ("chef", Map),
+        ("chpasswd", Map),
+        ("cloud_config_modules", List),
+        ("cloud_final_modules", List),
+        ("cloud_init_modules", List),
+        ("create_hostname_file", Any),
+        ("datasource", Map),
+        ("device_aliases", Map),
+        ("disable_ec2_metadata", Any),
+        ("disable_root", Any),
+        ("disable_root_opts", Text),
+        ("disk_setup", Map),
+        ("drivers", Map),
+        ("fan", Map),
+        ("final_message", Text),
+        ("fqdn", Text),
+        ("fs_setup", List),
+        ("groups", Any),
+        ("growpart", Map),
+        ("grub-dpkg", Map),
+        ("grub_dpkg", Map),
+        ("hostname", Text),
+        ("keyboard", Map),
+        ("landscape", Map),
+        ("launch-index", Any),
+        ("locale", Any),
+        ("locale_configfile", Text),
+        ("lxd", Map),
+        ("manage_etc_hosts", Any),
+        ("manage_resolv_conf", Any),
+        ("mcollective", Map),
+        ("merge_how", Any),
+        ("merge_type", Any),
+        ("migrate", Any),
+        ("mount_default_fields", List),
+        ("mounts", List),
+        ("no_ssh_fingerprints", Any),
+        ("ntp", Map),
+        ("output", Map),
+        ("package_reboot_if_required", Any),
+        ("package_update", Any),
+        ("package_upgrade", Any),
+        ("packages", Texts),
+        ("password", Any),
+        ("phone_home", Map),
+        ("power_state", Map),
+        ("prefer_fqdn_over_hostname", Any),
+        ("preserve_hostname", Any),
+        ("puppet", Map),
+        ("random_seed", Map),
+        ("reporting", Map),
+        ("resize_rootfs", Any),
+        ("resolv_conf", Map),
+        ("rh_subscription", Map),
+        ("rpi", Map),
+        ("rsyslog", Map),
+        ("runcmd", List),
+        ("salt_minion", Map),
+        ("snap", Map),
+        ("spacewalk", Map),
+        ("ssh", Map),
+        ("ssh_authorized_keys", List),
+        ("ssh_deletekeys", Any),
+        ("ssh_fp_console_blacklist", List),
+        ("ssh_genkeytypes", List),
+        ("ssh_import_id", Any),
+        ("ssh_key_console_blacklist", List),
+        ("ssh_keys", Map),
+        ("ssh_publish_hostkeys", Map),
+        ("ssh_pwauth", Any),
+        ("ssh_quiet_keygen", Any),
+        ("swap", Map),
+        ("system_info", Map),
+        ("timezone", Text),
+        ("ubuntu-advantage", Map),
+        ("ubuntu_advantage", Map),
+        ("ubuntu_pro", Map),
+        ("updates", Map),
+        ("user", Any),
+        ("users", Any),
+        ("vendor_data", Map),
+        ("version", Any),
+        ("wireguard", Map),
+        ("write_files", List),
+        ("yum_repo_dir", Text),
+        ("yum_repos", Map),
+        ("zypper", Map),
+    ]
+};
+
+/// How a file's content may be encoded (cloudinit/config/cc_write_files.py).
+pub(super) const ENCODINGS: [&str; 9] = [
+    "gz",
+    "gzip",
+    "gz+base64",
+    "gzip+base64",
+    "gz+b64",
+    "gzip+b64",
+    "b64",
+    "base64",
+    "text/plain",
+];
+
+/// The keys of a user, with underscores.
+pub(super) const USER: [&str; 26] = [
+    "name",
+    "create_groups",
+    "doas",
+    "expiredate",
+    "gecos",
+    "groups",
+    "hashed_passwd",
+    "homedir",
+    "inactive",
+    "lock_passwd",
+    "no_create_home",
+    "no_log_init",
+    "no_user_group",
+    "passwd",
+    "plain_text_passwd",
+    "primary_group",
+    "selinux_user",
+    "shell",
+    "snapuser",
+    "ssh_authorized_keys",
+    "ssh_import_id",
+    "ssh_redirect_user",
+    "sudo",
+    "system",
+    "uid",
+    "uidmap",
+];
+/// The keys of a file.
+pub(super) const FILE: [&str; 8] = [
+    "append",
+    "content",
+    "defer",
+    "encoding",
+    "owner",
+    "path",
+    "permissions",
+    "source",
+];
+/// What Ansible calls them, and what cloud-init does.
+pub(super) const FILE_INSTEAD: [(&str, &str); 4] = [
+    ("mode", "permissions"),
+    ("dest", "path"),
+    ("src", "source"),
+    ("group", "owner"),
+];
+
+/// The items of a list, each with its number.
+pub(super) fn items(list: Option<&Value>) -> impl Iterator<Item = (String, &Value)> {
+    let items = list.and_then(Value::as_array).into_iter().flatten();
+    items.enumerate().map(|(n, item)| (n.to_string(), item))
+}

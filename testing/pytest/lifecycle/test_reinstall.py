@@ -1,0 +1,100 @@
+"""A finished machine is installed anew if that is confirmed, once; its other disks and its host key stay as they were."""
+
+import re
+
+from simulation.reinstallation import DATA, cut_off_everywhere, data, hardware, with_data
+from test_known_hosts import login
+
+STOCK = {"finished": 4}
+
+
+def confirm(web, word=None):
+    return ["-e", f"nixos_vm_confirm_reinstall={word or web.name}"]
+
+
+def test_a_confirmed_machine_is_installed_anew_once(world):
+    web = with_data(world)
+    vm, before = web.vm, hardware(web)
+    old, installation = vm.disk, vm.record["installation"]
+    # Looked at first: nothing is done, and it is said.
+    checked = web.play(*confirm(web), "--check", "--diff").succeeded()
+    assert "everything on its boot disk" in " ".join(checked.output.split()) and '+    "system": "installed anew"' in checked.output
+    assert vm.record["phase"] == "done" and vm.running and vm.disk.formats == 1
+    web.play(*confirm(web)).succeeded()
+    assert vm.record["phase"] == "done" and vm.record["installation"] != installation
+    assert vm.disk.formats == 2 and vm.disk.host_keys == old.host_keys
+    assert data(web) == DATA
+    assert hardware(web) == before
+    assert login(web, web.state() / "known_hosts").returncode == 0
+    assert [path.name for path in web.state().iterdir() if path.is_dir()] == [vm.record["installation"]]
+    # Again, and without the word: it is a finished machine.
+    again = web.play(*confirm(web)).succeeded()
+    assert again.changed == 0 and vm.disk.formats == 2
+    word = re.search(r"set it to (\S+:[0-9a-f]{8})", " ".join(again.output.split()))[1]
+    assert web.play().succeeded().changed == 0
+    web.play(*confirm(web, word), nixos_vm_reinstall_host_key="new").succeeded()
+    assert vm.disk.formats == 3 and vm.disk.host_keys != old.host_keys and data(web) == DATA
+    assert web.play(*confirm(web, word)).succeeded().changed == 0
+    assert vm.disk.formats == 3 and hardware(web) == before
+
+
+def test_a_reinstallation_that_is_cut_off_loses_nothing(world):
+    """At every ninth call; testing/pytest/faults cuts it off at every one."""
+    cut_off_everywhere(world, 9)
+
+
+def test_a_failed_reinstallation_keeps_the_disks_and_goes_on(world):
+    web = with_data(world)
+    web.behaves(fails=("install",))
+    assert web.play(*confirm(web)).failures
+    assert web.vm.other_volumes == {} and web.vm.record["phase"] == "installing"
+    # Somebody attaches one: the next run does not install beside it.
+    unused = {value: key for key, value in web.vm.config.items() if key.startswith("unused")}
+    web.vm.set(scsi1=next(iter(unused)))
+    web.behaves()
+    web.play().refused("scsi1", "was attached while it is being installed anew", "--delete scsi1")
+    web.vm.detach("scsi1")
+    web.play().succeeded()
+    assert sorted(data(web).values()) == sorted(DATA.values()) and web.vm.record["phase"] == "done"
+
+
+def test_what_is_not_confirmed_or_not_safe_is_left_alone(world, finished):
+    web = finished
+    before = web.vm.state
+    for word in ("web", f"{web.name}:00000000", f"{web.name}0"):
+        assert web.play(*confirm(web, word)).succeeded().changed == 0
+    assert web.vm.state == before
+    web.vm.set(protection=1)
+    web.play(*confirm(web)).refused("is protected in Proxmox VE", "--protection 0")
+    web.vm.set(protection=0)
+    web.vm.set(args="-drive file=/dev/sdb")
+    web.play(*confirm(web)).refused("has args", "Proxmox VE does not know")
+    web.vm.set(delete="args")
+    assert web.vm.disk.formats == 1 and web.vm.running
+
+
+def test_a_machine_whose_key_cannot_be_read_is_left_alone(world, finished):
+    web = finished
+    web.vm.stop()
+    web.play(*confirm(web)).refused("its SSH host key", "it does not run", "nixos_vm_reinstall_host_key: new")
+    assert not web.vm.running and web.vm.record["phase"] == "done"
+    world.guests.given_up.add(web.vm.vmid)
+    old = web.vm.disk.host_keys
+    web.play(*confirm(web), nixos_vm_reinstall_host_key="new").succeeded()
+    assert web.vm.disk.formats == 2 and web.vm.disk.host_keys != old
+
+
+def test_another_machine_at_its_address_gives_no_key(world, finished):
+    web = finished
+    web.behaves(host_keys=[world.login_key.read_text()])
+    web.play(*confirm(web)).refused("its SSH host key", "cannot be read")
+    web.behaves()
+    assert web.vm.disk.formats == 1 and web.vm.record["phase"] == "done"
+
+
+def test_keys_of_the_host_keys_directory_come_with_it(world, finished, tmp_path):
+    web, place = finished, {"nixos_vm_host_keys_dir": str(tmp_path / "keys")}
+    world.controller.play([web], playbook="playbooks/keys.yml", **place).succeeded()
+    world.guests.given_up.add(web.vm.vmid)
+    web.play(*confirm(web), **place).succeeded()
+    assert web.vm.disk.host_keys == [(tmp_path / "keys" / web.name / "ssh_host_ed25519_key").read_text()]
