@@ -1,14 +1,11 @@
 //! A login with an agent's key. In a program of its own, because it sets an environment variable.
 
-#[allow(dead_code, reason = "shared with other tests")]
-mod sshd;
-
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use deadline::Deadline;
 use guest_ssh::{Connection, Identity, Label, Login, System, Target};
-use sshd::{INSTALLER, Sshd};
+use module_lab::sshd::{INSTALLER, Sshd};
 
 #[tokio::test]
 async fn an_agent_can_log_in() {

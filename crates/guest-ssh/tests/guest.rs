@@ -1,8 +1,5 @@
 //! Against a real OpenSSH server on loopback.
 
-#[allow(dead_code, reason = "shared with the tests of nixos_anywhere_install")]
-mod sshd;
-
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -12,7 +9,7 @@ use deadline::Deadline;
 use guest_ssh::{
     Connection, Error, Identity, Kind, Label, Login, Patience, System, Target, wait_for,
 };
-use sshd::{INSTALLED, INSTALLER, OTHER, Sshd, keygen, locked_keygen};
+use module_lab::sshd::{INSTALLED, INSTALLER, OTHER, Sshd, free_port, keygen, locked_keygen};
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(60))
@@ -298,7 +295,7 @@ async fn waiting_ends_when_the_guest_is_what_is_wanted() {
 async fn waiting_says_what_the_last_attempt_met() {
     let sshd = Sshd::start(INSTALLER);
     let mut target = right(&sshd);
-    target.port = sshd::free_port();
+    target.port = free_port();
     let deadline = Deadline::after(Duration::from_secs(3));
     let error = wait_for(&target, &deadline, Patience::default(), |_| Ok(()), |_| ())
         .await

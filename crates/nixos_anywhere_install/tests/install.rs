@@ -1,18 +1,18 @@
 //! The module itself, as Ansible runs it, against a real OpenSSH server and a script in place of
 //! nixos-anywhere that calls `ssh` as the real one does.
 
-#[allow(dead_code, reason = "shared with the tests of guest-ssh")]
-#[path = "../../guest-ssh/tests/sshd/mod.rs"]
-mod sshd;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use insta::assert_snapshot;
+use module_lab::sshd::{
+    INSTALLED, INSTALLER, OTHER, Sshd, executable, free_port, keygen, locked_keygen,
+};
+use module_lab::{failure, shown};
 use serde_json::{Value, json};
-use sshd::{INSTALLED, INSTALLER, OTHER, Sshd, executable, keygen, locked_keygen};
 
 const SYSTEM: &str = "/nix/store/aaa-nixos-system-web1";
 
@@ -199,6 +199,15 @@ fn text<'a>(result: &'a Value, pointer: &str) -> &'a str {
         .unwrap_or("")
 }
 
+/// The names of the phases, one a line.
+fn phases(result: &Value) -> String {
+    let phases = result["phases"].as_array().unwrap().iter();
+    let names: Vec<&str> = phases
+        .map(|phase| phase["name"].as_str().unwrap())
+        .collect();
+    names.join("\n")
+}
+
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let since = Instant::now();
     while !done() {
@@ -223,27 +232,20 @@ fn an_installer_is_installed() {
     let result = lab.run(json!({
         "extra_files": [{"path": "/etc/secret", "content": "hunter2"}],
     }));
-    assert_eq!(result["changed"], true, "{result}");
-    assert_eq!(result["closure"], SYSTEM, "{result}");
+    assert_snapshot!(shown(&result, "changed closure released"), @r#"
+    changed: true
+    closure: /nix/store/aaa-nixos-system-web1
+    released: true
+    "#);
     assert_eq!(result["guest"]["kind"], "installer");
     assert_eq!(result["guest"]["host_key"], "installer");
-    assert_eq!(result["released"], true, "{result}");
-    let phases: Vec<&str> = result["phases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|phase| phase["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        phases,
-        [
-            "Building the configuration",
-            "Uploading install SSH keys",
-            "Formatting hard drive with disko",
-            "Installing NixOS",
-            "Verifying and releasing the disks"
-        ]
-    );
+    assert_snapshot!(phases(&result), @"
+    Building the configuration
+    Uploading install SSH keys
+    Formatting hard drive with disko
+    Installing NixOS
+    Verifying and releasing the disks
+    ");
 
     let ran = lab.ran();
     let programs: Vec<&str> = ran.lines().filter_map(|l| l.split(' ').next()).collect();
@@ -302,11 +304,10 @@ fn an_installed_system_is_left_alone() {
 fn another_system_is_refused() {
     let lab = Lab::new(OTHER);
     let result = lab.run(json!({}));
-    assert_eq!(result["error"]["kind"], "refused", "{result}");
-    assert!(
-        text(&result, "/error/hint").contains("allow_kexec"),
-        "{result}"
-    );
+    assert_snapshot!(failure(&result), @"
+    refused: 127.0.0.1 runs debian (), not a NixOS installer; nothing was done to it
+      boot the installer, or set allow_kexec to destroy what is there
+    ");
     assert_eq!(lab.ran(), "");
 }
 
@@ -316,7 +317,10 @@ fn a_machine_with_another_key_is_refused() {
     keygen(&lab.path("other"), "ed25519");
     let other = fs::read_to_string(lab.path("other.pub")).unwrap();
     let result = lab.run(json!({"host_keys": [other]}));
-    assert_eq!(result["error"]["kind"], "host_key", "{result}");
+    assert_snapshot!(failure(&result), @"
+    host_key: 127.0.0.1 port [port] offers the host key ssh-ed25519 SHA256:[key], which is not a known one (installer ssh-ed25519 SHA256:[key]); nothing was sent to it
+      either this is another machine, or its keys were made anew: compare the offered fingerprint with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)
+    ");
     assert_eq!(lab.sshd.commands(), "");
     assert_eq!(lab.ran(), "");
 }
@@ -329,7 +333,7 @@ fn a_check_only_looks() {
     assert_eq!(result["guest"]["kind"], "installer");
     assert_eq!(lab.ran(), "");
 
-    let port = sshd::free_port();
+    let port = free_port();
     let result = lab.run(json!({"_ansible_check_mode": true, "port": port}));
     assert_eq!(result["changed"], true, "{result}");
     assert_eq!(result["guest"]["kind"], "unreachable");
@@ -341,12 +345,11 @@ fn a_check_only_looks() {
 #[test]
 fn an_unreachable_machine_is_an_error_with_what_was_tried() {
     let lab = Lab::new(INSTALLER);
-    let result = lab.run(json!({"port": sshd::free_port(), "timeout": 3}));
-    assert_eq!(result["error"]["kind"], "timeout", "{result}");
-    assert!(
-        text(&result, "/msg").contains("connection refused"),
-        "{result}"
-    );
+    let result = lab.run(json!({"port": free_port(), "timeout": 3}));
+    assert_snapshot!(failure(&result), @"
+    timeout: waited [seconds] s for SSH to 127.0.0.1 port [port] (timeout 3 s); last attempt: connection refused by 127.0.0.1 port [port]
+      look at the machine's console; raise timeout if it is slow
+    ");
 }
 
 #[test]
@@ -357,8 +360,10 @@ fn a_build_that_fails_costs_nothing_on_the_machine() {
         "echo 'error: syntax error, unexpected }' >&2; echo more >&2; exit 1",
     );
     let result = lab.run(json!({}));
-    assert_eq!(result["error"]["kind"], "tool_failed", "{result}");
-    assert!(text(&result, "/msg").contains("syntax error"), "{result}");
+    assert_snapshot!(failure(&result), @r#"
+    tool_failed: nix build /infra#nixosConfigurations.web1.config.system.build.toplevel /infra#nixosConfigurations.web1.config.system.build.diskoScript for 127.0.0.1 ended with exit status 1 in the phase "Building the configuration": error: syntax error, unexpected }
+      nothing was done to the machine; the same command on the controller shows the whole error
+    "#);
     assert!(text(&result, "/error/detail").contains("more"), "{result}");
     assert_eq!(result["changed"], false, "{result}");
     assert!(!lab.sshd.commands().contains("mkdir"));
@@ -410,10 +415,8 @@ fn an_ssh_that_verifies_nothing_is_noticed() {
     lab.tool("nixos-anywhere", &script);
     let result = lab.run(json!({}));
     assert_eq!(result["error"]["kind"], "host_key", "{result}");
-    assert!(
-        text(&result, "/msg").contains("does not verify"),
-        "{result}"
-    );
+    let msg = text(&result, "/msg");
+    assert!(msg.contains("does not verify"), "{msg}");
 }
 
 #[test]
@@ -421,7 +424,10 @@ fn another_system_than_the_one_built_is_an_error() {
     let lab = Lab::new(INSTALLER);
     lab.tool("nixos-anywhere", &lab.installs("", "/nix/store/ccc-other"));
     let result = lab.run(json!({}));
-    assert_eq!(result["error"]["kind"], "wrong_system", "{result}");
+    assert_snapshot!(failure(&result), @"
+    wrong_system: /nix/store/ccc-other was installed instead of /nix/store/aaa-nixos-system-web1
+      changed: true
+    ");
 }
 
 /// A nixos-anywhere that writes down its processes and never ends, not even when asked to.
@@ -444,7 +450,10 @@ fn the_deadline_ends_everything() {
     let lab = Lab::new(INSTALLER);
     lab.tool("nixos-anywhere", &stubborn(&lab));
     let result = lab.run(json!({"timeout": 20}));
-    assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    assert_snapshot!(failure(&result), @"
+    timeout: nixos-anywhere for 127.0.0.1 was ended: waited [seconds] s for nixos-anywhere (timeout 20 s)
+      raise timeout if the installation needs longer
+    ");
     let running: Vec<Value> = lab
         .progress()
         .into_iter()
@@ -467,7 +476,10 @@ fn the_deadline_ends_output_that_never_pauses() {
     lab.tool("nixos-anywhere", "exec yes");
     let since = std::time::Instant::now();
     let result = lab.run(json!({"timeout": 5}));
-    assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    assert_snapshot!(failure(&result), @"
+    timeout: nixos-anywhere for 127.0.0.1 was ended: waited [seconds] s for nixos-anywhere (timeout 5 s)
+      raise timeout if the installation needs longer
+    ");
     assert!(since.elapsed().as_secs() < 60, "{:?}", since.elapsed());
 }
 
@@ -498,7 +510,7 @@ fn nothing_outlives_a_killed_module() {
 fn a_missing_tool_is_named() {
     let lab = Lab::new(INSTALLER);
     let result = lab.run(json!({"nixos_anywhere": "nixos-anywhere-of-tomorrow"}));
-    assert_eq!(result["error"]["kind"], "tool_missing", "{result}");
+    assert_snapshot!(failure(&result), @"tool_missing: nixos_anywhere: the program nixos-anywhere-of-tomorrow was not found (looked in [path]); install it on the controller");
     assert_eq!(lab.ran(), "");
 }
 
@@ -542,7 +554,10 @@ fn the_installed_system_is_verified() {
     let mut strict = more(&key, SYSTEM);
     strict["fail_on_failed_units"] = json!(true);
     let result = lab.run(strict);
-    assert_eq!(result["error"]["kind"], "failed_units", "{result}");
+    assert_snapshot!(failure(&result), @"
+    failed_units: 127.0.0.1 port [port] runs, but units failed on it: nginx.service
+      on the machine: journalctl -b -u nginx.service
+    ");
     assert_eq!(result["failed_units"], json!(["nginx.service"]));
 
     // It is not what is wanted until it is.
@@ -562,8 +577,7 @@ fn a_user_key_with_a_passphrase_is_an_error_at_once() {
     let key = lab.path("locked");
     locked_keygen(&key, "ed25519", "secret");
     let result = lab.run(json!({"private_key_file": key}));
-    assert_eq!(result["error"]["kind"], "private_key", "{result}");
-    assert!(text(&result, "/msg").contains("passphrase"), "{result}");
+    assert_snapshot!(failure(&result), @"private_key: private_key_file: [dir]/locked: it has a passphrase, which nobody can be asked for here; use a key without one, or an agent");
 }
 
 /// With `store_paths` that `state: built` gave: nothing is built again.
@@ -651,15 +665,17 @@ fn a_build_is_bounded_and_ends_with_its_module() {
     let lab = Lab::new(INSTALLER);
     lab.tool("nix", "echo 'error: no such attribute' >&2; exit 1");
     let result = lab.run(building.clone());
-    assert_eq!(result["error"]["kind"], "tool_failed", "{result}");
-    assert!(
-        text(&result, "/msg").contains("no such attribute"),
-        "{result}"
-    );
+    assert_snapshot!(failure(&result), @r#"
+    tool_failed: nix build /infra#nixosConfigurations.web1.config.system.build.toplevel /infra#nixosConfigurations.web1.config.system.build.diskoScript for 127.0.0.1 ended with exit status 1 in the phase "Building the configuration": error: no such attribute
+      nothing was done to the machine; the same command on the controller shows the whole error
+    "#);
     // Nix has the temporary directory of its user.
     lab.tool("nix", &stubborn(&lab).replace("mktemp\n", ""));
     let result = lab.run(building);
-    assert_eq!(result["error"]["kind"], "timeout", "{result}");
+    assert_snapshot!(failure(&result), @r#"
+    timeout: nix build /infra#nixosConfigurations.web1.config.system.build.toplevel /infra#nixosConfigurations.web1.config.system.build.diskoScript for 127.0.0.1 was ended in the phase "Building the configuration": waited [seconds] s for nix build /infra#nixosConfigurations.web1.config.system.build.toplevel /infra#nixosConfigurations.web1.config.system.build.diskoScript (timeout 15 s)
+      raise timeout if the installation needs longer
+    "#);
     assert_eq!(result["phases"][0]["name"], "Building the configuration");
     for pid in pids(&lab) {
         until("its processes are gone", || gone(&pid));
@@ -716,7 +732,7 @@ fn nix_runs_a_pinned_nixos_anywhere_where_there_is_none() {
     let lab = Lab::new(INSTALLER);
     fs::remove_file(lab.path("tools/nixos-anywhere")).unwrap();
     let result = lab.run(json!({"nixos_anywhere_flake": ""}));
-    assert_eq!(result["error"]["kind"], "tool_missing", "{result}");
+    assert_snapshot!(failure(&result), @"tool_missing: nixos_anywhere: the program nixos-anywhere was not found (looked in [path]); install it on the controller (nix profile install github:nix-community/nixos-anywhere), or set nixos_anywhere, nixos_anywhere_flake or tools_path");
 }
 
 #[test]
@@ -803,11 +819,11 @@ fn a_failed_bootloader_ends_it_before_the_reboot() {
     assert!(script.contains("Rebooting"));
     lab.tool("nixos-anywhere", &script);
     let result = lab.run(json!({"phases": ["kexec", "disko", "install", "reboot"]}));
-    assert_eq!(result["error"]["kind"], "bootloader", "{result}");
-    assert!(
-        text(&result, "/msg").contains("Installing NixOS"),
-        "{result}"
-    );
+    assert_snapshot!(failure(&result), @r#"
+    bootloader: nixos-anywhere for 127.0.0.1 was ended in the phase "Installing NixOS": the bootloader could not be installed
+      compare boot.loader with the disko configuration and with the machine's firmware (UEFI or BIOS); it was not rebooted, and can be installed again
+      changed: true
+    "#);
     assert_eq!(result["changed"], true, "{result}");
     assert!(!lab.sshd.commands().contains("rebooted"));
     // Also when it goes on so fast that the end is there at once.
@@ -818,13 +834,14 @@ fn a_failed_bootloader_ends_it_before_the_reboot() {
             .replace("remote 'touch /rebooted'\n", ""),
     );
     let result = lab.run(json!({}));
+    // In which phase that is noticed depends on who is quicker.
     assert_eq!(result["error"]["kind"], "bootloader", "{result}");
 }
 
 #[test]
 fn endless_logins_are_ended_with_their_reason() {
     let lab = Lab::new(INSTALLER);
-    let port = sshd::free_port();
+    let port = free_port();
     let refused = lab
         .installs("", SYSTEM)
         .replace("port=$2", &format!("port={port}"));
@@ -914,7 +931,11 @@ fn a_lost_connection_is_named() {
     let lost = "echo '### Formatting hard drive with disko ###'; remote 'kill -9 $PPID; sleep 5'";
     lab.tool("nixos-anywhere", &lab.installs(lost, SYSTEM));
     let result = lab.run(json!({}));
-    assert_eq!(result["error"]["kind"], "connection_lost", "{result}");
+    assert_snapshot!(failure(&result), @r#"
+    connection_lost: nixos-anywhere for 127.0.0.1 ended with exit status 255 in the phase "Formatting hard drive with disko", because the connection was lost: ssh: the machine closed the connection
+      look at the machine's console and at the network
+      changed: true
+    "#);
     assert_eq!(result["changed"], true, "{result}");
     assert!(text(&result, "/msg").contains("closed"), "{result}");
 
@@ -1068,9 +1089,13 @@ fn mistakes_are_found_together_before_anything_is_done() {
     // A machine that does not answer hides no mistake, and costs no wait.
     let since = Instant::now();
     let mut more = mistakes.clone();
-    more["port"] = json!(sshd::free_port());
+    more["port"] = json!(free_port());
     let result = lab.run(more);
-    assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
+    assert_snapshot!(failure(&result), @"
+    invalid_option: 2 mistakes:
+    - extra_files: /etc/x: src: [dir]/gone does not exist
+    - disk_encryption_keys: local: [dir]/no-key does not exist
+    ");
     assert!(since.elapsed() < Duration::from_secs(20));
 
     // What is installed is left alone, whatever has become of the files since.
@@ -1109,9 +1134,7 @@ fn the_controllers_own_files_are_safe_from_links() {
         "extra_files": [{"path": "/etc/ssh/ssh_host_ed25519_key", "content": "new"}],
     });
     let result = lab.run(more.clone());
-    assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
-    let msg = text(&result, "/msg");
-    assert!(msg.contains("/etc/ssh is a symbolic link"), "{msg}");
+    assert_snapshot!(failure(&result), @"invalid_option: extra_files: /etc/ssh/ssh_host_ed25519_key: /etc/ssh is a symbolic link to [dir]/persist in extra_files_dir; write the path that it leads to");
     more.as_object_mut().unwrap().remove("extra_files");
     let result = lab.run(more);
     assert_eq!(result["changed"], true, "{result}");
@@ -1322,8 +1345,10 @@ fn an_installation_that_still_runs_is_waited_for() {
 
     fs::write(&busy, "").unwrap();
     let result = lab.run(json!({"timeout": 15}));
-    assert_eq!(result["error"]["kind"], "busy", "{result}");
-    assert!(text(&result, "/msg").contains("(processes 1)"), "{result}");
+    assert_snapshot!(failure(&result), @"
+    busy: another installation runs on 127.0.0.1 port [port] (processes 1); nothing was done to it
+      wait until it has ended; if it hangs, restart the machine from its installer
+    ");
     fs::remove_file(&busy).unwrap();
 
     // The real pgrep finds it by its command, and nothing that only names it.
@@ -1349,12 +1374,10 @@ fn an_owner_that_the_installer_does_not_know_is_found_before() {
     let owned =
         |owner: &str| json!({"extra_files": [{"path": "/etc/x", "content": "x", "owner": owner}]});
     let result = lab.run(owned("no-such-user:no-such-group"));
-    assert_eq!(result["error"]["kind"], "invalid_option", "{result}");
-    let msg = text(&result, "/msg");
-    assert!(
-        msg.contains("user no-such-user, group no-such-group"),
-        "{msg}"
-    );
+    assert_snapshot!(failure(&result), @"
+    invalid_option: extra_files: the installer on 127.0.0.1 port [port] does not know the user no-such-user, group no-such-group; nothing was done to it
+      give the owner in numbers, as UID:GID, that it has on the installed system
+    ");
     assert_eq!(lab.ran(), "");
     for owner in ["root:root", "1000:100", "root"] {
         assert_eq!(lab.run(owned(owner))["changed"], true);

@@ -7,6 +7,7 @@
 mod host;
 mod lab;
 mod shown;
+pub mod sshd;
 
 pub use host::Host;
 pub use lab::Lab;

@@ -21,6 +21,8 @@ static DIFFERENT_IN_EACH_RUN: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\bSHA256:[A-Za-z0-9+/]{43}", "SHA256:[key]"),
         (r"\bBC:24:11(:[0-9A-F]{2}){3}\b", "[mac]"),
         (r"\b127\.0\.0\.(\d+):\d+", "127.0.0.$1:[port]"),
+        (r"\b127\.0\.0\.(\d+) port \d+", "127.0.0.$1 port [port]"),
+        (r"\blooked in [^)]*", "looked in [path]"),
         (r"port \d+ of 127\.0\.0\.", "port [port] of 127.0.0."),
         (
             r"\(\d+ of (\d+) bytes were sent\)",
@@ -28,7 +30,7 @@ static DIFFERENT_IN_EACH_RUN: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         ),
         (r"\bwaited [\d.]+ s\b", "waited [seconds] s"),
         (r"has room for \d+ bytes", "has room for [free] bytes"),
-        (r"/tmp/\.tmp\w{6}", "[dir]"),
+        (r"/tmp/(\.tmp|sshd\.)\w{6}", "[dir]"),
         (r"\b1[5-9]\d{8}\b", "[time]"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[time]"),
     ];
@@ -73,7 +75,7 @@ pub fn failure(answer: &Value) -> String {
     }
     if answer["changed"] == true {
         let done = answer.get("done").or(answer.get("actions"));
-        text += &format!("\n  changed: {}", done.unwrap_or(&Value::Null));
+        text += &format!("\n  changed: {}", done.unwrap_or(&answer["changed"]));
     }
     redacted(&text)
 }

@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The os-release of an installer.
 pub const INSTALLER: &str = "ID=nixos\nVARIANT_ID=installer\nVERSION_ID=\"26.05\"\n";
+/// That of an installed NixOS.
 pub const INSTALLED: &str = "ID=nixos\nVERSION_ID=\"26.05\"\nPRETTY_NAME=\"NixOS 26.05\"\n";
+/// That of a Debian.
 pub const OTHER: &str = "ID=debian\nVERSION_ID=\"12\"\n";
 
 /// What root may be called too, where root runs the tests.
@@ -23,7 +26,9 @@ const SUDO: &str = "#!/bin/sh\n\
     [ \"$1\" = -n ] && shift\n\
     exec \"$@\"\n";
 
+/// The server, which ends with this.
 pub struct Sshd {
+    /// Where it listens on loopback.
     pub port: u16,
     /// The user that may log in: whoever runs the tests.
     pub user: String,
@@ -83,6 +88,7 @@ impl Sshd {
         panic!("sshd did not start:\n{last}");
     }
 
+    /// A path below the server's own directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -97,6 +103,7 @@ impl Sshd {
         fs::read_to_string(self.path(&format!("host_{type_}.pub"))).unwrap()
     }
 
+    /// What `/etc/os-release` says from now on.
     pub fn set_os_release(&self, text: &str) {
         fs::write(self.path("os-release"), text).unwrap();
     }
