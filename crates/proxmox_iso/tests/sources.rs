@@ -103,7 +103,7 @@ fn sources_that_break_off_or_hide_their_size_leave_nothing() {
             ..Page::new(body.clone())
         },
     );
-    assert_snapshot!(lab.refuses(controller(json!({"url": cut}))), @"download: cannot upload http://127.0.0.1:[port]/cut.iso as local:iso/cut.iso: POST /nodes/pve/storage/local/upload (cut.iso): its source failed: end of file before message length reached ([some] of 2000000 bytes were sent)");
+    assert_snapshot!(failure(&lab.fails(controller(json!({"url": cut})))), @"download: cannot upload http://127.0.0.1:[port]/cut.iso as local:iso/cut.iso: POST /nodes/pve/storage/local/upload (cut.iso): its source failed: end of file before message length reached ([some] of 2000000 bytes were sent)");
     assert!(!lab.stored("cut.iso").exists());
     let unsized_url = web.put(
         "/unsized.iso",
