@@ -127,6 +127,17 @@ pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failu
 /// # Errors
 /// Kind `not_as_left`.
 pub fn go_on(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
+    if vm.lost {
+        let why = "its notes have lost the record of its reinstallation, and what this controller kept of it may be old";
+        return Err(not_as_left(facts, vm, why));
+    }
+    if vm.beside.protected {
+        let why = "is protected in Proxmox VE, so it is not installed anew";
+        return Err(refusal(vm, FailureKind::Protected, why).hint(format!(
+            "remove the protection first: qm set {} --protection 0",
+            vm.vmid
+        )));
+    }
     same_disk(facts, vm, record)?;
     let detached = record
         .reinstall
