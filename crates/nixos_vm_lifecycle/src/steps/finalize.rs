@@ -2,7 +2,7 @@
 //! own host key and runs the closure that was installed.
 
 use ansible_module::{Failure, FailureKind, Outcome};
-use pve_module::record::{Phase, Record};
+use pve_module::record::{Phase, Record, Reinstall};
 use serde_json::{Value, json};
 
 use super::{change, keep, out_of_turn, provision, reinstall, summed};
@@ -91,6 +91,17 @@ impl Finish<'_> {
         };
         if let Some(reinstall) = record.reinstall.as_mut().filter(|_| to == Phase::Done) {
             reinstall.detached.clear();
+        }
+        // A word that was there during the first installation has counted: the next run must not take it for a new one.
+        let host = &self.context.options.host;
+        if to == Phase::Done
+            && record.reinstall.is_none()
+            && self.state.facts.confirmed.contains(host)
+        {
+            record.reinstall = Some(Reinstall {
+                confirmed: host.clone(),
+                detached: Vec::new(),
+            });
         }
         let vmid = self.state.vmid();
         let outcome = change(self.context, vmid, args, from, Some(record.clone())).await?;
