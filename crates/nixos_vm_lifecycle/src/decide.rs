@@ -172,6 +172,7 @@ fn decide_while_installing(facts: &Facts, vm: &Vm, record: &Record) -> Result<De
     same_disk(facts, vm, record)?;
     same_drives(facts, vm, record)?;
     if record.reinstall.is_some() {
+        reinstall::unprotected(vm)?;
         reinstall::alone(facts, vm)?;
     }
     if vm.layout.installer.is_none() {

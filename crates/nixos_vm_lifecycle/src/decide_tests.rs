@@ -29,6 +29,7 @@ fn record(phase: Phase) -> Record {
 
 fn layout(phase: Phase) -> Layout {
     Layout {
+        disk_key: "scsi0".into(),
         disk: Some("lvm:vm-101-disk-0".into()),
         installer: Some("local:iso/nixos.iso".into()),
         seed: Seed::Ours,
@@ -609,6 +610,7 @@ impl History {
                 Some(record) => Recorded::Ours(record),
             },
             layout: Layout {
+                disk_key: "scsi0".into(),
                 disk: Some(machine.disk.id.to_string()),
                 installer: machine.installer.map(str::to_owned),
                 seed: match machine.seed {
@@ -619,7 +621,7 @@ impl History {
             },
             beside: Beside {
                 disks: match machine.data {
-                    true => vec![("scsi1".into(), "lvm:data".into())],
+                    true => vec![("scsi1".into(), format!("lvm:vm-{}-disk-1", machine.vmid))],
                     false => Vec::new(),
                 },
                 ..Beside::default()
@@ -779,7 +781,10 @@ impl History {
             ..found.clone()
         };
         if found.phase == Phase::Done {
-            let disk = (String::from("scsi1"), String::from("lvm:data"));
+            let disk = (
+                String::from("scsi1"),
+                format!("lvm:vm-{}-disk-1", machine.vmid),
+            );
             record.installation = installation;
             record.phase = Phase::Reinstalling;
             record.reinstall = Some(Reinstall {
@@ -1168,6 +1173,29 @@ fn what_is_not_safe_to_install_anew() {
             |f| vm(f).beside.disks = vec![("scsi1".into(), "/dev/sdb".into())],
             Err(Refused),
         ),
+        (
+            "with a volume of another VM",
+            |f| vm(f).beside.disks = vec![("scsi1".into(), "lvm:vm-102-disk-0,shared=1".into())],
+            Err(Refused),
+        ),
+        (
+            "with the variables naming another drive",
+            |f| {
+                vm(f).layout.disk_key = "scsi1".into();
+                vm(f).layout.disk = Some("lvm:vm-101-disk-1".into());
+                f.confirmed.push("web1:lvm:vm-101-disk-1".into());
+            },
+            Err(Refused),
+        ),
+        (
+            "with another disk in the place of the installed one, which is still there",
+            |f| {
+                vm(f).layout.disk = Some("lvm:vm-101-disk-1".into());
+                vm(f).beside.disks = vec![("scsi1".into(), "lvm:vm-101-disk-0,size=4G".into())];
+                f.confirmed.push("web1:lvm:vm-101-disk-1".into());
+            },
+            Err(Refused),
+        ),
         ("without its record", |f| vm(f).lost = true, Err(NotAsLeft)),
         (
             "rolled back",
@@ -1260,7 +1288,7 @@ fn nothing_is_installed_beside_other_disks() {
     let mut found = record(Phase::Installing);
     found.reinstall = Some(Reinstall {
         confirmed: "web1".into(),
-        detached: vec![("scsi1".into(), "lvm:data".into())],
+        detached: vec![("scsi1".into(), "lvm:vm-101-disk-1".into())],
     });
     vm(&mut facts).record = Recorded::Ours(found.clone());
     facts.answer = Answer::Installer;
@@ -1272,7 +1300,7 @@ fn nothing_is_installed_beside_other_disks() {
     let hint = decide(&facts).unwrap_err().hint.unwrap();
     assert!(hint.contains("they are its unused ones"), "{hint}");
     vm(&mut facts).layout = layout(Phase::Installing);
-    vm(&mut facts).beside.disks = vec![("scsi1".into(), "lvm:data".into())];
+    vm(&mut facts).beside.disks = vec![("scsi1".into(), "lvm:vm-101-disk-1".into())];
     assert_eq!(decide(&facts).unwrap_err().kind, FailureKind::NotAsLeft);
     // Before the installer boots, the disks that are to be detached may still be there, and no others.
     found.phase = Phase::Reinstalling;
@@ -1281,6 +1309,6 @@ fn nothing_is_installed_beside_other_disks() {
     vm(&mut facts)
         .beside
         .disks
-        .push(("scsi2".into(), "lvm:other".into()));
+        .push(("scsi2".into(), "lvm:vm-101-disk-2".into()));
     assert_eq!(decide(&facts).unwrap_err().kind, FailureKind::NotAsLeft);
 }

@@ -77,6 +77,8 @@ pub enum Recorded {
 /// What a VM boots, compared with what the record says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
+    /// The drive that the variables name as the boot disk.
+    pub disk_key: String,
     /// The volume of the boot disk.
     pub disk: Option<String>,
     /// What is in the installer's drive.

@@ -67,13 +67,7 @@ fn word_of(facts: &Facts, record: &Record) -> String {
 /// # Errors
 /// Kinds `protected`, `refused`, `not_as_left`: what would not be safe.
 pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
-    if vm.beside.protected {
-        let why = "is protected in Proxmox VE, so it is not installed anew";
-        return Err(refusal(vm, FailureKind::Protected, why).hint(format!(
-            "remove the protection first: qm set {} --protection 0",
-            vm.vmid
-        )));
-    }
+    unprotected(vm)?;
     if vm.lost {
         let why = "its notes have lost the record of its installation, so it is not installed anew";
         return Err(refusal(vm, FailureKind::NotAsLeft, why).hint(
@@ -93,15 +87,16 @@ pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failu
         return Err(refusal(vm, FailureKind::Refused, &why)
             .hint("remove these options for the reinstallation, and set them again afterwards"));
     }
-    let unsafe_value =
-        |(_, value): &&(String, String)| value.starts_with('/') || value.contains(';');
-    if let Some((key, value)) = vm.beside.disks.iter().find(unsafe_value) {
+    let cannot_come_back =
+        |(_, value): &&(String, String)| !is_own(value, vm.vmid) || value.contains(';');
+    if let Some((key, value)) = vm.beside.disks.iter().find(cannot_come_back) {
         let why = format!(
-            "its disk {key} ({value}) is on no storage, so it cannot be detached and attached again"
+            "its disk {key} ({value}) is not a volume of this VM on a storage, so Proxmox VE would not keep it to be attached again"
         );
         return Err(refusal(vm, FailureKind::Refused, &why)
             .hint("detach it by hand for the reinstallation"));
     }
+    on_its_drive(vm, record)?;
     let moved = record.disk.is_some() && record.disk != vm.layout.disk;
     let confirmed = vm.layout.disk.as_ref().is_some_and(|disk| {
         let word = format!("{}:{disk}", facts.host);
@@ -122,6 +117,59 @@ pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failu
     }
 }
 
+/// Refuse a VM that Proxmox VE protects.
+///
+/// # Errors
+/// Kind `protected`.
+pub fn unprotected(vm: &Vm) -> Result<(), Failure> {
+    if !vm.beside.protected {
+        return Ok(());
+    }
+    let why = "is protected in Proxmox VE, so it is not installed anew";
+    Err(refusal(vm, FailureKind::Protected, why).hint(format!(
+        "remove the protection first: qm set {} --protection 0",
+        vm.vmid
+    )))
+}
+
+/// Whether the volume of a drive is this VM's, by its name (PVE::Storage::parse_volname): Proxmox VE keeps no other as an unused one.
+fn is_own(value: &str, vmid: u32) -> bool {
+    let Some((_, path)) = volume(value).split_once(':') else {
+        return false;
+    };
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.starts_with(&format!("vm-{vmid}-")) || path.starts_with(&format!("{vmid}/"))
+}
+
+/// The volume of a drive.
+pub fn volume(value: &str) -> &str {
+    value
+        .split(',')
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("file=")
+}
+
+/// Refuse variables that name another drive than the one that was installed: what is on that one is somebody's data.
+fn on_its_drive(vm: &Vm, record: &Record) -> Result<(), Failure> {
+    let now = &vm.layout.disk_key;
+    let drives = record.drives.as_deref().unwrap_or(now);
+    let made = drives.split('/').next().unwrap_or_default();
+    let mut others = vm.beside.disks.iter().map(|(_, value)| volume(value));
+    let still_there = vm.layout.disk != record.disk
+        && record
+            .disk
+            .as_deref()
+            .is_some_and(|made| others.any(|other| other == made));
+    if made == now && !still_there {
+        return Ok(());
+    }
+    let disk = record.disk.as_deref().unwrap_or_default();
+    let why =
+        format!("the variables name {now} as its boot disk, and {made} ({disk}) was installed");
+    Err(refusal(vm, FailureKind::Refused, &why).hint(format!("set nixos_vm_boot_disk: {made}")))
+}
+
 /// Go on with what was confirmed. Nothing was written to the boot disk yet.
 ///
 /// # Errors
@@ -131,13 +179,7 @@ pub fn go_on(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failur
         let why = "its notes have lost the record of its reinstallation, and what this controller kept of it may be old";
         return Err(not_as_left(facts, vm, why));
     }
-    if vm.beside.protected {
-        let why = "is protected in Proxmox VE, so it is not installed anew";
-        return Err(refusal(vm, FailureKind::Protected, why).hint(format!(
-            "remove the protection first: qm set {} --protection 0",
-            vm.vmid
-        )));
-    }
+    unprotected(vm)?;
     same_disk(facts, vm, record)?;
     let detached = record
         .reinstall

@@ -237,7 +237,12 @@ impl State {
     /// # Errors
     /// Those of `proxmox_nixos_vm`.
     pub async fn restore(&self, context: &Context<'_>) -> Result<(), Failure> {
-        let Some(record) = self.lost.clone().filter(|_| !context.task.check_mode) else {
+        // A reinstallation that this controller began may have ended elsewhere since.
+        let kept = self
+            .lost
+            .clone()
+            .filter(|record| record.phase != Phase::Reinstalling);
+        let Some(record) = kept.filter(|_| !context.task.check_mode) else {
             return Ok(());
         };
         context.task.warn(format!(

@@ -45,6 +45,7 @@ pub fn layout(
     };
     Layout {
         disk: volume(&disk_key),
+        disk_key,
         installer: volume(&settings.installer_drive),
         seed,
         first,

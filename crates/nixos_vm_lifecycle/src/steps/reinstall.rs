@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{change, host_key, keep, provision, summed};
 use crate::context::Context;
 use crate::module_args::Args;
-use crate::reinstall;
+use crate::reinstall::{self, volume};
 use crate::state::State;
 use crate::store::Installation;
 
@@ -242,15 +242,6 @@ pub async fn attach(
     change(context, state.vmid(), args, &[Phase::Installed], None)
         .await
         .map(Some)
-}
-
-/// The volume of a drive.
-fn volume(value: &str) -> &str {
-    value
-        .split(',')
-        .next()
-        .unwrap_or_default()
-        .trim_start_matches("file=")
 }
 
 /// Which of the detached disks are not attached. Each has to be among the VM's unused volumes: that proves that it is still its own.
