@@ -19,7 +19,7 @@ use crate::privileges;
 use crate::probe::Probe;
 use crate::refusals::refused;
 use crate::state::State;
-use crate::steps::{image, install};
+use crate::steps::{image, install, reinstall};
 use crate::system_facts;
 
 /// How long the questions to Proxmox VE may take that no other module asks.
@@ -48,6 +48,9 @@ pub async fn check(
     }
     // What the finished machine shall be, too, before an hour is spent on it.
     mistakes.collect(context.check_vm(settings.vm(Phase::Done, None)));
+    if let Decision::Reinstall(found) = decision {
+        mistakes.collect(reinstall::check(context, state, found).await);
+    }
     if decision == &Decision::Create {
         mistakes.collect(new_vm(context).await);
         mistakes.extend(free_vmid(context).await?);

@@ -52,6 +52,18 @@ pub fn layout(
     }
 }
 
+/// Whether an option gives a VM devices of the node, or arguments for QEMU, and so perhaps disks that Proxmox VE does not know.
+pub fn reaches_disks(key: &str, value: &str) -> bool {
+    let indexed = |stem: &str| {
+        let index = key.strip_prefix(stem).unwrap_or_default();
+        !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    indexed("hostpci")
+        || indexed("virtiofs")
+        || (indexed("usb") && !value.starts_with("spice") && value != "host=spice")
+        || key == "args"
+}
+
 /// What a VM has beside its boot disk, the installer and the seed.
 pub fn beside(settings: &Settings, config: Option<&Map<String, Value>>) -> Beside {
     let mut beside = Beside::default();
@@ -65,11 +77,7 @@ pub fn beside(settings: &Settings, config: Option<&Map<String, Value>>) -> Besid
             if *key != boot_disk && !cdrom && !empty {
                 beside.disks.push((key.clone(), value.to_owned()));
             }
-        } else if key.starts_with("hostpci")
-            || (key.starts_with("usb") && !value.starts_with("spice") && value != "host=spice")
-            || key == "args"
-            || key.starts_with("virtiofs")
-        {
+        } else if reaches_disks(key, value) {
             beside.devices.push(key.clone());
         } else if key == "protection" {
             beside.protected = parse_bool(value) == Some(true);

@@ -368,7 +368,8 @@ class Guests(threading.Thread):
             self.losses.append((guest.vmid, disk))
         # A careless flake formats every disk that the installer sees.
         for volume in vm.other_volumes.values():
-            volume.write_bytes(b"formatted")
+            with volume.open("r+b") as file:
+                file.write(b"formatted")
         vm.disk = Disk(formats=disk.formats + 1)
         self.log(guest.vmid, "format")
 

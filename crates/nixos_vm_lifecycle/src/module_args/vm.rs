@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::module_args::further::Args;
 use crate::options::{Power, Restart, Settings};
+use crate::vm_layout::reaches_disks;
 
 /// What a new VM gets where nothing is set.
 const NEW: [(&str, &str); 4] = [
@@ -188,14 +189,7 @@ impl Settings {
         };
         args.insert("memory".into(), memory.into());
         args.insert("boot".into(), self.boot_order(phase).into());
-        if let Some(installer) = installer {
-            let (bus, key) = (bus_of(&self.installer_drive), self.installer_drive.clone());
-            let drive = Value::String(format!("{installer},media=cdrom"));
-            let drives = args.entry(bus.to_owned()).or_insert_with(|| json!({}));
-            if let Some(drives) = drives.as_object_mut() {
-                drives.insert(key, drive);
-            }
-        }
+        self.attach_installer(&mut args, installer);
         if phase.unfinished() {
             // Its drives come and go until it is finished.
             unprotect(&mut args);
@@ -213,22 +207,48 @@ impl Settings {
         args
     }
 
-    /// The description of a machine that is being installed anew: of its disks only the boot disk, since the others are detached.
-    pub fn vm_with_boot_disk_only(&self, phase: Phase, installer: Option<&str>) -> Args {
-        let mut args = self.vm(phase, installer);
+    /// What a machine that is being installed anew is converged to: what the user set, but for its other disks, which are detached, and for
+    /// devices through which the installer could reach a disk. What was set by hand stays, as with a finished machine.
+    pub fn reinstalled(&self, phase: Phase, installer: Option<&str>) -> Args {
+        let mut args = self.set();
+        if let (Some(_), Some(lent)) = (self.memory, self.install_memory)
+            && matches!(phase, Phase::Reinstalling | Phase::Installing)
+        {
+            args.insert("memory".into(), lent.into());
+        }
+        args.insert("boot".into(), self.boot_order(phase).into());
         let boot_disk = self.boot_disk();
-        let stays = |key: &String| {
-            !pve_schema::is_drive(key)
-                || pve_schema::is_state_disk(key)
-                || [&boot_disk, &self.installer_drive, &self.seed_drive].contains(&key)
+        let stays = |key: &String, value: &Value| match pve_schema::is_drive(key) {
+            true => {
+                pve_schema::is_state_disk(key)
+                    || [&boot_disk, &self.installer_drive, &self.seed_drive].contains(&key)
+            }
+            false => !reaches_disks(key, value.as_str().unwrap_or_default()),
         };
-        args.retain(|key, _| stays(key));
-        for bus in ["ide", "scsi", "virtio", "sata", "config"] {
-            if let Some(drives) = args.get_mut(bus).and_then(Value::as_object_mut) {
-                drives.retain(|key, _| stays(key));
+        args.retain(|key, value| stays(key, value));
+        for group in ["ide", "scsi", "virtio", "sata", "hostpci", "usb", "config"] {
+            if let Some(options) = args.get_mut(group).and_then(Value::as_object_mut) {
+                options.retain(|key, value| stays(key, value));
             }
         }
+        self.attach_installer(&mut args, installer);
+        unprotect(&mut args);
+        args.shift_remove("move_disks");
+        args.extend(self.identity());
         args
+    }
+
+    /// Put the installer ISO into its drive.
+    fn attach_installer(&self, args: &mut Args, installer: Option<&str>) {
+        let Some(installer) = installer else {
+            return;
+        };
+        let drive = Value::String(format!("{installer},media=cdrom"));
+        let bus = bus_of(&self.installer_drive).to_owned();
+        let drives = args.entry(bus).or_insert_with(|| json!({}));
+        if let Some(drives) = drives.as_object_mut() {
+            drives.insert(self.installer_drive.clone(), drive);
+        }
     }
 
     /// What a finished or adopted machine is converged to: only what the user set. `has` says whether its configuration has a key.

@@ -133,8 +133,14 @@ impl Finish<'_> {
         }
         outcomes.extend(reinstall::attach(context, self.state, &self.record).await?);
         // Everything that the description says, now that nothing is pending: memory, boot order, drives.
-        let mut args = settings.vm(Phase::Installed, None);
-        args.insert("memory".into(), settings.memory().into());
+        let mut args = match self.record.reinstall {
+            Some(_) => settings.reinstalled(Phase::Installed, None),
+            None => {
+                let mut args = settings.vm(Phase::Installed, None);
+                args.insert("memory".into(), settings.memory().into());
+                args
+            }
+        };
         match (&layout.installer, &self.record.installer) {
             (Some(now), Some(attached)) if now != attached => context.task.warn(format!(
                 "{}: {now} is in the drive of its installer, which this installation did not attach; it is left there",

@@ -17,6 +17,7 @@ use crate::keys;
 use crate::module_args::Args;
 use crate::options::{KeyType, Run, Settings};
 use crate::probe::Probe;
+use crate::reinstall;
 use crate::state::{State, address};
 use crate::store::Installation;
 use crate::system_facts;
@@ -74,6 +75,13 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     let phases = [found.phase, Phase::Installing];
     change(context, vmid, order, &phases, Some(record.clone())).await?;
     keep(&state, &installation, &record)?;
+    if record.reinstall.is_some() {
+        // As late as possible: the installer reaches whatever is attached by now.
+        let now = State::read(context).await?;
+        if let Some(vm) = &now.facts.vm {
+            reinstall::alone(&now.facts, vm)?;
+        }
+    }
     let mut args = settings.install(store_paths.as_ref());
     args.extend(super::boot::installer_login(
         context,
@@ -151,7 +159,11 @@ pub fn built_args(settings: &Settings, facts: &Path) -> Result<Args, Failure> {
 }
 
 /// The paths of the build that ran beside the steps before, or else those of one that runs now; null if nothing is built here.
-async fn built(context: &Context<'_>, run: &Run) -> Result<Option<Value>, Failure> {
+/// Wait for the build beside the play, or build: the store paths of what is built on the controller.
+///
+/// # Errors
+/// Those of Nix.
+pub async fn built(context: &Context<'_>, run: &Run) -> Result<Option<Value>, Failure> {
     let settings = context.settings();
     let installation = context.store.installation(&run.installation);
     let beside = Build::of(&installation, &run.id);

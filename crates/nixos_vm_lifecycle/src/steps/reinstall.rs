@@ -3,12 +3,14 @@
 
 use ansible_module::{Diff, Failure, FailureKind, Outcome};
 use proxmox_nixos_vm::ownership::{Expect, Ownership};
-use pve_module::record::{Identity, Phase, Record, Reinstall};
+use pve_module::record::{Identity, Phase, Record, Reinstall, without_record};
 use serde_json::{Value, json};
 
-use super::{change, host_key, keep, provision, summed};
+use super::{change, host_key, install, keep, out_of_turn, provision, summed};
 use crate::context::Context;
+use crate::facts::Decision;
 use crate::module_args::Args;
+use crate::options::Run;
 use crate::reinstall::{self, volume};
 use crate::state::State;
 use crate::store::Installation;
@@ -25,6 +27,17 @@ pub async fn run(context: &Context<'_>, state: &State, found: &Record) -> Result
     let run = super::run(context)?;
     let installation = context.store.installation(&run.installation);
     let _held = installation.hold()?;
+    // What cannot be built costs nothing yet. It may take an hour: the machine is read after it.
+    install::built(context, run).await?;
+    let mut now = State::read(context).await?;
+    if now.decide(context).await? != Decision::Reinstall(found.clone()) {
+        return Err(out_of_turn(
+            &now,
+            &Decision::Reinstall(found.clone()),
+            "it was to be installed anew",
+        ));
+    }
+    let state = &now;
     let (record, begun) = begin(context, state, found, &installation).await?;
     host_key::keep_host_key(context, state, &record, &installation).await?;
     let vmid = state.vmid();
@@ -78,6 +91,49 @@ pub async fn run(context: &Context<'_>, state: &State, found: &Record) -> Result
     Ok(outcome)
 }
 
+/// The longest notes that Proxmox VE keeps (PVE::API2::Qemu, `description`).
+const LONGEST_NOTES: usize = 8192;
+
+/// What a record grows by until the machine is finished: the installer and two public keys.
+const GROWTH: usize = 900;
+
+/// Plan what is done to the VM before the installation, so that it is not refused when the machine is shut down already.
+///
+/// # Errors
+/// Those of `proxmox_nixos_vm`, and kind `refused` if the record would not fit into the notes.
+pub async fn check(context: &Context<'_>, state: &State, found: &Record) -> Result<(), Failure> {
+    // As long as the one that will be written.
+    let run = Run {
+        installation: found.installation.clone(),
+        id: found.run.clone(),
+        found: None,
+    };
+    let (record, _) = record(context, state, found, &run)?;
+    let notes = state
+        .vm
+        .as_ref()
+        .and_then(|vm| vm.get("config")?.get("description")?.as_str());
+    let notes = without_record(notes.unwrap_or_default());
+    if notes.len() + record.to_string().len() + GROWTH > LONGEST_NOTES {
+        let msg = format!(
+            "VM {}: its notes have no room for the record of a reinstallation; shorten them",
+            record.vmid
+        );
+        return Err(Failure::new(FailureKind::Refused, msg));
+    }
+    let mut args = context.settings().reinstalled(Phase::Reinstalling, None);
+    // It names the installer's drive, which is not there yet.
+    args.shift_remove("boot");
+    args.insert("vmid".into(), record.vmid.into());
+    args.insert("state".into(), "present".into());
+    let ownership = Ownership {
+        add_tags: true,
+        rename: true,
+        ..Ownership::default()
+    };
+    context.vm(args, ownership, true).await.map(drop)
+}
+
 /// What is done to the machine, or `would be`.
 pub fn summary(state: &State, found: &Record, verb: &str) -> String {
     let vm = state.facts.vm.as_ref();
@@ -121,7 +177,27 @@ async fn begin(
     found: &Record,
     installation: &Installation,
 ) -> Result<(Record, Outcome), Failure> {
-    let run = super::run(context)?;
+    let (record, expect) = record(context, state, found, super::run(context)?)?;
+    let mut args = Args::new();
+    args.insert("vmid".into(), record.vmid.into());
+    args.insert("state".into(), "present".into());
+    let ownership = Ownership {
+        expect: Some(expect),
+        write: Some(record.clone()),
+        ..Ownership::default()
+    };
+    let outcome = context.vm(args, ownership, false).await?;
+    keep(state, installation, &record)?;
+    Ok((record, outcome))
+}
+
+/// The record of the reinstallation, and what the VM's record has to be before.
+fn record(
+    context: &Context<'_>,
+    state: &State,
+    found: &Record,
+    run: &Run,
+) -> Result<(Record, Expect), Failure> {
     let settings = context.settings();
     let Some(vm) = &state.facts.vm else {
         return Err(Failure::new(
@@ -130,7 +206,7 @@ async fn begin(
         ));
     };
     let config = |key: &str| state.vm.as_ref()?.get("config")?.get(key)?.as_str();
-    let (record, expect) = if found.phase == Phase::Reinstalling {
+    Ok(if found.phase == Phase::Reinstalling {
         let record = Record {
             run: run.id.clone(),
             ..found.clone()
@@ -158,18 +234,7 @@ async fn begin(
             phases: vec![Phase::Done],
         };
         (record, expect)
-    };
-    let mut args = Args::new();
-    args.insert("vmid".into(), vm.vmid.into());
-    args.insert("state".into(), "present".into());
-    let ownership = Ownership {
-        expect: Some(expect),
-        write: Some(record.clone()),
-        ..Ownership::default()
-    };
-    let outcome = context.vm(args, ownership, false).await?;
-    keep(state, installation, &record)?;
-    Ok((record, outcome))
+    })
 }
 
 /// Detach the disks that the record names and that are still attached. Their volumes are kept as unused ones.

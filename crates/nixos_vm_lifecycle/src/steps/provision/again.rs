@@ -64,7 +64,7 @@ pub async fn again(
         ..record
     };
     let args = match record.reinstall {
-        Some(_) => settings.vm_with_boot_disk_only(phase, Some(&installer)),
+        Some(_) => settings.reinstalled(phase, Some(&installer)),
         None => settings.vm(phase, Some(&installer)),
     };
     let seed_known = installation.read(keys::CLIENT).is_some() || !check;
