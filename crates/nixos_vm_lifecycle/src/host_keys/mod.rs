@@ -90,6 +90,28 @@ impl HostKeys {
         })
     }
 
+    /// What is wrong with the variables for the files of this directory.
+    pub fn mistakes(&self, settings: &Settings) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        // Each host has a directory of its name there, beside the files of all hosts.
+        if self.host.contains('/') || ["sops.yaml", "known_hosts"].contains(&self.host.as_str()) {
+            mistakes.push(format!(
+                "nixos_vm_host_keys_dir: {} cannot be the name of a directory in it; give nixos_vm_ssh_host_key for this host",
+                self.host
+            ));
+        }
+        for (index, recipient) in settings.sops_recipients.iter().enumerate() {
+            if let Some(problem) = sops::mistake(recipient) {
+                // Its text may be a private key.
+                mistakes.push(format!(
+                    "nixos_vm_sops_recipients: item {} {problem}",
+                    index + 1
+                ));
+            }
+        }
+        mistakes
+    }
+
     /// The directory of all hosts.
     pub fn dir(&self) -> &Path {
         &self.all
@@ -241,12 +263,11 @@ impl HostKeys {
     ///
     /// # Errors
     /// Kind `file`.
-    pub fn write_rules(
-        &self,
-        host_recipient: Option<&str>,
-        settings: &Settings,
-    ) -> Result<bool, Failure> {
-        let rule = host_recipient.map(|own| sops::rule(&self.host, own, &settings.sops_recipients));
+    pub fn write_rules(&self, own: &[String], settings: &Settings) -> Result<bool, Failure> {
+        let rule = (!own.is_empty()).then(|| {
+            let all = [settings.sops_recipients.as_slice(), own].concat();
+            sops::rule(&self.host, &all)
+        });
         match rule {
             Some(rule) if self.own.read(RULE).as_deref() != Some(rule.trim()) => {
                 self.own.write(RULE, &rule)?;
@@ -306,8 +327,17 @@ const RULE: &str = "sops_rule.yaml";
 
 /// Encrypt a file in its place.
 fn encrypt(file: &Path, password: &Path) -> Result<(), Failure> {
-    let output = Command::new("ansible-vault")
+    let mut command = Command::new("ansible-vault");
+    // The password file alone counts, whatever identities the user's configuration names.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ANSIBLE_VAULT_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command
+        .env("ANSIBLE_CONFIG", "/dev/null")
         .arg("encrypt")
+        .args(["--encrypt-vault-id", "default"])
         .arg("--vault-password-file")
         .arg(password)
         .arg(file)

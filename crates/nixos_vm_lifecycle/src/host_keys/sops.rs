@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// The rule for the secrets of one host: `secrets/HOST.yaml`, or files in `secrets/HOST/`.
-pub fn rule(host: &str, own: &str, others: &[String]) -> String {
+pub fn rule(host: &str, recipients: &[String]) -> String {
     let pattern = format!(
         "(^|/)secrets/{}(/[^/]+)?\\.(ya?ml|json|env|ini)$",
         escaped(host)
@@ -12,16 +12,21 @@ pub fn rule(host: &str, own: &str, others: &[String]) -> String {
         "  - path_regex: {}\n    key_groups:\n      - age:\n",
         quoted(&pattern)
     );
-    let mut all: Vec<&str> = others
-        .iter()
-        .map(|one| one.trim())
-        .filter(|one| !one.is_empty())
-        .collect();
-    all.push(own);
-    for recipient in all {
-        let _ = writeln!(text, "          - {}", quoted(recipient));
+    for recipient in recipients {
+        let _ = writeln!(text, "          - {}", quoted(recipient.trim()));
     }
     text
+}
+
+/// What is wrong with a recipient that the user gives: it will stand in a file for the repository.
+pub fn mistake(recipient: &str) -> Option<&'static str> {
+    let recipient = recipient.trim();
+    if recipient.to_uppercase().contains("SECRET-KEY") {
+        return Some("holds a private key; give the public one (age-keygen -y)");
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || " -_+/=.@".contains(c);
+    let known = recipient.starts_with("age1") || recipient.starts_with("ssh-");
+    (!known || !recipient.chars().all(plain)).then_some("must begin with age1 or ssh-, on one line")
 }
 
 /// A file with these rules.

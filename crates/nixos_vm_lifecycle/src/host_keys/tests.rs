@@ -108,15 +108,15 @@ fn the_rules_of_all_hosts_stand_in_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path(), json!({"sops_recipients": ["age1me"]}));
     for (host, recipient, changed) in [
-        ("web.2", Some("age1b"), true),
-        ("web1", Some("age1a"), true),
-        ("web1", Some("age1a"), false),
-        ("db's", None, false),
+        ("web.2", vec!["age1b".to_owned()], true),
+        ("web1", vec!["age1a".to_owned()], true),
+        ("web1", vec!["age1a".to_owned()], false),
+        ("db's", Vec::new(), false),
     ] {
         made(&settings, host);
         let keys = HostKeys::new(&settings, host).unwrap();
         assert_eq!(
-            keys.write_rules(recipient, &settings).unwrap(),
+            keys.write_rules(&recipient, &settings).unwrap(),
             changed,
             "{host}"
         );
@@ -136,4 +136,19 @@ fn the_rules_of_all_hosts_stand_in_one_file() {
     assert_eq!(yaml, expected);
     let none: Value = serde_yaml_ng::from_str(&sops::file([])).unwrap();
     assert_eq!(none, json!({"creation_rules": []}));
+}
+
+#[test]
+fn recipients_are_public_and_stand_on_one_line() {
+    for (recipient, wrong) in [
+        ("age1me", false),
+        (" age1me ", false),
+        ("ssh-ed25519 AAAA+/= me@x", false),
+        ("AGE-SECRET-KEY-1ABC", true),
+        ("age1a\nb: c", true),
+        ("me", true),
+        ("", true),
+    ] {
+        assert_eq!(sops::mistake(recipient).is_some(), wrong, "{recipient}");
+    }
 }

@@ -5,7 +5,7 @@ use ansible_module::{Failure, FailureKind, Outcome};
 use pve_module::record::{Phase, Record, Reinstall};
 use serde_json::{Value, json};
 
-use super::{change, keep, out_of_turn, provision, reinstall, summed};
+use super::{change, host_key, keep, out_of_turn, provision, reinstall, summed};
 use crate::build;
 use crate::context::Context;
 use crate::facts::{Answer, Decision, Seed, Vm};
@@ -186,6 +186,7 @@ impl Finish<'_> {
         }
         let mut files = keys::temporary();
         files.push(build::DIR.into());
+        files.push(host_key::KEPT.into());
         self.installation.remove(&files)?;
         // Of plays that ended before the VM was made. One that goes on would find this VM, and end.
         build::remove_ended(&context.store);

@@ -20,6 +20,9 @@ use crate::store::Installation;
 /// How long the machine may take to say its host key.
 const QUESTION: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// The file that says that all host keys of the machine are kept.
+pub const KEPT: &str = "host_keys_kept";
+
 /// Whether the machine's host key has to be read from it.
 fn asks_for_key(context: &Context<'_>) -> bool {
     let settings = context.settings();
@@ -35,20 +38,20 @@ pub async fn keep_host_key(
     record: &Record,
     installation: &Installation,
 ) -> Result<(), Failure> {
-    let has = |key: &String| {
-        let kinds = KeyType::ALL.into_iter().map(keys::host_key);
-        let mut both = kinds.filter(|name| installation.read(name).is_some());
-        both.any(|name| keys::public(installation, &name).as_ref() == Some(key))
-    };
-    let kept = record.host_key.as_ref().is_some_and(has);
-    if kept || !asks_for_key(context) {
+    // A run that was cut off between two of them had not kept all.
+    if installation.read(KEPT).is_some() || !asks_for_key(context) {
         return Ok(());
     }
     for given in host_keys_of(context, state, record, true).await? {
         keys::adopt(installation, &given, &mut Vec::new())?;
     }
-    match record.host_key.as_ref().is_none_or(has) {
-        true => Ok(()),
+    let kept = keys::installed(installation);
+    match record
+        .host_key
+        .as_ref()
+        .is_none_or(|key| kept.contains(key))
+    {
+        true => installation.write(KEPT, "all"),
         false => Err(unreadable(context, state, "the machine has another one")),
     }
 }

@@ -32,6 +32,7 @@ pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
             "nixos_vm_host_keys_dir: is required; name a directory for the host keys, such as {{ inventory_dir }}/host_keys".into(),
         );
     }
+    mistakes.extend(keys.iter().flat_map(|keys| keys.mistakes(settings)));
     let (Some(keys), true) = (keys, mistakes.is_empty()) else {
         return Err(refused(mistakes));
     };
@@ -61,8 +62,21 @@ pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
     warn_of_repository(&keys, options, !plan.make.is_empty(), task);
     let public = keys.apply(&plan, settings)?;
     let recipient = public.iter().find_map(|key| age::recipient(key));
-    let rules = keys.write_rules(recipient.as_deref(), settings)?;
-    let lines = write_known_hosts(&keys, options, &public, &deadline, task).await?;
+    let installed = other_installed_key(options, &public);
+    if installed.is_some() {
+        task.warn(format!(
+            "{}: was installed with another host key, which it keeps until its next installation; the rule for sops has the recipients of \
+             both keys, and known_hosts is left as it is",
+            options.host
+        ));
+    }
+    let of_installed = installed.as_deref().and_then(age::recipient);
+    let own: Vec<String> = recipient.iter().cloned().chain(of_installed).collect();
+    let rules = keys.write_rules(&own, settings)?;
+    let lines = match installed {
+        Some(_) => false,
+        None => write_known_hosts(&keys, options, &public, &deadline).await?,
+    };
     let changed = plan.changes() || rules || lines;
     let msg = match changed {
         true => format!("wrote host keys of {}", options.host),
@@ -76,27 +90,22 @@ pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
     Ok(Outcome { changed, ..outcome })
 }
 
+/// The host key of the machine as it is installed, if it is none of these: a key counts from the installation on that brings it.
+fn other_installed_key(options: &Options, public: &[String]) -> Option<String> {
+    store(options).all().into_iter().find_map(|(_, known)| {
+        let record = known.record;
+        let key = record.host_key.filter(|key| !public.contains(key))?;
+        (record.host == options.host && record.phase == Phase::Done).then_some(key)
+    })
+}
+
 /// Write the lines of this host to the `known_hosts` of the directory; returns whether it changed.
 async fn write_known_hosts(
     keys: &HostKeys,
     options: &Options,
     public: &[String],
     deadline: &Deadline,
-    task: &Task,
 ) -> Result<bool, Failure> {
-    // A key counts from the installation on that brings it.
-    let installed = store(options).all().into_iter().find_map(|(_, known)| {
-        let record = known.record;
-        let key = record.host_key.filter(|key| !public.contains(key))?;
-        (record.host == options.host && record.phase == Phase::Done).then_some(key)
-    });
-    if installed.is_some() {
-        task.warn(format!(
-            "{}: was installed with another host key, which it keeps; those of nixos_vm_host_keys_dir come with its next installation",
-            options.host
-        ));
-        return Ok(false);
-    }
     let Some(names) = names(options, options.settings.given_address()) else {
         return Ok(false);
     };
