@@ -6,6 +6,7 @@
 //! STATE_DIR/INSTALLATION/installer_client_key   and .pub: the login to the installer, until the machine is finished
 //! STATE_DIR/INSTALLATION/installer_host_key     and .pub: the installer's identity, likewise
 //! STATE_DIR/INSTALLATION/host_key_TYPE          and .pub: the installed system's identity; the public half stays
+//! STATE_DIR/INSTALLATION/host_keys_kept         all host keys of a machine that is installed anew are here
 //! STATE_DIR/INSTALLATION/closure                the store path that was installed or deployed last
 //! STATE_DIR/INSTALLATION/install.log            the output of Nix and nixos-anywhere
 //! STATE_DIR/INSTALLATION/deploy.log             the same of the last deployment

@@ -125,3 +125,35 @@ def test_the_playbook_is_in_the_collection():
     text = (PROJECT / "crates/xtask/src/dist.rs").read_text()
     for playbook in (PROJECT / "playbooks").glob("*.yml"):
         assert playbook.name == "provision.yml" or f'"playbooks/{playbook.name}"' in text, playbook.name
+
+
+def test_private_keys_and_names_that_break_are_refused(world, tmp_path):
+    web = world.machine()
+    place = {"nixos_vm_host_keys_dir": str(tmp_path / "keys")}
+    private = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQ"
+    refused = keys(world, [web], **place, nixos_vm_sops_recipients=["age1me", private, "age1a\nb: c"])
+    refused.refused("nixos_vm_sops_recipients: item 2 holds a private key", "item 3 must begin with age1")
+    assert not (tmp_path / "keys").exists()
+    odd = world.machine("a/b")
+    keys(world, [odd], **place).refused("cannot be the name of a directory")
+
+
+def test_the_named_password_encrypts_whatever_ansible_has_besides(world, tmp_path):
+    web = world.machine()
+    password, other = tmp_path / "password", tmp_path / "other"
+    password.write_text("right\n")
+    other.write_text("other\n")
+    variables = {"nixos_vm_host_keys_dir": str(tmp_path / "keys"), "nixos_vm_host_keys_vault_password_file": str(password)}
+    environment = {"ANSIBLE_VAULT_IDENTITY_LIST": f"prod@{other}", "ANSIBLE_VAULT_ENCRYPT_IDENTITY": "prod"}
+    world.controller.play([web], playbook="playbooks/keys.yml", environment=environment, **variables).succeeded()
+    private = tmp_path / "keys" / web.name / "ssh_host_ed25519_key"
+    vault = ["ansible-vault", "view", "--vault-password-file", str(password), str(private)]
+    assert "PRIVATE KEY" in subprocess.run(vault, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+
+def test_secrets_are_for_the_key_that_an_installed_machine_has(world, tmp_path):
+    web = world.machine()
+    web.play().succeeded()
+    keys(world, [web], nixos_vm_host_keys_dir=str(tmp_path / "keys")).succeeded()
+    (rule,) = yaml.safe_load((tmp_path / "keys/sops.yaml").read_text())["creation_rules"]
+    assert len(rule["key_groups"][0]["age"]) == 2

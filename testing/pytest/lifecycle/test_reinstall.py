@@ -3,9 +3,10 @@
 import re
 
 from simulation.reinstallation import DATA, cut_off_everywhere, data, hardware, with_data
+from test_build import Nix
 from test_known_hosts import login
 
-STOCK = {"finished": 4}
+STOCK = {"finished": 5}
 
 
 def confirm(web, word=None):
@@ -98,3 +99,72 @@ def test_keys_of_the_host_keys_directory_come_with_it(world, finished, tmp_path)
     world.guests.given_up.add(web.vm.vmid)
     web.play(*confirm(web), **place).succeeded()
     assert web.vm.disk.host_keys == [(tmp_path / "keys" / web.name / "ssh_host_ed25519_key").read_text()]
+
+
+def test_a_word_of_the_first_installation_counts_once_too(world):
+    web = world.machine()
+    web = web.with_variables(nixos_vm_confirm_reinstall=web.name)
+    web.play().succeeded()
+    web.vm.store("the data of a day")
+    with world.untouched(web.vm):
+        again = web.play().succeeded()
+    assert again.changed == 0 and "is not installed anew" in " ".join(again.output.split())
+    # Made anew under the same variables, it is a first installation again.
+    web.destroy().succeeded()
+    web.play().succeeded()
+    web.vm.store("the data of another day")
+    assert web.play().succeeded().changed == 0 and web.vm.disk.formats == 1
+
+
+def test_mistakes_are_found_while_the_machine_still_runs(world, tmp_path):
+    web = with_data(world)
+    vm, before = web.vm, web.vm.state
+    other = web.with_variables(nixos_vm_boot_disk="scsi1")
+    refusal = other.play(*confirm(web)).refused("scsi1 as its boot disk", "set nixos_vm_boot_disk: scsi0")
+    assert f"{web.name}:local-zfs" not in refusal.output
+    smaller = {"scsi0": "local-zfs:2", "scsi1": "local-zfs:1"}
+    web.with_variables(nixos_vm_scsi=smaller).play(*confirm(web)).refused("scsi0")
+    nix = Nix(tmp_path)
+    nix.before("sys.exit('error: undefined variable pkgz')")
+    assert web.play(*confirm(web), nixos_vm_tools_path=str(nix.folder)).failures
+    assert vm.state == before and data(web) == DATA
+    # What the installer could reach a disk through is not given to it, and not refused in the inventory either.
+    web.play(*confirm(web), nixos_vm_vm_options={"delete_disks": True, "move_disks": True}).succeeded()
+    assert data(web) == DATA
+
+
+def test_what_was_set_by_hand_stays(world, finished):
+    web, vm = finished, finished.vm
+    world.guests.given_up.add(vm.vmid)
+    vm.stop()
+    nic = vm.config["net0"].replace("vmbr0", "vmbr0,firewall=1,tag=7")
+    vm.set(cores=8, onboot=0, net0=nic)
+    vm.start()
+    vm.await_listening()
+    before = hardware(web)
+    web.play(*confirm(web)).succeeded()
+    assert hardware(web) == before and vm.disk.formats == 2
+
+
+def test_a_stale_record_and_protection_stop_it(world):
+    web = with_data(world)
+    vm = web.vm
+    # Killed when it asks for the shutdown, of which nothing comes.
+    world.faults({"method": "POST", "path": "/nodes/*/qemu/*/status/shutdown", "nth": 1, "action": "drop-before"})
+    begin = len(world.requests())
+    asked = lambda: any(request["path"].endswith("/shutdown") for request in world.requests()[begin:])  # noqa: E731
+    with world.controller.playing([web], *confirm(web)) as play:
+        world.wait_until(lambda: asked() or play.poll() is not None, "the shutdown to be asked for", 120)
+    world.faults()
+    assert vm.record["phase"] == "reinstalling"
+    notes = vm.notes
+    vm.set(description="")
+    web.play().refused("its notes have lost the record of its reinstallation")
+    assert vm.notes.strip() == ""
+    vm.set(description=notes)
+    vm.set(protection=1)
+    web.play().refused("is protected in Proxmox VE")
+    assert vm.disk.formats == 1
+    vm.set(protection=0)
+    web.play().succeeded()
+    assert data(web) == DATA and vm.disk.formats == 2

@@ -334,8 +334,11 @@ fn encrypt(file: &Path, password: &Path) -> Result<(), Failure> {
             command.env_remove(name);
         }
     }
+    // Ansible takes only a file with this ending for one. The directory is removed with the key's.
+    let config = file.with_file_name("ansible.cfg");
+    fs::write(&config, "").map_err(|error| failed("write", &config, &error))?;
     let output = command
-        .env("ANSIBLE_CONFIG", "/dev/null")
+        .env("ANSIBLE_CONFIG", &config)
         .arg("encrypt")
         .args(["--encrypt-vault-id", "default"])
         .arg("--vault-password-file")
