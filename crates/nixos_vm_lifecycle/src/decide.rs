@@ -173,7 +173,7 @@ fn decide_while_installing(facts: &Facts, vm: &Vm, record: &Record) -> Result<De
     same_drives(facts, vm, record)?;
     if record.reinstall.is_some() {
         reinstall::unprotected(vm)?;
-        reinstall::alone(facts, vm)?;
+        reinstall::alone(facts)?;
     }
     if vm.layout.installer.is_none() {
         return Err(not_as_left(facts, vm, "its installer ISO was detached"));

@@ -13,6 +13,7 @@ use pve_module::record::{Phase, Record};
 
 use crate::facts::{Decision, Facts, Recorded, Vm};
 use crate::refusals::{not_as_left, refusal, same_disk};
+use crate::vm_layout::volume;
 
 /// How many digits of an installation's ID name it.
 const DIGITS: usize = 8;
@@ -20,9 +21,7 @@ const DIGITS: usize = 8;
 /// The word that confirms that this machine is installed anew.
 pub fn confirmation(facts: &Facts, record: &Record) -> Option<String> {
     let by_id = |word: &&String| {
-        let id = word
-            .strip_prefix(&facts.host)
-            .and_then(|rest| rest.strip_prefix(':'));
+        let id = after_host(facts, word).and_then(|rest| rest.strip_prefix(':'));
         id.is_some_and(|id| id.len() >= DIGITS && record.installation.starts_with(id))
     };
     let first = record.reinstall.is_none();
@@ -37,11 +36,15 @@ pub fn confirmation(facts: &Facts, record: &Record) -> Option<String> {
 
 /// Whether a word is for this host.
 pub fn names(facts: &Facts) -> bool {
-    let names = |word: &String| {
-        word.strip_prefix(facts.host.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-    };
-    facts.confirmed.iter().any(names)
+    let mut words = facts.confirmed.iter();
+    words.any(|word| {
+        after_host(facts, word).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    })
+}
+
+/// What follows the host's name in a word.
+fn after_host<'a>(facts: &Facts, word: &'a str) -> Option<&'a str> {
+    word.strip_prefix(facts.host.as_str())
 }
 
 /// What to say of words for this host that confirm nothing, since they have counted already.
@@ -141,15 +144,6 @@ fn is_own(value: &str, vmid: u32) -> bool {
     name.starts_with(&format!("vm-{vmid}-")) || path.starts_with(&format!("{vmid}/"))
 }
 
-/// The volume of a drive.
-pub fn volume(value: &str) -> &str {
-    value
-        .split(',')
-        .next()
-        .unwrap_or_default()
-        .trim_start_matches("file=")
-}
-
 /// Refuse variables that name another drive than the one that was installed: what is on that one is somebody's data.
 fn on_its_drive(vm: &Vm, record: &Record) -> Result<(), Failure> {
     let now = &vm.layout.disk_key;
@@ -201,7 +195,10 @@ pub fn go_on(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failur
 ///
 /// # Errors
 /// Kind `not_as_left`.
-pub fn alone(facts: &Facts, vm: &Vm) -> Result<(), Failure> {
+pub fn alone(facts: &Facts) -> Result<(), Failure> {
+    let Some(vm) = &facts.vm else {
+        return Ok(());
+    };
     if let Some((key, value)) = vm.beside.disks.first() {
         return Err(attached(vm, key, value));
     }

@@ -157,7 +157,7 @@ impl State {
             running: vm.get("status").and_then(Value::as_str) == Some("running"),
             template: vm.get("template") == Some(&Value::Bool(true)),
             record: recorded,
-            layout: layout(context, vmid, &config),
+            layout: layout(context.settings(), vmid, &config),
             beside: beside(
                 context.settings(),
                 vm.get("config").and_then(Value::as_object),
@@ -258,6 +258,21 @@ impl State {
             ..Ownership::default()
         };
         context.vm(args, ownership, false).await.map(drop)
+    }
+
+    /// What it is called in messages: `VM 101 (web1)`, or as the variables name it before there is a VM.
+    pub fn object(&self) -> &str {
+        let vm = self.facts.vm.as_ref();
+        vm.map_or(&self.facts.name, |vm| &vm.object)
+    }
+
+    /// The VM's notes, with the record in them.
+    pub fn notes(&self) -> &str {
+        let notes = self
+            .vm
+            .as_ref()
+            .and_then(|vm| vm.get("config")?.get("description")?.as_str());
+        notes.unwrap_or_default()
     }
 
     /// The VM's number.

@@ -3,23 +3,23 @@
 use pve_client::property::parse_bool;
 use serde_json::{Map, Value};
 
-use crate::context::Context;
 use crate::facts::{Beside, First, Layout, Seed};
 use crate::options::Settings;
 
-pub fn layout(
-    context: &Context<'_>,
-    vmid: u32,
-    config: &impl Fn(&str) -> Option<String>,
-) -> Layout {
-    let settings = context.settings();
+/// The volume of a drive.
+pub fn volume(value: &str) -> &str {
+    value
+        .split(',')
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("file=")
+}
+
+/// What a VM boots, by the drives that the variables name.
+pub fn layout(settings: &Settings, vmid: u32, config: &impl Fn(&str) -> Option<String>) -> Layout {
     let volume = |key: &str| {
         let text = config(key)?;
-        let volume = text
-            .split(',')
-            .next()?
-            .trim_start_matches("file=")
-            .to_owned();
+        let volume = volume(&text).to_owned();
         (volume != "none").then_some(volume)
     };
     let disk_key = settings.boot_disk();

@@ -71,11 +71,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         Decision::Adopt => Outcome::unchanged(format!("{}: is adopted as it is", state.facts.name)),
         Decision::Create => Outcome::unchanged(format!("{}: does not exist yet", state.facts.name)),
         Decision::Install(record) | Decision::Finalize(record) => {
-            let object = state
-                .facts
-                .vm
-                .as_ref()
-                .map_or(&state.facts.name, |vm| &vm.object);
+            let object = state.object();
             Outcome::unchanged(format!("{object}: its phase is '{}'", record.phase))
         }
         Decision::Ask => Outcome::unchanged("undecided"),

@@ -51,11 +51,7 @@ pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure
     };
     protected(&state, &vm.object)?;
     let check = context.task.check_mode;
-    let noted = state
-        .vm
-        .as_ref()
-        .and_then(|vm| vm.get("config")?.get("description")?.as_str());
-    let expect = Record::find(noted.unwrap_or_default()).map(|record| {
+    let expect = Record::find(state.notes()).map(|record| {
         let run = Run {
             installation: record.installation.clone(),
             id: record.run.clone(),

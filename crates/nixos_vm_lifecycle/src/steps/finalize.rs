@@ -258,11 +258,7 @@ pub fn host_keys(
         keys.extend(keys::given_public(context.settings()));
     }
     if keys.is_empty() {
-        let object = state
-            .facts
-            .vm
-            .as_ref()
-            .map_or(&state.facts.name, |vm| &vm.object);
+        let object = state.object();
         return Err(Failure::new(
             FailureKind::HostKey,
             format!("{object}: is installed, and its host key is not known here"),

@@ -5,7 +5,7 @@ use std::path::Path;
 use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 use guest_ssh::{Connection, Identity, Label, Login, PublicKey, System, Target};
-use nixos_anywhere_install::ssh_failure;
+use nixos_anywhere_install::{as_root, ssh_failure};
 use pve_module::record::{Phase, Record};
 use serde_json::Value;
 
@@ -127,25 +127,17 @@ async fn host_keys_of(
             },
         }],
     };
-    let failed = |error| unreadable(context, state, &ssh_failure(error).msg);
-    let connection = Connection::open(&target, &deadline).await.map_err(failed)?;
-    let shell = match settings.ssh_user.as_str() {
-        "root" => "exec sh",
-        _ => "exec sudo -n sh",
-    };
+    let connection = Connection::open(&target, &deadline)
+        .await
+        .map_err(|error| unreadable(context, state, &ssh_failure(error).msg))?;
     let script = script(
         &KeyType::ALL.map(|kind| keys::path_in_system(settings, kind)),
         read,
     );
-    let output = connection
-        .exec(
-            "the question for its host key",
-            shell,
-            script.as_bytes(),
-            &deadline,
-        )
+    let what = "the question for its host key";
+    let output = as_root(&connection, what, &script, &deadline)
         .await
-        .map_err(failed)?;
+        .map_err(|failure| unreadable(context, state, &failure.msg))?;
     let keys = parse(&output.text(), &target.host);
     match output.ok() && !keys.is_empty() {
         true => Ok(keys),
@@ -154,11 +146,7 @@ async fn host_keys_of(
 }
 
 fn unreadable(context: &Context<'_>, state: &State, why: &str) -> Failure {
-    let object = state
-        .facts
-        .vm
-        .as_ref()
-        .map_or(&state.facts.name, |vm| &vm.object);
+    let object = state.object();
     Failure::new(
         FailureKind::HostKey,
         format!(

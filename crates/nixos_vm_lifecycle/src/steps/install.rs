@@ -77,10 +77,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     keep(&state, &installation, &record)?;
     if record.reinstall.is_some() {
         // As late as possible: the installer reaches whatever is attached by now.
-        let now = State::read(context).await?;
-        if let Some(vm) = &now.facts.vm {
-            reinstall::alone(&now.facts, vm)?;
-        }
+        reinstall::alone(&State::read(context).await?.facts)?;
     }
     let mut args = settings.install(store_paths.as_ref());
     args.extend(super::boot::installer_login(

@@ -90,7 +90,7 @@ pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
     Ok(Outcome { changed, ..outcome })
 }
 
-/// The host key of the machine as it is installed, if it is none of these: a key counts from the installation on that brings it.
+/// The host key of the machine as it is installed, if it is not one of these. A key counts from the installation on that brings it.
 fn other_installed_key(options: &Options, public: &[String]) -> Option<String> {
     store(options).all().into_iter().find_map(|(_, known)| {
         let record = known.record;

@@ -109,11 +109,7 @@ pub fn out_of_turn(state: &State, decision: &Decision, what: &str) -> Failure {
         Some(record) => format!("its phase is '{}'", record.phase),
         None => "it does not exist yet".into(),
     };
-    let name = state
-        .facts
-        .vm
-        .as_ref()
-        .map_or(&state.facts.name, |vm| &vm.object);
+    let name = state.object();
     Failure::new(
         FailureKind::OutOfTurn,
         format!("{name}: {what}, but {stands}; nothing was done to it"),

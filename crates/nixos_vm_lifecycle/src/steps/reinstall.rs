@@ -11,9 +11,10 @@ use crate::context::Context;
 use crate::facts::Decision;
 use crate::module_args::Args;
 use crate::options::Run;
-use crate::reinstall::{self, volume};
+use crate::reinstall;
 use crate::state::State;
 use crate::store::Installation;
+use crate::vm_layout::volume;
 
 /// Prepare it.
 ///
@@ -54,9 +55,7 @@ pub async fn run(context: &Context<'_>, state: &State, found: &Record) -> Result
     let mut outcomes = vec![begun, stopped];
     outcomes.extend(detach(context, vmid, &record).await?);
     let mut state = State::read(context).await?;
-    if let Some(vm) = &state.facts.vm {
-        reinstall::alone(&state.facts, vm)?;
-    }
+    reinstall::alone(&state.facts)?;
     outcomes.push(provision::again(context, &state, &record).await?);
     state = State::read(context).await?;
     // What the VM has now is what may be installed: the record says so last of all.
@@ -67,20 +66,14 @@ pub async fn run(context: &Context<'_>, state: &State, found: &Record) -> Result
         },
         None => record,
     };
-    if let Some(vm) = &state.facts.vm {
-        reinstall::alone(&state.facts, vm)?;
-    }
+    reinstall::alone(&state.facts)?;
     let phases = [Phase::Reinstalling, Phase::Installing];
     outcomes.push(change(context, vmid, Args::new(), &phases, Some(record.clone())).await?);
     keep(&state, &installation, &record)?;
     let facts = outcomes
         .iter()
         .find_map(|outcome| outcome.values.get("facts").cloned());
-    let object = state
-        .facts
-        .vm
-        .as_ref()
-        .map_or(String::new(), |vm| vm.object.clone());
+    let object = state.object();
     let msg =
         format!("{object}: is shut down, its other disks are detached, and it has its installer");
     let mut outcome = summed(msg, &outcomes);
@@ -109,11 +102,7 @@ pub async fn check(context: &Context<'_>, state: &State, found: &Record) -> Resu
         found: None,
     };
     let (record, _) = record(context, state, found, &run)?;
-    let notes = state
-        .vm
-        .as_ref()
-        .and_then(|vm| vm.get("config")?.get("description")?.as_str());
-    let notes = without_record(notes.unwrap_or_default());
+    let notes = without_record(state.notes());
     if notes.len() + record.to_string().len() + GROWTH > LONGEST_NOTES {
         let msg = format!(
             "VM {}: its notes have no room for the record of a reinstallation; shorten them",
@@ -149,7 +138,7 @@ pub fn summary(state: &State, found: &Record, verb: &str) -> String {
     let disk = vm.and_then(|vm| vm.layout.disk.as_deref());
     format!(
         "{}: {verb} installed anew, and everything on its boot disk {} is lost{detached}",
-        vm.map_or(&state.facts.name, |vm| &vm.object),
+        state.object(),
         disk.or(found.disk.as_deref()).unwrap_or_default()
     )
 }
@@ -167,7 +156,7 @@ fn difference(state: &State) -> Diff {
         json!({"boot disk": disk, "system": "as it is", "other disks": disks}),
         json!({"boot disk": disk, "system": "installed anew", "other disks": disks}),
     )
-    .header(vm.map_or(&state.facts.name, |vm| &vm.object))
+    .header(state.object())
 }
 
 /// Record that the machine is being installed anew, which makes it this run's. From here on any run goes on with it.
@@ -279,11 +268,7 @@ pub async fn attach(
         .as_ref()
         .map(|reinstall| reinstall.detached.as_slice());
     let missing = missing(config, detached.unwrap_or_default()).map_err(|why| {
-        let object = state
-            .facts
-            .vm
-            .as_ref()
-            .map_or(&state.facts.name, |vm| &vm.object);
+        let object = state.object();
         let msg = format!(
             "{object}: is installed, but {why}, so not all of its disks can be attached again"
         );

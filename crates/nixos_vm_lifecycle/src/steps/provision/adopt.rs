@@ -5,7 +5,7 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Identity, Phase, Record};
 use serde_json::Value;
 
-use super::{facts, notes};
+use super::facts;
 use crate::context::Context;
 use crate::facts::Recorded;
 use crate::state::State;
@@ -58,7 +58,7 @@ pub async fn adopt(context: &Context<'_>, state: &State, check: bool) -> Result<
         .and_then(Value::as_str)
         .map(str::to_owned)
     {
-        let there = pve_module::record::without_record(&notes(state));
+        let there = pve_module::record::without_record(state.notes());
         let text = match there.contains(given.trim()) {
             true => there,
             false => format!("{there}\n\n{given}").trim().to_owned(),

@@ -13,6 +13,7 @@ use crate::keys;
 use crate::module_args::Args;
 use crate::state::{State, number};
 use crate::steps::{change, image, keep, run as this_run, summed};
+use crate::vm_layout::volume;
 
 /// A new VM: the controller knows of it before Proxmox VE does, so that nothing is lost whenever this ends.
 pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure> {
@@ -76,8 +77,7 @@ pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outco
     if identity.uuid.as_deref() != Some(record.uuid.as_str()) {
         return Err(another_vm(record.vmid));
     }
-    let disk =
-        config(&settings.boot_disk()).map(|text| text.split(',').next().unwrap_or(text).to_owned());
+    let disk = config(&settings.boot_disk()).map(|text| volume(text).to_owned());
     record.disk = disk;
     record.phase = Phase::Provisioning;
     keep(state, &installation, &record)?;

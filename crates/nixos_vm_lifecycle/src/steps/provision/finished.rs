@@ -6,7 +6,7 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Phase, Record};
 use serde_json::Value;
 
-use super::{names, notes};
+use super::names;
 use crate::context::Context;
 use crate::keys;
 use crate::known_hosts;
@@ -37,7 +37,7 @@ pub async fn finished(
         id: record.run.clone(),
         found: None,
     };
-    let guard = Record::find(&notes(state)).map(|_| expect(&run, &[record.phase]));
+    let guard = Record::find(state.notes()).map(|_| expect(&run, &[record.phase]));
     let ownership = Ownership {
         expect: guard.clone(),
         // The same record, which somebody may have removed from the notes.

@@ -88,14 +88,6 @@ pub(super) async fn attach_seed(
     context.drive(args, vmid, node, Some(&guard), check).await
 }
 
-pub(super) fn notes(state: &State) -> String {
-    let notes = state
-        .vm
-        .as_ref()
-        .and_then(|vm| vm.get("config")?.get("description")?.as_str());
-    notes.unwrap_or_default().to_owned()
-}
-
 /// The names of the machine in `known_hosts`. An address from DHCP may change; ssh finds the key by the inventory's name too, as
 /// `HostKeyAlias`.
 pub fn names(options: &Options, address: Option<String>) -> Option<Vec<String>> {
