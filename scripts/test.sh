@@ -85,7 +85,7 @@ if [ "$mode" != lint ]; then
     step "build the installer stand-in, tiny" testing/images/build.sh tiny
     step "build the installer stand-in with the real cloud-init" testing/images/build.sh debian
   fi
-  step "cargo test" cargo test --workspace --quiet
+  step "cargo test" cargo test --workspace --quiet --no-fail-fast
   step "the stand-ins keep to the command lines they stand in for (pytest)" pytest testing/stand-in
   step "the modules and the role under ansible-playbook (pytest)" pytest "${at_once[@]}" testing/pytest/modules testing/pytest/deploy testing/pytest/role testing/pytest/callback testing/pytest/packaging testing/pytest/docs
   step "the lifecycle of machines, on simulated guests (pytest)" pytest "${at_once[@]}" testing/pytest/simulation testing/pytest/lifecycle

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use regex_lite::Regex;
 use serde::Deserialize;
+
+use crate::files::{Version, version};
 
 /// One rule of the file, which holds a JSON array of them.
 #[derive(Debug, Deserialize)]
@@ -101,7 +103,7 @@ impl Interrupt {
 
 #[derive(Default)]
 struct State {
-    read: Option<SystemTime>,
+    read: Option<Version>,
     rules: Vec<(Rule, Regex, u64)>,
 }
 
@@ -127,9 +129,7 @@ impl Faults {
             .state
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let changed = std::fs::metadata(file)
-            .and_then(|data| data.modified())
-            .ok();
+        let changed = version(file);
         if changed != state.read {
             state.rules = match read(file) {
                 Ok(rules) => rules,

@@ -1,8 +1,9 @@
 //! Files of the data directory, which hold secrets.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::random::random_hex;
 
@@ -17,4 +18,23 @@ pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
         .open(&temporary)?;
     file.write_all(content)?;
     std::fs::rename(temporary, path)
+}
+
+/// What changes when a file is written anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    modified: SystemTime,
+    /// Files that are written within one tick of the kernel's clock (up to 10 ms) have the same time.
+    inode: u64,
+    size: u64,
+}
+
+/// The version of a file; none when there is no such file.
+pub fn version(path: &Path) -> Option<Version> {
+    let data = std::fs::metadata(path).ok()?;
+    Some(Version {
+        modified: data.modified().ok()?,
+        inode: data.ino(),
+        size: data.len(),
+    })
 }

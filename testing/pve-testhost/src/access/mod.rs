@@ -5,7 +5,6 @@ mod acl;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +14,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::clock::now;
 use crate::error::ApiError;
-use crate::files::write_private;
+use crate::files::{Version, version, write_private};
 use crate::schema::Params;
 use acl::{Held, PRIVILEGES};
 
@@ -131,7 +130,7 @@ pub struct Credentials {
 pub struct Access {
     path: PathBuf,
     key: [u8; 32],
-    state: Mutex<(Option<SystemTime>, File)>,
+    state: Mutex<(Option<Version>, File)>,
 }
 
 fn sha256(text: &str) -> String {
@@ -199,9 +198,7 @@ impl Access {
             .state
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let changed = std::fs::metadata(&self.path)
-            .and_then(|data| data.modified())
-            .ok();
+        let changed = version(&self.path);
         if changed != state.0 {
             let read = std::fs::read(&self.path)
                 .ok()
