@@ -12,10 +12,11 @@ build: ## build the modules into library/
 	cargo xtask install
 
 demo: ## provision a machine on an embedded Proxmox VE test host, all six steps
-	scripts/demo.sh up
+	scripts/setup.sh build guest ansible
+	cargo xtask demo up
 
 demo-down: ## stop what `make demo` left running and remove it
-	scripts/demo.sh down
+	cargo xtask demo down
 
 test: ## everything that CI runs
 	scripts/test.sh
@@ -43,6 +44,7 @@ bench: ## measure uploads against curl and community.proxmox (docs/benchmarks.md
 	testing/bench/bench.sh
 	[ "$${BENCH_SCALE:-0}" != 1 ] || testing/bench/bench-scale.sh
 
-clean: demo-down ## remove everything that was built
+clean: ## remove everything that was built
+	[ ! -e "$${NIXOS_PROXMOX_DEMO_DIR:-.demo}" ] || $(MAKE) demo-down
 	rm -rf target .programs library/proxmox_iso library/proxmox_nixos_vm library/cloudinit_drive library/nixos_anywhere_install \
 	  library/nixos_vm_lifecycle library/proxmox_snapshot library/nixos_deploy

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
+TESTHOST = os.environ.get("PVE_TESTHOST", str(PROJECT / "target/release/pve-testhost"))
 ANSIBLES_OWN = {"diff", "invocation", "warnings", "deprecations", "ansible_facts", "exception"}
 
 
@@ -102,12 +103,12 @@ def assert_as_documented(name, answer):
 
 
 def start_lab(path, image):
-    subprocess.run([PROJECT / "scripts/lab.sh", "up", path, image], check=True, timeout=900, stdout=subprocess.DEVNULL)
+    subprocess.run([TESTHOST, "lab", "up", path, image], check=True, timeout=900, stdout=subprocess.DEVNULL)
     return Lab(path)
 
 
 def end_lab(lab):
-    subprocess.run([PROJECT / "scripts/lab.sh", "down", lab.path], check=True, timeout=120)
+    subprocess.run([TESTHOST, "lab", "down", lab.path], check=True, timeout=120)
 
 
 @pytest.fixture(scope="module")

@@ -75,22 +75,26 @@ pub fn build_into(directory: &Path, profile: Profile) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Build the binaries called `names`; returns their paths.
-fn build(names: &[&str], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(root())
-        .args(["build", "--message-format=json-render-diagnostics"])
-        .stdout(Stdio::piped());
-    // What `cargo run` says of this program is not said of what is built: ring's build script asks for it, so that ring and all
-    // that needs it would be compiled anew whenever this and a plain `cargo build` take turns.
+/// Cargo, without what `cargo run` says of this program in the environment: ring's build script asks for it, so that ring and all
+/// that needs it would be compiled anew whenever this and a plain `cargo build` take turns.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
             command.env_remove(&name);
         }
     }
+    command
+}
+
+/// Build the binaries called `names`; returns their paths.
+fn build(names: &[&str], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
+    let mut command = cargo();
+    command
+        .current_dir(root())
+        .args(["build", "--message-format=json-render-diagnostics"])
+        .stdout(Stdio::piped());
     match profile {
         Profile::Debug => {}
         Profile::Release => {

@@ -1,5 +1,6 @@
 //! The project's chores, as code: `cargo xtask --help`.
 
+mod demo;
 mod dist;
 mod docs;
 mod errors;
@@ -34,6 +35,11 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// A Proxmox VE test host on this computer, and a machine provisioned on it.
+    Demo {
+        #[command(subcommand)]
+        action: demo::Action,
+    },
     /// Make what is shipped: a tarball, and an Ansible collection.
     Dist {
         /// A directory with built modules, once for each architecture; without it they are built for this one.
@@ -48,6 +54,7 @@ enum Chore {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().chore {
         Chore::Install { debug } => install::install(debug),
+        Chore::Demo { action } => demo::run(action),
         Chore::Dist { library, out } => dist::dist(&library, &out),
         Chore::Docs { check: false } => docs::write(),
         Chore::Docs { check: true } => docs::check(),

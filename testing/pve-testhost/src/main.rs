@@ -1,5 +1,7 @@
 //! `pve-testhost`: serve, stop and prepare a PVE test host.
 
+mod lab;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,6 +37,11 @@ enum Command {
         /// The node's name.
         #[arg(long, default_value = "pve")]
         node: String,
+    },
+    /// A host in the background, with what a user of the demo's inventory has.
+    Lab {
+        #[command(subcommand)]
+        action: lab::Action,
     },
 }
 
@@ -74,6 +81,7 @@ fn main() -> Result<()> {
             .block_on(run(serve)),
         Command::Stop { data } => stop(&data),
         Command::Init { data, node } => pve_testhost::init(&data, &[node]).map(|_| ()),
+        Command::Lab { action } => lab::run(action),
     }
 }
 

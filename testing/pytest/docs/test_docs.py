@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT, environment
+from conftest import PROJECT, TESTHOST, environment
 
 GUIDES = sorted(
     path for path in (PROJECT / "docs").glob("*.md") if path.name not in {"benchmarks.md", "installer.md", "privileges.md", "quirks.md"}
@@ -24,7 +24,7 @@ def blocks():
 
 def run(*command, **variables):
     env = environment(**variables)
-    env.setdefault("PVE_TESTHOST", str(PROJECT / "target/release/pve-testhost"))
+    env["PATH"] = f"{Path(TESTHOST).parent}:{env['PATH']}"
     done = subprocess.run(
         command, cwd=PROJECT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False
     )

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from conftest import TESTHOST
 from images import iso_image
 
 from .guests import Disk, Guests
@@ -495,7 +496,7 @@ class World:
         self.pve.mkdir(parents=True)
         self.runs = self.path / "runs"
         self.claim_addresses()
-        command = [os.environ.get("PVE_TESTHOST", PROJECT / "target/release/pve-testhost"), "serve", "--data", self.pve, "--accel", "none"]
+        command = [TESTHOST, "serve", "--data", self.pve, "--accel", "none"]
         command += ["--faults", self.path / "faults.json", "--auth-delay", "0.2", *(["--nodes", ",".join(nodes)] if nodes else [])]
         with (self.path / "server.log").open("w") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
