@@ -107,8 +107,7 @@ fn tarball(machine: &str, library: &Path, stage: &Path, out: &Path) -> anyhow::R
     let top = stage.join(&name);
     for path in [
         "README.md",
-        "LICENSE-MIT",
-        "LICENSE-APACHE",
+        "LICENSES",
         "CHANGELOG.md",
         "ansible.cfg",
         "provision.yml",
@@ -157,7 +156,7 @@ fn collection(
     for path in ["galaxy.yml", "meta/runtime.yml", "README.md"] {
         copy(&format!("{COLLECTION_FILES}/{path}"), &top.join(path))?;
     }
-    for path in ["LICENSE-MIT", "LICENSE-APACHE", "CHANGELOG.md"] {
+    for path in ["LICENSES", "CHANGELOG.md"] {
         copy(path, &top.join(path))?;
     }
     let galaxy = fs::read_to_string(top.join("galaxy.yml"))?;

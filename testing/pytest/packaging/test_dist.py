@@ -163,7 +163,7 @@ def test_the_tarball_is_complete(shipped, lab, tmp_path):
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path)  # noqa: S202, made above
     (top,) = tmp_path.iterdir()
-    assert (top / "LICENSE-MIT").exists() and (top / "docs").is_dir() and (top / "examples/nixos-config/flake.nix").exists()
+    assert (top / "LICENSES/MIT.txt").exists() and (top / "docs").is_dir() and (top / "examples/nixos-config/flake.nix").exists()
     assert (top / "inventory/group_vars/nixos_vms/main.yml").exists() and not list((top / "inventory").rglob("vault.yml"))
     code, output = run(
         "ansible-playbook", "provision.yml", "-i", inventory(tmp_path), "--tags", "upload", cwd=top, NIXOS_PROXMOX_DEMO_DIR=str(lab.path)
