@@ -97,6 +97,17 @@ impl ApiError {
         self.message.lines().next().unwrap_or("")
     }
 
+    /// The error as a task shows it.
+    pub fn task_text(self) -> String {
+        if self.status == 403 {
+            return format!("403 {}", self.message);
+        }
+        match self.errors.iter().next() {
+            Some((key, text)) => format!("{}\n{key}: {text}", self.message),
+            None => self.message,
+        }
+    }
+
     /// The JSON body.
     pub fn body(&self) -> Value {
         // Of all errors only this one comes without a line end.

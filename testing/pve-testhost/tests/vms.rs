@@ -304,6 +304,13 @@ async fn config_changes_of_a_stopped_vm() {
             &json!("local:130/vm-130-disk-2.raw,size=3G")
         )
     );
+    // Another VM's disk stays that VM's.
+    host.create(131, "scsi0=local%3A1").await;
+    host.good("PUT", path, "scsi5=local%3A131/vm-131-disk-0.raw")
+        .await;
+    host.good("PUT", path, "delete=scsi5&force=1").await;
+    assert!(host.config(130).await["unused1"].is_null());
+    assert!(host.storage("local/images/131/vm-131-disk-0.raw").exists());
     // Every CD-ROM with a medium that is not in the boot order is appended; deleting takes it out.
     assert_eq!(config["boot"], "order=scsi0;net0");
     host.good("PUT", path, "ide2=local%3Aiso%2Fx.iso%2Cmedia%3Dcdrom")

@@ -15,6 +15,7 @@
 //!   guest runs (media of CD-ROM drives do). Secure Boot is not enforced.
 //! * With nothing to boot, the firmware tries again every ten seconds, not every second.
 
+mod address;
 mod agent;
 pub mod cloudinit;
 mod config;
@@ -27,7 +28,7 @@ mod qmp;
 mod seed;
 mod simulation;
 
-pub(crate) use net::GATEWAY;
+pub(crate) use address::GATEWAY;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml_ng::Value;
 
-use super::net::{Address, Wanted};
+use super::address::{Address, Wanted};
 
 /// Media that are larger are no seeds, and are not read.
 const LARGEST_SEED: u64 = 16 << 20;

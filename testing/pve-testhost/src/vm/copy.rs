@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::config::Config;
 use super::create::{Making, reserve};
 use super::drive::{Drive, is_drive, is_net};
+use super::options;
 use super::template::{is_template, own_name};
-use super::{options, update};
 use crate::context::Context;
 use crate::disk;
 use crate::error::{ApiError, ApiResult};
@@ -463,6 +463,6 @@ async fn relocate(
     let size = disk::virtual_size(&file).unwrap_or_default();
     drive.set("size", &disk::format_size(size));
     config.current.insert(key.to_owned(), drive.render());
-    update::detach(host, vmid, &mut config, &old, delete);
+    super::detach::detach(host, vmid, &mut config, &old, delete);
     config.save(host, vmid).map_err(|error| error.to_string())
 }

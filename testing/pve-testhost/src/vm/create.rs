@@ -11,7 +11,6 @@ use super::drive::{self, Drive, is_drive};
 use super::options;
 use super::permission::Scope;
 use super::provide::provide;
-use super::update::task_text;
 use crate::access::Identity;
 use crate::clock::now;
 use crate::context::Context;
@@ -221,7 +220,7 @@ async fn build(
         wanted.insert("vmgenid".into(), random_uuid());
     }
     if let Some(tags) = wanted.get("tags").cloned() {
-        super::tags::check_create(host, who, vmid, &tags).map_err(task_text)?;
+        super::tags::check_create(host, who, vmid, &tags).map_err(|error| error.task_text())?;
         wanted.insert("tags".into(), super::tags::unique(host, &tags));
     }
     wanted.insert(

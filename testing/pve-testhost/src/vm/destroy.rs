@@ -1,5 +1,7 @@
 //! Destroying VMs.
 
+use std::path::PathBuf;
+
 use super::config::Config;
 use super::drive::{Drive, is_drive};
 use crate::context::Context;
@@ -7,6 +9,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::guest::Power;
 use crate::ha::{self, Ha};
 use crate::host::Host;
+use crate::storage::{Kind, Storage};
 
 /// DELETE /nodes/N/qemu/ID.
 pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
@@ -86,28 +89,25 @@ pub fn destroy(context: &Context, vmid: u32) -> ApiResult {
 
 /// Remove a volume if it belongs to this VM; ISOs and others' disks stay.
 pub fn free(host: &Host, vmid: u32, volid: &str) -> bool {
-    let Some((storage, name)) = volid.split_once(':') else {
+    let Some((storage, file)) = own_volume(host, vmid, volid) else {
         return false;
     };
-    let Ok(storage) = host.storage(storage) else {
-        return false;
-    };
-    match storage.parse(name) {
-        Ok(parsed) if parsed.vmid == Some(vmid) => {
-            let path = storage.path.join(parsed.file);
-            let removed = std::fs::remove_file(&path).is_ok();
-            super::volume_snapshot::forget(&path);
-            if let Some(dir) = path
-                .parent()
-                .filter(|_| storage.kind == crate::storage::Kind::Dir)
-            {
-                // Goes once the last image is gone.
-                let _ = std::fs::remove_dir(dir);
-            }
-            removed
-        }
-        _ => false,
+    let path = storage.path.join(file);
+    let removed = std::fs::remove_file(&path).is_ok();
+    super::volume_snapshot::forget(&path);
+    if let Some(dir) = path.parent().filter(|_| storage.kind == Kind::Dir) {
+        // Goes once the last image is gone.
+        let _ = std::fs::remove_dir(dir);
     }
+    removed
+}
+
+/// The storage and the file of a volume, if its name says that it is this VM's.
+pub fn own_volume<'a>(host: &'a Host, vmid: u32, volid: &str) -> Option<(&'a Storage, PathBuf)> {
+    let (storage, name) = volid.split_once(':')?;
+    let storage = host.storage(storage).ok()?;
+    let parsed = storage.parse(name).ok()?;
+    (parsed.vmid == Some(vmid)).then_some((storage, parsed.file))
 }
 
 /// A VM that is gone is in no pool.

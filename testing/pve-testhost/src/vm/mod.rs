@@ -5,6 +5,7 @@ pub mod config;
 pub mod copy;
 pub mod create;
 pub mod destroy;
+pub mod detach;
 pub mod drive;
 pub mod migrate;
 pub mod options;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::config::Config;
+use super::detach::detach;
 use super::drive::{self, Drive, bus, is_drive, is_net};
-use super::{options, update};
+use super::options;
 use crate::error::ApiError;
 use crate::host::Host;
 
@@ -23,7 +24,7 @@ fn remove(host: &Host, vmid: u32, config: &mut Config, key: &str, force: bool) {
     if let Some(old) = config.current.remove(key)
         && is_drive(key)
     {
-        update::detach(host, vmid, config, &old, force);
+        detach(host, vmid, config, &old, force);
     }
 }
 
@@ -34,7 +35,7 @@ fn store(host: &Host, vmid: u32, config: &mut Config, key: &str, value: String) 
         && let Some(old) = old
         && Drive::parse(&old).file != Drive::parse(&value).file
     {
-        update::detach(host, vmid, config, &old, false);
+        detach(host, vmid, config, &old, false);
     }
 }
 

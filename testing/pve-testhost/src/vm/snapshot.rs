@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::config::Config;
+use super::detach::{detach, is_in_use, keep_unused};
 use super::drive::{self, Drive, is_drive};
-use super::{options, power, template, update, volume_snapshot};
+use super::{options, power, template, volume_snapshot};
 use crate::clock::now;
 use crate::faults::Interrupt;
 use crate::guest::Power;
@@ -49,16 +50,6 @@ pub fn is_possible(host: &Host, options: &Options) -> bool {
     disks(options)
         .iter()
         .all(|(_, drive)| volume_snapshot::is_possible(host, &drive.file))
-}
-
-/// Is a volume in use by the options now in force or by a snapshot, other than as an unused one?
-pub fn is_in_use(config: &Config, volid: &str) -> bool {
-    let uses = |options: &Options| {
-        options
-            .iter()
-            .any(|(key, value)| is_drive(key) && Drive::parse(value).file == volid)
-    };
-    uses(&config.current) || config.snapshots.values().any(uses)
 }
 
 /// The options that go into a snapshot, and come back from it.
@@ -303,7 +294,7 @@ fn apply(host: &Host, vmid: u32, config: &mut Config, name: &str, log: &Log) -> 
                 drive.file
             ));
         }
-        update::detach(host, vmid, config, value, false);
+        detach(host, vmid, config, value, false);
     }
     Ok(())
 }
@@ -370,7 +361,7 @@ pub async fn delete(
         if is_drive(key) {
             let drive = Drive::parse(value);
             if !drive.is_cdrom() && !is_in_use(&config, &drive.file) {
-                update::detach(host, vmid, &mut config, value, false);
+                detach(host, vmid, &mut config, value, false);
             }
         }
     }
@@ -387,7 +378,7 @@ async fn forget(host: &Arc<Host>, vmid: u32, name: &str, key: &str) -> Result<()
         .get_mut(name)
         .ok_or_else(|| missing(name))?;
     if let Some(value) = snapshot.remove(key).filter(|_| is_drive(key)) {
-        update::keep_unused(snapshot, Drive::parse(&value).file);
+        keep_unused(snapshot, Drive::parse(&value).file);
     }
     save(host, vmid, &mut config)
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::config::Config;
-use super::create::check_storage;
+use super::create::{check_cloudinit, check_storage};
+use super::detach::{detach, is_in_use};
 use super::drive::{self, Drive, bus, is_drive};
 use super::permission::Scope;
 use super::provide::provide;
@@ -163,11 +164,11 @@ pub async fn update(context: Context, wait: bool) -> ApiResult {
         let _guard = worker_host.lock_vm(vmid).await?;
         let config = request
             .load(&worker_host, vmid, &change)
-            .map_err(task_text)?;
+            .map_err(|error| error.task_text())?;
         log.line(format!("update VM {vmid}: {what}"));
         apply(&worker_host, vmid, &who, config, change, Some(&log))
             .await
-            .map_err(task_text)
+            .map_err(|error| error.task_text())
     })
 }
 
@@ -215,17 +216,6 @@ fn parameters(context: &Context) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// An error as a task shows it.
-pub fn task_text(error: ApiError) -> String {
-    if error.status == 403 {
-        return format!("403 {}", error.message);
-    }
-    match error.errors.iter().next() {
-        Some((key, text)) => format!("{}\n{key}: {text}", error.message),
-        None => error.message,
-    }
-}
-
 async fn apply(
     host: &Arc<Host>,
     vmid: u32,
@@ -251,7 +241,7 @@ async fn apply(
         if key.starts_with("unused") {
             if let Some(value) = config.current.remove(key) {
                 let volid = Drive::parse(&value).file;
-                if super::snapshot::is_in_use(&config, &volid) {
+                if is_in_use(&config, &volid) {
                     return Err(ApiError::failed(format!(
                         "unable to delete '{volid}' - volume is still in use (snapshot?)"
                     )));
@@ -319,8 +309,7 @@ async fn set(
         let mut value = value.clone();
         if is_drive(key) {
             let drive = Drive::parse(&value);
-            super::create::check_cloudinit(&config.effective(), key, &drive)
-                .map_err(ApiError::failed)?;
+            check_cloudinit(&config.effective(), key, &drive).map_err(ApiError::failed)?;
             // Unlogged work goes to a log that nobody keeps.
             let (provided, volume) = match log {
                 Some(log) => provide(host, vmid, key, drive.clone(), log).await,
@@ -387,35 +376,6 @@ fn revert(host: &Host, vmid: u32, config: &mut Config, key: &str) {
     }
 }
 
-/// A drive's value is not used any more: cloud-init volumes go, disks become unused (or go, with `force`), ISOs stay.
-pub fn detach(host: &Host, vmid: u32, config: &mut Config, value: &str, force: bool) {
-    let drive = Drive::parse(value);
-    if drive.is_cloudinit() || (force && !drive.is_cdrom()) {
-        super::destroy::free(host, vmid, &drive.file);
-        return;
-    }
-    if drive.is_cdrom() || drive.volume().is_none() {
-        return;
-    }
-    let referenced = |map: &BTreeMap<String, String>| {
-        map.iter().any(|(key, value)| {
-            (is_drive(key) || key.starts_with("unused")) && Drive::parse(value).file == drive.file
-        })
-    };
-    if referenced(&config.current) || referenced(&config.pending) {
-        return;
-    }
-    keep_unused(&mut config.current, drive.file);
-}
-
-/// Add a volume as the first free `unusedN`.
-pub fn keep_unused(options: &mut BTreeMap<String, String>, volume: String) {
-    let free = (0..256)
-        .map(|n| format!("unused{n}"))
-        .find(|key| !options.contains_key(key));
-    options.extend(free.map(|key| (key, volume)));
-}
-
 /// PUT unlink: like delete, several at once.
 pub async fn unlink(mut context: Context) -> ApiResult {
     let names = context.need("idlist")?.to_owned();
@@ -440,7 +400,7 @@ pub async fn resize(context: Context) -> ApiResult {
         let _guard = worker_host.lock_vm(vmid).await?;
         let config = request
             .load(&worker_host, vmid, &Change::default())
-            .map_err(task_text)?;
+            .map_err(|error| error.task_text())?;
         let Some(value) = config.current.get(&key).cloned() else {
             return Err(format!("disk '{key}' does not exist"));
         };

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::guest::net::Address;
+use crate::guest::address::Address;
 
 const TCG: Host = Host {
     kvm: false,
