@@ -22,6 +22,7 @@ mod proxmox_kvm;
 mod response_cache;
 mod state;
 
+pub use driver::Wish;
 pub use guard::ownership;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
@@ -65,6 +66,19 @@ pub async fn run_owned(
     ownership: Ownership,
 ) -> Result<Outcome, Failure> {
     driver::run(options, task, ownership).await
+}
+
+/// Choose a node for a VM of these options, which is made later. Other tasks of this controller count the VM there meanwhile, unless
+/// this is a task in check mode.
+///
+/// # Errors
+/// No node that is online has what the VM needs, with the reason for each.
+pub async fn place(
+    options: options::Options,
+    task: Task,
+    wish: Wish<'_>,
+) -> Result<String, Failure> {
+    driver::place(options, task, wish).await
 }
 
 /// Check the options by themselves, before anything is read.

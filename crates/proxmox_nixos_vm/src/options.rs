@@ -93,6 +93,14 @@ pub struct Options {
     /// the node where it is, unless O(migrate) is set.
     pub node: Option<String>,
 
+    /// The nodes from which one is chosen for a new VM without O(node). Those that are down are left out.
+    pub nodes: Option<Vec<String>>,
+
+    /// The names of VMs that a new VM without O(node) shall not share a node with. Among several nodes the one that has the fewest of
+    /// them is taken, then the one with the most free memory. They are no more than a wish: where all nodes have some, the VM is made
+    /// all the same. It says nothing of where VMs are moved later; for that, PVE has HA rules.
+    pub apart_from: Option<Vec<String>>,
+
     /// Migrate an existing VM that is on another node than O(node), which must be given, before anything else is done to it: online if it runs,
     /// with its disks on local storages. A VM that PVE would not migrate is refused: one with devices of its node, with an ISO of a
     /// local storage in a drive, or with a storage or bridge that O(node) lacks.

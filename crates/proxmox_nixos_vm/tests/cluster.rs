@@ -88,6 +88,33 @@ fn the_node_with_the_most_free_memory_that_has_what_the_vm_needs() {
         "{nodes:?}"
     );
 
+    // Only these nodes; apart from others where that can be, before memory counts.
+    free(&lab, [6, 2, 4], json!({}));
+    let among = |name, more| with(vm(name, "shared"), more);
+    let two = json!({"nodes": ["b", "c"]});
+    assert_eq!(lab.ok(among("n1", two))["node"], "c");
+    let apart = json!({"apart_from": ["s1", "s2", "s3", "s4"]});
+    let spread =
+        ["s1", "s2", "s3", "s4"].map(|name| lab.ok(among(name, apart.clone()))["node"].clone());
+    assert_eq!(
+        spread
+            .iter()
+            .collect::<std::collections::HashSet<_>>()
+            .len(),
+        3,
+        "{spread:?}"
+    );
+    assert_snapshot!(lab.refuses(among("n2", json!({"nodes": ["b", "d"]}))), @"
+    no_node: nodes: d does not exist (online: pve, b, c)
+      correct nodes, or leave it out to choose from all nodes
+    ");
+    known(&lab, "s4");
+    free(&lab, [6, 2, 4], json!({"b": {"offline": true}}));
+    assert_snapshot!(lab.refuses(among("n2", json!({"nodes": ["b"]}))), @"
+    node_offline: nodes: all of them are offline (b)
+      correct nodes, or leave it out to choose from all nodes
+    ");
+
     known(&lab, "a5");
     let writes = lab.writes().len();
     free(

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ansible_module::{Failure, Outcome, Progress, Task};
+use ansible_module::{Failure, Progress, Task};
 use deadline::Deadline;
 use pve_client::{Client, Error};
 use serde_json::json;
@@ -47,12 +47,12 @@ impl Session {
         }
     }
 
-    /// The outcome; a failure for lack of a privilege with the path on which to grant it.
+    /// What was done; a failure for lack of a privilege with the path on which to grant it.
     ///
     /// # Errors
     /// The failure.
-    pub async fn explain(&self, outcome: Result<Outcome, Failure>) -> Result<Outcome, Failure> {
-        match outcome {
+    pub async fn explain<T>(&self, done: Result<T, Failure>) -> Result<T, Failure> {
+        match done {
             Err(failure) => Err(explained(&self.client, &self.deadline, failure).await),
             done => done,
         }

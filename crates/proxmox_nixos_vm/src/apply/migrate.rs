@@ -69,7 +69,7 @@ pub async fn due(context: &Context<'_>, vm: &State, node: &str) -> Result<Option
     let names = |nodes: Vec<pve_client::Node>| -> Vec<String> {
         nodes.into_iter().map(|node| node.node).collect()
     };
-    placement::known(&names(online), &names(offline), node)?;
+    placement::known("node", &names(online), &names(offline), node)?;
     let query = [("target", node.to_owned())];
     let path = path(&vm.node, vm.vmid);
     let said = context

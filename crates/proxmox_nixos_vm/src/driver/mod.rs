@@ -8,6 +8,8 @@ mod new_vm;
 mod reconcile;
 mod report;
 
+use std::time::Duration;
+
 use ansible_module::{Failure, Outcome, Task};
 use pve_module::Session;
 use serde_json::{Map, Value};
@@ -20,6 +22,16 @@ use crate::error::Error;
 use crate::guard::ownership::Ownership;
 use crate::options::{Options, State as Target};
 use crate::state;
+
+/// What is wished of a node besides what the options say.
+pub struct Wish<'a> {
+    /// The node that was chosen earlier: it is kept while it fits.
+    pub before: Option<&'a str>,
+    /// A storage that it must have for an ISO.
+    pub iso_storage: Option<&'a str>,
+    /// How long the VM counts on its node before it is made.
+    pub hold: Duration,
+}
 
 /// Do the task.
 ///
@@ -68,6 +80,26 @@ pub async fn run(options: Options, task: Task, ownership: Ownership) -> Result<O
         | Target::Template => driver.converge().await,
     };
     session.explain(done).await
+}
+
+/// Choose a node for a VM that is made later: see [`crate::place`].
+///
+/// # Errors
+/// As those of [`run`] for a VM that cannot be made.
+pub async fn place(options: Options, task: Task, wish: Wish<'_>) -> Result<String, Failure> {
+    let desired = Desired::from_options(&options).map_err(Error::InvalidOptions)?;
+    let session = Session::open(&options.connection, options.timeout, None, task)?;
+    let context = Context {
+        shared: session.context(),
+        cache: None,
+    };
+    let driver = Driver {
+        context: &context,
+        options: &options,
+        desired: &desired,
+        range: None,
+    };
+    session.explain(driver.place(&wish).await).await
 }
 
 /// A task, with what every part of it needs.

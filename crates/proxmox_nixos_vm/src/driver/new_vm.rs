@@ -9,9 +9,9 @@ use crate::apply::{clone, update};
 use crate::cluster::creation_log::CreationLog;
 use crate::cluster::placement;
 use crate::context::{Context, done};
-use crate::driver::Driver;
 use crate::driver::converge::Next;
 use crate::driver::report::outcome;
+use crate::driver::{Driver, Wish};
 use crate::error::Error;
 use crate::options::{Clone, State as Target};
 use crate::plan::{self, Plan};
@@ -78,11 +78,8 @@ impl Driver<'_> {
         let node = self.options.node.as_deref();
         let node = node.or(source.as_ref().map(|(_, template)| template.node.as_str()));
         let name = self.options.name.as_deref().unwrap_or_default();
-        let newcomer = placement::Newcomer {
-            cluster: &self.cluster(),
-            name,
-            memory: plan.memory(),
-        };
+        let cluster = self.cluster();
+        let newcomer = self.newcomer(&cluster, &plan, placement::MADE_NOW);
         let needs = Needs::of(&plan);
         let node = placement::choose(context, inventory, node, &needs, &newcomer).await?;
         let action = if source.is_some() { "clone" } else { "create" };
@@ -101,7 +98,7 @@ impl Driver<'_> {
             vmid: self.options.vmid,
             range: self.range,
             request,
-            cluster: &self.cluster(),
+            cluster: &cluster,
             desired: self.desired,
             name,
             log,
@@ -115,6 +112,39 @@ impl Driver<'_> {
             .map_err(|failure| done(failure, vmid, &node))?;
         vm.made_here = certain;
         Ok(Next::Created(vm, action, plan))
+    }
+
+    fn newcomer<'b>(&'b self, cluster: &'b str, plan: &Plan, hold: u64) -> placement::Newcomer<'b> {
+        placement::Newcomer {
+            cluster,
+            name: self.options.name.as_deref().unwrap_or_default(),
+            memory: plan.memory(),
+            nodes: self.options.nodes.as_deref().unwrap_or_default(),
+            apart_from: self.options.apart_from.as_deref().unwrap_or_default(),
+            hold,
+        }
+    }
+
+    /// Choose a node for the VM, which is made later.
+    pub(super) async fn place(&self, wish: &Wish<'_>) -> Result<String, Failure> {
+        let client = self.context.client;
+        let inventory = Inventory::list(client, self.context.deadline).await?;
+        let plan = plan::create(self.desired);
+        let cluster = self.cluster();
+        let newcomer = self.newcomer(&cluster, &plan, wish.hold.as_secs());
+        let mut needs = Needs::of(&plan);
+        if let Some(storage) = wish.iso_storage {
+            needs.iso_storage(storage);
+        }
+        if let Some(node) = wish.before.filter(|node| newcomer.may_come_to(node)) {
+            let kept =
+                placement::choose(self.context, &inventory, Some(node), &needs, &newcomer).await;
+            if let Ok(node) = kept {
+                return Ok(node);
+            }
+        }
+        let node = self.options.node.as_deref();
+        placement::choose(self.context, &inventory, node, &needs, &newcomer).await
     }
 
     fn would_create(&self, action: &'static str, plan: &Plan, node: &str) -> Outcome {

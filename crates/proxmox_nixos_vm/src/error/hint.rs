@@ -80,6 +80,10 @@ impl Error {
                 ..
             } => "wait until that run has ended; if it failed, run the play again",
             Self::Record { .. } => LOOK_FIRST,
+            Self::NodesOffline(_)
+            | Self::NoSuchNode {
+                option: "nodes", ..
+            } => "correct nodes, or leave it out to choose from all nodes",
             Self::NodeOffline { .. } | Self::NoSuchNode { .. } => {
                 "correct node, or leave it out to take the online node with the most free memory"
             }

@@ -136,8 +136,15 @@ pub enum Error {
     NoNodeFits(Vec<String>),
     #[error("node: {node} is offline (online: {})", online.join(", "))]
     NodeOffline { node: String, online: Vec<String> },
-    #[error("node: {node} does not exist (online: {})", online.join(", "))]
-    NoSuchNode { node: String, online: Vec<String> },
+    #[error("nodes: all of them are offline ({})", .0.join(", "))]
+    NodesOffline(Vec<String>),
+    /// `option` is `node` or `nodes`.
+    #[error("{option}: {node} does not exist (online: {})", online.join(", "))]
+    NoSuchNode {
+        option: &'static str,
+        node: String,
+        online: Vec<String>,
+    },
     #[error("no VMID from {min} to {max} is free")]
     NoVmid { min: u32, max: u32 },
     #[error(
@@ -290,7 +297,7 @@ impl Error {
             Self::NoNodeOnline | Self::NoNodeFits(_) | Self::NoSuchNode { .. } => {
                 FailureKind::NoNode
             }
-            Self::NodeOffline { .. } => FailureKind::NodeOffline,
+            Self::NodeOffline { .. } | Self::NodesOffline(_) => FailureKind::NodeOffline,
             Self::NoVmid { .. } => FailureKind::NoVmid,
             Self::NoStorage { .. } => FailureKind::NoStorage,
             Self::StorageDown { .. } | Self::StorageContent { .. } => FailureKind::StorageUnusable,
@@ -315,6 +322,7 @@ impl Error {
             Self::InvalidOptions(_)
             | Self::NoNodeOnline
             | Self::NoNodeFits(_)
+            | Self::NodesOffline(_)
             | Self::NoVmid { .. }
             | Self::UnexpectedList { .. }
             | Self::DisksMovedBack { .. } => None,

@@ -52,6 +52,12 @@ impl Needs {
         needs
     }
 
+    /// An ISO will be put on this storage.
+    pub fn iso_storage(&mut self, storage: &str) {
+        let contents = self.storages.entry(storage.to_owned()).or_default();
+        contents.insert("iso");
+    }
+
     fn drive(&mut self, drive: &Drive) {
         let Some(storage) = drive.storage() else {
             return;
