@@ -1,13 +1,17 @@
 //! The decision: a table of what is found and what follows, and histories of crashes, people and controllers.
 
-use ansible_module::FailureKind;
+use ansible_module::{Failure, FailureKind};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use pve_module::record::{Phase, Record, Reinstall};
 
-use crate::decide::decide;
 use crate::facts::{Answer, Beside, Decision, Elsewhere, Facts, First, Layout, Recorded, Seed, Vm};
 use crate::options::Step;
+
+/// The decision, with a refusal as the user sees it.
+fn decide(facts: &Facts) -> Result<Decision, Failure> {
+    Ok(crate::decide::decide(facts)?)
+}
 
 fn record(phase: Phase) -> Record {
     Record {
