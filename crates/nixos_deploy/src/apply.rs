@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ansible_module::{Failure, FailureKind, Progress};
+use ansible_module::{Failure, Progress};
 use deadline::Deadline;
 use guest_ssh::{Connection, Target};
 use nixos_anywhere_install::{as_root, printable, ssh_failure};
 use serde_json::json;
 
+use crate::UNIT;
+use crate::error::Error;
 use crate::options::{Action, Options};
 use crate::plan::Wanted;
-use crate::state::{self, Machine, UNIT};
+use crate::state::{self, Machine};
 
 /// What runs on the machine. See its first lines.
 const SCRIPT: &str = include_str!("activate.sh");
@@ -132,12 +134,12 @@ impl Activation<'_> {
                     let gone = before == Verdict::Gone;
                     before = match self.judge(&seen, gone) {
                         Ok(verdict) => verdict,
-                        Err(failure) => {
+                        Err(error) => {
                             // Its output is part of the failure. What ended without a result may still run.
-                            if failure.kind != FailureKind::NotAsLeft {
+                            if !matches!(error, Error::NoResult { .. }) {
                                 self.clean_up(&id).await;
                             }
-                            return Err(failure);
+                            return Err(error.into());
                         }
                     };
                     match before {
@@ -150,79 +152,57 @@ impl Activation<'_> {
                         Verdict::Gone => "the activation ended without a result".into(),
                     }
                 }
-                Err(failure) => {
+                Err(reason) => {
                     if before == Verdict::Gone {
                         before = Verdict::GoesOn;
                     }
-                    failure.msg
+                    reason
                 }
             };
             self.progress
                 .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
             if !limit.sleep(PAUSE).await {
-                let waited = since.elapsed().as_secs();
-                let msg = format!(
-                    "{}: timed out after {waited} s while waiting for the activation; last attempt: {reason}",
-                    self.options.host
-                );
-                return Err(self.failure(FailureKind::Timeout, msg, "").hint(
-                    "the machine puts the old system back by itself unless this task could log in; look at its console, and restart it if \
-                     it does not come back: it boots the old system",
-                ));
+                return Err(Error::ActivationTimedOut {
+                    host: self.host(),
+                    waited: since.elapsed(),
+                    reason,
+                }
+                .into());
             }
         }
     }
 
-    fn judge(&self, seen: &Seen, was_gone: bool) -> Result<Verdict, Failure> {
-        let host = &self.options.host;
-        let fail = |kind, msg: String| Err(self.failure(kind, msg, &seen.output));
-        match &seen.stage {
-            Stage::Committed => Ok(Verdict::Done),
-            Stage::Working => Ok(Verdict::GoesOn),
-            Stage::Activated => Ok(Verdict::Activated),
-            Stage::Undone(why) => fail(
-                FailureKind::RolledBack,
-                format!("{host}: the new system was undone and the old one runs again: {why}"),
-            ),
-            Stage::Uncommitted(why) => fail(
-                FailureKind::Activation,
-                format!(
-                    "{host}: the boot loader could not be written for the new system{}",
-                    match why.is_empty() {
-                        true => "; the old one is booted as before",
-                        false => ", nor for the old one again: look at the space in /boot before you restart it",
-                    }
-                ),
-            ),
-            Stage::Stuck(why) => fail(
-                FailureKind::Activation,
-                format!("{host}: the new system failed, and the old one could not be activated again: {why}"),
-            )
-            .map_err(|failure| failure.hint("look at its console and at its boot menu, where the old system is")),
-            Stage::Locked => Err(Failure::new(
-                FailureKind::Busy,
-                format!("{host}: is locked by another switch-to-configuration; nothing was changed"),
-            )
-            .object(host)
-            .hint("run the task again when it has ended")),
+    fn judge(&self, seen: &Seen, was_gone: bool) -> Result<Verdict, Error> {
+        let (host, output) = (self.host(), seen.output.clone());
+        Err(match &seen.stage {
+            Stage::Committed => return Ok(Verdict::Done),
+            Stage::Working => return Ok(Verdict::GoesOn),
+            Stage::Activated => return Ok(Verdict::Activated),
+            Stage::Undone(why) => Error::Undone {
+                host,
+                why: why.clone(),
+                output,
+            },
+            Stage::Uncommitted(why) => Error::Uncommitted {
+                host,
+                old: why.is_empty(),
+                output,
+            },
+            Stage::Stuck(why) => Error::Stuck {
+                host,
+                why: why.clone(),
+                output,
+            },
+            Stage::Locked => Error::Switching { host },
             // The unit may end before its last state can be read, so two polls have to agree.
-            Stage::Gone if was_gone => fail(
-                FailureKind::NotAsLeft,
-                format!("{host}: the activation ended without a result (the machine restarted, or {UNIT} was stopped)"),
-            )
-            .map_err(|failure| failure.hint("run the task again: it begins with what the machine runs now")),
-            Stage::Gone => Ok(Verdict::Gone),
-        }
+            Stage::Gone if was_gone => Error::NoResult { host, output },
+            Stage::Gone => return Ok(Verdict::Gone),
+        })
     }
 
-    pub(crate) fn failure(&self, kind: FailureKind, msg: String, output: &str) -> Failure {
-        let failure = Failure::new(kind, msg)
-            .object(&self.options.host)
-            .with("changed", true);
-        match output {
-            "" => failure,
-            output => failure.detail(output),
-        }
+    /// The machine, as the option names it.
+    pub(crate) fn host(&self) -> String {
+        self.options.host.clone()
     }
 
     async fn start(
@@ -241,46 +221,31 @@ impl Activation<'_> {
         }
         let said = printable(&output.failure());
         let busy = said.contains("already loaded") || said.contains("already exists");
-        let (kind, msg) = match busy {
-            true => (
-                FailureKind::Busy,
-                format!(
-                    "{}: is locked by another deployment ({UNIT})",
-                    self.options.host
-                ),
-            ),
-            false => (
-                FailureKind::Activation,
-                format!(
-                    "{}: the activation could not be started ({said}); nothing was changed",
-                    self.options.host
-                ),
-            ),
+        let host = self.host();
+        let error = match busy {
+            true => Error::Overtaken { host },
+            false => Error::NotStarted { host, said },
         };
-        Err(Failure::new(kind, msg)
-            .object(&self.options.host)
-            .hint("run the task again"))
+        Err(error.into())
     }
 
-    /// Look over a new connection how far it is; with `confirm`, have the machine keep the new system.
-    async fn look(&self, id: &str, confirm: bool, limit: &Deadline) -> Result<Seen, Failure> {
+    /// Look over a new connection how far it is; with `confirm`, have the machine keep the new system. An error says why it is not known.
+    async fn look(&self, id: &str, confirm: bool, limit: &Deadline) -> Result<Seen, String> {
         let attempt = limit.shorter(ATTEMPT);
         let connection = Connection::open(self.target, &attempt)
             .await
-            .map_err(ssh_failure)?;
+            .map_err(|error| ssh_failure(error).msg)?;
         let output = as_root(
             &connection,
             "the script that reads the activation's state",
             &look_script(id, confirm),
             &attempt,
         )
-        .await?;
+        .await
+        .map_err(|failure| failure.msg)?;
         let text = output.text();
         if !output.ok() || !text.starts_with("state=") {
-            return Err(Failure::new(
-                FailureKind::UnexpectedAnswer,
-                printable(&output.failure()),
-            ));
+            return Err(printable(&output.failure()));
         }
         Ok(Seen::parse(&text))
     }
@@ -306,10 +271,7 @@ impl Activation<'_> {
             self.progress
                 .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
             if !self.deadline.sleep(4 * PAUSE).await {
-                let msg = format!("{}: {reason} ({UNIT})", self.options.host);
-                return Err(Failure::new(FailureKind::Busy, msg)
-                    .object(&self.options.host)
-                    .hint("wait until it has ended, or look at: systemctl status nixos-deploy"));
+                return Err(Error::Deploying { host: self.host() }.into());
             }
         }
     }
@@ -348,13 +310,13 @@ pub async fn verified(
     if runs && boots {
         return Ok(machine);
     }
-    let host = &activation.options.host;
-    let profile = machine.profile.as_deref().unwrap_or("nothing");
-    let msg = format!(
-        "{host}: after the activation it runs {} and boots {profile} instead of {}",
-        machine.current, wanted.system
-    );
-    Err(activation.failure(FailureKind::WrongSystem, msg, ""))
+    Err(Error::NotActive {
+        host: activation.host(),
+        runs: machine.current,
+        boots: machine.profile.unwrap_or_else(|| "nothing".to_owned()),
+        system: wanted.system.clone(),
+    }
+    .into())
 }
 
 /// Differs for each deployment.
@@ -426,16 +388,12 @@ pub async fn dry_activate(
     let text: Vec<String> = output.text().lines().take(1000).map(line).collect();
     match output.ok() {
         true => Ok(text.join("\n")),
-        false => {
-            let msg = format!(
-                "{}: dry-activate: {}",
-                options.host,
-                printable(&output.failure())
-            );
-            Err(Failure::new(FailureKind::Activation, msg)
-                .object(&options.host)
-                .detail(text.join("\n")))
+        false => Err(Error::DryActivation {
+            host: options.host.clone(),
+            said: printable(&output.failure()),
+            output: text.join("\n"),
         }
+        .into()),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod apply;
 mod docs;
+mod error;
 mod options;
 mod packages;
 mod plan;
@@ -21,6 +22,9 @@ use serde_json::{Map, Value};
 
 pub use options::{Action, Options, Reboot};
 pub use run::run;
+
+/// The unit that activates a system. Its name is the lock: systemd starts no second one.
+const UNIT: &str = "nixos-deploy.service";
 
 /// The module.
 pub struct NixosDeploy;

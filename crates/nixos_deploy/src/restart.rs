@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use guest_ssh::Connection;
 use nixos_anywhere_install::{as_root, printable};
 use serde_json::json;
 
 use crate::apply::{ATTEMPT, Activation, PAUSE};
+use crate::error::Error;
 use crate::state::{self, Machine};
 
 impl Activation<'_> {
@@ -33,11 +34,11 @@ impl Activation<'_> {
         if let Ok(output) = asked
             && output.status.is_some_and(|status| status != 0)
         {
-            let said = printable(&output.failure());
-            let msg = format!("{}: systemctl reboot: {said}", self.options.host);
-            return Err(self
-                .failure(FailureKind::Activation, msg, "")
-                .hint("restart the machine by hand; the new system is the one that it boots"));
+            return Err(Error::NotRestarted {
+                host: self.host(),
+                said: printable(&output.failure()),
+            }
+            .into());
         }
         let since = Instant::now();
         let back = self
@@ -51,27 +52,24 @@ impl Activation<'_> {
                     }
                     Ok((_, machine)) if machine.current == system => return Ok(machine),
                     Ok((_, machine)) => {
-                        let msg = format!(
-                            "{}: after the restart it runs {} instead of {system}",
-                            self.options.host, machine.current
-                        );
-                        return Err(self
-                            .failure(FailureKind::WrongSystem, msg, "")
-                            .hint("look at its console and at its boot menu"));
+                        return Err(Error::RestartedIntoAnother {
+                            host: self.host(),
+                            runs: machine.current,
+                            system: system.to_owned(),
+                        }
+                        .into());
                     }
                     Err(failure) => failure.msg,
                 };
             self.progress
                 .emit(&json!({"event": "waiting", "host": self.options.host, "reason": reason}));
             if !back.sleep(2 * PAUSE).await {
-                let waited = since.elapsed().as_secs();
-                let msg = format!(
-                    "{}: did not answer within {waited} s after its restart; last attempt: {reason}",
-                    self.options.host
-                );
-                return Err(self.failure(FailureKind::Timeout, msg, "").hint(
-                    "look at its console; its boot menu has the older generations, and a snapshot of the VM brings back its disks",
-                ));
+                return Err(Error::RestartTimedOut {
+                    host: self.host(),
+                    waited: since.elapsed(),
+                    reason,
+                }
+                .into());
             }
         }
     }

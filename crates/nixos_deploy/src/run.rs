@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Outcome, Task};
+use ansible_module::{Failure, Outcome, Task};
 use deadline::Deadline;
 use guest_ssh::Connection;
 use nixos_anywhere_install::{
@@ -14,6 +14,7 @@ use nixos_anywhere_install::{
 use serde_json::json;
 
 use crate::apply::{self, Activation};
+use crate::error::Error;
 use crate::options::{Action, Options, Reboot};
 use crate::packages::Comparison;
 use crate::plan::{Plan, Step, Wanted, plan};
@@ -111,7 +112,7 @@ fn check(options: &Options, install: &nixos_anywhere_install::Options) -> Result
 }
 
 /// The options of an installation that Nix is run with.
-fn install_options(options: &Options) -> Result<nixos_anywhere_install::Options, Failure> {
+fn install_options(options: &Options) -> Result<nixos_anywhere_install::Options, Error> {
     let value = json!({
         "host": options.host, "port": options.port, "user": options.user, "private_key_file": options.private_key_file,
         "installed_host_keys": options.host_keys, "flake": options.flake, "tools_path": options.tools_path,
@@ -119,8 +120,7 @@ fn install_options(options: &Options) -> Result<nixos_anywhere_install::Options,
         "substitute_on_destination": options.substitute_on_destination, "progress_path": options.progress_path,
         "timeout": options.timeout,
     });
-    serde_json::from_value(value)
-        .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))
+    Ok(serde_json::from_value(value)?)
 }
 
 /// Find out which system is to be deployed; build it if `build` says so.
@@ -144,16 +144,12 @@ async fn wanted(
         None if build => nix.build(task).await?,
         None => nix.evaluate().await?,
     };
-    let system = path.to_str().and_then(store_path).ok_or_else(|| {
-        Failure::new(
-            FailureKind::InvalidOption,
-            format!("{}: is not a store path", path.display()),
-        )
-    })?;
+    let system = path.to_str().and_then(store_path);
+    let system = system.ok_or_else(|| Error::NotInStore(path.clone()))?;
     let there = path.exists();
     if there && !path.join(SWITCH_PROGRAM).exists() {
-        let msg = format!("{system}: is not a NixOS system (it has no {SWITCH_PROGRAM})");
-        return Err(Failure::new(FailureKind::InvalidOption, msg));
+        let program = SWITCH_PROGRAM;
+        return Err(Error::NotASystem { system, program }.into());
     }
     Ok(Wanted {
         system,
@@ -163,10 +159,10 @@ async fn wanted(
 }
 
 /// The path of the option store_path, without links such as `result`.
-fn given(path: &Path) -> Result<PathBuf, Failure> {
-    path.canonicalize().map_err(|error| {
-        let msg = format!("store_path: {}: {error}", path.display());
-        Failure::new(FailureKind::InvalidOption, msg)
+fn given(path: &Path) -> Result<PathBuf, Error> {
+    path.canonicalize().map_err(|error| Error::StorePath {
+        path: path.to_owned(),
+        error,
     })
 }
 
@@ -280,24 +276,20 @@ impl Run<'_, '_> {
     }
 
     /// Nothing is activated whose confirmation the time limit would cut off.
-    fn enough_time(&self) -> Result<(), Failure> {
+    fn enough_time(&self) -> Result<(), Error> {
         let (options, left) = (
             self.activation.options,
             self.activation.deadline.remaining(),
         );
-        let needed = Duration::from_secs(options.confirm_timeout);
-        if left >= needed {
+        let needed = options.confirm_timeout;
+        if left >= Duration::from_secs(needed) {
             return Ok(());
         }
-        let msg = format!(
-            "{}: only {} s of timeout are left, fewer than confirm_timeout ({}); nothing was activated",
-            options.host,
-            left.as_secs(),
-            options.confirm_timeout
-        );
-        Err(Failure::new(FailureKind::Timeout, msg)
-            .object(&options.host)
-            .hint("run the task again (the system is built and copied now), or raise timeout"))
+        Err(Error::NotEnoughTime {
+            host: options.host.clone(),
+            left,
+            needed,
+        })
     }
 }
 

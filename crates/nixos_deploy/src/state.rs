@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use guest_ssh::{Connection, Guest, Kind, Target};
 use nixos_anywhere_install::{as_root, printable, sizes, ssh_failure, store_path};
 
+use crate::error::Error;
 use crate::options::Options;
 use crate::packages::Closure;
-
-/// The unit that activates a system. Its name is the lock: systemd starts no second one.
-pub const UNIT: &str = "nixos-deploy.service";
 
 /// What a system boots with: its kernel, initrd and kernel modules. None for one that it has not.
 pub type BootParts = [Option<String>; 3];
@@ -66,21 +64,15 @@ echo end=
 ///
 /// # Errors
 /// Kind `refused`.
-pub fn require_installed(guest: &Guest, options: &Options) -> Result<(), Failure> {
-    let hint = match guest.kind {
-        Kind::Installed => return Ok(()),
-        Kind::Installer => "install it first (nixos_anywhere_install)",
-        Kind::Other => "check 'host'",
-    };
-    let msg = format!(
-        "{}: is not an installed NixOS (found {}: {}); nothing was changed",
-        options.host,
-        guest.kind,
-        printable(&guest.name)
-    );
-    Err(Failure::new(FailureKind::Refused, msg)
-        .object(&options.host)
-        .hint(hint))
+pub fn require_installed(guest: &Guest, options: &Options) -> Result<(), Error> {
+    match guest.kind {
+        Kind::Installed => Ok(()),
+        kind @ (Kind::Installer | Kind::Other) => Err(Error::NotInstalled {
+            host: options.host.clone(),
+            kind,
+            name: printable(&guest.name),
+        }),
+    }
 }
 
 /// Ask the machine what it runs.
@@ -91,10 +83,12 @@ pub async fn read(connection: &Connection, deadline: &Deadline) -> Result<Machin
     let what = "the script that reads its systems";
     let output = as_root(connection, what, QUESTIONS, deadline).await?;
     let text = output.text();
-    Machine::parse(&text).map_err(|problem| {
-        let msg = format!("{}: {problem}", connection.address());
-        Failure::new(FailureKind::UnexpectedAnswer, msg).detail(printable(&output.failure()))
-    })
+    let machine = Machine::parse(&text).map_err(|problem| Error::UnexpectedAnswer {
+        address: connection.address().to_string(),
+        problem,
+        output: printable(&output.failure()),
+    })?;
+    Ok(machine)
 }
 
 /// The store paths of the running system with their sizes; none if the machine's Nix does not say.
@@ -173,8 +167,7 @@ impl Machine {
     ///
     /// # Errors
     /// Kinds `invalid_option` and `not_found`, with the numbers that there are.
-    pub fn generation_of(&self, wanted: &str) -> Result<(u32, String), Failure> {
-        let numbers: Vec<String> = self.generations.keys().map(u32::to_string).collect();
+    pub fn generation_of(&self, wanted: &str) -> Result<(u32, String), Error> {
         let found = if wanted == "previous" {
             let before = self
                 .generations
@@ -182,21 +175,17 @@ impl Machine {
                 .filter(|(number, _)| Some(**number) < self.generation);
             before.max_by_key(|(number, _)| **number)
         } else {
-            let number: u32 = wanted.parse().map_err(|_| {
-                let msg = format!("generation: must be a number or previous (got '{wanted}')");
-                Failure::new(FailureKind::InvalidOption, msg)
-            })?;
+            let number: u32 = wanted
+                .parse()
+                .map_err(|_| Error::InvalidGeneration(wanted.to_owned()))?;
             self.generations.get_key_value(&number)
         };
         match found {
             Some((number, path)) => Ok((*number, path.clone())),
-            None => {
-                let msg = format!(
-                    "generation: {wanted} does not exist on the machine (available: {})",
-                    numbers.join(", ")
-                );
-                Err(Failure::new(FailureKind::NotFound, msg))
-            }
+            None => Err(Error::GenerationNotFound {
+                wanted: wanted.to_owned(),
+                available: self.generations.keys().copied().collect(),
+            }),
         }
     }
 }
@@ -224,6 +213,8 @@ pub fn runs(unit: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ansible_module::FailureKind;
+
     use super::*;
 
     const ANSWER: &str = "current=/nix/store/b-system\nbooted=/nix/store/a-system\nprofile=/nix/store/b-system\n\
@@ -293,7 +284,7 @@ mod tests {
             let found = machine.generation_of(wanted);
             match expected {
                 Ok(number) => assert_eq!(found.unwrap().0, number),
-                Err(part) => assert!(found.unwrap_err().msg.contains(part)),
+                Err(part) => assert!(Failure::from(found.unwrap_err()).msg.contains(part)),
             }
         }
         let first = Machine {
@@ -301,7 +292,7 @@ mod tests {
             ..machine
         };
         assert_eq!(
-            first.generation_of("previous").unwrap_err().kind,
+            Failure::from(first.generation_of("previous").unwrap_err()).kind,
             FailureKind::NotFound
         );
     }

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use ansible_module::{Failure, FailureKind, Progress};
+use ansible_module::{Failure, Progress};
 use deadline::Deadline;
 use nixos_anywhere_install::NixosAnywhereInstall;
 use pve_module::paths::make_private_dir;
 use serde_json::{Map, Value};
 
+use crate::error::StepError;
 use crate::module_args::Args;
 use crate::store::{Installation, Store};
 use crate::system_facts;
@@ -96,20 +97,17 @@ impl Build {
     ///
     /// # Errors
     /// Kind `build`, with the build's message and hint.
-    pub fn check(&self, object: &str) -> Result<(), Failure> {
+    pub fn check(&self, object: &str) -> Result<(), StepError> {
         let result = read(&self.result).unwrap_or_default();
         if result.get("failed") != Some(&Value::Bool(true)) {
             return Ok(());
         }
-        let words = |key: &str| result.get(key).and_then(Value::as_str);
-        let mut failure = Failure::new(
-            FailureKind::Build,
-            words("msg").unwrap_or("the build failed"),
-        )
-        .object(object)
-        .with("changed", false);
-        failure.hint = words("hint").map(str::to_owned);
-        Err(failure)
+        let words = |key: &str| Some(result.get(key)?.as_str()?.to_owned());
+        Err(StepError::BuildFailed {
+            object: object.to_owned(),
+            msg: words("msg").unwrap_or_else(|| "the build failed".to_owned()),
+            hint: words("hint"),
+        })
     }
 
     /// Wait until it has ended, and show what it does meanwhile. Returns its result if it has built something that is still there.
@@ -228,6 +226,7 @@ fn text(path: &Path) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use ansible_module::FailureKind;
     use serde_json::json;
 
     use super::*;
@@ -291,7 +290,7 @@ mod tests {
         build.check("VM web1").unwrap();
         file.write_all(br#"{"failed": true, "msg": "no such option", "hint": "mend it"}"#)
             .unwrap();
-        let failure = build.check("VM web1").unwrap_err();
+        let failure = Failure::from(build.check("VM web1").unwrap_err());
         assert_eq!(
             (failure.kind, &*failure.msg),
             (FailureKind::Build, "no such option")

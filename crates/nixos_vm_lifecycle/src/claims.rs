@@ -8,9 +8,10 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use ansible_module::{Failure, FailureKind};
 use pve_module::paths;
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, LocalError, StepError};
 
 /// What a host claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,24 +30,18 @@ pub struct Claim {
 ///
 /// # Errors
 /// Kind `claimed`, naming both hosts and the variable; kind `file` if the claims cannot be read or written.
-pub fn claim(host: &str, claims: &[Claim]) -> Result<(), Failure> {
+pub fn claim(host: &str, claims: &[Claim]) -> Result<(), Error> {
     let Some(play) = play() else {
         // Called by something else than Ansible: there are no other hosts.
         return Ok(());
     };
     let others = paths::lock_dir()
         .and_then(|locks| exchange(&locks.with_file_name("plays"), &play, host, claims));
-    let others = others.map_err(|error| {
-        Failure::new(
-            FailureKind::File,
-            format!("cannot compare this host with the play's others: {error}"),
-        )
-        .hint("make XDG_RUNTIME_DIR or ~/.cache a directory that you may write to")
-    })?;
-    conflict(host, claims, &others)
+    let others = others.map_err(LocalError::Claims)?;
+    Ok(conflict(host, claims, &others)?)
 }
 
-fn conflict(host: &str, claims: &[Claim], others: &[Claim]) -> Result<(), Failure> {
+fn conflict(host: &str, claims: &[Claim], others: &[Claim]) -> Result<(), StepError> {
     let clashes: Vec<String> = claims
         .iter()
         .filter_map(|ours| {
@@ -60,11 +55,10 @@ fn conflict(host: &str, claims: &[Claim], others: &[Claim]) -> Result<(), Failur
     if clashes.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(FailureKind::Claimed, clashes.join("; "))
-        .object(host)
-        .hint(format!(
-            "give each host its own; nothing was done to {host}"
-        )))
+    Err(StepError::Claimed {
+        host: host.to_owned(),
+        clashes,
+    })
 }
 
 /// Replace the host's claims in the play's file; returns those of the other hosts.
@@ -156,6 +150,8 @@ fn play() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use ansible_module::{Failure, FailureKind};
+
     use super::*;
 
     fn claim(host: &str, key: &str) -> Claim {
@@ -181,7 +177,7 @@ mod tests {
         assert_eq!(exchange(&dir, &play, "a", &[claim("a", "y")]).unwrap(), []);
         let seen = exchange(&dir, &play, "b", &[claim("b", "y")]).unwrap();
         assert_eq!(seen, [claim("a", "y")]);
-        let refused = conflict("b", &[claim("b", "y")], &seen).unwrap_err();
+        let refused = Failure::from(conflict("b", &[claim("b", "y")], &seen).unwrap_err());
         assert_eq!(refused.kind, FailureKind::Claimed);
         assert_eq!(
             refused.msg,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Module, Outcome, Task};
+use ansible_module::{Failure, Module, Outcome, Task};
 use cloudinit_drive::CloudinitDrive;
 use deadline::Deadline;
 use nixos_anywhere_install::NixosAnywhereInstall;
@@ -17,6 +17,7 @@ use pve_module::Connection;
 use pve_module::record::Identity;
 use serde_json::{Value, json};
 
+use crate::error::StepError;
 use crate::module_args::{Args, iso_variable};
 use crate::options::{Options, Settings};
 use crate::store::Store;
@@ -59,10 +60,7 @@ impl<'a> Context<'a> {
         let mut mistakes = further.decided_here();
         mistakes.extend(settings.relative_places());
         if !mistakes.is_empty() {
-            return Err(
-                Failure::new(FailureKind::InvalidOption, mistakes.join("; "))
-                    .with("mistakes", mistakes),
-            );
+            return Err(StepError::InvalidOptions(mistakes).into());
         }
         Ok(Self {
             options,
@@ -159,9 +157,8 @@ impl<'a> Context<'a> {
     pub fn check_vm(&self, mut args: Args) -> Result<(), Failure> {
         placeholders(&mut args);
         let options = self.options_of::<ProxmoxNixosVm>(args)?;
-        proxmox_nixos_vm::check(&options).map_err(|mistakes| {
-            Failure::new(FailureKind::InvalidOption, mistakes.join("; ")).with("mistakes", mistakes)
-        })
+        proxmox_nixos_vm::check(&options)
+            .map_err(|mistakes| StepError::InvalidOptions(mistakes).into())
     }
 
     /// Call `cloudinit_drive`, for the VM with this number on this node, whose record must be as `expect` says at every write.

@@ -1,10 +1,10 @@
 //! Variables that may not change: those that an installation under way began with, and those by which its record knows a VM.
 
-use ansible_module::{Failure, FailureKind};
 use pve_module::record::{Identity, Record};
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::error::StepError;
 
 /// Refuse variables that an installation under way cannot follow, and an identity that would part the VM from its record.
 pub fn unchanged(
@@ -12,29 +12,19 @@ pub fn unchanged(
     object: &str,
     record: &Record,
     identity: &Identity,
-) -> Result<(), Failure> {
+) -> Result<(), StepError> {
     let settings = context.settings();
-    let refuse = |why: String, hint: String| {
-        let msg = format!("{object}: {why}; nothing was done to it");
-        Err(Failure::new(FailureKind::Refused, msg)
-            .object(object)
-            .hint(hint))
-    };
     let drives = settings.drives();
     if record.host == context.options.host
         && record.phase.unfinished()
         && let Some(begun) = record.drives.as_ref().filter(|begun| **begun != drives)
     {
-        return refuse(
-            format!(
-                "its installation began with the disk, the installer and the seed in {begun}, and the variables say {drives}"
-            ),
-            format!(
-                "leave nixos_vm_boot_disk, nixos_vm_installer_drive and nixos_vm_seed_drive as they were until it is installed, or destroy \
-                 it first: {}",
-                crate::refusals::destroy_command(&context.options.host)
-            ),
-        );
+        return Err(StepError::DrivesChanged {
+            object: object.to_owned(),
+            host: context.options.host.clone(),
+            begun: begun.clone(),
+            drives,
+        });
     }
     let config = settings.config();
     let text = |key: &str| config.get(key).and_then(Value::as_str);
@@ -54,10 +44,12 @@ pub fn unchanged(
         if let (Some(wanted), Some(now)) = (wanted, now)
             && wanted != now
         {
-            return refuse(
-                format!("{must} {now} (got {wanted}), by which its record knows it"),
-                "leave it out, or give it the value that the VM has".into(),
-            );
+            return Err(StepError::IdentityChanged {
+                object: object.to_owned(),
+                must,
+                now: now.clone(),
+                wanted: wanted.clone(),
+            });
         }
     }
     Ok(())

@@ -2,18 +2,18 @@
 
 use std::net::IpAddr;
 
-use ansible_module::Failure;
 use pve_schema::syntax::is_any_mac;
 use serde_json::Value;
 
 use crate::claims::{self, Claim};
 use crate::context::Context;
+use crate::error::Error;
 
 /// Compare what this host claims with what the play's other hosts do.
 ///
 /// # Errors
 /// Kind `claimed`, naming both hosts and the variable; kind `file` if the claims cannot be read or written.
-pub fn check(context: &Context<'_>, cluster: &str) -> Result<(), Failure> {
+pub fn check(context: &Context<'_>, cluster: &str) -> Result<(), Error> {
     claims::claim(&context.options.host, &claimed(context, cluster))
 }
 

@@ -7,9 +7,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ansible_module::{Failure, FailureKind, Secret};
+use ansible_module::Secret;
 use pve_module::record::Record;
 
+use crate::error::LocalError;
 use crate::options::{KeyType, Settings};
 use crate::store::Installation;
 
@@ -150,7 +151,7 @@ pub fn make(
     host: &str,
     settings: &Settings,
     given: &[Given],
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, LocalError> {
     installation.make()?;
     let mut made = Vec::new();
     for (name, comment) in [
@@ -185,7 +186,7 @@ fn make_one(
     key: KeyType,
     comment: &str,
     made: &mut Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<(), LocalError> {
     let public = format!("{name}.pub");
     // The public half is the last to appear: where it is, the private one belongs to it.
     if installation.read(name).is_some() && installation.read(&public).is_some() {
@@ -205,8 +206,8 @@ pub fn make_pair(
     name: &str,
     key: KeyType,
     comment: &str,
-    finish: impl FnOnce(&Path) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+    finish: impl FnOnce(&Path) -> Result<(), LocalError>,
+) -> Result<(), LocalError> {
     let scratch = scratch(installation)?;
     let file = scratch.path().join("key");
     let bits: &[&str] = match key {
@@ -232,7 +233,7 @@ pub fn adopt(
     installation: &Installation,
     given: &Given,
     made: &mut Vec<String>,
-) -> Result<KeyType, Failure> {
+) -> Result<KeyType, LocalError> {
     let (text, public, key) = checked(given)?;
     let name = host_key(key);
     if installation.read(&format!("{name}.pub")).as_deref() == Some(public.trim())
@@ -255,36 +256,33 @@ pub fn adopt(
 ///
 /// # Errors
 /// Kind `private_key` if it is none, or of another kind than its name says.
-pub fn checked(given: &Given) -> Result<(String, String, KeyType), Failure> {
-    let refuse = |why: &str| {
-        Failure::new(FailureKind::PrivateKey, format!("{}: {why}", given.origin))
-            .object(&given.origin)
-            .hint("give a private key in OpenSSH's format without a passphrase (ssh-keygen -t ed25519 -N '')")
-    };
+pub fn checked(given: &Given) -> Result<(String, String, KeyType), LocalError> {
+    let origin = || given.origin.clone();
     // Text from a vault may have other line ends, and may have lost the last one.
     let text = given.private.replace("\r\n", "\n");
     let text = format!("{}\n", text.trim());
     let file = InMemory::new(&text)?;
     let mut command = Command::new("ssh-keygen");
     command.args(["-y", "-P", "", "-f"]).arg(file.path());
-    let public = run(command, "read the key")
-        .map_err(|_| refuse("is not a private key that OpenSSH can use"))?;
+    let public =
+        run(command, "read the key").map_err(|_| LocalError::UnusableKey { origin: origin() })?;
     let key = match public.split_whitespace().next().unwrap_or_default() {
         "ssh-ed25519" => KeyType::Ed25519,
         "ssh-rsa" => KeyType::Rsa,
         kind if kind.starts_with("ecdsa-sha2-") => KeyType::Ecdsa,
         kind => {
-            return Err(refuse(&format!(
-                "a key of the type {kind} cannot be a host key here"
-            )));
+            return Err(LocalError::UnsupportedKey {
+                origin: origin(),
+                kind: kind.to_owned(),
+            });
         }
     };
     match given.key {
-        Some(expected) if expected != key => Err(refuse(&format!(
-            "is a key of the type {}, and its name says {}",
-            key.name(),
-            expected.name()
-        ))),
+        Some(expected) if expected != key => Err(LocalError::OtherKeyType {
+            origin: origin(),
+            found: key,
+            expected,
+        }),
         _ => Ok((text, public, key)),
     }
 }
@@ -303,10 +301,7 @@ pub fn check(given: &[Given]) -> Vec<String> {
                 )),
                 None => kinds.push((kind, &key.origin)),
             },
-            Err(failure) => mistakes.push(match failure.hint {
-                Some(hint) => format!("{}; {hint}", failure.msg),
-                None => failure.msg,
-            }),
+            Err(error) => mistakes.push(error.mistake()),
         }
     }
     mistakes
@@ -358,7 +353,7 @@ impl InMemory {
     ///
     /// # Errors
     /// The system's.
-    pub fn new(text: &str) -> Result<Self, Failure> {
+    pub fn new(text: &str) -> Result<Self, LocalError> {
         let write = || {
             let file = rustix::fs::memfd_create("key", rustix::fs::MemfdFlags::CLOEXEC)?;
             let mut file = fs::File::from(file);
@@ -366,12 +361,7 @@ impl InMemory {
             io::Write::write_all(&mut file, text.as_bytes())?;
             Ok(Self { file })
         };
-        write().map_err(|error: io::Error| {
-            Failure::new(
-                FailureKind::File,
-                format!("cannot hold a private key in memory: {error}"),
-            )
-        })
+        write().map_err(LocalError::KeyInMemory)
     }
 
     /// Its path.
@@ -380,13 +370,13 @@ impl InMemory {
     }
 }
 
-fn scratch(installation: &Installation) -> Result<tempfile::TempDir, Failure> {
+fn scratch(installation: &Installation) -> Result<tempfile::TempDir, LocalError> {
     remove_stale(installation);
     tempfile::Builder::new()
         .prefix("making.")
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(installation.dir())
-        .map_err(|error| crate::store::failed("make a directory in", installation.dir(), &error))
+        .map_err(|error| crate::store::failed("make a directory in", installation.dir(), error))
 }
 
 /// What a killed run left.
@@ -402,7 +392,7 @@ fn remove_stale(installation: &Installation) {
     }
 }
 
-fn private_file(path: &Path, text: &str) -> Result<(), Failure> {
+fn private_file(path: &Path, text: &str) -> Result<(), LocalError> {
     let write = || {
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -411,11 +401,11 @@ fn private_file(path: &Path, text: &str) -> Result<(), Failure> {
             .open(path)?;
         io::Write::write_all(&mut file, text.as_bytes())
     };
-    write().map_err(|error: io::Error| crate::store::failed("write", path, &error))
+    write().map_err(|error: io::Error| crate::store::failed("write", path, error))
 }
 
 /// Move a key pair into place, the public half last.
-fn put(installation: &Installation, file: &Path, name: &str) -> Result<(), Failure> {
+fn put(installation: &Installation, file: &Path, name: &str) -> Result<(), LocalError> {
     let public = format!("{name}.pub");
     installation.remove(std::slice::from_ref(&public))?;
     for (from, to) in [
@@ -423,29 +413,25 @@ fn put(installation: &Installation, file: &Path, name: &str) -> Result<(), Failu
         (file.with_extension("pub"), public.as_str()),
     ] {
         let to = installation.path(to);
-        fs::rename(&from, &to).map_err(|error| crate::store::failed("write", &to, &error))?;
+        fs::rename(&from, &to).map_err(|error| crate::store::failed("write", &to, error))?;
     }
     Ok(())
 }
 
-fn run(mut command: Command, what: &str) -> Result<String, Failure> {
+fn run(mut command: Command, what: &str) -> Result<String, LocalError> {
     let output = command
         .stdin(Stdio::null())
         .env("SSH_ASKPASS_REQUIRE", "never")
         .output()
-        .map_err(|error| {
-            Failure::new(
-                FailureKind::ToolMissing,
-                format!("ssh-keygen: cannot {what}: {error}"),
-            )
-            .hint("install OpenSSH's client on the controller")
+        .map_err(|error| LocalError::NoKeygen {
+            what: what.to_owned(),
+            error,
         })?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Failure::new(
-            FailureKind::ToolFailed,
-            format!("ssh-keygen: cannot {what}: {said}"),
-        ));
+        return Err(LocalError::Keygen {
+            what: what.to_owned(),
+            said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        });
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -454,6 +440,6 @@ fn run(mut command: Command, what: &str) -> Result<String, Failure> {
 ///
 /// # Errors
 /// The system's.
-pub fn key_file(key: &Secret) -> Result<InMemory, Failure> {
+pub fn key_file(key: &Secret) -> Result<InMemory, LocalError> {
     InMemory::new(&format!("{}\n", key.expose().trim()))
 }

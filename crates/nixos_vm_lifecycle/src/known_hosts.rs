@@ -5,10 +5,11 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use pve_module::Lock;
 
+use crate::error::LocalError;
 use crate::keys::without_comment;
 
 /// How `ssh` looks a host up.
@@ -83,13 +84,9 @@ pub async fn edit(
     deadline: &Deadline,
     change: impl Fn(&str) -> String,
 ) -> Result<bool, Failure> {
-    let fail = |error: io::Error| {
-        Failure::new(
-            FailureKind::File,
-            format!("{}: cannot be written: {error}", path.display()),
-        )
-        .object(path.display().to_string())
-        .hint("nixos_vm_known_hosts must be a file that you may write to")
+    let fail = |error| LocalError::KnownHosts {
+        path: path.to_owned(),
+        error,
     };
     let _lock = Lock::acquire(&format!("known_hosts {}", path.display()), deadline).await?;
     // A link to the file that is meant stays one.
@@ -97,7 +94,7 @@ pub async fn edit(
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(fail(error)),
+        Err(error) => return Err(fail(error).into()),
     };
     let new = change(&text);
     if new == text {

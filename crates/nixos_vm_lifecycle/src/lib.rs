@@ -11,6 +11,7 @@ mod decide;
 #[cfg(test)]
 mod decide_tests;
 mod docs;
+mod error;
 mod facts;
 mod fixed_variables;
 mod host_claims;
@@ -22,7 +23,6 @@ pub mod options;
 mod preflight;
 mod privileges;
 mod probe;
-mod refusals;
 mod reinstall;
 mod state;
 mod steps;

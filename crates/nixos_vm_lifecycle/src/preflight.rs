@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use crate::cluster::is_taken;
 use crate::context::Context;
+use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_keys;
 use crate::keys;
 use crate::options::{InstallerSource, Settings, missing};
 use crate::privileges;
 use crate::probe::Probe;
-use crate::refusals::refused;
 use crate::state::State;
 use crate::steps::{image, install, reinstall};
 use crate::system_facts;
@@ -44,7 +44,7 @@ pub async fn check(
     mistakes.collect(flake(context).await);
     mistakes.collect(installer_file(context, state).await);
     if !settings.boot_disk_is_new() {
-        mistakes.add(install::not_new(settings));
+        mistakes.add(install::not_new(settings).into());
     }
     // What the finished machine shall be, too, before an hour is spent on it.
     mistakes.collect(context.check_vm(settings.vm(Phase::Done, None)));
@@ -60,7 +60,7 @@ pub async fn check(
     mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
     match mistakes.texts.is_empty() {
         true => Ok(()),
-        false => Err(refused(&context.options.host, mistakes.texts)),
+        false => Err(StepError::preflight(&context.options.host, mistakes.texts).into()),
     }
 }
 

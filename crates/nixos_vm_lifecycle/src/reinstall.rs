@@ -8,12 +8,11 @@
 //!
 //! Every disk but the boot disk is detached before the installer boots, and attached again after the installation.
 
-use ansible_module::{Failure, FailureKind};
 use pve_module::record::{Phase, Record};
 
+use crate::error::{Refusal, Why};
 use crate::facts::{Decision, Facts, Recorded, Vm};
-use crate::refusals::{not_as_left, refusal, same_disk};
-use crate::vm_layout::volume;
+use crate::vm_layout::{same_disk, volume};
 
 /// How many digits of an installation's ID name it.
 const DIGITS: usize = 8;
@@ -69,53 +68,37 @@ fn word_of(facts: &Facts, record: &Record) -> String {
 ///
 /// # Errors
 /// Kinds `protected`, `refused`, `not_as_left`: what would not be safe.
-pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
-    unprotected(vm)?;
+pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Refusal> {
+    let refuse = |why| Err(Refusal::new(facts, vm, why));
+    unprotected(facts, vm)?;
     if vm.lost {
-        let why = "its notes have lost the record of its installation, so it is not installed anew";
-        return Err(refusal(vm, FailureKind::NotAsLeft, why).hint(
-            "run the play without nixos_vm_confirm_reinstall first, which writes the record again",
-        ));
+        return refuse(Why::Lost);
     }
     if matches!(vm.record, Recorded::RolledBack(_)) {
-        let why = "was rolled back to a snapshot or restored from a backup, so its boot disk is not what the role left";
-        return Err(refusal(vm, FailureKind::NotAsLeft, why)
-            .hint("destroy it and make it anew, or install it by hand"));
+        return refuse(Why::RolledBackSince);
     }
     if !vm.beside.devices.is_empty() {
-        let why = format!(
-            "has {}, through which the installation could write to a disk that Proxmox VE does not know",
-            vm.beside.devices.join(", ")
-        );
-        return Err(refusal(vm, FailureKind::Refused, &why)
-            .hint("remove these options for the reinstallation, and set them again afterwards"));
+        return refuse(Why::Devices(vm.beside.devices.clone()));
     }
     let cannot_come_back =
         |(_, value): &&(String, String)| !is_own(value, vm.vmid) || value.contains(';');
     if let Some((key, value)) = vm.beside.disks.iter().find(cannot_come_back) {
-        let why = format!(
-            "its disk {key} ({value}) is not a volume of this VM on a storage, so Proxmox VE would not keep it to be attached again"
-        );
-        return Err(refusal(vm, FailureKind::Refused, &why)
-            .hint("detach it by hand for the reinstallation"));
+        let (key, value) = (key.clone(), value.clone());
+        return refuse(Why::NotKept { key, value });
     }
-    on_its_drive(vm, record)?;
+    on_its_drive(facts, vm, record)?;
     let moved = record.disk.is_some() && record.disk != vm.layout.disk;
     let confirmed = vm.layout.disk.as_ref().is_some_and(|disk| {
         let word = format!("{}:{disk}", facts.host);
         facts.confirmed.contains(&word)
     });
     match &vm.layout.disk {
-        None => Err(not_as_left(facts, vm, "has no boot disk")),
-        Some(disk) if moved && !confirmed => {
-            let made = record.disk.as_deref().unwrap_or_default();
-            let why = format!("its boot disk is {disk}, and {made} was installed");
-            Err(refusal(vm, FailureKind::NotAsLeft, &why).hint(format!(
-                "if that is the same disk, which was moved: nixos_vm_confirm_reinstall: [{}, {}:{disk}]",
-                confirmation(facts, record).unwrap_or_default(),
-                facts.host
-            )))
-        }
+        None => refuse(Why::NoBootDisk),
+        Some(disk) if moved && !confirmed => refuse(Why::Moved {
+            disk: disk.clone(),
+            made: record.disk.clone().unwrap_or_default(),
+            confirmed: confirmation(facts, record).unwrap_or_default(),
+        }),
         Some(_) => Ok(Decision::Reinstall(record.clone())),
     }
 }
@@ -124,15 +107,11 @@ pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failu
 ///
 /// # Errors
 /// Kind `protected`.
-pub fn unprotected(vm: &Vm) -> Result<(), Failure> {
-    if !vm.beside.protected {
-        return Ok(());
+pub fn unprotected(facts: &Facts, vm: &Vm) -> Result<(), Refusal> {
+    match vm.beside.protected {
+        true => Err(Refusal::new(facts, vm, Why::Protected)),
+        false => Ok(()),
     }
-    let why = "is protected in Proxmox VE, so it is not installed anew";
-    Err(refusal(vm, FailureKind::Protected, why).hint(format!(
-        "remove the protection first: qm set {} --protection 0",
-        vm.vmid
-    )))
 }
 
 /// Whether the volume of a drive is this VM's, by its name (PVE::Storage::parse_volname): Proxmox VE keeps no other as an unused one.
@@ -145,7 +124,7 @@ fn is_own(value: &str, vmid: u32) -> bool {
 }
 
 /// Refuse variables that name another drive than the one that was installed: what is on that one is somebody's data.
-fn on_its_drive(vm: &Vm, record: &Record) -> Result<(), Failure> {
+fn on_its_drive(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Refusal> {
     let now = &vm.layout.disk_key;
     let drives = record.drives.as_deref().unwrap_or(now);
     let made = drives.split('/').next().unwrap_or_default();
@@ -158,22 +137,23 @@ fn on_its_drive(vm: &Vm, record: &Record) -> Result<(), Failure> {
     if made == now && !still_there {
         return Ok(());
     }
-    let disk = record.disk.as_deref().unwrap_or_default();
-    let why =
-        format!("the variables name {now} as its boot disk, and {made} ({disk}) was installed");
-    Err(refusal(vm, FailureKind::Refused, &why).hint(format!("set nixos_vm_boot_disk: {made}")))
+    let why = Why::OtherDrive {
+        now: now.clone(),
+        made: made.to_owned(),
+        disk: record.disk.clone().unwrap_or_default(),
+    };
+    Err(Refusal::new(facts, vm, why))
 }
 
 /// Go on with what was confirmed. Nothing was written to the boot disk yet.
 ///
 /// # Errors
 /// Kind `not_as_left`.
-pub fn go_on(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failure> {
+pub fn go_on(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Refusal> {
     if vm.lost {
-        let why = "its notes have lost the record of its reinstallation, and what this controller kept of it may be old";
-        return Err(not_as_left(facts, vm, why));
+        return Err(Refusal::new(facts, vm, Why::ReinstallationLost));
     }
-    unprotected(vm)?;
+    unprotected(facts, vm)?;
     same_disk(facts, vm, record)?;
     let detached = record
         .reinstall
@@ -186,7 +166,7 @@ pub fn go_on(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failur
         .iter()
         .find(|(key, _)| !known.contains(&key))
     {
-        return Err(attached(vm, key, value));
+        return Err(attached(facts, vm, key, value));
     }
     Ok(Decision::Reinstall(record.clone()))
 }
@@ -195,39 +175,20 @@ pub fn go_on(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Failur
 ///
 /// # Errors
 /// Kind `not_as_left`.
-pub fn alone(facts: &Facts) -> Result<(), Failure> {
+pub fn alone(facts: &Facts) -> Result<(), Refusal> {
     let Some(vm) = &facts.vm else {
         return Ok(());
     };
     if let Some((key, value)) = vm.beside.disks.first() {
-        return Err(attached(vm, key, value));
+        return Err(attached(facts, vm, key, value));
     }
     match vm.beside.devices.first() {
-        Some(device) => Err(not_as_left(
-            facts,
-            vm,
-            &format!("{device} was set while it is being installed anew"),
-        )),
+        Some(device) => Err(Refusal::new(facts, vm, Why::DeviceSet(device.clone()))),
         None => Ok(()),
     }
 }
 
-fn attached(vm: &Vm, key: &str, value: &str) -> Failure {
-    let why = format!(
-        "its disk {key} ({value}) was attached while it is being installed anew, and the installation could write to it"
-    );
-    refusal(vm, FailureKind::NotAsLeft, &why).hint(format!(
-        "detach it, which keeps its volume (qm set {} --delete {key}), and run the play again; it may be attached once the machine is finished",
-        vm.vmid
-    ))
-}
-
-/// The refusal of a machine that answers as the installed system does before its reinstallation ended.
-pub fn installed_too_early(facts: &Facts, vm: &Vm) -> Failure {
-    let why = "an installed system answers although its reinstallation has not ended, so somebody started what is on its boot disk";
-    refusal(vm, FailureKind::NotAsLeft, why).hint(format!(
-        "look at it; if its boot disk is not to be kept, stop it (qm stop {}) and run the play again; otherwise attach its disks by hand \
-         (they are its unused ones), remove the record from its notes and set nixos_vm_adopt: true for {}",
-        vm.vmid, facts.host
-    ))
+fn attached(facts: &Facts, vm: &Vm, key: &str, value: &str) -> Refusal {
+    let (key, value) = (key.to_owned(), value.to_owned());
+    Refusal::new(facts, vm, Why::Attached { key, value })
 }

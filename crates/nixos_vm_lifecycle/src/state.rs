@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Binding, Identity, Phase, Record};
@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::cluster::{cluster, is_container, is_taken};
 use crate::context::Context;
 use crate::decide::decide;
+use crate::error::StepError;
 use crate::facts::{Answer, Decision, Elsewhere, Facts, Recorded, Vm};
 use crate::fixed_variables::unchanged;
 use crate::keys;
@@ -397,17 +398,16 @@ impl State {
 }
 
 /// Refuse a VM that was found by its number, and has another name than the variables say.
-fn has_the_name(context: &Context<'_>, object: &str, name: &str) -> Result<(), Failure> {
+fn has_the_name(context: &Context<'_>, object: &str, name: &str) -> Result<(), StepError> {
     let settings = context.settings();
     let wanted = settings.name.as_deref().unwrap_or_default();
     if settings.vmid.is_none() || wanted.is_empty() || wanted.eq_ignore_ascii_case(name) {
         return Ok(());
     }
-    let msg =
-        format!("nixos_vm_vmid: {object} does not have the name {wanted}; nothing was done to it");
-    Err(Failure::new(FailureKind::NameDiffers, msg)
-        .object(object)
-        .hint("correct nixos_vm_vmid or nixos_vm_name"))
+    Err(StepError::NameDiffers {
+        object: object.to_owned(),
+        wanted: wanted.to_owned(),
+    })
 }
 
 /// The address of the machine: the one that is given, or what its guest agent reports.

@@ -23,10 +23,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind};
 use pve_module::paths::make_private_dir;
 use pve_module::record::Record;
 use serde::{Deserialize, Serialize};
+
+use crate::error::LocalError;
 
 /// The state directory of an inventory host.
 #[derive(Clone, Debug)]
@@ -108,7 +109,7 @@ impl Store {
     ///
     /// # Errors
     /// The system's.
-    pub fn remove_if_empty(&self) -> Result<bool, Failure> {
+    pub fn remove_if_empty(&self) -> Result<bool, LocalError> {
         match fs::remove_dir(&self.dir) {
             Ok(()) => Ok(true),
             Err(error)
@@ -119,7 +120,7 @@ impl Store {
             {
                 Ok(false)
             }
-            Err(error) => Err(failed("remove", &self.dir, &error)),
+            Err(error) => Err(failed("remove", &self.dir, error)),
         }
     }
 }
@@ -144,12 +145,12 @@ impl Installation {
     ///
     /// # Errors
     /// Kind `file`.
-    pub fn make(&self) -> Result<(), Failure> {
+    pub fn make(&self) -> Result<(), LocalError> {
         let private = || {
             make_private_dir(&self.dir)?;
             fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))
         };
-        private().map_err(|error| failed("make", &self.dir, &error))
+        private().map_err(|error| failed("make", &self.dir, error))
     }
 
     /// The copy of the record.
@@ -161,7 +162,7 @@ impl Installation {
     ///
     /// # Errors
     /// Kind `file`.
-    pub fn keep(&self, known: &Known) -> Result<(), Failure> {
+    pub fn keep(&self, known: &Known) -> Result<(), LocalError> {
         self.make()?;
         let text = serde_json::to_string_pretty(known).unwrap_or_default();
         self.write("record.json", &text)
@@ -171,14 +172,14 @@ impl Installation {
     ///
     /// # Errors
     /// Kind `file`.
-    pub fn hold(&self) -> Result<fs::File, Failure> {
+    pub fn hold(&self) -> Result<fs::File, LocalError> {
         self.make()?;
         let lock = || {
             let dir = fs::File::open(&self.dir)?;
             dir.try_lock()?;
             Ok(dir)
         };
-        lock().map_err(|error| failed("lock", &self.dir, &error))
+        lock().map_err(|error| failed("lock", &self.dir, error))
     }
 
     /// Whether a run holds it.
@@ -208,16 +209,16 @@ impl Installation {
     ///
     /// # Errors
     /// Kind `file`.
-    pub fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+    pub fn write(&self, name: &str, text: &str) -> Result<(), LocalError> {
         let path = self.path(name);
-        write_private(&path, text).map_err(|error| failed("write", &path, &error))
+        write_private(&path, text).map_err(|error| failed("write", &path, error))
     }
 
     /// Remove files, whether they exist or not. Returns whether any did.
     ///
     /// # Errors
     /// Kind `file`.
-    pub fn remove(&self, names: &[String]) -> Result<bool, Failure> {
+    pub fn remove(&self, names: &[String]) -> Result<bool, LocalError> {
         let mut any = false;
         for name in names {
             let path = self.path(name);
@@ -229,7 +230,7 @@ impl Installation {
             match gone {
                 Ok(()) => any = true,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("remove", &path, &error)),
+                Err(error) => return Err(failed("remove", &path, error)),
             }
         }
         Ok(any)
@@ -239,10 +240,10 @@ impl Installation {
     ///
     /// # Errors
     /// Kind `file`.
-    pub fn forget(&self) -> Result<(), Failure> {
+    pub fn forget(&self) -> Result<(), LocalError> {
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("remove", &self.dir, &error))
+                Err(failed("remove", &self.dir, error))
             }
             _ => Ok(()),
         }
@@ -272,13 +273,12 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// A failure at a file of the state directory.
-pub fn failed(doing: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::new(
-        FailureKind::File,
-        format!("{}: cannot {doing} it: {error}", path.display()),
-    )
-    .object(path.display().to_string())
-    .hint("nixos_vm_state_root must be a directory that you may write to")
+pub fn failed(doing: &'static str, path: &Path, error: io::Error) -> LocalError {
+    LocalError::State {
+        doing,
+        path: path.to_owned(),
+        error,
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! What a VM boots and what disks it has, read from its configuration.
 
 use pve_client::property::parse_bool;
+use pve_module::record::Record;
 use serde_json::{Map, Value};
 
-use crate::facts::{Beside, First, Layout, Seed};
+use crate::error::{Refusal, Why};
+use crate::facts::{Beside, Facts, First, Layout, Seed, Vm};
 use crate::options::Settings;
 
 /// The volume of a drive.
@@ -49,6 +51,22 @@ pub fn layout(settings: &Settings, vmid: u32, config: &impl Fn(&str) -> Option<S
         installer: volume(&settings.installer_drive),
         seed,
         first,
+    }
+}
+
+/// Refuse a machine whose boot disk is another one than its record names.
+///
+/// # Errors
+/// Kind `not_as_left`.
+pub fn same_disk(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Refusal> {
+    match (&record.disk, &vm.layout.disk) {
+        // A run that ended before it recorded the disk: the VM was never started.
+        (None, _) => Ok(()),
+        (Some(made), Some(now)) if made == now => Ok(()),
+        (Some(made), now) => {
+            let (now, made) = (now.as_deref().unwrap_or("no disk").to_owned(), made.clone());
+            Err(Refusal::new(facts, vm, Why::OtherDisk { now, made }))
+        }
     }
 }
 

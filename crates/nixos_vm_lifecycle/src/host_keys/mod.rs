@@ -16,9 +16,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ansible_module::{Failure, FailureKind};
 use serde_json::{Map, Value, json};
 
+use crate::error::LocalError;
 use crate::keys::{self, Given};
 use crate::options::{KeyType, Settings};
 use crate::store::{Installation, Store, failed};
@@ -175,7 +175,7 @@ impl HostKeys {
                         None => plan.write.push((kind, public)),
                     }
                 }
-                Err(failure) => mistakes.push(failure.msg),
+                Err(error) => mistakes.push(error.to_string()),
             }
         }
         match mistakes.is_empty() {
@@ -217,7 +217,7 @@ impl HostKeys {
             private: text,
             key: Some(kind),
         };
-        let (_, found, _) = keys::checked(&given).map_err(|failure| failure.msg)?;
+        let (_, found, _) = keys::checked(&given).map_err(|error| error.to_string())?;
         let found = keys::without_comment(&found);
         match public {
             Some(public) if public == found => plan.known.push((kind, found)),
@@ -236,7 +236,7 @@ impl HostKeys {
     ///
     /// # Errors
     /// Kinds `file`, `tool_missing` and `tool_failed`.
-    pub fn apply(&self, plan: &Plan, settings: &Settings) -> Result<Vec<String>, Failure> {
+    pub fn apply(&self, plan: &Plan, settings: &Settings) -> Result<Vec<String>, LocalError> {
         self.own.make()?;
         let mut all: Vec<String> = plan.known.iter().map(|(_, key)| key.clone()).collect();
         for (kind, public) in &plan.write {
@@ -263,7 +263,7 @@ impl HostKeys {
     ///
     /// # Errors
     /// Kind `file`.
-    pub fn write_rules(&self, own: &[String], settings: &Settings) -> Result<bool, Failure> {
+    pub fn write_rules(&self, own: &[String], settings: &Settings) -> Result<bool, LocalError> {
         let rule = (!own.is_empty()).then(|| {
             let all = [settings.sops_recipients.as_slice(), own].concat();
             sops::rule(&self.host, &all)
@@ -275,7 +275,7 @@ impl HostKeys {
             Some(_) => {}
             None => drop(self.own.remove(&[RULE.to_owned()])?),
         }
-        let entries = fs::read_dir(&self.all).map_err(|error| failed("read", &self.all, &error))?;
+        let entries = fs::read_dir(&self.all).map_err(|error| failed("read", &self.all, error))?;
         let mut hosts: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         hosts.sort();
         let rules = hosts
@@ -286,8 +286,7 @@ impl HostKeys {
         if fs::read_to_string(&path).is_ok_and(|found| found == text) {
             return Ok(false);
         }
-        crate::store::write_private(&path, &text)
-            .map_err(|error| failed("write", &path, &error))?;
+        crate::store::write_private(&path, &text).map_err(|error| failed("write", &path, error))?;
         Ok(true)
     }
 }
@@ -316,9 +315,12 @@ pub fn check(settings: &Settings, host: &str) -> Vec<String> {
 ///
 /// # Errors
 /// Kind `private_key`: a key that OpenSSH cannot use, or no `ssh-keygen`.
-pub fn make(installation: &Installation, host: &str, settings: &Settings) -> Result<(), Failure> {
-    let given = given(settings, host)
-        .map_err(|mistakes| Failure::new(FailureKind::PrivateKey, mistakes.join("; ")))?;
+pub fn make(
+    installation: &Installation,
+    host: &str,
+    settings: &Settings,
+) -> Result<(), LocalError> {
+    let given = given(settings, host).map_err(LocalError::HostKeys)?;
     keys::make(installation, host, settings, &given).map(drop)
 }
 
@@ -326,7 +328,7 @@ pub fn make(installation: &Installation, host: &str, settings: &Settings) -> Res
 const RULE: &str = "sops_rule.yaml";
 
 /// Encrypt a file in its place.
-fn encrypt(file: &Path, password: &Path) -> Result<(), Failure> {
+fn encrypt(file: &Path, password: &Path) -> Result<(), LocalError> {
     let mut command = Command::new("ansible-vault");
     // The password file alone counts, whatever identities the user's configuration names.
     for (name, _) in std::env::vars_os() {
@@ -336,7 +338,7 @@ fn encrypt(file: &Path, password: &Path) -> Result<(), Failure> {
     }
     // Ansible takes only a file with this ending for one. The directory is removed with the key's.
     let config = file.with_file_name("ansible.cfg");
-    fs::write(&config, "").map_err(|error| failed("write", &config, &error))?;
+    fs::write(&config, "").map_err(|error| failed("write", &config, error))?;
     let output = command
         .env("ANSIBLE_CONFIG", &config)
         .arg("encrypt")
@@ -346,13 +348,7 @@ fn encrypt(file: &Path, password: &Path) -> Result<(), Failure> {
         .arg(file)
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| {
-            Failure::new(
-                FailureKind::ToolMissing,
-                format!("ansible-vault: cannot encrypt the host key: {error}"),
-            )
-            .hint("add the directory of ansible-playbook to PATH")
-        })?;
+        .map_err(LocalError::NoVault)?;
     let encrypted = || fs::read_to_string(file).is_ok_and(|text| text.starts_with(VAULT));
     if output.status.success() && encrypted() {
         return Ok(());
@@ -363,14 +359,9 @@ fn encrypt(file: &Path, password: &Path) -> Result<(), Failure> {
         .rev()
         .find(|line| !line.trim().is_empty())
         .unwrap_or_default();
-    Err(Failure::new(
-        FailureKind::ToolFailed,
-        format!(
-            "ansible-vault: cannot encrypt the host key: {}",
-            last.trim()
-        ),
-    )
-    .hint("check nixos_vm_host_keys_vault_password_file"))
+    Err(LocalError::Vault {
+        said: last.trim().to_owned(),
+    })
 }
 
 #[cfg(test)]

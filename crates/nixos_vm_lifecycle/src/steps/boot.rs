@@ -1,12 +1,13 @@
 //! Step 4: the VM runs the installer, which answers with the host key that this installation gave it.
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 use pve_module::record::Phase;
 use serde_json::json;
 
 use super::{change, out_of_turn, summed};
 use crate::build::Build;
 use crate::context::Context;
+use crate::error::StepError;
 use crate::facts::Decision;
 use crate::keys;
 use crate::module_args::Args;
@@ -88,7 +89,7 @@ pub fn installer_login(
 }
 
 /// Refuse an address that answers although the VM does not run: it is another machine's.
-async fn unoccupied(context: &Context<'_>, state: &State) -> Result<(), Failure> {
+async fn unoccupied(context: &Context<'_>, state: &State) -> Result<(), StepError> {
     let Some(address) = context.settings().given_address() else {
         return Ok(());
     };
@@ -96,13 +97,9 @@ async fn unoccupied(context: &Context<'_>, state: &State) -> Result<(), Failure>
     if !probe.occupied().await {
         return Ok(());
     }
-    Err(Failure::new(
-        FailureKind::Occupied,
-        format!(
-            "{address} port {}: answers although {} does not run, so the address belongs to another machine",
-            probe.port, state.facts.name
-        ),
-    )
-    .object(address)
-    .hint("correct nixos_vm_ip (and ansible_host), or stop that machine"))
+    Err(StepError::Occupied {
+        address,
+        port: probe.port,
+        object: state.facts.name.clone(),
+    })
 }

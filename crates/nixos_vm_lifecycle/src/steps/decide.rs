@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::{host_key, install, provision, reinstall};
 use crate::build::Build;
 use crate::context::Context;
+use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_claims;
 use crate::keys;
 use crate::options::{Run, Step};
 use crate::preflight;
-use crate::refusals;
 use crate::state::State;
 use crate::store::Installation;
 use crate::system_facts;
@@ -38,10 +38,8 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         }
         preflight::check(context, &state, &decision).await?;
     } else if !context.task.unknown.is_empty() {
-        return Err(refusals::refused(
-            &context.options.host,
-            context.task.unknown.clone(),
-        ));
+        let unknown = context.task.unknown.clone();
+        return Err(StepError::preflight(&context.options.host, unknown).into());
     }
     let run = new_run(&decision)?;
     let mut due: Vec<&str> = decision.due().into_iter().map(Step::name).collect();
@@ -100,7 +98,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
 fn start_build(context: &Context<'_>, run: &Run) {
     let installation = context.store.installation(&run.installation);
     let args = install::built_args(context.settings(), &installation.path(system_facts::DIR));
-    let started = args.map_err(|failure| failure.msg).and_then(|args| {
+    let started = args.map_err(|error| error.to_string()).and_then(|args| {
         let build = Build::of(&installation, &run.id);
         build
             .start(&installation, args)

@@ -1,14 +1,14 @@
 //! Later changes: the flake's present system on a finished machine, with a snapshot of the VM before it if that is wanted.
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 use pve_module::record::Record;
 use serde_json::{Value, json};
 
 use super::{finalize, login_key, out_of_turn};
 use crate::context::{Context, text};
+use crate::error::{LocalError, StepError};
 use crate::facts::Decision;
 use crate::module_args::Args;
-use crate::refusals;
 use crate::state::{State, address};
 use crate::store::Installation;
 use crate::system_facts;
@@ -27,7 +27,7 @@ const SNAPSHOT: &str = "deploy_snapshot";
 ///
 /// # Errors
 /// Kind `preflight`, with all of them.
-pub fn check(context: &Context<'_>) -> Result<(), Failure> {
+pub fn check(context: &Context<'_>) -> Result<(), StepError> {
     let settings = context.settings();
     let mut mistakes = Vec::new();
     if settings
@@ -47,7 +47,7 @@ pub fn check(context: &Context<'_>) -> Result<(), Failure> {
     mistakes.extend(system_facts::untracked(settings));
     match mistakes.is_empty() {
         true => Ok(()),
-        false => Err(refusals::refused(&context.options.host, mistakes)),
+        false => Err(StepError::preflight(&context.options.host, mistakes)),
     }
 }
 
@@ -59,7 +59,12 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     check(context)?;
     let decision = state.decide(context).await?;
     let (Decision::Converge(record), Some(vm)) = (&decision, state.facts.vm.clone()) else {
-        return Err(not_finished(context, &state, &decision));
+        return Err(StepError::NotFinished {
+            object: state.object().to_owned(),
+            host: context.options.host.clone(),
+            phase: decision.record().map(|record| record.phase),
+        }
+        .into());
     };
     if !vm.running {
         if context.task.check_mode {
@@ -68,15 +73,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
                 vm.object
             )));
         }
-        return Err(Failure::new(
-            FailureKind::Refused,
-            format!(
-                "{}: is stopped; only a running machine can be deployed to",
-                vm.object
-            ),
-        )
-        .object(&vm.object)
-        .hint("start it, or leave nixos_vm_deploy out for it"));
+        return Err(StepError::Stopped { object: vm.object }.into());
     }
     let installation = context.store.installation(&record.installation);
     let deployment = Deployment {
@@ -89,15 +86,6 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         installation,
     };
     deployment.run().await
-}
-
-/// The refusal of a machine that is not installed yet.
-fn not_finished(context: &Context<'_>, state: &State, decision: &Decision) -> Failure {
-    let host = &context.options.host;
-    let failure = out_of_turn(state, decision, "a system was to be deployed to it");
-    failure.hint(format!(
-        "finish it first: ansible-playbook provision.yml -i INVENTORY --limit {host}"
-    ))
 }
 
 /// The deployment to one machine.
@@ -191,7 +179,7 @@ impl Deployment<'_> {
     }
 
     /// Remember the closure that the machine runs from now on: it is a fact of the machine.
-    fn kept(&self, outcome: Outcome) -> Result<Outcome, Failure> {
+    fn kept(&self, outcome: Outcome) -> Result<Outcome, LocalError> {
         let running = text(&outcome, "running_system");
         if outcome.changed && !running.is_empty() {
             self.installation.write("closure", &running)?;
@@ -231,7 +219,7 @@ impl Deployment<'_> {
     async fn end_snapshot(&self) -> Result<(), Failure> {
         match self.context.settings().deploy_snapshots_kept {
             0 => self.delete_snapshot().await,
-            _ => self.installation.remove(&[SNAPSHOT.to_owned()]).map(drop),
+            _ => Ok(self.installation.remove(&[SNAPSHOT.to_owned()]).map(drop)?),
         }
     }
 
@@ -249,7 +237,7 @@ impl Deployment<'_> {
         for name in names.split_whitespace() {
             self.snapshot(name, json!({"state": "absent"})).await?;
         }
-        self.installation.remove(&[SNAPSHOT.to_owned()]).map(drop)
+        Ok(self.installation.remove(&[SNAPSHOT.to_owned()]).map(drop)?)
     }
 
     /// Roll the VM back if the machine does not come back and the user asked for it; else say how.
@@ -272,16 +260,12 @@ impl Deployment<'_> {
             return failure.hint(hint).with("snapshot", name);
         }
         match self.roll_back(name).await {
-            Ok(()) => Failure::new(
-                FailureKind::RolledBack,
-                format!(
-                    "{}: was rolled back to the snapshot {name} and runs its old system: {}",
-                    self.object, failure.msg
-                ),
-            )
-            .object(&self.object)
-            .with("changed", true)
-            .with("snapshot", name),
+            Ok(()) => StepError::RolledBack {
+                object: self.object.clone(),
+                snapshot: name.to_owned(),
+                why: failure.msg,
+            }
+            .into(),
             Err(second) => {
                 let msg = format!(
                     "{}; it could not be rolled back to the snapshot {name} either: {}",

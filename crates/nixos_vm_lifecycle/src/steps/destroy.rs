@@ -1,6 +1,6 @@
 //! Removal of a machine with all of its data. Only of one that is this host's, and only for who names the host again.
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 use deadline::Deadline;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_client::property::parse_bool;
@@ -10,6 +10,7 @@ use super::summed;
 use crate::build;
 use crate::claims::{self, Claim};
 use crate::context::Context;
+use crate::error::{Error, StepError};
 use crate::facts::Recorded;
 use crate::keys;
 use crate::known_hosts;
@@ -31,14 +32,16 @@ pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure
     confirmed(context, vmid)?;
     if let Some(elsewhere) = &state.facts.elsewhere {
         let crate::facts::Elsewhere::Named { vmid, name } = elsewhere else {
-            return Err(crate::decide::decide(&state.facts).expect_err("a hidden VM is refused"));
+            let refused = crate::decide::decide(&state.facts);
+            return Err(refused.expect_err("a hidden VM is refused").into());
         };
-        return Err(Failure::new(
-            FailureKind::NotOurs,
-            format!("{}: does not exist; the machine of {host} is VM {vmid}, whose name is {name}; nothing was done", state.facts.name),
-        )
-        .object(&state.facts.name)
-        .hint(format!("set nixos_vm_name: {name}, or nixos_vm_vmid: {vmid}")));
+        return Err(StepError::OtherName {
+            object: state.facts.name.clone(),
+            host: host.clone(),
+            vmid: *vmid,
+            now: name.clone(),
+        }
+        .into());
     }
     let Some(vm) = &state.facts.vm else {
         return gone(context, &state).await;
@@ -47,7 +50,7 @@ pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure
         Recorded::Ours(record) | Recorded::RolledBack(record) if record.host == *host => {
             record.clone()
         }
-        other => return Err(foreign(vm.object.clone(), other, host)),
+        other => return Err(foreign(vm.object.clone(), other, host).into()),
     };
     protected(&state, &vm.object)?;
     let check = context.task.check_mode;
@@ -86,7 +89,7 @@ pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure
     Ok(summed(removed, &outcomes))
 }
 
-fn confirmed(context: &Context<'_>, vmid: Option<u32>) -> Result<(), Failure> {
+fn confirmed(context: &Context<'_>, vmid: Option<u32>) -> Result<(), Error> {
     let host = &context.options.host;
     let said = words(context.settings().confirm_destroy.as_ref());
     if said.contains(host) {
@@ -100,52 +103,30 @@ fn confirmed(context: &Context<'_>, vmid: Option<u32>) -> Result<(), Failure> {
             key: format!("confirmed {vmid}"),
             variable: "nixos_vm_confirm_destroy".into(),
         };
-        return claims::claim(host, &[number]).map_err(|failure| {
-            failure.hint(format!(
-                "confirm with the names of the inventory hosts, or add --limit; nothing was done to {host}"
-            ))
+        return claims::claim(host, &[number]).map_err(|error| Error::ConfirmedByNumber {
+            host: host.clone(),
+            error: Box::new(error),
         });
     }
-    Err(Failure::new(
-        FailureKind::Unconfirmed,
-        format!("{host}: would be destroyed with all of its data; nothing was done"),
-    )
-    .object(host)
-    .hint(format!(
-        "repeat the inventory host's name to confirm: -e nixos_vm_confirm_destroy={host}"
-    )))
+    Err(StepError::Unconfirmed { host: host.clone() }.into())
 }
 
-fn foreign(object: String, record: &Recorded, host: &str) -> Failure {
-    let (why, hint) = match record {
-        Recorded::None => (
-            "this role did not make it".to_owned(),
-            "remove it by hand, or adopt it first (nixos_vm_adopt: true)".to_owned(),
-        ),
-        Recorded::Copied(record) => (
-            format!("it is a clone or a restored backup of VM {}", record.vmid),
-            "remove it by hand, or adopt it first (nixos_vm_adopt: true)".to_owned(),
-        ),
-        Recorded::Ours(record) | Recorded::RolledBack(record) => (
-            format!(
-                "it is the machine of the inventory host {}, not of {host}",
-                record.host
-            ),
-            format!(
-                "destroy it as that host: -e nixos_vm_confirm_destroy={0} --limit {0}",
-                record.host
-            ),
-        ),
-    };
-    Failure::new(
-        FailureKind::NotOurs,
-        format!("{object}: {why}; nothing was done to it"),
-    )
-    .object(object)
-    .hint(hint)
+fn foreign(object: String, record: &Recorded, host: &str) -> StepError {
+    match record {
+        Recorded::None => StepError::NotMade { object },
+        Recorded::Copied(record) => StepError::Copy {
+            object,
+            vmid: record.vmid,
+        },
+        Recorded::Ours(record) | Recorded::RolledBack(record) => StepError::OtherHost {
+            object,
+            owner: record.host.clone(),
+            host: host.to_owned(),
+        },
+    }
 }
 
-fn protected(state: &State, object: &str) -> Result<(), Failure> {
+fn protected(state: &State, object: &str) -> Result<(), StepError> {
     let protection = state
         .vm
         .as_ref()
@@ -153,12 +134,9 @@ fn protected(state: &State, object: &str) -> Result<(), Failure> {
     if protection.and_then(parse_bool) != Some(true) {
         return Ok(());
     }
-    Err(Failure::new(
-        FailureKind::Protected,
-        format!("{object}: is protected in Proxmox VE; nothing was done to it"),
-    )
-    .object(object)
-    .hint("remove the protection first: qm set VMID --protection 0, and protection in nixos_vm_config or nixos_vm_vm_options"))
+    Err(StepError::Protected {
+        object: object.to_owned(),
+    })
 }
 
 /// The VM is gone already: what is left of it goes too.
@@ -212,5 +190,5 @@ async fn forget(
     installation.forget()?;
     build::remove_ended(&context.store);
     context.store.remove_strays(BEGINNING);
-    context.store.remove_if_empty().map(drop)
+    Ok(context.store.remove_if_empty().map(drop)?)
 }

@@ -1,13 +1,14 @@
 //! Step 6: installer and seed are detached, memory lent for the installation is given back, and the installed system answers with its
 //! own host key and runs the closure that was installed.
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 use pve_module::record::{Phase, Record, Reinstall};
 use serde_json::{Value, json};
 
 use super::{change, host_key, keep, out_of_turn, provision, reinstall, summed};
 use crate::build;
 use crate::context::Context;
+use crate::error::StepError;
 use crate::facts::{Answer, Decision, Seed, Vm};
 use crate::keys;
 use crate::known_hosts;
@@ -252,22 +253,15 @@ pub fn host_keys(
     state: &State,
     record: &Record,
     installation: &Installation,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, StepError> {
     let mut keys = keys::of(installation, record);
     if keys.is_empty() {
         keys.extend(keys::given_public(context.settings()));
     }
     if keys.is_empty() {
-        let object = state.object();
-        return Err(Failure::new(
-            FailureKind::HostKey,
-            format!("{object}: is installed, and its host key is not known here"),
-        )
-        .object(object)
-        .hint(
-            "go on from the controller that installed it, or read the key at its console (cat \
-                 /etc/ssh/ssh_host_ed25519_key.pub) and give it as nixos_vm_ssh_host_key.public",
-        ));
+        return Err(StepError::HostKeyUnknown {
+            object: state.object().to_owned(),
+        });
     }
     Ok(keys)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ansible_module::{Failure, FailureKind};
+use ansible_module::Failure;
 use deadline::Deadline;
 use guest_ssh::{Connection, Identity, Label, Login, PublicKey, System, Target};
 use nixos_anywhere_install::{as_root, ssh_failure};
@@ -10,6 +10,7 @@ use pve_module::record::{Phase, Record};
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::error::StepError;
 use crate::host_keys;
 use crate::keys::{self, Given};
 use crate::module_args::Args;
@@ -51,8 +52,8 @@ pub async fn keep_host_key(
         .as_ref()
         .is_none_or(|key| kept.contains(key))
     {
-        true => installation.write(KEPT, "all"),
-        false => Err(unreadable(context, state, "the machine has another one")),
+        true => Ok(installation.write(KEPT, "all")?),
+        false => Err(unreadable(context, state, "the machine has another one").into()),
     }
 }
 
@@ -65,7 +66,7 @@ pub fn host_key_is_here(
     state: &State,
     record: &Record,
     installation: &Installation,
-) -> Result<(), Failure> {
+) -> Result<(), StepError> {
     let kept = || {
         record
             .host_key
@@ -75,9 +76,9 @@ pub fn host_key_is_here(
     if record.reinstall.is_none() || !asks_for_key(context) || kept() {
         return Ok(());
     }
-    let why = "another controller began to install it anew, and has the key";
-    Err(unreadable(context, state, why)
-        .hint("go on from that controller, or set nixos_vm_reinstall_host_key: new"))
+    Err(StepError::HostKeyElsewhere {
+        object: state.object().to_owned(),
+    })
 }
 
 /// Whether the machine's host key can be read, before anything is done.
@@ -104,7 +105,7 @@ async fn host_keys_of(
 ) -> Result<Vec<Given>, Failure> {
     let settings = context.settings();
     if !state.facts.vm.as_ref().is_some_and(|vm| vm.running) {
-        return Err(unreadable(context, state, "it does not run"));
+        return Err(unreadable(context, state, "it does not run").into());
     }
     let deadline = Deadline::after(QUESTION);
     let mut login = Args::new();
@@ -141,23 +142,16 @@ async fn host_keys_of(
     let keys = parse(&output.text(), &target.host);
     match output.ok() && !keys.is_empty() {
         true => Ok(keys),
-        false => Err(unreadable(context, state, output.failure().trim())),
+        false => Err(unreadable(context, state, output.failure().trim()).into()),
     }
 }
 
-fn unreadable(context: &Context<'_>, state: &State, why: &str) -> Failure {
-    let object = state.object();
-    Failure::new(
-        FailureKind::HostKey,
-        format!(
-            "{object}: its SSH host key, which the new system is to have, cannot be read: {why}"
-        ),
-    )
-    .object(object)
-    .hint(format!(
-        "start {}, or set nixos_vm_reinstall_host_key: new to give the new system another one",
-        context.options.host
-    ))
+fn unreadable(context: &Context<'_>, state: &State, why: &str) -> StepError {
+    StepError::HostKeyUnreadable {
+        object: state.object().to_owned(),
+        host: context.options.host.clone(),
+        why: why.to_owned(),
+    }
 }
 
 /// What begins the text of a key of this kind.

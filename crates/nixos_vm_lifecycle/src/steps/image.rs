@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 use deadline::Deadline;
 use nixos_anywhere_install::search_path;
 use tokio::process::Command;
 
 use crate::context::{Context, absolute, text};
+use crate::error::LocalError;
 use crate::module_args::Args;
 use crate::options::InstallerSource;
 
@@ -71,32 +72,20 @@ pub async fn args(context: &Context<'_>, node: &str) -> Result<Args, Failure> {
     Ok(settings.iso(node, built.as_deref()))
 }
 
-fn check_path(context: &Context<'_>) -> Result<(), Failure> {
+fn check_path(context: &Context<'_>) -> Result<(), LocalError> {
     let given = context.settings().installer_iso.clone().unwrap_or_default();
     let path = absolute(PathBuf::from(&given));
     if path.is_file() {
         return Ok(());
     }
-    Err(Failure::new(
-        FailureKind::File,
-        format!(
-            "nixos_vm_installer_iso: file {} does not exist on the controller",
-            path.display()
-        ),
-    )
-    .object(given)
-    .hint("have it built (nixos_vm_installer_source: build) or downloaded (url or release)"))
+    Err(LocalError::NoInstallerIso { given, path })
 }
 
 async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
     let settings = context.settings();
-    let fail = |why: String| {
-        Failure::new(FailureKind::Build, format!("nixos_vm_installer_flake: {} was not built: {why}", settings.installer_flake))
-            .object(&settings.installer_flake)
-            .hint(
-                "without Nix on the controller give an image with nixos_vm_installer_source: path, url or release; for another \
-                 architecture name a machine that builds it in nixos_vm_installer_builders",
-            )
+    let fail = |why| LocalError::InstallerNotBuilt {
+        flake: settings.installer_flake.clone(),
+        why,
     };
     let path = search_path(settings.tools_path.as_deref());
     let mut command = Command::new("nix");
@@ -122,7 +111,8 @@ async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let end: Vec<&str> = said.lines().rev().take(20).collect();
-        return Err(fail(end.into_iter().rev().collect::<Vec<_>>().join("\n")));
+        let end: Vec<&str> = end.into_iter().rev().collect();
+        return Err(fail(end.join("\n")).into());
     }
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let out = PathBuf::from(printed.lines().last().unwrap_or_default());
@@ -140,6 +130,7 @@ async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
             "{} holds {} ISO images in iso/ instead of one",
             out.display(),
             images.len()
-        ))),
+        ))
+        .into()),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 use deadline::Deadline;
 use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{change, keep, out_of_turn};
 use crate::build::Build;
 use crate::context::{Context, text};
+use crate::error::{LocalError, StepError};
 use crate::facts::{Answer, Decision};
 use crate::host_claims;
 use crate::keys;
@@ -49,7 +50,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
         _ => return Err(out_of_turn(&state, &decision, "it was to be installed")),
     };
     if !settings.boot_disk_is_new() {
-        return Err(not_new(settings));
+        return Err(not_new(settings).into());
     }
     let vmid = state.vmid();
     let installation = context.store.installation(&found.installation);
@@ -60,7 +61,7 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     };
     match probe.ask(&context.boot_deadline()).await {
         Answer::Installer => {}
-        answer => return Err(no_installer(&state, &answer)),
+        answer => return Err(no_installer(&state, &answer).into()),
     }
     installation.remove(&["closure".to_owned()])?;
     // From here on the disk may be half written. The record says so first, and should the machine lose its power now, it boots the
@@ -144,7 +145,7 @@ async fn end(
 ///
 /// # Errors
 /// Kind `file`.
-pub fn built_args(settings: &Settings, facts: &Path) -> Result<Args, Failure> {
+pub fn built_args(settings: &Settings, facts: &Path) -> Result<Args, LocalError> {
     let mut args = settings.install(None);
     system_facts::wrap(settings, &mut args, facts)?;
     args.insert("state".into(), "built".into());
@@ -207,27 +208,21 @@ fn path(file: &Value) -> String {
 }
 
 /// The refusal of a boot disk that exists already.
-pub fn not_new(settings: &Settings) -> Failure {
-    let disk = settings.boot_disk();
-    Failure::new(
-        FailureKind::Refused,
-        format!("{disk}: NixOS is installed onto it, and it is described as a volume that exists or is imported; whatever is on it would be overwritten"),
-    )
-    .object(disk)
-    .hint("describe a new disk, STORAGE:GIB or a dict with storage and size")
+pub fn not_new(settings: &Settings) -> StepError {
+    StepError::DiskExists {
+        disk: settings.boot_disk(),
+    }
 }
 
-fn no_installer(state: &State, answer: &Answer) -> Failure {
-    let what = match answer {
+fn no_installer(state: &State, answer: &Answer) -> StepError {
+    let answer = match answer {
         Answer::Installed => "the installed system answers".to_owned(),
         Answer::Foreign(what) => format!("another system answers ({what})"),
         Answer::Silent(why) => format!("it does not answer ({why})"),
         Answer::NotAsked | Answer::Installer => "it was not asked".to_owned(),
     };
-    Failure::new(
-        FailureKind::NotAsLeft,
-        format!("{}: the installer of this installation is not at its address: {what}; nothing was done to it", state.facts.name),
-    )
-    .object(&state.facts.name)
-    .hint("run the play again: it decides by what it finds")
+    StepError::NoInstaller {
+        object: state.facts.name.clone(),
+        answer,
+    }
 }

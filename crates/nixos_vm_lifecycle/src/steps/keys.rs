@@ -10,9 +10,10 @@ use pve_module::record::Phase;
 
 use super::provision::names;
 use crate::context::store;
+use crate::error::StepError;
 use crate::host_keys::{HostKeys, age};
+use crate::known_hosts;
 use crate::options::Options;
-use crate::{known_hosts, refusals};
 
 /// How long another run at the same directory is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Kind `preflight` with every mistake, and those of files and programs.
 pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
     let settings = &options.settings;
-    let refused = |mistakes| refusals::refused(&options.host, mistakes);
+    let refused = |mistakes| StepError::preflight(&options.host, mistakes);
     let mut mistakes = task.unknown.clone();
     mistakes.extend(settings.relative_places());
     let keys = HostKeys::new(settings, &options.host);
@@ -34,7 +35,7 @@ pub async fn run(options: &Options, task: &Task) -> Result<Outcome, Failure> {
     }
     mistakes.extend(keys.iter().flat_map(|keys| keys.mistakes(settings)));
     let (Some(keys), true) = (keys, mistakes.is_empty()) else {
-        return Err(refused(mistakes));
+        return Err(refused(mistakes).into());
     };
     let deadline = Deadline::after(PATIENCE);
     let _lock = match task.check_mode {

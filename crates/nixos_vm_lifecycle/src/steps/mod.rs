@@ -13,12 +13,13 @@ pub mod provision;
 pub mod reinstall;
 pub mod upload;
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 use proxmox_nixos_vm::ownership::{Expect, Ownership};
 use pve_module::record::{Phase, Record};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::error::{LocalError, StepError};
 use crate::facts::Decision;
 use crate::keys::{InMemory, key_file};
 use crate::module_args::Args;
@@ -30,13 +31,8 @@ use crate::store::{Installation, Known};
 ///
 /// # Errors
 /// Kind `invalid_option` when the task does not say it.
-pub fn run<'a>(context: &Context<'a>) -> Result<&'a Run, Failure> {
-    context.options.run.as_ref().ok_or_else(|| {
-        Failure::new(
-            FailureKind::InvalidOption,
-            "run: is required; give what the step 'decide' returned in this play",
-        )
-    })
+pub fn run<'a>(context: &Context<'a>) -> Result<&'a Run, StepError> {
+    context.options.run.as_ref().ok_or(StepError::NoRun)
 }
 
 /// The guard of a write: the record as it was found or as this run writes it.
@@ -77,7 +73,7 @@ pub async fn change(
 ///
 /// # Errors
 /// Kind `file`.
-pub fn keep(state: &State, installation: &Installation, record: &Record) -> Result<(), Failure> {
+pub fn keep(state: &State, installation: &Installation, record: &Record) -> Result<(), LocalError> {
     installation.keep(&Known {
         cluster: state.cluster.clone(),
         record: record.clone(),
@@ -88,7 +84,7 @@ pub fn keep(state: &State, installation: &Installation, record: &Record) -> Resu
 ///
 /// # Errors
 /// The system's.
-pub fn login_key(context: &Context<'_>, args: &mut Args) -> Result<Option<InMemory>, Failure> {
+pub fn login_key(context: &Context<'_>, args: &mut Args) -> Result<Option<InMemory>, LocalError> {
     let settings = context.settings();
     let text = settings.ssh_private_key.as_ref();
     if let Some(key) = text.filter(|key| !key.is_empty()) {
@@ -104,18 +100,13 @@ pub fn login_key(context: &Context<'_>, args: &mut Args) -> Result<Option<InMemo
 }
 
 /// Refuse a step whose turn it is not.
-pub fn out_of_turn(state: &State, decision: &Decision, what: &str) -> Failure {
-    let stands = match decision.record() {
-        Some(record) => format!("its phase is '{}'", record.phase),
-        None => "it does not exist yet".into(),
-    };
-    let name = state.object();
-    Failure::new(
-        FailureKind::OutOfTurn,
-        format!("{name}: {what}, but {stands}; nothing was done to it"),
-    )
-    .object(name)
-    .hint("run the play without --tags: it does what is missing")
+pub fn out_of_turn(state: &State, decision: &Decision, what: &'static str) -> Failure {
+    StepError::OutOfTurn {
+        object: state.object().to_owned(),
+        what,
+        phase: decision.record().map(|record| record.phase),
+    }
+    .into()
 }
 
 /// An outcome of this module with those of the modules that it called.

@@ -1,13 +1,14 @@
 //! A finished machine is prepared for being installed anew: its host key is kept, it is shut down, every disk but the boot disk is
 //! detached, and it gets the installer. Nothing is written to a disk before the record says that it is being installed.
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome};
+use ansible_module::{Diff, Failure, Outcome};
 use proxmox_nixos_vm::ownership::{Expect, Ownership};
 use pve_module::record::{Identity, Phase, Record, Reinstall, without_record};
 use serde_json::{Value, json};
 
 use super::{change, host_key, install, keep, out_of_turn, provision, summed};
 use crate::context::Context;
+use crate::error::StepError;
 use crate::facts::Decision;
 use crate::module_args::Args;
 use crate::options::Run;
@@ -104,11 +105,7 @@ pub async fn check(context: &Context<'_>, state: &State, found: &Record) -> Resu
     let (record, _) = record(context, state, found, &run)?;
     let notes = without_record(state.notes());
     if notes.len() + record.to_string().len() + GROWTH > LONGEST_NOTES {
-        let msg = format!(
-            "VM {}: its notes have no room for the record of a reinstallation; shorten them",
-            record.vmid
-        );
-        return Err(Failure::new(FailureKind::Refused, msg));
+        return Err(StepError::NotesFull { vmid: record.vmid }.into());
     }
     let mut args = context.settings().reinstalled(Phase::Reinstalling, None);
     // It names the installer's drive, which is not there yet.
@@ -186,13 +183,12 @@ fn record(
     state: &State,
     found: &Record,
     run: &Run,
-) -> Result<(Record, Expect), Failure> {
+) -> Result<(Record, Expect), StepError> {
     let settings = context.settings();
     let Some(vm) = &state.facts.vm else {
-        return Err(Failure::new(
-            FailureKind::NotFound,
-            format!("{}: does not exist", state.facts.name),
-        ));
+        return Err(StepError::NoVm {
+            object: state.facts.name.clone(),
+        });
     };
     let config = |key: &str| state.vm.as_ref()?.get("config")?.get(key)?.as_str();
     Ok(if found.phase == Phase::Reinstalling {
@@ -268,13 +264,10 @@ pub async fn attach(
         .as_ref()
         .map(|reinstall| reinstall.detached.as_slice());
     let missing = missing(config, detached.unwrap_or_default()).map_err(|why| {
-        let object = state.object();
-        let msg = format!(
-            "{object}: is installed, but {why}, so not all of its disks can be attached again"
-        );
-        Failure::new(FailureKind::NotAsLeft, msg)
-            .object(object)
-            .hint("attach the disk by hand where it was (qm set), and run the play again")
+        StepError::DisksNotAttached {
+            object: state.object().to_owned(),
+            why,
+        }
     })?;
     if missing.is_empty() {
         return Ok(None);

@@ -4,10 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ansible_module::{Failure, FailureKind};
-
 use super::facts;
 use crate::context::absolute;
+use crate::error::LocalError;
 use crate::options::{Settings, SystemFacts};
 
 /// Where they are to be written; none if they are not.
@@ -33,16 +32,13 @@ pub fn is_current(settings: &Settings) -> bool {
 ///
 /// # Errors
 /// Kind `file`.
-pub fn write(settings: &Settings) -> Result<(), Failure> {
+pub fn write(settings: &Settings) -> Result<(), LocalError> {
     let Some(path) = path(settings).filter(|_| !is_current(settings)) else {
         return Ok(());
     };
-    let failed = |error: std::io::Error| {
-        let msg = format!(
-            "nixos_vm_system_facts_file: cannot write {}: {error}",
-            path.display()
-        );
-        Failure::new(FailureKind::File, msg).object(path.display().to_string())
+    let failed = |error| LocalError::FactsFile {
+        path: path.clone(),
+        error,
     };
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(failed)?;
@@ -92,6 +88,7 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ansible_module::Failure;
     use serde_json::json;
 
     use super::*;
@@ -120,7 +117,7 @@ mod tests {
         // The same facts again: whoever may no longer write is not asked to.
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
-        let failure = write(&settings).unwrap_err();
+        let failure = Failure::from(write(&settings).unwrap_err());
         assert!(
             failure
                 .msg

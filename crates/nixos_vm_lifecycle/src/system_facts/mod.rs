@@ -10,9 +10,8 @@ mod wrapper;
 pub use file::{untracked, write};
 pub use wrapper::wrap;
 
-use ansible_module::{Failure, FailureKind};
-
 use crate::context::Context;
+use crate::error::LocalError;
 use crate::options::{Settings, SystemFacts};
 
 /// The directory of the wrapper in that of an installation.
@@ -22,11 +21,8 @@ pub const DIR: &str = "facts";
 ///
 /// # Errors
 /// Kind `file`.
-pub fn temporary_dir() -> Result<tempfile::TempDir, Failure> {
-    tempfile::tempdir().map_err(|error| {
-        let msg = format!("cannot make a temporary directory: {error}");
-        Failure::new(FailureKind::File, msg)
-    })
+pub fn temporary_dir() -> Result<tempfile::TempDir, LocalError> {
+    tempfile::tempdir().map_err(LocalError::TemporaryDirectory)
 }
 
 /// Whether this is a check that cannot evaluate the flake, because it does not write the file that the flake reads. It is warned of.

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use ansible_module::Failure;
 use nixos_anywhere_install::FlakeParts;
 use pve_module::paths::make_private_dir;
 use serde_json::{Value, json};
 
 use super::facts;
+use crate::error::LocalError;
 use crate::module_args::Args;
 use crate::options::{Settings, SystemFacts};
 use crate::store::{failed, write_private};
@@ -19,7 +19,7 @@ const FLAKE: &str = include_str!("flake.nix");
 ///
 /// # Errors
 /// Kind `file`.
-pub fn wrap(settings: &Settings, args: &mut Args, dir: &Path) -> Result<(), Failure> {
+pub fn wrap(settings: &Settings, args: &mut Args, dir: &Path) -> Result<(), LocalError> {
     let flake = settings.flake.as_deref().unwrap_or_default();
     let Ok(parts) = FlakeParts::parse(flake) else {
         return Ok(());
@@ -27,7 +27,7 @@ pub fn wrap(settings: &Settings, args: &mut Args, dir: &Path) -> Result<(), Fail
     if settings.system_facts != SystemFacts::Wrapper {
         return Ok(());
     }
-    make_private_dir(dir).map_err(|error| failed("make", dir, &error))?;
+    make_private_dir(dir).map_err(|error| failed("make", dir, error))?;
     let machine = json!({"name": parts.name});
     for (name, text) in [
         ("flake.nix", FLAKE.to_owned()),
@@ -35,7 +35,7 @@ pub fn wrap(settings: &Settings, args: &mut Args, dir: &Path) -> Result<(), Fail
         ("machine.json", pretty(&machine)),
     ] {
         let path = dir.join(name);
-        write_private(&path, &text).map_err(|error| failed("write", &path, &error))?;
+        write_private(&path, &text).map_err(|error| failed("write", &path, error))?;
     }
     args.insert(
         "flake".into(),

@@ -1,12 +1,13 @@
 //! A VM that somebody else made, and the user asked to manage.
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Identity, Phase, Record};
 use serde_json::Value;
 
 use super::facts;
 use crate::context::Context;
+use crate::error::StepError;
 use crate::facts::Recorded;
 use crate::state::State;
 use crate::steps::run as this_run;
@@ -19,14 +20,7 @@ pub async fn adopt(context: &Context<'_>, state: &State, check: bool) -> Result<
     let config = |key: &str| state.vm.as_ref()?.get("config")?.get(key)?.as_str();
     let identity = Identity::of(config("smbios1"), config("vmgenid"));
     let Some(uuid) = identity.uuid else {
-        return Err(Failure::new(
-            FailureKind::NotOurs,
-            format!("VM {vmid}: has no SMBIOS UUID, so it cannot be distinguished from a clone"),
-        )
-        .object(format!("VM {vmid}"))
-        .hint(format!(
-            "give it one: qm set {vmid} --smbios1 uuid=$(uuidgen)"
-        )));
+        return Err(StepError::NoUuid { vmid }.into());
     };
     let record = Record {
         installation: run.installation.clone(),

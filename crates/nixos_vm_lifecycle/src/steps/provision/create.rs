@@ -1,6 +1,6 @@
 //! A new VM.
 
-use ansible_module::{Failure, FailureKind, Outcome};
+use ansible_module::{Failure, Outcome};
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::random;
 use pve_module::record::{Identity, Phase, Record};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{attach_seed, facts};
 use crate::context::Context;
+use crate::error::StepError;
 use crate::host_keys;
 use crate::keys;
 use crate::module_args::Args;
@@ -75,7 +76,7 @@ pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outco
     let identity = Identity::of(config("smbios1"), config("vmgenid"));
     record.generation = identity.generation.clone();
     if identity.uuid.as_deref() != Some(record.uuid.as_str()) {
-        return Err(another_vm(record.vmid));
+        return Err(StepError::AnotherVm { vmid: record.vmid }.into());
     }
     let disk = config(&settings.boot_disk()).map(|text| volume(text).to_owned());
     record.disk = disk;
@@ -94,16 +95,6 @@ pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outco
     let msg = format!("{}; {}", made.msg, seed.msg);
     let facts = facts(context, vmid, &node, &installation);
     Ok(summed(msg, &[made, recorded, seed]).fact("facts", facts))
-}
-
-/// The refusal of a VM that is not the one that was asked for.
-fn another_vm(vmid: u32) -> Failure {
-    Failure::new(
-        FailureKind::NotOurs,
-        format!("VM {vmid}: appeared while it was being made, and is not the one that was asked for; nothing was done to it"),
-    )
-    .object(format!("VM {vmid}"))
-    .hint("run the play again: it decides by what it finds")
 }
 
 /// Give a new VM the identity that its record names, beside what the user set there.

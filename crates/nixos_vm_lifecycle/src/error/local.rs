@@ -1,0 +1,144 @@
+//! What fails on the controller: files, keys and programs.
+
+use std::io;
+use std::path::PathBuf;
+
+use ansible_module::FailureKind;
+
+use crate::options::KeyType;
+
+/// Something on the controller that cannot be read, written or run.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    // Files.
+    #[error("{}: cannot {doing} it: {error}", path.display())]
+    State {
+        /// A verb: make, read, write, lock, remove.
+        doing: &'static str,
+        path: PathBuf,
+        error: io::Error,
+    },
+    #[error("{}: cannot be written: {error}", path.display())]
+    KnownHosts { path: PathBuf, error: io::Error },
+    #[error("nixos_vm_system_facts_file: cannot write {}: {error}", path.display())]
+    FactsFile { path: PathBuf, error: io::Error },
+    #[error("cannot make a temporary directory: {0}")]
+    TemporaryDirectory(io::Error),
+    #[error("cannot compare this host with the play's others: {0}")]
+    Claims(io::Error),
+    #[error("nixos_vm_installer_iso: file {} does not exist on the controller", path.display())]
+    NoInstallerIso {
+        /// As the variable has it.
+        given: String,
+        path: PathBuf,
+    },
+
+    // Keys. `origin` is the variable or the file that a key comes from.
+    #[error("cannot hold a private key in memory: {0}")]
+    KeyInMemory(io::Error),
+    #[error("{}", .0.join("; "))]
+    HostKeys(Vec<String>),
+    #[error("{origin}: is not a private key that OpenSSH can use")]
+    UnusableKey { origin: String },
+    #[error("{origin}: a key of the type {kind} cannot be a host key here")]
+    UnsupportedKey { origin: String, kind: String },
+    #[error("{origin}: is a key of the type {}, and its name says {}", found.name(), expected.name())]
+    OtherKeyType {
+        origin: String,
+        found: KeyType,
+        expected: KeyType,
+    },
+
+    // Programs.
+    #[error("ssh-keygen: cannot {what}: {error}")]
+    NoKeygen { what: String, error: io::Error },
+    #[error("ssh-keygen: cannot {what}: {said}")]
+    Keygen { what: String, said: String },
+    #[error("ansible-vault: cannot encrypt the host key: {0}")]
+    NoVault(io::Error),
+    #[error("ansible-vault: cannot encrypt the host key: {said}")]
+    Vault {
+        /// Its last line.
+        said: String,
+    },
+    #[error("nixos_vm_installer_flake: {flake} was not built: {why}")]
+    InstallerNotBuilt { flake: String, why: String },
+}
+
+impl LocalError {
+    pub(super) fn kind(&self) -> FailureKind {
+        match self {
+            Self::State { .. }
+            | Self::KnownHosts { .. }
+            | Self::FactsFile { .. }
+            | Self::TemporaryDirectory(_)
+            | Self::Claims(_)
+            | Self::NoInstallerIso { .. }
+            | Self::KeyInMemory(_) => FailureKind::File,
+            Self::HostKeys(_)
+            | Self::UnusableKey { .. }
+            | Self::UnsupportedKey { .. }
+            | Self::OtherKeyType { .. } => FailureKind::PrivateKey,
+            Self::NoKeygen { .. } | Self::NoVault(_) => FailureKind::ToolMissing,
+            Self::Keygen { .. } | Self::Vault { .. } => FailureKind::ToolFailed,
+            Self::InstallerNotBuilt { .. } => FailureKind::Build,
+        }
+    }
+
+    pub(super) fn object(&self) -> Option<String> {
+        match self {
+            Self::State { path, .. }
+            | Self::KnownHosts { path, .. }
+            | Self::FactsFile { path, .. } => Some(path.display().to_string()),
+            Self::NoInstallerIso { given, .. } => Some(given.clone()),
+            Self::UnusableKey { origin }
+            | Self::UnsupportedKey { origin, .. }
+            | Self::OtherKeyType { origin, .. } => Some(origin.clone()),
+            Self::InstallerNotBuilt { flake, .. } => Some(flake.clone()),
+            Self::TemporaryDirectory(_)
+            | Self::Claims(_)
+            | Self::KeyInMemory(_)
+            | Self::HostKeys(_)
+            | Self::NoKeygen { .. }
+            | Self::Keygen { .. }
+            | Self::NoVault(_)
+            | Self::Vault { .. } => None,
+        }
+    }
+
+    /// What to do next.
+    pub(super) fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::State { .. } => "nixos_vm_state_root must be a directory that you may write to",
+            Self::KnownHosts { .. } => "nixos_vm_known_hosts must be a file that you may write to",
+            Self::Claims(_) => "make XDG_RUNTIME_DIR or ~/.cache a directory that you may write to",
+            Self::NoInstallerIso { .. } => {
+                "have it built (nixos_vm_installer_source: build) or downloaded (url or release)"
+            }
+            Self::UnusableKey { .. } | Self::UnsupportedKey { .. } | Self::OtherKeyType { .. } => {
+                "give a private key in OpenSSH's format without a passphrase (ssh-keygen -t ed25519 -N '')"
+            }
+            Self::NoKeygen { .. } => "install OpenSSH's client on the controller",
+            Self::NoVault(_) => "add the directory of ansible-playbook to PATH",
+            Self::Vault { .. } => "check nixos_vm_host_keys_vault_password_file",
+            Self::InstallerNotBuilt { .. } => {
+                "without Nix on the controller give an image with nixos_vm_installer_source: path, url or release; for another \
+                 architecture name a machine that builds it in nixos_vm_installer_builders"
+            }
+            Self::FactsFile { .. }
+            | Self::TemporaryDirectory(_)
+            | Self::KeyInMemory(_)
+            | Self::HostKeys(_)
+            | Self::Keygen { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// The text with what to do next, as one of several mistakes.
+    pub fn mistake(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{self}; {hint}"),
+            None => self.to_string(),
+        }
+    }
+}
