@@ -9,9 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-
-PROJECT = Path(__file__).resolve().parents[2]
-TESTHOST = os.environ.get("PVE_TESTHOST", str(PROJECT / "target/release/pve-testhost"))
+from project import PROJECT, TESTHOST
 ANSIBLES_OWN = {"diff", "invocation", "warnings", "deprecations", "ansible_facts", "exception"}
 
 

@@ -37,7 +37,7 @@ fn decide_with_vm(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
             return refuse(Why::RolledBack(record.phase));
         }
         Recorded::RolledBack(_) | Recorded::Copied(_) | Recorded::None if facts.adopt => {
-            return Ok(Decision::Adopt);
+            return adopt(facts, vm);
         }
         Recorded::Copied(record) => {
             return refuse(Why::Copied {
@@ -50,9 +50,28 @@ fn decide_with_vm(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
     };
     if record.host != facts.host {
         if facts.adopt && !record.phase.unfinished() {
-            return Ok(Decision::Adopt);
+            return adopt(facts, vm);
         }
         return refuse(other_host(facts, record));
+    }
+    // A copy is kept after the notes are written, never before.
+    if let Some(kept) = vm.kept
+        && record.phase < Phase::Installed
+        && matches!(kept, Phase::Installed | Phase::Done)
+    {
+        let noted = record.phase;
+        return refuse(Why::OldNotes { noted, kept });
+    }
+    let is_reinstalled = matches!(record.phase, Phase::Reinstalling | Phase::Installing)
+        && record.reinstall.is_some();
+    if facts.adopt && is_reinstalled {
+        return refuse(Why::AdoptSet);
+    }
+    if vm.lost && record.phase == Phase::Done {
+        no_disks_aside(facts, vm)?;
+        if vm.layout.first == First::Installer {
+            return refuse(Why::LostWithInstaller);
+        }
     }
     match record.phase {
         Phase::Done if reinstall::confirmation(facts, record).is_some() => {
@@ -65,6 +84,26 @@ fn decide_with_vm(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
         Phase::Installing => decide_while_installing(facts, vm, record),
         Phase::Installed => decide_installed(facts, vm, record),
     }
+}
+
+/// Manage it as it is.
+fn adopt(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
+    no_disks_aside(facts, vm)?;
+    Ok(Decision::Adopt)
+}
+
+/// Refuse a machine that lacks disks which the variables describe, and has unused volumes: these may be the disks, detached for a
+/// reinstallation that its notes do not tell of any more. Converging it would make empty ones in their place.
+fn no_disks_aside(facts: &Facts, vm: &Vm) -> Result<(), Refusal> {
+    let beside = &vm.beside;
+    if beside.absent.is_empty() || beside.unused.is_empty() {
+        return Ok(());
+    }
+    let why = Why::DisksAside {
+        absent: beside.absent.clone(),
+        unused: beside.unused.clone(),
+    };
+    Err(Refusal::new(facts, vm, why))
 }
 
 fn other_host(facts: &Facts, record: &Record) -> Why {

@@ -1,6 +1,6 @@
 //! What is known of a machine, and what can be decided of it.
 
-use pve_module::record::Record;
+use pve_module::record::{Phase, Record};
 
 use crate::options::Step;
 
@@ -36,6 +36,10 @@ pub struct Vm {
     pub vmid: u32,
     /// Whether its record was not in its notes, but kept by this controller.
     pub lost: bool,
+    /// How far the installation that its record names had come when this controller last worked on it, if it ever did.
+    pub kept: Option<Phase>,
+    /// Whether this controller wrote to its boot disk in another installation than the one that its record names.
+    pub installed_other: bool,
     /// How many bytes were written to the boot disk since the VM was started, if that is known.
     pub written: Option<u64>,
     /// Whether it runs.
@@ -55,6 +59,14 @@ pub struct Vm {
 pub struct Beside {
     /// Its other disks, with their options, by their keys.
     pub disks: Vec<(String, String)>,
+    /// Other disks with changes that wait until the VM is stopped: until then QEMU has what it had.
+    pub pending: Vec<String>,
+    /// Other disks in the drives of the installer or the seed.
+    pub in_the_way: Vec<String>,
+    /// Disks that the variables describe and that it lacks.
+    pub absent: Vec<String>,
+    /// Its unused volumes.
+    pub unused: Vec<String>,
     /// Options by which it may have disks that Proxmox VE does not know: devices of the node, and arguments for QEMU.
     pub devices: Vec<String>,
     /// Whether Proxmox VE protects it.

@@ -2,13 +2,14 @@
 //!
 //! The user confirms it with a word that counts once, so that no second run of the play installs it again:
 //!
-//! - `HOST`, for a machine that was never installed anew;
+//! - `HOST`, for a machine that was never installed anew, on the controller that installed it;
 //! - `HOST:ID`, with the beginning of the ID of the present installation, for any;
-//! - `HOST:VOLUME` besides, if the boot disk has another volume than the one that was installed, since it was moved.
+//! - `HOST:VOLUME` besides, if the boot disk has another volume than the one that was installed, since it was moved;
+//! - `HOST:ID:continue` on a controller that goes on with what another one began.
 //!
 //! Every disk but the boot disk is detached before the installer boots, and attached again after the installation.
 
-use pve_module::record::{Phase, Record};
+use pve_module::record::{Phase, Record, Reinstall};
 
 use crate::error::{Refusal, Why};
 use crate::facts::{Decision, Facts, Recorded, Vm};
@@ -23,7 +24,9 @@ pub fn confirmation(facts: &Facts, record: &Record) -> Option<String> {
         let id = after_host(facts, word).and_then(|rest| rest.strip_prefix(':'));
         id.is_some_and(|id| id.len() >= DIGITS && record.installation.starts_with(id))
     };
-    let first = record.reinstall.is_none();
+    // Only who installed it knows that it was not installed anew since, by the same word.
+    let kept = facts.vm.as_ref().and_then(|vm| vm.kept);
+    let first = record.reinstall.is_none() && kept == Some(Phase::Done);
     let by_name = facts
         .confirmed
         .iter()
@@ -31,6 +34,18 @@ pub fn confirmation(facts: &Facts, record: &Record) -> Option<String> {
     by_name
         .or_else(|| facts.confirmed.iter().find(by_id))
         .cloned()
+}
+
+/// The record of a finished machine that a controller kept, for a VM whose notes lost theirs. Another controller may have installed it
+/// anew since: the bare name of the host confirms nothing any more.
+pub fn counted(mut record: Record) -> Record {
+    if record.phase == Phase::Done && record.reinstall.is_none() {
+        record.reinstall = Some(Reinstall {
+            confirmed: record.host.clone(),
+            detached: Vec::new(),
+        });
+    }
+    record
 }
 
 /// Whether a word is for this host.
@@ -49,13 +64,24 @@ fn after_host<'a>(facts: &Facts, word: &'a str) -> Option<&'a str> {
 /// What to say of words for this host that confirm nothing, since they have counted already.
 pub fn used(facts: &Facts, record: &Record) -> Option<String> {
     let host = &facts.host;
-    (names(facts) && record.phase == Phase::Done && confirmation(facts, record).is_none()).then(|| {
-        format!(
-            "nixos_vm_confirm_reinstall: {host} is not installed anew, since its present installation is the one that was confirmed; to \
-             install it once more, set it to {}",
-            word_of(facts, record)
-        )
-    })
+    if !names(facts) || record.phase != Phase::Done || confirmation(facts, record).is_some() {
+        return None;
+    }
+    let why = match record.reinstall {
+        Some(_) => "its present installation is the one that was confirmed",
+        None => {
+            "its name does not say which installation is meant, and this controller did not install it"
+        }
+    };
+    Some(format!(
+        "nixos_vm_confirm_reinstall: {host} is not installed anew, since {why}; to install it anew, set it to {}",
+        word_of(facts, record)
+    ))
+}
+
+/// The word by which another controller goes on with a reinstallation. As `HOST:ID` alone it would confirm one more, once it is finished.
+pub fn word_to_continue(facts: &Facts, record: &Record) -> String {
+    format!("{}:continue", word_of(facts, record))
 }
 
 /// The word that confirms the reinstallation of the machine as it is.
@@ -74,6 +100,12 @@ pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Refus
     if vm.lost {
         return refuse(Why::Lost);
     }
+    if facts.adopt {
+        return refuse(Why::AdoptSet);
+    }
+    if vm.installed_other {
+        return refuse(Why::OlderInstallation);
+    }
     if matches!(vm.record, Recorded::RolledBack(_)) {
         return refuse(Why::RolledBackSince);
     }
@@ -86,6 +118,10 @@ pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Refus
         let (key, value) = (key.clone(), value.clone());
         return refuse(Why::NotKept { key, value });
     }
+    if let Some(key) = vm.beside.in_the_way.first() {
+        return refuse(Why::InTheWay(key.clone()));
+    }
+    nothing_pending(facts, vm)?;
     on_its_drive(facts, vm, record)?;
     let moved = record.disk.is_some() && record.disk != vm.layout.disk;
     let confirmed = vm.layout.disk.as_ref().is_some_and(|disk| {
@@ -115,7 +151,7 @@ pub fn unprotected(facts: &Facts, vm: &Vm) -> Result<(), Refusal> {
 }
 
 /// Whether the volume of a drive is this VM's, by its name (PVE::Storage::parse_volname): Proxmox VE keeps no other as an unused one.
-fn is_own(value: &str, vmid: u32) -> bool {
+pub fn is_own(value: &str, vmid: u32) -> bool {
     let Some((_, path)) = volume(value).split_once(':') else {
         return false;
     };
@@ -128,19 +164,21 @@ fn on_its_drive(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Refusal> 
     let now = &vm.layout.disk_key;
     let drives = record.drives.as_deref().unwrap_or(now);
     let made = drives.split('/').next().unwrap_or_default();
-    let mut others = vm.beside.disks.iter().map(|(_, value)| volume(value));
-    let still_there = vm.layout.disk != record.disk
-        && record
-            .disk
-            .as_deref()
-            .is_some_and(|made| others.any(|other| other == made));
-    if made == now && !still_there {
-        return Ok(());
-    }
-    let why = Why::OtherDrive {
-        now: now.clone(),
-        made: made.to_owned(),
-        disk: record.disk.clone().unwrap_or_default(),
+    let disk = record.disk.clone().unwrap_or_default();
+    let at = |(key, value): &(String, String)| (volume(value) == disk).then(|| key.clone());
+    let elsewhere = vm.beside.disks.iter().find_map(at);
+    let why = match elsewhere.filter(|_| vm.layout.disk != record.disk) {
+        _ if made != now => Why::OtherDrive {
+            now: now.clone(),
+            made: made.to_owned(),
+            disk,
+        },
+        Some(key) => Why::OnOtherDrive {
+            now: now.clone(),
+            key,
+            disk,
+        },
+        None => return Ok(()),
     };
     Err(Refusal::new(facts, vm, why))
 }
@@ -150,25 +188,47 @@ fn on_its_drive(facts: &Facts, vm: &Vm, record: &Record) -> Result<(), Refusal> 
 /// # Errors
 /// Kind `not_as_left`.
 pub fn go_on(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Refusal> {
+    let refuse = |why| Err(Refusal::new(facts, vm, why));
     if vm.lost {
-        return Err(Refusal::new(facts, vm, Why::ReinstallationLost));
+        return refuse(Why::ReinstallationLost);
+    }
+    match vm.kept {
+        Some(Phase::Reinstalling) => {}
+        // The notes are those of an earlier moment.
+        Some(kept) => {
+            let noted = record.phase;
+            return refuse(Why::OldNotes { noted, kept });
+        }
+        None if facts.confirmed.contains(&word_to_continue(facts, record)) => {}
+        None => return refuse(Why::BegunElsewhere(word_to_continue(facts, record))),
     }
     unprotected(facts, vm)?;
+    nothing_pending(facts, vm)?;
     same_disk(facts, vm, record)?;
     let detached = record
         .reinstall
         .iter()
         .flat_map(|reinstall| &reinstall.detached);
-    let known: Vec<&String> = detached.map(|(key, _)| key).collect();
+    let known: Vec<(&str, &str)> = detached
+        .map(|(key, value)| (key.as_str(), volume(value)))
+        .collect();
     if let Some((key, value)) = vm
         .beside
         .disks
         .iter()
-        .find(|(key, _)| !known.contains(&key))
+        .find(|(key, value)| !known.contains(&(key.as_str(), volume(value))))
     {
         return Err(attached(facts, vm, key, value));
     }
     Ok(Decision::Reinstall(record.clone()))
+}
+
+/// Refuse changes of disks that wait until the VM is stopped.
+fn nothing_pending(facts: &Facts, vm: &Vm) -> Result<(), Refusal> {
+    match vm.beside.pending.first() {
+        Some(key) => Err(Refusal::new(facts, vm, Why::Pending(key.clone()))),
+        None => Ok(()),
+    }
 }
 
 /// Refuse a machine that has another disk than its boot disk.
@@ -182,6 +242,7 @@ pub fn alone(facts: &Facts) -> Result<(), Refusal> {
     if let Some((key, value)) = vm.beside.disks.first() {
         return Err(attached(facts, vm, key, value));
     }
+    nothing_pending(facts, vm)?;
     match vm.beside.devices.first() {
         Some(device) => Err(Refusal::new(facts, vm, Why::DeviceSet(device.clone()))),
         None => Ok(()),

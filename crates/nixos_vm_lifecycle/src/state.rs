@@ -17,6 +17,7 @@ use crate::fixed_variables::unchanged;
 use crate::keys;
 use crate::module_args::Args;
 use crate::probe::Probe;
+use crate::reinstall;
 use crate::store::{Installation, Known};
 use crate::vm_layout::{beside, layout, written};
 
@@ -104,14 +105,14 @@ impl State {
         // removed the record on purpose.
         let noted = Record::find(&notes);
         let kept = || {
-            let all = context
-                .store
-                .all()
-                .into_iter()
-                .map(|(_, known)| known.record);
-            let ours = all.filter(|record| record.binding(vmid, &identity) == Binding::Ours);
+            let all = context.store.all().into_iter();
+            let ours =
+                all.filter(|(_, known)| known.record.binding(vmid, &identity) == Binding::Ours);
             // Of a machine that is being installed anew, the controller may know both installations.
-            ours.max_by_key(|record| record.phase.unfinished())
+            let latest = ours.max_by_key(|(installation, known)| {
+                (known.record.phase.unfinished(), installation.kept_at())
+            });
+            latest.map(|(_, known)| reinstall::counted(known.record))
         };
         let record = match noted {
             None => {
@@ -129,15 +130,27 @@ impl State {
         if !ours {
             has_the_name(context, &object, name)?;
         }
+        let mut kept = None;
+        let installed_other = record.as_ref().is_some_and(|record| {
+            context.store.all().iter().any(|(_, known)| {
+                known.cluster == self.cluster
+                    && known.record.binding(vmid, &identity) != Binding::Copied
+                    && known.record.installation != record.installation
+                    && matches!(
+                        known.record.phase,
+                        Phase::Installing | Phase::Installed | Phase::Done
+                    )
+            })
+        });
         let recorded = match record {
             None => Recorded::None,
             Some(record) => {
                 let installation = context.store.installation(&record.installation);
                 // The end of a run that another one took over since says nothing of the disk as it is.
+                let known = installation.known();
+                kept = known.as_ref().map(|known| known.record.phase);
                 self.facts.ended = installation.read("closure").is_some()
-                    && installation
-                        .known()
-                        .is_some_and(|known| known.record.run == record.run);
+                    && known.is_some_and(|known| known.record.run == record.run);
                 self.facts.busy = installation.busy();
                 self.installation = Some(installation);
                 match record.binding(vmid, &identity) {
@@ -154,15 +167,14 @@ impl State {
             object,
             vmid,
             lost: self.lost.is_some(),
+            kept,
+            installed_other,
             written: None,
             running: vm.get("status").and_then(Value::as_str) == Some("running"),
             template: vm.get("template") == Some(&Value::Bool(true)),
             record: recorded,
             layout: layout(context.settings(), vmid, &config),
-            beside: beside(
-                context.settings(),
-                vm.get("config").and_then(Value::as_object),
-            ),
+            beside: beside(context.settings(), &vm),
         });
         self.vm = Some(vm);
         Ok(())

@@ -21,7 +21,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pve_module::paths::make_private_dir;
 use pve_module::record::Record;
@@ -156,6 +156,11 @@ impl Installation {
     /// The copy of the record.
     pub fn known(&self) -> Option<Known> {
         serde_json::from_slice(&fs::read(self.path("record.json")).ok()?).ok()
+    }
+
+    /// When the copy of the record was written.
+    pub fn kept_at(&self) -> Option<SystemTime> {
+        fs::metadata(self.path("record.json")).ok()?.modified().ok()
     }
 
     /// Keep a copy of the record.

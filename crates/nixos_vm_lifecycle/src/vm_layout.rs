@@ -82,25 +82,54 @@ pub fn reaches_disks(key: &str, value: &str) -> bool {
         || key == "args"
 }
 
-/// What a VM has beside its boot disk, the installer and the seed.
-pub fn beside(settings: &Settings, config: Option<&Map<String, Value>>) -> Beside {
+/// What a VM has beside its boot disk, the installer and the seed. `vm` is what `proxmox_nixos_vm` returns.
+pub fn beside(settings: &Settings, vm: &Map<String, Value>) -> Beside {
     let mut beside = Beside::default();
     let boot_disk = settings.boot_disk();
-    for (key, value) in config.into_iter().flatten() {
+    let is_other_disk = |key: &str, value: &str| {
+        let mut parts = value.split(',');
+        let is_disk = pve_schema::is_drive(key) && !pve_schema::is_state_disk(key);
+        let empty = parts
+            .next()
+            .is_none_or(|volume| matches!(volume, "none" | ""));
+        is_disk && key != boot_disk && !empty && !parts.any(|part| part == "media=cdrom")
+    };
+    let no_config = Map::new();
+    let config = vm
+        .get("config")
+        .and_then(Value::as_object)
+        .unwrap_or(&no_config);
+    for (key, value) in config {
         let value = value.as_str().unwrap_or_default();
-        let parts: Vec<&str> = value.split(',').collect();
-        if pve_schema::is_drive(key) && !pve_schema::is_state_disk(key) {
-            let empty = parts.first().is_none_or(|volume| *volume == "none");
-            let cdrom = parts.contains(&"media=cdrom");
-            if *key != boot_disk && !cdrom && !empty {
-                beside.disks.push((key.clone(), value.to_owned()));
-            }
+        if is_other_disk(key, value) {
+            beside.disks.push((key.clone(), value.to_owned()));
+        } else if key.starts_with("unused") {
+            beside.unused.push(volume(value).to_owned());
         } else if reaches_disks(key, value) {
             beside.devices.push(key.clone());
         } else if key == "protection" {
             beside.protected = parse_bool(value) == Some(true);
         }
     }
+    let pending = vm.get("pending").and_then(Value::as_array);
+    for line in pending.into_iter().flatten() {
+        let text = |name: &str| line.get(name).and_then(Value::as_str);
+        let Some(key) = text("key") else { continue };
+        let values = [text("value"), text("pending")];
+        if values
+            .into_iter()
+            .flatten()
+            .any(|value| is_other_disk(key, value))
+        {
+            beside.pending.push(key.to_owned());
+        }
+    }
+    let drives = [&settings.installer_drive, &settings.seed_drive];
+    let disks = beside.disks.iter().map(|(key, _)| key);
+    beside.in_the_way = disks.filter(|key| drives.contains(key)).cloned().collect();
+    let mut described = settings.described_by_user();
+    described.retain(|key| !config.contains_key(key));
+    beside.absent = described;
     beside
 }
 

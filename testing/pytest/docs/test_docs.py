@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT, TESTHOST, environment
+from conftest import PROJECT, environment
+from project import TESTHOST
 
 GUIDES = sorted(
     path for path in (PROJECT / "docs").glob("*.md") if path.name not in {"benchmarks.md", "installer.md", "privileges.md", "quirks.md"}

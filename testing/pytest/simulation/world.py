@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from conftest import TESTHOST
 from images import iso_image
+from project import PROJECT, TESTHOST
 
 from .guests import Disk, Guests
 
-PROJECT = Path(__file__).resolve().parents[3]
 TOOLS = Path(__file__).resolve().with_name("tools")
 # PVE's own word for a cluster without a majority of its nodes.
 NO_QUORUM = "cluster not ready - no quorum?"

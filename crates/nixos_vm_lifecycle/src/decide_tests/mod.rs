@@ -56,6 +56,8 @@ fn facts(phase: Phase) -> Facts {
             object: "VM 101 (web1)".into(),
             vmid: 101,
             lost: false,
+            kept: Some(phase),
+            installed_other: false,
             written: Some(0),
             running: true,
             template: false,

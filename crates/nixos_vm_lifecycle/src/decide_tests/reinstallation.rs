@@ -3,7 +3,7 @@
 use ansible_module::FailureKind;
 use pve_module::record::{Phase, Reinstall};
 
-use super::{Change, decide, facts, layout, record, vm};
+use super::{Change, decide, facts, layout, record, said, vm};
 use crate::facts::{Answer, Decision, Facts, Recorded};
 
 #[test]
@@ -53,6 +53,21 @@ fn what_is_not_safe_to_install_anew() {
                 f.confirmed.push("web1:lvm:vm-101-disk-1".into());
             },
             Err(Refused),
+        ),
+        (
+            "with nixos_vm_adopt, which says that nothing is installed onto it",
+            |f| f.adopt = true,
+            Err(Refused),
+        ),
+        (
+            "with another disk in the drive of the seed",
+            |f| vm(f).beside.in_the_way = vec!["ide0".into()],
+            Err(Refused),
+        ),
+        (
+            "with a disk that is detached when it is stopped",
+            |f| vm(f).beside.pending = vec!["scsi1".into()],
+            Err(NotAsLeft),
         ),
         ("without its record", |f| vm(f).lost = true, Err(NotAsLeft)),
         (
@@ -163,10 +178,144 @@ fn nothing_is_installed_beside_other_disks() {
     // Before the installer boots, the disks that are to be detached may still be there, and no others.
     found.phase = Phase::Reinstalling;
     vm(&mut facts).record = Recorded::Ours(found.clone());
+    vm(&mut facts).kept = Some(Phase::Reinstalling);
     assert_eq!(decide(&facts).unwrap(), Decision::Reinstall(found));
     vm(&mut facts)
         .beside
         .disks
         .push(("scsi2".into(), "lvm:vm-101-disk-2".into()));
     assert_eq!(decide(&facts).unwrap_err().kind, FailureKind::NotAsLeft);
+}
+
+/// The facts of a machine whose reinstallation was cut off before the installer booted.
+fn begun() -> Facts {
+    let mut facts = facts(Phase::Reinstalling);
+    let mut found = record(Phase::Reinstalling);
+    found.reinstall = Some(Reinstall {
+        confirmed: "web1".into(),
+        detached: vec![("scsi1".into(), "lvm:vm-101-disk-1,size=4G".into())],
+    });
+    vm(&mut facts).record = Recorded::Ours(found);
+    facts
+}
+
+#[test]
+fn who_goes_on_with_a_reinstallation() {
+    let table: &[(&str, Change, &str)] = &[
+        ("the controller that began it", |_| (), "reinstall"),
+        (
+            "the same, with its disk still attached",
+            |f| vm(f).beside.disks = vec![("scsi1".into(), "lvm:vm-101-disk-1,cache=none".into())],
+            "reinstall",
+        ),
+        (
+            "with another volume in the place of that disk",
+            |f| vm(f).beside.disks = vec![("scsi1".into(), "lvm:vm-101-disk-2,size=4G".into())],
+            "not_as_left",
+        ),
+        (
+            "with a disk that is detached when it is stopped",
+            |f| vm(f).beside.pending = vec!["scsi1".into()],
+            "not_as_left",
+        ),
+        (
+            "the controller that finished it: the notes are old",
+            |f| vm(f).kept = Some(Phase::Done),
+            "not_as_left",
+        ),
+        (
+            "old notes, and every word",
+            |f| {
+                vm(f).kept = Some(Phase::Done);
+                f.confirmed = vec!["web1".into(), "web1:01234567:continue".into()];
+            },
+            "not_as_left",
+        ),
+        ("another controller", |f| vm(f).kept = None, "not_as_left"),
+        (
+            "another controller, by the word that confirms a reinstallation",
+            |f| {
+                vm(f).kept = None;
+                f.confirmed = vec!["web1".into(), "web1:01234567".into()];
+            },
+            "not_as_left",
+        ),
+        (
+            "another controller, by the word for that",
+            |f| {
+                vm(f).kept = None;
+                f.confirmed = vec!["web1:01234567:continue".into()];
+            },
+            "reinstall",
+        ),
+        (
+            "a user who wants to keep the machine",
+            |f| f.adopt = true,
+            "refused",
+        ),
+        ("without its record", |f| vm(f).lost = true, "not_as_left"),
+    ];
+    for (what, change, expected) in table {
+        let mut facts = begun();
+        change(&mut facts);
+        assert_eq!(said(&facts), *expected, "{what}");
+    }
+}
+
+#[test]
+fn what_another_controller_may_have_done_since() {
+    // The machine was installed anew before: its notes are older.
+    let mut other = facts(Phase::Done);
+    other.confirmed = vec!["web1".into()];
+    assert_eq!(said(&other), "reinstall");
+    vm(&mut other).installed_other = true;
+    assert_eq!(said(&other), "not_as_left");
+    vm(&mut other).installed_other = false;
+    // A controller that did not install it does not know whether the word has counted.
+    vm(&mut other).kept = None;
+    assert_eq!(said(&other), "converge");
+    other.confirmed = vec!["web1:01234567:continue".into()];
+    assert_eq!(said(&other), "converge");
+    other.confirmed = vec!["web1:01234567".into()];
+    assert_eq!(said(&other), "reinstall");
+    vm(&mut other).kept = Some(Phase::Done);
+    // A record that its controller writes back confirms nothing more.
+    let restored = crate::reinstall::counted(record(Phase::Done));
+    vm(&mut other).record = Recorded::Ours(restored);
+    other.confirmed = vec!["web1".into()];
+    assert_eq!(said(&other), "converge");
+    // Phases that are over.
+    for phase in [Phase::Provisioning, Phase::Installing] {
+        let mut old = facts(phase);
+        old.answer = Answer::Installer;
+        assert_eq!(said(&old), "install");
+        vm(&mut old).kept = Some(Phase::Done);
+        assert_eq!(said(&old), "not_as_left");
+    }
+}
+
+#[test]
+fn disks_that_may_have_been_set_aside_are_not_made_anew() {
+    let aside = |facts: &mut Facts| {
+        vm(facts).beside.absent = vec!["scsi1".into()];
+        vm(facts).beside.unused = vec!["lvm:vm-101-disk-1".into()];
+    };
+    let mut lost = facts(Phase::Done);
+    vm(&mut lost).lost = true;
+    assert_eq!(said(&lost), "converge");
+    vm(&mut lost).layout.first = crate::facts::First::Installer;
+    assert_eq!(said(&lost), "not_as_left");
+    vm(&mut lost).layout = layout(Phase::Done);
+    aside(&mut lost);
+    assert_eq!(said(&lost), "not_as_left");
+    let mut adopted = facts(Phase::Done);
+    adopted.adopt = true;
+    vm(&mut adopted).record = Recorded::None;
+    assert_eq!(said(&adopted), "adopt");
+    aside(&mut adopted);
+    assert_eq!(said(&adopted), "not_as_left");
+    // A record that is there tells of its disks.
+    let mut known = facts(Phase::Done);
+    aside(&mut known);
+    assert_eq!(said(&known), "converge");
 }

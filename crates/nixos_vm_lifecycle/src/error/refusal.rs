@@ -120,7 +120,51 @@ pub enum Why {
         confirmed: String,
     },
 
+    #[error(
+        "its variables say nixos_vm_adopt, by which nothing is installed onto it, and it is being installed anew"
+    )]
+    AdoptSet,
+    #[error(
+        "this controller installed it anew since the installation that its notes name, so the notes are old"
+    )]
+    OlderInstallation,
+    #[error("its disk {0} is in the drive of its installer or its seed")]
+    InTheWay(String),
+    #[error("a change of its disk {0} waits until it is stopped")]
+    Pending(String),
+    #[error(
+        "its boot disk {now} is another volume than the installed one ({disk}), which is {key} now"
+    )]
+    OnOtherDrive {
+        now: String,
+        key: String,
+        disk: String,
+    },
+
+    // Without the record of a reinstallation.
+    #[error(
+        "it lacks {}, which the variables describe, and has unused volumes ({}), which may be these disks", absent.join(", "),
+        unused.join(", ")
+    )]
+    DisksAside {
+        absent: Vec<String>,
+        unused: Vec<String>,
+    },
+    #[error(
+        "its notes lost the record of its installation, and its boot order begins with an installer, so somebody may be installing it \
+         anew"
+    )]
+    LostWithInstaller,
+
     // While it is being installed anew.
+    #[error(
+        "its notes say that its phase is '{noted}', and this controller knows that installation in the phase '{kept}', so the notes are \
+         old"
+    )]
+    OldNotes { noted: Phase, kept: Phase },
+    /// The word that goes on with it.
+    #[error("it is being installed anew, which this controller did not begin")]
+    BegunElsewhere(String),
     #[error(
         "its notes have lost the record of its reinstallation, and what this controller kept of it may be old"
     )]
@@ -155,7 +199,10 @@ impl Refusal {
             | Why::Adopted
             | Why::Devices(_)
             | Why::NotKept { .. }
-            | Why::OtherDrive { .. } => FailureKind::Refused,
+            | Why::OtherDrive { .. }
+            | Why::OnOtherDrive { .. }
+            | Why::AdoptSet
+            | Why::InTheWay(_) => FailureKind::Refused,
             Why::NoRecord | Why::Copied { .. } | Why::OtherHost { .. } => FailureKind::NotOurs,
             Why::Busy => FailureKind::Busy,
             Why::Protected => FailureKind::Protected,
@@ -177,6 +224,12 @@ impl Refusal {
             | Why::NoBootDisk
             | Why::Moved { .. }
             | Why::ReinstallationLost
+            | Why::Pending(_)
+            | Why::DisksAside { .. }
+            | Why::LostWithInstaller
+            | Why::OldNotes { .. }
+            | Why::OlderInstallation
+            | Why::BegunElsewhere(_)
             | Why::Attached { .. }
             | Why::DeviceSet(_)
             | Why::InstalledTooEarly => FailureKind::NotAsLeft,
@@ -215,7 +268,35 @@ impl Refusal {
             Why::Lost => {
                 "run the play without nixos_vm_confirm_reinstall first, which writes the record again".into()
             }
-            Why::RolledBackSince => "destroy it and make it anew, or install it by hand".into(),
+            Why::RolledBackSince => {
+                "install it by hand, or destroy it and make it anew, which deletes its other disks, too".into()
+            }
+            Why::AdoptSet => format!(
+                "leave nixos_vm_adopt out to have {host} installed; to keep what is on it instead, attach its other disks by hand (they \
+                 are its unused ones), remove the record from its notes, and run the play again"
+            ),
+            Why::InTheWay(_) => {
+                "name free drives: nixos_vm_installer_drive, nixos_vm_seed_drive".into()
+            }
+            Why::Pending(_) => format!("shut it down (qm shutdown {vmid}), and run the play again"),
+            Why::OnOtherDrive { now, .. } => format!(
+                "put the volumes where they were; or install it by hand, since what is on {now} is not known to be the system"
+            ),
+            Why::DisksAside { .. } => {
+                "attach them where they belong, or remove what is not needed, then run the play again".into()
+            }
+            Why::LostWithInstaller => format!(
+                "if another controller is installing it anew, run the play there; otherwise set its boot order right (qm set {vmid} \
+                 --boot order=DISK), and run the play again"
+            ),
+            Why::OldNotes { .. } | Why::OlderInstallation => format!(
+                "nothing is installed by old notes; if {host} is finished, remove the record (the last line of its notes), and run the \
+                 play again, which writes the right one"
+            ),
+            Why::BegunElsewhere(word) => format!(
+                "run the play on the controller that began it; if that is gone, and everything on the boot disk is to be lost: \
+                 nixos_vm_confirm_reinstall: {word}"
+            ),
             Why::Devices(_) => {
                 "remove these options for the reinstallation, and set them again afterwards".into()
             }

@@ -50,6 +50,16 @@ impl Settings {
             .collect()
     }
 
+    /// The keys of the disks that the user describes, one by one.
+    pub fn described_by_user(&self) -> Vec<String> {
+        let set = self.set();
+        let groups = ["ide", "scsi", "virtio", "sata"].into_iter();
+        let disks = groups.filter_map(|bus| set.get(bus)?.as_object());
+        let is_disk = |value: &Value| !value.is_null() && !value.to_string().contains("cdrom");
+        let keys = disks.flatten().filter(|(_, value)| is_disk(value));
+        keys.map(|(key, _)| key.clone()).collect()
+    }
+
     /// The disk that NixOS is installed onto: the one that is named, or the one with the lowest number of the first bus.
     pub fn boot_disk(&self) -> String {
         if let Some(disk) = &self.boot_disk {
@@ -208,7 +218,8 @@ impl Settings {
     }
 
     /// What a machine that is being installed anew is converged to: what the user set, but for its other disks, which are detached, and for
-    /// devices through which the installer could reach a disk. What was set by hand stays, as with a finished machine.
+    /// devices through which the installer could reach a disk; once it is installed, these too. What was set by hand stays, as with a
+    /// finished machine.
     pub fn reinstalled(&self, phase: Phase, installer: Option<&str>) -> Args {
         let mut args = self.set();
         if let (Some(_), Some(lent)) = (self.memory, self.install_memory)
@@ -218,7 +229,10 @@ impl Settings {
         }
         args.insert("boot".into(), self.boot_order(phase).into());
         let boot_disk = self.boot_disk();
+        // The installer has gone, and the disks are attached again.
+        let is_installed = phase == Phase::Installed;
         let stays = |key: &String, value: &Value| match pve_schema::is_drive(key) {
+            _ if is_installed => true,
             true => {
                 pve_schema::is_state_disk(key)
                     || [&boot_disk, &self.installer_drive, &self.seed_drive].contains(&key)

@@ -10,7 +10,7 @@ use pve_module::record::{Phase, Record};
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::error::StepError;
+use crate::error::{LocalError, StepError};
 use crate::host_keys;
 use crate::keys::{self, Given};
 use crate::module_args::Args;
@@ -30,6 +30,23 @@ fn asks_for_key(context: &Context<'_>) -> bool {
     let given = host_keys::given(settings, &context.options.host);
     settings.reinstall_host_key == ReinstallHostKey::Keep
         && given.is_ok_and(|given| given.is_empty())
+}
+
+/// Forget the machine's present host keys if the new system shall have another one, which an earlier run was not told.
+pub fn forget_unwanted(
+    context: &Context<'_>,
+    installation: &Installation,
+) -> Result<(), LocalError> {
+    if context.settings().reinstall_host_key == ReinstallHostKey::Keep {
+        return Ok(());
+    }
+    let mut files = vec![KEPT.to_owned()];
+    for kind in KeyType::ALL {
+        let private = keys::host_key(kind);
+        files.push(format!("{private}.pub"));
+        files.push(private);
+    }
+    installation.remove(&files).map(drop)
 }
 
 /// Have the machine's present host keys for the new system.

@@ -41,6 +41,7 @@ pub async fn run(context: &Context<'_>, state: &State, found: &Record) -> Result
     }
     let state = &now;
     let (record, begun) = begin(context, state, found, &installation).await?;
+    host_key::forget_unwanted(context, &installation)?;
     host_key::keep_host_key(context, state, &record, &installation).await?;
     let vmid = state.vmid();
     let phases = [Phase::Reinstalling];
@@ -50,7 +51,9 @@ pub async fn run(context: &Context<'_>, state: &State, found: &Record) -> Result
     stop.insert("timeout".into(), context.settings().boot_timeout.into());
     let stopped = change(context, vmid, stop, &phases, None).await.map_err(|failure| {
         failure.hint(format!(
-            "shut it down yourself, and run the play again; nothing was done to its disks (qm shutdown {vmid})"
+            "shut it down yourself, and run the play again; nothing was done to its disks (qm shutdown {vmid}). From now on every run \
+             of the play goes on with the reinstallation; to cancel it, remove the record (the last line of its notes) and set \
+             nixos_vm_adopt: true"
         ))
     })?;
     let mut outcomes = vec![begun, stopped];
@@ -107,17 +110,25 @@ pub async fn check(context: &Context<'_>, state: &State, found: &Record) -> Resu
     if notes.len() + record.to_string().len() + GROWTH > LONGEST_NOTES {
         return Err(StepError::NotesFull { vmid: record.vmid }.into());
     }
-    let mut args = context.settings().reinstalled(Phase::Reinstalling, None);
-    // It names the installer's drive, which is not there yet.
-    args.shift_remove("boot");
-    args.insert("vmid".into(), record.vmid.into());
-    args.insert("state".into(), "present".into());
-    let ownership = Ownership {
-        add_tags: true,
-        rename: true,
-        ..Ownership::default()
-    };
-    context.vm(args, ownership, true).await.map(drop)
+    let mut phases = vec![Phase::Reinstalling];
+    // Its other disks and devices, while they are there to be compared.
+    if found.phase == Phase::Done {
+        phases.push(Phase::Installed);
+    }
+    for phase in phases {
+        let mut args = context.settings().reinstalled(phase, None);
+        // It names the installer's drive, which is not there yet.
+        args.shift_remove("boot");
+        args.insert("vmid".into(), record.vmid.into());
+        args.insert("state".into(), "present".into());
+        let ownership = Ownership {
+            add_tags: true,
+            rename: true,
+            ..Ownership::default()
+        };
+        context.vm(args, ownership, true).await?;
+    }
+    Ok(())
 }
 
 /// What is done to the machine, or `would be`.
@@ -156,7 +167,7 @@ fn difference(state: &State) -> Diff {
     .header(state.object())
 }
 
-/// Record that the machine is being installed anew, which makes it this run's. From here on any run goes on with it.
+/// Record that the machine is being installed anew, which makes it this run's. From here on any run of this controller goes on with it.
 async fn begin(
     context: &Context<'_>,
     state: &State,
@@ -172,8 +183,9 @@ async fn begin(
         write: Some(record.clone()),
         ..Ownership::default()
     };
-    let outcome = context.vm(args, ownership, false).await?;
+    // First of all here: who finds the notes and not this copy is another controller, which does not go on by itself.
     keep(state, installation, &record)?;
+    let outcome = context.vm(args, ownership, false).await?;
     Ok((record, outcome))
 }
 
@@ -263,12 +275,18 @@ pub async fn attach(
         .reinstall
         .as_ref()
         .map(|reinstall| reinstall.detached.as_slice());
-    let missing = missing(config, detached.unwrap_or_default()).map_err(|why| {
-        StepError::DisksNotAttached {
+    let detached = detached.unwrap_or_default();
+    for (key, now) in replaced(config, detached) {
+        context.task.warn(format!(
+            "{}: its disk {key} is {now}, another volume than before the reinstallation; it stays so",
+            state.object()
+        ));
+    }
+    let missing =
+        missing(config, state.vmid(), detached).map_err(|why| StepError::DisksNotAttached {
             object: state.object().to_owned(),
             why,
-        }
-    })?;
+        })?;
     if missing.is_empty() {
         return Ok(None);
     }
@@ -287,13 +305,27 @@ pub async fn attach(
         .map(Some)
 }
 
+/// The detached disks in whose places somebody attached others: moved ones, or new ones for those that were lost.
+fn replaced(config: &Args, detached: &[(String, String)]) -> Vec<(String, String)> {
+    let other = |(key, value): &(String, String)| {
+        let now = volume(config.get(key)?.as_str()?);
+        (now != volume(value)).then(|| (key.clone(), now.to_owned()))
+    };
+    detached.iter().filter_map(other).collect()
+}
+
 /// Which of the detached disks are not attached. Each has to be among the VM's unused volumes: that proves that it is still its own.
-fn missing(config: &Args, detached: &[(String, String)]) -> Result<Vec<(String, String)>, String> {
+/// Another volume of the VM in its place is left there.
+fn missing(
+    config: &Args,
+    vmid: u32,
+    detached: &[(String, String)],
+) -> Result<Vec<(String, String)>, String> {
     let text = |key: &str| config.get(key).and_then(Value::as_str);
     let mut missing = Vec::new();
     for (key, value) in detached {
         match text(key) {
-            Some(now) if volume(now) == volume(value) => {}
+            Some(now) if volume(now) == volume(value) || reinstall::is_own(now, vmid) => {}
             Some(now) => return Err(format!("{key} is {now} by now, and was {}", volume(value))),
             None => {
                 let unused = |(key, now): (&String, &Value)| {
@@ -334,20 +366,28 @@ mod tests {
             ("unused0", "lvm:vm-101-disk-1"),
             ("unused1", "lvm:vm-101-disk-2"),
         ];
-        assert_eq!(missing(&config(&unused), &detached).unwrap(), detached);
+        let missing = |config: &Args| missing(config, 101, &detached);
+        assert_eq!(missing(&config(&unused)).unwrap(), detached);
         let one = config(&[("scsi1", "lvm:vm-101-disk-1,discard=on"), unused[1]]);
-        assert_eq!(missing(&one, &detached).unwrap(), [detached[1].clone()]);
+        assert_eq!(missing(&one).unwrap(), [detached[1].clone()]);
+        assert!(replaced(&one, &detached).is_empty());
+        let moved = config(&[("scsi1", "zfs:vm-101-disk-7"), unused[0], unused[1]]);
+        assert_eq!(missing(&moved).unwrap(), [detached[1].clone()]);
+        assert_eq!(
+            replaced(&moved, &detached),
+            [("scsi1".into(), "zfs:vm-101-disk-7".into())]
+        );
         for (config, why) in [
             (
                 config(&[unused[0]]),
                 "lvm:vm-101-disk-2, which was virtio3, is not among its unused volumes any more",
             ),
             (
-                config(&[("scsi1", "lvm:vm-101-disk-7"), unused[0], unused[1]]),
-                "scsi1 is lvm:vm-101-disk-7 by now, and was lvm:vm-101-disk-1",
+                config(&[("scsi1", "lvm:vm-102-disk-7"), unused[0], unused[1]]),
+                "scsi1 is lvm:vm-102-disk-7 by now, and was lvm:vm-101-disk-1",
             ),
         ] {
-            assert_eq!(missing(&config, &detached).unwrap_err(), why);
+            assert_eq!(missing(&config).unwrap_err(), why);
         }
     }
 }

@@ -23,6 +23,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::OtherDisk),
         1 => Just(Event::InstallByHand),
         2 => Just(Event::EraseNotes),
+        2 => Just(Event::CopyNotes),
+        2 => Just(Event::PasteNotes),
         2 => Just(Event::Snapshot),
         2 => Just(Event::Rollback),
         1 => Just(Event::Clone),
@@ -44,6 +46,30 @@ fn no_history_loses_a_disk() {
     let histories = prop::collection::vec(event(), 1..24);
     let tried = many().run(&histories, |events| {
         let mut history = History::new();
+        for event in &events {
+            history.happen(*event);
+            prop_assert!(history.lost.is_empty(), "{:?} was formatted", history.lost);
+            prop_assert!(!history.data_lost);
+        }
+        Ok(())
+    });
+    tried.unwrap();
+}
+
+/// Plays of two controllers on a finished machine whose notes are lost, or replaced by earlier ones.
+#[test]
+fn old_notes_wipe_nothing() {
+    let event = prop_oneof![
+        2 => (0..2_usize, 1..30_u8).prop_map(|(who, writes)| Event::Play(who, writes)),
+        2 => (0..2_usize, 1..18_u8).prop_map(|(who, writes)| Event::Reinstall(who, writes)),
+        2 => Just(Event::CopyNotes),
+        2 => Just(Event::PasteNotes),
+        1 => Just(Event::EraseNotes),
+    ];
+    let tried = many().run(&prop::collection::vec(event, 1..12), |events| {
+        let mut history = History::new();
+        history.play(0, 200, true, false);
+        history.happen(Event::AttachData);
         for event in &events {
             history.happen(*event);
             prop_assert!(history.lost.is_empty(), "{:?} was formatted", history.lost);

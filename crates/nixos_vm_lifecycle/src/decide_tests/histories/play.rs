@@ -2,7 +2,7 @@
 
 use pve_module::record::{Phase, Record, Reinstall};
 
-use super::world::{Content, Controller, Disk, History, Machine, Runs};
+use super::world::{Content, Disk, History, Machine, Runs};
 use crate::decide_tests::{decide, record};
 use crate::facts::{Answer, Decision, First};
 
@@ -45,11 +45,24 @@ impl History {
                     }
                 }
                 Ok(Decision::Finalize(found)) => {
-                    self.finalize(found, quorum, &mut step);
+                    self.finalize(who, found, quorum, &mut step);
                     return;
                 }
-                // Converging starts it.
-                Ok(Decision::Converge(_)) => return self.start(),
+                // Converging gives the notes their record back, and starts it.
+                Ok(Decision::Converge(found)) => {
+                    if facts
+                        .vm
+                        .as_ref()
+                        .unwrap()
+                        .kept
+                        .is_some_and(Phase::unfinished)
+                    {
+                        self.controllers[who].keep(&found);
+                    }
+                    let machine = self.machine.as_mut().unwrap();
+                    machine.notes.get_or_insert(found);
+                    return self.start();
+                }
                 Ok(Decision::Ask | Decision::Adopt) | Err(_) => return,
             }
             if !step() {
@@ -72,10 +85,8 @@ impl History {
             installer_key: Some(who.to_string()),
             ..record(Phase::Provisioning)
         };
-        self.controllers[who] = Controller {
-            record: Some(record.clone()),
-            ended: false,
-        };
+        self.controllers[who].keep(&record);
+        self.controllers[who].ended = false;
         self.machine = Some(Machine {
             vmid,
             uuid,
@@ -108,7 +119,8 @@ impl History {
             run,
             ..found.clone()
         };
-        if found.phase == Phase::Done {
+        let begins = found.phase == Phase::Done;
+        if begins {
             let disk = (
                 String::from("scsi1"),
                 format!("lvm:vm-{}-disk-1", machine.vmid),
@@ -119,16 +131,17 @@ impl History {
                 confirmed: "web1".into(),
                 detached: if machine.data { vec![disk] } else { Vec::new() },
             });
-            machine.disk.given_up = true;
         }
-        machine.notes = Some(record.clone());
+        self.controllers[who].keep(&record);
+        self.controllers[who].ended = false;
         if !step() {
             return false;
         }
-        self.controllers[who] = Controller {
-            record: Some(record.clone()),
-            ended: false,
-        };
+        machine.notes = Some(record.clone());
+        machine.disk.given_up |= begins && !self.word_counted;
+        if !step() {
+            return false;
+        }
         machine.runs = Runs::Nothing;
         if !step() {
             return false;
@@ -154,7 +167,7 @@ impl History {
         }
         record.phase = Phase::Installing;
         machine.notes = Some(record.clone());
-        self.controllers[who].record = Some(record);
+        self.controllers[who].keep(&record);
         true
     }
 
@@ -189,7 +202,7 @@ impl History {
         if !step() {
             return false;
         }
-        self.controllers[who].record = Some(record.clone());
+        self.controllers[who].keep(&record);
         machine.installer = Some("nixos");
         machine.seed = Some(who as u8);
         machine.first = if record.phase == Phase::Installing {
@@ -212,7 +225,7 @@ impl History {
         if !step() {
             return false;
         }
-        self.controllers[who].record = Some(record.clone());
+        self.controllers[who].keep(&record);
         if !step() {
             return false;
         }
@@ -242,11 +255,17 @@ impl History {
         }
         record.phase = Phase::Installed;
         machine.notes = Some(record.clone());
-        self.controllers[who].record = Some(record);
+        self.controllers[who].keep(&record);
         true
     }
 
-    fn finalize(&mut self, mut record: Record, quorum: bool, step: &mut impl FnMut() -> bool) {
+    fn finalize(
+        &mut self,
+        who: usize,
+        mut record: Record,
+        quorum: bool,
+        step: &mut impl FnMut() -> bool,
+    ) {
         if !quorum {
             return;
         }
@@ -277,7 +296,15 @@ impl History {
         let machine = self.machine.as_mut().unwrap();
         if machine.runs == Runs::System && step() {
             record.phase = Phase::Done;
-            machine.notes = Some(record);
+            self.word_counted |= record.reinstall.is_some();
+            machine.notes = Some(record.clone());
+            if step() {
+                self.controllers[who].keep(&record);
+            }
+            if step() {
+                let records = &mut self.controllers[who].records;
+                records.retain(|kept| kept.installation == record.installation);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use pve_module::record::{Phase, Record};
 
 use crate::decide_tests::{facts, vm};
 use crate::facts::{Answer, Beside, Facts, First, Layout, Recorded, Seed, Vm};
+use crate::reinstall;
 
 /// What is on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +58,24 @@ pub struct Machine {
 /// What a controller keeps.
 #[derive(Clone, Debug, Default)]
 pub struct Controller {
-    pub record: Option<Record>,
+    /// The copies of records, one for each installation, the latest last.
+    pub records: Vec<Record>,
     pub ended: bool,
+}
+
+impl Controller {
+    /// Keep a copy of the record.
+    pub fn keep(&mut self, record: &Record) {
+        self.records
+            .retain(|kept| kept.installation != record.installation);
+        self.records.push(record.clone());
+    }
+
+    /// The copy for an installation.
+    fn known(&self, installation: &str) -> Option<&Record> {
+        let mut records = self.records.iter();
+        records.find(|record| record.installation == installation)
+    }
 }
 
 /// One thing that happens.
@@ -78,6 +95,9 @@ pub enum Event {
     OtherDisk,
     InstallByHand,
     EraseNotes,
+    /// Somebody copies the notes, and writes them back later.
+    CopyNotes,
+    PasteNotes,
     Snapshot,
     Rollback,
     Clone,
@@ -88,6 +108,9 @@ pub struct History {
     pub machine: Option<Machine>,
     pub controllers: [Controller; 2],
     pub snapshot: Option<Machine>,
+    pub copied_notes: Option<Record>,
+    /// Whether a reinstallation was finished: the user's word, which stays where it was given, has counted.
+    pub word_counted: bool,
     pub next: u32,
     /// Disks that were formatted although they must not be.
     pub lost: Vec<Disk>,
@@ -101,6 +124,8 @@ impl History {
             machine: None,
             controllers: [Controller::default(), Controller::default()],
             snapshot: None,
+            copied_notes: None,
+            word_counted: false,
             next: 1,
             lost: Vec::new(),
             data_lost: false,
@@ -123,18 +148,35 @@ impl History {
         let matches = |record: &Record| {
             record.vmid == machine.vmid && record.uuid == machine.uuid.to_string()
         };
-        let record = machine
-            .notes
-            .clone()
-            .or_else(|| mine.record.clone().filter(|record| matches(record)));
+        let ours = || {
+            let latest = mine
+                .records
+                .iter()
+                .enumerate()
+                .filter(|(_, record)| matches(record));
+            let latest = latest.max_by_key(|(at, record)| (record.phase.unfinished(), *at));
+            latest.map(|(_, record)| reinstall::counted(record.clone()))
+        };
+        let record = machine.notes.clone().or_else(ours);
+        let installation = record.as_ref().map(|record| record.installation.clone());
+        let known = installation.as_deref().and_then(|id| mine.known(id));
         facts.ended = mine.ended
-            && record.as_ref().map(|record| &record.run)
-                == mine.record.as_ref().map(|record| &record.run);
+            && record.as_ref().map(|record| &record.run) == known.map(|known| &known.run);
+        let others = mine.records.iter().filter(|record| matches(record));
+        let mut others =
+            others.filter(|record| Some(&record.installation) != installation.as_ref());
         let generation = machine.generation.to_string();
         *vm(&mut facts) = Vm {
             object: "VM".into(),
             vmid: machine.vmid,
             lost: machine.notes.is_none(),
+            kept: known.map(|known| known.phase),
+            installed_other: others.any(|record| {
+                matches!(
+                    record.phase,
+                    Phase::Installing | Phase::Installed | Phase::Done
+                )
+            }),
             written: machine.written,
             running: machine.runs != Runs::Nothing,
             template: false,
@@ -263,6 +305,10 @@ impl History {
                 }
             }
             Event::EraseNotes => machine.notes = None,
+            Event::CopyNotes => self.copied_notes = machine.notes.clone(),
+            Event::PasteNotes => {
+                machine.notes = self.copied_notes.clone().or(machine.notes.clone())
+            }
             Event::Snapshot => self.snapshot = Some(machine.clone()),
             Event::Rollback => {
                 if let Some(old) = self.snapshot.clone().filter(|old| old.uuid == machine.uuid) {

@@ -12,7 +12,7 @@ use crate::keys;
 use crate::known_hosts;
 use crate::options::Run;
 use crate::state::State;
-use crate::steps::{expect, summed};
+use crate::steps::{expect, host_key, keep, summed};
 
 /// A finished machine.
 ///
@@ -57,6 +57,9 @@ pub async fn finished(
         );
     }
     let known = record_host_key(context, state, record, check).await?;
+    if !check {
+        forget_unfinished(state, record)?;
+    }
     let mut msg = outcomes[0].msg.clone();
     if known {
         msg.push_str("; its host key is recorded in ");
@@ -72,6 +75,20 @@ pub async fn finished(
             .extend(values.get(key).map(|value| (key.to_owned(), value.clone())));
     }
     Ok(sum)
+}
+
+/// Another controller finished what this one began: the keys for it are not needed here any more.
+fn forget_unfinished(state: &State, record: &Record) -> Result<(), Failure> {
+    let kept = state.facts.vm.as_ref().and_then(|vm| vm.kept);
+    let (Some(installation), Some(true)) = (&state.installation, kept.map(Phase::unfinished))
+    else {
+        return Ok(());
+    };
+    let mut files = keys::temporary();
+    files.push(crate::build::DIR.into());
+    files.push(host_key::KEPT.into());
+    installation.remove(&files)?;
+    Ok(keep(state, installation, record)?)
 }
 
 /// Write the machine's host keys to `known_hosts`; returns whether the file lacked one. In check mode the file is not written.
