@@ -38,8 +38,8 @@ pub struct Vm {
     pub lost: bool,
     /// How far the installation that its record names had come when this controller last worked on it, if it ever did.
     pub kept: Option<Phase>,
-    /// Whether this controller wrote to its boot disk in another installation than the one that its record names.
-    pub installed_other: bool,
+    /// The words by which this controller installed it anew, in other installations than the one that its record names.
+    pub counted: Vec<String>,
     /// How many bytes were written to the boot disk since the VM was started, if that is known.
     pub written: Option<u64>,
     /// Whether it runs.

@@ -20,6 +20,13 @@ const DIGITS: usize = 8;
 
 /// The word that confirms that this machine is installed anew.
 pub fn confirmation(facts: &Facts, record: &Record) -> Option<String> {
+    // Words that stayed where they were given, when the notes of then are written back.
+    let counted = facts.vm.iter().flat_map(|vm| &vm.counted);
+    let counted: Vec<&String> = counted.collect();
+    let mut words = facts
+        .confirmed
+        .iter()
+        .filter(|word| !counted.contains(word));
     let by_id = |word: &&String| {
         let id = after_host(facts, word).and_then(|rest| rest.strip_prefix(':'));
         id.is_some_and(|id| id.len() >= DIGITS && record.installation.starts_with(id))
@@ -27,13 +34,9 @@ pub fn confirmation(facts: &Facts, record: &Record) -> Option<String> {
     // Only who installed it knows that it was not installed anew since, by the same word.
     let kept = facts.vm.as_ref().and_then(|vm| vm.kept);
     let first = record.reinstall.is_none() && kept == Some(Phase::Done);
-    let by_name = facts
-        .confirmed
-        .iter()
-        .find(|word| first && **word == facts.host);
-    by_name
-        .or_else(|| facts.confirmed.iter().find(by_id))
-        .cloned()
+    let by_name = |word: &&String| first && **word == facts.host;
+    let found = words.clone().find(by_name);
+    found.or_else(|| words.find(by_id)).cloned()
 }
 
 /// The record of a finished machine that a controller kept, for a VM whose notes lost theirs. Another controller may have installed it
@@ -102,9 +105,6 @@ pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Refus
     }
     if facts.adopt {
         return refuse(Why::AdoptSet);
-    }
-    if vm.installed_other {
-        return refuse(Why::OlderInstallation);
     }
     if matches!(vm.record, Recorded::RolledBack(_)) {
         return refuse(Why::RolledBackSince);

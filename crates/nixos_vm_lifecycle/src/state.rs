@@ -131,17 +131,16 @@ impl State {
             has_the_name(context, &object, name)?;
         }
         let mut kept = None;
-        let installed_other = record.as_ref().is_some_and(|record| {
-            context.store.all().iter().any(|(_, known)| {
-                known.cluster == self.cluster
-                    && known.record.binding(vmid, &identity) != Binding::Copied
-                    && known.record.installation != record.installation
-                    && matches!(
-                        known.record.phase,
-                        Phase::Installing | Phase::Installed | Phase::Done
-                    )
-            })
+        let installation = record.as_ref().map(|record| &record.installation);
+        let others = context.store.all().into_iter().filter(|(_, known)| {
+            known.record.binding(vmid, &identity) != Binding::Copied
+                && Some(&known.record.installation) != installation
         });
+        // A copy in the phase 'reinstalling' may be of a run that was cut off before it wrote to the notes.
+        let counted = others
+            .filter(|(_, known)| known.record.phase != Phase::Reinstalling)
+            .filter_map(|(_, known)| Some(known.record.reinstall?.confirmed));
+        let counted = counted.collect();
         let recorded = match record {
             None => Recorded::None,
             Some(record) => {
@@ -168,7 +167,7 @@ impl State {
             vmid,
             lost: self.lost.is_some(),
             kept,
-            installed_other,
+            counted,
             written: None,
             running: vm.get("status").and_then(Value::as_str) == Some("running"),
             template: vm.get("template") == Some(&Value::Bool(true)),

@@ -146,17 +146,21 @@ def test_what_was_set_by_hand_stays(world, finished):
     assert hardware(web) == before and vm.disk.formats == 2
 
 
-def test_a_stale_record_and_protection_stop_it(world):
-    web = with_data(world)
-    vm = web.vm
-    # Killed when it asks for the shutdown, of which nothing comes.
+def cut_before_the_shutdown(world, web, *flags):
+    """Killed when it asks for the shutdown, of which nothing comes."""
     world.faults({"method": "POST", "path": "/nodes/*/qemu/*/status/shutdown", "nth": 1, "action": "drop-before"})
     begin = len(world.requests())
     asked = lambda: any(request["path"].endswith("/shutdown") for request in world.requests()[begin:])  # noqa: E731
-    with world.controller.playing([web], *confirm(web)) as play:
+    with world.controller.playing([web], *flags) as play:
         world.wait_until(lambda: asked() or play.poll() is not None, "the shutdown to be asked for", 120)
     world.faults()
-    assert vm.record["phase"] == "reinstalling"
+    assert web.vm.record["phase"] == "reinstalling"
+
+
+def test_a_stale_record_and_protection_stop_it(world):
+    web = with_data(world)
+    vm = web.vm
+    cut_before_the_shutdown(world, web, *confirm(web))
     notes = vm.notes
     vm.set(description="")
     web.play().refused("its notes have lost the record of its reinstallation")
@@ -166,5 +170,60 @@ def test_a_stale_record_and_protection_stop_it(world):
     web.play().refused("is protected in Proxmox VE")
     assert vm.disk.formats == 1
     vm.set(protection=0)
-    web.play().succeeded()
+    # Another controller does not go on by itself; nor does this one for a user who wants to keep the machine.
+    other = world.controller_named("other")
+    refusal = web.play(*confirm(web), controller=other).refused("is being installed anew, which this controller did not begin")
+    web.play(nixos_vm_adopt=True).refused("leave nixos_vm_adopt out", "attach its other disks by hand")
+    assert vm.disk.formats == 1
+    word = re.search(r"nixos_vm_confirm_reinstall: (\S+:[0-9a-f]{8}:continue)", " ".join(refusal.output.split()))[1]
+    # It has not the host key that the machine is to keep.
+    web.play(*confirm(web, word), controller=other, nixos_vm_reinstall_host_key="new").succeeded()
     assert data(web) == DATA and vm.disk.formats == 2
+    # The word has counted, and the first controller keeps nothing of what it had begun.
+    assert web.play(*confirm(web, word), controller=other, nixos_vm_reinstall_host_key="new").succeeded().changed == 0
+    assert web.play().succeeded().changed == 1
+    assert vm.disk.formats == 2 and world.controller.files_with("PRIVATE KEY") == []
+
+
+def test_earlier_notes_wipe_nothing(world, finished):
+    web, vm = finished, finished.vm
+    world.guests.given_up.add(vm.vmid)
+    confirmed = web.with_variables(nixos_vm_confirm_reinstall=web.name)
+    done = vm.notes
+    cut_before_the_shutdown(world, confirmed)
+    during = vm.notes
+    confirmed.play().succeeded()
+    assert vm.record["phase"] == "done" and vm.disk.formats == 2
+    world.guests.given_up.discard(vm.vmid)
+    vm.store("the data of a month")
+    # A window with the notes of then is saved.
+    vm.set(description=f"{during}\n")
+    confirmed.play().refused("so the notes are old", "remove the record")
+    vm.set(description=f"{done}\n")
+    assert "is not installed anew" in " ".join(confirmed.play().succeeded().output.split())
+    assert vm.disk.formats == 2
+    # As the message says.
+    vm.set(description="")
+    confirmed.play().succeeded()
+    assert vm.record["phase"] == "done" and vm.disk.formats == 2
+    assert confirmed.play().succeeded().changed == 0
+
+
+def test_disks_that_are_set_aside_are_not_replaced_by_empty_ones(world):
+    web = with_data(world)
+    vm = web.vm
+    web.behaves(fails=("install",))
+    assert web.play(*confirm(web)).failures
+    web.behaves()
+    # Detached while it runs: the installer has it until it is stopped.
+    unused = sorted(value for key, value in vm.config.items() if key.startswith("unused"))
+    vm.stop()
+    vm.set(scsi1=unused[0], hotplug="network")
+    vm.start()
+    vm.set(delete="scsi1")
+    web.play("--tags", "install").refused("a change of its disk scsi1 waits until it is stopped")
+    vm.stop()
+    # To be kept as it is, with its disks still set aside.
+    vm.set(description="", delete="hotplug")
+    web.play(nixos_vm_adopt=True).refused("lacks scsi1, virtio2", "attach them where they belong")
+    assert all(vm.volume(volume).read_bytes().startswith((b"the pictures", b"the books")) for volume in unused)

@@ -57,7 +57,7 @@ fn facts(phase: Phase) -> Facts {
             vmid: 101,
             lost: false,
             kept: Some(phase),
-            installed_other: false,
+            counted: Vec::new(),
             written: Some(0),
             running: true,
             template: false,

@@ -268,9 +268,14 @@ fn what_another_controller_may_have_done_since() {
     let mut other = facts(Phase::Done);
     other.confirmed = vec!["web1".into()];
     assert_eq!(said(&other), "reinstall");
-    vm(&mut other).installed_other = true;
-    assert_eq!(said(&other), "not_as_left");
-    vm(&mut other).installed_other = false;
+    for word in ["web1", "web1:01234567"] {
+        other.confirmed = vec![word.into()];
+        assert_eq!(said(&other), "reinstall", "{word}");
+        vm(&mut other).counted = vec![word.into()];
+        assert_eq!(said(&other), "converge", "{word}");
+        vm(&mut other).counted = Vec::new();
+    }
+    other.confirmed = vec!["web1".into()];
     // A controller that did not install it does not know whether the word has counted.
     vm(&mut other).kept = None;
     assert_eq!(said(&other), "converge");

@@ -124,10 +124,6 @@ pub enum Why {
         "its variables say nixos_vm_adopt, by which nothing is installed onto it, and it is being installed anew"
     )]
     AdoptSet,
-    #[error(
-        "this controller installed it anew since the installation that its notes name, so the notes are old"
-    )]
-    OlderInstallation,
     #[error("its disk {0} is in the drive of its installer or its seed")]
     InTheWay(String),
     #[error("a change of its disk {0} waits until it is stopped")]
@@ -228,7 +224,6 @@ impl Refusal {
             | Why::DisksAside { .. }
             | Why::LostWithInstaller
             | Why::OldNotes { .. }
-            | Why::OlderInstallation
             | Why::BegunElsewhere(_)
             | Why::Attached { .. }
             | Why::DeviceSet(_)
@@ -289,7 +284,7 @@ impl Refusal {
                 "if another controller is installing it anew, run the play there; otherwise set its boot order right (qm set {vmid} \
                  --boot order=DISK), and run the play again"
             ),
-            Why::OldNotes { .. } | Why::OlderInstallation => format!(
+            Why::OldNotes { .. } => format!(
                 "nothing is installed by old notes; if {host} is finished, remove the record (the last line of its notes), and run the \
                  play again, which writes the right one"
             ),

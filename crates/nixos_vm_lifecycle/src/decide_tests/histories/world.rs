@@ -171,12 +171,10 @@ impl History {
             vmid: machine.vmid,
             lost: machine.notes.is_none(),
             kept: known.map(|known| known.phase),
-            installed_other: others.any(|record| {
-                matches!(
-                    record.phase,
-                    Phase::Installing | Phase::Installed | Phase::Done
-                )
-            }),
+            counted: others
+                .filter(|record| record.phase != Phase::Reinstalling)
+                .filter_map(|record| Some(record.reinstall.clone()?.confirmed))
+                .collect(),
             written: machine.written,
             running: machine.runs != Runs::Nothing,
             template: false,
