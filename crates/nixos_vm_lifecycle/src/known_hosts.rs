@@ -11,6 +11,21 @@ use pve_module::Lock;
 
 use crate::error::LocalError;
 use crate::keys::without_comment;
+use crate::options::Options;
+
+/// The names of the machine in `known_hosts`. An address from DHCP may change; ssh finds the key by the inventory's name too, as
+/// `HostKeyAlias`.
+pub fn names(options: &Options, address: Option<String>) -> Option<Vec<String>> {
+    let settings = &options.settings;
+    let mut names: Vec<String> = address
+        .map(|address| name(&address, settings.ssh_port))
+        .into_iter()
+        .collect();
+    if settings.ip.as_deref() == Some("dhcp") {
+        names.push(options.host.clone());
+    }
+    (!names.is_empty()).then_some(names)
+}
 
 /// How `ssh` looks a host up.
 pub fn name(address: &str, port: u16) -> String {

@@ -5,7 +5,8 @@ use pve_module::random;
 use pve_module::record::Phase;
 use serde_json::{Value, json};
 
-use super::{host_key, install, provision, reinstall};
+use super::published::{address_of, published};
+use super::{host_key, install, reinstall, vm};
 use crate::build::Build;
 use crate::context::Context;
 use crate::error::StepError;
@@ -54,7 +55,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
             if let Some(warning) = crate::reinstall::used(&state.facts, record) {
                 context.task.warn(warning);
             }
-            let converged = provision::finished(context, &state, record, true).await?;
+            let converged = vm::finished(context, &state, record, true).await?;
             if converged.changed {
                 due.push(Step::Provision.name());
             }
@@ -138,7 +139,7 @@ async fn facts(
         return Ok(json!({}));
     };
     let address = match decision {
-        Decision::Converge(_) => provision::address_of(context, state).await?,
+        Decision::Converge(_) => address_of(context, state).await?,
         _ => context.settings().given_address(),
     };
     let host_keys = keys::of(installation, record);
@@ -150,20 +151,4 @@ async fn facts(
         &host_keys,
         installation.read("closure"),
     ))
-}
-
-/// The facts that the role sets, by the names of its variables.
-pub fn published(
-    context: &Context<'_>,
-    vmid: u32,
-    node: &str,
-    address: Option<String>,
-    host_keys: &[String],
-    closure: Option<String>,
-) -> Value {
-    let dhcp = context.settings().asks_for_address();
-    json!({
-        "vmid": vmid, "node": node, "address": address, "host_keys": host_keys, "closure": closure.unwrap_or_default(),
-        "guest_address": if dhcp { address.clone() } else { None },
-    })
 }

@@ -5,7 +5,7 @@ use ansible_module::{Failure, Outcome};
 use pve_module::record::{Phase, Record, Reinstall};
 use serde_json::{Value, json};
 
-use super::{change, host_key, keep, out_of_turn, provision, reinstall, summed};
+use super::{change, host_key, keep, out_of_turn, published, reinstall, summed};
 use crate::build;
 use crate::context::Context;
 use crate::error::StepError;
@@ -62,7 +62,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         "{}: runs its installed system, without installer and seed",
         finish.vm.object
     );
-    let facts = super::decide::published(
+    let facts = published::published(
         context,
         state.vmid(),
         &state.node(context),
@@ -179,7 +179,7 @@ impl Finish<'_> {
     /// Know the machine by its own host key, and remove what the controller kept of its installer.
     async fn forget_installer(&self, address: &str) -> Result<(), Failure> {
         let context = self.context;
-        if let Some(names) = provision::names(context.options, Some(address.to_owned())) {
+        if let Some(names) = known_hosts::names(context.options, Some(address.to_owned())) {
             known_hosts::edit(&context.known_hosts(), &context.boot_deadline(), |text| {
                 known_hosts::with(text, &names, &self.host_keys)
             })

@@ -8,11 +8,11 @@ use deadline::Deadline;
 use pve_module::Lock;
 use pve_module::record::Phase;
 
-use super::provision::names;
 use crate::context::store;
 use crate::error::StepError;
 use crate::host_keys::{HostKeys, age};
 use crate::known_hosts;
+use crate::known_hosts::names;
 use crate::options::Options;
 
 /// How long another run at the same directory is waited for.

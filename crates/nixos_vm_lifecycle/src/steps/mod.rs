@@ -10,8 +10,11 @@ pub mod image;
 pub mod install;
 pub mod keys;
 pub mod provision;
+pub mod published;
 pub mod reinstall;
+pub mod seed;
 pub mod upload;
+pub mod vm;
 
 use ansible_module::{Failure, Outcome};
 use proxmox_nixos_vm::ownership::{Expect, Ownership};

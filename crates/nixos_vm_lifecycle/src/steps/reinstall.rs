@@ -6,7 +6,7 @@ use proxmox_nixos_vm::ownership::{Expect, Ownership};
 use pve_module::record::{Identity, Phase, Record, Reinstall, without_record};
 use serde_json::{Value, json};
 
-use super::{change, host_key, install, keep, out_of_turn, provision, summed};
+use super::{change, host_key, install, keep, out_of_turn, summed, vm};
 use crate::context::Context;
 use crate::error::StepError;
 use crate::facts::Decision;
@@ -60,7 +60,7 @@ pub async fn run(context: &Context<'_>, state: &State, found: &Record) -> Result
     outcomes.extend(detach(context, vmid, &record).await?);
     let mut state = State::read(context).await?;
     reinstall::alone(&state.facts)?;
-    outcomes.push(provision::again(context, &state, &record).await?);
+    outcomes.push(vm::again(context, &state, &record).await?);
     state = State::read(context).await?;
     // What the VM has now is what may be installed: the record says so last of all.
     let record = match state.decide(context).await?.record() {

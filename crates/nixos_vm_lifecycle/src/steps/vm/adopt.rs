@@ -5,11 +5,11 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Identity, Phase, Record};
 use serde_json::Value;
 
-use super::facts;
 use crate::context::Context;
 use crate::error::StepError;
 use crate::facts::Recorded;
 use crate::state::State;
+use crate::steps::published::unfinished;
 use crate::steps::run as this_run;
 
 /// A VM that somebody else made, and the user asked to manage: what the user set is converged, notes and tags are added to, and a
@@ -79,6 +79,6 @@ pub async fn adopt(context: &Context<'_>, state: &State, check: bool) -> Result<
         }
     }
     let installation = context.store.installation(&installation);
-    let facts = facts(context, vmid, &state.node(context), &installation);
+    let facts = unfinished(context, vmid, &state.node(context), &installation);
     Ok(outcome.fact("facts", facts))
 }

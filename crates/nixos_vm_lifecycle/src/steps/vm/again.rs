@@ -4,12 +4,13 @@ use ansible_module::{Failure, Outcome};
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Identity, Phase, Record};
 
-use super::{attach_seed, facts};
 use crate::context::Context;
 use crate::host_keys;
 use crate::keys;
 use crate::module_args::Args;
 use crate::state::State;
+use crate::steps::published::unfinished;
+use crate::steps::seed;
 use crate::steps::{change, host_key, image, keep, run as this_run, summed};
 use crate::store::Installation;
 
@@ -84,7 +85,7 @@ pub async fn again(
         keep(state, &installation, &record)?;
     }
     if seed_known {
-        outcomes.push(attach_seed(context, &installation, vmid, &node, check).await?);
+        outcomes.push(seed::attach(context, &installation, vmid, &node, check).await?);
     }
     let said: Vec<&str> = outcomes
         .iter()
@@ -95,7 +96,7 @@ pub async fn again(
         true => format!("VM {vmid} is as described, with its installer and its seed"),
         false => said.join("; "),
     };
-    let facts = facts(context, vmid, &node, &installation);
+    let facts = unfinished(context, vmid, &node, &installation);
     Ok(summed(msg, &outcomes).fact("facts", facts))
 }
 
@@ -117,7 +118,7 @@ async fn boots_anew(
         return Ok(true);
     }
     let (vmid, node) = (state.vmid(), state.node(context));
-    let seed = attach_seed(context, installation, vmid, &node, true).await?;
+    let seed = seed::attach(context, installation, vmid, &node, true).await?;
     Ok(seed.changed)
 }
 

@@ -6,18 +6,19 @@ use pve_module::random;
 use pve_module::record::{Identity, Phase, Record};
 use serde_json::{Value, json};
 
-use super::{attach_seed, facts};
 use crate::context::Context;
 use crate::error::StepError;
 use crate::host_keys;
 use crate::keys;
 use crate::module_args::Args;
 use crate::state::{State, number};
+use crate::steps::published::unfinished;
+use crate::steps::seed;
 use crate::steps::{change, image, keep, run as this_run, summed};
 use crate::vm_layout::volume;
 
 /// A new VM: the controller knows of it before Proxmox VE does, so that nothing is lost whenever this ends.
-pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure> {
+pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure> {
     let run = this_run(context)?;
     let settings = context.settings();
     let node = state.node(context);
@@ -90,10 +91,10 @@ pub(super) async fn create(context: &Context<'_>, state: &State) -> Result<Outco
         Some(record.clone()),
     )
     .await?;
-    let seed = attach_seed(context, &installation, record.vmid, &node, false).await?;
+    let seed = seed::attach(context, &installation, record.vmid, &node, false).await?;
     let vmid = record.vmid;
     let msg = format!("{}; {}", made.msg, seed.msg);
-    let facts = facts(context, vmid, &node, &installation);
+    let facts = unfinished(context, vmid, &node, &installation);
     Ok(summed(msg, &[made, recorded, seed]).fact("facts", facts))
 }
 

@@ -6,7 +6,6 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Phase, Record};
 use serde_json::Value;
 
-use super::names;
 use crate::context::Context;
 use crate::keys;
 use crate::known_hosts;
@@ -118,7 +117,8 @@ async fn record_host_key(
         .iter()
         .filter_map(|key| Some(key.parse::<PublicKey>().ok()?.to_string()))
         .collect();
-    let Some(names) = names(context.options, context.settings().given_address()) else {
+    let Some(names) = known_hosts::names(context.options, context.settings().given_address())
+    else {
         return Ok(false);
     };
     if keys.is_empty() || !known_hosts::lacks(&context.known_hosts(), &names, &keys) {
