@@ -13,7 +13,7 @@ pub enum LocalError {
     // Files.
     #[error("{}: cannot {doing} it: {error}", path.display())]
     State {
-        /// A verb: make, read, write, lock, remove.
+        /// What was to be done with it, in the infinitive: `make`, `read`, `lock`.
         doing: &'static str,
         path: PathBuf,
         error: io::Error,
