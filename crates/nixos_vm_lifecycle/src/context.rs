@@ -10,6 +10,7 @@ use nixos_anywhere_install::NixosAnywhereInstall;
 use nixos_deploy::NixosDeploy;
 use proxmox_iso::ProxmoxIso;
 use proxmox_nixos_vm::ProxmoxNixosVm;
+use proxmox_nixos_vm::Wish;
 use proxmox_nixos_vm::ownership::{Expect, Ownership};
 use proxmox_snapshot::ProxmoxSnapshot;
 use pve_client::Client;
@@ -146,6 +147,20 @@ impl<'a> Context<'a> {
         let mut options = self.options_of::<ProxmoxNixosVm>(args)?;
         options.connection = self.settings().connection.clone();
         proxmox_nixos_vm::run_owned(options, self.task_of(check), ownership)
+            .await
+            .map_err(renamed)
+    }
+
+    /// Have `proxmox_nixos_vm` choose a node for a VM that is made later.
+    ///
+    /// # Errors
+    /// Its own, in the names of the role's variables.
+    pub async fn place(&self, mut args: Args, wish: Wish<'_>) -> Result<String, Failure> {
+        placeholders(&mut args);
+        let mut options = self.options_of::<ProxmoxNixosVm>(args)?;
+        options.connection = self.settings().connection.clone();
+        let task = self.task_of(self.task.check_mode);
+        proxmox_nixos_vm::place(options, task, wish)
             .await
             .map_err(renamed)
     }

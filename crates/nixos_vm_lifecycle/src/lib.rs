@@ -20,6 +20,7 @@ mod keys;
 mod known_hosts;
 mod module_args;
 pub mod options;
+mod placement;
 mod preflight;
 mod privileges;
 mod probe;
@@ -96,7 +97,12 @@ impl Module for NixosVmLifecycle {
         if options.step == Step::Install {
             return steps::install::run(&context).await;
         }
-        let state = State::read(&context).await?;
+        let mut state = State::read(&context).await?;
+        if state.vm.is_none()
+            && matches!(options.step, Step::Image | Step::Upload | Step::Provision)
+        {
+            state.placed = placement::choose(&context).await?;
+        }
         let node = state.node(&context);
         if !matches!(options.step, Step::Decide | Step::Destroy) {
             // Hosts of this play that began later may claim the same by now.

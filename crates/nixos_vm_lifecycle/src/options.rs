@@ -90,6 +90,10 @@ pub struct Options {
     #[serde(default)]
     pub build: bool,
 
+    /// The hosts of the group O(settings.spread), with their C(nixos_vm_name), or an empty text where it is not set.
+    #[serde(default)]
+    pub companions: BTreeMap<String, String>,
+
     /// What C(step=decide) returned as RV(run) in this play. The other steps need it, so that a run whose machine was taken over stops.
     pub run: Option<Run>,
 
@@ -123,8 +127,15 @@ pub struct Settings {
     pub vmid: Option<u32>,
     /// The VMIDs from which a new VM gets its ID, for example V(200-299).
     pub vmid_range: Option<String>,
-    /// Node on which a new VM is created.
+    /// Node on which a new VM is created. Without it the role chooses one that is online and has the storages and bridges, by
+    /// O(settings.spread), then by free memory (which needs the privilege Sys.Audit on the nodes). An existing VM is managed where it
+    /// is.
     pub node: Option<String>,
+    /// The nodes from which one is chosen for a new VM without O(settings.node).
+    pub nodes: Option<Vec<String>>,
+    /// An inventory group whose machines shall be on different nodes. A new VM without O(settings.node) comes to the node that has the
+    /// fewest of them.
+    pub spread: Option<String>,
     /// The pool of the VM.
     pub pool: Option<String>,
     /// What an installed machine shall be. Default is V(started) for a machine that the role installed; one that it adopted stays as it

@@ -16,6 +16,7 @@ use crate::facts::Decision;
 use crate::host_keys;
 use crate::keys;
 use crate::options::{InstallerSource, Settings, missing};
+use crate::placement;
 use crate::privileges;
 use crate::probe::Probe;
 use crate::state::State;
@@ -31,7 +32,7 @@ const QUESTIONS: Duration = Duration::from_secs(60);
 /// Kind `preflight` with every mistake, in the words of the role's variables; those of the API.
 pub async fn check(
     context: &Context<'_>,
-    state: &State,
+    state: &mut State,
     decision: &Decision,
 ) -> Result<(), Failure> {
     let settings = context.settings();
@@ -41,6 +42,7 @@ pub async fn check(
     mistakes.extend(host_keys::check(settings, &context.options.host));
     mistakes.extend(system_facts::mistakes(settings));
     mistakes.extend(system_facts::untracked(settings));
+    mistakes.extend(placement::mistakes(context));
     mistakes.collect(flake(context).await);
     mistakes.collect(installer_file(context, state).await);
     if !settings.boot_disk_is_new() {
@@ -58,6 +60,13 @@ pub async fn check(
     }
     let deadline = Deadline::after(QUESTIONS);
     mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
+    // Last of all, since it is kept.
+    if decision == &Decision::Create && mistakes.texts.is_empty() {
+        match placement::choose(context).await {
+            Ok(node) => state.placed = node,
+            Err(failure) => mistakes.add(failure),
+        }
+    }
     match mistakes.texts.is_empty() {
         true => Ok(()),
         false => Err(StepError::preflight(&context.options.host, mistakes.texts).into()),
@@ -195,6 +204,7 @@ async fn new_vm(context: &Context<'_>) -> Result<Outcome, Failure> {
     let settings = context.settings();
     let mut args = settings.vm_without_installer();
     args.insert("state".into(), "present".into());
+    args.extend(placement::nodes(settings));
     let ownership = Ownership {
         new: true,
         ..Ownership::default()
@@ -228,7 +238,6 @@ async fn free_address(settings: &Settings) -> Option<String> {
 fn variables(settings: &Settings) -> Vec<String> {
     let given = |name: &str| {
         let text = match name {
-            "node" => &settings.node,
             "ip" => &settings.ip,
             "flake" => &settings.flake,
             _ => &settings.installer_iso,

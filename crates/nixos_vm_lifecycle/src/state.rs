@@ -16,6 +16,7 @@ use crate::facts::{Answer, Decision, Elsewhere, Facts, Recorded, Vm};
 use crate::fixed_variables::unchanged;
 use crate::keys;
 use crate::module_args::Args;
+use crate::placement;
 use crate::probe::Probe;
 use crate::reinstall;
 use crate::store::{Installation, Known};
@@ -50,6 +51,8 @@ pub struct State {
     pub gone: Vec<Gone>,
     /// The record that the notes have lost, and that the controller knows.
     pub lost: Option<Record>,
+    /// The node that was chosen for a VM that is not made yet.
+    pub placed: Option<String>,
     /// What identifies the cluster.
     pub cluster: String,
 }
@@ -84,6 +87,7 @@ impl State {
             installation: None,
             gone: Vec::new(),
             lost: None,
+            placed: None,
             cluster,
         };
         match found {
@@ -292,10 +296,11 @@ impl State {
         self.facts.vm.as_ref().map_or(0, |vm| vm.vmid)
     }
 
-    /// The node that it is on.
+    /// The node that it is on, or will be made on.
     pub fn node(&self, context: &Context<'_>) -> String {
         let on = self.vm.as_ref().and_then(|vm| vm.get("node")?.as_str());
-        on.or(context.settings().node.as_deref())
+        on.or(placement::named(context.settings()))
+            .or(self.placed.as_deref())
             .unwrap_or_default()
             .to_owned()
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! STATE_DIR/known_hosts
+//! STATE_DIR/node                                the node that was chosen for a VM that is not made yet
 //! STATE_DIR/INSTALLATION/record.json            a copy of the VM's record
 //! STATE_DIR/INSTALLATION/installer_client_key   and .pub: the login to the installer, until the machine is finished
 //! STATE_DIR/INSTALLATION/installer_host_key     and .pub: the installer's identity, likewise
@@ -59,6 +60,36 @@ impl Store {
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// A text file of the host's, trimmed.
+    pub fn read(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.dir.join(name)).ok()?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// Write a text file of the host's.
+    ///
+    /// # Errors
+    /// Kind `file`.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), LocalError> {
+        let path = self.dir.join(name);
+        let written = make_private_dir(&self.dir).and_then(|()| write_private(&path, text));
+        written.map_err(|error| failed("write", &path, error))
+    }
+
+    /// Remove a file of the host's, if it is there.
+    ///
+    /// # Errors
+    /// Kind `file`.
+    pub fn remove(&self, name: &str) -> Result<(), LocalError> {
+        let path = self.dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The directory of the installation with this ID.

@@ -35,7 +35,6 @@ pub fn not_filled_in(settings: &Map<String, Value>) -> Vec<String> {
 /// What an installation needs and `has` not, beside the connection.
 pub fn missing(has: impl Fn(&str) -> bool, needs_iso: bool) -> Vec<String> {
     [
-        ("node", true, "name the node that the VM is made on"),
         ("ip", true, "write dhcp, or an address with the length of its prefix, such as 192.0.2.11/24"),
         ("flake", true, "write URI#NAME, for example github:me/infra#web1"),
         (

@@ -37,7 +37,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         if !context.task.check_mode {
             system_facts::write(context.settings())?;
         }
-        preflight::check(context, &state, &decision).await?;
+        preflight::check(context, &mut state, &decision).await?;
     } else if !context.task.unknown.is_empty() {
         let unknown = context.task.unknown.clone();
         return Err(StepError::preflight(&context.options.host, unknown).into());

@@ -16,6 +16,7 @@ use crate::keys;
 use crate::known_hosts;
 use crate::module_args::{Args, words};
 use crate::options::Run;
+use crate::placement;
 use crate::state::State;
 use crate::store::Installation;
 
@@ -188,6 +189,7 @@ async fn forget(
         let _ = std::fs::remove_file(&path);
     }
     installation.forget()?;
+    placement::forget(context)?;
     build::remove_ended(&context.store);
     context.store.remove_strays(BEGINNING);
     Ok(context.store.remove_if_empty().map(drop)?)

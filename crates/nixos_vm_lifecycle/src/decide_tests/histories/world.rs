@@ -163,8 +163,7 @@ impl History {
         facts.ended = mine.ended
             && record.as_ref().map(|record| &record.run) == known.map(|known| &known.run);
         let others = mine.records.iter().filter(|record| matches(record));
-        let mut others =
-            others.filter(|record| Some(&record.installation) != installation.as_ref());
+        let others = others.filter(|record| Some(&record.installation) != installation.as_ref());
         let generation = machine.generation.to_string();
         *vm(&mut facts) = Vm {
             object: "VM".into(),

@@ -11,6 +11,7 @@ use crate::error::StepError;
 use crate::host_keys;
 use crate::keys;
 use crate::module_args::Args;
+use crate::placement;
 use crate::state::{State, number};
 use crate::steps::published::unfinished;
 use crate::steps::seed;
@@ -23,7 +24,8 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
     let settings = context.settings();
     let node = state.node(context);
     if context.task.check_mode {
-        let args = settings.vm_without_installer();
+        let mut args = settings.vm_without_installer();
+        args.insert("node".into(), node.into());
         return context.vm(args, Ownership::default(), true).await;
     }
     let installer = image::volid(context, &node).await?;
@@ -64,6 +66,7 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
         ..Ownership::default()
     };
     args.insert("state".into(), "present".into());
+    args.insert("node".into(), node.clone().into());
     let made = context.vm(args, ownership, false).await?;
     record.vmid = number(&made.values, "vmid");
     let node = made
@@ -83,6 +86,7 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
     record.disk = disk;
     record.phase = Phase::Provisioning;
     keep(state, &installation, &record)?;
+    placement::forget(context)?;
     let recorded = change(
         context,
         record.vmid,
