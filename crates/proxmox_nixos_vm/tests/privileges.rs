@@ -46,3 +46,85 @@ fn the_documented_roles_are_enough_for_several_nodes() {
         (&json!("pve"), &json!(["migrate"]))
     );
 }
+
+/// A policy on tags, as datacenter.cfg has it.
+fn policy(lab: &Lab, text: &str) {
+    std::fs::write(lab.path("pve/datacenter.cfg"), text).unwrap();
+}
+
+#[test]
+fn tags_are_set_as_far_as_the_cluster_lets_the_caller() {
+    let lab = lab().granted(&documented(&["## proxmox_nixos_vm"]));
+    let vm = |name: &str, tags: &[&str]| json!({"node": "pve", "name": name, "tags": tags, "timeout": 60});
+    lab.ok(vm("seen", &["known"]));
+    for mode in [
+        "list,user-allow-list=web;db",
+        "existing,user-allow-list=web;db",
+    ] {
+        policy(&lab, &format!("user-tag-access: user-allow={mode}\n"));
+        // PVE refuses every tag of a new VM.
+        let made = lab.ok(vm("web1", &["Web", "db"]));
+        assert_eq!(made["tags"], json!(["db", "web"]));
+        lab.unchanged(vm("web1", &["Web", "db"]));
+        let before = lab.vms();
+        let refused = lab.fails(vm("web2", &["web", "other"]));
+        let refused = refused["msg"].as_str().unwrap();
+        assert!(
+            refused.contains("does not let provisioner@pve!empty set or remove other at VM web2"),
+            "{refused}"
+        );
+        assert_eq!(lab.vms(), before);
+        assert_eq!(
+            lab.fails(vm("web1", &["web", "other"]))["error"]["kind"],
+            "permission_denied"
+        );
+        lab.ok(json!({"node": "pve", "name": "web1", "state": "absent", "timeout": 60}));
+    }
+    policy(&lab, "user-tag-access: user-allow=none\n");
+    let refused = lab.fails(vm("web3", &["web"]));
+    let refused = refused["msg"].as_str().unwrap();
+    assert!(
+        refused.contains("set or remove web at VM web3 (tags that it may: "),
+        "{refused}"
+    );
+    lab.ok(json!({"node": "pve", "name": "web3", "timeout": 60}));
+    policy(&lab, "registered-tags: secret\n");
+    lab.ok(vm("web4", &["any"]));
+    assert_eq!(
+        lab.fails(vm("web5", &["secret"]))["error"]["kind"],
+        "permission_denied"
+    );
+}
+
+#[test]
+fn who_may_see_the_policy_is_told_before_anything_is_changed() {
+    let commands = documented(&["## proxmox_nixos_vm"]);
+    let audit = "pveum role add Auditor --privs \"Sys.Audit\"\n\
+                 pveum acl modify / --roles Auditor --users ansible@pve --tokens 'ansible@pve!deploy'\n";
+    let lab = lab().granted(&format!("{commands}\n{audit}"));
+    policy(
+        &lab,
+        "user-tag-access: user-allow=list,user-allow-list=web\n",
+    );
+    let vm = |tags: &[&str]| json!({"node": "pve", "name": "web1", "tags": tags, "timeout": 60});
+    let refused = lab.fails(with(
+        vm(&["web", "other"]),
+        json!({"_ansible_check_mode": true}),
+    ));
+    assert_eq!(refused["error"]["kind"], "permission_denied", "{refused}");
+    assert!(lab.writes().is_empty());
+    lab.ok(vm(&["web"]));
+}
+
+#[test]
+fn tags_keep_their_case_where_it_counts() {
+    let lab = lab();
+    policy(&lab, "tag-style: case-sensitive=1\n");
+    let vm = |tags: &[&str]| json!({"node": "pve", "name": "web1", "tags": tags, "timeout": 60});
+    lab.ok(vm(&["Web", "db"]));
+    lab.unchanged(vm(&["Web", "db"]));
+    let text = |lab: &Lab| lab.get("/nodes/pve/qemu/100/config")["tags"].clone();
+    assert_eq!(text(&lab), "Web;db");
+    lab.ok(vm(&["Web", "New"]));
+    assert_eq!(text(&lab), "New;Web");
+}

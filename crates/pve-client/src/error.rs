@@ -254,7 +254,7 @@ impl Error {
         self.status() == Some(401)
     }
 
-    /// Path and privileges that are missing, from `Permission check failed (/path, Priv)`.
+    /// Path and privileges that are missing, from `Permission check failed (/path, Priv)`, or `Priv for modifying tag 'x'`.
     pub fn missing_privilege(&self) -> Option<(&str, &str)> {
         let Self::Refused(refusal) = self else {
             return None;
@@ -269,7 +269,8 @@ impl Error {
             .trim()
             .strip_suffix(')')?;
         let (path, privileges) = inside.split_once(", ")?;
-        Some((path, privileges))
+        let purpose = privileges.find(" for ").unwrap_or(privileges.len());
+        Some((path, &privileges[..purpose]))
     }
 }
 
@@ -331,6 +332,11 @@ mod tests {
             error.missing_privilege(),
             Some(("/storage/local", "Datastore.AllocateTemplate"))
         );
+        let tag = refused(
+            403,
+            "Permission check failed (/, Sys.Modify for modifying tag 'Web')",
+        );
+        assert_eq!(tag.missing_privilege(), Some(("/", "Sys.Modify")));
     }
 
     #[test]

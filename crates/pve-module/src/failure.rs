@@ -126,7 +126,8 @@ fn missing_privilege(error: &Error) -> Option<(String, String)> {
     let (path, privileges) = match error {
         Error::Task(task) => {
             let (_, rest) = task.exitstatus.split_once("Permission check failed (")?;
-            rest.split_once(')')?.0.split_once(", ")?
+            let (path, privileges) = rest.split_once(')')?.0.split_once(", ")?;
+            (path, privileges.split(" for ").next().unwrap_or(privileges))
         }
         _ => error.missing_privilege()?,
     };

@@ -18,6 +18,7 @@ use crate::context::{Context, failed};
 use crate::desired::Desired;
 use crate::error::Error;
 use crate::plan::Plan;
+use crate::precheck::tags;
 use crate::state::State;
 
 /// The pause between two looks at a VM whose creation was not answered.
@@ -115,6 +116,8 @@ enum Asked {
     Made(bool),
     /// The VMID belongs to somebody else.
     Taken(ApiError),
+    /// PVE refused its tags, so there is no VM.
+    TagsRefused,
 }
 
 /// Create the VM. `turn` is held until PVE has given the VMID away.
@@ -130,6 +133,7 @@ pub async fn create(
     let mut call = Call::of(creation)?;
     let mut tried = None;
     let mut turn = Some(turn);
+    let mut tags = None;
     loop {
         let this_turn = match turn.take() {
             Some(turn) => turn,
@@ -159,7 +163,16 @@ pub async fn create(
         let (log, name) = (creation.log, creation.name);
         log.asks(context, vmid, name).await?;
         match ask(context, &call, vmid, this_turn).await? {
+            Asked::TagsRefused => {
+                let refused = call.params.get("tags").unwrap_or_default().to_owned();
+                let allowed = tags::check_refused(context, &refused, &format!("VM {name}")).await?;
+                call.params.remove("tags");
+                tags = Some(allowed);
+            }
             Asked::Made(certain) => {
+                if let Some(tags) = tags {
+                    tag(context, creation.node, vmid, tags).await?;
+                }
                 log.made(context, vmid, creation.node, name).await?;
                 return Ok(Created::Made { vmid, certain });
             }
@@ -208,6 +221,9 @@ async fn ask(
             }
             Err(error) => error,
         };
+        if is_tag_refusal(&error) && call.params.get("tags").is_some() {
+            return Ok(Asked::TagsRefused);
+        }
         if is_taken(&error) {
             // Ours, if an earlier request came through without an answer.
             let ours = unsure && is_ours(context, call, vmid).await? == Some(true);
@@ -315,6 +331,23 @@ async fn refuse_if_cut_off(
         }
     }
     Ok(())
+}
+
+/// Set the tags that PVE refused when the VM was made.
+async fn tag(context: &Context<'_>, node: &str, vmid: u32, tags: String) -> Result<(), Failure> {
+    let path = format!("/nodes/{node}/qemu/{vmid}/config");
+    let params = Params::new().with("tags", tags);
+    let done = context.client.put(&path, &params, context.deadline).await;
+    let object = format!("VM {vmid}");
+    done.map(drop).map_err(failed("set the tags of", &object))
+}
+
+/// Whether PVE says that the caller may not set a tag (assert_tag_permissions in PVE::GuestHelpers).
+fn is_tag_refusal(error: &ApiError) -> bool {
+    let text = "Sys.Modify for modifying tag";
+    error
+        .pve_message()
+        .is_some_and(|message| message.contains(text))
 }
 
 fn is_taken(error: &ApiError) -> bool {

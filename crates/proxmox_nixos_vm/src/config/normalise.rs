@@ -49,12 +49,26 @@ pub fn is_protected(config: &BTreeMap<String, String>) -> bool {
     )
 }
 
-/// The tags in a text, as PVE keeps them: split at `;`, `,` and blanks, lower-cased, sorted, each once.
+/// What PVE splits a list of tags at.
+const TAG_SEPARATORS: [char; 6] = [';', ',', ' ', '\t', '\n', '\0'];
+
+/// The tags in a text, to be compared: lower-cased, sorted, each once.
 pub fn tags(text: &str) -> BTreeSet<String> {
-    text.split([';', ',', ' ', '\t', '\n', '\0'])
+    text.split(TAG_SEPARATORS)
         .filter(|tag| !tag.is_empty())
         .map(str::to_lowercase)
         .collect()
+}
+
+/// The tags that there are, as they are, and those of `more` that are not among them, as they are written there: whether case counts
+/// is the cluster's to say (`tag-style`).
+pub fn tags_with(have: &str, more: &str) -> String {
+    let mut seen = BTreeSet::new();
+    let all = have
+        .split(TAG_SEPARATORS)
+        .chain(more.split(TAG_SEPARATORS))
+        .filter(|tag| !tag.is_empty() && seen.insert(tag.to_lowercase()));
+    all.collect::<Vec<_>>().join(";")
 }
 
 /// The devices of a boot order, or nothing if the text is of the old kind (`cdn`).

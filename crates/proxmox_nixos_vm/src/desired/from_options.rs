@@ -1,7 +1,5 @@
 //! The options in PVE's terms, with every mistake in them.
 
-use std::collections::BTreeSet;
-
 use pve_client::property::{self};
 use pve_schema::{Kind, parameter, syntax};
 use serde_json::Value;
@@ -101,23 +99,17 @@ impl Builder {
             return;
         };
         // An item that holds several would set tags that nobody who checked the list has seen.
-        let mut all: BTreeSet<String> = self
-            .desired
-            .guard
-            .own()
-            .map(str::to_owned)
-            .into_iter()
-            .collect();
-        for given in tags.iter().map(|tag| tag.trim().to_lowercase()) {
-            match validation::tag(&given) {
+        let own = self.desired.guard.own().map(str::to_owned);
+        let mut all: Vec<String> = own.into_iter().collect();
+        for given in tags.iter().map(|tag| tag.trim()) {
+            match validation::tag(given) {
                 _ if given.is_empty() => {}
-                Ok(()) => {
-                    all.insert(given);
-                }
+                Ok(()) => all.push(given.to_owned()),
                 Err(mistake) => self.mistakes.push(format!("tags: {mistake}")),
             }
         }
-        let text = all.into_iter().collect::<Vec<_>>().join(";");
+        all.sort_by_key(|tag| tag.to_lowercase());
+        let text = normalise::tags_with("", &all.join(";"));
         self.plain("tags", text);
     }
 

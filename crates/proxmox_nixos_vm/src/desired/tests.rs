@@ -30,7 +30,7 @@ fn options_become_pve_texts() {
             ("memory", Some("2048")),
             ("agent", Some("1")),
             ("onboot", Some("1")),
-            ("tags", Some("a;b")),
+            ("tags", Some("a;B")),
             ("serial0", Some("socket")),
             ("description", None),
             ("kvm", Some("0")),

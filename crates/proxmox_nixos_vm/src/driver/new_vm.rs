@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::options::{Clone, State as Target};
 use crate::plan::{self, Plan};
 use crate::precheck::requirements::Needs;
-use crate::precheck::{hardware, privileges};
+use crate::precheck::{hardware, privileges, tags};
 use crate::state::State;
 
 impl Driver<'_> {
@@ -63,7 +63,7 @@ impl Driver<'_> {
             }
             None => None,
         };
-        let plan = match &source {
+        let mut plan = match &source {
             Some((_, template)) => clone::plan(self.desired, template),
             None => plan::create(self.desired),
         };
@@ -75,6 +75,7 @@ impl Driver<'_> {
             hardware::refuse_disks_of_others(&plan, self.options.vmid, from, &object)?;
         }
         privileges::check(&plan, context.client.caller(), &object)?;
+        tags::check(context, &mut plan, &object).await?;
         let node = self.options.node.as_deref();
         let node = node.or(source.as_ref().map(|(_, template)| template.node.as_str()));
         let name = self.options.name.as_deref().unwrap_or_default();

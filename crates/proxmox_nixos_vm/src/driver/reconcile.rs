@@ -14,7 +14,7 @@ use crate::guest_agent;
 use crate::options::State as Target;
 use crate::plan::Plan;
 use crate::precheck::requirements::{self, Needs};
-use crate::precheck::{hardware, privileges};
+use crate::precheck::{hardware, privileges, tags};
 use crate::state::State;
 
 /// What a task has done so far to a VM; in check mode, what it would have done.
@@ -49,8 +49,9 @@ impl Driver<'_> {
             guard.check(&vm)?;
         }
         let was = vm.status.clone();
-        let plan = update::plan(self.context, self.desired, &vm).await?;
+        let mut plan = update::plan(self.context, self.desired, &vm).await?;
         self.refuse_plan(&plan, &vm, created.is_some())?;
+        tags::check(self.context, &mut plan, &vm.object()).await?;
         let convert = self.options.state == Target::Template && !vm.is_template();
         if convert {
             template::may_convert(&vm)?;

@@ -60,6 +60,10 @@ impl Error {
                 "two VMs ruin a disk that they share; hand it over with qm disk move ... --target-vmid, begin with a copy of it \
                  (import_from), or set force: true"
             }
+            Self::TagsNotAllowed { .. } => {
+                "choose among those, or have an administrator allow them (user-tag-access and registered-tags of the datacenter), or grant \
+                 Sys.Modify on /"
+            }
             Self::NotFound { hint, .. } => *hint,
             Self::AmbiguousName { .. } => "say which one with vmid, or rename the others",
             Self::NameDiffers { .. } => {

@@ -36,6 +36,16 @@ pub enum Error {
         owner: u32,
     },
     #[error(
+        "tags: the cluster does not let {caller} set or remove {} at {object} (tags that it may: {})", tags.join(", "),
+        or_none(allowed)
+    )]
+    TagsNotAllowed {
+        object: String,
+        caller: String,
+        tags: Vec<String>,
+        allowed: Vec<String>,
+    },
+    #[error(
         "PVE lets only {root}, logged in with a password, change {keys} of {object} so; this is {caller}"
     )]
     RootOnly {
@@ -282,7 +292,7 @@ impl Error {
             Self::NameDiffers { .. } => FailureKind::NameDiffers,
             Self::NameTaken { .. } => FailureKind::NameTaken,
             Self::Template { .. } => FailureKind::Template,
-            Self::Invisible { .. } => FailureKind::PermissionDenied,
+            Self::Invisible { .. } | Self::TagsNotAllowed { .. } => FailureKind::PermissionDenied,
             Self::Appeared { .. } => FailureKind::Exists,
             Self::MadeByOthersToo { .. } | Self::DisksMovedBack { .. } => FailureKind::Conflict,
             Self::Record {
@@ -333,6 +343,7 @@ impl Error {
             | Self::NameTaken { name: object, .. }
             | Self::TwoOfThisName { name: object, .. }
             | Self::AmbiguousTemplate { name: object, .. }
+            | Self::TagsNotAllowed { object, .. }
             | Self::NodeOffline { node: object, .. }
             | Self::NoSuchNode { node: object, .. }
             | Self::NoStorage {

@@ -39,9 +39,7 @@ fn plain(plan: &mut Plan, desired: &Desired, have: &Config) {
         match want {
             _ if name == "description" => {}
             Some(want) if name == "tags" && desired.add_tags => {
-                let mut tags = normalise::tags(current.unwrap_or_default());
-                tags.extend(normalise::tags(want));
-                let all = tags.into_iter().collect::<Vec<_>>().join(";");
+                let all = normalise::tags_with(current.unwrap_or_default(), want);
                 match normalise::same(name, &all, current) {
                     true => plan.shows(name, current, current),
                     false => plan.sets(name, current, all),
@@ -98,10 +96,9 @@ fn own_tag(plan: &mut Plan, desired: &Desired, have: &Config) {
         return;
     }
     let current = have.get("tags").map(String::as_str);
-    let mut tags = normalise::tags(current.unwrap_or_default());
-    if tags.insert(own.to_owned()) {
-        let text = tags.into_iter().collect::<Vec<_>>().join(";");
-        plan.sets("tags", current, text);
+    let tags = current.unwrap_or_default();
+    if !normalise::tags(tags).contains(own) {
+        plan.sets("tags", current, normalise::tags_with(tags, own));
     }
 }
 

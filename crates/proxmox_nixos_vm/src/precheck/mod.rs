@@ -3,3 +3,4 @@
 pub mod hardware;
 pub mod privileges;
 pub mod requirements;
+pub mod tags;
