@@ -90,7 +90,7 @@ def test_a_fresh_clone_says_what_to_fill_in():
         cwd=PROJECT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
     )
     assert done.returncode != 0, done.stdout
-    for text in ("missing required variables: nixos_vm_api_host", "nixos_vm_api_token_id: is required", "nixos_vm_ip: is required"):
+    for text in ("missing required variables: nixos_vm_api_host", "nixos_vm_api_token_id: is required"):
         assert text in done.stdout, done.stdout
     assert "[WARNING]" not in done.stdout, done.stdout
     # What is missing is in the file that is to be edited, ready to be uncommented; and what is there is known.
