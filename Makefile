@@ -13,7 +13,7 @@ build: ## build the modules into library/
 
 demo: ## provision a machine on an embedded Proxmox VE test host, all six steps
 	scripts/setup.sh build guest ansible
-	cargo xtask demo up
+	cargo run $$([ -t 2 ] || echo --quiet) --release --package xtask -- demo up # with cargo's progress on a terminal
 
 demo-down: ## stop what `make demo` left running and remove it
 	cargo xtask demo down
