@@ -67,9 +67,12 @@ fn decide_with_vm(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
     if facts.adopt && is_reinstalled {
         return refuse(Why::AdoptSet);
     }
-    if vm.lost && record.phase == Phase::Done {
-        no_disks_aside(facts, vm)?;
-        if vm.layout.first == First::Installer {
+    if record.phase == Phase::Done {
+        let with_installer = vm.layout.first == First::Installer;
+        if vm.lost || with_installer || !vm.beside.detached.is_empty() {
+            no_disks_aside(facts, vm)?;
+        }
+        if vm.lost && with_installer {
             return refuse(Why::LostWithInstaller);
         }
     }
@@ -94,9 +97,10 @@ fn adopt(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
 
 /// Refuse a machine that lacks disks which the variables describe, and has unused volumes: these may be the disks, detached for a
 /// reinstallation that its notes do not tell of any more. Converging it would make empty ones in their place.
-fn no_disks_aside(facts: &Facts, vm: &Vm) -> Result<(), Refusal> {
+pub fn no_disks_aside(facts: &Facts, vm: &Vm) -> Result<(), Refusal> {
     let beside = &vm.beside;
-    if beside.absent.is_empty() || beside.unused.is_empty() {
+    // Those that a reinstallation of this controller detached need not be described.
+    if beside.detached.is_empty() && (beside.absent.is_empty() || beside.unused.is_empty()) {
         return Ok(());
     }
     let why = Why::DisksAside {

@@ -63,6 +63,8 @@ pub struct Beside {
     pub pending: Vec<String>,
     /// Other disks in the drives of the installer or the seed.
     pub in_the_way: Vec<String>,
+    /// Unused volumes of which this controller knows that a reinstallation detached them.
+    pub detached: Vec<String>,
     /// Disks that the variables describe and that it lacks.
     pub absent: Vec<String>,
     /// Its unused volumes.

@@ -103,6 +103,9 @@ impl Module for NixosVmLifecycle {
         {
             state.placed = placement::choose(&context).await?;
         }
+        if state.vm.is_some() && !task.check_mode {
+            placement::forget(&context)?;
+        }
         let node = state.node(&context);
         if !matches!(options.step, Step::Decide | Step::Destroy) {
             // Hosts of this play that began later may claim the same by now.

@@ -49,7 +49,9 @@ pub async fn choose(context: &Context<'_>) -> Result<Option<String>, Failure> {
 
 /// The nodes from which one is chosen, as an option of `proxmox_nixos_vm`.
 pub fn nodes(settings: &Settings) -> Option<(String, Value)> {
-    let nodes = settings.nodes.clone().filter(|nodes| !nodes.is_empty());
+    let mut nodes = settings.nodes.clone().unwrap_or_default();
+    nodes.retain(|node| !node.trim().is_empty());
+    let nodes = Some(nodes).filter(|nodes| !nodes.is_empty());
     nodes.map(|nodes| ("nodes".to_owned(), nodes.into()))
 }
 
@@ -71,7 +73,10 @@ pub fn forget(context: &Context<'_>) -> Result<(), LocalError> {
 
 /// What is wrong with the variables.
 pub fn mistakes(context: &Context<'_>) -> Option<String> {
-    let group = context.settings().spread.as_deref()?;
+    let group = context.settings().spread.as_deref()?.trim();
+    if group.is_empty() || named(context.settings()).is_some() {
+        return None;
+    }
     let companions = &context.options.companions;
     (!companions.contains_key(&context.options.host)).then(|| {
         format!(

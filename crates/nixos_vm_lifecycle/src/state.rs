@@ -20,7 +20,7 @@ use crate::placement;
 use crate::probe::Probe;
 use crate::reinstall;
 use crate::store::{Installation, Known};
-use crate::vm_layout::{beside, layout, written};
+use crate::vm_layout::{beside, layout, volume, written};
 
 /// How long the guest agent may take to report an address that it knows.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -140,6 +140,16 @@ impl State {
             known.record.binding(vmid, &identity) != Binding::Copied
                 && Some(&known.record.installation) != installation
         });
+        let aside = context
+            .store
+            .all()
+            .into_iter()
+            .filter(|(_, known)| known.record.binding(vmid, &identity) != Binding::Copied);
+        let aside: Vec<String> = aside
+            .filter_map(|(_, known)| Some(known.record.reinstall?.detached))
+            .flatten()
+            .map(|(_, value)| volume(&value).to_owned())
+            .collect();
         // A copy in the phase 'reinstalling' may be of a run that was cut off before it wrote to the notes.
         let counted = others
             .filter(|(_, known)| known.record.phase != Phase::Reinstalling)
@@ -177,7 +187,7 @@ impl State {
             template: vm.get("template") == Some(&Value::Bool(true)),
             record: recorded,
             layout: layout(context.settings(), vmid, &config),
-            beside: beside(context.settings(), &vm),
+            beside: beside(context.settings(), &vm, &aside),
         });
         self.vm = Some(vm);
         Ok(())

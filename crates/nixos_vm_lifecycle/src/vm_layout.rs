@@ -82,8 +82,9 @@ pub fn reaches_disks(key: &str, value: &str) -> bool {
         || key == "args"
 }
 
-/// What a VM has beside its boot disk, the installer and the seed. `vm` is what `proxmox_nixos_vm` returns.
-pub fn beside(settings: &Settings, vm: &Map<String, Value>) -> Beside {
+/// What a VM has beside its boot disk, the installer and the seed. `vm` is what `proxmox_nixos_vm` returns, `aside` are the volumes that
+/// this controller's reinstallations detached.
+pub fn beside(settings: &Settings, vm: &Map<String, Value>, aside: &[String]) -> Beside {
     let mut beside = Beside::default();
     let boot_disk = settings.boot_disk();
     let is_other_disk = |key: &str, value: &str| {
@@ -124,6 +125,11 @@ pub fn beside(settings: &Settings, vm: &Map<String, Value>) -> Beside {
             beside.pending.push(key.to_owned());
         }
     }
+    let unused = beside.unused.iter();
+    beside.detached = unused
+        .filter(|volume| aside.contains(volume))
+        .cloned()
+        .collect();
     let drives = [&settings.installer_drive, &settings.seed_drive];
     let disks = beside.disks.iter().map(|(key, _)| key);
     beside.in_the_way = disks.filter(|key| drives.contains(key)).cloned().collect();

@@ -74,3 +74,22 @@ def test_which_nodes_a_machine_may_come_to(world):
     assert not web.state().exists()
     web.play("--tags", "image,upload,provision").succeeded()
     assert web.vm.node == "b"
+
+
+def test_a_machine_whose_vm_is_gone_is_destroyed_wherever_it_was(world):
+    memory(world, pve=20, b=60, c=20)
+    web = world.machine(**ANYWHERE)
+    web.play("--tags", "image,upload,provision").succeeded()
+    vm = web.vm
+    assert vm.node == "b"
+    world.finish(world.api("DELETE", f"/nodes/b/qemu/{vm.vmid}"))
+    seeds = list(world.pve.glob("nodes/b/storage/local/template/iso/nixos-proxmox-seed-*"))
+    web.destroy().succeeded()
+    assert not web.state().exists()
+    assert seeds and not any(seed.exists() for seed in seeds if f"-{vm.vmid}-" in seed.name)
+    # One that was chosen for and not made leaves nothing either.
+    other = world.machine(**ANYWHERE)
+    assert world.controller.cut([other], 0, after_effect=False)
+    assert (other.state() / "node").exists()
+    other.destroy().succeeded()
+    assert not other.state().exists()

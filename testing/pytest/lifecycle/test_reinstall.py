@@ -6,7 +6,7 @@ from simulation.reinstallation import DATA, cut_off_everywhere, data, hardware, 
 from test_build import Nix
 from test_known_hosts import login
 
-STOCK = {"finished": 5}
+STOCK = {"finished": 6}
 
 
 def confirm(web, word=None):
@@ -211,10 +211,16 @@ def test_earlier_notes_wipe_nothing(world, finished):
 
 def test_disks_that_are_set_aside_are_not_replaced_by_empty_ones(world):
     web = with_data(world)
-    vm = web.vm
+    vm, done = web.vm, web.vm.notes
     web.behaves(fails=("install",))
     assert web.play(*confirm(web)).failures
     web.behaves()
+    # The notes of before are written back.
+    during = vm.notes
+    vm.set(description=f"{done}\n")
+    for flags in ((), confirm(web)):
+        web.play(*flags).refused("has unused volumes", "attach them where they belong")
+    vm.set(description=f"{during}\n")
     # Detached while it runs: the installer has it until it is stopped.
     unused = sorted(value for key, value in vm.config.items() if key.startswith("unused"))
     vm.stop()
@@ -225,5 +231,5 @@ def test_disks_that_are_set_aside_are_not_replaced_by_empty_ones(world):
     vm.stop()
     # To be kept as it is, with its disks still set aside.
     vm.set(description="", delete="hotplug")
-    web.play(nixos_vm_adopt=True).refused("lacks scsi1, virtio2", "attach them where they belong")
+    web.play(nixos_vm_adopt=True).refused("disks that it lacks (scsi1, virtio2)", "attach them where they belong")
     assert all(vm.volume(volume).read_bytes().startswith((b"the pictures", b"the books")) for volume in unused)

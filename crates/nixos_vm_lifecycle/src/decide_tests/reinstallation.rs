@@ -319,8 +319,16 @@ fn disks_that_may_have_been_set_aside_are_not_made_anew() {
     assert_eq!(said(&adopted), "adopt");
     aside(&mut adopted);
     assert_eq!(said(&adopted), "not_as_left");
-    // A record that is there tells of its disks.
+    // A record that is there tells of its disks, unless this controller knows that they were detached since.
     let mut known = facts(Phase::Done);
     aside(&mut known);
     assert_eq!(said(&known), "converge");
+    vm(&mut known).layout.first = crate::facts::First::Installer;
+    assert_eq!(said(&known), "not_as_left");
+    let mut earlier = facts(Phase::Done);
+    vm(&mut earlier).beside.detached = vec!["lvm:vm-101-disk-1".into()];
+    vm(&mut earlier).beside.unused = vec!["lvm:vm-101-disk-1".into()];
+    assert_eq!(said(&earlier), "not_as_left");
+    earlier.confirmed = vec!["web1".into()];
+    assert_eq!(said(&earlier), "not_as_left");
 }

@@ -138,10 +138,7 @@ pub enum Why {
     },
 
     // Without the record of a reinstallation.
-    #[error(
-        "it lacks {}, which the variables describe, and has unused volumes ({}), which may be these disks", absent.join(", "),
-        unused.join(", ")
-    )]
+    #[error("it has unused volumes ({}), which may be disks that it lacks ({})", unused.join(", "), lacking(absent))]
     DisksAside {
         absent: Vec<String>,
         unused: Vec<String>,
@@ -278,7 +275,9 @@ impl Refusal {
                 "put the volumes where they were; or install it by hand, since what is on {now} is not known to be the system"
             ),
             Why::DisksAside { .. } => {
-                "attach them where they belong, or remove what is not needed, then run the play again".into()
+                "attach them where they belong, and run the play again; if they are others, leave the new disks out of the inventory for one \
+                 run"
+                    .into()
             }
             Why::LostWithInstaller => format!(
                 "if another controller is installing it anew, run the play there; otherwise set its boot order right (qm set {vmid} \
@@ -351,5 +350,12 @@ fn is_reinstalled(vm: &Vm) -> bool {
             record.phase.unfinished() && record.reinstall.is_some()
         }
         Recorded::None | Recorded::Copied(_) => false,
+    }
+}
+
+fn lacking(absent: &[String]) -> String {
+    match absent {
+        [] => "detached for a reinstallation".to_owned(),
+        keys => keys.join(", "),
     }
 }

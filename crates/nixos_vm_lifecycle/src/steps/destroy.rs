@@ -4,6 +4,7 @@ use ansible_module::{Failure, Outcome};
 use deadline::Deadline;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_client::property::parse_bool;
+use pve_module::Inventory;
 use pve_module::record::Record;
 
 use super::summed;
@@ -147,28 +148,51 @@ async fn gone(context: &Context<'_>, state: &State) -> Result<Outcome, Failure> 
         let record = &gone.known.record;
         // Another guest that has the number by now keeps its drives.
         if record.vmid != 0 && gone.free {
-            let seed = context.settings().no_seed();
-            outcomes.push(
-                context
-                    .drive(
-                        seed,
-                        record.vmid,
-                        &state.node(context),
-                        None,
-                        context.task.check_mode,
-                    )
-                    .await?,
-            );
+            outcomes.extend(remove_seed(context, state, record.vmid).await?);
         }
         if !context.task.check_mode {
             forget(context, &gone.installation, record.host_key.as_ref()).await?;
         }
         outcomes.push(Outcome::changed(""));
     }
+    if !context.task.check_mode {
+        placement::forget(context)?;
+        context.store.remove_if_empty()?;
+    }
     Ok(summed(
         format!("{} does not exist", state.facts.name),
         &outcomes,
     ))
+}
+
+/// Remove the seed of a VM that is gone: on the node that the inventory names, else wherever it is.
+async fn remove_seed(
+    context: &Context<'_>,
+    state: &State,
+    vmid: u32,
+) -> Result<Vec<Outcome>, Failure> {
+    let check = context.task.check_mode;
+    let remove = async |node: &str| {
+        let seed = context.settings().no_seed();
+        context.drive(seed, vmid, node, None, check).await
+    };
+    let node = state.node(context);
+    if !node.is_empty() {
+        return Ok(vec![remove(&node).await?]);
+    }
+    let deadline = Deadline::after(std::time::Duration::from_secs(60));
+    let inventory = Inventory::list(&context.client, &deadline).await?;
+    let mut outcomes = Vec::new();
+    for node in &inventory.online {
+        match remove(node).await {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(failure) => context.task.warn(format!(
+                "the seed of VM {vmid} was not looked for on node {node}: {}",
+                failure.msg
+            )),
+        }
+    }
+    Ok(outcomes)
 }
 
 async fn forget(

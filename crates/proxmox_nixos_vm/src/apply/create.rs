@@ -14,7 +14,7 @@ use crate::cluster::creation_log::CreationLog;
 use crate::cluster::vmid::VmidRange;
 use crate::cluster::{creation_progress, locks};
 use crate::config::text;
-use crate::context::{Context, failed};
+use crate::context::{Context, done as made, failed};
 use crate::desired::Desired;
 use crate::error::Error;
 use crate::plan::Plan;
@@ -339,7 +339,8 @@ async fn tag(context: &Context<'_>, node: &str, vmid: u32, tags: String) -> Resu
     let params = Params::new().with("tags", tags);
     let done = context.client.put(&path, &params, context.deadline).await;
     let object = format!("VM {vmid}");
-    done.map(drop).map_err(failed("set the tags of", &object))
+    done.map(drop)
+        .map_err(|error| made(failed("set the tags of", &object)(error), vmid, node))
 }
 
 /// Whether PVE says that the caller may not set a tag (assert_tag_permissions in PVE::GuestHelpers).

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::keys;
 use crate::known_hosts;
 use crate::options::Run;
+use crate::reinstall::counted;
 use crate::state::State;
 use crate::steps::{expect, host_key, keep, summed};
 
@@ -58,6 +59,7 @@ pub async fn finished(
     let known = record_host_key(context, state, record, check).await?;
     if !check {
         forget_unfinished(state, record)?;
+        forget_not_begun(context, state, record)?;
     }
     let mut msg = outcomes[0].msg.clone();
     if known {
@@ -87,7 +89,23 @@ fn forget_unfinished(state: &State, record: &Record) -> Result<(), Failure> {
     files.push(crate::build::DIR.into());
     files.push(host_key::KEPT.into());
     installation.remove(&files)?;
-    Ok(keep(state, installation, record)?)
+    // It did not install what is there: the bare name of the host confirms nothing here.
+    Ok(keep(state, installation, &counted(record.clone()))?)
+}
+
+/// A run of this controller was cut off between its copy of the record and the notes: nothing was begun.
+fn forget_not_begun(context: &Context<'_>, state: &State, record: &Record) -> Result<(), Failure> {
+    for (other, known) in context.store.all() {
+        let same = known.cluster == state.cluster
+            && known.record.vmid == record.vmid
+            && known.record.uuid == record.uuid;
+        let not_begun = known.record.phase == Phase::Reinstalling
+            && known.record.installation != record.installation;
+        if same && not_begun && !other.held() {
+            other.forget()?;
+        }
+    }
+    Ok(())
 }
 
 /// Write the machine's host keys to `known_hosts`; returns whether the file lacked one. In check mode the file is not written.
