@@ -49,7 +49,11 @@ pub async fn check(
         mistakes.add(install::not_new(settings).into());
     }
     // What the finished machine shall be, too, before an hour is spent on it.
-    mistakes.collect(context.check_vm(settings.vm(Phase::Done, None)));
+    let mut finished = settings.vm(Phase::Done, None);
+    if let Some(state) = settings.finished(Phase::Done, |_| false).get("state") {
+        finished.insert("state".into(), state.clone());
+    }
+    mistakes.collect(context.check_vm(finished));
     if let Decision::Reinstall(found) = decision {
         mistakes.collect(reinstall::check(context, state, found).await);
     }

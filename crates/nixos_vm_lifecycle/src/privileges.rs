@@ -4,6 +4,7 @@ use deadline::Deadline;
 use pve_client::Client;
 use serde_json::{Map, Value};
 
+use crate::module_args::high_availability;
 use crate::options::Settings;
 
 /// What a VM needs on `/vms` (or its pool) from its creation to its end.
@@ -53,6 +54,11 @@ pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) 
             &["VM.GuestAgent.Audit", "VM.Monitor"],
             "nixos_vm_ip: dhcp asks the guest agent",
         );
+    }
+    if high_availability(settings, false).is_some() {
+        for privilege in ["Sys.Audit", "Sys.Console"] {
+            need("/", &[privilege], "nixos_vm_vm_options: ha");
+        }
     }
     let iso = format!("/storage/{}", settings.iso_storage);
     need(

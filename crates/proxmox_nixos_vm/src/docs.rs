@@ -26,7 +26,8 @@ pub fn documentation() -> Documentation {
              C(intel-tdx), C(ivshmem), C(keephugepages), C(spice_enhancements), C(vmgenid), devices of the node that are given without a \
              mapping, and paths of the node. For anybody else the module says so before it changes anything.",
             "Privileges: VM.Audit to look; VM.Allocate, VM.Config.*, Datastore.AllocateSpace and SDN.Use to create and \
-             change; VM.PowerMgmt to start and stop; VM.GuestAgent.Audit for RV(guest_agent); VM.Clone on the template for O(clone); VM.Migrate for O(migrate); Pool.Allocate for O(pool).",
+             change; VM.PowerMgmt to start and stop; VM.GuestAgent.Audit for RV(guest_agent); VM.Clone on the template for O(clone); VM.Migrate for O(migrate); Pool.Allocate for O(pool); \
+             Sys.Audit and Sys.Console on C(/) for O(ha).",
         ],
         requirements: &["Proxmox VE 8 or newer"],
         seealso: &["proxmox_iso", "cloudinit_drive", "nixos_anywhere_install"],
@@ -109,6 +110,22 @@ const EXAMPLES: &str = "\
     name: web1
     node: pve2
     migrate: true
+
+- name: Highly available, with Proxmox VE 9; its rule keeps it apart from the other web servers
+  proxmox_nixos_vm:
+    name: web1
+    state: started
+    ha:
+      state: started
+      max_restart: 2
+      rule: web-apart
+      affinity: negative
+      resources: '{{ groups.web }}'
+
+- name: The same on some nodes only; with Proxmox VE 8 a group says which
+  proxmox_nixos_vm:
+    name: db1
+    ha: {rule: db-nodes, nodes: ['pve1:2', pve2], strict: true}
 
 - name: Look at a VM without changing anything
   proxmox_nixos_vm:

@@ -75,6 +75,70 @@ impl Clone {
     }
 }
 
+/// What high availability (HA) does with a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HaState {
+    /// HA keeps it running: it starts the VM, also on another node when its own fails.
+    Started,
+    /// HA keeps it stopped, and moves it to another node when its own fails.
+    Stopped,
+    /// HA keeps it stopped, on the node where it is.
+    Disabled,
+    /// HA knows it and does nothing with it.
+    Ignored,
+    /// HA does not know it. PVE takes it out of the rules that name it, too.
+    Absent,
+}
+
+/// How the VMs of an HA rule lie to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// On one node.
+    Positive,
+    /// Each on another node.
+    Negative,
+}
+
+/// High availability: whether and how the cluster's HA manager sees to the VM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct Ha {
+    /// What HA does with the VM. Without it a VM that HA knows stays in its state, and one that it does not know is kept as this task
+    /// leaves it, V(started) or V(stopped). V(started) and V(stopped) take effect some seconds after the task.
+    pub state: Option<HaState>,
+
+    /// How often HA tries to start the VM again on its node after a start failed. PVE's default is 1.
+    pub max_restart: Option<u32>,
+
+    /// How often HA tries other nodes after that. PVE's default is 1.
+    pub max_relocate: Option<u32>,
+
+    /// A comment on the HA resource. An empty text removes it.
+    pub comment: Option<String>,
+
+    /// The HA group of the VM, which must exist. For Proxmox VE 8; Proxmox VE 9 has rules instead. An empty text takes the VM out of
+    /// its group.
+    pub group: Option<String>,
+
+    /// The HA rule that names the VM. For Proxmox VE 9. One that exists gets the VM besides those that it names; one that does not is made,
+    /// of C(nodes) or of C(affinity) and C(resources). A VM that other rules name stays in them.
+    pub rule: Option<String>,
+
+    /// The nodes of a rule on nodes (C(node-affinity)), each a name, or V(NAME:PRIORITY); HA prefers the highest priority.
+    pub nodes: Option<Vec<String>>,
+
+    /// Whether the VMs of a rule on nodes run nowhere else, even when all of these nodes have failed.
+    pub strict: Option<bool>,
+
+    /// Makes it a rule on VMs (C(resource-affinity)): they run on one node (V(positive)), or each on another (V(negative)).
+    pub affinity: Option<Affinity>,
+
+    /// The other VMs of a rule on VMs, by their names or VMIDs; that of this task may be among them. Those that HA does not know yet are left
+    /// out, with a warning: the rule gets them when their own tasks have it, and is made once there are two.
+    pub resources: Option<Vec<String>>,
+}
+
 /// The options of the module.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct Options {
@@ -98,7 +162,7 @@ pub struct Options {
 
     /// The names of VMs that a new VM without O(node) shall not share a node with. Among several nodes the one that has the fewest of
     /// them is taken, then the one with the most free memory. They are no more than a wish: where all nodes have some, the VM is made
-    /// all the same. It says nothing of where VMs are moved later; for that, PVE has HA rules.
+    /// all the same. It says nothing of where VMs are moved later; for that, PVE has HA rules (O(ha)).
     pub apart_from: Option<Vec<String>>,
 
     /// Migrate an existing VM that is on another node than O(node), which must be given, before anything else is done to it: online if it runs,
@@ -231,6 +295,13 @@ pub struct Options {
 
     /// The resource pool the VM is in.
     pub pool: Option<String>,
+
+    /// High availability (HA). What is left out of it stays as it is; without the option HA is not looked at.
+    /// Refused for a VM that is being installed, unless HA leaves it alone (V({state: ignored}), V({state: absent})): HA would start it, or
+    /// stop it, in the middle. O(state=absent) removes the HA resource with the VM, and the VM from rules: PVE does that itself.
+    /// It needs Sys.Audit and Sys.Console on C(/), more than a VM does; see docs/privileges.md.
+    #[serde(skip_serializing)]
+    pub ha: Option<Ha>,
 
     /// Whether PVE refuses to destroy the VM and its disks. A protected VM is not removed by O(state=absent).
     pub protection: Option<bool>,

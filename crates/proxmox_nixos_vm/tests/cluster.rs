@@ -194,24 +194,6 @@ fn who_may_not_see_that_a_node_is_down_uses_the_others() {
     assert_eq!(lab.ok(vm("web1", "local"))["node"], "pve");
 }
 
-/// Wait until the list of the whole cluster has the VM's name.
-fn known(lab: &Lab, name: &str) {
-    let limit = Instant::now() + Duration::from_secs(60);
-    loop {
-        let all = lab.get("/cluster/resources?type=vm");
-        if all
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|entry| entry["name"] == name)
-        {
-            return;
-        }
-        assert!(Instant::now() < limit, "{all:#}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
 #[test]
 fn a_known_vm_costs_no_request_per_node() {
     let lab = cluster();

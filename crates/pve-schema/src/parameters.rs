@@ -47,7 +47,7 @@ pub const PARAMETERS: &[Parameter] = &[
     Parameter::new("efidisk0", Drive),
     Parameter::new("force", NotConfig).instead("use the option force"),
     Parameter::new("freeze", Flag).default("0").needs(POWER),
-    Parameter::new("ha-managed", NotConfig).instead("PVE takes it only while it creates a VM; use ha-manager add vm:VMID, or the module community.proxmox.proxmox_cluster_ha_resources"),
+    Parameter::new("ha-managed", NotConfig).instead("PVE takes it only while it creates a VM; use the option ha, for example ha: {state: started}"),
     Parameter::new("hookscript", Any).root_only(),
     Parameter::new("hostpci*", Properties(&properties::HOSTPCI)).example("mapping=NAME,pcie=1").count(16),
     Parameter::new("hotplug", Text(is_hotplug, "1, 0, or some of network, disk, cpu, memory, usb and cloudinit")).default("network,disk,usb").needs(HWTYPE),

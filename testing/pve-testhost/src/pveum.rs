@@ -24,11 +24,11 @@ pub fn grant(dir: &Path, node: &str, text: &str) -> std::io::Result<()> {
             let place = words.next().ok_or_else(odd)?;
             let role = words.nth(1).ok_or_else(odd)?;
             let place = place.replace("/nodes/pve1", &format!("/nodes/{node}"));
+            let propagate = !rest.ends_with(" --propagate 0");
             for ugid in ["provisioner@pve", "provisioner@pve!empty"] {
-                access["acl"]
-                    .as_array_mut()
-                    .ok_or_else(odd)?
-                    .push(json!({"path": place, "ugid": ugid, "role": role, "propagate": true}));
+                access["acl"].as_array_mut().ok_or_else(odd)?.push(
+                    json!({"path": place, "ugid": ugid, "role": role, "propagate": propagate}),
+                );
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::options::Settings;
 
 pub use further::Args;
 pub use iso::iso_variable;
-pub use vm::{bus_of, protection};
+pub use vm::{bus_of, high_availability, protection};
 
 /// The words of a confirmation: a list, or a text with commas.
 pub fn words(confirmation: Option<&Value>) -> Vec<String> {

@@ -1,4 +1,5 @@
-use serde_json::Value;
+use pve_module::record::Phase;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::options::{InstallerSource, PREFIX};
@@ -31,4 +32,40 @@ fn options_of_the_iso_have_variables() {
         let name = variable.strip_prefix(PREFIX).unwrap();
         assert!(properties.contains_key(name), "{variable}");
     }
+}
+
+fn settings(more: Value) -> Settings {
+    let mut all = json!({"api_host": ["pve"]});
+    all.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
+}
+
+#[test]
+fn ha_sees_to_finished_machines_only() {
+    let ha = json!({"rule": "west"});
+    let with = |ha: &Value| settings(json!({"vm_options": {"ha": ha}}));
+    let settings = with(&ha);
+    assert_eq!(settings.vm(Phase::Done, None)["ha"], ha);
+    assert_eq!(settings.finished(Phase::Done, |_| false)["ha"], ha);
+    for phase in [Phase::Creating, Phase::Provisioning, Phase::Installed] {
+        assert_eq!(settings.vm(phase, None).get("ha"), None);
+    }
+    // One that is installed anew may be known.
+    for phase in [Phase::Reinstalling, Phase::Installing] {
+        assert_eq!(
+            settings.reinstalled(phase, None)["ha"],
+            json!({"state": "ignored"})
+        );
+    }
+    assert_eq!(settings.reinstalled(Phase::Installed, None).get("ha"), None);
+    assert_eq!(high_availability(&settings, false), Some(ha));
+    assert_eq!(
+        high_availability(&settings, true),
+        Some(json!({"rule": "west", "state": "started"}))
+    );
+    let absent = with(&json!({"state": "absent"}));
+    assert_eq!(absent.reinstalled(Phase::Installing, None).get("ha"), None);
+    assert_eq!(high_availability(&with(&Value::Null), true), None);
 }

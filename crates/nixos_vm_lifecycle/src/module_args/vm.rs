@@ -17,6 +17,8 @@ const NEW: [(&str, &str); 4] = [
 const NEW_MEMORY: u64 = 2048;
 const NEW_CORES: u32 = 2;
 const NEW_DISK_SIZE: u64 = 32;
+/// The state of a machine that HA does not know.
+const ABSENT: &str = "absent";
 
 impl Settings {
     /// The memory of the installed machine in MiB.
@@ -205,14 +207,18 @@ impl Settings {
             unprotect(&mut args);
             // The record names the volume.
             args.shift_remove("move_disks");
+            // It would start the machine, or stop it, in the middle.
+            args.shift_remove("ha");
         }
         args.extend(self.identity());
         args
     }
 
     /// A new VM as a check sees it, before its installer is on the storage: a boot order that names the installer's drive wants the drive.
+    /// What HA shall do with it in the end is checked now.
     pub fn vm_without_installer(&self) -> Args {
         let mut args = self.vm(Phase::Provisioning, None);
+        args.extend(high_availability(self, true).map(|ha| ("ha".to_owned(), ha)));
         args.insert("boot".into(), self.boot_order(Phase::Done).into());
         args
     }
@@ -248,6 +254,13 @@ impl Settings {
         self.attach_installer(&mut args, installer);
         unprotect(&mut args);
         args.shift_remove("move_disks");
+        // HA knew the machine perhaps, and would start it, or stop it, in the middle.
+        match args.shift_remove("ha") {
+            Some(Value::Object(ha)) if !is_installed && ha.get("state") != Some(&ABSENT.into()) => {
+                args.insert("ha".into(), json!({"state": "ignored"}));
+            }
+            _ => {}
+        }
         args.extend(self.identity());
         args
     }
@@ -311,6 +324,23 @@ impl Settings {
 /// The bus of a drive: `ide` of `ide2`.
 pub fn bus_of(drive: &str) -> &str {
     drive.trim_end_matches(|c: char| c.is_ascii_digit())
+}
+
+/// The high availability that the user wants of the machine, once it is finished. With `state` it says so of its state too, which
+/// it may leave out: HA leaves a machine alone that is installed anew.
+pub fn high_availability(settings: &Settings, state: bool) -> Option<Value> {
+    let mut ha = settings.set().get("ha")?.clone();
+    if let Some(ha) = ha.as_object_mut()
+        && state
+        && ha.get("state").is_none_or(Value::is_null)
+    {
+        let state = match settings.state {
+            Some(Power::Stopped) => "stopped",
+            Some(Power::Started) | None => "started",
+        };
+        ha.insert("state".into(), state.into());
+    }
+    (!ha.is_null()).then_some(ha)
 }
 
 fn unprotect(args: &mut Args) {

@@ -12,7 +12,7 @@ use crate::error::StepError;
 use crate::facts::{Answer, Decision, Seed, Vm};
 use crate::keys;
 use crate::known_hosts;
-use crate::module_args::{Args, protection};
+use crate::module_args::{Args, high_availability, protection};
 use crate::options::Power;
 use crate::state::{State, address};
 use crate::store::Installation;
@@ -217,6 +217,9 @@ impl Finish<'_> {
         }
         if let Some(protection) = protection(settings) {
             end.insert("protection".into(), protection);
+        }
+        if let Some(ha) = high_availability(settings, self.record.reinstall.is_some()) {
+            end.insert("ha".into(), ha);
         }
         let phases = [Phase::Installed, Phase::Done];
         let outcome = self.record(end, &phases, Phase::Done).await?;

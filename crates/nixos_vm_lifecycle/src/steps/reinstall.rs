@@ -10,7 +10,7 @@ use super::{change, host_key, install, keep, out_of_turn, summed, vm};
 use crate::context::Context;
 use crate::error::StepError;
 use crate::facts::Decision;
-use crate::module_args::Args;
+use crate::module_args::{Args, high_availability};
 use crate::options::Run;
 use crate::reinstall;
 use crate::state::State;
@@ -119,6 +119,10 @@ pub async fn check(context: &Context<'_>, state: &State, found: &Record) -> Resu
         let mut args = context.settings().reinstalled(phase, None);
         // It names the installer's drive, which is not there yet.
         args.shift_remove("boot");
+        if phase == Phase::Installed {
+            let ha = high_availability(context.settings(), true);
+            args.extend(ha.map(|ha| ("ha".to_owned(), ha)));
+        }
         args.insert("vmid".into(), record.vmid.into());
         args.insert("state".into(), "present".into());
         let ownership = Ownership {

@@ -3,6 +3,7 @@
 pub mod clone;
 pub mod create;
 pub mod destroy;
+pub mod ha;
 pub mod migrate;
 pub mod pool;
 pub mod power;

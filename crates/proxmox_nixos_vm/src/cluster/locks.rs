@@ -19,3 +19,8 @@ pub fn name(cluster: &str, name: &str) -> String {
 pub fn placing(cluster: &str) -> String {
     format!("placing {cluster}")
 }
+
+/// The name of the lock that is held while a task of this controller changes what HA knows: the VMs of a rule are one list.
+pub fn ha(cluster: &str) -> String {
+    format!("ha {cluster}")
+}

@@ -24,6 +24,7 @@ impl Desired {
         desired.config(options);
         desired.removals(options);
         desired.clone_of(options);
+        desired.ha(options);
         desired.contradictions(options);
         desired.refuse_legacy_boot();
         desired.refuse_not_on_machine();

@@ -2,6 +2,7 @@
 
 mod boot;
 mod from_options;
+mod ha;
 mod hardware;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,8 @@ use crate::config::drive::Drive;
 use crate::config::nic::Nic;
 use crate::guard::Guard;
 use crate::guard::ownership::Ownership;
+use crate::options::Ha;
+
 /// What the VM's configuration shall say. Only what is in here is managed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -27,6 +30,8 @@ pub struct Desired {
     pub boot: Option<String>,
     /// The pool.
     pub pool: Option<String>,
+    /// High availability.
+    pub ha: Option<Ha>,
     /// Drives to remove.
     pub remove: BTreeSet<String>,
     /// Whether the volumes of removed disks are deleted.

@@ -3,6 +3,7 @@
 mod absent;
 mod converge;
 mod current;
+mod ha;
 mod locate;
 mod new_vm;
 mod reconcile;

@@ -68,6 +68,7 @@ impl Driver<'_> {
             None => plan::create(self.desired),
         };
         let object = self.described();
+        let ha = self.plan_ha(None, &mut plan).await?;
         hardware::check(self.context, &plan, None, &object)?;
         update::refuse(&plan, &object)?;
         let from = source.as_ref().map(|(_, template)| template);
@@ -85,7 +86,13 @@ impl Driver<'_> {
         let node = placement::choose(context, inventory, node, &needs, &newcomer).await?;
         let action = if source.is_some() { "clone" } else { "create" };
         if context.task.check_mode {
-            return Ok(Next::WouldCreate(self.would_create(action, &plan, &node)));
+            if let Some(ha) = &ha {
+                ha.show(&mut plan);
+                self.warn_of_waiting(ha);
+            }
+            let tells = ha.is_some_and(|ha| ha.is_due());
+            let outcome = self.would_create(action, &plan, &node, tells);
+            return Ok(Next::WouldCreate(outcome));
         }
         let request = match &source {
             Some((of, template)) => {
@@ -148,7 +155,13 @@ impl Driver<'_> {
         placement::choose(self.context, &inventory, node, &needs, &newcomer).await
     }
 
-    fn would_create(&self, action: &'static str, plan: &Plan, node: &str) -> Outcome {
+    fn would_create(
+        &self,
+        action: &'static str,
+        plan: &Plan,
+        node: &str,
+        tells_ha: bool,
+    ) -> Outcome {
         let starts = self.options.state == Target::Started;
         let mut after = plan.after.clone();
         after.insert(
@@ -162,12 +175,14 @@ impl Driver<'_> {
             _ => None,
         };
         actions.extend(more.map(|(action, _)| action));
+        actions.extend(tells_ha.then_some("ha"));
         let mut values = self.missing();
         values.insert("node".into(), node.into());
         let msg = format!(
-            "would {action} {} on {node}{}",
+            "would {action} {} on {node}{}{}",
             self.described(),
-            more.map_or("", |(_, words)| words)
+            more.map_or("", |(_, words)| words),
+            if tells_ha { "; change ha" } else { "" }
         );
         outcome(true, msg, values, &actions)
             .diff(Diff::new(json!({}), after).header(self.described()))

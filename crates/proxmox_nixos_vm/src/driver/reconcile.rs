@@ -7,6 +7,7 @@ use crate::apply::power::PowerChange;
 use crate::apply::{template, update};
 use crate::context::{done, done_if};
 use crate::driver::Driver;
+use crate::driver::ha::Due;
 use crate::driver::report::{difference, message, outcome};
 use crate::error::Error;
 use crate::guard::Guard;
@@ -50,6 +51,7 @@ impl Driver<'_> {
         }
         let was = vm.status.clone();
         let mut plan = update::plan(self.context, self.desired, &vm).await?;
+        let ha = self.plan_ha(Some(&vm), &mut plan).await?;
         self.refuse_plan(&plan, &vm, created.is_some())?;
         tags::check(self.context, &mut plan, &vm.object()).await?;
         let convert = self.options.state == Target::Template && !vm.is_template();
@@ -74,6 +76,7 @@ impl Driver<'_> {
         if convert {
             self.convert(&mut work).await?;
         }
+        self.change_ha(&mut work, ha.as_ref()).await?;
         let changed = !work.actions.is_empty();
         if changed {
             self.warn_if_locked(&work.vm);
@@ -88,6 +91,9 @@ impl Driver<'_> {
         if let Some(due) = due {
             plan.before.insert("node".into(), due.from.into());
             plan.after.insert("node".into(), due.to.into());
+        }
+        if let Some(ha) = ha {
+            ha.show(&mut plan);
         }
         if self.options.state == Target::Template {
             plan.before.insert("template".into(), (!convert).into());
@@ -182,6 +188,20 @@ impl Driver<'_> {
         }
         let converted = template::convert(self.context, work.vm.clone()).await;
         work.update(changed, converted)
+    }
+
+    async fn change_ha(&self, work: &mut Work, due: Option<&Due<'_>>) -> Result<(), Failure> {
+        let Some(due) = due else { return Ok(()) };
+        self.warn_of_waiting(due);
+        if !due.is_due() {
+            return Ok(());
+        }
+        let changed = !work.actions.is_empty();
+        work.actions.push("ha");
+        if self.context.task.check_mode {
+            return Ok(());
+        }
+        self.tell_ha(&work.vm, due, changed).await
     }
 
     /// Warn that the VM is locked: check mode cannot know whether a lock that a run would wait for will go.

@@ -48,6 +48,8 @@ pub fn message(
             ("migrate", false) => format!("migrated from {}", due.map_or("", |due| &due.from)),
             ("change", true) => format!("change {}", plan.changed_names().join(", ")),
             ("change", false) => format!("changed {}", plan.changed_names().join(", ")),
+            ("ha", true) => "change ha".into(),
+            ("ha", false) => "changed ha".into(),
             ("template", true) => "make it a template".into(),
             ("template", false) => "made it a template".into(),
             ("shut down", _) | (_, true) => (*action).to_owned(),

@@ -114,6 +114,9 @@ impl Error {
             }
             Self::RunningTemplate { .. } => "stop it first with state: stopped",
             Self::Protected { .. } => "set protection: false first, with state: present",
+            Self::Installing { .. } => {
+                "finish the installation first: run provision.yml for that host; until then leave ha out, or use ha.state: ignored"
+            }
             Self::RunningNotRemoved { .. } => {
                 "stop it first with state: stopped, or set force: true"
             }

@@ -234,6 +234,14 @@ pub enum Error {
     Protected { object: String, node: String },
     #[error("{object} on {node} is running and is not removed")]
     RunningNotRemoved { object: String, node: String },
+    #[error(
+        "ha: {object} is being installed for the inventory host {host} (phase '{phase}'), and HA would start or stop it; nothing was done to it"
+    )]
+    Installing {
+        object: String,
+        host: String,
+        phase: Phase,
+    },
 
     // Its address.
     #[error("{object} has no NIC {nic}, so it has no address to wait for")]
@@ -321,6 +329,7 @@ impl Error {
             Self::NoShutdown { .. } => FailureKind::Timeout,
             Self::RunningTemplate { .. } | Self::RunningNotRemoved { .. } => FailureKind::Running,
             Self::Protected { .. } => FailureKind::Protected,
+            Self::Installing { .. } => FailureKind::Installing,
             Self::NoNic { .. } | Self::NoAgent { .. } | Self::NotRunning { .. } => {
                 FailureKind::NoAddress
             }
@@ -379,6 +388,7 @@ impl Error {
             | Self::RunningTemplate { object, .. }
             | Self::Protected { object, .. }
             | Self::RunningNotRemoved { object, .. }
+            | Self::Installing { object, .. }
             | Self::NoNic { object, .. }
             | Self::NoAgent { object }
             | Self::NotRunning { object, .. } => Some(object.clone()),

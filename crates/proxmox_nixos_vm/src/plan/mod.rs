@@ -2,6 +2,7 @@
 
 mod boot;
 mod create;
+pub mod ha;
 mod steps;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test file uses another part of it
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use module_lab::Host;
 use serde_json::Value;
@@ -66,4 +67,22 @@ pub fn volume(config: &Value, key: &str) -> String {
         .next()
         .unwrap()
         .to_owned()
+}
+
+/// Wait until the list of the whole cluster has the VM's name.
+pub fn known(lab: &Lab, name: &str) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    loop {
+        let all = lab.get("/cluster/resources?type=vm");
+        if all
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|entry| entry["name"] == name)
+        {
+            return;
+        }
+        assert!(Instant::now() < limit, "{all:#}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }

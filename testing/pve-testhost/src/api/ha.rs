@@ -11,6 +11,14 @@ use crate::ha::Ha;
 pub fn handle(method: &str, rest: &str, context: &Context) -> ApiResult {
     let ha = Ha::read(&context.host.dir);
     match (method, rest) {
+        // PVE 8 has no such path.
+        (_, rest) if rest.starts_with("/rules") && ha.groups.is_some() => {
+            let path = format!(
+                "/cluster/ha{}",
+                rest.replace("{rule}", context.get("rule").unwrap_or_default())
+            );
+            Err(ApiError::not_implemented(method, &path))
+        }
         ("GET", "/resources") => Ok(resources(context, &ha)),
         ("POST", "/resources") => add_resource(context, ha),
         ("GET", "/resources/{sid}") => resource(&ha, &sid(context)?),
@@ -244,11 +252,6 @@ fn check_rule(context: &Context, ha: &Ha, name: &str, rule: &Value) -> Result<()
 }
 
 fn add_rule(context: &Context, mut ha: Ha) -> ApiResult {
-    if ha.groups.is_some() {
-        return Err(ApiError::failed(
-            "cannot create ha rule: ha groups have not been migrated yet",
-        ));
-    }
     let name = context.need("rule")?.to_owned();
     if ha.rules.contains_key(&name) {
         return Err(ApiError::failed(format!(

@@ -124,7 +124,8 @@ async fn boots_anew(
 
 /// Whether a difference is one that the machine boots from or with: everything but notes, tags and the like.
 fn needs_stop(outcome: &Outcome) -> bool {
-    const AT_ONCE: [&str; 8] = [
+    const AT_ONCE: [&str; 9] = [
+        "ha",
         "description",
         "tags",
         "onboot",
