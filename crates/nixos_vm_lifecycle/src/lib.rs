@@ -16,6 +16,7 @@ mod facts;
 mod fixed_variables;
 mod host_claims;
 mod host_keys;
+mod kept;
 mod keys;
 mod known_hosts;
 mod module_args;

@@ -14,13 +14,13 @@ use crate::decide::decide;
 use crate::error::StepError;
 use crate::facts::{Answer, Decision, Elsewhere, Facts, Recorded, Vm};
 use crate::fixed_variables::unchanged;
+use crate::kept;
 use crate::keys;
 use crate::module_args::Args;
 use crate::placement;
 use crate::probe::Probe;
-use crate::reinstall;
 use crate::store::{Installation, Known};
-use crate::vm_layout::{beside, layout, volume, written};
+use crate::vm_layout::{beside, layout, written};
 
 /// How long the guest agent may take to report an address that it knows.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -108,19 +108,13 @@ impl State {
         // Notes that somebody wrote anew get their record back from the controller that made the VM. Who wants to adopt the machine has
         // removed the record on purpose.
         let noted = Record::find(&notes);
-        let kept = || {
-            let all = context.store.all().into_iter();
-            let ours =
-                all.filter(|(_, known)| known.record.binding(vmid, &identity) == Binding::Ours);
-            // Of a machine that is being installed anew, the controller may know both installations.
-            let latest = ours.max_by_key(|(installation, known)| {
-                (known.record.phase.unfinished(), installation.kept_at())
-            });
-            latest.map(|(_, known)| reinstall::counted(known.record))
-        };
         let record = match noted {
             None => {
-                self.lost = if self.facts.adopt { None } else { kept() };
+                self.lost = if self.facts.adopt {
+                    None
+                } else {
+                    kept::latest(&context.store, vmid, &identity)
+                };
                 self.lost.clone()
             }
             noted => noted,
@@ -135,26 +129,7 @@ impl State {
             has_the_name(context, &object, name)?;
         }
         let mut kept = None;
-        let installation = record.as_ref().map(|record| &record.installation);
-        let others = context.store.all().into_iter().filter(|(_, known)| {
-            known.record.binding(vmid, &identity) != Binding::Copied
-                && Some(&known.record.installation) != installation
-        });
-        let aside = context
-            .store
-            .all()
-            .into_iter()
-            .filter(|(_, known)| known.record.binding(vmid, &identity) != Binding::Copied);
-        let aside: Vec<String> = aside
-            .filter_map(|(_, known)| Some(known.record.reinstall?.detached))
-            .flatten()
-            .map(|(_, value)| volume(&value).to_owned())
-            .collect();
-        // A copy in the phase 'reinstalling' may be of a run that was cut off before it wrote to the notes.
-        let counted = others
-            .filter(|(_, known)| known.record.phase != Phase::Reinstalling)
-            .filter_map(|(_, known)| Some(known.record.reinstall?.confirmed));
-        let counted = counted.collect();
+        let reinstalled = kept::reinstallations(&context.store, vmid, &identity, record.as_ref());
         let recorded = match record {
             None => Recorded::None,
             Some(record) => {
@@ -181,13 +156,13 @@ impl State {
             vmid,
             lost: self.lost.is_some(),
             kept,
-            counted,
+            counted: reinstalled.words,
             written: None,
             running: vm.get("status").and_then(Value::as_str) == Some("running"),
             template: vm.get("template") == Some(&Value::Bool(true)),
             record: recorded,
             layout: layout(context.settings(), vmid, &config),
-            beside: beside(context.settings(), &vm, &aside),
+            beside: beside(context.settings(), &vm, &reinstalled.volumes),
         });
         self.vm = Some(vm);
         Ok(())

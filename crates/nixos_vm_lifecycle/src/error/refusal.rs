@@ -232,7 +232,7 @@ impl Refusal {
         &self.object
     }
 
-    /// What to do next.
+    /// What to do next. A table, however long.
     pub(super) fn hint(&self) -> String {
         let (host, vmid) = (&self.host, self.vmid);
         match &self.why {

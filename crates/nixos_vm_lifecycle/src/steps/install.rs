@@ -23,7 +23,7 @@ use crate::state::{State, address};
 use crate::store::Installation;
 use crate::system_facts;
 
-/// Install.
+/// Install. In one piece, since a run that is cut off relies on the order of what is done.
 ///
 /// # Errors
 /// A decision against it, and those of `nixos_anywhere_install`. Nothing is written to the disk before the record says so.

@@ -15,6 +15,8 @@ use crate::steps::{change, host_key, image, keep, run as this_run, summed};
 use crate::store::Installation;
 
 /// A machine whose installation begins, or begins again. It is stopped if it has to boot something else than it did.
+///
+/// In one piece, since a run that is cut off relies on the order of the writes.
 pub async fn again(
     context: &Context<'_>,
     state: &State,

@@ -18,7 +18,8 @@ use crate::steps::seed;
 use crate::steps::{change, image, keep, run as this_run, summed};
 use crate::vm_layout::volume;
 
-/// A new VM: the controller knows of it before Proxmox VE does, so that nothing is lost whenever this ends.
+/// A new VM: the controller knows of it before Proxmox VE does, so that nothing is lost whenever this ends. In one piece, since a run
+/// that is cut off relies on the order of the writes.
 pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Failure> {
     let run = this_run(context)?;
     let settings = context.settings();
