@@ -19,9 +19,11 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
   systemd-update-utmp-runlevel.service systemd-timesyncd.service systemd-udev-settle.service \
   modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service modprobe@configfs.service \
   dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
-  sys-fs-fuse-connections.mount sys-kernel-config.mount rsync.service; do
+  sys-fs-fuse-connections.mount sys-kernel-config.mount tmp.mount rsync.service; do
   ln -sf /dev/null "$tree/etc/systemd/system/$unit"
 done
+# The stand-in's store has the paths that it has on the controller, which may be below /tmp: nothing there is removed at boot.
+ln -sf /dev/null "$tree/etc/tmpfiles.d/tmp.conf"
 cp "$tree"/boot/vmlinuz-* "$BOOT/vmlinuz"
 cp "$tree"/boot/initrd.img-* "$BOOT/initrd.img"
 chmod 644 "$BOOT"/*
