@@ -96,8 +96,8 @@ fn adopt(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
 }
 
 /// Refuse a machine that lacks disks which the variables describe, and has unused volumes: these may be the disks, detached for a
-/// reinstallation that its notes do not tell of any more. Converging it would make empty ones in their place.
-pub fn no_disks_aside(facts: &Facts, vm: &Vm) -> Result<(), Refusal> {
+/// reinstallation that its notes do not mention any more. Converging it would make empty ones in their place.
+fn no_disks_aside(facts: &Facts, vm: &Vm) -> Result<(), Refusal> {
     let beside = &vm.beside;
     // Those that a reinstallation of this controller detached need not be described.
     if beside.detached.is_empty() && (beside.absent.is_empty() || beside.unused.is_empty()) {

@@ -52,6 +52,22 @@ pub fn reinstallations(
     all
 }
 
+/// The installations of a VM other than `now`, with what this controller kept of them.
+pub fn others<'a>(
+    store: &Store,
+    cluster: &'a str,
+    now: &'a Record,
+) -> impl Iterator<Item = (Installation, Record)> + 'a {
+    let all = store.all().into_iter();
+    let others = all.filter(move |(_, known)| {
+        known.cluster == cluster
+            && known.record.vmid == now.vmid
+            && known.record.uuid == now.uuid
+            && known.record.installation != now.installation
+    });
+    others.map(|(installation, known)| (installation, known.record))
+}
+
 /// The records that this controller kept of a VM, of all of its installations.
 fn own_copies(
     store: &Store,

@@ -122,10 +122,6 @@ pub fn decide(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Refus
         return refuse(Why::InTheWay(key.clone()));
     }
     nothing_pending(facts, vm)?;
-    if !vm.beside.detached.is_empty() {
-        let (absent, unused) = (vm.beside.absent.clone(), vm.beside.unused.clone());
-        return refuse(Why::DisksAside { absent, unused });
-    }
     on_its_drive(facts, vm, record)?;
     let moved = record.disk.is_some() && record.disk != vm.layout.disk;
     let confirmed = vm.layout.disk.as_ref().is_some_and(|disk| {

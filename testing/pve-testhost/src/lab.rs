@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use pve_testhost::guest::Accel;
 
-use crate::stop;
+use crate::{is_testhost, stop};
 
 /// How long a host may take until it listens.
 const START: Duration = Duration::from_secs(30);
@@ -156,13 +156,10 @@ fn endpoint(data: &Path) -> Option<serde_json::Value> {
     serde_json::from_slice(&fs::read(data.join("endpoint.json")).ok()?).ok()
 }
 
-/// The process that serves a data directory. The number in `endpoint.json` may be another program's by now.
+/// The process that serves a data directory.
 fn running(data: &Path) -> Option<i64> {
     let pid = endpoint(data)?["pid"].as_i64()?;
-    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    String::from_utf8_lossy(&command)
-        .contains("pve-testhost")
-        .then_some(pid)
+    is_testhost(pid).then_some(pid)
 }
 
 /// What the installed machine gets from its user: a key to log in with, and a file to find there.

@@ -2,6 +2,7 @@
 
 mod lab;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -120,6 +121,12 @@ async fn run(serve: Serve) -> Result<()> {
         .await
 }
 
+/// Whether a process is a test host. The number in `endpoint.json` may be another program's by now.
+fn is_testhost(pid: impl Display) -> bool {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&command).contains("pve-testhost")
+}
+
 /// Send SIGTERM to the host of a data directory and wait for its end.
 fn stop(data: &Path) -> Result<()> {
     let file = data.join("endpoint.json");
@@ -135,10 +142,7 @@ fn stop(data: &Path) -> Result<()> {
     let Some(pid) = pid else {
         bail!("{} names no process", file.display())
     };
-    // The number may belong to another program by now.
-    let command =
-        std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-    if !String::from_utf8_lossy(&command).contains("pve-testhost") {
+    if !is_testhost(pid.as_raw_nonzero()) {
         std::fs::remove_file(&file)?;
         println!(
             "pve-testhost: the host of {} is gone already",

@@ -319,7 +319,7 @@ fn disks_that_may_have_been_set_aside_are_not_made_anew() {
     assert_eq!(said(&adopted), "adopt");
     aside(&mut adopted);
     assert_eq!(said(&adopted), "not_as_left");
-    // A record that is there tells of its disks, unless this controller knows that they were detached since.
+    // A record that is there names its disks, unless this controller knows that they were detached since.
     let mut known = facts(Phase::Done);
     aside(&mut known);
     assert_eq!(said(&known), "converge");

@@ -10,6 +10,7 @@ use crate::build;
 use crate::context::Context;
 use crate::error::StepError;
 use crate::facts::{Answer, Decision, Seed, Vm};
+use crate::kept;
 use crate::keys;
 use crate::known_hosts;
 use crate::module_args::{Args, high_availability, protection};
@@ -196,14 +197,9 @@ impl Finish<'_> {
 
     /// Forget what the controller kept of installations of this VM before this one.
     fn forget_earlier(&self) -> Result<(), Failure> {
-        let now = &self.record;
-        for (earlier, known) in self.context.store.all() {
-            let same = known.cluster == self.state.cluster
-                && known.record.vmid == now.vmid
-                && known.record.uuid == now.uuid;
-            if same && known.record.installation != now.installation {
-                earlier.forget()?;
-            }
+        let (store, cluster) = (&self.context.store, &self.state.cluster);
+        for (earlier, _) in kept::others(store, cluster, &self.record) {
+            earlier.forget()?;
         }
         Ok(())
     }

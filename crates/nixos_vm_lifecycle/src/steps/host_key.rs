@@ -32,7 +32,7 @@ fn asks_for_key(context: &Context<'_>) -> bool {
         && given.is_ok_and(|given| given.is_empty())
 }
 
-/// Forget the machine's present host keys if the new system shall have another one, which an earlier run was not told.
+/// Forget the machine's present host keys if the new system shall have another one, which an earlier run did not know.
 pub fn forget_unwanted(
     context: &Context<'_>,
     installation: &Installation,

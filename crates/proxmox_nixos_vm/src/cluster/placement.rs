@@ -125,7 +125,8 @@ pub async fn choose(
     })
 }
 
-/// Take the best node out of `loads` (the fewest VMs that the new one shall be apart from, then the most free memory), and let other tasks of this controller know.
+/// Take the best node out of `loads` (the fewest VMs that the new one shall be apart from, then the most free memory), and let other
+/// tasks of this controller know.
 async fn take(
     context: &Context<'_>,
     inventory: &Inventory,

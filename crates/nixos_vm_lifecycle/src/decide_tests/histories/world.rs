@@ -206,7 +206,7 @@ impl History {
         facts
     }
 
-    /// What answers, told by the keys in the record and this controller's own.
+    /// What answers, recognised by the keys in the record and this controller's own.
     pub fn answer(&self, who: usize, facts: &Facts) -> Answer {
         let record = match &facts.vm.as_ref().unwrap().record {
             Recorded::Ours(record) | Recorded::RolledBack(record) => record,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::error::StepError;
 use crate::facts::Recorded;
+use crate::kept;
 use crate::state::State;
 use crate::steps::published::unfinished;
 use crate::steps::run as this_run;
@@ -70,13 +71,8 @@ pub async fn adopt(context: &Context<'_>, state: &State, check: bool) -> Result<
         return Ok(outcome);
     }
     // What this controller kept of an installation on it is over.
-    for (old, known) in context.store.all() {
-        if known.cluster == state.cluster
-            && known.record.vmid == vmid
-            && known.record.uuid == record.uuid
-        {
-            old.forget()?;
-        }
+    for (old, _) in kept::others(&context.store, &state.cluster, &record) {
+        old.forget()?;
     }
     let installation = context.store.installation(&installation);
     let facts = unfinished(context, vmid, &state.node(context), &installation);

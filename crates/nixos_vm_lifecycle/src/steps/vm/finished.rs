@@ -7,6 +7,7 @@ use pve_module::record::{Phase, Record};
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::kept;
 use crate::keys;
 use crate::known_hosts;
 use crate::options::Run;
@@ -95,13 +96,8 @@ fn forget_unfinished(state: &State, record: &Record) -> Result<(), Failure> {
 
 /// A run of this controller was cut off between its copy of the record and the notes: nothing was begun.
 fn forget_not_begun(context: &Context<'_>, state: &State, record: &Record) -> Result<(), Failure> {
-    for (other, known) in context.store.all() {
-        let same = known.cluster == state.cluster
-            && known.record.vmid == record.vmid
-            && known.record.uuid == record.uuid;
-        let not_begun = known.record.phase == Phase::Reinstalling
-            && known.record.installation != record.installation;
-        if same && not_begun && !other.held() {
+    for (other, kept) in kept::others(&context.store, &state.cluster, record) {
+        if kept.phase == Phase::Reinstalling && !other.held() {
             other.forget()?;
         }
     }
