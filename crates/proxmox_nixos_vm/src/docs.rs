@@ -207,7 +207,7 @@ guest_agent:
   contains:
     hostname: {description: Its hostname., type: str}
     os: {description: 'What its os-release and kernel say, such as C(id), C(version_id), C(kernel_release).', type: dict}
-    address: {description: 'The first IPv4 address of its card V(net0); null while there is none.', type: str}
+    address: {description: 'The first IPv4 address of its NIC V(net0); null while there is none.', type: str}
     addresses: {description: Its addresses beyond loopback and link., type: list, elements: str}
     interfaces: {description: 'Its network cards, each with C(name), C(mac) and C(addresses).', type: list, elements: dict}
   sample: {hostname: web1, os: {id: nixos}, address: 192.0.2.11, addresses: [192.0.2.11], interfaces: [{name: ens18, mac: 'bc:24:11:00:00:01', addresses: [192.0.2.11/24]}]}

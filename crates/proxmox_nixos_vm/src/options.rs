@@ -229,8 +229,8 @@ pub struct Options {
     #[serde(default)]
     pub guest_facts: bool,
 
-    /// Wait until the guest agent of a running VM tells an IPv4 address of the guest's card V(net0), which is returned in
-    /// RV(guest_agent.address) with the rest of RV(guest_agent), and fail if it tells none within O(timeout). Not in check mode,
+    /// Wait until the guest agent of a running VM reports an IPv4 address of the guest's NIC V(net0), which is returned in
+    /// RV(guest_agent.address) with the rest of RV(guest_agent), and fail if it reports none within O(timeout). Not in check mode,
     /// unless with O(state=current).
     #[serde(default)]
     pub wait_for_address: bool,

@@ -1,4 +1,4 @@
-//! High availability: resources, rules (PVE 9), groups (PVE 8), and what must hold before HA is told of a VM.
+//! High availability: resources, rules (PVE 9), groups (PVE 8), and what must hold before HA gets a VM.
 
 mod common;
 
@@ -115,7 +115,7 @@ fn a_vm_is_started_and_stopped_by_ha_and_removed_with_its_resource() {
     assert_eq!(done["actions"], json!(["shut down", "ha"]));
     lab.unchanged(stopped);
     let done = lab.changed(started.clone());
-    // HA was told by PVE, with the start.
+    // PVE passed the start on to HA.
     assert_eq!(done["actions"], json!(["start"]));
     assert_eq!(done["diff"]["before"]["ha"], json!({"state": "stopped"}));
     assert_eq!(done["diff"]["after"]["ha"], json!({"state": "started"}));
@@ -226,7 +226,7 @@ fn groups_of_pve_8() {
     lab.changed(vm("web1", json!({"group": ""})));
     assert_eq!(resource(&lab, 100).get("group"), None);
     let calls = lab.writes().len();
-    assert_snapshot!(lab.refuses(vm("web2", json!({"group": "east"}))), @"refused: VM web2 cannot be made as described: ha.group: there is no group east (groups: west); make it first: ha-manager groupadd east --nodes NODE,NODE");
+    assert_snapshot!(lab.refuses(vm("web2", json!({"group": "east"}))), @"refused: VM web2 cannot be made as described: ha.group: the group east does not exist (available: west); make it first: ha-manager groupadd east --nodes NODE,NODE");
     assert_snapshot!(lab.refuses(vm("web1", json!({"rule": "r1", "nodes": ["pve"]}))), @"refused: VM 100 (web1) cannot be made as described: ha.rule: this cluster has no HA rules, but groups (Proxmox VE 8); use ha.group");
     assert_eq!(lab.writes().len(), calls);
 }

@@ -1,4 +1,4 @@
-//! High availability: what the cluster's HA manager knows of a VM, and telling it.
+//! High availability: what the cluster's HA manager knows of a VM, and changing that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -23,7 +23,7 @@ pub(super) struct Due<'a> {
 }
 
 impl Due<'_> {
-    /// Whether HA must be told anything.
+    /// Whether anything of HA must be changed.
     pub(super) fn is_due(&self) -> bool {
         !self.plan.steps.is_empty()
     }
@@ -45,7 +45,7 @@ impl Due<'_> {
 }
 
 impl Driver<'_> {
-    /// Plan what HA is told of the VM, or of the one that is about to be made. What cannot be is among the plan's refusals.
+    /// Plan what HA is to do with the VM, or with the one that is about to be made. What cannot be is among the plan's refusals.
     ///
     /// # Errors
     /// A missing privilege, an installation that is under way, and the API's.
@@ -72,7 +72,7 @@ impl Driver<'_> {
         }))
     }
 
-    /// Read what HA knows; who may not is told at once what else is missing.
+    /// Read what HA knows; the failure for lack of a privilege names at once what else is missing.
     async fn read_ha(&self, want: &Ha, vm: Option<&State>) -> Result<ha::Known, Failure> {
         let vmid = vm.map(|vm| vm.vmid);
         match apply::ha::read(self.context, want, vmid).await {
@@ -113,21 +113,26 @@ impl Driver<'_> {
         ));
     }
 
-    /// Tell HA. `changed` is whether the task has changed anything before.
-    pub(super) async fn tell_ha(
+    /// Change HA. `changed` is whether the task has changed anything before.
+    pub(super) async fn apply_ha(
         &self,
         vm: &State,
         due: &Due<'_>,
         changed: bool,
     ) -> Result<(), Failure> {
         let mut changed = changed;
-        let told = self.tell(vm, due, &mut changed).await;
-        told.map_err(|failure| done_if(changed, failure, vm.vmid, &vm.node))
+        let done = self.change_under_lock(vm, due, &mut changed).await;
+        done.map_err(|failure| done_if(changed, failure, vm.vmid, &vm.node))
     }
 
-    async fn tell(&self, vm: &State, due: &Due<'_>, changed: &mut bool) -> Result<(), Failure> {
+    async fn change_under_lock(
+        &self,
+        vm: &State,
+        due: &Due<'_>,
+        changed: &mut bool,
+    ) -> Result<(), Failure> {
         let _turn = Lock::acquire(&locks::ha(&self.cluster()), self.context.deadline).await?;
-        // Tasks of this controller may have told HA of other VMs of the rule since.
+        // Tasks of this controller may have added other VMs to the rule since.
         let plan = match due.want.rule {
             Some(_) => {
                 let known = apply::ha::read(self.context, due.want, Some(vm.vmid)).await?;

@@ -90,8 +90,8 @@ impl Driver<'_> {
                 ha.show(&mut plan);
                 self.warn_of_waiting(ha);
             }
-            let tells = ha.is_some_and(|ha| ha.is_due());
-            let outcome = self.would_create(action, &plan, &node, tells);
+            let changes_ha = ha.is_some_and(|ha| ha.is_due());
+            let outcome = self.would_create(action, &plan, &node, changes_ha);
             return Ok(Next::WouldCreate(outcome));
         }
         let request = match &source {
@@ -160,7 +160,7 @@ impl Driver<'_> {
         action: &'static str,
         plan: &Plan,
         node: &str,
-        tells_ha: bool,
+        changes_ha: bool,
     ) -> Outcome {
         let starts = self.options.state == Target::Started;
         let mut after = plan.after.clone();
@@ -175,14 +175,14 @@ impl Driver<'_> {
             _ => None,
         };
         actions.extend(more.map(|(action, _)| action));
-        actions.extend(tells_ha.then_some("ha"));
+        actions.extend(changes_ha.then_some("ha"));
         let mut values = self.missing();
         values.insert("node".into(), node.into());
         let msg = format!(
             "would {action} {} on {node}{}{}",
             self.described(),
             more.map_or("", |(_, words)| words),
-            if tells_ha { "; change ha" } else { "" }
+            if changes_ha { "; change ha" } else { "" }
         );
         outcome(true, msg, values, &actions)
             .diff(Diff::new(json!({}), after).header(self.described()))

@@ -201,7 +201,7 @@ impl Driver<'_> {
         if self.context.task.check_mode {
             return Ok(());
         }
-        self.tell_ha(&work.vm, due, changed).await
+        self.apply_ha(&work.vm, due, changed).await
     }
 
     /// Warn that the VM is locked: check mode cannot know whether a lock that a run would wait for will go.

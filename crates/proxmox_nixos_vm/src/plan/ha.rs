@@ -25,7 +25,7 @@ pub struct Known {
     pub rules: BTreeMap<String, Rule>,
     /// The nodes, those that are down among them.
     pub nodes: BTreeSet<String>,
-    /// The resources that the option names, by what it says; none where there is no such VM yet.
+    /// The resources that the option names, by what it says; none where that VM does not exist yet.
     pub named: BTreeMap<String, Option<String>>,
 }
 
@@ -53,7 +53,7 @@ pub struct Subject {
     pub vmid: Option<u32>,
     /// Whether it runs when the task has started or stopped it.
     pub runs: bool,
-    /// Whether the task starts or stops it: PVE tells HA, which changes its own state of the VM.
+    /// Whether the task starts or stops it: PVE passes that on to HA, which changes its own state of the VM.
     pub switched: bool,
 }
 
@@ -197,7 +197,7 @@ fn group(plan: &mut Plan, want: &Ha, known: &Known) {
     match &known.groups {
         Some(groups) if groups.contains(group) => {}
         Some(groups) => plan.refusals.push(format!(
-            "ha.group: there is no group {group} (groups: {}); make it first: ha-manager groupadd {group} --nodes NODE,NODE",
+            "ha.group: the group {group} does not exist (available: {}); make it first: ha-manager groupadd {group} --nodes NODE,NODE",
             or_none(groups)
         )),
         None => plan.refusals.push(
@@ -270,7 +270,7 @@ fn unfit(
     let missing = |node: &&String| !known.nodes.contains(parse_node(node).0);
     if let Some(node) = want.nodes.iter().flatten().find(missing) {
         return Some(format!(
-            "ha.nodes: there is no node {} (nodes: {})",
+            "ha.nodes: node {} does not exist (nodes: {})",
             parse_node(node).0,
             or_none(&known.nodes)
         ));
@@ -283,7 +283,7 @@ fn unfit(
         None => {
             let rules: BTreeSet<String> = known.rules.keys().cloned().collect();
             return Some(format!(
-                "ha.rule: there is no rule {name} (rules: {}); to make it, give ha.nodes, or ha.affinity and ha.resources",
+                "ha.rule: the rule {name} does not exist (available: {}); to make it, give ha.nodes, or ha.affinity and ha.resources",
                 or_none(&rules)
             ));
         }

@@ -1,4 +1,4 @@
-//! What must hold before HA is told of a VM: no installation is under way, and the caller may tell HA.
+//! What must hold before HA gets a VM: no installation is under way, and the caller may change HA.
 
 use ansible_module::Failure;
 use pve_module::record::{Binding, Identity, Record};

@@ -102,7 +102,7 @@ fn what_is_left_out_stays() {
     let have = knows(&[("state", "disabled"), ("comment", "x")]);
     let same = plan(&want(json!({})), running(), &have);
     assert_eq!((same.steps, same.acts), (vec![], true));
-    // PVE tells HA of a start, which the diff shows and no call repeats.
+    // PVE passes a start on to HA, which the diff shows and no call repeats.
     let switched = Subject {
         switched: true,
         ..running()
@@ -138,7 +138,11 @@ fn groups_where_there_are_groups_and_rules_where_there_are_rules() {
     );
     let nodes = want(json!({"rule": "r1", "nodes": ["a"]}));
     for (want, known, part) in [
-        (&group, groups(&["g2"]), "there is no group g1 (groups: g2)"),
+        (
+            &group,
+            groups(&["g2"]),
+            "the group g1 does not exist (available: g2)",
+        ),
         (
             &group,
             knows(&[]),
@@ -246,7 +250,7 @@ fn rules_that_cannot_be_are_refused() {
         (
             json!({"rule": "r1"}),
             knows(&[]),
-            "there is no rule r1 (rules: none); to make it, give ha.nodes",
+            "the rule r1 does not exist (available: none); to make it, give ha.nodes",
         ),
         (
             json!({"rule": "r1", "strict": true}),
@@ -256,7 +260,7 @@ fn rules_that_cannot_be_are_refused() {
         (
             json!({"rule": "r1", "nodes": ["c:1"]}),
             knows(&[]),
-            "ha.nodes: there is no node c (nodes: a, b)",
+            "ha.nodes: node c does not exist (nodes: a, b)",
         ),
         (
             json!({"rule": "r1", "affinity": "positive"}),
