@@ -30,6 +30,9 @@ fn decide_with_vm(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
     if vm.template {
         return refuse(Why::Template);
     }
+    if vm.unreadable && !facts.adopt {
+        return refuse(Why::RecordUnreadable);
+    }
     let record = match &vm.record {
         Recorded::Ours(record) => record,
         Recorded::RolledBack(record) if !record.phase.unfinished() => record,
@@ -72,8 +75,8 @@ fn decide_with_vm(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
         if vm.lost || with_installer || !vm.beside.detached.is_empty() {
             no_disks_aside(facts, vm)?;
         }
-        if vm.lost && with_installer {
-            return refuse(Why::LostWithInstaller);
+        if with_installer && (vm.lost || vm.installing) {
+            return refuse(Why::WithInstaller);
         }
     }
     match record.phase {

@@ -36,6 +36,10 @@ pub struct Vm {
     pub vmid: u32,
     /// Whether its record was not in its notes, but kept by this controller.
     pub lost: bool,
+    /// Whether its notes have several records, or one that cannot be read.
+    pub unreadable: bool,
+    /// Whether this controller began to install it, in another installation than the one that its record names, and knows of no end.
+    pub installing: bool,
     /// How far the installation that its record names had come when this controller last worked on it, if it ever did.
     pub kept: Option<Phase>,
     /// The words by which this controller installed it anew, in other installations than the one that its record names.

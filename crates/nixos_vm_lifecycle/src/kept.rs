@@ -22,6 +22,8 @@ pub struct Reinstallations {
     pub volumes: Vec<String>,
     /// The words that confirmed those which the VM's record is not of.
     pub words: Vec<String>,
+    /// Whether one of these is not finished, as far as this controller knows.
+    pub installing: bool,
 }
 
 /// Read it; `present` is the record that the VM has.
@@ -34,6 +36,7 @@ pub fn reinstallations(
     let mut all = Reinstallations {
         volumes: Vec::new(),
         words: Vec::new(),
+        installing: false,
     };
     for (_, record) in own_copies(store, vmid, identity) {
         let is_present = present.is_some_and(|present| present.installation == record.installation);
@@ -47,6 +50,7 @@ pub fn reinstallations(
             .extend(detached.map(|(_, value)| volume(value).to_owned()));
         if has_begun && !is_present {
             all.words.push(reinstall.confirmed);
+            all.installing |= record.phase == Phase::Installing;
         }
     }
     all

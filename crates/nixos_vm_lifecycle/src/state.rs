@@ -155,6 +155,8 @@ impl State {
             object,
             vmid,
             lost: self.lost.is_some(),
+            unreadable: Record::is_unreadable(&notes),
+            installing: reinstalled.installing,
             kept,
             counted: reinstalled.words,
             written: None,

@@ -182,6 +182,11 @@ impl Record {
         }
     }
 
+    /// Whether notes have records and none that counts: several, or one that was cut off or edited.
+    pub fn is_unreadable(notes: &str) -> bool {
+        Self::find(notes).is_none() && notes.lines().any(is_record)
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let inner = line.trim().strip_prefix(START)?.strip_suffix(END)?;
         let get = |key: &str| {
@@ -363,6 +368,19 @@ mod tests {
             Some("serial=x,uuid=6CFF0931-1cb7-4535-800e-09aaaede1e6d"),
             Some("1b1c8c0e-7a0f-4d3c-9b0a-000000000001"),
         )
+    }
+
+    #[test]
+    fn records_that_do_not_count_are_known() {
+        let line = format!("{START}v=1 cut off");
+        for (notes, expected) in [
+            (String::new(), false),
+            ("by hand".into(), false),
+            (line.clone(), true),
+            (format!("{line}\n{line}"), true),
+        ] {
+            assert_eq!(Record::is_unreadable(&notes), expected, "{notes}");
+        }
     }
 
     #[test]

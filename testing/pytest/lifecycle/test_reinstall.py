@@ -202,7 +202,9 @@ def test_earlier_notes_wipe_nothing(world, finished):
     vm.set(description=f"{done}\n")
     assert "is not installed anew" in " ".join(confirmed.play().succeeded().output.split())
     assert vm.disk.formats == 2
-    # As the message says.
+    # Several records: as the message says, all of them are removed.
+    vm.set(description=f"{done}\n{during}")
+    confirmed.play().refused("several records of an installation", "remove all of them")
     vm.set(description="")
     confirmed.play().succeeded()
     assert vm.record["phase"] == "done" and vm.disk.formats == 2
@@ -221,6 +223,20 @@ def test_disks_that_are_set_aside_are_not_replaced_by_empty_ones(world):
     for flags in ((), confirm(web)):
         web.play(*flags).refused("has unused volumes", "attach them where they belong")
     vm.set(description=f"{during}\n")
+    # The same of a machine that has no other disks.
+    small = world.machine()
+    small.play().succeeded()
+    world.guests.given_up.add(small.vm.vmid)
+    before = small.vm.notes
+    small.behaves(fails=("install",))
+    assert small.play(*confirm(small)).failures
+    small.behaves()
+    half = small.vm.notes
+    small.vm.set(description=f"{before}\n")
+    small.play().refused("it may be half installed", "write the later ones back")
+    small.vm.set(description=half)
+    small.play().succeeded()
+    assert small.vm.record["phase"] == "done"
     # Detached while it runs: the installer has it until it is stopped.
     unused = sorted(value for key, value in vm.config.items() if key.startswith("unused"))
     vm.stop()

@@ -56,6 +56,8 @@ fn facts(phase: Phase) -> Facts {
             object: "VM 101 (web1)".into(),
             vmid: 101,
             lost: false,
+            unreadable: false,
+            installing: false,
             kept: Some(phase),
             counted: Vec::new(),
             written: Some(0),

@@ -319,6 +319,12 @@ fn disks_that_may_have_been_set_aside_are_not_made_anew() {
     assert_eq!(said(&adopted), "adopt");
     aside(&mut adopted);
     assert_eq!(said(&adopted), "not_as_left");
+    // One that was begun here is not finished, whatever earlier notes say.
+    let mut earlier = facts(Phase::Done);
+    vm(&mut earlier).installing = true;
+    assert_eq!(said(&earlier), "converge");
+    vm(&mut earlier).layout.first = crate::facts::First::Installer;
+    assert_eq!(said(&earlier), "not_as_left");
     // A record that is there names its disks, unless this controller knows that they were detached since.
     let mut known = facts(Phase::Done);
     aside(&mut known);

@@ -143,11 +143,13 @@ pub enum Why {
         absent: Vec<String>,
         unused: Vec<String>,
     },
+    #[error("its notes have several records of an installation, or one that cannot be read")]
+    RecordUnreadable,
     #[error(
-        "its notes lost the record of its installation, and its boot order begins with an installer, so somebody may be installing it \
-         anew"
+        "its boot order begins with an installer, and its notes do not have the record of that installation, so it may be half \
+         installed"
     )]
-    LostWithInstaller,
+    WithInstaller,
 
     // While it is being installed anew.
     #[error(
@@ -219,7 +221,8 @@ impl Refusal {
             | Why::ReinstallationLost
             | Why::Pending(_)
             | Why::DisksAside { .. }
-            | Why::LostWithInstaller
+            | Why::RecordUnreadable
+            | Why::WithInstaller
             | Why::OldNotes { .. }
             | Why::BegunElsewhere(_)
             | Why::Attached { .. }
@@ -279,9 +282,14 @@ impl Refusal {
                  run"
                     .into()
             }
-            Why::LostWithInstaller => format!(
-                "if another controller is installing it anew, run the play there; otherwise set its boot order right (qm set {vmid} \
-                 --boot order=DISK), and run the play again"
+            Why::RecordUnreadable => {
+                "leave the right one in its notes, or remove all of them, which has the controller that made the machine write it again; then \
+                 run the play again"
+                    .into()
+            }
+            Why::WithInstaller => format!(
+                "if another controller is installing it anew, run the play there; if earlier notes were written back, write the later ones \
+                 back; if what is on its disk is right, set its boot order (qm set {vmid} --boot order=DISK); then run the play again"
             ),
             Why::OldNotes { .. } => format!(
                 "nothing is installed by old notes; if {host} is finished, remove the record (the last line of its notes), and run the \

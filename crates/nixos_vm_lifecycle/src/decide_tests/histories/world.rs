@@ -169,6 +169,13 @@ impl History {
             object: "VM".into(),
             vmid: machine.vmid,
             lost: machine.notes.is_none(),
+            unreadable: false,
+            installing: mine.records.iter().any(|record| {
+                matches(record)
+                    && Some(&record.installation) != installation.as_ref()
+                    && record.phase == Phase::Installing
+                    && record.reinstall.is_some()
+            }),
             kept: known.map(|known| known.phase),
             counted: others
                 .filter(|record| record.phase != Phase::Reinstalling)
