@@ -127,14 +127,14 @@ pub struct Settings {
     pub vmid: Option<u32>,
     /// The VMIDs from which a new VM gets its ID, for example V(200-299).
     pub vmid_range: Option<String>,
-    /// Node on which a new VM is created. Without it the role chooses one that is online and has the storages and bridges, by
-    /// O(settings.spread), then by free memory (which needs the privilege Sys.Audit on the nodes). An existing VM is managed where it
-    /// is.
+    /// Node on which a new VM is created. Without it the role chooses an online node that has the storages and bridges: first by
+    /// O(settings.spread), then by free memory, which needs the privilege Sys.Audit on the nodes. An existing VM is managed on its
+    /// present node.
     pub node: Option<String>,
     /// The nodes from which one is chosen for a new VM without O(settings.node).
     pub nodes: Option<Vec<String>>,
-    /// An inventory group whose machines shall be on different nodes. A new VM without O(settings.node) comes to the node that has the
-    /// fewest of them.
+    /// An inventory group whose machines shall be on different nodes. A new VM without O(settings.node) is created on the node that
+    /// has the fewest of them.
     pub spread: Option<String>,
     /// The pool of the VM.
     pub pool: Option<String>,

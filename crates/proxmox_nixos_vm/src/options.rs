@@ -85,13 +85,13 @@ pub enum HaState {
     Stopped,
     /// HA keeps it stopped, on the node where it is.
     Disabled,
-    /// HA knows it and does nothing with it.
+    /// HA has it as a resource and does nothing with it.
     Ignored,
-    /// HA does not know it. PVE takes it out of the rules that name it, too.
+    /// The VM is not an HA resource. PVE removes it from all rules, too.
     Absent,
 }
 
-/// How the VMs of an HA rule lie to each other.
+/// Whether the VMs of an HA rule share a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Affinity {
@@ -101,11 +101,11 @@ pub enum Affinity {
     Negative,
 }
 
-/// High availability: whether and how the cluster's HA manager sees to the VM.
+/// High availability: whether and how the cluster's HA manager manages the VM.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct Ha {
-    /// What HA does with the VM. Without it a VM that HA knows stays in its state, and one that it does not know is kept as this task
-    /// leaves it, V(started) or V(stopped). V(started) and V(stopped) take effect some seconds after the task.
+    /// What HA does with the VM. By default, an existing resource keeps its state, and a new one gets the state in which this task leaves
+    /// the VM, V(started) or V(stopped). HA acts some seconds after the task.
     pub state: Option<HaState>,
 
     /// How often HA tries to start the VM again on its node after a start failed. PVE's default is 1.
@@ -117,25 +117,25 @@ pub struct Ha {
     /// A comment on the HA resource. An empty text removes it.
     pub comment: Option<String>,
 
-    /// The HA group of the VM, which must exist. For Proxmox VE 8; Proxmox VE 9 has rules instead. An empty text takes the VM out of
+    /// The HA group of the VM, for Proxmox VE 8; Proxmox VE 9 has rules instead. The group must exist. An empty text removes the VM from
     /// its group.
     pub group: Option<String>,
 
-    /// The HA rule that names the VM. For Proxmox VE 9. One that exists gets the VM besides those that it names; one that does not is made,
-    /// of C(nodes) or of C(affinity) and C(resources). A VM that other rules name stays in them.
+    /// The HA rule of the VM, for Proxmox VE 9. The VM is added to an existing rule. A missing rule is created from C(nodes), or from
+    /// C(affinity) and C(resources). Other rules that have the VM are not changed.
     pub rule: Option<String>,
 
-    /// The nodes of a rule on nodes (C(node-affinity)), each a name, or V(NAME:PRIORITY); HA prefers the highest priority.
+    /// The nodes of a C(node-affinity) rule, each a name or V(NAME:PRIORITY). HA prefers the highest priority.
     pub nodes: Option<Vec<String>>,
 
-    /// Whether the VMs of a rule on nodes run nowhere else, even when all of these nodes have failed.
+    /// Whether the VMs of a C(node-affinity) rule stay off other nodes even if all nodes of the rule have failed.
     pub strict: Option<bool>,
 
-    /// Makes it a rule on VMs (C(resource-affinity)): they run on one node (V(positive)), or each on another (V(negative)).
+    /// Makes the rule a C(resource-affinity) rule: its VMs run on one node (V(positive)) or on different nodes (V(negative)).
     pub affinity: Option<Affinity>,
 
-    /// The other VMs of a rule on VMs, by their names or VMIDs; that of this task may be among them. Those that HA does not know yet are left
-    /// out, with a warning: the rule gets them when their own tasks have it, and is made once there are two.
+    /// The other VMs of a C(resource-affinity) rule, by name or VMID; this task's VM may be listed, too. VMs that are not HA resources yet
+    /// are left out with a warning. Their own tasks add them. PVE needs two VMs for such a rule.
     pub resources: Option<Vec<String>>,
 }
 
@@ -157,12 +157,12 @@ pub struct Options {
     /// the node where it is, unless O(migrate) is set.
     pub node: Option<String>,
 
-    /// The nodes from which one is chosen for a new VM without O(node). Those that are down are left out.
+    /// The nodes that may be chosen for a new VM without O(node). Nodes that are offline are skipped.
     pub nodes: Option<Vec<String>>,
 
-    /// The names of VMs that a new VM without O(node) shall not share a node with. Among several nodes the one that has the fewest of
-    /// them is taken, then the one with the most free memory. They are no more than a wish: where all nodes have some, the VM is made
-    /// all the same. It says nothing of where VMs are moved later; for that, PVE has HA rules (O(ha)).
+    /// The names of VMs that a new VM without O(node) should not share a node with. The node with the fewest of them is chosen, then the
+    /// one with the most free memory. This is a preference: if every node has some of them, the VM is created nevertheless. It does
+    /// not apply to later migrations; use O(ha.rule) for these.
     pub apart_from: Option<Vec<String>>,
 
     /// Migrate an existing VM that is on another node than O(node), which must be given, before anything else is done to it: online if it runs,

@@ -233,7 +233,7 @@ def test_disks_that_are_set_aside_are_not_replaced_by_empty_ones(world):
     small.behaves()
     half = small.vm.notes
     small.vm.set(description=f"{before}\n")
-    small.play().refused("it may be half installed", "write the later ones back")
+    small.play().refused("it may be half installed", "restore the latest ones")
     small.vm.set(description=half)
     small.play().succeeded()
     assert small.vm.record["phase"] == "done"

@@ -146,7 +146,7 @@ pub enum Why {
     #[error("its notes have several records of an installation, or one that cannot be read")]
     RecordUnreadable,
     #[error(
-        "its boot order begins with an installer, and its notes do not have the record of that installation, so it may be half \
+        "its boot order begins with an installer, and the record of that installation is missing from its notes, so it may be half \
          installed"
     )]
     WithInstaller,
@@ -278,22 +278,22 @@ impl Refusal {
                 "put the volumes where they were; or install it by hand, since what is on {now} is not known to be the system"
             ),
             Why::DisksAside { .. } => {
-                "attach them where they belong, and run the play again; if they are others, leave the new disks out of the inventory for one \
-                 run"
+                "attach them where they belong, and run the play again; if they are other volumes, leave the new disks out of the inventory \
+                 for one run"
                     .into()
             }
             Why::RecordUnreadable => {
-                "leave the right one in its notes, or remove all of them, which has the controller that made the machine write it again; then \
-                 run the play again"
+                "keep the right one, or remove all of them and run the play on the controller that made the machine, which writes its own \
+                 record back"
                     .into()
             }
             Why::WithInstaller => format!(
-                "if another controller is installing it anew, run the play there; if earlier notes were written back, write the later ones \
-                 back; if what is on its disk is right, set its boot order (qm set {vmid} --boot order=DISK); then run the play again"
+                "if another controller is reinstalling it, run the play there; if earlier notes were restored, restore the latest ones; if \
+                 its disk has a complete system, set the boot order (qm set {vmid} --boot order=DISK). Then run the play again"
             ),
             Why::OldNotes { .. } => format!(
-                "nothing is installed by old notes; if {host} is finished, remove the record (the last line of its notes), and run the \
-                 play again, which writes the right one"
+                "if {host} is finished, remove the record (the last line of its notes) and run the play again: the controller writes its \
+                 own record back"
             ),
             Why::BegunElsewhere(word) => format!(
                 "run the play on the controller that began it; if that is gone, and everything on the boot disk is to be lost: \
