@@ -35,13 +35,14 @@ pub async fn absent(
     let pattern = glob::is_pattern(&given);
     let named = match pattern {
         true => given.clone(),
-        false => options.iso_name(&given)?,
+        false => options.volume_name(&given)?,
     };
     let fits = |name: &str| match pattern {
         true => glob::matches(&named, name),
         false => named == name,
     };
-    let there: Vec<Volid> = state::isos(context, node, &options.storage)
+    let content = options.content.into();
+    let there: Vec<Volid> = state::files(context, node, &options.storage, content)
         .await?
         .iter()
         .filter_map(|volume| volume.volid.parse().ok())
@@ -77,8 +78,8 @@ pub async fn absent(
         }
     }
     let subject = match pattern {
-        true => format!("{}:iso/{named}", options.storage),
-        false => Volid::iso(&options.storage, &normalise_upload_name(&named)).to_string(),
+        true => options.volid(&named).to_string(),
+        false => options.volid(&normalise_upload_name(&named)).to_string(),
     };
     Ok(outcome(
         subject,

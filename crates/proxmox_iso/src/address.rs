@@ -2,8 +2,9 @@
 //! stays the same when only the credentials in them change.
 
 use percent_encoding::percent_decode_str;
+use pve_client::Content;
 use pve_client::sha256_bytes;
-use pve_client::volid::{is_iso_name, normalise_upload_name};
+use pve_client::volid::normalise_upload_name;
 use reqwest::Url;
 
 use crate::compression::Compression;
@@ -177,10 +178,11 @@ impl Address {
     }
 }
 
-/// Whether it is the name of an ISO, or of one that is compressed.
+/// Whether it is the name of an image, or of one that is compressed.
 pub fn is_image_name(name: &str) -> bool {
     let (plain, _) = Compression::of_name(name);
-    is_iso_name(&normalise_upload_name(plain))
+    let name = normalise_upload_name(plain);
+    Content::ALL.iter().any(|content| content.takes(&name))
 }
 
 fn decode(text: &str) -> String {

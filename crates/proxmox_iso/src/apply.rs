@@ -152,7 +152,7 @@ impl Transfer<'_> {
         };
         self.progress.step(step);
         let mut params = Params::new()
-            .with("content", "iso")
+            .with("content", self.volid.content().unwrap_or_default().name())
             .with("filename", self.volid.file_name())
             .with("url", url);
         if let Some(digest) = digest {

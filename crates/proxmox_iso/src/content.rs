@@ -1,6 +1,10 @@
 //! What the first bytes of a file say that it is. An ISO 9660 image has `CD001` in its 17th sector
 //! (ECMA-119, 8.1), a UDF image `NSR02` or `NSR03` in its volume recognition sequence (ECMA-167, 3/9).
 
+use std::fmt;
+
+use pve_client::Content;
+
 use crate::compression::Compression;
 use crate::error::Error;
 
@@ -12,6 +16,46 @@ const SECTOR: usize = 2048;
 /// Padding at the end that writers count and downloads may lack.
 const PADDING: u64 = 1 << 20;
 
+/// What a file has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// An ISO 9660 or UDF image.
+    Iso,
+    /// An image of a disk.
+    Disk(DiskFormat),
+}
+
+impl Wanted {
+    /// What a file of this content type has to be that is called `name` on the storage.
+    pub fn of(content: Content, name: &str) -> Self {
+        match (content, name.rsplit('.').next()) {
+            (Content::Iso, _) => Self::Iso,
+            (Content::Import, Some("qcow2")) => Self::Disk(DiskFormat::Qcow2),
+            (Content::Import, Some("vmdk")) => Self::Disk(DiskFormat::Vmdk),
+            (Content::Import, _) => Self::Disk(DiskFormat::Raw),
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iso => "an ISO 9660 or UDF image",
+            Self::Disk(DiskFormat::Qcow2) => "a qcow2 disk image",
+            Self::Disk(DiskFormat::Raw) => "a raw disk image",
+            Self::Disk(DiskFormat::Vmdk) => "a VMDK disk image",
+        })
+    }
+}
+
+/// The format of an image of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFormat {
+    Qcow2,
+    Raw,
+    Vmdk,
+}
+
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -19,6 +63,8 @@ pub enum Kind {
     Image(Option<u64>),
     /// Something compressed that can be unpacked.
     Compressed(Compression),
+    /// An image of a disk that stands alone, in words, and what to do about it where an ISO image is wanted.
+    Disk(DiskFormat, &'static str),
     /// Something else, in words, and what to do about it.
     Other(&'static str, Option<&'static str>),
 }
@@ -26,6 +72,8 @@ pub enum Kind {
 const UNPACK: Option<&str> = Some("unpack it first and give the image that is in it");
 const DISK: Option<&str> =
     Some("it is the image of a disk, which no CD-ROM drive boots from; use the installer's ISO");
+const CONVERT: Option<&str> =
+    Some("convert it: qemu-img convert -O qcow2 IMAGE NEW.qcow2, and give the new one");
 
 /// Signatures at the start of files.
 const MAGIC: &[(&[u8], &str, Option<&str>)] = &[
@@ -43,12 +91,10 @@ const MAGIC: &[(&[u8], &str, Option<&str>)] = &[
     (b"\x5d\x00\x00", "compressed with lzma", UNPACK),
     (b"\x1f\x9d", "compressed with compress", UNPACK),
     (b"CISO", "a compressed CISO image", UNPACK),
-    (b"QFI\xfb", "a qcow2 disk image", DISK),
-    (b"KDMV", "a VMDK disk image", DISK),
-    (b"# Disk DescriptorFile", "a VMDK descriptor", DISK),
-    (b"vhdxfile", "a VHDX disk image", DISK),
-    (b"conectix", "a VHD disk image", DISK),
-    (b"<<< ", "a VDI disk image", DISK),
+    (b"# Disk DescriptorFile", "a VMDK descriptor", CONVERT),
+    (b"vhdxfile", "a VHDX disk image", CONVERT),
+    (b"conectix", "a VHD disk image", CONVERT),
+    (b"<<< ", "a VDI disk image", CONVERT),
     (b"hsqs", "a squashfs file system", None),
     (b"\x7fELF", "a program", None),
     (b"MZ", "a Windows program", None),
@@ -69,6 +115,9 @@ pub fn kind(head: &[u8], size: Option<u64>) -> Kind {
     if let Some(compression) = Compression::of_bytes(head) {
         return Kind::Compressed(compression);
     }
+    if let Some(disk) = disk(head) {
+        return disk;
+    }
     for (magic, what, hint) in MAGIC {
         if head.starts_with(magic) {
             return Kind::Other(what, *hint);
@@ -84,10 +133,10 @@ pub fn kind(head: &[u8], size: Option<u64>) -> Kind {
         return what;
     }
     if head.get(512..520) == Some(b"EFI PART") || head.get(510..512) == Some(b"\x55\xaa") {
-        return Kind::Other("a raw disk image", DISK);
+        return Kind::Disk(DiskFormat::Raw, "a raw disk image");
     }
     if head.get(1080..1082) == Some(b"\x53\xef") {
-        return Kind::Other("an ext file system", DISK);
+        return Kind::Disk(DiskFormat::Raw, "an ext file system");
     }
     if head.iter().all(|byte| *byte == 0) {
         return Kind::Other("nothing but zeros at its start", None);
@@ -96,6 +145,22 @@ pub fn kind(head: &[u8], size: Option<u64>) -> Kind {
         return Kind::Other("shorter than any ISO image", None);
     }
     Kind::Other("of an unknown format", None)
+}
+
+/// An image of a disk that has a header. The name of a backing file is at the offset in the bytes 8 to 15 of a qcow2 image
+/// (docs/interop/qcow2.rst of QEMU); PVE refuses such an image.
+fn disk(head: &[u8]) -> Option<Kind> {
+    if head.starts_with(b"KDMV") {
+        return Some(Kind::Disk(DiskFormat::Vmdk, "a VMDK disk image"));
+    }
+    let header = head.strip_prefix(b"QFI\xfb")?;
+    match header.get(4..12) {
+        Some([0, 0, 0, 0, 0, 0, 0, 0]) => Some(Kind::Disk(DiskFormat::Qcow2, "a qcow2 disk image")),
+        _ => Some(Kind::Other(
+            "a qcow2 disk image that needs a backing file, or that is cut short",
+            CONVERT,
+        )),
+    }
 }
 
 /// An ISO 9660 or UDF image.
@@ -156,44 +221,76 @@ fn text(head: &[u8]) -> Option<Kind> {
 
 impl Kind {
     /// What it is in words, and what to do about it, if it is not an image.
-    fn described(self) -> (String, Option<&'static str>) {
+    fn described(self, wanted: Wanted) -> (String, Option<&'static str>) {
         match self {
             Self::Other(what, hint) => (what.to_owned(), hint),
             Self::Compressed(again) => (format!("compressed ({})", again.name()), UNPACK),
-            Self::Image(_) => ("an image".to_owned(), None),
+            Self::Disk(_, what) => {
+                let hint = match wanted {
+                    Wanted::Iso => DISK,
+                    Wanted::Disk(_) => {
+                        Some("set name: to one that ends in the format of the image")
+                    }
+                };
+                ((*what).to_owned(), hint)
+            }
+            Self::Image(_) => (
+                "an ISO image".to_owned(),
+                Some("give the image of a disk, or set content: iso"),
+            ),
         }
     }
 
-    /// The refusal of what is not an image, in a file that is compressed.
-    pub fn refuse_unpacked(self, shown: String, compression: Compression) -> Error {
-        let (found, hint) = self.described();
+    /// Whether it is what is wanted: the bytes that it says it has at least, or else what it is.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn expect(self, wanted: Wanted) -> Result<Option<u64>, Self> {
+        match (self, wanted) {
+            (Self::Image(says), Wanted::Iso) => Ok(says),
+            (Self::Disk(format, _), Wanted::Disk(wanted)) if format == wanted => Ok(None),
+            (other, _) => Err(other),
+        }
+    }
+
+    /// The refusal of what is not what is wanted, in a file that is compressed.
+    pub fn refuse_unpacked(self, shown: String, compression: Compression, wanted: Wanted) -> Error {
+        let (found, hint) = self.described(wanted);
         Error::CompressedNotAnImage {
             shown,
             compression,
+            wanted,
             found,
             hint,
         }
     }
 }
 
-/// Refuse what is neither an image nor, unless it must not be, compressed.
+/// Refuse what is neither the image that is wanted nor, unless it must not be, compressed.
 ///
 /// # Errors
 /// When it is one of these, or an image that is cut short.
-pub fn check(shown: &str, head: &[u8], size: Option<u64>) -> Result<Option<Compression>, Error> {
-    match kind(head, size) {
-        Kind::Image(says) => match size.and_then(|size| lacks(says, size)) {
-            Some(lacking) => Err(Error::CutShort {
-                shown: shown.to_owned(),
-                lacking,
-            }),
+pub fn check(
+    shown: &str,
+    head: &[u8],
+    size: Option<u64>,
+    wanted: Wanted,
+) -> Result<Option<Compression>, Error> {
+    let shown = shown.to_owned();
+    match kind(head, size).expect(wanted) {
+        Ok(says) => match size.and_then(|size| lacks(says, size)) {
+            Some(lacking) => Err(Error::CutShort { shown, lacking }),
             None => Ok(None),
         },
-        Kind::Compressed(compression) => Ok(Some(compression)),
-        other => {
-            let (found, hint) = other.described();
-            let shown = shown.to_owned();
-            Err(Error::NotAnImage { shown, found, hint })
+        Err(Kind::Compressed(compression)) => Ok(Some(compression)),
+        Err(other) => {
+            let (found, hint) = other.described(wanted);
+            Err(Error::NotAnImage {
+                shown,
+                wanted,
+                found,
+                hint,
+            })
         }
     }
 }
@@ -241,7 +338,8 @@ mod tests {
         for (head, what) in [
             (vec![], "empty"),
             (vec![0; HEAD], "zeros"),
-            (at(0, b"QFI\xfb\0\0\0\x03"), "qcow2"),
+            (at(0, b"QFI\xfb\0\0\0\x03"), "qcow2 disk image"),
+            (at(0, b"QFI\xfb\0\0\0\x03\0\0\0\0\0\0\x01\0"), "backing"),
             (at(0, b"KDMV"), "VMDK"),
             (at(0, b"PK\x03\x04"), "ZIP"),
             (at(0, b"7z\xbc\xaf\x27\x1c"), "7-Zip"),
@@ -258,7 +356,9 @@ mod tests {
         ] {
             let size = (head.len() < HEAD).then_some(head.len() as u64);
             match kind(&head, size) {
-                Kind::Other(text, _) => assert!(text.contains(what), "{text} for {what}"),
+                Kind::Other(text, _) | Kind::Disk(_, text) => {
+                    assert!(text.contains(what), "{text} for {what}");
+                }
                 other => panic!("{other:?} for {what}"),
             }
         }
@@ -269,6 +369,46 @@ mod tests {
             (b"BZh91AY&SY", Compression::Bzip2),
         ] {
             assert_eq!(kind(&at(0, bytes), None), Kind::Compressed(compression));
+        }
+    }
+
+    #[test]
+    fn a_disk_image_has_the_format_of_its_name() {
+        let qcow2 = at(0, b"QFI\xfb\0\0\0\x03");
+        let backed = at(0, b"QFI\xfb\0\0\0\x03\0\0\0\0\0\0\x01\0");
+        let raw = at(510, b"\x55\xaa");
+        let iso = at(32768, b"\x01CD001\x01\x00");
+        let packed = at(0, b"\x28\xb5\x2f\xfd");
+        let check = |head: &[u8], name| {
+            check("x", head, None, Wanted::of(Content::Import, name)).map_err(|e| e.to_string())
+        };
+        assert_eq!(check(&qcow2, "a.qcow2"), Ok(None));
+        assert_eq!(check(&raw, "a.raw"), Ok(None));
+        assert_eq!(check(&at(0, b"KDMV"), "a.vmdk"), Ok(None));
+        assert_eq!(check(&packed, "a.qcow2"), Ok(Some(Compression::Zstd)));
+        for (head, name, problem) in [
+            (
+                &qcow2,
+                "a.raw",
+                "x is not a raw disk image: it is a qcow2 disk image",
+            ),
+            (
+                &raw,
+                "a.qcow2",
+                "x is not a qcow2 disk image: it is a raw disk image",
+            ),
+            (
+                &iso,
+                "a.raw",
+                "x is not a raw disk image: it is an ISO image",
+            ),
+            (
+                &backed,
+                "a.qcow2",
+                "x is not a qcow2 disk image: it is a qcow2 disk image that needs a backing file, or that is cut short",
+            ),
+        ] {
+            assert_eq!(check(head, name), Err(problem.to_owned()));
         }
     }
 

@@ -5,10 +5,12 @@ use ansible_module::Documentation;
 /// It is long because it is one text, in the order in which it is shown.
 pub(crate) fn documentation() -> Documentation {
     Documentation {
-        short_description: "Make an ISO image present on a Proxmox VE storage, or absent from it",
+        short_description: "Make an ISO image or a disk image present on a Proxmox VE storage, or absent from it",
         description: &[
             "Uploads a local ISO, passes on one from an address or a GitHub release, or has the node download it; once, however \
              many hosts ask for it.",
+            "Images of disks are files of the content type C(import) (O(content=import)), from which M(proxmox_nixos_vm) makes the disks of new \
+             VMs. What follows holds for them as for ISOs.",
             "An ISO of that name counts as the same if its checksum is recorded and is the one wanted, or if it came from the same \
              O(url), whose server says the same of it as then. What is not recorded is compared by the node with the checksum, if the caller may \
              ask for it (Sys.AccessNetwork); otherwise the same size is enough, with a warning. Anything else of that name is refused, or \
@@ -50,6 +52,21 @@ pub(crate) fn documentation() -> Documentation {
     storage: local
     src: ./nixos-installer.iso
     checksum: "sha256:{{ installer_sha256 }}"
+  delegate_to: localhost
+
+- name: Upload the image of a disk
+  proxmox_iso:
+    node: pve1
+    storage: local
+    content: import
+    src: ./nixos.qcow2
+  register: image
+  delegate_to: localhost
+
+- name: Make a VM of it
+  proxmox_nixos_vm:
+    name: web1
+    scsi: {scsi0: {storage: local-zfs, import_from: "{{ image.volid }}", size: 32G}}
   delegate_to: localhost
 
 - name: Have the node download an installer

@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ansible_module::{Failure, FailureKind};
-use pve_client::Volid;
+use pve_client::{Content, Volid};
 use reqwest::StatusCode;
 
 use crate::compression::Compression;
+use crate::content::Wanted;
 
 /// What `content_check: false` is for.
 const WITHOUT_CHECK: &str = "content_check: false takes the bytes as they are";
@@ -24,14 +25,18 @@ pub enum Error {
     SourceRequired,
     #[error("there is nothing to download")]
     NothingToDownload,
-    #[error("name: must end in .iso or .img and have at most 255 characters (got '{0}')")]
-    InvalidName(String),
-    #[error("name: the source does not give the ISO a name")]
-    UnnamedSource,
+    #[error("name: must end in {} and have at most 255 characters (got '{name}')", endings(*content))]
+    InvalidName { name: String, content: Content },
+    #[error("name: the source does not give the image a name")]
+    UnnamedSource(Content),
     #[error("name: the source's own has {length} characters, and Proxmox VE takes 255")]
-    LongSourceName { length: usize },
-    #[error("name: the source is called '{name}', which does not end in .iso or .img")]
-    SourceNameSuffix { name: String, is_archive: bool },
+    LongSourceName { length: usize, content: Content },
+    #[error("name: the source is called '{name}', which does not end in {}", endings(*content))]
+    SourceNameSuffix {
+        name: String,
+        is_archive: bool,
+        content: Content,
+    },
     /// It has no scheme, such as `example.org/x.iso`.
     #[error("{option}: '{shown}' is not an address")]
     NoScheme { option: String, shown: String },
@@ -128,16 +133,18 @@ pub enum Error {
     },
 
     // What the source holds.
-    #[error("{shown} is not an ISO 9660 or UDF image: it is {found}")]
+    #[error("{shown} is not {wanted}: it is {found}")]
     NotAnImage {
         shown: String,
+        wanted: Wanted,
         found: String,
         hint: Option<&'static str>,
     },
-    #[error("{shown} is compressed ({}), and what is in it is not an ISO 9660 or UDF image: it is {found}", compression.name())]
+    #[error("{shown} is compressed ({}), and what is in it is not {wanted}: it is {found}", compression.name())]
     CompressedNotAnImage {
         shown: String,
         compression: Compression,
+        wanted: Wanted,
         found: String,
         hint: Option<&'static str>,
     },
@@ -189,7 +196,8 @@ pub enum Error {
         storage: String,
         node: String,
         problem: StorageProblem,
-        /// The storages of the node that can hold ISOs.
+        content: Content,
+        /// The storages of the node that can hold such files.
         usable: Vec<String>,
     },
     #[error("storage {} has room for {usable} bytes, {volid} needs {size}", volid.storage)]
@@ -220,13 +228,13 @@ pub enum Error {
     },
 }
 
-/// Why a storage cannot be used for ISOs.
+/// Why a storage cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageProblem {
     #[error("does not exist on node {node}, or {caller} may not see it")]
     NotFound { node: String, caller: String },
-    #[error("does not hold ISOs (its content types: {0})")]
-    Content(String),
+    #[error("does not hold {} (its content types: {has})", files(*content))]
+    Content { content: Content, has: String },
     #[error("is disabled")]
     Disabled,
     #[error("is not available on node {node} now")]
@@ -263,8 +271,8 @@ impl Error {
             Self::InvalidValue { .. }
             | Self::SourceRequired
             | Self::NothingToDownload
-            | Self::InvalidName(_)
-            | Self::UnnamedSource
+            | Self::InvalidName { .. }
+            | Self::UnnamedSource(_)
             | Self::LongSourceName { .. }
             | Self::SourceNameSuffix { .. }
             | Self::NoScheme { .. }
@@ -349,11 +357,19 @@ impl Error {
     /// What to do next.
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::UnnamedSource | Self::LongSourceName { .. } => "set name: NAME.iso",
+            Self::UnnamedSource(content) | Self::LongSourceName { content, .. } => {
+                return Some(format!("set name: NAME.{}", content.endings()[0]));
+            }
             Self::SourceNameSuffix {
                 is_archive: true, ..
             } => "unpack it first, and give the image that is in it",
-            Self::SourceNameSuffix { .. } => "set name: NAME.iso, if it is an ISO image",
+            Self::SourceNameSuffix {
+                content: Content::Iso,
+                ..
+            } => "set name: NAME.iso, if it is an ISO image",
+            Self::SourceNameSuffix { .. } => {
+                "set name: NAME.qcow2 or NAME.raw, as the format of the disk image is"
+            }
             Self::NoScheme { .. } => "begin it with https://; for a local file set src: FILE",
             Self::NotHttp { .. } => "fetch it otherwise, and set src: FILE",
             Self::ChecksumLength {
@@ -389,12 +405,20 @@ impl Error {
                 "one of the two was tampered with, or is of another release"
             }
             Self::ChecksumMismatch { .. } | Self::ChecksumMismatchOnNode { .. } => NOTHING_REPLACED,
-            Self::Storage { node, usable, .. } => {
+            Self::Storage {
+                node,
+                usable,
+                content,
+                ..
+            } => {
                 let usable = match usable.is_empty() {
                     true => "none".to_owned(),
                     false => usable.join(", "),
                 };
-                return Some(format!("storages of {node} that can hold ISOs: {usable}"));
+                let files = files(*content);
+                return Some(format!(
+                    "storages of {node} that can hold {files}: {usable}"
+                ));
             }
             Self::NoSpace { .. } => {
                 "delete old ISOs (proxmox_iso with state: absent takes a pattern as name), or set storage: OTHER"
@@ -425,6 +449,23 @@ impl From<Error> for Failure {
             Error::HttpStatus { status, .. } => failure.status(status.as_u16()),
             _ => failure,
         }
+    }
+}
+
+/// How the names of such files end.
+fn endings(content: Content) -> String {
+    let (last, others) = match content.endings() {
+        [others @ .., last] => (last, others.join(", .")),
+        [] => return String::new(),
+    };
+    format!(".{others} or .{last}")
+}
+
+/// Such files, in words.
+fn files(content: Content) -> &'static str {
+    match content {
+        Content::Iso => "ISOs",
+        Content::Import => "disk images (content type import)",
     }
 }
 

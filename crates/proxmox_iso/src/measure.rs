@@ -39,10 +39,10 @@ impl Present<'_> {
             .deadline
             .run(
                 format!("the unpacking of {shown}"),
-                unpack::measure(packed, compression, algorithms, most),
+                unpack::measure(packed, compression, algorithms, most, self.wanted()),
             )
             .await?
-            .map_err(|unusable| unusable.into_error(&shown, compression))?;
+            .map_err(|unusable| unusable.into_error(&shown, compression, self.wanted()))?;
         match wanted {
             Some(wanted)
                 if !measured.image.contains(wanted) && !measured.published.contains(wanted) =>

@@ -1,12 +1,13 @@
 //! How messages name the options, so that a role can put its own variables in their place.
 
 /// The options that messages name.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "src",
     "url",
     "github_release",
     "download_by",
     "checksum",
+    "content",
     "content_check",
     "cache_dir",
     "name",

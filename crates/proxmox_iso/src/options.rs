@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use ansible_module::{Failure, Secret};
-use pve_client::volid::{is_iso_name, normalise_upload_name};
+use pve_client::Volid;
+use pve_client::volid::normalise_upload_name;
 use pve_module::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,14 +23,18 @@ pub struct Options {
     /// Node through which the storage is reached.
     pub node: String,
 
-    /// Storage with the content type V(iso).
+    /// Storage with the content type of O(content).
     pub storage: String,
 
-    /// Whether the ISO should be there.
+    /// What the image is for.
+    #[serde(default)]
+    pub content: Content,
+
+    /// Whether the image should be there.
     #[serde(default)]
     pub state: State,
 
-    /// Name of the ISO on the storage; it ends in C(.iso) or C(.img). Characters other than
+    /// Name of the image on the storage. It ends in C(.iso) or C(.img), with O(content=import) in C(.qcow2), C(.raw) or C(.vmdk). Characters other than
     /// letters, digits, C(.), C(_) and C(-) become C(_), as Proxmox VE does it. Without it the
     /// name of the source is used. With O(state=absent) it may be a pattern with C(*) and C(?): all
     /// ISOs of such names are deleted, except those that a VM uses.
@@ -66,8 +71,9 @@ pub struct Options {
     /// transfer is noticed in any case.
     pub checksum: Option<String>,
 
-    /// Whether the content must be an ISO 9660 or UDF image. It is looked at before anything is written: a disk image, an
-    /// HTML page, an archive, an image that was cut short are refused, and what is compressed is unpacked.
+    /// Whether the content must be an ISO 9660 or UDF image; with O(content=import), the image of a disk in the format that its name
+    /// ends in, without a backing file. It is looked at before anything is written: an image of another kind, an
+    /// HTML page, an archive, an ISO image that was cut short are refused, and what is compressed is unpacked.
     /// For a download by the node the controller looks at the first bytes itself, if it reaches the address. V(false) takes the bytes as they are.
     #[serde(default = "default_true")]
     pub content_check: bool,
@@ -97,7 +103,27 @@ pub struct Options {
     pub progress_path: Option<PathBuf>,
 }
 
-/// Whether the ISO should be there.
+/// What an image is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Content {
+    /// An ISO image for CD-ROM drives.
+    #[default]
+    Iso,
+    /// The image of a disk, which C(import_from) of M(proxmox_nixos_vm) copies into the disk of a new VM.
+    Import,
+}
+
+impl From<Content> for pve_client::Content {
+    fn from(content: Content) -> Self {
+        match content {
+            Content::Iso => Self::Iso,
+            Content::Import => Self::Import,
+        }
+    }
+}
+
+/// Whether the image should be there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -180,29 +206,40 @@ impl Options {
         })
     }
 
-    /// The name of the ISO on the storage, made of the one given or the `source`'s.
+    /// The volume `name` on the storage.
+    pub fn volid(&self, name: &str) -> Volid {
+        Volid::file(self.content.into(), &self.storage, name)
+    }
+
+    /// The name of the image on the storage, made of the one given or the `source`'s.
     ///
     /// # Errors
     /// When there is none or PVE would not take it.
-    pub fn iso_name(&self, source: &str) -> Result<String, Error> {
+    pub fn volume_name(&self, source: &str) -> Result<String, Error> {
         let unpacked = match self.content_check {
             true => Compression::of_name(source).0,
             false => source,
         };
         let given = self.name.as_deref().unwrap_or(unpacked);
         let name = normalise_upload_name(given);
-        if is_iso_name(&name) {
+        let content = pve_client::Content::from(self.content);
+        if content.takes(&name) {
             return Ok(name);
         }
         Err(match (&self.name, source.is_empty()) {
-            (Some(_), _) => Error::InvalidName(given.to_owned()),
-            (None, true) => Error::UnnamedSource,
+            (Some(_), _) => Error::InvalidName {
+                name: given.to_owned(),
+                content,
+            },
+            (None, true) => Error::UnnamedSource(content),
             (None, false) if given.len() > 255 => Error::LongSourceName {
                 length: given.len(),
+                content,
             },
             (None, false) => Error::SourceNameSuffix {
                 name: source.to_owned(),
                 is_archive: archive(source),
+                content,
             },
         })
     }
@@ -251,7 +288,7 @@ mod tests {
     fn the_name_comes_from_the_source() {
         let name = |more| {
             let options = options(more);
-            options.iso_name(&options.local_source_name())
+            options.volume_name(&options.local_source_name())
         };
         for (more, expected) in [
             (json!({"src": "/a/b c.iso"}), "b_c.iso"),

@@ -107,13 +107,13 @@ impl Present<'_> {
                 if self.options.content_check {
                     let shown = self.source.shown();
                     let head = download.peek(&shown, self.context.deadline).await?;
-                    content::check(&shown, &head, download.facts.size)?;
+                    content::check(&shown, &head, download.facts.size, self.wanted())?;
                 }
                 Ok(download.facts)
             }
             Origin::File(path) if transfers && self.options.content_check => {
                 let shown = path.display().to_string();
-                content::check(&shown, &local::head(path)?, self.source.size)?;
+                content::check(&shown, &local::head(path)?, self.source.size, self.wanted())?;
                 Ok(Facts::default())
             }
             _ => Ok(Facts::default()),
@@ -148,7 +148,8 @@ impl Present<'_> {
         let facts = match (own, node) {
             (Ok((facts, head)), _) => {
                 if self.options.content_check
-                    && let Some(compression) = content::check(&shown, &head, facts.size)?
+                    && let Some(compression) =
+                        content::check(&shown, &head, facts.size, self.wanted())?
                 {
                     return Err(compressed_for_node(&shown, compression).into());
                 }
@@ -177,14 +178,15 @@ impl Present<'_> {
                     .is_some_and(|kind| kind.starts_with(text))
             };
             if is("text/html") {
-                content::check(&shown, b"<html>", None)?;
+                content::check(&shown, b"<html>", None, self.wanted())?;
             }
             if facts.size == Some(0) {
-                content::check(&shown, b"", Some(0))?;
+                content::check(&shown, b"", Some(0), self.wanted())?;
             }
             if self.source.checksum.is_none() {
                 self.context.task.warn(format!(
-                    "{shown} was not looked at, since the controller could not read it: nothing tells that it is an ISO image; set checksum: ALGORITHM:HEX"
+                    "{shown} was not looked at, since the controller could not read it: nothing tells that it is {}; set checksum: ALGORITHM:HEX",
+                    self.wanted()
                 ));
             }
         }

@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::apply::{Arrived, Transfer};
 use crate::checksum::{Algorithm, Digest, Hasher};
 use crate::compression::Compression;
+use crate::content::Wanted;
 use crate::fetch::Facts;
 use crate::local;
 use crate::options::{DownloadBy, Options};
@@ -55,6 +56,11 @@ pub struct Assessment {
 }
 
 impl Present<'_> {
+    /// What the image has to be.
+    pub fn wanted(&self) -> Wanted {
+        Wanted::of(self.options.content.into(), self.volid.file_name())
+    }
+
     /// Whether the node itself downloads it.
     pub fn by_node(&self) -> bool {
         self.source.url().is_some() && self.options.download_by == DownloadBy::Node

@@ -1,7 +1,6 @@
 //! What the module and other crates call.
 
 use ansible_module::{Failure, Outcome, Task};
-use pve_client::Volid;
 use pve_module::Session;
 use serde::Serialize;
 use tokio::sync::OnceCell;
@@ -31,11 +30,17 @@ pub async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
         State::Present => Source::resolve(&context, &options).await?,
         State::Absent => None,
     };
-    let storage = state::usable_storage(&context, &options.node, &options.storage).await?;
+    let storage = state::usable_storage(
+        &context,
+        &options.node,
+        &options.storage,
+        options.content.into(),
+    )
+    .await?;
     let Some(source) = found else {
         return absent::absent(&context, &options, &storage).await;
     };
-    let volid = Volid::iso(&options.storage, &options.iso_name(&source.name)?);
+    let volid = options.volid(&options.volume_name(&source.name)?);
     let key = record::key(&options, &storage, &volid);
     let record = RecordFile::new(&key).map_err(Error::Records)?;
     let present = Present {
@@ -76,7 +81,7 @@ pub async fn resolve(options: &Options, task: &Task) -> Result<Resolved, Failure
     let source = Source::resolve(&context, options)
         .await?
         .ok_or(Error::SourceRequired)?;
-    let name = options.iso_name(&source.name)?;
+    let name = options.volume_name(&source.name)?;
     let packed = options.content_check
         && match &source.origin {
             Origin::File(path) => Compression::of_bytes(&local::head(path)?).is_some(),
@@ -93,7 +98,7 @@ pub async fn resolve(options: &Options, task: &Task) -> Result<Resolved, Failure
             .and_then(|facts| facts.size),
     };
     Ok(Resolved {
-        volid: Volid::iso(&options.storage, &name).to_string(),
+        volid: options.volid(&name).to_string(),
         name,
         checksum: source.checksum.map(|digest| digest.to_string()),
         size,

@@ -59,7 +59,8 @@ impl Present<'_> {
         let size = local::size(path)?;
         let shown = self.source.shown();
         if self.options.content_check
-            && let Some(compression) = content::check(&shown, &local::head(path)?, Some(size))?
+            && let Some(compression) =
+                content::check(&shown, &local::head(path)?, Some(size), self.wanted())?
         {
             let measured = self
                 .measure(
@@ -87,6 +88,7 @@ impl Present<'_> {
             return Ok(Arrived::default());
         };
         let upload = Upload::iso_file(self.volid.file_name(), path, &first.hex)
+            .content(self.options.content.into())
             .checksum(first.algorithm.name(), &first.hex);
         let upid = self
             .transfer()
@@ -120,7 +122,8 @@ impl Present<'_> {
         let upid = loop {
             let stream = unpack::stream(open().await?, compression).map_err(Error::Thread)?;
             let sha256 = measured.image.first().map(|digest| digest.hex.as_str());
-            let upload = Upload::iso_stream(name, measured.size, sha256, stream);
+            let upload = Upload::iso_stream(name, measured.size, sha256, stream)
+                .content(self.options.content.into());
             let sent = self
                 .transfer()
                 .upload(&upload, measured.size, &shown, assessment.found.as_ref())
@@ -240,7 +243,7 @@ impl Present<'_> {
         }
         if self.options.content_check {
             let head = download.peek(&shown, self.context.deadline).await?;
-            if let Some(compression) = content::check(&shown, &head, size)? {
+            if let Some(compression) = content::check(&shown, &head, size, self.wanted())? {
                 let packed = Packed::of_stream(download.stream);
                 let measured = self
                     .measure(packed, compression, None, assessment.found.as_ref())
@@ -260,16 +263,19 @@ impl Present<'_> {
         let size = size.ok_or_else(|| Error::UnknownSize(shown.clone()))?;
         self.check_space(Some(size), assessment.found.as_ref())?;
         let name = self.volid.file_name();
+        let content = self.options.content.into();
         // With a checksum PVE hashes what arrives; that is not done twice.
         let (upload, hashing) = match &self.source.checksum {
             Some(digest) => (
                 Upload::iso_stream(name, size, None, download.stream)
+                    .content(content)
                     .checksum(digest.algorithm.name(), &digest.hex),
                 None,
             ),
             None => {
                 let (stream, hashing) = Hashing::of(download.stream, Hasher::new(None));
-                (Upload::iso_stream(name, size, None, stream), Some(hashing))
+                let upload = Upload::iso_stream(name, size, None, stream).content(content);
+                (upload, Some(hashing))
             }
         };
         let upid = self

@@ -116,7 +116,7 @@ impl Source {
             }
             asked = Some(facts);
         }
-        options.iso_name(&source.name)?;
+        options.volume_name(&source.name)?;
         source.refuse_packed_for_node(options)?;
         let clear_text = source.url().filter(|url| url.is_clear_text());
         match &option {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ansible_module::Failure;
 use futures_util::StreamExt;
-use pve_client::{Storage, StorageContent, Upid, Vm, Volid};
+use pve_client::{Content, Storage, StorageContent, Upid, Vm, Volid};
 use pve_module::{Context, doing, permission_denied};
 use serde_json::Value;
 
@@ -12,12 +12,13 @@ use crate::address::Address;
 use crate::error::{Error, StorageProblem};
 use crate::fetch::Facts;
 
-/// Check that `storage` of `node` can be used for ISOs now, in words better than those that PVE
+/// Check that `storage` of `node` can be used for such files now, in words better than those that PVE
 /// has after the transfer.
 pub async fn usable_storage(
     context: &Context<'_>,
     node: &str,
     storage: &str,
+    content: Content,
 ) -> Result<Storage, Failure> {
     let Context {
         client, deadline, ..
@@ -44,10 +45,11 @@ pub async fn usable_storage(
             node: node.to_owned(),
             caller: client.caller().to_owned(),
         };
-        return Err(unusable(storage, node, &all, problem).into());
+        return Err(unusable(storage, node, &all, content, problem).into());
     };
-    let problem = if !found.holds("iso") {
-        StorageProblem::Content(found.content.clone())
+    let problem = if !found.holds(content.name()) {
+        let has = found.content.clone();
+        StorageProblem::Content { content, has }
     } else if !found.enabled {
         StorageProblem::Disabled
     } else if !found.active {
@@ -56,32 +58,41 @@ pub async fn usable_storage(
     } else {
         return Ok(found.clone());
     };
-    Err(unusable(storage, node, &all, problem).into())
+    Err(unusable(storage, node, &all, content, problem).into())
 }
 
-fn unusable(storage: &str, node: &str, all: &[Storage], problem: StorageProblem) -> Error {
-    let usable = all.iter().filter(|one| one.enabled && one.holds("iso"));
+fn unusable(
+    storage: &str,
+    node: &str,
+    all: &[Storage],
+    content: Content,
+    problem: StorageProblem,
+) -> Error {
+    let holds = |one: &&Storage| one.enabled && one.holds(content.name());
+    let usable = all.iter().filter(holds);
     Error::Storage {
         storage: storage.to_owned(),
         node: node.to_owned(),
         problem,
+        content,
         usable: usable.map(|one| one.storage.clone()).collect(),
     }
 }
 
-/// The ISOs on a storage, with their exact sizes.
-pub async fn isos(
+/// The files of a content type on a storage, with their exact sizes.
+pub async fn files(
     context: &Context<'_>,
     node: &str,
     storage: &str,
+    content: Content,
 ) -> Result<Vec<StorageContent>, Failure> {
     let Context {
         client, deadline, ..
     } = *context;
     client
-        .content(node, storage, Some("iso"), deadline)
+        .content(node, storage, Some(content.name()), deadline)
         .await
-        .map_err(doing(format!("list the ISOs on storage {storage}")))
+        .map_err(doing(format!("list the images on storage {storage}")))
 }
 
 /// The volume in the storage's list.
@@ -90,7 +101,8 @@ pub async fn find(
     node: &str,
     volid: &Volid,
 ) -> Result<Option<StorageContent>, Failure> {
-    let list = isos(context, node, &volid.storage).await?;
+    let content = volid.content().unwrap_or_default();
+    let list = files(context, node, &volid.storage, content).await?;
     let wanted = volid.to_string();
     Ok(list.into_iter().find(|volume| volume.volid == wanted))
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::checksum::{Algorithm, Digest, Hasher};
 use crate::compression::Compression;
-use crate::content::{self, Kind};
+use crate::content::{self, Kind, Wanted};
 use crate::error::Error;
 
 /// Bytes that are passed on at a time.
@@ -177,7 +177,7 @@ pub enum Unusable {
     Unreadable(String),
     /// It cannot be unpacked.
     Broken(io::Error),
-    /// What is in it is not an ISO image but this.
+    /// What is in it is not what is wanted but this.
     NotAnImage(Kind),
     /// It has more than so many bytes.
     TooLarge(u64),
@@ -187,7 +187,7 @@ pub enum Unusable {
 
 impl Unusable {
     /// The error of the source that is called `shown`.
-    pub fn into_error(self, shown: &str, compression: Compression) -> Error {
+    pub fn into_error(self, shown: &str, compression: Compression, wanted: Wanted) -> Error {
         let shown = shown.to_owned();
         match self {
             Self::Unreadable(reason) => Error::Interrupted { shown, reason },
@@ -196,7 +196,7 @@ impl Unusable {
                 compression,
                 error,
             },
-            Self::NotAnImage(kind) => kind.refuse_unpacked(shown, compression),
+            Self::NotAnImage(kind) => kind.refuse_unpacked(shown, compression, wanted),
             Self::TooLarge(most) => Error::NoSpaceUnpacked { shown, most },
             Self::CutShort(lacking) => Error::CutShort { shown, lacking },
         }
@@ -204,17 +204,18 @@ impl Unusable {
 }
 
 /// Unpack it once, to learn what an upload has to say beforehand: size and checksums, by SHA-256 and
-/// `also` by others. `most` bounds the size.
+/// `also` by others. `most` bounds the size, `wanted` is what it has to be.
 pub async fn measure(
     packed: Packed,
     compression: Compression,
     also: Vec<Algorithm>,
     most: u64,
+    wanted: Wanted,
 ) -> Result<Measured, Unusable> {
     let (answer, done) = tokio::sync::oneshot::channel();
     thread(move || {
         // Nobody waits for it any more when the task has ended.
-        let _ = answer.send(measure_now(packed, compression, also, most));
+        let _ = answer.send(measure_now(packed, compression, also, most, wanted));
     })
     .map_err(Unusable::Broken)?;
     done.await
@@ -226,6 +227,7 @@ fn measure_now(
     compression: Compression,
     also: Vec<Algorithm>,
     most: u64,
+    wanted: Wanted,
 ) -> Result<Measured, Unusable> {
     let hasher = Hasher::new(also);
     let mut image = hasher.clone();
@@ -252,10 +254,9 @@ fn measure_now(
             head.extend_from_slice(&buffer[..read.min(lacking)]);
             if head.len() == content::HEAD || read == 0 {
                 let whole = (read == 0).then_some(size);
-                match content::kind(&head, whole) {
-                    Kind::Image(bytes) => says = bytes,
-                    other => return Err(Unusable::NotAnImage(other)),
-                }
+                says = content::kind(&head, whole)
+                    .expect(wanted)
+                    .map_err(Unusable::NotAnImage)?;
                 (known, head) = (true, Vec::new());
             }
         }

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use pve_client::volid::{is_iso_name, normalise_upload_name};
+use pve_client::volid::{Content, normalise_upload_name};
 use pve_client::{Client, Params, Upid, Upload, Volid};
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -84,7 +84,7 @@ fn every_name_ends_up_as_proxmox_ve_makes_it() {
             let name = normalise_upload_name(&raw);
             runtime.block_on(async {
                 let sent = Upload::iso_bytes(&raw, raw.clone().into_bytes());
-                if !is_iso_name(&name) {
+                if !Content::Iso.takes(&name) {
                     let refused = client
                         .upload("pve", "local", &sent, &deadline(), |_, _| ())
                         .await;

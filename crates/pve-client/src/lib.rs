@@ -37,4 +37,4 @@ pub use task::{LogLine, TaskResult};
 pub use tls::{normalise_fingerprint, system_tls};
 pub use upid::Upid;
 pub use upload::{ByteStream, Upload};
-pub use volid::Volid;
+pub use volid::{Content, Volid};

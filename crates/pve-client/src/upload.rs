@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::client::{RETRIES, not_sent};
 use crate::params::{Params, encode};
-use crate::volid::{is_iso_name, normalise_upload_name};
+use crate::volid::{Content, normalise_upload_name};
 use crate::{Client, Error, Upid, sha256_bytes};
 
 pub use body::ByteStream;
@@ -36,7 +36,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Something to upload.
 #[derive(Debug, Clone)]
 pub struct Upload {
-    content: &'static str,
+    content: Content,
     name: String,
     /// Algorithm, as PVE names it, and hex digits.
     checksum: Option<(&'static str, String)>,
@@ -48,7 +48,7 @@ impl Upload {
     /// does it. `sha256` (hex) is what PVE compares with what arrives.
     pub fn iso_file(name: &str, path: &Path, sha256: &str) -> Self {
         Self {
-            content: "iso",
+            content: Content::Iso,
             name: normalise_upload_name(name),
             checksum: Some(("sha256", sha256.to_string())),
             source: Source::File(path.to_path_buf()),
@@ -60,7 +60,7 @@ impl Upload {
         let bytes = bytes.into();
         let sha256 = sha256_bytes(&bytes);
         Self {
-            content: "iso",
+            content: Content::Iso,
             name: normalise_upload_name(name),
             checksum: Some(("sha256", sha256)),
             source: Source::Bytes(bytes),
@@ -71,11 +71,18 @@ impl Upload {
     /// nothing; the size in its list is then all that tells whether they arrived.
     pub fn iso_stream(name: &str, size: u64, sha256: Option<&str>, stream: ByteStream) -> Self {
         Self {
-            content: "iso",
+            content: Content::Iso,
             name: normalise_upload_name(name),
             checksum: sha256.map(|hex| ("sha256", hex.to_string())),
             source: Source::Stream(size, Arc::new(Mutex::new(Some(stream)))),
         }
+    }
+
+    /// Send it as another content type than ISO.
+    #[must_use]
+    pub fn content(mut self, content: Content) -> Self {
+        self.content = content;
+        self
     }
 
     /// Have PVE compare this checksum instead: `sha256`, `sha384` or `sha512`, and hex digits.
@@ -122,10 +129,12 @@ impl Client {
         deadline: &Deadline,
         mut on_progress: impl FnMut(u64, u64),
     ) -> Result<Upid, Error> {
-        if !is_iso_name(&upload.name) {
+        if !upload.content.takes(&upload.name) {
             return Err(Error::Settings(format!(
-                "'{}' is not a name for an ISO: it must end in .iso or .img",
-                upload.name
+                "'{}' is not a name for content of the type {}: it must end in .{}",
+                upload.name,
+                upload.content.name(),
+                upload.content.endings().join(" or .")
             )));
         }
         let path = format!("/nodes/{}/storage/{}/upload", encode(node), encode(storage));
@@ -197,7 +206,7 @@ impl Client {
             )),
             false => chunk,
         });
-        let mut query = Params::new().with("content", upload.content);
+        let mut query = Params::new().with("content", upload.content.name());
         if let Some((algorithm, hex)) = &upload.checksum {
             query
                 .set("checksum-algorithm", *algorithm)

@@ -1,4 +1,4 @@
-//! Volume identifiers (`local:iso/nixos.iso`) and names of uploads.
+//! Volume identifiers (`local:iso/nixos.iso`), and the files that can be uploaded.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,10 +20,23 @@ pub struct InvalidVolid(String);
 impl Volid {
     /// The ISO image `name` on `storage`.
     pub fn iso(storage: &str, name: &str) -> Self {
+        Self::file(Content::Iso, storage, name)
+    }
+
+    /// The file `name` of this content type on `storage`.
+    pub fn file(content: Content, storage: &str, name: &str) -> Self {
         Self {
             storage: storage.to_string(),
-            name: format!("iso/{name}"),
+            name: format!("{}/{name}", content.name()),
         }
+    }
+
+    /// The content type of a file: the folder of its name.
+    pub fn content(&self) -> Option<Content> {
+        let (folder, _) = self.name.split_once('/')?;
+        Content::ALL
+            .into_iter()
+            .find(|content| content.name() == folder)
     }
 
     /// The part after the last `/`: the file's name on a directory storage.
@@ -77,16 +90,50 @@ pub fn normalise_upload_name(name: &str) -> String {
         .collect()
 }
 
-/// Whether PVE takes a file of this name as ISO content: `.iso` or `.img` in any case, at most 255 bytes.
-pub fn is_iso_name(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    name.len() <= 255
-        && ["iso", "img"].iter().any(|ext| {
-            lower
-                .strip_suffix(ext)
-                .and_then(|stem| stem.strip_suffix('.'))
-                .is_some_and(|stem| !stem.is_empty())
-        })
+/// A content type of files that can be uploaded or downloaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Content {
+    /// Images for CD-ROM drives.
+    #[default]
+    Iso,
+    /// Images of disks, which `import-from` copies into the disk of a VM. Archives (`.ova`) are left out.
+    Import,
+}
+
+impl Content {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Iso, Self::Import];
+
+    /// PVE's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Iso => "iso",
+            Self::Import => "import",
+        }
+    }
+
+    /// How the names of its files end: `ISO_EXT_RE_0` and `UPLOAD_IMPORT_EXT_RE_1` in `PVE::Storage`.
+    pub fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Iso => &["iso", "img"],
+            Self::Import => &["qcow2", "raw", "vmdk"],
+        }
+    }
+
+    /// Whether PVE takes a file of this name: one of the endings, for ISOs in any case, and at most 255 bytes.
+    pub fn takes(self, name: &str) -> bool {
+        let lower = match self {
+            Self::Iso => name.to_ascii_lowercase(),
+            Self::Import => name.to_owned(),
+        };
+        name.len() <= 255
+            && self.endings().iter().any(|ending| {
+                lower
+                    .strip_suffix(ending)
+                    .and_then(|stem| stem.strip_suffix('.'))
+                    .is_some_and(|stem| !stem.is_empty())
+            })
+    }
 }
 
 #[cfg(test)]
@@ -105,10 +152,17 @@ mod tests {
             "nixos-25.11_x86.iso"
         );
         assert!(
-            is_iso_name("a.ISO")
-                && is_iso_name("a.img")
-                && !is_iso_name(".iso")
-                && !is_iso_name("a.qcow2")
+            Content::Iso.takes("a.ISO")
+                && Content::Iso.takes("a.img")
+                && !Content::Iso.takes(".iso")
+                && !Content::Iso.takes("a.qcow2")
+        );
+        assert!(
+            Content::Import.takes("a.qcow2")
+                && Content::Import.takes("a.raw")
+                && !Content::Import.takes("a.QCOW2")
+                && !Content::Import.takes(".vmdk")
+                && !Content::Import.takes("a.iso")
         );
     }
 
@@ -117,6 +171,9 @@ mod tests {
         let volid: Volid = "local:iso/x.iso".parse().unwrap();
         assert_eq!(volid, Volid::iso("local", "x.iso"));
         assert_eq!(volid.file_name(), "x.iso");
+        assert_eq!(volid.content(), Some(Content::Iso));
+        let disk: Volid = "local:101/vm-101-disk-0.qcow2".parse().unwrap();
+        assert_eq!(disk.content(), None);
         for text in ["", "local", "local:", ":x", "/dev/sda", "1x:y"] {
             assert!(text.parse::<Volid>().is_err(), "{text}");
         }

@@ -262,6 +262,19 @@ pub fn virtual_size(path: &Path) -> Option<u64> {
     Some(file.metadata().ok()?.len())
 }
 
+/// Is this file of the format that the name of `target` ends in? Whatever has no header is raw.
+pub fn has_format_of_name(file: &Path, target: &Path) -> bool {
+    use std::io::Read;
+    let magic: &[u8] = match target.extension().and_then(std::ffi::OsStr::to_str) {
+        Some("qcow2") => b"QFI\xfb",
+        Some("vmdk") => b"KDMV",
+        _ => return true,
+    };
+    let mut header = [0_u8; 4];
+    let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header == magic
+}
+
 /// Does this file name a backing file (which an untrusted image may not)?
 pub fn has_backing_file(path: &Path) -> bool {
     use std::io::Read;

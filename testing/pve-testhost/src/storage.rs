@@ -416,11 +416,18 @@ pub fn normalize_name(name: &str) -> String {
 
 /// Check an uploaded file's (normalised) name.
 pub fn check_name(content: &str, name: &str) -> Result<(), ApiError> {
-    if good_extension(content, name) {
-        Ok(())
-    } else {
-        Err(ApiError::param("filename", "wrong file extension"))
-    }
+    let problem = match content {
+        // UPLOAD_IMPORT_EXT_RE_1 of PVE::Storage, which is stricter than what it lists.
+        "import" => {
+            let extensions = [".ova", ".qcow2", ".raw", ".vmdk"];
+            let good = extensions
+                .iter()
+                .any(|end| name.ends_with(end) && name.len() > end.len());
+            (!good).then_some("invalid filename or wrong extension")
+        }
+        _ => (!good_extension(content, name)).then_some("wrong file extension"),
+    };
+    problem.map_or(Ok(()), |problem| Err(ApiError::param("filename", problem)))
 }
 
 #[cfg(test)]
@@ -432,6 +439,9 @@ mod tests {
         assert_eq!(normalize_name("../x/na me+ä;(1).iso"), "na_me____1_.iso");
         assert!(check_name("iso", "UP.ISO").is_ok());
         assert!(check_name("iso", "x.txt").is_err());
+        assert!(check_name("import", "x.qcow2").is_ok());
+        assert!(check_name("import", "x.QCOW2").is_err());
+        assert!(check_name("import", "x.ovf").is_err());
     }
 
     #[test]

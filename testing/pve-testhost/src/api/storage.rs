@@ -299,6 +299,10 @@ async fn import(
             file.display()
         ));
     }
+    // An import has the format that its name ends in: file_size_info of PVE::Storage::Plugin.
+    if !crate::disk::has_format_of_name(file, target) {
+        return Err("failed to query file information with qemu-img".into());
+    }
     copy_over(file, target, slow).await
 }
 
