@@ -40,6 +40,7 @@
         installer = import ./nix/installer;
         installer-iso = import ./nix/installer/image.nix;
         guest = import ./nix/guest;
+        disk-image = import ./nix/disk-image.nix;
       };
 
       # `nixos-generators --flake .#x86_64` goes by these names.

@@ -140,6 +140,18 @@ in
         };
       };
     };
+    # A system for disk images, without the image.
+    diskImage = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
+      hostPlatform:
+      system (
+        lib.nixosSystem {
+          modules = [
+            flake.nixosModules.disk-image
+            { nixpkgs = { inherit hostPlatform; }; }
+          ];
+        }
+      )
+    );
     # What the configuration itself sets is left alone.
     ownSettings = system (
       lib.nixosSystem {

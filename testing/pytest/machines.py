@@ -1,6 +1,7 @@
 """Machines for the tests: an inventory, a test host and the play that users run; and ways to cut it off."""
 
 import contextlib
+import copy
 import json
 import os
 import re
@@ -217,7 +218,23 @@ class Machine:
         hosts.write_text(hosts.read_text().replace(f"{PROJECT}/testing/demo/flake#", f"{copy}#"))
         return copy / "stand-in.json"
 
-    def ssh(self, command):
+    def other(self, name, number, more):
+        """Another machine on the same test host."""
+        other = copy.copy(self)
+        other.name, other.number, other.address = name, number, f"127.77.0.{number}"
+        other.state = self.lab.path / "state" / name
+        other.inventory = self.inventory.with_name(f"inventory-{name}")
+        other.inventory.mkdir()
+        (other.inventory / "group_vars").symlink_to(PROJECT / "testing/demo/inventory/group_vars")
+        host = HOST.format(name=name, number=number, project=PROJECT, memory=512, install_memory=512, tools=self.lab.path / "tools")
+        (other.inventory / "hosts.yml").write_text(host + more)
+        return other
+
+    def public_key(self):
+        """Whose private half logs in to the machines."""
+        return (self.lab.path / "ssh/id_ed25519.pub").read_text().strip()
+
+    def ssh(self, command, *, check=True):
         """Log in as the user does: strictly, against the key that was known beforehand."""
         done = subprocess.run(
             ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30"]
@@ -228,11 +245,11 @@ class Machine:
             timeout=120,
             check=False,
         )
-        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0 or not check, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def boot_id(self):
-        return self.ssh("cat /proc/sys/kernel/random/boot_id")
+    def boot_id(self, *, check=True):
+        return self.ssh("cat /proc/sys/kernel/random/boot_id", check=check)
 
     def assert_installed(self):
         """One machine, installed, and no trace of how."""

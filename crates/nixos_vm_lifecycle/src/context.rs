@@ -19,7 +19,7 @@ use pve_module::record::Identity;
 use serde_json::{Value, json};
 
 use crate::error::StepError;
-use crate::module_args::{Args, iso_variable};
+use crate::module_args::{Args, disk_image_variable, iso_variable};
 use crate::options::{Options, Settings};
 use crate::store::Store;
 
@@ -214,9 +214,16 @@ impl<'a> Context<'a> {
     pub async fn iso(&self, mut args: Args, check: bool) -> Result<Outcome, Failure> {
         placeholders(&mut args);
         self.progress(&mut args);
-        let source = self.settings().installer_source;
+        let settings = self.settings();
+        let (by_image, image) = (settings.by_image(), settings.disk_image_source);
+        let installer = settings.installer_source;
         let named = move |text: String| {
-            let variable = |option: &str| Some(iso_variable(source, option));
+            let variable = |option: &str| {
+                Some(match by_image {
+                    true => disk_image_variable(image, option),
+                    false => iso_variable(installer, option),
+                })
+            };
             prefixed(proxmox_iso::rename_options(&text, variable))
         };
         let task = self.task_of(check).naming(named);

@@ -65,6 +65,9 @@ fn decide_with_vm(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
         let noted = record.phase;
         return refuse(Why::OldNotes { noted, kept });
     }
+    if record.phase.unfinished() && record.image.is_some() != facts.by_image {
+        return refuse(Why::OtherMethod);
+    }
     let is_reinstalled = matches!(record.phase, Phase::Reinstalling | Phase::Installing)
         && record.reinstall.is_some();
     if facts.adopt && is_reinstalled {
@@ -80,6 +83,9 @@ fn decide_with_vm(facts: &Facts, vm: &Vm) -> Result<Decision, Refusal> {
         }
     }
     match record.phase {
+        Phase::Done if facts.by_image && reinstall::confirmation(facts, record).is_some() => {
+            refuse(Why::ReinstallByImage)
+        }
         Phase::Done if reinstall::confirmation(facts, record).is_some() => {
             reinstall::decide(facts, vm, record)
         }
@@ -145,6 +151,9 @@ fn decide_before_install(facts: &Facts, vm: &Vm, record: &Record) -> Result<Deci
     same_disk(facts, vm, record)?;
     same_drives(facts, vm, record)?;
     still_attached(facts, vm)?;
+    if record.image.is_some() {
+        return decide_by_image(facts, vm, record);
+    }
     // The installer writes to no disk. So this is somebody who installs by hand, or the system that was installed so.
     if let Some(bytes) = vm.written.filter(|bytes| vm.running && *bytes > 0) {
         return refuse(Why::Written(bytes));
@@ -156,6 +165,18 @@ fn decide_before_install(facts: &Facts, vm: &Vm, record: &Record) -> Result<Deci
         }
         Answer::Installed => refuse(Why::InstalledAlready),
         Answer::Foreign(what) => refuse(Why::Foreign(what.clone())),
+    }
+}
+
+/// The disk is a copy of an image, and the machine was perhaps booted from it. Nothing is ever written to the disk from outside.
+fn decide_by_image(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Refusal> {
+    match &facts.answer {
+        Answer::NotAsked if vm.running => Ok(Decision::Ask),
+        Answer::Installed => Ok(Decision::Finalize(record.clone())),
+        Answer::NotAsked | Answer::Silent(_) | Answer::Installer => {
+            Ok(Decision::Install(record.clone()))
+        }
+        Answer::Foreign(what) => Err(Refusal::new(facts, vm, Why::Foreign(what.clone()))),
     }
 }
 
@@ -200,7 +221,8 @@ fn decide_while_installing(facts: &Facts, vm: &Vm, record: &Record) -> Result<De
 /// What the controller kept of a machine may be old: another controller may have finished it before its notes lost the record. The two
 /// drives are detached then.
 fn still_attached(facts: &Facts, vm: &Vm) -> Result<(), Refusal> {
-    let attached = vm.layout.installer.is_some() && vm.layout.seed == Seed::Ours;
+    let attached =
+        (vm.layout.installer.is_some() || facts.by_image) && vm.layout.seed == Seed::Ours;
     if !vm.lost || attached {
         return Ok(());
     }

@@ -13,6 +13,8 @@ pub struct Facts {
     pub name: String,
     /// Whether the user asked to manage a VM that is not this host's.
     pub adopt: bool,
+    /// Whether the variables say that a new machine gets its system from a disk image.
+    pub by_image: bool,
     /// The words of `nixos_vm_confirm_reinstall`.
     pub confirmed: Vec<String>,
     /// The VM that the inventory means; none if there is no such VM.
@@ -185,10 +187,24 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// The steps that are due. Converging is due only if something differs, which is not decided here.
-    pub fn due(&self) -> Vec<Step> {
+    /// The steps that are due; `by_image` says that a new machine gets its system from a disk image. Converging is due only if something
+    /// differs, which is not decided here.
+    pub fn due(&self, by_image: bool) -> Vec<Step> {
+        let mut six = Step::SIX.to_vec();
         match self {
-            Self::Create | Self::Install(_) | Self::Reinstall(_) => Step::SIX.to_vec(),
+            Self::Create if by_image => {
+                six.retain(|step| *step != Step::Install);
+                six
+            }
+            // Its disk has the image.
+            Self::Install(record) if record.image.is_some() && record.phase != Phase::Creating => {
+                vec![Step::Provision, Step::Boot, Step::Finalize]
+            }
+            Self::Install(record) if record.image.is_some() => {
+                six.retain(|step| *step != Step::Install);
+                six
+            }
+            Self::Create | Self::Install(_) | Self::Reinstall(_) => six,
             Self::Finalize(_) => vec![Step::Finalize],
             Self::Adopt => vec![Step::Provision],
             Self::Ask | Self::Converge(_) => Vec::new(),

@@ -34,6 +34,17 @@ pub fn temporary() -> Vec<String> {
         .collect()
 }
 
+/// The files of the installed system's private host keys, by their kinds.
+pub fn files(installation: &Installation) -> Vec<(&'static str, PathBuf)> {
+    let files = KeyType::ALL
+        .into_iter()
+        .map(|key| (key.name(), host_key(key)));
+    files
+        .filter(|(_, name)| installation.read(name).is_some())
+        .map(|(kind, name)| (kind, installation.path(&name)))
+        .collect()
+}
+
 /// A host key that the user brings.
 #[derive(Debug)]
 pub struct Given {

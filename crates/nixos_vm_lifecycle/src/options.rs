@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use choices::{
-    Cloudinit, DiskKey, ExtraFile, InstallerSource, KeyType, Power, ReinstallHostKey, Restart,
-    SshHostKey, SystemFacts,
+    Cloudinit, DiskImageSource, DiskKey, ExtraFile, InstallerSource, KeyType, Method, Power,
+    ReinstallHostKey, Restart, SshHostKey, SystemFacts,
 };
-pub use required::{PREFIX, missing, not_filled_in};
+pub use required::{Needs, PREFIX, missing, not_filled_in};
 
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -228,8 +228,29 @@ pub struct Settings {
     /// The same for one host, merged over O(settings.seed_options).
     pub host_seed_options: Option<Map<String, Value>>,
     /// What becomes of the cloud-init drive after the installation.
+    pub cloudinit: Option<Cloudinit>,
+
+    // --- How it gets its system ---
+    /// How a new machine gets its system.
     #[serde(default)]
-    pub cloudinit: Cloudinit,
+    pub method: Method,
+    /// Where the disk image comes from (O(settings.method=image)).
+    #[serde(default)]
+    pub disk_image_source: DiskImageSource,
+    /// Path of the disk image on the controller, or its URL: qcow2, raw or VMDK, perhaps compressed. Its system must run cloud-init, from
+    /// which it gets its host keys, addresses and login keys, and grow its root file system.
+    pub disk_image: Option<String>,
+    /// For V(build), the flake and the name of the NixOS configuration that the image has. Default is O(settings.flake). Machines that name
+    /// the same configuration share one image.
+    pub disk_image_flake: Option<String>,
+    /// For V(build), which of C(config.system.build.images) is built. Default is V(qemu-efi) with O(settings.bios=ovmf), else V(qemu).
+    pub disk_image_variant: Option<String>,
+    /// Checksum of the disk image, C(sha256:HEX).
+    pub disk_image_checksum: Option<String>,
+    /// Name of the disk image on the storage. Default is the source's own, with a part of the store path's hash for V(build).
+    pub disk_image_name: Option<String>,
+    /// Storage for the disk image, with the content type C(import). Default is O(settings.iso_storage).
+    pub disk_image_storage: Option<String>,
 
     // --- The installer ISO ---
     /// Where the installer ISO comes from.

@@ -38,6 +38,7 @@ pub async fn choose(context: &Context<'_>) -> Result<Option<String>, Failure> {
     let wish = Wish {
         before: before.as_deref(),
         iso_storage: Some(&settings.iso_storage),
+        import_storage: settings.by_image().then(|| settings.disk_image_storage()),
         hold: HOLD,
     };
     let node = context.place(args, wish).await?;

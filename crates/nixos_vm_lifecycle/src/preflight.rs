@@ -15,12 +15,12 @@ use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_keys;
 use crate::keys;
-use crate::options::{InstallerSource, Settings, missing};
+use crate::options::{DiskImageSource, InstallerSource, Needs, Settings, missing};
 use crate::placement;
 use crate::privileges;
 use crate::probe::Probe;
 use crate::state::State;
-use crate::steps::{image, install, reinstall};
+use crate::steps::{disk_image, image, install, reinstall};
 use crate::system_facts;
 
 /// How long the questions to Proxmox VE may take that no other module asks.
@@ -44,7 +44,18 @@ pub async fn check(
     mistakes.extend(system_facts::untracked(settings));
     mistakes.extend(placement::mistakes(context));
     mistakes.collect(flake(context).await);
-    mistakes.collect(installer_file(context, state).await);
+    match decision.record() {
+        // Its disk has the image already.
+        Some(record) if record.image.is_some() && record.phase != Phase::Creating => {}
+        _ if settings.by_image() => {
+            if settings.disk_image_source == DiskImageSource::Build
+                || is_set(settings.disk_image.as_deref())
+            {
+                mistakes.collect(disk_image::check(context, &state.node(context)).await);
+            }
+        }
+        _ => mistakes.collect(installer_file(context, state).await),
+    }
     if !settings.boot_disk_is_new() {
         mistakes.add(install::not_new(settings).into());
     }
@@ -244,15 +255,24 @@ fn variables(settings: &Settings) -> Vec<String> {
         let text = match name {
             "ip" => &settings.ip,
             "flake" => &settings.flake,
+            "disk_image" => &settings.disk_image,
+            "disk_image_flake" => &settings.disk_image_flake,
             _ => &settings.installer_iso,
         };
         is_set(text.as_deref())
     };
-    let needs_iso = matches!(
-        settings.installer_source,
-        InstallerSource::Path | InstallerSource::Url
-    );
-    let mut mistakes = missing(given, needs_iso);
+    let needs = Needs {
+        by_image: settings.by_image(),
+        iso: matches!(
+            settings.installer_source,
+            InstallerSource::Path | InstallerSource::Url
+        ),
+        disk_image: settings.disk_image_source != DiskImageSource::Build,
+    };
+    let mut mistakes = missing(given, &needs);
+    if settings.by_image() {
+        mistakes.extend(settings.not_of_images());
+    }
     mistakes.extend(addresses(settings));
     mistakes.extend(installer_drives(settings));
     mistakes.extend(login_keys(settings));

@@ -66,6 +66,13 @@ pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) 
         &["Datastore.AllocateTemplate"],
         "nixos_vm_iso_storage: to upload the installer and the seed",
     );
+    if settings.by_image() {
+        need(
+            &format!("/storage/{}", settings.disk_image_storage()),
+            &["Datastore.AllocateTemplate"],
+            "nixos_vm_disk_image_storage: to upload the disk image",
+        );
+    }
     need(
         &iso,
         &["Datastore.Allocate"],

@@ -76,6 +76,7 @@ impl State {
                 host: context.options.host.clone(),
                 name: context.name(),
                 adopt: settings.adopt,
+                by_image: settings.by_image(),
                 confirmed: settings.confirmed_reinstall(),
                 vm: None,
                 elsewhere: None,

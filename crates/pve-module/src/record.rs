@@ -116,6 +116,9 @@ pub struct Record {
     pub drives: Option<String>,
     /// The installer ISO that this installation attached.
     pub installer: Option<String>,
+    /// The disk image that the boot disk was made from, if the machine is not installed by an installer.
+    #[serde(default)]
+    pub image: Option<String>,
     /// The installer's public host key, `TYPE BASE64`: any controller can check whether the installer of this installation answers.
     pub installer_key: Option<String>,
     /// The public host key of the installed system.
@@ -228,6 +231,7 @@ impl Record {
             disk: get("disk"),
             drives: get("drives"),
             installer: get("installer"),
+            image: get("image"),
             installer_key: get("installer_key"),
             host_key: get("host_key"),
             reinstall,
@@ -279,6 +283,7 @@ impl fmt::Display for Record {
             ("disk", &self.disk),
             ("drives", &self.drives),
             ("installer", &self.installer),
+            ("image", &self.image),
             ("installer_key", &self.installer_key),
             ("host_key", &self.host_key),
             ("confirmed", &confirmed),
@@ -357,6 +362,7 @@ mod tests {
             disk: Some("local-lvm:vm-101-disk-0".into()),
             drives: Some("scsi0/ide2/ide0".into()),
             installer: Some("local:iso/nixos.iso".into()),
+            image: None,
             installer_key: Some("ssh-ed25519 AAAA+/=".into()),
             host_key: None,
             reinstall: None,
@@ -459,7 +465,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_record_survives_the_notes(host in "\\PC{1,40}", notes in "\\PC{0,80}", run in "[0-9a-f]{8}") {
-            let record = Record { host, run, ..record() };
+            let image = Some("local:import/nixos.qcow2".into());
+            let record = Record { host, run, image, ..record() };
             let text = record.to_string();
             prop_assert!(!text.contains('\n') && text.matches("-->").count() == 1);
             prop_assume!(!notes.contains("<!-- nixos-proxmox:"));

@@ -21,9 +21,7 @@ def phase(machine):
     return machine.vm.record.get("phase") if machine.vms else None
 
 
-@pytest.mark.parametrize("stride", [1, pytest.param(7, marks=pytest.mark.sample)])
-def test_a_run_that_is_killed_at_any_call_is_taken_up(world, stride):
-    web = world.machine()
+def cut_off_everywhere_until_done(world, web, stride):
     call, turn, seen = 0, 0, None
     while world.controller.cut([web], call, after_effect=turn % 3 > 0):
         print(f"turn {turn}, call {call}: {phase(web)}, runs of nixos-anywhere {web.runs()}", flush=True)
@@ -32,10 +30,25 @@ def test_a_run_that_is_killed_at_any_call_is_taken_up(world, stride):
         if phase(web) != seen:
             seen, call = phase(web), 1 + turn % stride
     assert phase(web) == "done" and web.vm.disk.system and web.vm.running
-    assert "media=cdrom" not in web.vm.text
     with world.untouched(web.vm), world.unchanged():
         assert web.play().succeeded().changed == 0
     assert world.losses == [] and world.controller.files_with("PRIVATE KEY") == []
+
+
+@pytest.mark.parametrize("stride", [1, pytest.param(7, marks=pytest.mark.sample)])
+def test_a_run_that_is_killed_at_any_call_is_taken_up(world, stride):
+    web = world.machine()
+    cut_off_everywhere_until_done(world, web, stride)
+    assert "media=cdrom" not in web.vm.text
+
+
+@pytest.mark.parametrize("stride", [1, pytest.param(9, marks=pytest.mark.sample)])
+def test_a_machine_from_a_disk_image_is_taken_up_wherever_its_run_is_killed(world, stride):
+    web = world.machine(**world.from_image())
+    cut_off_everywhere_until_done(world, web, stride)
+    seeds = list(world.pve.rglob("nixos-proxmox-seed-*"))
+    assert len(seeds) == 1 and b"PRIVATE KEY" not in seeds[0].read_bytes()
+    assert "installer" not in web.vm.boots and len(list(world.pve.rglob("vm-*-disk-*"))) == 1
 
 
 def test_a_reinstallation_that_is_killed_at_any_call_is_taken_up(world):

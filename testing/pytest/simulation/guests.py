@@ -45,6 +45,8 @@ class Disk:
     boots: int = 0
     # What a user has stored on it.
     data: str = ""
+    # The ID of the instance that its cloud-init has set up; None for a system without cloud-init.
+    instance: str | None = None
 
     @classmethod
     def read(cls, volume):
@@ -227,6 +229,8 @@ class Guests(threading.Thread):
         elif guest.boots == "installed":
             disk = vm.disk
             disk.boots += 1
+            if disk.instance is not None:
+                await asyncio.to_thread(set_up, disk, vm, config)
             vm.disk = disk
             guest.address, guest.authorized_keys, guest.host_keys = disk.address, disk.authorized_keys, disk.host_keys
         if guest.address and guest.host_keys:
@@ -447,11 +451,26 @@ def seed_of(vm, config):
     return None
 
 
+def set_up(disk, vm, config):
+    """What cloud-init does at each boot of an installed system: a new instance gets host keys and logins, all get an address."""
+    seed = seed_of(vm, config)
+    if not seed:
+        disk.address = ""  # it asks for one by DHCP
+        return
+    given = Guest(0, "", None)
+    configure_from_seed(given, seed)
+    disk.address = given.address
+    instance = yaml.safe_load(seed["meta-data"])["instance-id"]
+    if instance != disk.instance:
+        own = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+        disk.instance, disk.host_keys, disk.authorized_keys = instance, given.host_keys or [own], given.authorized_keys
+
+
 def configure_from_seed(guest, seed):
     """What cloud-init does: host keys, logins and the address."""
     user_data = yaml.safe_load(seed["user-data"])
-    files = {file["path"]: base64.b64decode(file["content"]).decode() for file in user_data["write_files"]}
+    files = {file["path"]: base64.b64decode(file["content"]).decode() for file in user_data.get("write_files", [])}
     guest.host_keys = [text for path, text in files.items() if re.fullmatch(r"/etc/ssh/ssh_host_\w+_key", path)]
-    guest.authorized_keys = [key for user in user_data["users"] for key in user.get("ssh_authorized_keys", [])]
+    guest.authorized_keys = [key for user in user_data.get("users", []) for key in user.get("ssh_authorized_keys", [])]
     address = re.search(r"(\d+\.\d+\.\d+\.\d+)/\d+", seed.get("network-config", ""))
     guest.address = address and address[1]

@@ -590,6 +590,25 @@ class World:
     def vm(self, vmid):
         return Vm(self, vmid)
 
+    def disk_image(self, name="nixos.raw", size=1 << 20):
+        """The image of a disk with a system that has cloud-init; its path."""
+        path = self.path / name
+        image = bytearray(size)
+        image[510:512] = b"\x55\xaa"
+        path.write_bytes(image)
+        Disk(system=f"/nix/store/{name}", instance="").write(path)
+        return path
+
+    def from_image(self):
+        """The variables of machines that share one disk image, to which the operator's key may log in."""
+        return {
+            "nixos_vm_method": "image",
+            "nixos_vm_disk_image": str(self.disk_image()),
+            "nixos_vm_authorized_keys": [self.login_key_public],
+            "nixos_vm_installer_iso": "",
+            "nixos_vm_flake": "",
+        }
+
     def vms(self):
         files = [*self.pve.glob("qemu-server/*.conf"), *self.pve.glob("nodes/*/qemu-server/*.conf")]
         return [Vm(self, vmid) for vmid in sorted(int(file.stem) for file in files)]

@@ -379,10 +379,10 @@ fn a_refusal_says_what_was_found_and_how_to_go_on() {
 
 #[test]
 fn due_steps() {
-    assert_eq!(Decision::Create.due(), Step::SIX);
+    assert_eq!(Decision::Create.due(false), Step::SIX);
     assert_eq!(
-        Decision::Finalize(record(Phase::Installed)).due(),
+        Decision::Finalize(record(Phase::Installed)).due(false),
         [Step::Finalize]
     );
-    assert_eq!(Decision::Converge(record(Phase::Done)).due(), []);
+    assert_eq!(Decision::Converge(record(Phase::Done)).due(false), []);
 }

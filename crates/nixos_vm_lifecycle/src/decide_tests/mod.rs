@@ -1,6 +1,7 @@
 //! The decision: `found` is a table of what is found and what follows, `reinstallation` is about machines that are installed anew, and
 //! `histories` has crashes, people and controllers come together at random.
 
+mod by_image;
 mod found;
 mod histories;
 mod reinstallation;
@@ -29,6 +30,7 @@ fn record(phase: Phase) -> Record {
         installer: Some("local:iso/nixos.iso".into()),
         installer_key: Some("ssh-ed25519 I".into()),
         host_key: Some("ssh-ed25519 H".into()),
+        image: None,
         reinstall: None,
     }
 }
@@ -51,6 +53,7 @@ fn facts(phase: Phase) -> Facts {
         host: "web1".into(),
         name: "VM web1".into(),
         adopt: false,
+        by_image: false,
         confirmed: Vec::new(),
         vm: Some(Vm {
             object: "VM 101 (web1)".into(),

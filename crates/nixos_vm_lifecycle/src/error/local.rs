@@ -63,6 +63,22 @@ pub enum LocalError {
     },
     #[error("nixos_vm_installer_flake: {flake} was not built: {why}")]
     InstallerNotBuilt { flake: String, why: String },
+    #[error("nixos_vm_disk_image: {given} is not a file on the controller (looked for {})", path.display())]
+    NoDiskImage { given: String, path: PathBuf },
+    #[error(
+        "nixos_vm_disk_image: {} is the image of a disk of {image} bytes, and {disk_key} is to have {disk}",
+        path.display()
+    )]
+    DiskImageTooLarge {
+        path: PathBuf,
+        image: u64,
+        disk_key: String,
+        disk: u64,
+    },
+    #[error("nixos_vm_disk_image_flake: is required to build the disk image")]
+    NoDiskImageFlake,
+    #[error("nixos_vm_disk_image_flake: {attribute} was not built: {why}")]
+    DiskImageNotBuilt { attribute: String, why: String },
 }
 
 impl LocalError {
@@ -74,14 +90,16 @@ impl LocalError {
             | Self::TemporaryDirectory(_)
             | Self::Claims(_)
             | Self::NoInstallerIso { .. }
+            | Self::NoDiskImage { .. }
             | Self::KeyInMemory(_) => FailureKind::File,
+            Self::DiskImageTooLarge { .. } | Self::NoDiskImageFlake => FailureKind::InvalidOption,
             Self::HostKeys(_)
             | Self::UnusableKey { .. }
             | Self::UnsupportedKey { .. }
             | Self::OtherKeyType { .. } => FailureKind::PrivateKey,
             Self::NoKeygen { .. } | Self::NoVault(_) => FailureKind::ToolMissing,
             Self::Keygen { .. } | Self::Vault { .. } => FailureKind::ToolFailed,
-            Self::InstallerNotBuilt { .. } => FailureKind::Build,
+            Self::InstallerNotBuilt { .. } | Self::DiskImageNotBuilt { .. } => FailureKind::Build,
         }
     }
 
@@ -90,7 +108,11 @@ impl LocalError {
             Self::State { path, .. }
             | Self::KnownHosts { path, .. }
             | Self::FactsFile { path, .. } => Some(path.display().to_string()),
-            Self::NoInstallerIso { given, .. } => Some(given.clone()),
+            Self::NoInstallerIso { given, .. } | Self::NoDiskImage { given, .. } => {
+                Some(given.clone())
+            }
+            Self::DiskImageTooLarge { path, .. } => Some(path.display().to_string()),
+            Self::DiskImageNotBuilt { attribute, .. } => Some(attribute.clone()),
             Self::UnusableKey { origin }
             | Self::UnsupportedKey { origin, .. }
             | Self::OtherKeyType { origin, .. } => Some(origin.clone()),
@@ -99,6 +121,7 @@ impl LocalError {
             | Self::Claims(_)
             | Self::KeyInMemory(_)
             | Self::HostKeys(_)
+            | Self::NoDiskImageFlake
             | Self::NoKeygen { .. }
             | Self::Keygen { .. }
             | Self::NoVault(_)
@@ -114,6 +137,19 @@ impl LocalError {
             Self::Claims(_) => "make XDG_RUNTIME_DIR or ~/.cache a directory that you may write to",
             Self::NoInstallerIso { .. } => {
                 "have it built (nixos_vm_installer_source: build) or downloaded (url or release)"
+            }
+            Self::NoDiskImage { .. } => {
+                "give its path, have it built (nixos_vm_disk_image_source: build), or downloaded (url)"
+            }
+            Self::DiskImageTooLarge { .. } => {
+                "describe a larger disk; nixos_vm_disk_size is in GiB"
+            }
+            Self::NoDiskImageFlake => {
+                "write URI#NAME there, or in nixos_vm_flake, for example github:me/infra#fleet"
+            }
+            Self::DiskImageNotBuilt { .. } => {
+                "the NixOS configuration needs an image of that variant (nixos_vm_disk_image_variant), as `nixos-rebuild build-image` \
+                 lists them; without Nix on the controller give an image with nixos_vm_disk_image_source: path or url"
             }
             Self::UnusableKey { .. } | Self::UnsupportedKey { .. } | Self::OtherKeyType { .. } => {
                 "give a private key in OpenSSH's format without a passphrase (ssh-keygen -t ed25519 -N '')"

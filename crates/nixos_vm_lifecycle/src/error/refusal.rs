@@ -71,6 +71,9 @@ pub enum Why {
     )]
     Foreign(String),
 
+    #[error("it was begun with another nixos_vm_method than its variables say now")]
+    OtherMethod,
+
     // While it is being installed.
     #[error("another run on this controller is installing it right now")]
     Busy,
@@ -88,6 +91,8 @@ pub enum Why {
     MayHaveBooted,
 
     // A finished machine that was to be installed anew.
+    #[error("nixos_vm_method: image makes new machines only, so it is not installed anew")]
+    ReinstallByImage,
     #[error("the role did not install it, so it is not installed anew")]
     Adopted,
     #[error("is protected in Proxmox VE, so it is not installed anew")]
@@ -197,6 +202,8 @@ impl Refusal {
             | Why::OtherDrive { .. }
             | Why::OnOtherDrive { .. }
             | Why::AdoptSet
+            | Why::OtherMethod
+            | Why::ReinstallByImage
             | Why::InTheWay(_) => FailureKind::Refused,
             Why::NoRecord | Why::Copied { .. } | Why::OtherHost { .. } => FailureKind::NotOurs,
             Why::Busy => FailureKind::Busy,
@@ -255,6 +262,17 @@ impl Refusal {
             Why::Silent(_) => format!(
                 "look at its console; if nothing on it is to be kept, stop it (qm stop {vmid}) and run the play again; {}",
                 self.ways_out()
+            ),
+            Why::OtherMethod if self.reinstalled => {
+                format!("set nixos_vm_method: installer for {host} until it is finished")
+            }
+            Why::OtherMethod => format!(
+                "set nixos_vm_method back for {host} until it is finished; to begin again with the other one, destroy it: {}",
+                destroy_command(host)
+            ),
+            Why::ReinstallByImage => format!(
+                "set nixos_vm_method: installer to install it anew by nixos-anywhere, or destroy it and make it anew: {}",
+                destroy_command(host)
             ),
             Why::Adopted => "leave nixos_vm_confirm_reinstall out for it".into(),
             Why::Protected => {

@@ -65,7 +65,15 @@ impl Further {
             refuse(
                 "iso_options",
                 &self.iso,
-                &["state", "node", "storage", "src", "url", "progress_path"],
+                &[
+                    "state",
+                    "content",
+                    "node",
+                    "storage",
+                    "src",
+                    "url",
+                    "progress_path",
+                ],
             ),
             refuse(
                 "install_options",

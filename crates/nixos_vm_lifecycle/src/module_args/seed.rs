@@ -1,9 +1,10 @@
 //! The options of `cloudinit_drive`, for the installer and for the installed system.
 
+use pve_module::record::Record;
 use serde_json::{Value, json};
 
 use crate::module_args::further::Args;
-use crate::options::{Cloudinit, Settings};
+use crate::options::Settings;
 
 impl Settings {
     /// Whether only the machine itself knows its address.
@@ -68,10 +69,14 @@ impl Settings {
         args
     }
 
-    /// The cloud-init drive that an installed system keeps.
-    pub fn kept_drive(&self) -> Option<Args> {
-        if self.cloudinit == Cloudinit::Remove {
+    /// The cloud-init drive that an installed system keeps, by the record of its installation.
+    pub fn kept_drive(&self, record: &Record) -> Option<Args> {
+        if !self.keeps_drive(record.image.is_some()) {
             return None;
+        }
+        if record.image.is_some() {
+            let host_key = record.host_key.as_deref().unwrap_or_default();
+            return Some(self.identity_seed(&record.installation, host_key, &[]));
         }
         let mut args = Args::new();
         args.insert("kind".into(), "native".into());

@@ -27,7 +27,7 @@ impl Settings {
     }
 
     /// The disks that are described, in the order in which a boot disk is looked for; one on SCSI if none is.
-    fn disks(&self) -> Vec<(&'static str, Map<String, Value>)> {
+    pub(super) fn disks(&self) -> Vec<(&'static str, Map<String, Value>)> {
         let set = self.set();
         let mut disks: Vec<(&'static str, Map<String, Value>)> = ["scsi", "virtio", "sata"]
             .into_iter()
@@ -112,6 +112,7 @@ impl Settings {
     pub fn boot_order(&self, phase: Phase) -> String {
         let (disk, installer) = (self.boot_disk(), &self.installer_drive);
         match phase {
+            _ if self.by_image() => format!("order={disk}"),
             Phase::Creating | Phase::Provisioning => format!("order={disk};{installer}"),
             Phase::Installing | Phase::Reinstalling => format!("order={installer};{disk}"),
             Phase::Installed | Phase::Done | Phase::Adopted => format!("order={disk}"),
@@ -167,9 +168,9 @@ impl Settings {
         args
     }
 
-    /// The whole description of a machine of ours in `phase`. `installer` is the ISO in the installer's drive, before the end of the
-    /// installation.
-    pub fn vm(&self, phase: Phase, installer: Option<&str>) -> Args {
+    /// The whole description of a machine of ours in `phase`. `source` is where its system comes from, before the end of the
+    /// installation: the ISO in the installer's drive, or the disk image.
+    pub fn vm(&self, phase: Phase, source: Option<&str>) -> Args {
         let mut args = self.set();
         let mut default = |key: &str, value: Value| {
             args.entry(key.to_owned()).or_insert(value);
@@ -194,14 +195,17 @@ impl Settings {
                 json!({"storage": self.disks_storage, "size": "1G", "efitype": "4m"}),
             );
         }
-        let memory = if phase.unfinished() {
+        let memory = if phase.unfinished() && !self.by_image() {
             self.install_memory.unwrap_or(self.memory())
         } else {
             self.memory()
         };
         args.insert("memory".into(), memory.into());
         args.insert("boot".into(), self.boot_order(phase).into());
-        self.attach_installer(&mut args, installer);
+        match source {
+            Some(image) if self.by_image() => self.import_image(&mut args, image),
+            installer => self.attach_installer(&mut args, installer),
+        }
         if phase.unfinished() {
             // Its drives come and go until it is finished.
             unprotect(&mut args);

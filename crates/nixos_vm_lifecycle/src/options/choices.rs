@@ -7,6 +7,31 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// How a new machine gets its system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// It boots an installer ISO, and nixos-anywhere installs O(settings.flake).
+    #[default]
+    Installer,
+    /// Its boot disk is a copy of a disk image that has the system, with cloud-init: see O(settings.disk_image). The controller need not
+    /// reach the machine before it runs that system.
+    Image,
+}
+
+/// Where the disk image comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskImageSource {
+    /// A file on the controller.
+    #[default]
+    Path,
+    /// An address, which the node downloads.
+    Url,
+    /// Nix on the controller builds it from a NixOS configuration.
+    Build,
+}
+
 /// Where the installer ISO comes from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -45,14 +70,13 @@ pub enum Restart {
 }
 
 /// What becomes of the cloud-init drive after the installation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cloudinit {
-    /// It is removed, with all that Proxmox VE keeps for it.
-    #[default]
+    /// It is removed, with all that Proxmox VE keeps for it. The default with O(settings.method=installer).
     Remove,
-    /// The system keeps a drive of Proxmox VE's own kind, with its addresses and O(settings.authorized_keys), and without the
-    /// installer's keys.
+    /// The system keeps a drive with its addresses and O(settings.authorized_keys), and without private keys. The default with
+    /// O(settings.method=image), where it is a seed ISO; otherwise it is a drive of Proxmox VE's own kind.
     Keep,
 }
 

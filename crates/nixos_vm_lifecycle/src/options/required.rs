@@ -24,23 +24,52 @@ pub fn not_filled_in(settings: &Map<String, Value>) -> Vec<String> {
             "give an API token with nixos_vm_api_token_secret, or nixos_vm_api_user and nixos_vm_api_password",
         )
     });
-    let source = text("installer_source");
-    let needs_iso = matches!(source.as_deref(), None | Some("path" | "url"));
+    let is = |name: &str, values: &[&str]| {
+        let text = text(name);
+        text.as_deref()
+            .map_or(values.contains(&""), |text| values.contains(&text))
+    };
+    let needs = Needs {
+        by_image: is("method", &["image"]),
+        iso: is("installer_source", &["", "path", "url"]),
+        disk_image: is("disk_image_source", &["", "path", "url"]),
+    };
     credential
         .into_iter()
-        .chain(missing(|name| text(name).is_some(), needs_iso))
+        .chain(missing(|name| text(name).is_some(), &needs))
         .collect()
 }
 
+/// What the sources of a new machine's system need.
+pub struct Needs {
+    /// Whether the system comes from a disk image, rather than from an installer.
+    pub by_image: bool,
+    /// Whether the source of the installer is a path or an address.
+    pub iso: bool,
+    /// Whether the source of the disk image is a path or an address.
+    pub disk_image: bool,
+}
+
 /// What an installation needs and `has` not, beside the connection.
-pub fn missing(has: impl Fn(&str) -> bool, needs_iso: bool) -> Vec<String> {
+pub fn missing(has: impl Fn(&str) -> bool, needs: &Needs) -> Vec<String> {
+    let by_image = needs.by_image;
+    // An image may be built from its own variable.
+    let flake = match by_image {
+        true => !needs.disk_image && !has("disk_image_flake"),
+        false => true,
+    };
     [
         ("ip", true, "write dhcp, or an address with the length of its prefix, such as 192.0.2.11/24"),
-        ("flake", true, "write URI#NAME, for example github:me/infra#web1"),
+        ("flake", flake, "write URI#NAME, for example github:me/infra#web1"),
         (
             "installer_iso",
-            needs_iso,
+            !by_image && needs.iso,
             "give the path or URL of the installer ISO, or set nixos_vm_installer_source to build or release",
+        ),
+        (
+            "disk_image",
+            by_image && needs.disk_image,
+            "give the path or URL of the disk image, or set nixos_vm_disk_image_source: build",
         ),
     ]
     .into_iter()

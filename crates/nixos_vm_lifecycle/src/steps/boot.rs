@@ -1,10 +1,10 @@
-//! Step 4: the VM runs the installer, which answers with the host key that this installation gave it.
+//! Step 4: the VM runs the installer, or the system of its disk image, which answers with the host key that this installation gave it.
 
 use ansible_module::{Failure, Outcome};
 use pve_module::record::Phase;
 use serde_json::json;
 
-use super::{change, out_of_turn, summed};
+use super::{change, disk_image, out_of_turn, summed};
 use crate::build::Build;
 use crate::context::Context;
 use crate::error::StepError;
@@ -20,7 +20,11 @@ use crate::state::{State, address, whole_seconds};
 pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
     let settings = context.settings();
     if context.task.check_mode && state.vm.is_none() {
-        return Ok(Outcome::changed("would start the installer"));
+        let what = match settings.by_image() {
+            true => "the machine",
+            false => "the installer",
+        };
+        return Ok(Outcome::changed(format!("would start {what}")));
     }
     let this_run = super::run(context)?;
     let installation = context.store.installation(&this_run.installation);
@@ -56,6 +60,11 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         return Ok(started);
     }
     let installation = context.store.installation(&record.installation);
+    if record.image.is_some() {
+        let (address, verified) = disk_image::await_system(context, &state, &installation).await?;
+        let msg = format!("{}; {}", started.msg, verified.msg);
+        return Ok(summed(msg, &[started]).with("address", address));
+    }
     let deadline = context.boot_deadline();
     let address = address(context, vmid, &deadline).await?;
     let mut args = installer_login(context, &installation, &address);

@@ -43,7 +43,11 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         return Err(StepError::preflight(&context.options.host, unknown).into());
     }
     let run = new_run(&decision)?;
-    let mut due: Vec<&str> = decision.due().into_iter().map(Step::name).collect();
+    let mut due: Vec<&str> = decision
+        .due(context.settings().by_image())
+        .into_iter()
+        .map(Step::name)
+        .collect();
     let mut outcome = match &decision {
         Decision::Reinstall(record) => {
             host_key::check_host_key(context, &state, record).await?;
@@ -77,7 +81,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     };
     if installs && !context.task.check_mode {
         context.store.remove_strays(ABANDONED);
-        if context.options.build {
+        if context.options.build && !context.settings().by_image() {
             start_build(context, &run);
         }
     }

@@ -124,8 +124,10 @@ impl Finish<'_> {
         if self.vm.running && attached {
             outcomes.push(stop(context, self.state, &phases).await?);
         }
-        let kept = settings.kept_drive();
-        if attached || kept.is_none() {
+        let kept = settings.kept_drive(&self.record);
+        let by_image = self.record.image.is_some();
+        // The seed of a machine that came from an image is replaced, not removed and made again.
+        if kept.is_none() || (attached && !by_image) {
             let none = settings.no_seed();
             outcomes.push(
                 context
@@ -148,6 +150,7 @@ impl Finish<'_> {
                 "{}: {now} is in the drive of its installer, which this installation did not attach; it is left there",
                 self.vm.object
             )),
+            _ if by_image => {}
             _ => {
                 args.insert("remove_disks".into(), json!([settings.installer_drive]));
             }

@@ -1,6 +1,6 @@
-//! Step 1: the installer ISO is at hand, and its name on the storage is known.
+//! Step 1: the installer ISO is at hand, and its name on the storage is known. Disk images are in `disk_image`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use deadline::Deadline;
 use nixos_anywhere_install::search_path;
 use tokio::process::Command;
 
+use super::disk_image;
 use crate::context::{Context, absolute, text};
 use crate::error::LocalError;
 use crate::module_args::Args;
@@ -17,11 +18,31 @@ use crate::options::InstallerSource;
 /// How long a build of the installer ISO may take.
 const BUILD: Duration = Duration::from_secs(4 * 3600);
 
-/// Have the ISO at hand.
+/// The last lines of what Nix said.
+pub fn end_of(stderr: &[u8]) -> String {
+    let said = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// The files in a directory whose names have one of these endings.
+pub fn files(dir: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let ends = |path: &PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        extension.is_some_and(|extension| endings.contains(&extension))
+    };
+    entries.map(|entry| entry.path()).filter(ends).collect()
+}
+
+/// Have the ISO at hand, or the disk image.
 ///
 /// # Errors
 /// What is missing, in the names of the role's variables.
 pub async fn run(context: &Context<'_>, node: &str) -> Result<Outcome, Failure> {
+    if context.settings().by_image() {
+        return disk_image::run(context, node).await;
+    }
     let iso = args(context, node).await?;
     let source = context.settings().installer_source;
     let msg = match source {
@@ -46,11 +67,14 @@ fn shown(args: &Args, key: &str) -> String {
         .to_owned()
 }
 
-/// The volume that the ISO is, or will be, on the storage.
+/// The volume that the ISO, or the disk image, is or will be on the storage.
 ///
 /// # Errors
 /// As [`run`], and those of `proxmox_iso`.
 pub async fn volid(context: &Context<'_>, node: &str) -> Result<String, Failure> {
+    if context.settings().by_image() {
+        return disk_image::volid(context, node).await;
+    }
     let found = context.iso(args(context, node).await?, true).await?;
     Ok(text(&found, "volid"))
 }
@@ -109,21 +133,11 @@ async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
         .await?;
     let output = output.map_err(|error| fail(format!("nix: {error}")))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let end: Vec<&str> = said.lines().rev().take(20).collect();
-        let end: Vec<&str> = end.into_iter().rev().collect();
-        return Err(fail(end.join("\n")).into());
+        return Err(fail(end_of(&output.stderr)).into());
     }
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let out = PathBuf::from(printed.lines().last().unwrap_or_default());
-    let images = std::fs::read_dir(out.join("iso"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let images: Vec<PathBuf> = images
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "iso"))
-        .collect();
+    let images = files(&out.join("iso"), &["iso"]);
     match images.as_slice() {
         [image] => Ok(image.clone()),
         _ => Err(fail(format!(

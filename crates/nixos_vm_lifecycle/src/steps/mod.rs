@@ -4,6 +4,7 @@ pub mod boot;
 pub mod decide;
 pub mod deploy;
 pub mod destroy;
+pub mod disk_image;
 pub mod finalize;
 pub mod host_key;
 pub mod image;

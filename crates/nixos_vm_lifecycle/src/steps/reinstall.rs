@@ -222,6 +222,7 @@ fn record(
             disk: vm.layout.disk.clone(),
             drives: Some(settings.drives()),
             installer: None,
+            image: None,
             installer_key: None,
             reinstall: Some(Reinstall {
                 confirmed: reinstall::confirmation(&state.facts, found).unwrap_or_default(),

@@ -17,12 +17,21 @@ pub async fn attach(
     check: bool,
 ) -> Result<Outcome, Failure> {
     let settings = context.settings();
-    let client = installation
-        .read(&format!("{}.pub", keys::CLIENT))
-        .unwrap_or_default();
-    let mut keys = settings.authorized_keys.clone();
-    keys.push(client);
-    let args = settings.seed(&keys, &installation.path(keys::INSTALLER));
+    let args = if settings.by_image() {
+        let host_key = keys::installed(installation).into_iter().next();
+        settings.identity_seed(
+            &this_run(context)?.installation,
+            &host_key.unwrap_or_default(),
+            &keys::files(installation),
+        )
+    } else {
+        let client = installation
+            .read(&format!("{}.pub", keys::CLIENT))
+            .unwrap_or_default();
+        let mut keys = settings.authorized_keys.clone();
+        keys.push(client);
+        settings.seed(&keys, &installation.path(keys::INSTALLER))
+    };
     let phases = [
         Phase::Creating,
         Phase::Provisioning,

@@ -30,6 +30,8 @@ pub struct Wish<'a> {
     pub before: Option<&'a str>,
     /// A storage that it must have for an ISO.
     pub iso_storage: Option<&'a str>,
+    /// A storage that it must have for a disk image, from which the VM is made.
+    pub import_storage: Option<&'a str>,
     /// How long the VM counts on its node before it is made.
     pub hold: Duration,
 }

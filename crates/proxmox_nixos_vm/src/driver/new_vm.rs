@@ -142,7 +142,10 @@ impl Driver<'_> {
         let newcomer = self.newcomer(&cluster, &plan, wish.hold.as_secs());
         let mut needs = Needs::of(&plan);
         if let Some(storage) = wish.iso_storage {
-            needs.iso_storage(storage);
+            needs.file_storage(storage, "iso");
+        }
+        if let Some(storage) = wish.import_storage {
+            needs.file_storage(storage, "import");
         }
         if let Some(node) = wish.before.filter(|node| newcomer.may_come_to(node)) {
             let kept =

@@ -52,10 +52,10 @@ impl Needs {
         needs
     }
 
-    /// An ISO will be put on this storage.
-    pub fn iso_storage(&mut self, storage: &str) {
+    /// A file of this content type will be put on this storage.
+    pub fn file_storage(&mut self, storage: &str, content: &'static str) {
         let contents = self.storages.entry(storage.to_owned()).or_default();
-        contents.insert("iso");
+        contents.insert(content);
     }
 
     fn drive(&mut self, drive: &Drive) {

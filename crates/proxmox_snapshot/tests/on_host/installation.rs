@@ -30,6 +30,7 @@ fn record(lab: &Lab, phase: Phase) {
         installer: None,
         installer_key: None,
         host_key: None,
+        image: None,
         reinstall: None,
     };
     lab.configure(101, &[("description", &format!("notes\n\n{record}"))]);

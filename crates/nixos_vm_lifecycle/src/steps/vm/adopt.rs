@@ -40,6 +40,7 @@ pub async fn adopt(context: &Context<'_>, state: &State, check: bool) -> Result<
             Some(Recorded::Ours(record) | Recorded::RolledBack(record)) => record.host_key.clone(),
             _ => None,
         },
+        image: None,
         reinstall: None,
     };
     let mut args = context

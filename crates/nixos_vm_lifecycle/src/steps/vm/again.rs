@@ -26,7 +26,12 @@ pub async fn again(
     let settings = context.settings();
     let check = context.task.check_mode;
     let (vmid, node) = (state.vmid(), state.node(context));
-    let installer = image::volid(context, &node).await?;
+    let by_image = found.image.is_some();
+    let source = match &found.image {
+        // The disk is there, and it does not matter what became of the image.
+        Some(image) if found.phase != Phase::Creating => image.clone(),
+        _ => image::volid(context, &node).await?,
+    };
     let installation = context.store.installation(&found.installation);
     if !check {
         host_key::host_key_is_here(context, state, found, &installation)?;
@@ -58,8 +63,11 @@ pub async fn again(
     let mut outcomes =
         vec![change(context, vmid, Args::new(), &phases, Some(record.clone())).await?];
     let record = Record {
-        installer: Some(installer.clone()),
-        installer_key: keys::public(&installation, keys::INSTALLER).or(found.installer_key.clone()),
+        installer: (!by_image).then(|| source.clone()),
+        image: by_image.then(|| source.clone()),
+        installer_key: keys::public(&installation, keys::INSTALLER)
+            .or(found.installer_key.clone())
+            .filter(|_| !by_image),
         host_key: keys::installed(&installation)
             .into_iter()
             .next()
@@ -67,8 +75,8 @@ pub async fn again(
         ..record
     };
     let args = match record.reinstall {
-        Some(_) => settings.reinstalled(phase, Some(&installer)),
-        None => settings.vm(phase, Some(&installer)),
+        Some(_) => settings.reinstalled(phase, Some(&source)),
+        None => settings.vm(phase, Some(&source)),
     };
     let seed_known = installation.read(keys::CLIENT).is_some() || !check;
     let running = state.facts.vm.as_ref().is_some_and(|vm| vm.running);
@@ -79,7 +87,9 @@ pub async fn again(
     {
         let mut stop = Args::new();
         stop.insert("state".into(), "stopped".into());
-        stop.insert("force".into(), true.into());
+        // A system from an image may be in use by now.
+        stop.insert("force".into(), (!by_image).into());
+        stop.insert("timeout".into(), settings.boot_timeout.into());
         outcomes.push(change(context, vmid, stop, &phases, None).await?);
     }
     outcomes.push(change(context, vmid, args, &phases, Some(record.clone())).await?);
@@ -95,6 +105,7 @@ pub async fn again(
         .map(|o| o.msg.as_str())
         .collect();
     let msg = match said.is_empty() {
+        true if by_image => format!("VM {vmid} is as described, with its seed"),
         true => format!("VM {vmid} is as described, with its installer and its seed"),
         false => said.join("; "),
     };

@@ -29,7 +29,7 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
         args.insert("node".into(), node.into());
         return context.vm(args, Ownership::default(), true).await;
     }
-    let installer = image::volid(context, &node).await?;
+    let source = image::volid(context, &node).await?;
     for gone in &state.gone {
         // The VM is gone, and its keys are of no use to anybody.
         if !gone.installation.held() {
@@ -39,6 +39,7 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
     let installation = context.store.installation(&run.installation);
     let _held = installation.hold()?;
     host_keys::make(&installation, &context.options.host, settings)?;
+    let by_image = settings.by_image();
     let mut record = Record {
         installation: run.installation.clone(),
         host: context.options.host.clone(),
@@ -50,12 +51,13 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
         run: run.id.clone(),
         disk: None,
         drives: Some(settings.drives()),
-        installer: Some(installer.clone()),
-        installer_key: keys::public(&installation, keys::INSTALLER),
+        installer: (!by_image).then(|| source.clone()),
+        image: by_image.then(|| source.clone()),
+        installer_key: keys::public(&installation, keys::INSTALLER).filter(|_| !by_image),
         host_key: keys::installed(&installation).into_iter().next(),
         reinstall: None,
     };
-    let mut args = settings.vm(Phase::Provisioning, Some(&installer));
+    let mut args = settings.vm(Phase::Provisioning, Some(&source));
     identify(&mut args, &mut record);
     keep(state, &installation, &record)?;
     let ownership = Ownership {

@@ -49,7 +49,7 @@ pub async fn finished(
     };
     let mut outcomes = vec![context.vm(args, ownership, check).await?];
     if record.phase == Phase::Done
-        && let Some(drive) = settings.kept_drive()
+        && let Some(drive) = settings.kept_drive(record)
     {
         outcomes.push(
             context

@@ -1,0 +1,123 @@
+"""Machines whose boot disk is a copy of a disk image, and that get who they are from their seeds."""
+
+import pytest
+
+STOCK = {"finished": 2}
+
+
+@pytest.fixture
+def fleet(world):
+    """The variables of machines that share one image, to which the operator's key may log in."""
+    return world.from_image()
+
+
+def seeds_with_keys(world):
+    return [path for path in world.pve.rglob("nixos-proxmox-seed-*") if b"PRIVATE KEY" in path.read_bytes()]
+
+
+def test_machines_from_one_image_end_verified_and_know_who_they_are(world, fleet):
+    machines = [world.machine("fleet", **fleet) for _ in range(2)]
+    world.controller.play(machines).succeeded()
+    for machine in machines:
+        vm = machine.vm
+        assert vm.record["phase"] == "done" and vm.record["image"] == "local:import/nixos.raw"
+        # Booted with its first seed, verified, and once more with the one that stays.
+        assert vm.boots == ["installed", "installed"] and vm.running
+        assert "ide2" not in vm.config and vm.config["boot"] == "order=scsi0"
+        assert vm.config["scsi0"].endswith("size=1G")
+    keys = {machine.vm.record["host_key"] for machine in machines}
+    assert len(keys) == 2
+    assert len(list(world.pve.rglob("nixos.raw"))) == 1
+    assert seeds_with_keys(world) == [] and not list(world.controller.state.glob("fleet*/**/host_key_ed25519"))
+    with world.untouched(*(machine.vm for machine in machines)), world.unchanged():
+        again = world.controller.play(machines).succeeded()
+    assert again.changed == 0
+    # The address is that of the seed that stays.
+    machines[0].vm.stop()
+    machines[0].vm.start()
+    machines[0].vm.await_listening()
+    machines[0].play("-e", '{"nixos_vm_description": "of the fleet"}').succeeded()
+    machines[0].destroy().succeeded()
+    assert machines[0].vms == [] and len(list(world.pve.rglob("nixos-proxmox-seed-*"))) >= 1
+
+
+def test_another_controller_goes_on_with_keys_of_its_own(world, fleet):
+    web = world.machine(**fleet)
+    web.behaves(silence="refuse")
+    web.with_variables(nixos_vm_boot_timeout=5).play().refused("connection refused")
+    assert web.vm.record["phase"] == "provisioning"
+    web.behaves()
+    other = world.controller_named("second")
+    web.play(controller=other).succeeded()
+    assert web.vm.record["phase"] == "done"
+    # The first one has nothing of it left that it could go on with.
+    assert web.play().succeeded().changed in (0, 1)
+
+
+def test_a_machine_that_is_in_use_is_not_stopped_hard(world, fleet):
+    """Its run was cut off before it was verified, and somebody uses it since."""
+    web = world.machine(**fleet)
+    web.behaves(silence="refuse")
+    web.with_variables(nixos_vm_boot_timeout=5).play().refused("connection refused")
+    web.vm.store("weeks of work")
+    stops = len([event for event in world.guests.events if event[1:] == (web.vm.vmid, "power", "stop")])
+    web.behaves()
+    web.with_variables(nixos_vm_memory=1024).play().succeeded()
+    assert web.vm.disk.data == "weeks of work" and web.vm.config["memory"] == "1024"
+    assert len([event for event in world.guests.events if event[1:] == (web.vm.vmid, "power", "stop")]) == stops
+
+
+def test_somebody_elses_host_key_is_refused(world, fleet):
+    web = world.machine(**fleet)
+    web.behaves(silence="refuse")
+    web.with_variables(nixos_vm_boot_timeout=5).play().refused("connection refused")
+    stranger = world.path / "login_key"
+    web.behaves(host_keys=[stranger.read_text()])
+    with world.untouched(web.vm):
+        web.play().refused("host key that is not this installation's")
+
+
+def test_the_method_of_a_machine_does_not_change(world, fleet, finished):
+    web = world.machine(**fleet)
+    web.behaves(silence="refuse")
+    web.with_variables(nixos_vm_boot_timeout=5).play().refused("connection refused")
+    web.behaves()
+    installer = {key: value for key, value in world.variables().items() if key in ("nixos_vm_installer_iso", "nixos_vm_flake")}
+    with world.untouched(web.vm):
+        web.with_variables(nixos_vm_method="installer", **installer).play().refused("another nixos_vm_method", "set nixos_vm_method back")
+    web.play().succeeded()
+    # A finished machine stays as it is, whatever the variable says, and is not made from the image.
+    with world.untouched(finished.vm):
+        assert finished.with_variables(**fleet).play().succeeded().changed == 0
+        image = finished.with_variables(**fleet, nixos_vm_confirm_reinstall=finished.name)
+        image.play().refused("makes new machines only", "nixos_vm_method: installer")
+    # It is installed anew by the installer.
+    anew = web.with_variables(nixos_vm_method="installer", nixos_vm_confirm_reinstall=web.name, **installer)
+    world.guests.given_up.add(web.vm.vmid)
+    anew.play().succeeded()
+    assert web.vm.disk.formats == 1 and "image" not in web.vm.record
+
+
+def test_check_mode_says_what_would_be_done(world, fleet):
+    web = world.machine(**fleet)
+    with world.unchanged():
+        checked = web.play("--check", "--diff").succeeded()
+    assert web.vms == [] and checked.changed > 0
+    assert "nixos-anywhere" not in checked.output
+
+
+def test_mistakes_are_found_beforehand(world, fleet):
+    large = world.path / "large.qcow2"
+    header = bytearray(1 << 16)
+    header[:8], header[24:32] = b"QFI\xfb\0\0\0\x03", (2 << 30).to_bytes(8, "big")
+    large.write_bytes(header)
+    with world.unchanged():
+        web = world.machine(**fleet)
+        web.with_variables(nixos_vm_disk_image="").play().refused("nixos_vm_disk_image: is required")
+        web.with_variables(nixos_vm_disk_image="/nowhere.qcow2").play().refused("nixos_vm_disk_image: /nowhere.qcow2 is not a file")
+        web.with_variables(nixos_vm_disk_image=str(large)).play().refused(f"a disk of {2 << 30} bytes, and scsi0 is to have {1 << 30}")
+        web.with_variables(nixos_vm_disk_image=str(world.path / "installer.iso")).play().refused("nixos_vm_disk_image_name", ".qcow2")
+        web.with_variables(nixos_vm_disk_image_storage="local-zfs").play().refused("local-zfs does not hold disk images")
+        several = web.with_variables(nixos_vm_persist="/persist", nixos_vm_extra_files=[{"path": "/a", "content": "x"}], nixos_vm_ip="")
+        several.play().refused("nixos_vm_persist: is not supported with", "nixos_vm_extra_files: is not", "nixos_vm_ip: is required")
+        web.with_variables(nixos_vm_disk_image_source="build").play().refused("nixos_vm_flake: is required")
