@@ -1,6 +1,6 @@
 //! Variables that may not change: those that an installation under way began with, and those by which its record knows a VM.
 
-use pve_module::record::{Identity, Record};
+use pve_module::record::{Identity, Phase, Record};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -43,6 +43,7 @@ pub fn unchanged(
     ] {
         if let (Some(wanted), Some(now)) = (wanted, now)
             && wanted != now
+            && record.phase != Phase::Creating
         {
             return Err(StepError::IdentityChanged {
                 object: object.to_owned(),

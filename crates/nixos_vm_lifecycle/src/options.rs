@@ -249,6 +249,10 @@ pub struct Settings {
     pub disk_image_checksum: Option<String>,
     /// Name of the disk image on the storage. Default is the source's own, with a part of the store path's hash for V(build).
     pub disk_image_name: Option<String>,
+    /// Make a template of the disk image, once on each node, and linked clones of it, which are made in seconds and share its disk. The
+    /// storage of the boot disk must be able to. The template belongs to the controller that made it; it is never removed by the role.
+    #[serde(default)]
+    pub disk_image_template: bool,
     /// Storage for the disk image, with the content type C(import). Default is O(settings.iso_storage).
     pub disk_image_storage: Option<String>,
 

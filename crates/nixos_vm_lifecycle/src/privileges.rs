@@ -72,6 +72,9 @@ pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) 
             &["Datastore.AllocateTemplate"],
             "nixos_vm_disk_image_storage: to upload the disk image",
         );
+        if settings.disk_image_template {
+            need(&vms, &["VM.Clone"], "nixos_vm_disk_image_template");
+        }
     }
     need(
         &iso,

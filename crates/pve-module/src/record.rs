@@ -238,11 +238,21 @@ impl Record {
         })
     }
 
+    /// Whether the VM may have another UUID yet: PVE makes up that of a linked clone, whose notes have the record with the VMID from the
+    /// beginning. The next write sets the record's own. Nobody but PVE has written to such a VM's disk, and nothing installs onto it.
+    fn awaits_uuid(&self) -> bool {
+        self.phase == Phase::Creating && self.image.is_some()
+    }
+
     /// What the record is worth on a VM with this number and these values of its configuration.
     pub fn binding(&self, vmid: u32, identity: &Identity) -> Binding {
         let uuid = identity.uuid.as_deref().unwrap_or_default();
-        if self.vmid != vmid || !self.uuid.eq_ignore_ascii_case(uuid) {
+        let is_known = self.uuid.eq_ignore_ascii_case(uuid);
+        if self.vmid != vmid || !(is_known || self.awaits_uuid()) {
             return Binding::Copied;
+        }
+        if !is_known {
+            return Binding::Ours;
         }
         let same = |a: &Option<String>, b: &Option<String>| match (a, b) {
             (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
@@ -423,6 +433,24 @@ mod tests {
             (101, rolled_back.clone(), Binding::RolledBack),
         ] {
             assert_eq!(record().binding(vmid, &identity), expected, "{identity:?}");
+        }
+        // A linked clone has another UUID until the write after its creation.
+        let cloned = |phase| Record {
+            phase,
+            image: Some("local:import/nixos.qcow2".into()),
+            ..record()
+        };
+        let other = Identity {
+            uuid: Some("00000000-0000-4000-8000-000000000000".into()),
+            ..identity()
+        };
+        for (phase, vmid, expected) in [
+            (Phase::Creating, 101, Binding::Ours),
+            (Phase::Creating, 102, Binding::Copied),
+            (Phase::Provisioning, 101, Binding::Copied),
+            (Phase::Done, 101, Binding::Copied),
+        ] {
+            assert_eq!(cloned(phase).binding(vmid, &other), expected, "{phase}");
         }
         let made = |phase| Record {
             phase,

@@ -25,7 +25,7 @@ def cut_off_everywhere_until_done(world, web, stride):
     call, turn, seen = 0, 0, None
     while world.controller.cut([web], call, after_effect=turn % 3 > 0):
         print(f"turn {turn}, call {call}: {phase(web)}, runs of nixos-anywhere {web.runs()}", flush=True)
-        assert len(web.vms) <= 1 and world.losses == []
+        assert len(web.vms) <= 1 and len(world.vms()) <= 2 and world.losses == []
         turn, call = turn + 1, call + stride
         if phase(web) != seen:
             seen, call = phase(web), 1 + turn % stride
@@ -49,6 +49,15 @@ def test_a_machine_from_a_disk_image_is_taken_up_wherever_its_run_is_killed(worl
     seeds = list(world.pve.rglob("nixos-proxmox-seed-*"))
     assert len(seeds) == 1 and b"PRIVATE KEY" not in seeds[0].read_bytes()
     assert "installer" not in web.vm.boots and len(list(world.pve.rglob("vm-*-disk-*"))) == 1
+
+
+def test_a_linked_clone_is_taken_up_wherever_its_run_is_killed(world):
+    linked = {"nixos_vm_disk_image_template": True, "nixos_vm_disks_storage": "local-zfs"}
+    web = world.machine(**world.from_image(), **linked)
+    cut_off_everywhere_until_done(world, web, 1)
+    assert web.vm.record["uuid"] in web.vm.config["smbios1"]
+    # The machine and one template.
+    assert [vm.config.get("template") for vm in world.vms() if vm.vmid != web.vm.vmid] == ["1"]
 
 
 def test_a_reinstallation_that_is_killed_at_any_call_is_taken_up(world):

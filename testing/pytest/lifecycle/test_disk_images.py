@@ -98,6 +98,72 @@ def test_the_method_of_a_machine_does_not_change(world, fleet, finished):
     assert web.vm.disk.formats == 1 and "image" not in web.vm.record
 
 
+def templates(world):
+    return [vm for vm in world.vms() if vm.config.get("template") == "1"]
+
+
+def test_machines_are_linked_clones_of_one_template(world, fleet):
+    linked = {**fleet, "nixos_vm_disk_image_template": True, "nixos_vm_disks_storage": "local-zfs"}
+    machines = [world.machine("linked", **linked) for _ in range(3)]
+    world.controller.play(machines).succeeded()
+    (template,) = templates(world)
+    for machine in machines:
+        vm = machine.vm
+        assert vm.record["phase"] == "done" and vm.config["scsi0"].startswith(f"local-zfs:base-{template.vmid}-disk-0/vm-{vm.vmid}-disk-")
+        assert vm.config["scsi0"].endswith("size=1G") and vm.disk.boots == 2
+    assert len({machine.vm.record["host_key"] for machine in machines}) == 3
+    with world.untouched(template, *(machine.vm for machine in machines)), world.unchanged():
+        assert world.controller.play(machines).succeeded().changed == 0
+    # Another controller makes one of its own: it cannot know whose the first one is.
+    other = world.machine("linked", **linked)
+    other.play(controller=world.controller_named("second")).succeeded()
+    assert len(templates(world)) == 2
+
+
+def test_a_clone_that_was_cut_off_before_its_uuid_was_set_is_finished(world, fleet):
+    web = world.machine("half", **fleet, nixos_vm_disk_image_template=True, nixos_vm_disks_storage="local-zfs")
+    # The call that clones has its effect, and nothing after it.
+    rules = [
+        {"method": "POST", "path": "/nodes/*/qemu/*/clone", "nth": 1, "action": "drop-after"},
+        {"method": "PUT", "path": "/nodes/*/qemu/*/config", "nth": 1, "times": 10**9, "action": "drop-before"},
+    ]
+    begin = len(world.requests())
+    world.faults(*rules)
+    with world.controller.playing([web]) as play:
+        world.wait_until(lambda: play.poll() is not None or any(request["method"] == "PUT" for request in world.requests()[begin:]), "the write")
+        play.kill()
+    world.faults()
+    assert web.vm.record["phase"] == "creating" and web.vm.record["uuid"] not in web.vm.config["smbios1"]
+    web.play().succeeded()
+    assert web.vm.record["phase"] == "done" and web.vm.record["uuid"] in web.vm.config["smbios1"]
+    # A clone of it is nobody's.
+    with world.untouched(web.vm):
+        copy = web.vm.clone(world.machine("copy").name)
+    assert copy.record["vmid"] != str(copy.vmid)
+
+
+def test_a_template_that_somebody_replaced_is_refused(world, fleet):
+    linked = {**fleet, "nixos_vm_disk_image_template": True, "nixos_vm_disks_storage": "local-zfs", "nixos_vm_agent": "enabled=0"}
+    linked["nixos_vm_bios"], linked["nixos_vm_scsihw"] = "seabios", "virtio-scsi-pci"
+    world.machine("linked", **linked).play().succeeded()
+    known = {vm.vmid for vm in templates(world)}
+    template = world.vm(max(known))
+    template.file.write_text(template.file.read_text().replace("uuid=", "uuid=0"))
+    web = world.machine("linked", **linked)
+    web.play().refused("is not the template that this controller made")
+    assert web.vms == []
+
+
+def test_the_documented_privileges_are_enough(world, fleet):
+    least = {f"nixos_vm_{key}": value for key, value in world.endpoint["provisioner"].items()}
+    web = world.machine(**fleet, **least)
+    web.play().succeeded()
+    assert web.vm.record["phase"] == "done" and web.play().succeeded().changed == 0
+    linked = world.machine(**fleet, **least, nixos_vm_disk_image_template=True)
+    with world.unchanged():
+        linked.play().refused("VM.Clone on /vms (nixos_vm_disk_image_template)")
+
+
 def test_check_mode_says_what_would_be_done(world, fleet):
     web = world.machine(**fleet)
     with world.unchanged():

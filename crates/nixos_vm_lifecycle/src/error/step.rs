@@ -16,6 +16,15 @@ pub enum StepError {
     NoRun,
     #[error("{host}: nothing was done; correct these first:\n- {}", mistakes.join("\n- "))]
     Preflight { host: String, mistakes: Vec<String> },
+    #[error(
+        "VM {vmid} ({name}): is not the template that this controller made of the disk image; nothing was done to it"
+    )]
+    NotOurTemplate { vmid: u32, name: String },
+    #[error(
+        "nixos_vm_disk_image_template: the storage of the boot disk has no linked clones; the template (VM {vmid}) was \
+         removed again"
+    )]
+    NoLinkedClones { vmid: u32 },
     #[error("nixos_vm_vmid: {object} does not have the name {wanted}; nothing was done to it")]
     NameDiffers { object: String, wanted: String },
     #[error(
@@ -186,6 +195,8 @@ impl StepError {
         match self {
             Self::InvalidOptions(_) | Self::NoRun => FailureKind::InvalidOption,
             Self::Preflight { .. } => FailureKind::Preflight,
+            Self::NotOurTemplate { .. } => FailureKind::NotOurs,
+            Self::NoLinkedClones { .. } => FailureKind::StorageUnusable,
             Self::NameDiffers { .. } => FailureKind::NameDiffers,
             Self::DrivesChanged { .. }
             | Self::IdentityChanged { .. }
@@ -224,7 +235,10 @@ impl StepError {
             | Self::Claimed { host, .. }
             | Self::Unconfirmed { host } => Some(host.clone()),
             Self::DiskExists { disk } => Some(disk.clone()),
-            Self::AnotherVm { vmid } | Self::NoUuid { vmid } => Some(format!("VM {vmid}")),
+            Self::AnotherVm { vmid }
+            | Self::NoUuid { vmid }
+            | Self::NotOurTemplate { vmid, .. }
+            | Self::NoLinkedClones { vmid } => Some(format!("VM {vmid}")),
             Self::Occupied { address, .. } => Some(address.clone()),
             Self::NameDiffers { object, .. }
             | Self::DrivesChanged { object, .. }
@@ -258,6 +272,12 @@ impl StepError {
             | Self::NoVm { .. }
             | Self::NotesFull { .. }
             | Self::RolledBack { .. } => return None,
+            Self::NotOurTemplate { .. } => "rename that VM, or remove it".into(),
+            Self::NoLinkedClones { .. } => {
+                "put the boot disk on a storage of another kind, such as LVM-thin, ZFS or a directory, or leave \
+                 nixos_vm_disk_image_template out"
+                    .into()
+            }
             Self::NameDiffers { .. } => "correct nixos_vm_vmid or nixos_vm_name".into(),
             Self::DrivesChanged { host, .. } => format!(
                 "leave nixos_vm_boot_disk, nixos_vm_installer_drive and nixos_vm_seed_drive as they were until it is installed, or destroy \

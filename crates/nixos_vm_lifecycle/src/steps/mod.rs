@@ -14,6 +14,7 @@ pub mod provision;
 pub mod published;
 pub mod reinstall;
 pub mod seed;
+pub mod template;
 pub mod upload;
 pub mod vm;
 

@@ -6,7 +6,7 @@ use ansible_module::Failure;
 use pve_client::property::PropertyString;
 use pve_client::{Error as ApiError, Params};
 use pve_module::random;
-use pve_module::record::with_record;
+use pve_module::record::{Record, with_record};
 use pve_module::{Lock, Seen};
 use serde_json::{Map, Value};
 
@@ -60,6 +60,8 @@ enum Mark {
     Uuid(String),
     /// Its name: PVE makes up the UUID of a clone. Who else asks for a clone of that name wants the same VM.
     Name(String),
+    /// The installation that the record in its notes names, which nobody else can: that of a clone of the lifecycle's.
+    Installation(String),
 }
 
 /// How a VM is asked for.
@@ -90,7 +92,10 @@ impl<'a> Call<'a> {
                 path: format!("/nodes/{}/qemu/{}/clone", source.node, source.vmid),
                 params: params.clone(),
                 id: "newid",
-                mark: Mark::Name(params.get("name").unwrap_or_default().to_owned()),
+                mark: match &creation.desired.record {
+                    Some(record) => Mark::Installation(record.installation.clone()),
+                    None => Mark::Name(params.get("name").unwrap_or_default().to_owned()),
+                },
                 nodes: vec![creation.node, &source.node],
             }),
         }
@@ -199,7 +204,7 @@ async fn ask(
     context.report_step("create", &object);
     let mut turn = Some(turn);
     let mut unsure = false;
-    let by_uuid = matches!(call.mark, Mark::Uuid(_));
+    let certain = !matches!(call.mark, Mark::Name(_));
     loop {
         let error = match context
             .client
@@ -228,7 +233,7 @@ async fn ask(
             // Ours, if an earlier request came through without an answer.
             let ours = unsure && is_ours(context, call, vmid).await? == Some(true);
             return Ok(if ours {
-                Asked::Made(by_uuid)
+                Asked::Made(certain)
             } else {
                 Asked::Taken(error)
             });
@@ -238,7 +243,7 @@ async fn ask(
         }
         unsure = true;
         match is_ours(context, call, vmid).await? {
-            Some(true) => return Ok(Asked::Made(by_uuid)),
+            Some(true) => return Ok(Asked::Made(certain)),
             Some(false) => return Ok(Asked::Taken(error)),
             None => {}
         }
@@ -275,6 +280,10 @@ async fn is_ours(
                     Mark::Uuid(uuid) => uuid_of(&text("smbios1"))
                         .is_some_and(|found| found.eq_ignore_ascii_case(uuid)),
                     Mark::Name(name) => text("name").eq_ignore_ascii_case(name),
+                    Mark::Installation(installation) => {
+                        let record = Record::find(&text("description"));
+                        record.is_some_and(|record| record.installation == *installation)
+                    }
                 }));
             }
             Ok(None) => {

@@ -3,6 +3,7 @@
 use ansible_module::{Failure, Outcome};
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Identity, Phase, Record};
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::host_keys;
@@ -11,6 +12,7 @@ use crate::module_args::Args;
 use crate::state::State;
 use crate::steps::published::unfinished;
 use crate::steps::seed;
+use crate::steps::vm::create::identify;
 use crate::steps::{change, host_key, image, keep, run as this_run, summed};
 use crate::store::Installation;
 
@@ -59,9 +61,15 @@ pub async fn again(
         drives: Some(settings.drives()),
         ..found.clone()
     };
+    let mut first = Args::new();
+    let mut record = record;
+    if identity.uuid.as_deref() != Some(found.uuid.as_str()) {
+        // A clone whose run was cut off before it got its own UUID.
+        first.insert("config".into(), Value::Object(settings.config()));
+        identify(&mut first, &mut record);
+    }
     // First of all the machine is this run's: any other run stops at its next write.
-    let mut outcomes =
-        vec![change(context, vmid, Args::new(), &phases, Some(record.clone())).await?];
+    let mut outcomes = vec![change(context, vmid, first, &phases, Some(record.clone())).await?];
     let record = Record {
         installer: (!by_image).then(|| source.clone()),
         image: by_image.then(|| source.clone()),

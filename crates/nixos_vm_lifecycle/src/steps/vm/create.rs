@@ -15,6 +15,7 @@ use crate::placement;
 use crate::state::{State, number};
 use crate::steps::published::unfinished;
 use crate::steps::seed;
+use crate::steps::template;
 use crate::steps::{change, image, keep, run as this_run, summed};
 use crate::vm_layout::volume;
 
@@ -57,7 +58,18 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
         host_key: keys::installed(&installation).into_iter().next(),
         reinstall: None,
     };
-    let mut args = settings.vm(Phase::Provisioning, Some(&source));
+    let template = match settings.disk_image_template && by_image {
+        true => Some(template::ensure(context, state, &node, &source).await?),
+        false => None,
+    };
+    let mut args = match template {
+        Some(template) => {
+            let mut args = settings.vm(Phase::Provisioning, None);
+            args.insert("clone".into(), json!({"vmid": template}));
+            args
+        }
+        None => settings.vm(Phase::Provisioning, Some(&source)),
+    };
     identify(&mut args, &mut record);
     keep(state, &installation, &record)?;
     let ownership = Ownership {
@@ -106,7 +118,7 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
 }
 
 /// Give a new VM the identity that its record names, beside what the user set there.
-fn identify(args: &mut Args, record: &mut Record) {
+pub fn identify(args: &mut Args, record: &mut Record) {
     let config = args.entry("config").or_insert_with(|| json!({}));
     let Some(config) = config.as_object_mut() else {
         return;
