@@ -102,7 +102,7 @@ pub fn brought(settings: &Settings) -> Result<Vec<Given>, Vec<String>> {
                 }),
                 (None, None) => {}
             }
-        } else if let Some(tree) = &settings.extra_files_dir {
+        } else if let Some(tree) = settings.tree() {
             let file = tree.join(path.trim_start_matches('/'));
             let origin = format!("nixos_vm_extra_files_dir: {path}");
             // The link is one of the installed system. Here it may lead to the controller's own key.

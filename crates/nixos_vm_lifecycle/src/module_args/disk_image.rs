@@ -155,7 +155,7 @@ impl Settings {
     pub fn not_of_images(&self) -> Vec<String> {
         let has = |dict: &Option<Map<String, Value>>| dict.as_ref().is_some_and(|d| !d.is_empty());
         [
-            ("extra_files_dir", self.extra_files_dir.as_ref().is_some_and(|dir| !dir.as_os_str().is_empty())),
+            ("extra_files_dir", self.tree().is_some()),
             ("extra_files", !self.extra_files.is_empty()),
             ("persist", !self.persist.is_empty()),
             ("disk_encryption_keys", !self.disk_encryption_keys.is_empty()),

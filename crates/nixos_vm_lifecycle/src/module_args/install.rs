@@ -1,11 +1,19 @@
 //! The options of `nixos_anywhere_install`.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::module_args::further::Args;
 use crate::options::Settings;
 
 impl Settings {
+    /// The tree for the root of the new system.
+    pub fn tree(&self) -> Option<&Path> {
+        let tree = self.extra_files_dir.as_deref();
+        tree.filter(|tree| !tree.as_os_str().is_empty())
+    }
+
     /// The installation itself. `store_paths` is what was built already.
     pub fn install(&self, store_paths: Option<&Value>) -> Args {
         let mut args = Args::new();
@@ -27,7 +35,7 @@ impl Settings {
                 json!(self.disk_encryption_keys),
             );
         }
-        if let Some(tree) = &self.extra_files_dir {
+        if let Some(tree) = self.tree() {
             args.insert("extra_files_dir".into(), json!(tree));
         }
         let files: Vec<Value> = self
