@@ -1,5 +1,6 @@
 //! The variables, brought into the options of the other modules.
 
+mod addresses;
 mod further;
 mod install;
 mod iso;
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use crate::options::Settings;
 
+pub use addresses::{NicAddresses, keyed, normal, words_of};
 pub use further::Args;
 pub use iso::iso_variable;
 pub use vm::{bus_of, high_availability, protection};
