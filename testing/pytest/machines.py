@@ -50,6 +50,7 @@ class Machine:
         self.name = name
         self.number = number
         self.address = f"127.77.0.{number}"
+        self.port = 2222
         self.state = self.lab.path / "state" / name
         for directory in ("tmp", "home", "ansible", "tools"):
             (self.lab.path / directory).mkdir()
@@ -239,7 +240,7 @@ class Machine:
         done = subprocess.run(
             ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30"]
             + ["-o", f"UserKnownHostsFile={self.state}/known_hosts", "-o", "IdentitiesOnly=yes"]
-            + ["-i", str(self.lab.path / "ssh/id_ed25519"), "-p", "2222", f"root@{self.address}", command],
+            + ["-i", str(self.lab.path / "ssh/id_ed25519"), "-p", str(self.port), f"root@{self.address}", command],
             capture_output=True,
             text=True,
             timeout=120,

@@ -166,7 +166,13 @@ fn dial(target: &Target, deadline: &Deadline) -> Result<TcpStream, Error> {
         host: target.host.clone(),
         source,
     };
-    let addresses: Vec<SocketAddr> = (target.host.as_str(), target.port)
+    // An IPv6 address may be in brackets, as people write it beside a port.
+    let host = target
+        .host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(&target.host);
+    let addresses: Vec<SocketAddr> = (host, target.port)
         .to_socket_addrs()
         .map_err(name_error)?
         .collect();

@@ -356,3 +356,23 @@ async fn a_wrong_key_ends_the_wait_unless_it_may_change() {
         .unwrap_err();
     assert!(matches!(error, Error::GaveUp { .. }), "{error}");
 }
+
+/// Nothing listens, which only the address itself can tell.
+#[tokio::test]
+async fn an_ipv6_address_is_dialled_however_it_is_written() {
+    let sshd = Sshd::start(INSTALLER);
+    let port = TcpListener::bind("[::1]:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    for host in ["::1", "[::1]", "0:0::0:1"] {
+        let target = Target {
+            host: host.into(),
+            port,
+            ..right(&sshd)
+        };
+        let error = Connection::open(&target, &soon()).await.err().unwrap();
+        assert!(matches!(error, Error::Refused { .. }), "{host}: {error}");
+    }
+}

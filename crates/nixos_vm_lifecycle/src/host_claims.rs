@@ -43,14 +43,14 @@ fn claimed(context: &Context<'_>, cluster: &str) -> Vec<Claim> {
             "name",
         );
     }
-    let ip = settings.ip.as_deref().unwrap_or_default();
-    let ip = ip.split('/').next().unwrap_or_default();
-    if ip.parse::<IpAddr>().is_ok() {
-        claim(
-            format!("the address {ip}"),
-            format!("ip {cluster} {ip}"),
-            "ip",
-        );
+    for ip in settings.fixed_addresses() {
+        if ip.parse::<IpAddr>().is_ok() {
+            claim(
+                format!("the address {ip}"),
+                format!("ip {cluster} {ip}"),
+                "ip",
+            );
+        }
     }
     if let Some(address) = settings.given_address() {
         let port = settings.ssh_port;

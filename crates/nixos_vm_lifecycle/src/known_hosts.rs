@@ -13,17 +13,31 @@ use crate::error::LocalError;
 use crate::keys::without_comment;
 use crate::options::Options;
 
-/// The names of the machine in `known_hosts`. An address from DHCP may change; ssh finds the key by the inventory's name too, as
-/// `HostKeyAlias`.
+/// The names of the machine in `known_hosts`: its address, and the others under which ssh may look for it. An address that the network
+/// gives may change; ssh finds the key by the inventory's name too, as `HostKeyAlias`.
 pub fn names(options: &Options, address: Option<String>) -> Option<Vec<String>> {
     let settings = &options.settings;
-    let mut names: Vec<String> = address
-        .map(|address| name(&address, settings.ssh_port))
-        .into_iter()
+    let mut hosts: Vec<String> = address.into_iter().collect();
+    if hosts.first() == settings.given_address().as_ref() {
+        // ssh looks for what it is called with, in small letters, whatever the normal form of an address.
+        let written = settings.written_address().unwrap_or_default();
+        let written = written.trim_matches(['[', ']']).to_lowercase();
+        hosts.extend((written.contains(':')).then_some(written));
+        hosts.extend(settings.known_addresses());
+    }
+    let mut names: Vec<String> = hosts
+        .iter()
+        .map(|host| name(host, settings.ssh_port))
         .collect();
-    if settings.ip.as_deref() == Some("dhcp") {
+    if settings.has_no_fixed_address() {
         names.push(options.host.clone());
     }
+    let mut seen = Vec::new();
+    names.retain(|name| {
+        let new = !seen.contains(name);
+        seen.push(name.clone());
+        new
+    });
     (!names.is_empty()).then_some(names)
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ansible_module::Secret;
+use proxmox_nixos_vm::options::AddressFamily;
 use pve_module::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ pub use choices::{
     Cloudinit, DiskImageSource, DiskKey, ExtraFile, InstallerSource, KeyType, Method, Power,
     ReinstallHostKey, Restart, SshHostKey, SystemFacts,
 };
-pub use required::{Needs, PREFIX, missing, not_filled_in};
+pub use required::{FIRST, Needs, PREFIX, missing, not_filled_in};
 
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -205,21 +206,30 @@ pub struct Settings {
     pub host_vm_options: Option<Map<String, Value>>,
 
     // --- Its network, while the installer runs ---
-    /// Address and prefix length of the first NIC, or V(dhcp). Required to install a machine.
-    pub ip: Option<String>,
-    /// Default gateway of the installer.
-    pub gateway: Option<String>,
+    /// Address and prefix length of the first NIC, such as V(192.0.2.11/24) or V(2001:db8::11/64); or V(dhcp), V(dhcp6), or V(slaac)
+    /// for router advertisements. For both families a list of two. Proxmox VE's text, such as V(ip=192.0.2.11/24,ip6=auto), is taken,
+    /// too. Required to install a machine.
+    #[serde(default, deserialize_with = "defaults::one_or_several")]
+    pub ip: Option<Vec<String>>,
+    /// Default gateway of the first NIC, a list of two for both families. It may be outside of the subnet. It is ignored where DHCP or
+    /// router advertisements give the address.
+    #[serde(default, deserialize_with = "defaults::one_or_several")]
+    pub gateway: Option<Vec<String>>,
     /// Name servers of the installer.
     pub nameservers: Option<Vec<String>>,
     /// Search domains of the installer.
     pub searchdomains: Option<Vec<String>>,
-    /// Addresses of the other NICs, V(ipconfig1) and so on, as M(cloudinit_drive) takes them.
+    /// Addresses of the other NICs, V(ipconfig1) and so on, as M(cloudinit_drive) takes them. Only one NIC may have a gateway of a family.
     pub ipconfig: Option<BTreeMap<String, Value>>,
     /// More user-data for the installer, a dict that is merged with what the role needs.
     #[schemars(extend("x-ansible" = {"no_log": true}))]
     pub user_data: Option<Map<String, Value>>,
-    /// Where the controller reaches the machine by SSH. Default is C(ansible_host), or the address of O(settings.ip).
+    /// Where the controller reaches the machine by SSH: a host name or an address. Default is C(ansible_host), or the address of
+    /// O(settings.ip) that is of O(settings.address_family).
     pub address: Option<String>,
+    /// Which of the machine's addresses the controller uses. With V(any) it is a fixed address if there is one, IPv4 before IPv6.
+    #[serde(default)]
+    pub address_family: AddressFamily,
     /// Port of SSH at that address.
     #[serde(default = "defaults::ssh_port")]
     pub ssh_port: u16,

@@ -9,6 +9,7 @@ use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::Phase;
 use serde_json::Value;
 
+use crate::address_mistakes;
 use crate::cluster::is_taken;
 use crate::context::Context;
 use crate::error::StepError;
@@ -71,7 +72,7 @@ pub async fn check(
     if decision == &Decision::Create {
         mistakes.collect(new_vm(context).await);
         mistakes.extend(free_vmid(context).await?);
-        mistakes.extend(free_address(settings).await);
+        mistakes.extend(free_addresses(settings).await);
     }
     let deadline = Deadline::after(QUESTIONS);
     mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
@@ -237,29 +238,33 @@ async fn free_vmid(context: &Context<'_>) -> Result<Option<String>, Failure> {
     }))
 }
 
-async fn free_address(settings: &Settings) -> Option<String> {
-    let (address, port) = (settings.given_address()?, settings.ssh_port);
-    let probe = Probe {
-        host: address.clone(),
-        port,
-        ..Probe::default()
-    };
-    probe.occupied().await.then(|| {
-        format!("nixos_vm_ip: {address} port {port} answers already, so the address belongs to another machine")
-    })
+/// Whether another machine answers at an address of the new one.
+async fn free_addresses(settings: &Settings) -> Vec<String> {
+    let port = settings.ssh_port;
+    let mut taken = Vec::new();
+    for address in settings.known_addresses() {
+        let probe = Probe {
+            host: address.clone(),
+            port,
+            ..Probe::default()
+        };
+        if probe.occupied().await {
+            taken.push(format!(
+                "nixos_vm_ip: {address} port {port} answers already, so the address belongs to another machine"
+            ));
+        }
+    }
+    taken
 }
 
 /// What is wrong with the variables beyond what their types say.
 fn variables(settings: &Settings) -> Vec<String> {
-    let given = |name: &str| {
-        let text = match name {
-            "ip" => &settings.ip,
-            "flake" => &settings.flake,
-            "disk_image" => &settings.disk_image,
-            "disk_image_flake" => &settings.disk_image_flake,
-            _ => &settings.installer_iso,
-        };
-        is_set(text.as_deref())
+    let given = |name: &str| match name {
+        "ip" => !settings.first_nic().is_empty(),
+        "flake" => is_set(settings.flake.as_deref()),
+        "disk_image" => is_set(settings.disk_image.as_deref()),
+        "disk_image_flake" => is_set(settings.disk_image_flake.as_deref()),
+        _ => is_set(settings.installer_iso.as_deref()),
     };
     let needs = Needs {
         by_image: settings.by_image(),
@@ -273,34 +278,9 @@ fn variables(settings: &Settings) -> Vec<String> {
     if settings.by_image() {
         mistakes.extend(settings.not_of_images());
     }
-    mistakes.extend(addresses(settings));
+    mistakes.extend(address_mistakes::mistakes(settings));
     mistakes.extend(installer_drives(settings));
     mistakes.extend(login_keys(settings));
-    mistakes
-}
-
-fn addresses(settings: &Settings) -> Vec<String> {
-    let mut mistakes = Vec::new();
-    let ip = settings.ip.as_deref().unwrap_or_default();
-    let valid = |ip: &str| {
-        ip.split_once('/').is_some_and(|(address, prefix)| {
-            address.parse::<std::net::Ipv4Addr>().is_ok()
-                && prefix
-                    .parse::<u8>()
-                    .is_ok_and(|prefix| (1..=32).contains(&prefix))
-        })
-    };
-    if !matches!(ip, "" | "dhcp") && !valid(ip) {
-        mistakes.push(format!(
-            "nixos_vm_ip: must be dhcp, or an IPv4 address with the length of its prefix, such as 192.0.2.11/24 (got {ip})"
-        ));
-    }
-    let gateway = settings.gateway.as_deref().unwrap_or_default();
-    if !gateway.is_empty() && gateway.parse::<std::net::Ipv4Addr>().is_err() {
-        mistakes.push(format!(
-            "nixos_vm_gateway: must be an IPv4 address (got {gateway})"
-        ));
-    }
     mistakes
 }
 

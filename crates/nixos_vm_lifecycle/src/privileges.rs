@@ -1,7 +1,10 @@
 //! The privileges that later steps need, compared with those that the caller has.
 
+use std::collections::BTreeSet;
+
 use deadline::Deadline;
 use pve_client::Client;
+use pve_module::record::Phase;
 use serde_json::{Map, Value};
 
 use crate::module_args::high_availability;
@@ -52,7 +55,7 @@ pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) 
         need(
             &vms,
             &["VM.GuestAgent.Audit", "VM.Monitor"],
-            "nixos_vm_ip: dhcp asks the guest agent",
+            "nixos_vm_ip: an address that is not fixed is read by the guest agent",
         );
     }
     if high_availability(settings, false).is_some() {
@@ -89,6 +92,7 @@ pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) 
             "nixos_vm_disks_storage: to make the disk",
         );
     }
+    lacking.extend(networks(permissions, settings));
     if lacking.is_empty() {
         return Vec::new();
     }
@@ -97,6 +101,55 @@ pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) 
         client.caller(),
         lacking.join(", ")
     )]
+}
+
+/// The bridges and vnets that the caller may not use, by NIC. Which zone of SDN a vnet belongs to is not asked: the caller may use it in
+/// any zone of which it has permissions. With VLAN tags only these count (`check_vnet_access` in PVE::GuestHelpers).
+fn networks(permissions: &Map<String, Value>, settings: &Settings) -> Vec<String> {
+    let vm = settings.vm(Phase::Provisioning, None);
+    let nics = vm.get("net").and_then(Value::as_object);
+    let zones: BTreeSet<&str> = permissions
+        .keys()
+        .filter_map(|path| path.strip_prefix("/sdn/zones/")?.split('/').next())
+        .chain(["localnetwork"])
+        .collect();
+    let mut lacking = Vec::new();
+    for (nic, value) in nics.into_iter().flatten() {
+        let Some((bridge, vlans)) = network_of(nic, value) else {
+            continue;
+        };
+        let paths = match vlans.is_empty() {
+            true => vec![bridge],
+            false => vlans
+                .iter()
+                .map(|vlan| format!("{bridge}/{vlan}"))
+                .collect(),
+        };
+        for path in paths {
+            let may =
+                |zone: &&str| permits(permissions, &format!("/sdn/zones/{zone}/{path}"), "SDN.Use");
+            if !zones.iter().any(may) {
+                lacking.push(format!(
+                    "SDN.Use on /sdn/zones/localnetwork/{path} (nixos_vm_net.{nic})"
+                ));
+            }
+        }
+    }
+    lacking
+}
+
+/// The bridge of a NIC and its VLANs; a range of trunks stands for its first one.
+fn network_of(nic: &str, value: &Value) -> Option<(String, Vec<String>)> {
+    let parts = proxmox_nixos_vm::nic_parts(nic, value)?;
+    let vlans = ["tag", "trunks"].iter().filter_map(|key| parts.get(*key));
+    let vlans = vlans
+        .flat_map(|text| text.split(';'))
+        .filter_map(|vlan| vlan.split('-').next());
+    let vlans = vlans
+        .filter(|vlan| !vlan.is_empty())
+        .map(str::to_owned)
+        .collect();
+    Some((parts.get("bridge")?.clone(), vlans))
 }
 
 /// Whether the caller has a privilege on a path. The nearest path above that has permissions of its own counts, and only what
@@ -153,6 +206,41 @@ mod tests {
                 expected,
                 "{path} {privilege}"
             );
+        }
+    }
+
+    #[test]
+    fn every_nic_may_use_its_bridge() {
+        let lacking = |permissions: Value, net: Value| {
+            let settings =
+                serde_json::from_value(json!({"api_host": ["pve"], "net": net})).unwrap();
+            networks(permissions.as_object().unwrap(), &settings)
+        };
+        let bridge = json!({"/sdn/zones/localnetwork/vmbr0": {"SDN.Use": 1}});
+        let vlan = json!({"/sdn/zones/localnetwork/vmbr0/20": {"SDN.Use": 1}});
+        let zone = json!({"/sdn/zones/zone1": {"SDN.Use": 1}});
+        let all = json!({"/sdn": {"SDN.Use": 1}});
+        for (permissions, net, expected) in [
+            (&bridge, json!({"net0": "virtio,bridge=vmbr0"}), vec![]),
+            (
+                &bridge,
+                json!({"net0": {"bridge": "vmbr0", "tag": 20, "trunks": [30, 40]}}),
+                vec![],
+            ),
+            (&vlan, json!({"net0": "virtio,bridge=vmbr0,tag=20"}), vec![]),
+            (&zone, json!({"net0": "virtio,bridge=blue"}), vec![]),
+            (&all, json!({"net0": "virtio,bridge=vmbr3,tag=7"}), vec![]),
+            (&bridge, json!({"net1": "virtio"}), vec![]),
+            (
+                &vlan,
+                json!({"net0": "virtio,bridge=vmbr0", "net1": "virtio,bridge=vmbr0,trunks=20;30-40"}),
+                vec![
+                    "SDN.Use on /sdn/zones/localnetwork/vmbr0 (nixos_vm_net.net0)",
+                    "SDN.Use on /sdn/zones/localnetwork/vmbr0/30 (nixos_vm_net.net1)",
+                ],
+            ),
+        ] {
+            assert_eq!(lacking(permissions.clone(), net.clone()), expected, "{net}");
         }
     }
 }

@@ -430,6 +430,10 @@ pub async fn address(
     args.insert("vmid".into(), vmid.into());
     args.insert("state".into(), "current".into());
     args.insert("wait_for_address".into(), true.into());
+    args.insert(
+        "address_family".into(),
+        json!(context.settings().asked_family()),
+    );
     args.insert("timeout".into(), whole_seconds(deadline).into());
     let outcome = context.vm(args, Ownership::default(), false).await?;
     let address = outcome

@@ -61,7 +61,7 @@ pub enum Error {
         /// The option or text.
         what: String,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: String,
     },
 
     /// A host name that cannot be one.

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::findings::Findings;
-use crate::{Address4, Address6, Error, Nic, Payload, network, network_check, text, yaml};
+use crate::{
+    Address4, Address6, Error, Nic, Payload, ip_config, network, network_check, text, yaml,
+};
 
 /// Which of cloud-init's data sources the drive is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -224,8 +226,8 @@ fn network_data(nics: &[Nic], nameservers: &[String], search: &[String]) -> Map<
             Address4::Static(address, prefix) => json!({
                 "type": "ipv4",
                 "ip_address": address.to_string(),
-                "netmask": network::mask4(prefix).to_string(),
-                "routes": routes("0.0.0.0", nic.ip.gw.map(|gw| gw.to_string()), off_link4.map(|gw| (gw.to_string(), network::mask4(32).to_string()))),
+                "netmask": ip_config::mask4(prefix).to_string(),
+                "routes": routes("0.0.0.0", nic.ip.gw.map(|gw| gw.to_string()), off_link4.map(|gw| (gw.to_string(), ip_config::mask4(32).to_string()))),
             }),
         });
         let ip6 = nic.ip.ip6.map(|ip| match ip {
@@ -234,8 +236,8 @@ fn network_data(nics: &[Nic], nameservers: &[String], search: &[String]) -> Map<
             Address6::Static(address, prefix) => json!({
                 "type": "ipv6",
                 "ip_address": address.to_string(),
-                "netmask": network::mask6(prefix).to_string(),
-                "routes": routes("::", nic.ip.gw6.map(|gw| gw.to_string()), off_link6.map(|gw| (gw.to_string(), network::mask6(128).to_string()))),
+                "netmask": ip_config::mask6(prefix).to_string(),
+                "routes": routes("::", nic.ip.gw6.map(|gw| gw.to_string()), off_link6.map(|gw| (gw.to_string(), ip_config::mask6(128).to_string()))),
             }),
         });
         for mut entry in ip.into_iter().chain(ip6) {

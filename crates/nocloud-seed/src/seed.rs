@@ -189,7 +189,7 @@ fn check_nameservers(nameservers: &[String]) -> Result<(), Error> {
         None => Ok(()),
         Some(text) => Err(Error::Network {
             what: format!("nameservers: {text:?}"),
-            problem: "is not an IP address",
+            problem: "is not an IP address".into(),
         }),
     }
 }

@@ -794,6 +794,53 @@ fn addresses_that_no_nic_works_with() {
             "gw: is the address of the NIC itself",
         ),
         ("ip=192.0.2.5/0", "prefix length must be between 8 and 32"),
+        (
+            "ip=192.0.2.5/24,gw=192.0.2.255",
+            "gw: is the address of the network itself or its broadcast address (got \"192.0.2.255\"); give the router's",
+        ),
+        (
+            "ip=192.0.2.5/24,gw=192.0.2.0",
+            "gw: is the address of the network itself",
+        ),
+        (
+            "ip=192.0.2.5/24,gw=224.0.0.1",
+            "gw: is not an address that a router can have",
+        ),
+        (
+            "ip=192.0.2.5/24,gw=fe80::1",
+            "gw: is an IPv6 address, which belongs to gw6",
+        ),
+        (
+            "ip=2001:db8::5/64",
+            "ip: is an IPv6 address, which belongs to ip6",
+        ),
+        (
+            "ip=255.255.255.255/32",
+            "ip: is not an address that a NIC can have",
+        ),
+        (
+            "ip6=192.0.2.5/24",
+            "ip6: is an IPv4 address, which belongs to ip",
+        ),
+        (
+            "ip6=::ffff:192.0.2.5/64",
+            "ip6: is an IPv4 address in IPv6 notation",
+        ),
+        ("ip6=::1/64", "ip6: is not an address that a NIC can have"),
+        (
+            "ip6=2001:db8::5/64,gw6=192.0.2.1",
+            "gw6: is an IPv4 address, which belongs to gw",
+        ),
+        (
+            "ip6=2001:db8::5/64,gw6=ff02::2",
+            "gw6: is not an address that a router can have",
+        ),
+        ("ip6=2001:db8::5/64,gw6=fe80::1%eth0", "leave out the zone"),
+        // The same address, written otherwise.
+        (
+            "ip6=2001:DB8::5/64,gw6=2001:db8:0::5",
+            "gw6: is the address of the NIC itself",
+        ),
         ("ip=224.0.0.1/24", "not an address that a NIC can have"),
         ("ip=0.0.0.0/24", "not an address that a NIC can have"),
         ("ip6=ff02::1/64", "ip6: is not an address"),
@@ -829,6 +876,9 @@ fn addresses_that_no_nic_works_with() {
         "ip=10.0.1.0/16",
         "ip6=2001:db8::/64",
         "ip6=fe80::5/64",
+        "ip6=2001:db8::5/64,gw6=fe80::1",
+        "ip=192.0.2.5/24,gw=169.254.0.1",
+        "ip6=2001:db8::5/128,gw6=2001:db8:1::1",
     ] {
         assert!(IpConfig::parse("ipconfig0", ip).is_ok(), "{ip}");
     }
@@ -937,4 +987,23 @@ proptest! {
             prop_assert!(Seed::new(&input).is_ok_and(|seed| seed.warnings().is_empty()));
         }
     }
+}
+
+#[test]
+fn all_that_is_wrong_with_a_nic_is_found_together() {
+    let wrong = IpConfig::read(
+        Some("192.0.2.0/24"),
+        Some("nowhere"),
+        Some("auto"),
+        Some("fe80::1"),
+    );
+    let wrong: Vec<String> = wrong.unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        wrong,
+        [
+            "ip: is the address of the network itself or its broadcast address (got \"192.0.2.0/24\"); give the NIC's own",
+            "gw: is not an IPv4 address (got \"nowhere\")",
+            "gw6: needs a fixed ip6 (got \"fe80::1\")",
+        ]
+    );
 }

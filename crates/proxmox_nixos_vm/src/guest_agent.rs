@@ -9,21 +9,26 @@ use pve_client::Error as ApiError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use crate::agent_addresses::{of_guest, of_nic, pick};
 use crate::config::nic::Nic;
 use crate::context::{Context, failed};
 use crate::error::Error;
+use crate::options::AddressFamily;
 use crate::state::State;
 
 /// The longest that the agent is waited for, over all questions. PVE itself waits some seconds for one that is silent.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The pause between two questions for an address.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long an IPv4 address is waited for, once a guest that may have either has an IPv6 address: router advertisements are faster
+/// than DHCP, and the address of a guest must not depend on it.
+const OTHER_FAMILY: Duration = Duration::from_secs(10);
 
 /// The NIC whose address is the VM's: the one that cloud-init's `ipconfig0` configures.
 const NIC: &str = "net0";
 
 /// The guest's hostname, system and addresses; nothing when no agent answers, which is not a failure.
-pub async fn facts(context: &Context<'_>, vm: &State) -> Option<Value> {
+pub async fn facts(context: &Context<'_>, vm: &State, family: AddressFamily) -> Option<Value> {
     if !vm.running() || !is_configured(vm) {
         return None;
     }
@@ -31,15 +36,19 @@ pub async fn facts(context: &Context<'_>, vm: &State) -> Option<Value> {
     let interfaces = ask(context, vm, deadline, "network-get-interfaces")
         .await
         .ok()?;
-    Some(described(context, vm, deadline, &interfaces).await)
+    Some(described(context, vm, deadline, &interfaces, family).await)
 }
 
-/// The same, waiting until the guest has an IPv4 address on its NIC [`NIC`].
+/// The same, waiting until the guest has an address of the family on its NIC [`NIC`].
 ///
 /// # Errors
 /// When the deadline passes first, and at once when no waiting would help: the VM is stopped, has no such NIC or no
 /// agent, or the caller may not ask it.
-pub async fn with_address(context: &Context<'_>, vm: &State) -> Result<Value, Failure> {
+pub async fn with_address(
+    context: &Context<'_>,
+    vm: &State,
+    family: AddressFamily,
+) -> Result<Value, Failure> {
     let object = vm.object();
     let Some(mac) = mac(vm) else {
         return Err(Error::NoNic { object, nic: NIC }.into());
@@ -52,40 +61,46 @@ pub async fn with_address(context: &Context<'_>, vm: &State) -> Result<Value, Fa
     }
     context.report_step("wait for an address", &object);
     let since = Instant::now();
+    let mut first_seen = None;
     loop {
+        let mut other_family = false;
         let last = match ask(context, vm, context.deadline, "network-get-interfaces").await {
-            Ok(interfaces) if address_of(&interfaces, &mac).is_some() => {
-                let limit = context.deadline.shorter(LIMIT);
-                return Ok(described(context, vm, &limit, &interfaces).await);
+            Ok(interfaces) => {
+                let addresses = of_nic(&interfaces, &mac);
+                if let Some(address) = pick(&addresses, family) {
+                    let seen = *first_seen.get_or_insert_with(Instant::now);
+                    // The last question of a task that has less time is the one that counts.
+                    let may_change = family == AddressFamily::Any && address.is_ipv6();
+                    let patience = OTHER_FAMILY.min(context.deadline.remaining() / 2);
+                    if !may_change || seen.elapsed() >= patience {
+                        let limit = context.deadline.shorter(LIMIT);
+                        return Ok(described(context, vm, &limit, &interfaces, family).await);
+                    }
+                }
+                other_family = !addresses.is_empty();
+                format!("it has {}", what_it_has(&interfaces))
             }
-            Ok(interfaces) => format!("it has {}", what_it_has(&interfaces)),
             Err(error) if may_pass(&error) => error.pve_message().unwrap_or_default().to_owned(),
             Err(ApiError::Expired { last, .. }) => last.unwrap_or_else(|| "no answer".into()),
             Err(error) => return Err(failed("ask the guest agent of", &object)(error)),
         };
         if !context.deadline.sleep(PAUSE).await {
-            return Err(never_told(context, &object, &mac, since.elapsed(), &last));
+            let wanted = format!("{} of {NIC} ({mac})", family.named());
+            let what = format!("the guest agent of {object} to report {wanted}; last: {last}");
+            let expired = context.deadline.expired_error(what, since.elapsed());
+            let hint = if other_family {
+                OTHER_FAMILY_HINT
+            } else {
+                NO_ADDRESS_HINT
+            };
+            return Err(Failure::from(expired).object(object).hint(hint));
         }
     }
 }
 
-fn never_told(
-    context: &Context<'_>,
-    object: &str,
-    mac: &str,
-    waited: Duration,
-    last: &str,
-) -> Failure {
-    let what = format!(
-        "the guest agent of {object} to tell an IPv4 address of {NIC} ({mac}); last: {last}"
-    );
-    Failure::from(context.deadline.expired_error(what, waited))
-        .object(object)
-        .hint(
-            "the guest has to run the QEMU guest agent (NixOS: services.qemuGuest.enable = true) and to get an address \
-             by DHCP on that card; its console shows both",
-        )
-}
+const OTHER_FAMILY_HINT: &str = "the NIC has addresses of the other family only; set address_family to take them, or give it an address of this family";
+const NO_ADDRESS_HINT: &str = "the guest has to run the QEMU guest agent (NixOS: services.qemuGuest.enable = true) and to get an address \
+                               on that NIC, by DHCP or router advertisements for example; its console shows both";
 
 /// Whether the agent may answer later: it is not up yet, is slow, or talks with somebody else.
 fn may_pass(error: &ApiError) -> bool {
@@ -111,17 +126,22 @@ async fn described(
     vm: &State,
     deadline: &Deadline,
     interfaces: &Value,
+    family: AddressFamily,
 ) -> Value {
     let os = ask(context, vm, deadline, "get-osinfo").await;
     let host = ask(context, vm, deadline, "get-host-name").await;
+    let mac = mac(vm).unwrap_or_default();
     let mut facts = shaped(
         interfaces,
         &os.unwrap_or_default(),
         &host.unwrap_or_default(),
+        &mac,
     );
-    facts["address"] = mac(vm)
-        .and_then(|mac| address_of(interfaces, &mac))
-        .map_or(Value::Null, Value::String);
+    let own = of_nic(interfaces, &mac);
+    let texts = |of: Option<IpAddr>| of.map(|ip| ip.to_string());
+    facts["address"] = json!(texts(pick(&own, family)));
+    facts["address_ipv4"] = json!(texts(pick(&own, AddressFamily::Ipv4)));
+    facts["address_ipv6"] = json!(texts(pick(&own, AddressFamily::Ipv6)));
     facts
 }
 
@@ -144,24 +164,9 @@ fn is_enabled(text: &str) -> bool {
         == Some(true)
 }
 
-/// The first IPv4 address, beyond loopback and link, of the card with this MAC address. What the guest has built upon the
-/// card, such as a bridge, has the same MAC address; what it has made up (containers' networks, tunnels) has not.
-fn address_of(interfaces: &Value, mac: &str) -> Option<String> {
-    let cards = interfaces.as_array().into_iter().flatten();
-    let same = cards.filter(|card| {
-        card["hardware-address"]
-            .as_str()
-            .is_some_and(|own| own.eq_ignore_ascii_case(mac))
-    });
-    same.flat_map(|card| card["ip-addresses"].as_array().into_iter().flatten())
-        .filter_map(|address| address["ip-address"].as_str())
-        .find(|ip| matches!(ip.parse(), Ok(IpAddr::V4(_))) && !is_local(ip))
-        .map(str::to_owned)
-}
-
 /// The addresses that there are, for the error.
 fn what_it_has(interfaces: &Value) -> String {
-    let facts = shaped(interfaces, &Value::Null, &Value::Null);
+    let facts = shaped(interfaces, &Value::Null, &Value::Null, "");
     let cards: Vec<String> = facts["interfaces"]
         .as_array()
         .into_iter()
@@ -183,9 +188,8 @@ fn what_it_has(interfaces: &Value) -> String {
     }
 }
 
-fn shaped(interfaces: &Value, os: &Value, host: &Value) -> Value {
+fn shaped(interfaces: &Value, os: &Value, host: &Value, mac: &str) -> Value {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    let mut addresses = Vec::new();
     let cards: Vec<Value> = interfaces
         .as_array()
         .into_iter()
@@ -196,12 +200,8 @@ fn shaped(interfaces: &Value, os: &Value, host: &Value) -> Value {
                 .into_iter()
                 .flatten()
                 .filter_map(|address| {
-                    let ip = text(address, "ip-address")?;
+                    let ip = normal(text(address, "ip-address")?);
                     let prefix = address.get("prefix").and_then(Value::as_u64);
-                    let named = text(card, "name").is_some_and(|name| name == "lo");
-                    if !named && !is_local(&ip) {
-                        addresses.push(ip.clone());
-                    }
                     Some(prefix.map_or_else(|| ip.clone(), |prefix| format!("{ip}/{prefix}")))
                 })
                 .collect();
@@ -214,15 +214,18 @@ fn shaped(interfaces: &Value, os: &Value, host: &Value) -> Value {
         .flatten()
         .map(|(key, value)| (key.replace('-', "_"), value.clone()))
         .collect();
+    let addresses: Vec<String> = of_guest(interfaces, mac)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     json!({"hostname": text(host, "host-name"), "os": os, "interfaces": cards, "addresses": addresses})
 }
 
-/// Whether an address means nothing beyond its link.
-fn is_local(address: &str) -> bool {
-    match address.parse() {
-        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unicast_link_local(),
-        Err(_) => true,
+/// An address in its normal form, which is the same however the agent writes it.
+fn normal(address: String) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(ip) => ip.to_string(),
+        Err(_) => address,
     }
 }
 
@@ -242,7 +245,7 @@ mod tests {
         ]);
         let os = json!({"id": "nixos", "version-id": "25.05"});
         assert_eq!(
-            shaped(&interfaces, &os, &json!({"host-name": "web1"})),
+            shaped(&interfaces, &os, &json!({"host-name": "web1"}), ""),
             json!({
                 "hostname": "web1", "os": {"id": "nixos", "version_id": "25.05"}, "addresses": ["192.0.2.11", "2001:db8::11"],
                 "interfaces": [
@@ -273,45 +276,18 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_that_of_the_vms_own_card() {
-        let address =
-            |kind: &str, ip: &str| json!({"ip-address": ip, "ip-address-type": kind, "prefix": 24});
-        let v4 = |ip| address("ipv4", ip);
-        let v6 = |ip| address("ipv6", ip);
-        let card = |name: &str, mac: &str, all: Value| json!({"name": name, "hardware-address": mac, "ip-addresses": all});
-        let (own, other) = ("bc:24:11:00:00:01", "02:42:ac:00:00:01");
-        let lo = card(
-            "lo",
-            "00:00:00:00:00:00",
-            json!([v4("127.0.0.1"), v6("::1")]),
-        );
-        let docker = card("docker0", other, json!([v4("172.17.0.1")]));
-        let told = |cards: Value| address_of(&cards, "BC:24:11:00:00:01");
-        // What there is before DHCP has answered, or instead of it.
-        let early = json!([lo, docker, card("ens18", own, json!([v6("fe80::1"), v6("2001:db8::1"), v4("169.254.1.1")])), {"name": "sit0"}]);
-        assert_eq!(told(early.clone()), None);
-        assert_eq!(
-            what_it_has(&early),
-            "lo: 127.0.0.1/24 ::1/24, docker0: 172.17.0.1/24, ens18: fe80::1/24 2001:db8::1/24 169.254.1.1/24, sit0: none"
-        );
-        assert_eq!(
-            (told(Value::Null), what_it_has(&Value::Null)),
-            (None, "no cards".into())
-        );
-        let late = json!([
-            lo,
-            docker,
-            card(
-                "ens18",
-                own,
-                json!([v6("fe80::1"), v4("192.0.2.11"), v4("192.0.2.12")])
-            )
+    fn the_error_lists_what_there_is() {
+        let card = |name: &str, all: Value| json!({"name": name, "ip-addresses": all});
+        let address = |ip: &str| json!({"ip-address": ip, "prefix": 64});
+        let cards = json!([
+            card("lo", json!([address("::1")])),
+            card("ens18", json!([address("FE80:0::1"), address("2001:db8::1")])),
+            {"name": "sit0"},
         ]);
-        assert_eq!(told(late), Some("192.0.2.11".into()));
-        let bridged = json!([
-            card("ens18", own, json!([])),
-            card("br0", own, json!([v4("192.0.2.11")]))
-        ]);
-        assert_eq!(told(bridged), Some("192.0.2.11".into()));
+        assert_eq!(
+            what_it_has(&cards),
+            "lo: ::1/64, ens18: fe80::1/64 2001:db8::1/64, sit0: none"
+        );
+        assert_eq!(what_it_has(&Value::Null), "no cards");
     }
 }

@@ -3,6 +3,7 @@
 //! `options` are what users write, `desired` is that in PVE's terms, `cluster` and `state` read what there is, `plan` (pure)
 //! compares, `apply` carries out, and `driver` calls these in order.
 
+mod agent_addresses;
 mod apply;
 mod cluster;
 mod config;
@@ -79,6 +80,16 @@ pub async fn place(
     wish: Wish<'_>,
 ) -> Result<String, Failure> {
     driver::place(options, task, wish).await
+}
+
+/// The options of a NIC as a user writes it, by their names in PVE: `bridge`, `tag` and so on; none if it is not one.
+pub fn nic_parts(
+    key: &str,
+    value: &serde_json::Value,
+) -> Option<std::collections::BTreeMap<String, String>> {
+    config::nic::Nic::parse(key, value)
+        .ok()
+        .map(|nic| nic.options)
 }
 
 /// Check the options by themselves, before anything is read.

@@ -29,6 +29,30 @@ pub enum State {
     Current,
 }
 
+/// The family of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AddressFamily {
+    /// IPv4, or IPv6 if there is no IPv4 address 10 seconds after the first IPv6 address.
+    #[default]
+    Any,
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+}
+
+impl AddressFamily {
+    /// An address of this family, in a sentence.
+    pub fn named(self) -> &'static str {
+        match self {
+            Self::Any => "an address",
+            Self::Ipv4 => "an IPv4 address",
+            Self::Ipv6 => "an IPv6 address",
+        }
+    }
+}
+
 /// The template that a new VM is a clone of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct CloneOf {
@@ -229,11 +253,15 @@ pub struct Options {
     #[serde(default)]
     pub guest_facts: bool,
 
-    /// Wait until the guest agent of a running VM reports an IPv4 address of the guest's NIC V(net0), which is returned in
-    /// RV(guest_agent.address) with the rest of RV(guest_agent), and fail if it reports none within O(timeout). Not in check mode,
-    /// unless with O(state=current).
+    /// Wait until the guest agent of a running VM reports an address of O(address_family) on the guest's NIC V(net0), which is
+    /// returned in RV(guest_agent.address) with the rest of RV(guest_agent), and fail if it reports none within O(timeout). Addresses
+    /// of loopback and link do not count. Not in check mode, unless with O(state=current).
     #[serde(default)]
     pub wait_for_address: bool,
+
+    /// The family of RV(guest_agent.address).
+    #[serde(default)]
+    pub address_family: AddressFamily,
 
     /// The guest agent: V(true), V(false), PVE's text such as V(enabled=1,fstrim_cloned_disks=1), or a dict of the same.
     #[schemars(extend("x-ansible" = {"type": "raw"}))]

@@ -26,8 +26,8 @@ fn a_silent_agent_is_waited_for_and_named() {
     let silent = lab.fails(waiting(json!({"timeout": 3})));
     assert!(silent["msg"].as_str().unwrap().contains(&mac), "{silent:#}");
     assert_snapshot!(failure(&silent), @"
-    timeout: waited [seconds] s for the guest agent of VM 100 (web1) to tell an IPv4 address of net0 ([mac]); last: QEMU guest agent is not running (timeout 3 s)
-      the guest has to run the QEMU guest agent (NixOS: services.qemuGuest.enable = true) and to get an address by DHCP on that card; its console shows both
+    timeout: waited [seconds] s for the guest agent of VM 100 (web1) to report an address of net0 ([mac]); last: QEMU guest agent is not running (timeout 3 s)
+      the guest has to run the QEMU guest agent (NixOS: services.qemuGuest.enable = true) and to get an address on that NIC, by DHCP or router advertisements for example; its console shows both
     ");
     assert_eq!(lab.writes().len(), 2);
     // What was changed before is said.
@@ -86,4 +86,60 @@ fn the_documented_role_is_enough_and_wanted() {
     let with_it = lab().granted(&documented(&["## proxmox_nixos_vm", "## The guest agent"]));
     let silent = with_it.fails(web1(with(options, json!({"timeout": 10}))));
     assert_eq!(silent["error"]["kind"], "timeout", "{silent:#}");
+}
+
+#[test]
+fn the_family_is_chosen_among_what_the_agent_reports() {
+    let lab = lab();
+    lab.ok(web1(json!({"agent": true, "state": "started"})));
+    let reports = |addresses: &[&str]| {
+        let said = json!({"100": {"addresses": addresses}});
+        std::fs::write(lab.path("pve/guests.json"), said.to_string()).unwrap();
+    };
+    let address = |family: &str| {
+        let more = json!({"address_family": family, "timeout": 60});
+        lab.ok(waiting(more))["guest_agent"].clone()
+    };
+    reports(&[
+        "192.0.2.11/24",
+        "fe80::1/64",
+        "FD00:0::11/64",
+        "2001:DB8:0::11/64",
+    ]);
+    let both = address("any");
+    assert_eq!(both["address"], "192.0.2.11", "{both:#}");
+    assert_eq!(
+        both["addresses"],
+        json!(["192.0.2.11", "2001:db8::11", "fd00::11"])
+    );
+    assert_eq!(address("ipv4")["address"], "192.0.2.11");
+    assert_eq!(address("ipv6")["address"], "2001:db8::11");
+    // A guest that has IPv6 alone.
+    reports(&["fe80::1/64", "2001:db8::11/64"]);
+    let alone = lab.ok(waiting(json!({"timeout": 4})))["guest_agent"].clone();
+    assert_eq!(
+        (
+            &alone["address"],
+            &alone["address_ipv4"],
+            &alone["address_ipv6"]
+        ),
+        (&json!("2001:db8::11"), &Value::Null, &json!("2001:db8::11"))
+    );
+    let refused = lab.fails(waiting(json!({"address_family": "ipv4", "timeout": 3})));
+    assert_snapshot!(failure(&refused), @"
+    timeout: waited [seconds] s for the guest agent of VM 100 (web1) to report an IPv4 address of net0 ([mac]); last: it has lo: 127.0.0.1/8 ::1/128, eth0: fe80::1/64 2001:db8::11/64 (timeout 3 s)
+      the NIC has addresses of the other family only; set address_family to take them, or give it an address of this family
+    ");
+}
+
+#[test]
+fn the_api_is_reached_by_ipv6() {
+    let host = module_lab::Host::start(|options| options.listen = "[::1]:0".parse().unwrap());
+    assert_eq!(host.endpoint["api_host"], "::1");
+    let lab = Lab::new(host, env!("CARGO_BIN_EXE_proxmox_nixos_vm"));
+    for written in ["::1", "[::1]", "0:0:0:0:0:0:0:1"] {
+        let found = lab
+            .ok(json!({"api_host": [written], "node": "pve", "name": "web1", "state": "current"}));
+        assert_eq!(found["exists"], false, "{found:#}");
+    }
 }

@@ -75,6 +75,10 @@ fn the_node_with_the_most_free_memory_that_has_what_the_vm_needs() {
     // It has not the bridge.
     free(&lab, [6, 2, 4], json!({"pve": {"bridges": ["vmbr7"]}}));
     assert_eq!(lab.ok(vm("a5", "local"))["node"], "c");
+    // A vnet of SDN is as good as a bridge, on the nodes that have it.
+    free(&lab, [2, 2, 6], json!({"b": {"vnets": {"blue": "zone1"}}}));
+    let on_vnet = json!({"net": {"net0": "virtio,bridge=blue,tag=20"}, "state": "started"});
+    assert_eq!(lab.ok(with(vm("v1", "local"), on_vnet))["node"], "b");
     // Figures change.
     free(&lab, [1, 5, 4], json!({}));
     assert_eq!(lab.ok(vm("a6", "shared"))["node"], "b");
@@ -364,7 +368,7 @@ fn what_pve_would_not_migrate_is_refused_with_the_reason() {
     no_node: node: x does not exist (online: pve, b, c)
       correct node, or leave it out to take the online node with the most free memory
     no_bridge: net: bridge vmbr0 does not exist on node c (available: vmbr7)
-      correct its name in net, or make the bridge first; a VM with a missing bridge cannot start
+      correct its name in net, or make the bridge first; PVE lists only bridges and vnets on which the API user has SDN.Use
     node_offline: node: c is offline (online: pve, b)
       correct node, or leave it out to take the online node with the most free memory
     cannot_migrate: VM 100 (web1) cannot be migrated from b to c: ide2 holds local:iso/own.iso, which only b has (remove_disks empties it, or put in an ISO of a shared storage)

@@ -364,7 +364,7 @@ fn mistakes_are_named_before_anything_is_made() {
     no_iso: ISO local:iso/none.iso does not exist on node pve
       upload it first with the module proxmox_iso, or correct its name
     no_bridge: net: bridge vmbr9 does not exist on node pve (available: vmbr0)
-      correct its name in net, or make the bridge first; a VM with a missing bridge cannot start
+      correct its name in net, or make the bridge first; PVE lists only bridges and vnets on which the API user has SDN.Use
     no_node: node: pve7 does not exist (online: pve)
       correct node, or leave it out to take the online node with the most free memory
     invalid_option: scsi0: 'local:1G': PVE's text takes a number of GiB; write local:1, or a dict, which takes units: {storage: local, size: 1G}

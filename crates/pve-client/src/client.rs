@@ -92,11 +92,10 @@ impl Client {
                 || host.contains('/')
                 || host.contains(char::is_whitespace)
                 || host.contains('@')
-                // Two colons and more are an IPv6 address.
-                || host.matches(':').count() == 1
+                || host.contains(':') && !is_ipv6(host)
             {
                 return Err(Error::Settings(format!(
-                    "'{host}' is not a host name or address (no scheme, no path, no port, which is an option of its own)"
+                    "'{host}' is not a host name or address (no scheme, no path, no zone, no port, which is an option of its own)"
                 )));
             }
         }
@@ -431,6 +430,14 @@ fn http_client(settings: &Settings, tls: &rustls::ClientConfig) -> Result<reqwes
     builder
         .build()
         .map_err(|e| Error::Settings(format!("HTTP client: {}", root_cause(&e))))
+}
+
+/// Whether it is an IPv6 address, which may be in brackets. URLs have no zones.
+fn is_ipv6(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    bare.unwrap_or(host).parse::<std::net::Ipv6Addr>().is_ok()
 }
 
 fn is_loopback(host: &str) -> bool {

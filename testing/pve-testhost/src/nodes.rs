@@ -29,6 +29,8 @@ pub struct Facts {
     pub mem: Option<u64>,
     /// Its bridges.
     pub bridges: Vec<String>,
+    /// Its virtual networks of SDN, each with its zone.
+    pub vnets: BTreeMap<String, String>,
     /// Its resolver, as `GET /nodes/NAME/dns` tells it.
     pub dns: Dns,
 }
@@ -89,12 +91,20 @@ impl Default for Facts {
             maxmem: None,
             mem: None,
             bridges: vec![BRIDGE.into()],
+            vnets: BTreeMap::new(),
             dns: Dns::default(),
         }
     }
 }
 
 impl Facts {
+    /// The zone of SDN that a bridge or virtual network belongs to: permissions have it in their paths.
+    pub fn zone(&self, bridge: &str) -> &str {
+        self.vnets
+            .get(bridge)
+            .map_or("localnetwork", String::as_str)
+    }
+
     /// What `DIR/nodes.json` says of `node`; a file that cannot be read says nothing.
     pub fn read(dir: &Path, node: &str) -> Self {
         facts_of(&dir.join("nodes.json"), node)
@@ -102,16 +112,21 @@ impl Facts {
 }
 
 /// Of one guest, in `guests.json`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuestFacts {
     /// Whether a system runs in it: without one it does not power off when it is asked to.
     pub os: bool,
+    /// What its guest agent reports of its first NIC: addresses with the length of their prefix. Without any the agent is silent.
+    pub addresses: Vec<String>,
 }
 
 impl Default for GuestFacts {
     fn default() -> Self {
-        Self { os: true }
+        Self {
+            os: true,
+            addresses: Vec::new(),
+        }
     }
 }
 

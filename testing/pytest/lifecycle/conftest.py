@@ -4,6 +4,7 @@ Most tests begin with a machine that has come some way. A file says in `STOCK` h
 tests need, and one play makes them all; the fixtures of the kinds' names hand them out.
 """
 
+import subprocess
 import threading
 
 import pytest
@@ -25,6 +26,13 @@ def world(site):
     site.faults()
     assert site.losses[losses:] == []
     assert site.guests.unknown == []
+
+
+def login_by_key(machine, known_hosts):
+    """Log in as users do, strictly."""
+    command = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known_hosts}"]
+    command += ["-o", "GlobalKnownHostsFile=/dev/null", "-i", machine.world.login_key, "-p", str(machine.world.ssh_port)]
+    return subprocess.run([*command, f"root@{machine.address}", "true"], capture_output=True, text=True, timeout=60, check=False)
 
 
 class Stock:

@@ -2,20 +2,13 @@
 
 import json
 import stat
-import subprocess
 
 import pytest
+from conftest import login_by_key
 from simulation.world import PROJECT
 
 
 STOCK = {"finished": 3}
-
-
-def login(machine, known_hosts):
-    """Log in as users do, strictly."""
-    command = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known_hosts}"]
-    command += ["-o", "GlobalKnownHostsFile=/dev/null", "-i", machine.world.login_key, "-p", str(machine.world.ssh_port)]
-    return subprocess.run([*command, f"root@{machine.address}", "true"], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_many_machines_share_one_file(world):
@@ -29,13 +22,13 @@ def test_many_machines_share_one_file(world):
     assert text.startswith("a line of the user's")
     for host in hosts:
         assert text.count(f"[{host.address}]:{world.ssh_port} ") == 1
-    assert login(hosts[0], file).returncode == 0
+    assert login_by_key(hosts[0], file).returncode == 0
     assert world.controller.play(hosts, nixos_vm_known_hosts=str(file)).succeeded().changed == 0
     assert file.read_text() == text
     # A line that got lost comes back, alone.
     file.write_text(text.replace(f"[{hosts[0].address}]", "[gone]"))
     world.controller.play(hosts, nixos_vm_known_hosts=str(file)).succeeded()
-    assert login(hosts[0], file).returncode == 0
+    assert login_by_key(hosts[0], file).returncode == 0
 
 
 def test_a_machine_with_a_new_address_is_known_there(world, finished):
@@ -49,7 +42,7 @@ def test_a_machine_with_a_new_address_is_known_there(world, finished):
     moved = web.with_variables(ansible_host=elsewhere.address, nixos_vm_ip=f"{elsewhere.inside}/24")
     moved.address = elsewhere.address
     moved.play().succeeded()
-    assert login(moved, web.state() / "known_hosts").returncode == 0
+    assert login_by_key(moved, web.state() / "known_hosts").returncode == 0
 
 
 def test_another_controller_knows_a_machine_whose_key_it_is_given(world, finished):
@@ -58,7 +51,7 @@ def test_another_controller_knows_a_machine_whose_key_it_is_given(world, finishe
     second = world.controller_named("second")
     given = web.with_variables(nixos_vm_ssh_host_key={"public": public})
     given.play(controller=second).succeeded()
-    assert login(web, web.state(second) / "known_hosts").returncode == 0
+    assert login_by_key(web, web.state(second) / "known_hosts").returncode == 0
 
 
 def test_nothing_is_left_but_what_is_needed(world, finished):

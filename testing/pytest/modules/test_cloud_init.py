@@ -198,6 +198,35 @@ def test_a_gateway_outside_of_the_network(guest, tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_ipv6_alone_with_the_router_on_the_link(guest, tmp_path, layout):
+    """A link-local gateway needs no route to it: every NIC reaches its own link."""
+    _, image = drive(
+        guest, layout=layout, ipconfig={"ipconfig0": "ip6=2001:DB8:0::11/64,gw6=FE80::1"}, nameservers=["2001:db8::53"],
+        searchdomains=["example.org"],
+    )
+    (unit,) = read(image, tmp_path)["units"].values()
+    lines = unit.splitlines()
+    for wanted in ("Address=2001:db8::11/64", "Gateway=fe80::1", "DNS=2001:db8::53", "Domains=example.org"):
+        assert wanted in lines, unit
+    assert "DHCP=no" in lines and "GatewayOnLink" not in unit and "0.0.0.0" not in unit, unit
+
+
+def test_several_nics_have_one_default_route(guest, tmp_path):
+    second = "BC:24:11:00:00:0C"
+    both = {"net0": {"bridge": "vmbr0", "macaddr": MAC}, "net1": {"bridge": "vmbr0", "macaddr": second, "tag": 20}}
+    made = guest.module("proxmox_nixos_vm", node="pve", vmid=101, name="web1", net=both)
+    assert not made.failed, made.output
+    _, image = drive(guest, ipconfig={
+        "ipconfig0": "ip=10.77.0.11/24,gw=10.77.0.1,ip6=2001:db8::11/64,gw6=fe80::1",
+        "ipconfig1": {"ip": "198.51.100.11/24", "ip6": "2001:db8:1::11/64"},
+    })
+    units = {mac: unit for unit in read(image, tmp_path)["units"].values() for mac in (MAC, second) if mac.lower() in unit.lower()}
+    assert {"Address=10.77.0.11/24", "Address=2001:db8::11/64", "Gateway=10.77.0.1", "Gateway=fe80::1"} <= set(units[MAC].splitlines()), units
+    assert {"Address=198.51.100.11/24", "Address=2001:db8:1::11/64"} <= set(units[second].splitlines()), units
+    assert "Gateway" not in units[second], units
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_router_advertisements(guest, tmp_path, layout):
     _, image = drive(guest, layout=layout, ipconfig={"ipconfig0": "ip=10.77.0.11/24,gw=10.77.0.1,ip6=auto"}, nameservers=["10.77.0.1"])
     seen = read(image, tmp_path)

@@ -7,7 +7,7 @@ from test_role import play  # noqa: F401 (a fixture)
 
 ASKED = ("-e", json.dumps({"nixos_vm_ip": "dhcp", "nixos_vm_address": ""}))
 TOLD = (
-    r"waited [\d.]+ s for the guest agent of VM 100 \(web1\) to tell an IPv4 address of net0 \(BC:24:11:[0-9A-F:]+\); "
+    r"waited [\d.]+ s for the guest agent of VM 100 \(web1\) to report an IPv4 address of net0 \(BC:24:11:[0-9A-F:]+\); "
     r"last: QEMU guest agent is not running \(timeout 3 s\).*services\.qemuGuest\.enable"
 )
 

@@ -39,6 +39,7 @@ class Disk:
     # Set when NixOS was installed: the system and how it answers.
     system: str = ""
     host_keys: list = field(default_factory=list)
+    # Its addresses, separated by blanks.
     address: str = ""
     authorized_keys: list = field(default_factory=list)
     # How often the installed system was booted.
@@ -223,14 +224,14 @@ class Guests(threading.Thread):
         if guest.boots == "installer":
             seed = await asyncio.to_thread(seed_of, vm, config)
             if seed:
-                configure_from_seed(guest, seed)
+                configure_from_seed(guest, seed, self.world.reported_by_agent(vmid))
             else:
                 self.log(vmid, "no seed")
         elif guest.boots == "installed":
             disk = vm.disk
             disk.boots += 1
             if disk.instance is not None:
-                await asyncio.to_thread(set_up, disk, vm, config)
+                await asyncio.to_thread(set_up, disk, vm, config, self.world.reported_by_agent(vmid))
             vm.disk = disk
             guest.address, guest.authorized_keys, guest.host_keys = disk.address, disk.authorized_keys, disk.host_keys
         if guest.address and guest.host_keys:
@@ -247,7 +248,7 @@ class Guests(threading.Thread):
         await self.close(guest)
         if behaviour.silence == "refuse":
             return
-        host = self.world.outside(guest.address)
+        host = [self.world.outside(address) for address in guest.address.split()]
         for _ in range(20):
             try:
                 if behaviour.silence == "hang":
@@ -267,7 +268,7 @@ class Guests(threading.Thread):
                 self.log(guest.vmid, "address in use", str(error))
                 await asyncio.sleep(0.2)
             else:
-                self.log(guest.vmid, "listening", host)
+                self.log(guest.vmid, "listening", " ".join(host))
                 return
 
     # --- commands -----------------------------------------------------------------------------------
@@ -451,14 +452,14 @@ def seed_of(vm, config):
     return None
 
 
-def set_up(disk, vm, config):
+def set_up(disk, vm, config, given_by_network):
     """What cloud-init does at each boot of an installed system: a new instance gets host keys and logins, all get an address."""
     seed = seed_of(vm, config)
     if not seed:
-        disk.address = ""  # it asks for one by DHCP
+        disk.address = " ".join(given_by_network)  # it asks for one by DHCP
         return
     given = Guest(0, "", None)
-    configure_from_seed(given, seed)
+    configure_from_seed(given, seed, given_by_network)
     disk.address = given.address
     instance = yaml.safe_load(seed["meta-data"])["instance-id"]
     if instance != disk.instance:
@@ -466,11 +467,26 @@ def set_up(disk, vm, config):
         disk.instance, disk.host_keys, disk.authorized_keys = instance, given.host_keys or [own], given.authorized_keys
 
 
-def configure_from_seed(guest, seed):
-    """What cloud-init does: host keys, logins and the address."""
+def configure_from_seed(guest, seed, given_by_network):
+    """What cloud-init does: host keys, logins and the addresses."""
     user_data = yaml.safe_load(seed["user-data"])
     files = {file["path"]: base64.b64decode(file["content"]).decode() for file in user_data.get("write_files", [])}
     guest.host_keys = [text for path, text in files.items() if re.fullmatch(r"/etc/ssh/ssh_host_\w+_key", path)]
     guest.authorized_keys = [key for user in user_data.get("users", []) for key in user.get("ssh_authorized_keys", [])]
-    address = re.search(r"(\d+\.\d+\.\d+\.\d+)/\d+", seed.get("network-config", ""))
-    guest.address = address and address[1]
+    network = yaml.safe_load(seed.get("network-config", "")) or {}
+    guest.address = " ".join([*fixed_addresses(network), *(given_by_network if asks_the_network(network) else [])])
+
+
+def fixed_addresses(network):
+    """The addresses that a network-config of version 1 or 2 gives, IPv4 first."""
+    subnets = [subnet for device in network.get("config", []) for subnet in device.get("subnets", [])]
+    found = [subnet["address"] for subnet in subnets if "address" in subnet]
+    found += [address for device in network.get("ethernets", {}).values() for address in device.get("addresses", [])]
+    return sorted((cidr.split("/")[0] for cidr in found), key=lambda address: ":" in address)
+
+
+def asks_the_network(network):
+    """Whether it asks for DHCP or router advertisements."""
+    subnets = [subnet for device in network.get("config", []) for subnet in device.get("subnets", [])]
+    devices = network.get("ethernets", {}).values()
+    return any("address" not in subnet for subnet in subnets) or any(device.get("dhcp4") or device.get("dhcp6") for device in devices)

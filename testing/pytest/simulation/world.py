@@ -481,7 +481,9 @@ class Machine:
     def runs(self):
         """How many runs of nixos-anywhere began and ended, for this machine."""
         text = self.world.runs.read_text() if self.world.runs.exists() else ""
-        return [len(re.findall(rf"^{event} \S*@{re.escape(self.address)}$", text, re.M)) for event in ("begins", "ends")]
+        # By this name nixos-anywhere knows a machine with an IPv6 address.
+        host = f"ipv6-{self.address.replace(':', '-')}.invalid" if ":" in self.address else self.address
+        return [len(re.findall(rf"^{event} \S*@{re.escape(host)}$", text, re.M)) for event in ("begins", "ends")]
 
 
 class World:
@@ -531,8 +533,22 @@ class World:
 
     @staticmethod
     def outside(address):
-        """Where the controller reaches a guest with this address."""
-        return f"127.{address.split('.', 1)[1]}"
+        """Where the controller reaches a guest with this address. One of IPv6 has to be an address of this computer."""
+        return address if ":" in address else f"127.{address.split('.', 1)[1]}"
+
+    def agent_reports(self, vmid, *cidrs):
+        """What the network gives a guest, and its agent reports; the address beyond the link is the one that it listens at."""
+        file = self.pve / "guests.json"
+        said = json.loads(file.read_text()) if file.exists() else {}
+        said[str(vmid)] = {"addresses": cidrs}
+        file.write_text(json.dumps(said))
+
+    def reported_by_agent(self, vmid):
+        """The addresses of IPv6 that the network gives a guest, without those of the link."""
+        file = self.pve / "guests.json"
+        said = json.loads(file.read_text()) if file.exists() else {}
+        cidrs = said.get(str(vmid), {}).get("addresses", [])
+        return [cidr.split("/")[0] for cidr in cidrs if ":" in cidr and not cidr.startswith("fe80:")]
 
     def end(self):
         self.guests.stop()

@@ -146,7 +146,7 @@ fn what_cannot_be_is_refused() {
     storage_unusable: storage noimages cannot be used for disk images on node pve
       storages for disk images that node pve can use now: local, local-zfs; a storage is missing from that list if it is disabled, not active, does not allow disk images (Datacenter, Storage, Content), or if the API user lacks Datastore.Audit on it
     invalid_option: hostname does not go with kind=native; it is an option of kind=nocloud
-    invalid_option: ipconfig0: "nowhere": is not an IPv4 address with a prefix length (192.0.2.11/24), nor dhcp
+    invalid_option: ipconfig0: ip: is not an IPv4 address with a prefix length (192.0.2.11/24), nor dhcp (got "nowhere")
     invalid_option: sshkeys: holds a private key; give the public one
     "#);
 }

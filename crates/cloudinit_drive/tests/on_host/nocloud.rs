@@ -299,7 +299,7 @@ fn what_cannot_be_is_refused_before_anything_is_sent() {
     invalid_option: ciuser does not go with kind=nocloud; it is an option of kind=native
     invalid_option: ipconfig1 is for net1, which VM 101 does not have
       give the VM a NIC net1, or name the NIC that it has
-    invalid_option: ipconfig0: "10.77.0.11": is not an IPv4 address with a prefix length (192.0.2.11/24), nor dhcp
+    invalid_option: ipconfig0: ip: is not an IPv4 address with a prefix length (192.0.2.11/24), nor dhcp (got "10.77.0.11")
     invalid_option: nameservers: needs ipconfig, which says for which NIC
       give ipconfig, for example {ipconfig0: 'ip=dhcp'}, or put it into network_config
     invalid_option: user_data is a text, which is passed on as it is, so ssh_authorized_keys cannot be added to it; give user_data as a dictionary, or put them into the text

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::options::Options;
-use crate::values::host::bracketless;
+use crate::values::host::destination;
 use crate::values::{flake, nix_options};
 
 /// The arguments of `nix` that run the nixos-anywhere of a flake, up to that one's own.
@@ -45,12 +45,7 @@ pub(crate) fn closure(path: &Path, options: &Options) -> Vec<OsString> {
 
 /// The arguments of `nix` that copy the closure of `path` to the machine, by SSH.
 pub(crate) fn copy(path: &Path, options: &Options) -> Vec<OsString> {
-    let host = bracketless(options.host());
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
+    let host = destination(options.host());
     let mut arguments = command(&["copy"], &[], options);
     // What was built here has no signature. Without the flag even root is refused by ssh-ng (NixOS/nix#7812).
     arguments.push("--no-check-sigs".into());

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::options::{HardwareBackend, Options};
 use crate::plan::Source;
-use crate::values::host::bracketless;
+use crate::values::host::destination;
 use crate::values::nix_options;
 use crate::values::path::absolute;
 use crate::values::settings::{NIX, text};
@@ -37,7 +37,7 @@ pub(crate) fn arguments(options: &Options, source: &Source, files: &Files) -> Ve
 fn machine(options: &Options) -> Vec<String> {
     let phases: Vec<&str> = options.phases.iter().map(|phase| phase.name()).collect();
     let mut words = vec![
-        format!("{}@{}", options.user, bracketless(options.host())),
+        format!("{}@{}", options.user, destination(options.host())),
         "--phases".into(),
         phases.join(","),
     ];
@@ -206,6 +206,8 @@ mod tests {
             "root@192.0.2.11 --phases kexec,disko,install --store-paths /nix/store/d \
              /nix/store/s --build-on local -i /p/key --extra-files /p/files"
         );
+        let literal = words(&options(json!({"host": "[2001:db8::11]"})), &source);
+        assert_eq!(literal[0], "root@ipv6-2001-db8--11.invalid");
         let full = options(json!({
             "user": "nixos", "port": 2222, "copy_host_keys": true, "phases": ["disko", "reboot"],
             "nix_options": {"cores": 2, "bash-prompt": "# "}, "post_kexec_port": 2222, "kexec": "/k.tar.gz", "force_kexec": true, "show_trace": true,

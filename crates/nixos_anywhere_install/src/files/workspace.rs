@@ -18,6 +18,7 @@ use crate::files::stage;
 use crate::options::Options;
 use crate::output::channel::Channel;
 use crate::plan;
+use crate::values::host::{bracketless, destination};
 
 /// The name under which the known keys stand in our known_hosts file, whatever the machine's
 /// address and port are (a kexec changes the port).
@@ -113,12 +114,14 @@ impl Workspace {
             let _ = writeln!(known, "{ALIAS} {key}");
         }
         fs::write(self.path("known_hosts"), known)?;
-        let script = wrapper(
+        let mut script = wrapper(
             &self.ssh,
             &self.path("known_hosts"),
             &self.path(CHANNEL),
             &self.path("tmp"),
         );
+        script.extend(host_name(&target.host));
+        script.extend_from_slice(CALL.as_bytes());
         fs::write(self.path("bin/ssh"), script)?;
         fs::set_permissions(self.path("bin/ssh"), Permissions::from_mode(0o700))
     }
@@ -203,7 +206,22 @@ fn wrapper(ssh: &Path, known_hosts: &Path, channel: &Path, scratch: &Path) -> Ve
         script.extend_from_slice(shell_word(Path::new(&option)).as_bytes());
     }
     script.extend_from_slice(b" \\\n  \"$@\"\n");
-    script.extend_from_slice(CALL.as_bytes());
+    script
+}
+
+/// The part of our `ssh` that gives the machine's IPv6 address for its name; nothing for other machines.
+fn host_name(host: &str) -> Vec<u8> {
+    let name = destination(host);
+    let address = bracketless(host);
+    if name == address {
+        return Vec::new();
+    }
+    // A zone is behind %, which begins a token in ssh's settings.
+    let setting = format!("HostName={}", address.replace('%', "%%"));
+    let mut script =
+        format!("for word do\n  case $word in\n    {name} | *@{name}) set -- -o ").into_bytes();
+    script.extend_from_slice(shell_word(Path::new(&setting)).as_bytes());
+    script.extend_from_slice(b" \"$@\"; break ;;\n  esac\ndone\n");
     script
 }
 
@@ -330,6 +348,34 @@ mod tests {
         }
         let known = fs::read_to_string(known).unwrap();
         assert_eq!(known, format!("{ALIAS} {KEY}\n"));
+    }
+
+    #[test]
+    fn our_ssh_knows_the_address_of_an_ipv6_machine() {
+        for (host, expected) in [
+            ("[2001:db8::11]", "2001:db8::11"),
+            ("fe80::1%lo", "fe80::1%lo"),
+        ] {
+            let (workspace, directories) = made(json!({"host": host}));
+            let path = workspace.environment(&directories);
+            let (_, path) = path.into_iter().find(|(name, _)| *name == "PATH").unwrap();
+            let asked = |target: String| {
+                let mut command = Command::new("ssh");
+                let output = command
+                    .env("PATH", path.as_ref().unwrap())
+                    .args(["-G", &target])
+                    .output();
+                String::from_utf8(output.unwrap().stdout).unwrap()
+            };
+            let settings = asked(format!("root@{}", destination(host)));
+            assert!(
+                settings.contains(&format!("hostname {expected}\n")),
+                "{settings}"
+            );
+            // Another machine, such as one that builds, is no other's address.
+            let settings = asked("me@build1.example".into());
+            assert!(settings.contains("hostname build1.example\n"), "{settings}");
+        }
     }
 
     #[test]

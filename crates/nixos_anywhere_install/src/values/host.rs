@@ -9,8 +9,23 @@ pub(crate) fn bracketless(host: &str) -> &str {
         .unwrap_or(host)
 }
 
+/// The host as nixos-anywhere and Nix are given it. An IPv6 address goes by a name, of which our ssh knows the address: both make the
+/// host a part of a URL. nixos-anywhere leaves out the brackets, without which Nix 2.31 refuses an address (NixOS/nix#13937), and
+/// several versions of Nix refuse a zone (NixOS/nix#4490).
+pub(crate) fn destination(host: &str) -> String {
+    let host = bracketless(host);
+    match host.contains(':') {
+        // No DNS has it, in case that another ssh is used.
+        true => format!(
+            "ipv6-{}.invalid",
+            host.to_lowercase().replace([':', '%'], "-")
+        ),
+        false => host.to_owned(),
+    }
+}
+
 /// What is wrong with `host`, and what to write instead; none when it is a name or an address.
-pub(crate) fn problem(host: &str) -> Option<String> {
+pub fn problem(host: &str) -> Option<String> {
     if let Some((address, zone)) = bracketless(host).split_once("%25")
         && address.parse::<Ipv6Addr>().is_ok()
         && !zone.is_empty()
@@ -190,6 +205,19 @@ mod tests {
         ] {
             let problem = problem(host).unwrap();
             assert!(!problem.contains("write"), "{host}: {problem}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_address_goes_by_a_name() {
+        for (host, name) in [
+            ("web1", "web1"),
+            ("192.0.2.11", "192.0.2.11"),
+            ("2001:DB8::1", "ipv6-2001-db8--1.invalid"),
+            ("[::1]", "ipv6---1.invalid"),
+            ("fe80::1%eth0", "ipv6-fe80--1-eth0.invalid"),
+        ] {
+            assert_eq!(destination(host), name);
         }
     }
 

@@ -45,6 +45,7 @@ impl Further {
                     "unless_tagged",
                     "guest_facts",
                     "wait_for_address",
+                    "address_family",
                     "progress_path",
                 ],
             ),

@@ -1,5 +1,6 @@
 //! The variables, brought into the options of the other modules.
 
+mod addresses;
 mod disk_image;
 mod further;
 mod install;
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use crate::options::Settings;
 
+pub use addresses::{NicAddresses, keyed, normal, words_of};
 pub use disk_image::disk_image_variable;
 pub use further::Args;
 pub use iso::iso_variable;

@@ -7,34 +7,6 @@ use crate::module_args::further::Args;
 use crate::options::Settings;
 
 impl Settings {
-    /// Whether only the machine itself knows its address.
-    pub fn asks_for_address(&self) -> bool {
-        let dhcp = self.ip.as_deref() == Some("dhcp");
-        dhcp && self.given_address().is_none()
-    }
-
-    /// The address that is given, by itself or with the static address.
-    pub fn given_address(&self) -> Option<String> {
-        let given = self
-            .address
-            .as_deref()
-            .map(str::trim)
-            .filter(|text| !text.is_empty());
-        if let Some(address) = given {
-            return Some(
-                address
-                    .trim_start_matches('[')
-                    .trim_end_matches(']')
-                    .to_owned(),
-            );
-        }
-        let ip = self
-            .ip
-            .as_deref()
-            .filter(|ip| !ip.is_empty() && *ip != "dhcp")?;
-        Some(ip.split('/').next().unwrap_or(ip).to_owned())
-    }
-
     /// The installer's seed, for a VM; `keys` may log in, `host_key` is the file of its host key.
     pub fn seed(&self, keys: &[String], host_key: &std::path::Path) -> Args {
         let mut args = Args::new();
@@ -93,16 +65,7 @@ impl Settings {
     /// The addresses of its NICs, as `cloudinit_drive` takes them.
     pub fn addresses(&self) -> Args {
         let mut args = Args::new();
-        let mut nics = self.ipconfig.clone().unwrap_or_default();
-        if let Some(ip) = self.ip.as_deref().filter(|ip| !ip.is_empty()) {
-            let gateway = self
-                .gateway
-                .as_deref()
-                .filter(|gw| !gw.is_empty() && ip != "dhcp");
-            let gateway = gateway.map(|gw| format!(",gw={gw}")).unwrap_or_default();
-            nics.entry("ipconfig0".into())
-                .or_insert_with(|| format!("ip={ip}{gateway}").into());
-        }
+        let nics = self.ipconfigs();
         if !nics.is_empty() {
             args.insert("ipconfig".into(), json!(nics));
         }

@@ -1,6 +1,8 @@
-//! Values of variables that are not set.
+//! Values of variables that are not set, or set in short.
 
 use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer};
 
 pub fn disks_storage() -> String {
     "local-lvm".into()
@@ -64,4 +66,21 @@ pub fn state_root() -> PathBuf {
 
 pub fn deploy_timeout() -> u64 {
     120
+}
+
+/// A list, or a text whose commas separate items, as Ansible itself makes a list of it.
+pub fn one_or_several<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Several(Vec<String>),
+        One(String),
+    }
+    Ok(match Option::<Given>::deserialize(deserializer)? {
+        None => None,
+        Some(Given::Several(list)) => Some(list),
+        Some(Given::One(text)) => Some(text.split(',').map(str::to_owned).collect()),
+    })
 }

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// The key of `nixos_vm_ipconfig` for the first NIC.
+pub const FIRST: &str = "ipconfig0";
+
 /// The prefix of the role's variables.
 pub const PREFIX: &str = "nixos_vm_";
 
@@ -10,6 +13,7 @@ pub fn not_filled_in(settings: &Map<String, Value>) -> Vec<String> {
     let text = |name: &str| match settings.get(name) {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Some(Value::Array(list)) if list.is_empty() => None,
         Some(other) => Some(other.to_string()),
     };
     let env = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -34,9 +38,14 @@ pub fn not_filled_in(settings: &Map<String, Value>) -> Vec<String> {
         iso: is("installer_source", &["", "path", "url"]),
         disk_image: is("disk_image_source", &["", "path", "url"]),
     };
+    let ipconfig = settings.get("ipconfig");
+    let has = |name: &str| match name {
+        "ip" => text(name).is_some() || ipconfig.is_some_and(|nics| nics.get(FIRST).is_some()),
+        _ => text(name).is_some(),
+    };
     credential
         .into_iter()
-        .chain(missing(|name| text(name).is_some(), &needs))
+        .chain(missing(|name| has(name), &needs))
         .collect()
 }
 
@@ -59,7 +68,7 @@ pub fn missing(has: impl Fn(&str) -> bool, needs: &Needs) -> Vec<String> {
         false => true,
     };
     [
-        ("ip", true, "write dhcp, or an address with the length of its prefix, such as 192.0.2.11/24"),
+        ("ip", true, "write dhcp, or an address with the length of its prefix, such as 192.0.2.11/24 or 2001:db8::11/64"),
         ("flake", flake, "write URI#NAME, for example github:me/infra#web1"),
         (
             "installer_iso",

@@ -7,7 +7,7 @@ use pve_module::record::Phase;
 use serde_json::{Map, Value, json};
 
 use crate::keys;
-use crate::module_args::{Args, bus_of};
+use crate::module_args::{Args, bus_of, normal};
 use crate::options::Settings;
 
 /// What the variables say, by the names of the module's options. What they do not say is left to the module.
@@ -20,17 +20,16 @@ pub fn of(settings: &Settings) -> Args {
     put("vmid", settings.vmid.map(Value::from));
     put("node", text(settings.node.as_deref()));
     put("hostName", text(settings.name.as_deref()));
-    let addresses = addresses(settings);
-    let v4 = |key: &str| addresses.get(key).map(String::as_str);
-    let (address, length) = split(v4("ip"));
+    let nic = settings.first_nic();
+    let (address, length) = split(nic.ip.as_deref());
     put("address", address);
     put("prefixLength", length);
-    put("gateway", text(v4("gw")));
-    let (address, length) = split(v4("ip6"));
+    put("gateway", gateway(nic.gw.as_deref()));
+    let (address, length) = split(nic.ip6.as_deref());
     let ipv6: Map<String, Value> = [
         ("address", address),
         ("prefixLength", length),
-        ("gateway", text(v4("gw6"))),
+        ("gateway", gateway(nic.gw6.as_deref())),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name.to_owned(), value?)))
@@ -80,22 +79,19 @@ fn list(items: Option<&[String]>) -> Option<Value> {
     (!items.is_empty()).then(|| json!(items))
 }
 
-/// The addresses of the first NIC by the names that Proxmox VE has for them, as the installer's seed has them.
-fn addresses(settings: &Settings) -> BTreeMap<String, String> {
-    let seed = settings.addresses();
-    let first = seed.get("ipconfig").and_then(|nics| nics.get("ipconfig0"));
-    first.map(|first| parts(first, None)).unwrap_or_default()
-}
-
-/// An address and the length of its prefix; `dhcp` and `auto` have none.
+/// An address in its normal form and the length of its prefix; `dhcp` and `auto` have none.
 fn split(address: Option<&str>) -> (Option<Value>, Option<Value>) {
     let Some((address, length)) = address.and_then(|address| address.split_once('/')) else {
         return (text(address), None);
     };
     (
-        text(Some(address)),
+        text(Some(&normal(address))),
         length.parse::<u8>().ok().map(Value::from),
     )
+}
+
+fn gateway(gateway: Option<&str>) -> Option<Value> {
+    gateway.map(|gateway| normal(gateway).into())
 }
 
 /// The properties of a value that is a text of Proxmox VE, or a dict.
@@ -216,6 +212,26 @@ mod tests {
                 dhcp.get("prefixLength")
             ),
             (&json!("dhcp"), None, None)
+        );
+        let static_6 = facts(json!({
+            "ip": ["dhcp", "2001:DB8::0:11/128"], "gateway": ["192.0.2.1", "FE80::1"],
+        }));
+        assert_eq!(
+            (
+                &static_6["address"],
+                static_6.get("gateway"),
+                &static_6["ipv6"]
+            ),
+            (
+                &json!("dhcp"),
+                None,
+                &json!({"address": "2001:db8::11", "prefixLength": 128, "gateway": "fe80::1"})
+            )
+        );
+        let alone = facts(json!({"ip": "slaac"}));
+        assert_eq!(
+            (alone.get("address"), &alone["ipv6"]),
+            (None, &json!({"address": "auto"}))
         );
         let auto = facts(json!({"ipconfig": {"ipconfig0": "ip=dhcp,ip6=auto"}}));
         assert_eq!(

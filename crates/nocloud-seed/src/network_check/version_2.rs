@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::keys::{BOND, BRIDGE, DEVICE, DEVICE_INSTEAD, LONGEST_NAME, MATCH_INSTEAD, OVERRIDES};
 use super::values::{address, array, is_network, mac, misspelt, number, parameters, vlan};
 use crate::findings::Findings;
-use crate::network::{mask4, mask6};
+use crate::ip_config::{mask4, mask6};
 
 /// The ports that netplan makes in pairs for Open vSwitch: `ports: [[patch0-1, patch1-0]]`.
 fn patch_ports(config: &Map<String, Value>) -> impl Iterator<Item = &str> {

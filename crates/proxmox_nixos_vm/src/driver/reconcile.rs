@@ -222,10 +222,11 @@ impl Driver<'_> {
         vm: &State,
         result: Outcome,
     ) -> Result<Outcome, Failure> {
+        let family = self.options.address_family;
         let facts = if self.options.wait_for_address {
-            Some(guest_agent::with_address(self.context, vm).await?)
+            Some(guest_agent::with_address(self.context, vm, family).await?)
         } else if self.options.guest_facts {
-            guest_agent::facts(self.context, vm).await
+            guest_agent::facts(self.context, vm, family).await
         } else {
             None
         };

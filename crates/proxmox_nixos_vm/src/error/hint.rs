@@ -101,7 +101,7 @@ impl Error {
                 "upload it first with the module proxmox_iso, or correct its name"
             }
             Self::NoBridge { .. } => {
-                "correct its name in net, or make the bridge first; a VM with a missing bridge cannot start"
+                "correct its name in net, or make the bridge first; PVE lists only bridges and vnets on which the API user has SDN.Use"
             }
             Self::AmbiguousTemplate { .. } => "say which one with clone.vmid",
             Self::NotATemplate { .. } => "make it one with state: template",

@@ -16,6 +16,8 @@ fn settings(hosts: &[&str]) -> Settings {
 
 #[test]
 fn addresses_of_both_families() {
+    let client = Client::new(settings(&["[::1]", "pve1.example"])).unwrap();
+    assert_eq!(client.address(), "[::1]:8006");
     let client = Client::new(settings(&["::1", "pve1.example"])).unwrap();
     assert_eq!(
         client.url("/version", ""),
@@ -26,7 +28,17 @@ fn addresses_of_both_families() {
 
 #[test]
 fn a_host_is_only_a_host() {
-    for host in ["", "https://pve1", "pve1/x", "user@pve1", "a b"] {
+    for host in [
+        "",
+        "https://pve1",
+        "pve1/x",
+        "user@pve1",
+        "a b",
+        "pve1:8006",
+        "[::1]:8006",
+        "[::1",
+        "fe80::1%eth0",
+    ] {
         assert!(Client::new(settings(&[host])).is_err(), "{host}");
     }
     assert!(Client::new(settings(&[])).is_err());

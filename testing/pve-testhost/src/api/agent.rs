@@ -82,12 +82,39 @@ async fn call(
     } else {
         arguments
     };
-    context
-        .host
-        .guests
-        .agent(vmid, command, arguments)
-        .await
-        .map_err(|error: AgentError| ApiError::failed(error.to_string()))
+    match context.host.guests.agent(vmid, command, arguments).await {
+        Err(AgentError::NotRunning) => simulated(context, vmid, command)
+            .ok_or_else(|| ApiError::failed(AgentError::NotRunning.to_string())),
+        answer => answer.map_err(|error| ApiError::failed(error.to_string())),
+    }
+}
+
+/// What the agent of a simulated guest says, of which `guests.json` has the addresses.
+fn simulated(context: &Context, vmid: u32, command: &str) -> Option<Value> {
+    let addresses = context.host.guest_facts(vmid).addresses;
+    if addresses.is_empty() {
+        return None;
+    }
+    let config = Config::load(&context.host, vmid).ok()?;
+    let mac = config.current.get("net0")?.split([',', '=']).nth(1)?;
+    let listed = |address: &str| {
+        let (ip, prefix) = address.split_once('/')?;
+        let kind = if ip.contains(':') { "ipv6" } else { "ipv4" };
+        Some(
+            json!({"ip-address": ip, "ip-address-type": kind, "prefix": prefix.parse::<u8>().ok()?}),
+        )
+    };
+    let list = |all: &[&str]| -> Value { all.iter().filter_map(|one| listed(one)).collect() };
+    let own: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    Some(match command {
+        "guest-network-get-interfaces" => json!([
+            {"name": "lo", "hardware-address": "00:00:00:00:00:00", "ip-addresses": list(&["127.0.0.1/8", "::1/128"])},
+            {"name": "eth0", "hardware-address": mac.to_lowercase(), "ip-addresses": list(&own)},
+        ]),
+        "guest-get-osinfo" => json!({"id": "nixos", "version-id": "26.05"}),
+        "guest-get-host-name" => json!({"host-name": "guest"}),
+        _ => json!({}),
+    })
 }
 
 async fn exec(context: &Context, vmid: u32) -> ApiResult {

@@ -151,29 +151,34 @@ fn node_status(context: &Context) -> Value {
     })
 }
 
+/// Bridges, and with them the virtual networks of SDN that the user may use or see.
 fn network(context: &Context) -> Value {
-    let shown = context.get("type").is_none_or(|kind| {
+    let wanted = context.get("type");
+    let facts = context.host.facts();
+    let mut shown = Vec::new();
+    if wanted.is_none_or(|kind| {
         matches!(
             kind,
             "bridge" | "any_bridge" | "any_local_bridge" | "include_sdn"
         )
-    });
-    if !shown {
-        return json!([]);
-    }
-    context
-        .host
-        .facts()
-        .bridges
-        .iter()
-        .map(|name| {
+    }) {
+        shown.extend(facts.bridges.iter().map(|name| {
             json!({
                 "iface": name, "type": "bridge", "active": 1, "autostart": 1, "method": "static", "method6": "manual",
                 "address": "10.77.0.1", "netmask": "24", "cidr": "10.77.0.1/24", "bridge_ports": "", "bridge_stp": "off",
                 "bridge_fd": "0", "families": ["inet"], "priority": 3,
             })
-        })
-        .collect()
+        }));
+    }
+    if wanted.is_some_and(|kind| matches!(kind, "any_bridge" | "include_sdn" | "vnet")) {
+        let may = |name: &str, zone: &str| {
+            let path = format!("/sdn/zones/{zone}/{name}");
+            context.may(&path, &["SDN.Audit", "SDN.Use", "SDN.Allocate"])
+        };
+        let vnets = facts.vnets.iter().filter(|(name, zone)| may(name, zone));
+        shown.extend(vnets.map(|(name, _)| json!({"iface": name, "type": "vnet", "active": 1})));
+    }
+    shown.into()
 }
 
 fn next_id(context: &Context) -> ApiResult {

@@ -161,6 +161,10 @@ impl Machines {
         });
         launch.await.map_err(|error| error.to_string())??;
         for nic in &machine.nics {
+            if let Some(tap) = &nic.tap {
+                log(&format!("net{}: {} on {}", nic.index, tap.name, tap.bridge));
+                continue;
+            }
             let reached: Vec<_> = self
                 .shared
                 .forwards

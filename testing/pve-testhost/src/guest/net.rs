@@ -3,6 +3,10 @@
 //! controller: a guest at 10.77.0.11 is reached at 127.77.0.11, or at its own address where that is
 //! one of the controller's.
 //!
+//! Where this computer, or network namespace, has a bridge of the name that the NIC is to be on, the guest is on that bridge, by a
+//! tap as on a real node, and is reached at whatever address it has. That is the way to guests with IPv6, for which QEMU's user-mode
+//! network has no forwards.
+//!
 //! QEMU has to know the guest's address before the guest does. It is looked for, in this order, in
 //! `ipconfigN`, in the `network-config` of an attached NoCloud medium, and among the addresses
 //! remembered of earlier starts (an installed guest keeps its address when its seed is gone). Else
@@ -11,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::address::{Address, GATEWAY, Wanted};
@@ -30,6 +35,59 @@ pub(super) struct Nic {
     pub mac: String,
     pub link_down: bool,
     pub address: Address,
+    /// The tap on a bridge of this computer, with the script that puts it there.
+    pub tap: Option<Tap>,
+}
+
+/// A tap on a bridge, named as PVE names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tap {
+    pub name: String,
+    pub bridge: String,
+    pub script: PathBuf,
+}
+
+impl Tap {
+    /// The NIC's tap, if there is such a bridge.
+    fn of(vm: &VmSpec, index: u32, nic: &str) -> Result<Option<Self>, String> {
+        let properties = Properties::parse(nic);
+        let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric());
+        let Some(bridge) = properties.get("bridge").filter(is_name) else {
+            return Ok(None);
+        };
+        // Unlike /sys/class/net this is always of our own network namespace.
+        let devices = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+        let device = format!("{bridge}:");
+        if !devices
+            .lines()
+            .any(|line| line.trim_start().starts_with(&device))
+        {
+            return Ok(None);
+        }
+        let script = vm.run_dir.join(format!("net{index}.up"));
+        let failed = |error: std::io::Error| format!("cannot write {}: {error}", script.display());
+        fs::create_dir_all(&vm.run_dir).map_err(failed)?;
+        // QEMU runs it with the tap's name.
+        fs::write(
+            &script,
+            format!("#!/bin/sh\nexec ip link set \"$1\" master {bridge} up\n"),
+        )
+        .map_err(failed)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+        Ok(Some(Self {
+            name: format!("tap{}i{index}", vm.vmid),
+            bridge: bridge.to_owned(),
+            script,
+        }))
+    }
+
+    fn netdev(&self, id: &str) -> String {
+        format!(
+            "tap,id={id},ifname={},script={},downscript=no",
+            self.name,
+            self.script.display()
+        )
+    }
 }
 
 impl Nic {
@@ -43,7 +101,10 @@ impl Nic {
         let id = format!("net{}", self.index);
         [
             "-netdev".into(),
-            self.address.netdev(&id, forwards),
+            match &self.tap {
+                Some(tap) => tap.netdev(&id),
+                None => self.address.netdev(&id, forwards),
+            },
             "-device".into(),
             format!(
                 "{},netdev={id},id={id},mac={}{pci}{bootindex}",
@@ -159,6 +220,7 @@ pub(super) fn cards(vm: &VmSpec, leases: &mut Leases) -> Result<Vec<Nic>, String
             link_down: Properties::parse(value).on("link_down"),
             mac,
             address,
+            tap: Tap::of(vm, index, value)?,
         });
     }
     Ok(cards)

@@ -106,7 +106,8 @@ impl Scope<'_> {
         let Some(bridge) = net.get("bridge") else {
             return Ok(());
         };
-        let path = format!("/sdn/zones/localnetwork/{bridge}");
+        let facts = self.context.host.facts();
+        let path = format!("/sdn/zones/{}/{bridge}", facts.zone(bridge));
         let mut vlans: Vec<String> = net.get("tag").map(str::to_owned).into_iter().collect();
         for part in net.get("trunks").unwrap_or_default().split(';') {
             match part

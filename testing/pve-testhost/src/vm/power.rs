@@ -15,6 +15,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::guest::{Power, VmSpec};
 use crate::ha::Ha;
 use crate::host::Host;
+use crate::nodes::Facts;
 use crate::task::Log;
 
 /// Seconds a shutdown waits when nobody says.
@@ -137,7 +138,7 @@ fn spawn_start(
                 .save(&worker, vmid)
                 .map_err(|error| error.to_string())?;
             let volumes = volumes(&worker, &config.current)?;
-            check_bridges(&worker.facts().bridges, &config.current)?;
+            check_bridges(&worker.facts(), &config.current)?;
             crate::cpu::check_start(&worker.dir, &config.current)?;
             if cloudinit::generate(&worker, vmid, &mut config).await? {
                 log.line("generating cloud-init ISO");
@@ -201,12 +202,12 @@ fn volumes(
     Ok(found)
 }
 
-fn check_bridges(known: &[String], config: &BTreeMap<String, String>) -> Result<(), String> {
+fn check_bridges(facts: &Facts, config: &BTreeMap<String, String>) -> Result<(), String> {
     for (_, value) in config.iter().filter(|(key, _)| is_net(key)) {
-        if let Some(bridge) = Drive::parse(value)
-            .get("bridge")
-            .filter(|bridge| !known.iter().any(|name| name == bridge))
-        {
+        if let Some(bridge) = Drive::parse(value).get("bridge").filter(|bridge| {
+            let is_bridge = facts.bridges.iter().any(|name| name == bridge);
+            !is_bridge && !facts.vnets.contains_key(*bridge)
+        }) {
             return Err(format!("bridge '{bridge}' does not exist"));
         }
     }

@@ -37,6 +37,7 @@ fn line(config: &[(&str, &str)], host: Host) -> String {
             mac: format!("BC:24:11:00:00:{index:02X}"),
             link_down: false,
             address: Address::parse("10.77.0.11/24", Some("10.77.0.1")).unwrap(),
+            tap: None,
         })
         .collect();
     let forwards = [Forward {
