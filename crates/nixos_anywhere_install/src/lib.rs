@@ -39,6 +39,7 @@ pub use output::text::printable;
 pub use preflight::{Mistake, preflight, preflight_of_system, refuse};
 pub use system::{Controller, Nix, sizes, store_path};
 pub use values::flake::FlakeParts;
+pub use values::jump::JumpOptions;
 
 /// The Ansible module `nixos_anywhere_install`.
 pub struct NixosAnywhereInstall;

@@ -51,6 +51,7 @@ impl Probe {
         (!keys.is_empty()).then(|| Target {
             host: self.host.clone(),
             port: self.port,
+            jump: None,
             systems: vec![System {
                 label,
                 keys,
