@@ -10,7 +10,7 @@ use pve_module::record::Phase;
 use serde_json::Value;
 
 use crate::cluster::is_taken;
-use crate::context::Context;
+use crate::context::{Context, ssh_failed};
 use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_keys;
@@ -60,7 +60,7 @@ pub async fn check(
     if decision == &Decision::Create {
         mistakes.collect(new_vm(context).await);
         mistakes.extend(free_vmid(context).await?);
-        mistakes.extend(free_address(settings).await);
+        mistakes.collect_some(free_address(context).await);
     }
     let deadline = Deadline::after(QUESTIONS);
     mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
@@ -101,6 +101,13 @@ impl<'a> Mistakes<'a> {
     fn collect<T>(&mut self, checked: Result<T, Failure>) {
         if let Err(failure) = checked {
             self.add(failure);
+        }
+    }
+
+    fn collect_some(&mut self, checked: Result<Option<String>, Failure>) {
+        match checked {
+            Ok(mistake) => self.extend(mistake),
+            Err(failure) => self.add(failure),
         }
     }
 
@@ -226,16 +233,38 @@ async fn free_vmid(context: &Context<'_>) -> Result<Option<String>, Failure> {
     }))
 }
 
-async fn free_address(settings: &Settings) -> Option<String> {
-    let (address, port) = (settings.given_address()?, settings.ssh_port);
+/// Through the jump hosts, if there are any: so they are tried, too.
+async fn free_address(context: &Context<'_>) -> Result<Option<String>, Failure> {
+    let settings = context.settings();
+    // Mistakes in the variables of jump hosts are found by themselves.
+    let Ok(jump) = settings.jump() else {
+        return Ok(None);
+    };
+    let Some(address) = settings.given_address() else {
+        if let Some(jump) = jump {
+            let login = Probe::log_in_to_jump_hosts(&jump).await;
+            login.map_err(at_jump_host)?;
+        }
+        return Ok(None);
+    };
+    let port = settings.ssh_port;
     let probe = Probe {
         host: address.clone(),
         port,
+        jump,
         ..Probe::default()
     };
-    probe.occupied().await.then(|| {
+    let occupied = probe.occupied().await.map_err(at_jump_host)?;
+    Ok(occupied.then(|| {
         format!("nixos_vm_ip: {address} port {port} answers already, so the address belongs to another machine")
-    })
+    }))
+}
+
+/// What keeps us from asking, by the variable.
+fn at_jump_host(error: guest_ssh::Error) -> Failure {
+    let mut failure = ssh_failed(error);
+    failure.msg.insert_str(0, "nixos_vm_jump_host: ");
+    failure
 }
 
 /// What is wrong with the variables beyond what their types say.
@@ -256,6 +285,7 @@ fn variables(settings: &Settings) -> Vec<String> {
     mistakes.extend(addresses(settings));
     mistakes.extend(installer_drives(settings));
     mistakes.extend(login_keys(settings));
+    mistakes.extend(settings.jump().err().unwrap_or_default());
     mistakes
 }
 

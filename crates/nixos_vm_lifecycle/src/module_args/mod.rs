@@ -3,6 +3,7 @@
 mod further;
 mod install;
 mod iso;
+mod jump;
 mod seed;
 #[cfg(test)]
 mod tests;
