@@ -44,7 +44,7 @@ pub enum FailureKind {
     HostKey,
     /// The other side does not accept the user, token, password or key.
     Authentication,
-    /// The API user lacks a privilege, or the SSH user cannot become root.
+    /// The API user lacks a privilege, the SSH user cannot become root, or a jump host does not connect to the machine.
     PermissionDenied,
     /// The option is reserved for `root@pam`, whatever the privileges.
     RootOnly,

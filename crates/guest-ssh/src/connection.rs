@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use rustix::event::PollFlags;
 use ssh2::{ErrorCode, MethodType, Session};
 
 use crate::error::Error;
+use crate::jump::Tunnel;
 use crate::key::{blob_algorithm, fingerprint};
-use crate::socket::poll_for;
+use crate::socket::{peek, poll_for};
 use crate::{Identity, Label, Login, Target};
 
 /// An authenticated connection to a verified guest. Cheap to clone; closed with the last clone.
@@ -21,10 +23,27 @@ pub struct Connection(Arc<Inner>);
 
 struct Inner {
     session: Session,
-    stream: TcpStream,
+    stream: Stream,
     address: String,
     label: Label,
     user: String,
+}
+
+/// What the session goes over.
+pub(crate) enum Stream {
+    /// To the guest itself.
+    Direct(TcpStream),
+    /// Through jump hosts.
+    Jump(Tunnel),
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Direct(stream) => stream.as_fd(),
+            Self::Jump(tunnel) => tunnel.as_fd(),
+        }
+    }
 }
 
 /// For the TCP connection alone. Long enough for a SYN that is sent again twice.
@@ -131,7 +150,7 @@ impl Connection {
         &self.0.session
     }
 
-    pub(crate) fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &Stream {
         &self.0.stream
     }
 }
@@ -161,7 +180,11 @@ pub(crate) fn bound(session: &Session, limit: Duration) {
     session.set_timeout(u32::try_from(milliseconds).unwrap_or(u32::MAX));
 }
 
-fn dial(target: &Target, deadline: &Deadline) -> Result<TcpStream, Error> {
+/// Connect, and wait for the first byte of the server.
+fn dial(target: &Target, deadline: &Deadline) -> Result<Stream, Error> {
+    if let Some(jump) = &target.jump {
+        return Tunnel::open(jump, &target.host, target.port, deadline).map(Stream::Jump);
+    }
     let name_error = |source| Error::Name {
         host: target.host.clone(),
         source,
@@ -183,7 +206,7 @@ fn dial(target: &Target, deadline: &Deadline) -> Result<TcpStream, Error> {
             .min(CONNECT_LIMIT)
             .max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, limit) {
-            Ok(stream) => return banner_seen(target, stream, deadline),
+            Ok(stream) => return banner_seen(target, stream, deadline).map(Stream::Direct),
             Err(error) => last = refusal(target, error, limit),
         }
     }
@@ -218,9 +241,9 @@ fn banner_seen(
     let limit = deadline.remaining().min(BANNER_LIMIT);
     match poll_for(&stream, PollFlags::IN, limit).map_err(|error| fail(error.to_string()))? {
         false => Err(fail(format!("silent for {} s", limit.as_secs()))),
-        true => match stream.peek(&mut [0]) {
-            Ok(0) => Err(fail("it was closed at once".into())),
-            Ok(_) => Ok(stream),
+        true => match peek(&stream) {
+            Ok(false) => Err(fail("it was closed at once".into())),
+            Ok(true) => Ok(stream),
             Err(error) => Err(fail(error.to_string())),
         },
     }
@@ -229,7 +252,7 @@ fn banner_seen(
 /// Key exchange, restricted to host keys of the types we could verify.
 fn handshake(
     address: &str,
-    stream: &TcpStream,
+    stream: &Stream,
     methods: &[&str],
     deadline: &Deadline,
 ) -> Result<Session, Error> {
@@ -249,7 +272,8 @@ fn handshake(
     session
         .method_pref(MethodType::HostKey, &methods.join(","))
         .map_err(fail)?;
-    let socket = stream.try_clone().map_err(|error| Error::Handshake {
+    let socket = stream.as_fd().try_clone_to_owned();
+    let socket = socket.map_err(|error| Error::Handshake {
         address: address.to_owned(),
         reason: error.to_string(),
     })?;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use deadline::Expired;
 
+use crate::JumpError;
+
 /// A failed connection, login or command. Each says where, what the other side answered, and what
 /// to do next when that is not plain.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,9 @@ pub enum Error {
         /// libssh2's message.
         reason: String,
     },
+    /// A jump host on the way.
+    #[error(transparent)]
+    Jump(#[from] JumpError),
     /// There is nothing to verify the server with, so it is not even contacted.
     #[error("no host key is known for {address}, and an unverified server is never used")]
     NoKnownKey {

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, recv};
 
 /// Poll `socket` for `flags` for at most `limit`; whether it became ready.
 pub(crate) fn poll_for(
@@ -21,4 +22,11 @@ pub(crate) fn poll_for(
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a byte is there, which is not taken; false at the end.
+pub(crate) fn peek(socket: &impl std::os::fd::AsFd) -> io::Result<bool> {
+    let mut byte = [0_u8; 1];
+    let (read, _) = recv(socket, &mut byte, RecvFlags::PEEK)?;
+    Ok(read > 0)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Identity, PublicKey};
+use crate::{Identity, Jump, PublicKey};
 
 /// An address, and the systems that are trusted to answer at it.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Target {
     pub host: String,
     /// The SSH port.
     pub port: u16,
+    /// The jump hosts on the way; none where the guest is reached from here.
+    pub jump: Option<Jump>,
     /// The systems that may answer. One whose key is not listed here is refused.
     pub systems: Vec<System>,
 }
@@ -53,6 +55,14 @@ impl fmt::Display for Label {
             Label::Installer => "installer",
             Label::Installed => "installed",
         })
+    }
+}
+
+/// A host as it stands before `:PORT`: an IPv6 address in brackets.
+pub(crate) fn bracketed(host: &str) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use deadline::{Deadline, backoff};
 
-use crate::{Connection, Error, Guest, Target};
+use crate::{Connection, Error, Guest, JumpProblem, Target};
 
 /// What a waiting may put up with.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +13,7 @@ pub struct Patience {
     /// is then tried again instead of ending the wait at once.
     pub key_may_change: bool,
     /// For how long a refused login is tried again, from the first refusal on. cloud-init may put
-    /// keys in place only after sshd has started.
+    /// keys in place only after sshd has started. A jump host that does not answer is tried again for as long.
     pub login: Duration,
 }
 
@@ -47,9 +47,8 @@ const PAUSE: Duration = Duration::from_secs(3);
 /// `on_attempt` hears why an attempt was not good enough.
 ///
 /// # Errors
-/// At once what time cannot cure ([`Error::WrongKey`], [`Error::Identity`], [`Error::Agent`],
-/// [`Error::NoKnownKey`]); the login's error when its patience is over; else [`Error::GaveUp`] at
-/// the deadline.
+/// At once what time cannot cure ([`Error::WrongKey`], [`Error::Identity`], [`Error::Agent`], [`Error::NoKnownKey`], and [`Error::Jump`] where
+/// [`crate::JumpError::is_final`]); the error of the login or of a jump host when its patience is over; else [`Error::GaveUp`] at the deadline.
 pub async fn wait_for(
     target: &Target,
     deadline: &Deadline,
@@ -75,16 +74,25 @@ pub async fn wait_for(
                 error @ (Error::Identity { .. } | Error::Agent { .. } | Error::NoKnownKey { .. }),
             ) => return Err(error),
             Err(error @ Error::WrongKey { .. }) if !patience.key_may_change => return Err(error),
-            Err(error @ Error::Login { .. }) => {
+            Err(Error::Jump(error)) if error.is_final() => return Err(error.into()),
+            // The deadline cut this attempt short; the one before it says more.
+            Err(error) if deadline.expired() && !matches!(error, Error::Login { .. }) => {
+                last.take().unwrap_or_else(|| error.to_string())
+            }
+            Err(error) if tires(&error) => {
                 let first = *refused_since.get_or_insert_with(Instant::now);
                 if first.elapsed() >= patience.login {
                     return Err(error);
                 }
                 error.to_string()
             }
-            // The deadline cut this attempt short; the one before it says more.
-            Err(error) if deadline.expired() => last.take().unwrap_or_else(|| error.to_string()),
-            Err(error) => error.to_string(),
+            Err(error) => {
+                // The jump hosts let us through.
+                if let Error::Jump(_) = error {
+                    refused_since = None;
+                }
+                error.to_string()
+            }
         };
         on_attempt(&reason);
         attempts += 1;
@@ -100,6 +108,16 @@ pub async fn wait_for(
             });
         }
         last = Some(reason);
+    }
+}
+
+/// Whether an error is put up with for a while only: a login that is refused, and a jump host that does not answer. Either should work
+/// already.
+fn tires(error: &Error) -> bool {
+    match error {
+        Error::Login { .. } => true,
+        Error::Jump(error) => error.problem != JumpProblem::Beyond,
+        _ => false,
     }
 }
 

@@ -14,6 +14,7 @@ async fn an_agent_can_log_in() {
     let target = Target {
         host: "127.0.0.1".into(),
         port: sshd.port,
+        jump: None,
         systems: vec![System {
             label: Label::Installer,
             keys: vec![sshd.host_key("ed25519").parse().unwrap()],

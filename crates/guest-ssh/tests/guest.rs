@@ -19,6 +19,7 @@ fn target(sshd: &Sshd, key: &str, identity: PathBuf) -> Target {
     Target {
         host: "127.0.0.1".into(),
         port: sshd.port,
+        jump: None,
         systems: vec![System {
             label: Label::Installer,
             keys: vec![key.parse().unwrap()],

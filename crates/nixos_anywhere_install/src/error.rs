@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ansible_module::{Failure, FailureKind};
 use deadline::Expired;
-use guest_ssh::Error as SshError;
+use guest_ssh::{Error as SshError, JumpProblem};
 
 const CHECK_NIX: &str = "check nix --version: 2.20 or newer is required";
 
@@ -19,6 +19,11 @@ pub(crate) enum Error {
     InvalidPublicKey {
         option: String,
         error: guest_ssh::KeyError,
+    },
+    #[error("{option}: {problem}")]
+    InvalidJumpHost {
+        option: &'static str,
+        problem: String,
     },
     #[error("store_paths: {}: {error}", path.display())]
     StorePath { path: PathBuf, error: io::Error },
@@ -194,6 +199,7 @@ impl Error {
         match self {
             Self::InvalidFlake(_)
             | Self::InvalidPublicKey { .. }
+            | Self::InvalidJumpHost { .. }
             | Self::StorePath { .. }
             | Self::NoInstalledHostKeys
             | Self::UnknownOwners { .. } => FailureKind::InvalidOption,
@@ -335,7 +341,47 @@ fn ssh_kind(error: &SshError) -> FailureKind {
         SshError::Login { .. } => FailureKind::Authentication,
         SshError::Identity { .. } | SshError::Agent { .. } => FailureKind::PrivateKey,
         SshError::Exec { .. } => FailureKind::ConnectionLost,
+        SshError::Jump(error) => jump_kind(error.problem),
     }
+}
+
+/// The kind of a problem at a jump host.
+pub(crate) fn jump_kind(problem: JumpProblem) -> FailureKind {
+    match problem {
+        JumpProblem::Program => FailureKind::ToolMissing,
+        JumpProblem::Unreachable | JumpProblem::Beyond | JumpProblem::Failed => {
+            FailureKind::Unreachable
+        }
+        JumpProblem::Silent => FailureKind::Timeout,
+        JumpProblem::HostKey | JumpProblem::AnotherHostKey => FailureKind::HostKey,
+        JumpProblem::Login => FailureKind::Authentication,
+        JumpProblem::Forwarding => FailureKind::PermissionDenied,
+    }
+}
+
+/// What to do about a problem at a jump host.
+pub(crate) fn jump_hint(problem: JumpProblem) -> Option<&'static str> {
+    Some(match problem {
+        JumpProblem::Program => "install the OpenSSH client on the controller",
+        JumpProblem::HostKey => {
+            "give its public host key as jump_host_keys, or log in to it once with ssh and compare the fingerprint that it shows"
+        }
+        JumpProblem::AnotherHostKey => {
+            "either this is another host, or its keys were made anew: compare them on the jump host itself \
+             (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), and correct jump_host_keys or your known_hosts"
+        }
+        JumpProblem::Login => {
+            "check the user in jump_host, and give a key as jump_host_private_key_file, in ~/.ssh/config or by an SSH agent"
+        }
+        JumpProblem::Forwarding => {
+            "the SSH server of the jump host must allow it: AllowTcpForwarding, PermitOpen and DisableForwarding in its sshd_config, and \
+             restrict in its authorized_keys"
+        }
+        JumpProblem::Unreachable | JumpProblem::Silent | JumpProblem::Failed => {
+            "try it with ssh in a terminal, as the user that runs Ansible"
+        }
+        JumpProblem::Beyond => return None,
+    })
 }
 
 fn ssh_hint(error: &SshError) -> Option<&'static str> {
@@ -348,6 +394,7 @@ fn ssh_hint(error: &SshError) -> Option<&'static str> {
         SshError::Login { .. } => {
             Some("check user and private_key_file, and that the machine knows the public key")
         }
+        SshError::Jump(error) => jump_hint(error.problem),
         SshError::GaveUp { .. } => {
             Some("look at the machine's console; raise timeout if it is slow")
         }

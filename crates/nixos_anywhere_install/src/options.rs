@@ -38,6 +38,20 @@ pub struct Options {
     /// The private key to log in with on the installed system. Default is O(private_key_file).
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub installed_private_key_file: Option<PathBuf>,
+    /// The jump host that the machine is reached through, C([USER@]HOST[:PORT]), as C(ProxyJump) of OpenSSH takes it: an IPv6 address in
+    /// brackets, several jump hosts with commas between, the first one first. Everything goes through it: looking, installing, copying,
+    /// waiting. C(ssh) of the controller connects to it, so that a host may be an alias of C(~/.ssh/config). The key that logs in to the
+    /// machine is not offered to a jump host, and no agent is forwarded.
+    pub jump_host: Option<String>,
+    /// The public host keys of the jump hosts, as lines of C(known_hosts) (C(bastion ssh-ed25519 AAAA...)). With one jump host, C(HOST) may be
+    /// left out. Without this option, the C(known_hosts) of the user that runs Ansible has to know them. A jump host that shows another key is
+    /// refused before anything is sent to it.
+    #[serde(default)]
+    pub jump_host_keys: Vec<String>,
+    /// The private key to log in to the jump hosts with, without a passphrase. Without it, C(ssh) takes what it takes in a terminal: an agent,
+    /// C(~/.ssh/config), the default keys.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub jump_host_private_key_file: Option<PathBuf>,
     /// What to do, or to look at.
     #[serde(default)]
     pub state: State,
@@ -113,7 +127,7 @@ pub struct Options {
     /// How every C(ssh) that nixos-anywhere starts speaks, as C(ssh_config) names it: V(AddressFamily), V(BindAddress),
     /// V(BindInterface), V(Ciphers), V(Compression), V(ConnectTimeout), V(ConnectionAttempts), V(HostKeyAlgorithms), V(IPQoS),
     /// V(KexAlgorithms), V(MACs) or V(PubkeyAcceptedAlgorithms). A list of algorithms is joined with commas. This module's own
-    /// logins go without them.
+    /// logins go without them. V(ProxyJump) is another name of O(jump_host), and holds for everything.
     #[serde(default)]
     pub ssh_options: BTreeMap<String, Value>,
     /// Settings for every C(nix) command, by their names in C(nix.conf). A list becomes words separated

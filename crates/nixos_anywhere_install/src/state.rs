@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, ssh_failure};
 use crate::options::{Expect, Options};
 use crate::preflight::{preflight, refuse};
+use crate::values::jump::jump;
 
 /// How long a check waits: what does not answer by then is not there yet, which is not a failure of
 /// a check.
@@ -58,7 +59,12 @@ pub(crate) fn target(options: &Options) -> Result<Target, Failure> {
             login: installed,
         },
     ];
+    let jump = jump(options).map_err(|mistakes| {
+        let (option, problem) = mistakes.into_iter().next().unwrap_or_default();
+        Error::InvalidJumpHost { option, problem }
+    })?;
     Ok(Target {
+        jump,
         host: crate::values::host::bracketless(options.host()).to_owned(),
         port: options.port,
         systems: systems
@@ -117,6 +123,9 @@ pub(crate) async fn reach_now(
 
 /// Whether an error means "not there (yet)" rather than "there, and wrong".
 pub(crate) fn absent(error: &SshError) -> bool {
+    if let SshError::Jump(error) = error {
+        return !error.is_final();
+    }
     !matches!(
         error,
         SshError::WrongKey { .. }

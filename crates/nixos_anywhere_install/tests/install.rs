@@ -1402,3 +1402,115 @@ fn a_nix_that_is_too_old_is_named() {
     let result = lab.run(json!({"flake": null, "store_paths": paths}));
     assert_ne!(result["error"]["kind"], "tool_missing", "{result}");
 }
+
+/// The options that lead through a jump host.
+fn through(hop: &Sshd) -> Value {
+    json!({
+        "jump_host": hop.as_jump_host(),
+        "jump_host_keys": [hop.host_key("ed25519")],
+        "jump_host_private_key_file": hop.client_key(),
+    })
+}
+
+/// How often the guest was connected to, beside the look whether it is up.
+fn connections(guest: &Sshd) -> usize {
+    guest.log().matches("Connection from ").count() - 1
+}
+
+#[test]
+fn everything_goes_through_the_jump_host() {
+    let (lab, hop) = (Lab::new(INSTALLER), Sshd::jump_host(""));
+    let result = lab.run(through(&hop));
+    assert_snapshot!(shown(&result, "changed closure released"), @r#"
+    changed: true
+    closure: /nix/store/aaa-nixos-system-web1
+    released: true
+    "#);
+    // Looking, each ssh of nixos-anywhere, and verifying.
+    let through_hop = hop.forwarded();
+    assert!(through_hop >= 5, "{through_hop}");
+    assert_eq!(connections(&lab.sshd), through_hop);
+    let guests_key = fs::read_to_string(lab.sshd.path("client.pub")).unwrap();
+    let guests_key: guest_ssh::PublicKey = guests_key.parse().unwrap();
+    assert!(!hop.log().contains(&guests_key.fingerprint()));
+
+    // By its other name.
+    lab.sshd.set_os_release(INSTALLED);
+    let mut more = through(&hop);
+    more["ssh_options"] = json!({"ProxyJump": more["jump_host"]});
+    more["jump_host"] = Value::Null;
+    let result = lab.run(more);
+    assert_snapshot!(shown(&result, "changed msg"), @r#"
+    changed: false
+    msg: 127.0.0.1 port [port] is installed already
+    "#);
+    assert_eq!(hop.forwarded(), through_hop + 1);
+    assert_eq!(connections(&lab.sshd), through_hop + 1);
+}
+
+#[test]
+fn a_jump_host_that_is_another_host_gets_nothing() {
+    let (lab, hop) = (Lab::new(INSTALLER), Sshd::jump_host(""));
+    let mut more = through(&hop);
+    more["jump_host_keys"] = json!([lab.sshd.host_key("ed25519")]);
+    let result = lab.run(more.clone());
+    assert_eq!(result["error"]["kind"], "host_key", "{result}");
+    let msg = text(&result, "/msg");
+    assert!(
+        msg.contains(&format!(
+            "jump host {}: offers another host key",
+            hop.as_jump_host()
+        )),
+        "{msg}"
+    );
+    assert!(
+        text(&result, "/error/hint").contains("jump_host_keys"),
+        "{result}"
+    );
+    more.as_object_mut().unwrap().remove("jump_host_keys");
+    let result = lab.run(more);
+    assert!(
+        text(&result, "/msg").contains("its host key is not known"),
+        "{result}"
+    );
+    assert_eq!(connections(&lab.sshd), 0);
+    assert!(!hop.log().contains("userauth"), "{}", hop.log());
+    assert_eq!(lab.ran(), "");
+}
+
+/// nixos-anywhere would try for ever.
+#[test]
+fn a_jump_host_that_changes_its_mind_ends_the_installation() {
+    for (change, kind, reason) in [
+        (
+            "rm \"$hop/authorized_keys\"",
+            "authentication",
+            "refused the login",
+        ),
+        (
+            "sed -i 's/^/restrict /' \"$hop/authorized_keys\"",
+            "permission_denied",
+            "refuses to connect to 127.0.0.1 port",
+        ),
+    ] {
+        let (lab, hop) = (Lab::new(INSTALLER), Sshd::jump_host(""));
+        let change = format!(
+            "hop={}\n{change}",
+            hop.path("x").parent().unwrap().display()
+        );
+        let script = lab.installs("", SYSTEM);
+        let before = "echo '### Uploading install SSH keys ###'";
+        lab.tool(
+            "nixos-anywhere",
+            &script.replace(before, &format!("{before}\n{change}")),
+        );
+        let result = lab.run(through(&hop));
+        assert_eq!(result["error"]["kind"], kind, "{result}");
+        let msg = text(&result, "/msg");
+        assert!(
+            msg.contains(&format!("jump host {}: {reason}", hop.as_jump_host())),
+            "{msg}"
+        );
+        assert_eq!(result["changed"], false);
+    }
+}

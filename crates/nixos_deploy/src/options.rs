@@ -31,6 +31,19 @@ pub struct Options {
     #[schemars(length(min = 1))]
     pub host_keys: Vec<String>,
 
+    /// The jump host that the machine is reached through, C([USER@]HOST[:PORT]), as in M(nixos_anywhere_install). The copy, the activation and
+    /// its confirmation go through it.
+    pub jump_host: Option<String>,
+
+    /// The public host keys of the jump hosts, as in M(nixos_anywhere_install). Without them, the C(known_hosts) of the user that runs Ansible
+    /// has to know the jump hosts.
+    #[serde(default)]
+    pub jump_host_keys: Vec<String>,
+
+    /// The private key to log in to the jump hosts with, as in M(nixos_anywhere_install).
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub jump_host_private_key_file: Option<PathBuf>,
+
     /// The configuration to deploy, C(URI#NAME). NAME stands for C(nixosConfigurations.NAME). It is built on the controller. A relative
     /// path counts from the directory that C(ansible-playbook) runs in.
     pub flake: Option<String>,

@@ -115,7 +115,8 @@ fn check(options: &Options, install: &nixos_anywhere_install::Options) -> Result
 fn install_options(options: &Options) -> Result<nixos_anywhere_install::Options, Error> {
     let value = json!({
         "host": options.host, "port": options.port, "user": options.user, "private_key_file": options.private_key_file,
-        "installed_host_keys": options.host_keys, "flake": options.flake, "tools_path": options.tools_path,
+        "installed_host_keys": options.host_keys, "jump_host": options.jump_host, "jump_host_keys": options.jump_host_keys,
+        "jump_host_private_key_file": options.jump_host_private_key_file, "flake": options.flake, "tools_path": options.tools_path,
         "nix_options": options.nix_options, "override_inputs": options.override_inputs, "show_trace": options.show_trace, "log_path": options.log_path,
         "substitute_on_destination": options.substitute_on_destination, "progress_path": options.progress_path,
         "timeout": options.timeout,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ansible_module::{Failure, Module, Outcome, Task};
 use cloudinit_drive::CloudinitDrive;
 use deadline::Deadline;
+use guest_ssh::Jump;
 use nixos_anywhere_install::NixosAnywhereInstall;
 use nixos_deploy::NixosDeploy;
 use proxmox_iso::ProxmoxIso;
@@ -74,6 +75,14 @@ impl<'a> Context<'a> {
     /// The variables.
     pub fn settings(&self) -> &'a Settings {
         &self.options.settings
+    }
+
+    /// The jump hosts before the machine.
+    ///
+    /// # Errors
+    /// Mistakes in the variables that name them.
+    pub fn jump(&self) -> Result<Option<Jump>, StepError> {
+        self.settings().jump().map_err(StepError::InvalidOptions)
     }
 
     /// The file of the machine's host key.
@@ -313,13 +322,23 @@ fn renamed(mut failure: Failure) -> Failure {
     failure
 }
 
-/// The text with the role's prefix before the name of each connection option.
+/// What keeps us from reaching a machine, in the names of the role's variables.
+pub fn ssh_failed(error: impl Into<guest_ssh::Error>) -> Failure {
+    renamed(nixos_anywhere_install::ssh_failure(error.into()))
+}
+
+/// The options of other modules that are variables of the role, too, and that their hints name.
+const JUMP_OPTIONS: [&str; 3] = ["jump_host", "jump_host_keys", "jump_host_private_key_file"];
+
+/// The text with the role's prefix before the name of each option that is a variable, too.
 fn prefixed(text: String) -> String {
     let word = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
-    Connection::names().iter().fold(text, |text, option| {
+    let names = Connection::names();
+    let names = names.iter().map(String::as_str).chain(JUMP_OPTIONS);
+    names.fold(text, |text, option| {
         let mut result = String::new();
         let mut rest = text.as_str();
-        while let Some(at) = rest.find(option.as_str()) {
+        while let Some(at) = rest.find(option) {
             let before = rest[..at].chars().next_back();
             let after = rest[at + option.len()..].chars().next();
             result.push_str(&rest[..at]);

@@ -54,9 +54,13 @@ fn claimed(context: &Context<'_>, cluster: &str) -> Vec<Claim> {
     }
     if let Some(address) = settings.given_address() {
         let port = settings.ssh_port;
+        // The same address is another machine's behind another jump host.
+        let jump = settings.jump_args();
+        let jump = jump.get("jump_host").and_then(Value::as_str);
+        let behind = jump.map_or_else(String::new, |jump| format!(" behind {jump}"));
         claim(
-            format!("the address {address} port {port}"),
-            format!("ssh {address} {port}"),
+            format!("the address {address} port {port}{behind}"),
+            format!("ssh {address} {port}{behind}"),
             "address",
         );
     }

@@ -233,6 +233,17 @@ pub struct Settings {
     /// Port of SSH at that address.
     #[serde(default = "defaults::ssh_port")]
     pub ssh_port: u16,
+    /// The jump host that the controller reaches the machine through, C([USER@]HOST[:PORT]), as C(ProxyJump) of OpenSSH takes it: an IPv6 address
+    /// in brackets, several jump hosts with commas between. O(settings.address) is what the last one connects to.
+    pub jump_host: Option<String>,
+    /// The public host keys of the jump hosts, as lines of C(known_hosts). Without them, the C(known_hosts) of the user that runs Ansible has to
+    /// know the jump hosts.
+    #[serde(default)]
+    pub jump_host_keys: Vec<String>,
+    /// Private key for the login to the jump hosts. Without it, C(ssh) takes what it takes in a terminal: an agent, C(~/.ssh/config), the
+    /// default keys.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub jump_host_private_key_file: Option<PathBuf>,
     /// More options of M(cloudinit_drive) for the installer's seed.
     pub seed_options: Option<Map<String, Value>>,
     /// The same for one host, merged over O(settings.seed_options).

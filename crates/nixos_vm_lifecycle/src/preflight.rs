@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::address_mistakes;
 use crate::cluster::is_taken;
-use crate::context::Context;
+use crate::context::{Context, ssh_failed};
 use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_keys;
@@ -72,7 +72,10 @@ pub async fn check(
     if decision == &Decision::Create {
         mistakes.collect(new_vm(context).await);
         mistakes.extend(free_vmid(context).await?);
-        mistakes.extend(free_addresses(settings).await);
+        match free_addresses(context).await {
+            Ok(taken) => mistakes.extend(taken),
+            Err(failure) => mistakes.add(failure),
+        }
     }
     let deadline = Deadline::after(QUESTIONS);
     mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
@@ -113,6 +116,13 @@ impl<'a> Mistakes<'a> {
     fn collect<T>(&mut self, checked: Result<T, Failure>) {
         if let Err(failure) = checked {
             self.add(failure);
+        }
+    }
+
+    fn collect_some(&mut self, checked: Result<Option<String>, Failure>) {
+        match checked {
+            Ok(mistake) => self.extend(mistake),
+            Err(failure) => self.add(failure),
         }
     }
 
@@ -238,23 +248,41 @@ async fn free_vmid(context: &Context<'_>) -> Result<Option<String>, Failure> {
     }))
 }
 
-/// Whether another machine answers at an address of the new one.
-async fn free_addresses(settings: &Settings) -> Vec<String> {
+/// Which addresses of the new machine another one answers at. Asked through the jump hosts, if there are any: so they are tried, too.
+async fn free_addresses(context: &Context<'_>) -> Result<Vec<String>, Failure> {
+    let settings = context.settings();
+    // Mistakes in the variables of jump hosts are found by themselves.
+    let Ok(jump) = settings.jump() else {
+        return Ok(Vec::new());
+    };
+    let addresses = settings.known_addresses();
+    if let (Some(jump), true) = (&jump, addresses.is_empty()) {
+        let login = Probe::log_in_to_jump_hosts(jump).await;
+        login.map_err(at_jump_host)?;
+    }
     let port = settings.ssh_port;
     let mut taken = Vec::new();
-    for address in settings.known_addresses() {
+    for address in addresses {
         let probe = Probe {
             host: address.clone(),
             port,
+            jump: jump.clone(),
             ..Probe::default()
         };
-        if probe.occupied().await {
+        if probe.occupied().await.map_err(at_jump_host)? {
             taken.push(format!(
                 "nixos_vm_ip: {address} port {port} answers already, so the address belongs to another machine"
             ));
         }
     }
-    taken
+    Ok(taken)
+}
+
+/// What keeps us from asking, by the variable.
+fn at_jump_host(error: guest_ssh::Error) -> Failure {
+    let mut failure = ssh_failed(error);
+    failure.msg.insert_str(0, "nixos_vm_jump_host: ");
+    failure
 }
 
 /// What is wrong with the variables beyond what their types say.
@@ -281,6 +309,7 @@ fn variables(settings: &Settings) -> Vec<String> {
     mistakes.extend(address_mistakes::mistakes(settings));
     mistakes.extend(installer_drives(settings));
     mistakes.extend(login_keys(settings));
+    mistakes.extend(settings.jump().err().unwrap_or_default());
     mistakes
 }
 

@@ -9,7 +9,7 @@ use pve_module::record::{Binding, Identity, Phase, Record};
 use serde_json::{Map, Value, json};
 
 use crate::cluster::{cluster, is_container, is_taken};
-use crate::context::Context;
+use crate::context::{Context, ssh_failed};
 use crate::decide::decide;
 use crate::error::StepError;
 use crate::facts::{Answer, Decision, Elsewhere, Facts, Recorded, Vm};
@@ -294,7 +294,10 @@ impl State {
     }
 
     /// What to ask the machine, by what its record and this controller know.
-    pub fn probe(&self, context: &Context<'_>, address: String) -> Probe {
+    ///
+    /// # Errors
+    /// Mistakes in the variables of jump hosts.
+    pub fn probe(&self, context: &Context<'_>, address: String) -> Result<Probe, StepError> {
         let settings = context.settings();
         let record = self.facts.vm.as_ref().and_then(|vm| match &vm.record {
             Recorded::Ours(record) | Recorded::RolledBack(record) => Some(record),
@@ -316,7 +319,8 @@ impl State {
         let mut installer: Vec<String> = local(keys::INSTALLER).into_iter().collect();
         installer.extend(record.and_then(|record| record.installer_key.clone()));
         installer.dedup();
-        Probe {
+        Ok(Probe {
+            jump: context.jump()?,
             host: address,
             port: settings.ssh_port,
             installer,
@@ -327,7 +331,7 @@ impl State {
             installed,
             user: settings.ssh_user.clone(),
             login: settings.ssh_private_key_file.clone(),
-        }
+        })
     }
 
     /// Decide, asking what answers at the address if that matters.
@@ -343,7 +347,7 @@ impl State {
                 () = self.stopped(context) => None,
             };
             match (answer, &mut self.facts.vm) {
-                (Some(answer), _) => self.facts.answer = answer,
+                (Some(answer), _) => self.facts.answer = answer?,
                 (None, Some(vm)) => vm.running = false,
                 (None, None) => {}
             }
@@ -371,9 +375,9 @@ impl State {
         }
     }
 
-    async fn ask(&self, context: &Context<'_>) -> Answer {
+    async fn ask(&self, context: &Context<'_>) -> Result<Answer, Failure> {
         let Some(vm) = &self.facts.vm else {
-            return Answer::NotAsked;
+            return Ok(Answer::NotAsked);
         };
         let installing =
             matches!(&vm.record, Recorded::Ours(record) if record.phase == Phase::Installing);
@@ -382,22 +386,20 @@ impl State {
         let address =
             match address(context, vm.vmid, if installing { &deadline } else { &soon }).await {
                 Ok(address) => address,
-                Err(failure) => return Answer::Silent(failure.msg),
+                Err(failure) => return Ok(Answer::Silent(failure.msg)),
             };
-        let probe = self.probe(context, address);
+        let probe = self.probe(context, address)?;
         let progress = context
             .task
             .progress(context.options.progress_path.as_deref());
         // An installer that boots right now, since the run that started it was cut off, is waited for.
         if installing && !context.task.check_mode {
-            return probe
-                .wait(&deadline, |reason| {
-                    progress
-                        .emit(&json!({"event": "waiting", "host": probe.host, "reason": reason}));
-                })
-                .await;
+            let answer = probe.wait(&deadline, |reason| {
+                progress.emit(&json!({"event": "waiting", "host": probe.host, "reason": reason}));
+            });
+            return answer.await.map_err(ssh_failed);
         }
-        probe.ask(&deadline).await
+        probe.ask(&deadline).await.map_err(ssh_failed)
     }
 }
 

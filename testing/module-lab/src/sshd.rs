@@ -53,6 +53,15 @@ impl Sshd {
 
     /// A server with host keys of these types.
     pub fn with_keys(os_release: &str, types: &[&str]) -> Self {
+        Self::with_config(os_release, types, "")
+    }
+
+    /// A server that guests are reached through, with these lines in its configuration.
+    pub fn jump_host(more: &str) -> Self {
+        Self::with_config(OTHER, &["ed25519"], more)
+    }
+
+    fn with_config(os_release: &str, types: &[&str], more: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("sshd.").tempdir().unwrap();
         let path = dir.path();
         fs::write(path.join("os-release"), os_release).unwrap();
@@ -70,7 +79,7 @@ impl Sshd {
         // Another process can take the port between our look and sshd's bind.
         for _ in 0..5 {
             let port = free_port();
-            fs::write(path.join("config"), config(path, port, types)).unwrap();
+            fs::write(path.join("config"), config(path, port, types) + more).unwrap();
             let mut child = spawn(path);
             if answers(port, &mut child) {
                 let user = output(Command::new("id").arg("-un"));
@@ -86,6 +95,16 @@ impl Sshd {
             last = fs::read_to_string(path.join("log")).unwrap_or_default();
         }
         panic!("sshd did not start:\n{last}");
+    }
+
+    /// The server as `ProxyJump` takes it.
+    pub fn as_jump_host(&self) -> String {
+        format!("{}@127.0.0.1:{}", self.user, self.port)
+    }
+
+    /// How often it has connected somebody on.
+    pub fn forwarded(&self) -> usize {
+        self.log().matches("server_request_direct_tcpip: ").count()
     }
 
     /// A path below the server's own directory.

@@ -11,6 +11,7 @@ import pytest
 from deploy.machine import Machine
 
 from conftest import PROJECT, ansible_module
+from hop import JumpHost
 
 UNREACHABLE = 'touch "$LAB/unreachable"'
 
@@ -290,3 +291,122 @@ def test_mistakes_are_found_before_the_machine_is_asked(machine, options, said):
     assert result.failed and result.data["msg"].startswith(said), result.output
     assert "ghp_0123456789" not in result.output
     assert machine.done() == []
+
+
+@pytest.fixture
+def hop(machine, tmp_path):
+    """A jump host, which alone knows the machine: by a name that no resolver has."""
+    hop = JumpHost(tmp_path / "hop")
+    hop.knows["web1.invalid", 22] = ("127.0.0.1", machine.port)
+    yield hop
+    hop.stop()
+
+
+def test_everything_goes_through_a_jump_host(machine, hop):
+    machine.system("two")
+    way = {"host": "web1.invalid", "port": 22, **hop.options()}
+    deployed = deploy(machine, **way)
+    assert deployed.outcome == "CHANGED", deployed.output
+    assert machine.done() == ["test two", "boot two"]
+    assert (machine.runs(), machine.boots()) == ("two", "two")
+    # Looking, the copy, the activation, the new login that confirms it, and more.
+    assert len(hop.asked) >= 5 and set(hop.asked) == {("web1.invalid", 22)}
+    # The key of the machine is offered to the machine alone.
+    assert len(hop.offered) == 1
+    again = deploy(machine, **way)
+    assert again.outcome == "SUCCESS" and machine.done() == [], again.output
+    direct = deploy(machine, host="web1.invalid", port=22)
+    assert direct.failed and "web1.invalid" in direct.data["msg"], direct.output
+
+
+def test_a_system_that_cuts_off_the_jump_host_is_undone(machine, hop):
+    """It answers everybody else."""
+    machine.system("two", hook='touch "$LAB/active"; until [ -e "$LAB/closed" ]; do sleep 0.1; done')
+    watched, progress = machine.path / "active", machine.path / "progress"
+
+    def close():
+        while not watched.exists():
+            time.sleep(0.05)
+        hop.closed = True
+        (machine.path / "closed").touch()
+
+    threading.Thread(target=close, daemon=True).start()
+    result = deploy(machine, host="web1.invalid", port=22, timeout=20, progress_path=str(progress), **hop.options())
+    assert result.failed and result.data["error"]["kind"] == "timeout", result.output
+    assert "administratively prohibited" in progress.read_text(), result.output
+    # The machine has put its old system back by itself.
+    deadline = time.monotonic() + 60
+    while machine.runs() != "one" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert (machine.runs(), machine.boots()) == ("one", "one")
+
+
+# What a user's configuration must not bring about at a jump host, nor at one before it.
+SURPRISES = """
+Host machine.invalid
+  ProxyCommand touch {lab}/surprise-of-the-machine
+Host bastion gate
+  StrictHostKeyChecking no
+  ForwardAgent yes
+  ControlMaster auto
+  ControlPath {lab}/surprise-control
+  ControlPersist 600
+  RemoteCommand touch {lab}/surprise-remote
+  PermitLocalCommand yes
+  LocalCommand touch {lab}/surprise-local
+  LogLevel QUIET
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a configuration for root is mounted")
+def test_a_jump_host_is_configured_as_for_ssh_itself(machine, tmp_path):
+    """An alias of ~/.ssh/config, which lies behind another jump host; their keys are in the user's known_hosts."""
+    gate, inner = JumpHost(tmp_path / "gate"), JumpHost(tmp_path / "inner")
+    gate.knows["inner.invalid", 22] = ("127.0.0.1", inner.port)
+    inner.knows["machine.invalid", 22] = ("127.0.0.1", machine.port)
+    ssh = tmp_path / "ssh"
+    ssh.mkdir(mode=0o700)
+    known = [f"{name} {hop.host_key.export_public_key().decode()}" for name, hop in ((f"[127.0.0.1]:{gate.port}", gate), ("inner.invalid", inner))]
+    hosts = "Host {}\n  HostName {}\n  Port {}\n  User jump\n  IdentityFile {}\n  IdentitiesOnly yes\n"
+    config = hosts.format("bastion", "inner.invalid", 22, inner.key) + "  ProxyJump gate\n" + hosts.format("gate", "127.0.0.1", gate.port, gate.key)
+    (ssh / "config").write_text(config + SURPRISES.format(lab=tmp_path))
+    machine.system("two")
+    options = machine.options(host="machine.invalid", port=22, jump_host="bastion")
+    (tmp_path / "arguments").write_text(json.dumps({**options, "_ansible_check_mode": False}))
+    script = f"mkdir -p /root/.ssh && mount --bind {ssh} /root/.ssh && exec {PROJECT}/library/nixos_deploy {tmp_path}/arguments"
+
+    def run():
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=120)
+        return json.loads(done.stdout)
+
+    # The jump host before the one that is named has to be known, too.
+    (ssh / "known_hosts").write_text(known[1])
+    refused = run()
+    assert refused["failed"] and refused["error"]["kind"] == "host_key", refused
+    assert f"[127.0.0.1]:{gate.port}" in refused["msg"] and gate.offered == set(), refused
+    (ssh / "known_hosts").write_text("".join(known))
+    deployed = run()
+    assert not deployed.get("failed") and machine.done() == ["test two", "boot two"], deployed
+    assert set(inner.asked) == {("machine.invalid", 22)} and len(gate.asked) == len(inner.asked) >= 5
+    assert [len(hop.offered) for hop in (gate, inner)] == [1, 1]
+    assert list(tmp_path.glob("surprise*")) == []
+    for hop in (gate, inner):
+        hop.stop()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "said"),
+    [
+        ({"jump_host_keys": ...}, "host_key", "its host key is not known"),
+        ({"jump_host": "nobody@127.0.0.1:{port}"}, "authentication", "refused the login"),
+        ({"jump_host": "127.0.0.1:0"}, "invalid_option", "jump_host: must have a port"),
+        ({"jump_host": ...}, "invalid_option", "jump_host_keys: requires jump_host"),
+    ],
+)
+def test_a_jump_host_that_cannot_be_used_is_named(machine, hop, wrong, kind, said):
+    machine.system("two")
+    wrong = {name: value.format(port=hop.port) if isinstance(value, str) else value for name, value in wrong.items()}
+    result = deploy(machine, host="web1.invalid", port=22, **{**hop.options(), **wrong})
+    assert result.failed and result.data["error"]["kind"] == kind, result.output
+    assert said in result.data["msg"], result.output
+    assert hop.asked == [] and machine.done() == []

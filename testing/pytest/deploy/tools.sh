@@ -55,9 +55,9 @@ nix)
   *" build "*) [ ! -e "$LAB/broken" ] || { echo "error: it does not build" >&2; exit 1; }; cat "$LAB/flake" ;;
   *" eval "*) tr -d '\n' <"$LAB/flake" ;;
   *" copy "*)
-    for path; do :; done
+    for path; do case $path in ssh-ng://*) machine=${path#ssh-ng://} ;; esac; done
     # shellcheck disable=SC2029,SC2086 # Nix splits the options at blanks; the other side gets the text that is made here.
-    ssh $NIX_SSHOPTS root@127.0.0.1 "echo copied $path >>$LAB/done"
+    ssh $NIX_SSHOPTS "$machine" "echo copied $path >>$LAB/done"
     ;;
   esac
   ;;

@@ -32,4 +32,19 @@ StrictModes no
 AuthorizedKeysFile /root/.ssh/authorized_keys
 SetEnv PATH=$lab/target-bin:$PATH NIX_CONF_DIR=$lab/target-conf LAB=$lab
 CONF
+# A jump host in the machine's network, which leads to the machine's loopback.
+cp "$lab/hop_key.pub" "$lab/hop_authorized_keys"
+cat >"$lab/hop_config" <<CONF
+Port 2201
+HostKey $lab/hop_host_key
+PidFile none
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin yes
+StrictModes no
+AuthorizedKeysFile $lab/hop_authorized_keys
+LogLevel DEBUG1
+ForceCommand false
+CONF
+"$sshd" -f "$lab/hop_config" -E "$lab/hop.log"
 exec "$sshd" -D -f "$lab/sshd_config" -E "$lab/sshd.log"

@@ -64,7 +64,7 @@ class Lab:
         self.path, self.programs = path, programs
         for name in ("tools", "target-bin", "conf", "target-conf", "flake", "nix", "tmp", "home"):
             (path / name).mkdir()
-        for name in ("key", "host_key"):
+        for name in ("key", "host_key", "hop_key", "hop_host_key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path / name], check=True)
         # Not links: nixos-anywhere looks for get-facts.sh beside itself.
         self.script("tools/nixos-anywhere", f'exec bash "{programs["nixos-anywhere"]}" "$@"')
@@ -204,6 +204,27 @@ def test_plain(lab, build_on):
     succeeded(answer)
     assert lab.done() == ["disko", "install", "installed"]
     assert [phase["name"] for phase in answer["phases"]][-2:] == ["Installing NixOS", "Verifying and releasing the disks"]
+
+
+@pytest.mark.parametrize("build_on", ["local", "remote"])
+def test_through_a_jump_host(lab, build_on):
+    """The machine's loopback is reached from nowhere else."""
+    lab.flake()
+    way = {
+        "host": "127.0.0.1", "jump_host": "root@10.77.0.2:2201", "jump_host_private_key_file": f"{lab.path}/hop_key",
+        "jump_host_keys": [(lab.path / "hop_host_key.pub").read_text().strip()],
+    }
+    answer = lab.install(build_on=build_on, **way)
+    succeeded(answer)
+    assert lab.done() == ["disko", "install", "installed"]
+    log = (lab.path / "hop.log").read_text()
+    through = log.count("server_request_direct_tcpip: ")
+    # Every login to the machine, beside one that ssh-copy-id tries, and no key of the machine to the jump host.
+    logins = re.findall(r"Accepted publickey for root from (\S+)", (lab.path / "sshd.log").read_text())
+    assert set(logins) == {"127.0.0.1"} and 8 <= len(logins) <= through
+    offered = subprocess.run(["ssh-keygen", "-lf", lab.path / "key.pub"], capture_output=True, text=True, check=True).stdout.split()[1]
+    assert offered not in log
+    print(f"  {through} connections through the jump host")
 
 
 def test_phases_one_by_one(lab):

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::options::{HardwareBackend, Options};
 use crate::plan::Source;
 use crate::values::host::destination;
+use crate::values::jump::is_proxy_jump;
 use crate::values::nix_options;
 use crate::values::path::absolute;
 use crate::values::settings::{NIX, text};
@@ -66,7 +67,12 @@ fn machine(options: &Options) -> Vec<String> {
 /// Settings of ssh, of Nix and of the SSH store.
 fn settings(options: &Options) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
-    for (name, value) in &options.ssh_options {
+    let of_machine = |name: &String| !is_proxy_jump(name);
+    for (name, value) in options
+        .ssh_options
+        .iter()
+        .filter(|(name, _)| of_machine(name))
+    {
         let value = ssh_option(name, value).unwrap_or_default();
         words.extend(["--ssh-option".into(), format!("{name}={value}")]);
     }

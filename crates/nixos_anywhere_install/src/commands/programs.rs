@@ -225,7 +225,8 @@ impl Programs<'_> {
     /// Copy the closure of `system` to the machine with the `ssh` of `workspace`.
     pub(crate) async fn copy(&mut self, workspace: &Workspace, system: &Path) -> Result<(), Error> {
         self.watch.note("$ nix copy");
-        self.watch.follow(workspace.channel());
+        self.watch
+            .follow(workspace.channel(), workspace.jump_channel());
         let arguments = nix::copy(system, self.options);
         let mut environment = self.with_settings(workspace.environment(self.directories));
         let ssh = nix::ssh_options(self.options, workspace.key.as_deref());
@@ -245,7 +246,8 @@ impl Programs<'_> {
             extra: workspace.extra.as_deref(),
         };
         self.watch.note("$ nixos-anywhere");
-        self.watch.follow(workspace.channel());
+        self.watch
+            .follow(workspace.channel(), workspace.jump_channel());
         let (program, mut arguments) = self.tools.nixos_anywhere.clone();
         arguments.extend(nixos_anywhere::arguments(self.options, source, &files));
         let environment = self.with_settings(workspace.environment(self.directories));

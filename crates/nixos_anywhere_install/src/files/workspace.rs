@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 use std::{env, os::unix::ffi::OsStrExt};
 
 use ansible_module::Failure;
-use guest_ssh::Target;
+use guest_ssh::{Jump, JumpLog, Target, shell_word};
 
 use crate::commands::tools;
 use crate::error::Error;
+use crate::files::jump_host;
 use crate::files::private::Private;
 use crate::files::stage;
 use crate::options::Options;
 use crate::output::channel::Channel;
+use crate::output::jump_channel::JumpChannel;
 use crate::plan;
 use crate::values::host::{bracketless, destination};
 
@@ -35,6 +37,8 @@ pub(crate) struct Workspace {
     /// The tree for the installed system.
     pub(crate) extra: Option<PathBuf>,
     ssh: PathBuf,
+    /// The jump hosts, with the machine's address for messages.
+    jump: Option<(Jump, String)>,
 }
 
 impl Workspace {
@@ -61,12 +65,13 @@ impl Workspace {
             key: None,
             extra: None,
             ssh,
+            jump: target.jump.clone().map(|jump| (jump, target.address())),
         };
         workspace
             .directories()
             .map_err(|error| fail("a private temporary directory", error))?;
         workspace
-            .ssh_wrapper(target)
+            .ssh_wrapper(target, directories)
             .map_err(|error| fail("the ssh that verifies host keys", error))?;
         if let Some(path) = &options.private_key_file {
             let copy = workspace.path("key");
@@ -108,17 +113,25 @@ impl Workspace {
 
     /// An `ssh` that verifies the machine's host key, whatever its caller says: nixos-anywhere
     /// turns verification off with `-o`, and ssh takes the first value it is given.
-    fn ssh_wrapper(&self, target: &Target) -> io::Result<()> {
+    fn ssh_wrapper(&self, target: &Target, directories: &[PathBuf]) -> io::Result<()> {
         let mut known = String::new();
         for key in target.systems.iter().flat_map(|system| &system.keys) {
             let _ = writeln!(known, "{ALIAS} {key}");
         }
         fs::write(self.path("known_hosts"), known)?;
+        let proxy = match &target.jump {
+            Some(jump) => {
+                let files = jump_host::JumpFiles::create(&self.ssh, self.private.path(), jump)?;
+                Some(files.proxy_command(jump, directories))
+            }
+            None => None,
+        };
         let mut script = wrapper(
             &self.ssh,
             &self.path("known_hosts"),
             &self.path(CHANNEL),
             &self.path("tmp"),
+            proxy,
         );
         script.extend(host_name(&target.host));
         script.extend_from_slice(CALL.as_bytes());
@@ -129,6 +142,13 @@ impl Workspace {
     /// What our `ssh` reports.
     pub(crate) fn channel(&self) -> Channel {
         Channel::new(self.path(CHANNEL))
+    }
+
+    /// What `ssh` reports of the jump hosts, if there are any.
+    pub(crate) fn jump_channel(&self) -> Option<JumpChannel> {
+        let (jump, address) = self.jump.clone()?;
+        let logs = jump_host::logs(self.private.path(), &jump);
+        Some(JumpChannel::new(JumpLog::new(jump, address), logs))
     }
 
     /// The environment for nixos-anywhere: names and their values; none removes a variable.
@@ -146,7 +166,7 @@ impl Workspace {
             ("HOME", Some(self.path("home").into())),
             ("TMPDIR", Some(self.path("tmp").into())),
             // For flakes fetched over SSH from elsewhere: our wrapper knows one machine only.
-            ("GIT_SSH_COMMAND", Some(shell_word(&self.ssh))),
+            ("GIT_SSH_COMMAND", Some(shell_word(self.ssh.as_os_str()))),
             ("SSH_ASKPASS_REQUIRE", Some("never".into())),
             // nixos-anywhere reads these; what it does is to be decided by the options alone.
             ("SSH_PRIVATE_KEY", None),
@@ -176,11 +196,17 @@ impl Workspace {
 
 /// The text of our `ssh`. What ssh itself says goes to `channel`. What the machine writes on standard
 /// output never reaches that of nixos-anywhere, where phases are read.
-fn wrapper(ssh: &Path, known_hosts: &Path, channel: &Path, scratch: &Path) -> Vec<u8> {
+fn wrapper(
+    ssh: &Path,
+    known_hosts: &Path,
+    channel: &Path,
+    scratch: &Path,
+    proxy: Option<OsString>,
+) -> Vec<u8> {
     let mut file = OsString::from("UserKnownHostsFile=\"");
     file.push(known_hosts);
     file.push("\"");
-    let options: [OsString; 10] = [
+    let mut options: Vec<OsString> = vec![
         "StrictHostKeyChecking=yes".into(),
         file,
         "GlobalKnownHostsFile=/dev/null".into(),
@@ -194,16 +220,23 @@ fn wrapper(ssh: &Path, known_hosts: &Path, channel: &Path, scratch: &Path) -> Ve
         "ServerAliveCountMax=6".into(),
     ];
     let mut script = b"#!/bin/sh\n".to_vec();
+    if let Some(proxy) = proxy {
+        let mut option = OsString::from("ProxyCommand=");
+        option.push(proxy);
+        options.push(option);
+        // ssh has it run the command, which is written for this one.
+        script.extend_from_slice(b"export SHELL=/bin/sh\n");
+    }
     for (name, value) in [("ssh", ssh), ("channel", channel), ("scratch", scratch)] {
         script.extend_from_slice(name.as_bytes());
         script.push(b'=');
-        script.extend_from_slice(shell_word(value).as_bytes());
+        script.extend_from_slice(shell_word(value.as_os_str()).as_bytes());
         script.push(b'\n');
     }
     script.extend_from_slice(PROBE.as_bytes());
     for option in options {
         script.extend_from_slice(b" \\\n  -o ");
-        script.extend_from_slice(shell_word(Path::new(&option)).as_bytes());
+        script.extend_from_slice(shell_word(&option).as_bytes());
     }
     script.extend_from_slice(b" \\\n  \"$@\"\n");
     script
@@ -251,19 +284,6 @@ if [ -n "$own" ] && [ "$(readlink "/proc/$$/fd/1")" = "$own" ]; then
 fi
 exec "$ssh" -E "$channel" "$@"
 "#;
-
-/// A word that a POSIX shell reads as exactly this.
-fn shell_word(word: &Path) -> OsString {
-    let mut quoted = b"'".to_vec();
-    for byte in word.as_os_str().as_bytes() {
-        match byte {
-            b'\'' => quoted.extend_from_slice(b"'\\''"),
-            byte => quoted.push(*byte),
-        }
-    }
-    quoted.push(b'\'');
-    std::os::unix::ffi::OsStringExt::from_vec(quoted)
-}
 
 /// Copy a file; the copy has its mode before it has any content.
 fn copy_private(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
@@ -350,6 +370,47 @@ mod tests {
         assert_eq!(known, format!("{ALIAS} {KEY}\n"));
     }
 
+    /// Ours is the only way to the machine, and the user's agent and files are for the jump host.
+    #[test]
+    fn our_ssh_goes_through_the_jump_host() {
+        let (workspace, directories) = made(json!({
+            "jump_host": "me@bastion:2222", "jump_host_keys": [KEY], "ssh_options": {"ProxyJump": "me@bastion:2222"},
+        }));
+        let mut command = Command::new("ssh");
+        for (name, value) in workspace.environment(&directories) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let output = command
+            .args(["-G", "-o", "ProxyJump=other", "-o", "ProxyCommand=other"])
+            .args(["-o", "UserKnownHostsFile=/dev/null", "root@192.0.2.1"])
+            .output()
+            .unwrap();
+        let settings = String::from_utf8(output.stdout).unwrap();
+        let line = |name: &str| settings.lines().find_map(|line| line.strip_prefix(name));
+        let known = workspace.path("known_hosts").display().to_string();
+        assert_eq!(
+            line("userknownhostsfile "),
+            Some(known.as_str()),
+            "{settings}"
+        );
+        assert_eq!(line("proxyjump "), None, "{settings}");
+        let proxy = line("proxycommand ").unwrap();
+        let home = std::env::var("HOME").unwrap();
+        for part in [
+            &format!("'HOME={home}'"),
+            &format!("'-F' '{}'", workspace.path("jump_ssh_config").display()),
+            "'-l' 'me' '-p' '2222' '-W' '[%h]:%p' '--' 'bastion'",
+        ] {
+            assert!(proxy.contains(part), "{part}: {proxy}");
+        }
+        assert!(!proxy.contains(&format!("PATH={}", workspace.path("bin").display())));
+        let known = fs::read_to_string(workspace.path("jump_known_hosts")).unwrap();
+        assert_eq!(known, format!("nixos-proxmox-jump-host-1 {KEY}\n"));
+    }
+
     #[test]
     fn our_ssh_knows_the_address_of_an_ipv6_machine() {
         for (host, expected) in [
@@ -385,7 +446,7 @@ mod tests {
             .arg("-c")
             .arg(format!(
                 "printf %s {}",
-                shell_word(Path::new(word)).to_str().unwrap()
+                shell_word(word.as_ref()).to_str().unwrap()
             ))
             .output()
             .unwrap();

@@ -13,6 +13,9 @@ pub(crate) struct Words {
 
 const WENT_AWAY: &str = "it went away after it had answered: look at its console";
 
+/// How often a jump host may fail to reach the machine while nixos-anywhere adds its key.
+pub(crate) const JUMP_TIMES: u32 = 5;
+
 pub(crate) const WORDS: [Words; 7] = [
     Words {
         verdict: Verdict::Denied,

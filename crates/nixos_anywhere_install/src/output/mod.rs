@@ -2,6 +2,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod endless;
+pub(crate) mod jump_channel;
 pub(crate) mod log;
 pub(crate) mod phases;
 pub(crate) mod step;

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ansible_module::{FailureKind, Progress};
+use guest_ssh::JumpError;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::commands::child::{Listener, Stop, Work};
+use crate::error::{jump_hint, jump_kind};
 use crate::output::channel::{self, Channel, Verdict};
-use crate::output::endless::{BOOTLOADER, WORDS};
+use crate::output::endless::{BOOTLOADER, JUMP_TIMES, WORDS};
+use crate::output::jump_channel::JumpChannel;
 use crate::output::log::Log;
 use crate::output::phases::{
     BUILD, EVALUATE, FACTS, FORMATTING, INSTALL, KEXEC, KEYS, ORDER, UPLOAD, phase, position,
@@ -73,12 +76,16 @@ pub(crate) struct Watch {
     tail: VecDeque<String>,
     /// What our own ssh reports, while nixos-anywhere runs.
     ssh: Option<Channel>,
+    /// What ssh reports of the jump hosts meanwhile.
+    jump: Option<JumpChannel>,
     /// How often our own ssh was called, altogether and in this phase.
     calls: (u32, u32),
     /// How often each verdict was seen in this phase.
     seen: HashMap<&'static str, u32>,
     /// The last line of our own ssh in this phase that says that the machine is gone.
     lost: Option<String>,
+    /// Whether a jump host has said last why a connection came to nothing.
+    at_jump_host: bool,
     /// How far nixos-anywhere is, in [`ORDER`].
     position: Option<usize>,
     /// When something was last heard of the programs, and the work that they had done by then.
@@ -102,9 +109,11 @@ impl Watch {
             current: None,
             tail: VecDeque::new(),
             ssh: None,
+            jump: None,
             calls: (0, 0),
             seen: HashMap::new(),
             lost: None,
+            at_jump_host: false,
             position: None,
             heard: (Instant::now(), Work::default()),
             step: None,
@@ -180,9 +189,10 @@ impl Watch {
         std::mem::take(&mut self.printed_paths)
     }
 
-    /// Follow nixos-anywhere, whose ssh reports on `channel`.
-    pub(crate) fn follow(&mut self, channel: Channel) {
+    /// Follow nixos-anywhere, whose ssh reports on `channel`, and of jump hosts on `jump`.
+    pub(crate) fn follow(&mut self, channel: Channel, jump: Option<JumpChannel>) {
         self.ssh = Some(channel);
+        self.jump = jump;
         self.calls = (0, 0);
         self.position = None;
     }
@@ -285,6 +295,11 @@ impl Watch {
         let verdict = channel::verdict(line);
         let line = printable(line);
         self.keep(&line);
+        // The jump host closed it, which has said why.
+        if verdict == Some(Verdict::Closed) && self.at_jump_host {
+            return None;
+        }
+        self.at_jump_host = false;
         match verdict? {
             Verdict::HostKey => {
                 return Some(Stop {
@@ -316,6 +331,29 @@ impl Watch {
             reason: words.reason.to_owned(),
             hint: Some(words.hint),
         })
+    }
+
+    /// A problem at a jump host.
+    fn not_through(&mut self, error: &JumpError) -> Option<Stop> {
+        let text = error.to_string();
+        self.at_jump_host = true;
+        self.keep(&text);
+        let stop = |kind| Stop {
+            kind,
+            reason: text.clone(),
+            hint: jump_hint(error.problem),
+        };
+        if error.is_final() {
+            return Some(stop(jump_kind(error.problem)));
+        }
+        self.lost = Some(text.clone());
+        // A rebooting machine cannot be connected to either.
+        if self.current() != Some(KEYS) {
+            return None;
+        }
+        let seen = self.seen.entry("jump host").or_default();
+        *seen += 1;
+        (*seen >= JUMP_TIMES).then(|| stop(FailureKind::Endless))
     }
 
     /// What nixos-install says of the bootloader.
@@ -376,6 +414,12 @@ impl Listener for Watch {
     fn poll(&mut self) -> Option<Stop> {
         let lines = self.ssh.as_mut().map(Channel::lines).unwrap_or_default();
         let mut stop = None;
+        // They know more than the ssh that goes through them.
+        let problems = self.jump.as_mut().map(JumpChannel::problems);
+        for problem in problems.unwrap_or_default() {
+            let next = self.not_through(&problem);
+            stop = stop.or(next);
+        }
         for line in lines {
             let next = self.reported(&line);
             stop = stop.or(next);

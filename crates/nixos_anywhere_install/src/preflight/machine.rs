@@ -3,6 +3,7 @@
 use crate::commands::tools;
 use crate::options::{Options, State};
 use crate::values::host;
+use crate::values::jump::jump;
 use ansible_module::FailureKind;
 use guest_ssh::{Identity, PublicKey};
 use std::fs;
@@ -46,6 +47,11 @@ pub(super) fn machine(options: &Options, found: &mut Found) {
             if let Err(error) = key.parse::<PublicKey>() {
                 found.push(option, error.to_string());
             }
+        }
+    }
+    if let Err(mistakes) = jump(options) {
+        for (option, problem) in mistakes {
+            found.push(option, problem);
         }
     }
     login_keys(options, found);

@@ -1,6 +1,7 @@
 //! The options for ssh.
 
 use crate::options::Options;
+use crate::values::jump::{OF_FIRST_CONNECTION, PROXY_JUMP, is_proxy_jump, jump};
 use crate::values::settings::{self, NIX};
 use crate::values::ssh_options::{SSH_OPTIONS, ssh_option};
 
@@ -11,12 +12,35 @@ use super::Found;
 /// those of the store into a URI.
 pub(super) fn ssh_options(options: &Options, found: &mut Found) {
     let option = "ssh_options";
+    let jumps = matches!(jump(options), Ok(Some(_)));
     for (name, value) in &options.ssh_options {
+        if is_proxy_jump(name) {
+            // Checked with the other options of jump hosts.
+            continue;
+        }
+        if name.eq_ignore_ascii_case("ProxyCommand") {
+            let problem = "ProxyCommand is not supported, because a command cannot be checked and may reach anything; use jump_host, whose \
+                           ~/.ssh/config may have a ProxyCommand";
+            found.push(option, problem);
+            continue;
+        }
+        if jumps
+            && OF_FIRST_CONNECTION
+                .iter()
+                .any(|of| of.eq_ignore_ascii_case(name))
+        {
+            let problem = format!(
+                "{name} is not supported with jump_host; set it for the jump host in ~/.ssh/config"
+            );
+            found.push(option, problem);
+            continue;
+        }
         if !SSH_OPTIONS
             .iter()
             .any(|(known, _)| known.eq_ignore_ascii_case(name))
         {
-            let known: Vec<&str> = SSH_OPTIONS.iter().map(|(known, _)| *known).collect();
+            let mut known: Vec<&str> = SSH_OPTIONS.iter().map(|(known, _)| *known).collect();
+            known.push(PROXY_JUMP);
             let problem = format!("{name} is not supported (available: {})", known.join(", "));
             found.push(option, problem);
             continue;

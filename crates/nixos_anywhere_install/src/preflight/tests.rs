@@ -99,7 +99,24 @@ fn what_nixos_anywhere_would_misread_is_refused() {
         ),
         (
             "ssh_options",
-            json!({"ssh_options": {"ProxyJump": "bastion"}}),
+            json!({"ssh_options": {"ProxyCommand": "nc bastion 22"}}),
+        ),
+        (
+            "ssh_options",
+            json!({"ssh_options": {"ProxyJump": "-oProxyCommand=x"}}),
+        ),
+        (
+            "ssh_options",
+            json!({"ssh_options": {"BindAddress": "192.0.2.1"}, "jump_host": "bastion"}),
+        ),
+        ("jump_host", json!({"jump_host": "ssh://bastion"})),
+        (
+            "jump_host_keys",
+            json!({"jump_host": "bastion", "jump_host_keys": ["ssh-ed25519"]}),
+        ),
+        (
+            "jump_host_private_key_file",
+            json!({"jump_host": "bastion", "jump_host_private_key_file": "/none"}),
         ),
         (
             "ssh_options",
@@ -405,6 +422,7 @@ fn the_documentation_names_the_options_for_ssh() {
         .skip(1)
         .filter_map(|rest| rest.split(')').next())
         .collect();
-    let known: Vec<&str> = SSH_OPTIONS.iter().map(|(name, _)| *name).collect();
+    let mut known: Vec<&str> = SSH_OPTIONS.iter().map(|(name, _)| *name).collect();
+    known.push("ProxyJump");
     assert_eq!(named, known);
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod flake;
 pub(crate) mod host;
+pub(crate) mod jump;
 pub(crate) mod nix_options;
 pub(crate) mod path;
 pub(crate) mod settings;

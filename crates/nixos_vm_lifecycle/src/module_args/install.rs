@@ -63,6 +63,7 @@ impl Settings {
             args.insert("extra_files".into(), files.into());
         }
         args.extend(self.further().install);
+        args.extend(self.jump_args());
         args
     }
 }

@@ -5,6 +5,7 @@ mod disk_image;
 mod further;
 mod install;
 mod iso;
+mod jump;
 mod seed;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{change, disk_image, out_of_turn, summed};
 use crate::build::Build;
-use crate::context::Context;
+use crate::context::{Context, ssh_failed};
 use crate::error::StepError;
 use crate::facts::Decision;
 use crate::keys;
@@ -94,21 +94,23 @@ pub fn installer_login(
     );
     let key = keys::public(installation, keys::INSTALLER).unwrap_or_default();
     args.insert("host_keys".into(), json!([key]));
+    args.extend(settings.jump_args());
     args
 }
 
 /// Refuse an address that answers although the VM does not run: it is another machine's.
-async fn unoccupied(context: &Context<'_>, state: &State) -> Result<(), StepError> {
+async fn unoccupied(context: &Context<'_>, state: &State) -> Result<(), Failure> {
     let Some(address) = context.settings().given_address() else {
         return Ok(());
     };
-    let probe = state.probe(context, address.clone());
-    if !probe.occupied().await {
+    let probe = state.probe(context, address.clone())?;
+    if !probe.occupied().await.map_err(ssh_failed)? {
         return Ok(());
     }
     Err(StepError::Occupied {
         address,
         port: probe.port,
         object: state.facts.name.clone(),
-    })
+    }
+    .into())
 }

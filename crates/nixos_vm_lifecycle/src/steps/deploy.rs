@@ -144,6 +144,7 @@ impl Deployment<'_> {
         args.insert("port".into(), settings.ssh_port.into());
         args.insert("user".into(), settings.ssh_user.clone().into());
         args.insert("host_keys".into(), json!(self.host_keys));
+        args.extend(settings.jump_args());
         args.insert("flake".into(), settings.flake.clone().into());
         let facts = system_facts::temporary_dir()?;
         system_facts::wrap(settings, &mut args, &facts.path().join(system_facts::DIR))?;

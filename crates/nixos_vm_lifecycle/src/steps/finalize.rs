@@ -288,6 +288,7 @@ pub async fn verify(
     args.insert("installed_host_keys".into(), json!(host_keys));
     args.insert("timeout".into(), timeout.into());
     args.extend(closure.map(|closure| ("closure".to_owned(), Value::from(closure))));
+    args.extend(settings.jump_args());
     let _file = super::login_key(context, &mut args)?;
     let mut outcome = context.install(args, false).await?;
     outcome.changed = false;

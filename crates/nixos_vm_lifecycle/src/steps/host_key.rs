@@ -133,6 +133,7 @@ async fn host_keys_of(
     let target = Target {
         host: address(context, state.vmid(), &deadline).await?,
         port: settings.ssh_port,
+        jump: context.jump()?,
         systems: vec![System {
             label: Label::Installed,
             keys: known

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{change, keep, out_of_turn};
 use crate::build::Build;
-use crate::context::{Context, text};
+use crate::context::{Context, ssh_failed, text};
 use crate::error::{LocalError, StepError};
 use crate::facts::{Answer, Decision};
 use crate::host_claims;
@@ -57,9 +57,10 @@ pub async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     let address = address(context, vmid, &context.boot_deadline()).await?;
     let probe = Probe {
         installed: Vec::new(),
-        ..state.probe(context, address.clone())
+        ..state.probe(context, address.clone())?
     };
-    match probe.ask(&context.boot_deadline()).await {
+    let answer = probe.ask(&context.boot_deadline()).await;
+    match answer.map_err(ssh_failed)? {
         Answer::Installer => {}
         answer => return Err(no_installer(&state, &answer).into()),
     }

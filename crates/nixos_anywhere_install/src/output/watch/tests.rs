@@ -38,7 +38,7 @@ fn follows(phase: &str, lines: &[&str]) -> (Watch, Option<Stop>) {
     let path = dir.path().join("ssh.log");
     std::fs::write(&path, format!("{}\n", channel::CALL)).unwrap();
     let mut watch = watch();
-    watch.follow(Channel::new(path.clone()));
+    watch.follow(Channel::new(path.clone()), None);
     assert_eq!(watch.poll(), None);
     assert_eq!(watch.line(true, &format!("### {phase} ###")), None);
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -139,12 +139,12 @@ fn phases_count_in_their_order_only() {
 #[test]
 fn an_ssh_of_its_own_is_noticed() {
     let mut watch = watch();
-    watch.follow(Channel::new("/nonexistent".into()));
+    watch.follow(Channel::new("/nonexistent".into()), None);
     assert_eq!(watch.line(true, &format!("### {KEYS} ###")), None);
     let stop = watch.line(true, &format!("### {FACTS} ###")).unwrap();
     assert!(stop.reason.contains("does not verify"), "{}", stop.reason);
     let mut watch = self::watch();
-    watch.follow(Channel::new("/nonexistent".into()));
+    watch.follow(Channel::new("/nonexistent".into()), None);
     assert!(watch.ended(true).is_some());
     assert!(watch.ended(false).is_none());
 }
