@@ -31,6 +31,8 @@ pub struct Facts {
     pub bridges: Vec<String>,
     /// Its resolver, as `GET /nodes/NAME/dns` tells it.
     pub dns: Dns,
+    /// Whether API tokens may open consoles, as since proxmox-termproxy 2.0.3.
+    pub console_tokens: bool,
 }
 
 /// A node's `/etc/resolv.conf`.
@@ -90,6 +92,7 @@ impl Default for Facts {
             mem: None,
             bridges: vec![BRIDGE.into()],
             dns: Dns::default(),
+            console_tokens: true,
         }
     }
 }
@@ -102,16 +105,21 @@ impl Facts {
 }
 
 /// Of one guest, in `guests.json`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuestFacts {
     /// Whether a system runs in it: without one it does not power off when it is asked to.
     pub os: bool,
+    /// QEMU's word for its state while it runs, such as `internal-error`.
+    pub qmpstatus: Option<String>,
 }
 
 impl Default for GuestFacts {
     fn default() -> Self {
-        Self { os: true }
+        Self {
+            os: true,
+            qmpstatus: None,
+        }
     }
 }
 
