@@ -3,6 +3,7 @@
 //! `options` are the role's variables, `state` reads what is, `decide` (pure) says what to do, `steps/` does it by calling the other
 //! modules as libraries. `store`, `keys`, `known_hosts` and `claims` are what the controller keeps.
 
+mod boot_watch;
 pub mod build;
 mod claims;
 mod cluster;
