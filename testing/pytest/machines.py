@@ -269,7 +269,8 @@ class Machine:
         kept = sorted(re.sub(r"[0-9a-f]{32}", "ID", str(p.relative_to(self.state))) for p in self.state.rglob("*") if p.is_file())
         # The demo's inventory passes its facts to the build.
         wrapper = [f"ID/facts/{name}" for name in ("facts.json", "flake.nix", "machine.json")]
-        assert kept == ["ID/closure", *wrapper, "ID/host_key_ed25519.pub", "ID/install.log", "ID/record.json", "known_hosts"]
+        consoles = ["ID/console-installer.log", "ID/console-system.log"]
+        assert kept == ["ID/closure", *consoles, *wrapper, "ID/host_key_ed25519.pub", "ID/install.log", "ID/record.json", "known_hosts"]
         for directory in ("tmp", "pve/tmp"):
             assert list((self.lab.path / directory).rglob("*")) == []
         assert not self.processes()

@@ -158,6 +158,8 @@ pub enum FailureKind {
     NotInstalled,
     /// Another system than the one that was built was installed.
     WrongSystem,
+    /// The machine was started and will not answer: its kernel panicked, or the VM was stopped or paused by QEMU.
+    BootFailed,
     /// Units of the installed system failed.
     FailedUnits,
     /// The activation of a system could not be started or undone, or the boot loader could not be written.

@@ -110,6 +110,15 @@ phases:
   returned: with O(step=install)
   type: list
   elements: dict
+console:
+  description: The last lines of the VM's serial console, without control characters. The guest chooses what they say.
+  returned: when a machine that was started does not answer, with O(settings.console)
+  type: list
+  elements: str
+console_log:
+  description: All that the console printed, up to 1 MiB.
+  returned: with RV(console), if that has lines
+  type: str
 log_path:
   description: The log of the installation.
   returned: with O(step=install)

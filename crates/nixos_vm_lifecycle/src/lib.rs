@@ -4,6 +4,7 @@
 //! modules as libraries. `store`, `keys`, `known_hosts` and `claims` are what the controller keeps.
 
 mod address_mistakes;
+mod boot_watch;
 pub mod build;
 mod claims;
 mod cluster;

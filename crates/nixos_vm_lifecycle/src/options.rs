@@ -359,6 +359,10 @@ pub struct Settings {
     /// Seconds that each boot may take.
     #[serde(default = "defaults::boot_timeout")]
     pub boot_timeout: u64,
+    /// Watch the VM's serial console while it boots: its last lines are part of an error, and a kernel panic ends the wait. Only one can
+    /// read it, so it is silent in the web interface meanwhile. It is left to people as soon as the system asks for a passphrase.
+    #[serde(default = "defaults::console")]
+    pub console: bool,
     /// How many machines are installed at the same time; V(0) for as many as Ansible has forks.
     #[serde(default)]
     pub parallel_installs: u64,

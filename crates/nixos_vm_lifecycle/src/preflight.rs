@@ -78,7 +78,11 @@ pub async fn check(
         }
     }
     let deadline = Deadline::after(QUESTIONS);
-    mistakes.extend(privileges::missing(&context.client, settings, &deadline).await);
+    let missing = privileges::missing(&context.client, settings, &deadline).await;
+    mistakes.extend(missing.needed);
+    if let Some(missing) = missing.useful {
+        context.task.warn(missing);
+    }
     // Last of all, since it is kept.
     if decision == &Decision::Create && mistakes.texts.is_empty() {
         match placement::choose(context).await {

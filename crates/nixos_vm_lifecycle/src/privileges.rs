@@ -25,26 +25,37 @@ const VM: [&str; 11] = [
     "VM.PowerMgmt",
 ];
 
-/// What is missing, one sentence each. Nothing if the caller's privileges cannot be read.
-pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) -> Vec<String> {
-    let Ok(answer) = client.get("/access/permissions", &[], deadline).await else {
-        return Vec::new();
-    };
-    let Some(permissions) = answer.as_object() else {
-        return Vec::new();
-    };
+/// What the caller lacks, in sentences. Nothing if its privileges cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// What a later step would fail for.
+    pub needed: Option<String>,
+    /// What an error would lack.
+    pub useful: Option<String>,
+}
+
+/// Compare what the caller may do with what the later steps do.
+pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) -> Missing {
+    let answer = client.get("/access/permissions", &[], deadline).await;
+    match answer.ok().as_ref().and_then(Value::as_object) {
+        Some(permissions) => compared(permissions, client.caller(), settings),
+        None => Missing::default(),
+    }
+}
+
+fn compared(permissions: &Map<String, Value>, caller: &str, settings: &Settings) -> Missing {
     let mut lacking: Vec<String> = Vec::new();
     let vms = match (&settings.pool, settings.vmid) {
         (Some(pool), _) => format!("/pool/{pool}"),
         (None, Some(vmid)) => format!("/vms/{vmid}"),
         (None, None) => "/vms".into(),
     };
+    let may = |path: &str, privilege: &str| {
+        permits(permissions, path, privilege)
+            || (path.starts_with("/pool/") && permits(permissions, "/vms", privilege))
+    };
     let mut need = |path: &str, any_of: &[&str], what: &str| {
-        let has = any_of.iter().any(|privilege| {
-            permits(permissions, path, privilege)
-                || (path.starts_with("/pool/") && permits(permissions, "/vms", privilege))
-        });
-        if !has {
+        if !any_of.iter().any(|privilege| may(path, privilege)) {
             lacking.push(format!("{} on {path} ({what})", any_of.join(" or ")));
         }
     };
@@ -93,14 +104,20 @@ pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) 
         );
     }
     lacking.extend(networks(permissions, settings));
-    if lacking.is_empty() {
-        return Vec::new();
-    }
-    vec![format!(
-        "{} lacks privileges: {}; docs/privileges.md has the roles and the commands that grant them",
-        client.caller(),
-        lacking.join(", ")
-    )]
+    let needed = (!lacking.is_empty()).then(|| {
+        format!(
+            "{caller} lacks privileges: {}; docs/privileges.md has the roles and the commands that grant them",
+            lacking.join(", ")
+        )
+    });
+    let console = settings.console && !may(&vms, "VM.Console");
+    let useful = console.then(|| {
+        format!(
+            "{caller} lacks VM.Console on {vms}, so an error cannot show the VM's serial console; grant it (docs/privileges.md), or set \
+             nixos_vm_console: false"
+        )
+    });
+    Missing { needed, useful }
 }
 
 /// The bridges and vnets that the caller may not use, by NIC. Which zone of SDN a vnet belongs to is not asked: the caller may use it in
@@ -181,6 +198,41 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_console_that_cannot_be_read_is_no_mistake() {
+        let compared = |privileges: &[&str], mut settings: Value| {
+            settings["api_host"] = json!(["pve"]);
+            let held: Map<String, Value> = privileges
+                .iter()
+                .map(|name| ((*name).to_owned(), 1.into()))
+                .collect();
+            let permissions = json!({"/": held});
+            let settings: Settings = serde_json::from_value(settings).unwrap();
+            compared(permissions.as_object().unwrap(), "a@pve!t", &settings)
+        };
+        let storage = ["Datastore.Allocate", "Datastore.AllocateTemplate"];
+        let all = [&VM[..], &storage, &["VM.Console"]].concat();
+        assert_eq!(compared(&all, json!({})), Missing::default());
+        let without = &all[..all.len() - 1];
+        let missing = compared(without, json!({"vmid": 101}));
+        assert_eq!(missing.needed, None);
+        assert_eq!(
+            missing.useful.unwrap(),
+            "a@pve!t lacks VM.Console on /vms/101, so an error cannot show the VM's serial console; grant it (docs/privileges.md), or set \
+             nixos_vm_console: false"
+        );
+        assert_eq!(
+            compared(without, json!({"console": false})),
+            Missing::default()
+        );
+        assert!(
+            compared(&[], json!({}))
+                .needed
+                .unwrap()
+                .starts_with("a@pve!t lacks privileges: VM.Allocate on /vms")
+        );
+    }
 
     #[test]
     fn the_nearest_path_counts() {

@@ -11,6 +11,8 @@
 //! STATE_DIR/INSTALLATION/closure                the store path that was installed or deployed last
 //! STATE_DIR/INSTALLATION/install.log            the output of Nix and nixos-anywhere
 //! STATE_DIR/INSTALLATION/deploy.log             the same of the last deployment
+//! STATE_DIR/INSTALLATION/console-installer.log  what the installer printed to the serial console when it booted last
+//! STATE_DIR/INSTALLATION/console-system.log     the same of the first boot of the installed system
 //! STATE_DIR/INSTALLATION/deploy_snapshot        the names of snapshots that deployments took, one a line
 //! STATE_DIR/INSTALLATION/facts/                 a flake with the facts of the inventory, with nixos_vm_system_facts: wrapper
 //! STATE_DIR/INSTALLATION/builds/                the results of builds beside a play, until the machine is finished
@@ -250,6 +252,16 @@ impl Installation {
         write_private(&path, text).map_err(|error| failed("write", &path, error))
     }
 
+    /// Begin a file for its owner only, which is written bit by bit.
+    ///
+    /// # Errors
+    /// Kind `file`.
+    pub fn create(&self, name: &str) -> Result<fs::File, LocalError> {
+        self.make()?;
+        let path = self.path(name);
+        private(&path).map_err(|error| failed("write", &path, error))
+    }
+
     /// Remove files, whether they exist or not. Returns whether any did.
     ///
     /// # Errors
@@ -297,15 +309,20 @@ fn is_locked(file: &fs::File) -> bool {
 /// The system's.
 pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
+    let mut file = private(&new)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+/// An empty file of mode 0600.
+fn private(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&new)?;
-    io::Write::write_all(&mut file, text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+        .open(path)
 }
 
 /// A failure at a file of the state directory.

@@ -10,6 +10,7 @@
 
 mod answer;
 mod client;
+pub mod console;
 mod digest;
 mod error;
 mod guests;

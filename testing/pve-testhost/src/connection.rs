@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::api;
+use crate::console;
 use crate::error::ApiError;
 use crate::faults::Action;
 use crate::host::Host;
@@ -52,6 +53,9 @@ pub async fn serve(host: Arc<Host>, tcp: TcpStream, peer: SocketAddr) {
         let outcome = request(&host, &mut stream, &head, &mut record, action).await;
         record.finish(&host, outcome.as_ref(), started.elapsed());
         let Some(answer) = outcome else { break };
+        if let Some((port, head)) = &answer.websocket {
+            return console::proxy(&host, stream, *port, head).await;
+        }
         let keep_alive = keep_alive && !answer.close;
         if stream
             .tls
@@ -166,6 +170,6 @@ async fn handle(
     }
     let params = api::parameters(head, &body)?;
     record.params.clone_from(&params);
-    let answer = call.run(params, action).await;
-    Ok(answer?)
+    let answer = call.run(params, action).await?;
+    Ok(console::upgrade(head, &path, answer)?)
 }

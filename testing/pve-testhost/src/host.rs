@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio_rustls::TlsAcceptor;
 
 use crate::access::Access;
+use crate::console::ports::Consoles;
 use crate::error::ApiError;
 use crate::faults::Faults;
 use crate::guest::{Accel, Guests};
@@ -74,6 +75,8 @@ pub struct Cluster {
     pub access: Access,
     /// Running machines.
     pub guests: Guests,
+    /// Consoles that wait for their readers.
+    pub consoles: Consoles,
     /// When it was started.
     pub started: SystemTime,
     /// SHA-256 of the certificate, as PVE writes it.

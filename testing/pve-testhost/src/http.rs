@@ -93,6 +93,8 @@ pub struct Answer {
     pub relayed: bool,
     /// Close after it.
     pub close: bool,
+    /// The connection becomes a websocket that leads to this port. This head is sent in place of the answer.
+    pub websocket: Option<(u16, String)>,
 }
 
 impl Answer {
@@ -106,6 +108,7 @@ impl Answer {
             body: value.to_string().into_bytes(),
             relayed: false,
             close: false,
+            websocket: None,
         }
     }
 

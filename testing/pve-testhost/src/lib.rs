@@ -7,6 +7,7 @@ mod access;
 mod api;
 mod clock;
 mod connection;
+mod console;
 mod context;
 mod cpu;
 mod datacenter;

@@ -33,6 +33,8 @@ pub struct Facts {
     pub vnets: BTreeMap<String, String>,
     /// Its resolver, as `GET /nodes/NAME/dns` tells it.
     pub dns: Dns,
+    /// Whether API tokens may open consoles, as since proxmox-termproxy 2.0.3.
+    pub console_tokens: bool,
 }
 
 /// A node's `/etc/resolv.conf`.
@@ -93,6 +95,7 @@ impl Default for Facts {
             bridges: vec![BRIDGE.into()],
             vnets: BTreeMap::new(),
             dns: Dns::default(),
+            console_tokens: true,
         }
     }
 }
@@ -119,6 +122,8 @@ pub struct GuestFacts {
     pub os: bool,
     /// What its guest agent reports of its first NIC: addresses with the length of their prefix. Without any the agent is silent.
     pub addresses: Vec<String>,
+    /// QEMU's word for its state while it runs, such as `internal-error`.
+    pub qmpstatus: Option<String>,
 }
 
 impl Default for GuestFacts {
@@ -126,6 +131,7 @@ impl Default for GuestFacts {
         Self {
             os: true,
             addresses: Vec::new(),
+            qmpstatus: None,
         }
     }
 }

@@ -10,7 +10,14 @@ use crate::http::{Answer, Head, api_path};
 use crate::schema::Params;
 
 /// Parameters whose values are never written down.
-const SECRET: [&str; 5] = ["password", "cipassword", "otp", "tfa-challenge", "content"];
+const SECRET: [&str; 6] = [
+    "password",
+    "cipassword",
+    "otp",
+    "tfa-challenge",
+    "content",
+    "vncticket",
+];
 
 /// One request while it is answered.
 pub struct Record {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::access::{Access, Credentials};
+use crate::console::ports::Consoles;
 use crate::faults::Faults;
 use crate::files::write_private;
 use crate::guest::{Forward, Guests, Settings};
@@ -107,6 +108,7 @@ impl Server {
         let cluster = Arc::new(Cluster {
             access: Access::open(dir.join("access.json"), key),
             guests,
+            consoles: Consoles::default(),
             started: SystemTime::now(),
             fingerprint,
             broadcast: Mutex::default(),

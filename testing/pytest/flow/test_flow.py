@@ -2,9 +2,21 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 from machines import Machine, wait_until
+
+# An installer whose kernel has neither an initramfs nor a root file system.
+PANICS = """SERIAL 0 115200
+DEFAULT installer
+PROMPT 0
+TIMEOUT 1
+LABEL installer
+  KERNEL /boot/vmlinuz
+  APPEND console=tty0 console=ttyS0,115200
+"""
+
 
 @pytest.fixture
 def tiny(tmp_path):
@@ -68,6 +80,30 @@ def test_check_kill_and_take_up_again(tiny):
     assert failed == 0, output
     assert tiny.vm_configs() == [] and not tiny.state.exists()
     assert tiny.isos() == ["installer.iso"]
+
+
+def test_a_kernel_that_panics_is_shown(tiny, tmp_path):
+    """The last lines of its serial console are in the error, long before the boot's time is over."""
+    installer, panics = tiny.lab.path / "installer.iso", tmp_path / "panics.iso"
+    (tmp_path / "isolinux.cfg").write_text(PANICS)
+    subprocess.run(
+        ["xorriso", "-indev", str(installer), "-outdev", str(panics), "-boot_image", "any", "replay", "-map", str(tmp_path / "isolinux.cfg"), "/isolinux/isolinux.cfg"],
+        check=True, capture_output=True,
+    )
+    installer.unlink()
+    panics.rename(installer)
+    output, _, failed = tiny.play("-e", "nixos_vm_boot_timeout=900")
+    assert failed == 1, output
+    found = re.search(r"^fatal: \[web1[^\]]*\]: [^\n]*? => (?=\{)", output, re.M)
+    answer = json.JSONDecoder().raw_decode(output, found.end())[0]
+    assert answer["error"]["kind"] == "boot_failed", output
+    assert answer["msg"].startswith("VM 100 (web1): its installer does not come up: its kernel panicked\n"), output
+    assert any("Kernel panic - not syncing: VFS: Unable to mount root fs" in line for line in answer["console"]), output
+    assert "Unable to mount root fs" in answer["msg"] and "\x1b" not in output, output
+    # It is watched from its first lines on.
+    log = (tiny.installation() / "console-installer.log").read_text()
+    assert "Linux version" in log and log.splitlines()[-len(answer["console"]) :] == answer["console"], log
+    assert tiny.phase() == "provisioning"
 
 
 def test_a_debian_is_installed_and_deployed_to(debian):

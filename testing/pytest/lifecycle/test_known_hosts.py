@@ -58,7 +58,8 @@ def test_nothing_is_left_but_what_is_needed(world, finished):
     """Private keys are gone, and what stays is nobody else's to read."""
     web = finished
     files = {path.name for path in web.state().rglob("*") if path.is_file()}
-    assert files == {"known_hosts", "record.json", "host_key_ed25519.pub", "closure", "install.log"}, files
+    logs = {"install.log", "console-installer.log", "console-system.log"}
+    assert files == {"known_hosts", "record.json", "host_key_ed25519.pub", "closure", *logs}, files
     for path in (web.state(), *web.state().rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode & 0o077 == 0 or path.suffix == ".pub" or path.name == "known_hosts", (path, oct(mode))

@@ -84,6 +84,8 @@ class Behaviour:
     before: dict = field(default_factory=dict)
     # Phases of the installation that fail.
     fails: tuple = ()
+    # What it prints to its serial console when it boots.
+    console: bytes = b""
 
 
 @dataclass
@@ -220,6 +222,9 @@ class Guests(threading.Thread):
 
     async def boot(self, guest, vm, config):
         vmid = guest.vmid
+        output = self.world.pve / "run" / str(vmid) / "serial0.out"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(self.behaviour(guest).console)
         await asyncio.sleep(BOOT_SECONDS)
         if guest.boots == "installer":
             seed = await asyncio.to_thread(seed_of, vm, config)
@@ -252,7 +257,7 @@ class Guests(threading.Thread):
         for _ in range(20):
             try:
                 if behaviour.silence == "hang":
-                    guest.server = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(3600), host, self.world.ssh_port)
+                    guest.server = await asyncio.start_server(lambda *_streams: self.hang(guest), host, self.world.ssh_port)
                 else:
                     guest.server = await asyncssh.listen(
                         host,
@@ -270,6 +275,10 @@ class Guests(threading.Thread):
             else:
                 self.log(guest.vmid, "listening", " ".join(host))
                 return
+
+    async def hang(self, guest):
+        self.log(guest.vmid, "asked")
+        await asyncio.sleep(3600)
 
     # --- commands -----------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The test host with its VMs, the controllers that run plays, and what a person does in between."""
 
+import base64
 import contextlib
 import hashlib
 import http.client
@@ -29,7 +30,11 @@ TOOLS = Path(__file__).resolve().with_name("tools")
 # PVE's own word for a cluster without a majority of its nodes.
 NO_QUORUM = "cluster not ready - no quorum?"
 # What `cut` counts. The list of a node's VMs is not among it: the guests look at it themselves.
-CALLS = r"^/(version|access/.*|cluster/.*|nodes/[^/]+/(qemu/\d+|storage|network)(/.*)?)$"
+# A console is watched beside the steps, as often as time allows: its calls are none of theirs.
+VM_CALLS = r"qemu/\d+(/(agent|clone|cloudinit|config|feature|migrate|move_disk|pending|resize|snapshot|template|unlink|status/[a-bd-z]).*)?"
+CALLS = rf"^/(version|access/.*|cluster/.*|nodes/[^/]+/({VM_CALLS}|(storage|network)(/.*)?))$"
+# Nothing is changed by a login, nor by reading a console.
+HARMLESS = ("/access/ticket", "/termproxy")
 WRITING = ("PUT", "POST", "DELETE")
 
 
@@ -195,6 +200,27 @@ class Vm:
 
     def stop(self):
         self.call("POST", "/status/stop")
+
+    @contextlib.contextmanager
+    def console(self):
+        """Its serial console as a file of lines, as `qm terminal` shows it: QEMU's socket has room for one."""
+        endpoint, base = self.world.endpoint, f"/nodes/{self.node}/qemu/{self.vmid}"
+        proxy = self.world.api("POST", f"{base}/termproxy", serial="serial0")
+        query = urllib.parse.urlencode({"port": proxy["port"], "vncticket": proxy["ticket"]})
+        head = {**self.world.api.headers, "Connection": "Upgrade", "Upgrade": "websocket"}
+        head |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode()}
+        plain = socket.create_connection(("127.0.0.1", endpoint["api_port"]), 30)
+        with self.world.api.context.wrap_socket(plain) as connection:
+            lines = [f"GET /api2/json{base}/vncwebsocket?{query} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())
+            login = f"{proxy['user']}:{proxy['ticket']}\n".encode()
+            # One masked frame whose length has two bytes; a mask of zeros changes nothing.
+            connection.sendall(b"\x82\xfe" + len(login).to_bytes(2, "big") + bytes(4) + login)
+            # Frames begin in the middle of lines, and these are not looked at closely.
+            file = connection.makefile(errors="replace")
+            while "starting serial terminal" not in file.readline():
+                pass
+            yield file
 
     def destroy(self):
         if self.running:
@@ -696,7 +722,7 @@ class World:
 
     def writes(self):
         """Those that could have changed anything."""
-        return [request for request in self.requests() if request["method"] != "GET" and not request["path"].endswith("/access/ticket")]
+        return [request for request in self.requests() if request["method"] != "GET" and not request["path"].endswith(HARMLESS)]
 
     @contextlib.contextmanager
     def unchanged(self):

@@ -6,7 +6,7 @@ mod step;
 
 pub use local::LocalError;
 pub use refusal::{Refusal, Why};
-pub use step::StepError;
+pub use step::{Standstill, StepError};
 
 use ansible_module::{Failure, FailureKind};
 use serde_json::{Map, Value};

@@ -142,6 +142,16 @@ pub enum StepError {
     )]
     HostKeyElsewhere { object: String },
 
+    // A boot.
+    #[error("{object}: its {system} does not come up: {why}")]
+    BootFailed {
+        object: String,
+        vmid: u32,
+        /// What booted, as `installer`.
+        system: &'static str,
+        why: Standstill,
+    },
+
     // The installed system.
     #[error("{object}: is installed, and its host key is not known here")]
     HostKeyUnknown { object: String },
@@ -182,6 +192,30 @@ pub enum StepError {
     Protected { object: String },
 }
 
+/// Why a machine that was started will not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Standstill {
+    #[error("its kernel panicked")]
+    Panicked,
+    #[error("the VM is stopped")]
+    Stopped,
+    /// With QEMU's word for it.
+    #[error("QEMU has paused the VM ({0})")]
+    Paused(String),
+}
+
+impl Standstill {
+    fn hint(&self, vmid: u32) -> String {
+        match self {
+            Self::Stopped => "run the play again: it starts the VM, and goes on from there".into(),
+            // A play waits for a VM that runs, and does not restart it.
+            Self::Panicked | Self::Paused(_) => format!(
+                "correct what keeps it from booting, stop the VM (qm stop {vmid}), and run the play again"
+            ),
+        }
+    }
+}
+
 impl StepError {
     /// Refuse a host with these mistakes in its variables.
     pub fn preflight(host: &str, mistakes: Vec<String>) -> Self {
@@ -220,6 +254,7 @@ impl StepError {
             Self::HostKeyUnreadable { .. }
             | Self::HostKeyElsewhere { .. }
             | Self::HostKeyUnknown { .. } => FailureKind::HostKey,
+            Self::BootFailed { .. } => FailureKind::BootFailed,
             Self::RolledBack { .. } => FailureKind::RolledBack,
             Self::Unconfirmed { .. } => FailureKind::Unconfirmed,
             Self::Protected { .. } => FailureKind::Protected,
@@ -250,6 +285,7 @@ impl StepError {
             | Self::Hidden { object, .. }
             | Self::NoInstaller { object, .. }
             | Self::DisksNotAttached { object, .. }
+            | Self::BootFailed { object, .. }
             | Self::HostKeyUnreadable { object, .. }
             | Self::HostKeyElsewhere { object }
             | Self::HostKeyUnknown { object }
@@ -317,6 +353,7 @@ impl StepError {
             Self::DisksNotAttached { .. } => {
                 "attach the disk by hand where it was (qm set), and run the play again".into()
             }
+            Self::BootFailed { vmid, why, .. } => why.hint(*vmid),
             Self::HostKeyUnreadable { host, .. } => format!(
                 "start {host}, or set nixos_vm_reinstall_host_key: new to give the new system another one"
             ),

@@ -52,6 +52,10 @@ pub fn install_timeout() -> u64 {
     3600
 }
 
+pub fn console() -> bool {
+    true
+}
+
 pub fn boot_timeout() -> u64 {
     600
 }

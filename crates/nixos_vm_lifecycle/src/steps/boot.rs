@@ -5,6 +5,7 @@ use pve_module::record::Phase;
 use serde_json::json;
 
 use super::{change, disk_image, out_of_turn, summed};
+use crate::boot_watch::{BootWatch, System};
 use crate::build::Build;
 use crate::context::{Context, ssh_failed};
 use crate::error::StepError;
@@ -55,24 +56,34 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     let mut start = Args::new();
     start.insert("state".into(), "started".into());
     start.insert("timeout".into(), settings.boot_timeout.into());
-    let started = change(context, vmid, start, &phases, None).await?;
     if context.task.check_mode {
-        return Ok(started);
+        return change(context, vmid, start, &phases, None).await;
     }
     let installation = context.store.installation(&record.installation);
+    // From before its start on, so that its first lines are seen.
+    let system = match record.image {
+        Some(_) => System::Installed,
+        None => System::Installer,
+    };
+    let watch = BootWatch::begin(context, &state, &installation, system);
+    let started = change(context, vmid, start, &phases, None).await?;
     if record.image.is_some() {
-        let (address, verified) = disk_image::await_system(context, &state, &installation).await?;
+        let answered = disk_image::await_system(context, &state, &installation);
+        let (address, verified) = watch.during(answered).await?;
         let msg = format!("{}; {}", started.msg, verified.msg);
         return Ok(summed(msg, &[started]).with("address", address));
     }
     let deadline = context.boot_deadline();
-    let address = address(context, vmid, &deadline).await?;
-    let mut args = installer_login(context, &installation, &address);
-    args.insert("state".into(), "probed".into());
-    args.insert("expect".into(), "installer".into());
-    let left = whole_seconds(&deadline).max(5);
-    args.insert("timeout".into(), left.into());
-    let probed = context.install(args, false).await?;
+    let answered = async {
+        let address = address(context, vmid, &deadline).await?;
+        let mut args = installer_login(context, &installation, &address);
+        args.insert("state".into(), "probed".into());
+        args.insert("expect".into(), "installer".into());
+        let left = whole_seconds(&deadline).max(5);
+        args.insert("timeout".into(), left.into());
+        Ok((address, context.install(args, false).await?))
+    };
+    let (address, probed) = watch.during(answered).await?;
     let msg = format!("{}; {}", started.msg, probed.msg);
     Ok(summed(msg, &[started]).with("address", address))
 }

@@ -6,6 +6,7 @@ use pve_module::record::{Phase, Record, Reinstall};
 use serde_json::{Value, json};
 
 use super::{change, host_key, keep, out_of_turn, published, reinstall, summed};
+use crate::boot_watch::{BootWatch, System};
 use crate::build;
 use crate::context::Context;
 use crate::error::StepError;
@@ -171,12 +172,17 @@ impl Finish<'_> {
         let (context, vmid) = (self.context, self.state.vmid());
         let mut start = Args::new();
         start.insert("state".into(), "started".into());
+        let watch = BootWatch::begin(context, self.state, &self.installation, System::Installed);
         let started = change(context, vmid, start, &[Phase::Installed], None).await?;
         let deadline = context.boot_deadline();
-        let address = address(context, vmid, &deadline).await?;
-        let left = deadline.remaining().as_secs().max(5);
-        let closure = self.installation.read("closure");
-        let verified = verify(context, closure, &address, &self.host_keys, left).await?;
+        let answered = async {
+            let address = address(context, vmid, &deadline).await?;
+            let left = deadline.remaining().as_secs().max(5);
+            let closure = self.installation.read("closure");
+            let verified = verify(context, closure, &address, &self.host_keys, left).await?;
+            Ok((address, verified))
+        };
+        let (address, verified) = watch.during(answered).await?;
         Ok((address, vec![started, verified]))
     }
 

@@ -38,6 +38,7 @@ const PROVISIONER: &[&str] = &[
     "VM.Config.Memory",
     "VM.Config.Network",
     "VM.Config.Options",
+    "VM.Console",
     "VM.GuestAgent.Audit",
     "VM.PowerMgmt",
 ];
@@ -250,6 +251,25 @@ impl Access {
             user: user.into(),
             token: None,
         })
+    }
+
+    /// A ticket for one port of a VM's console, as PVE::AccessControl::assemble_vnc_ticket makes it: it names nobody.
+    pub fn console_ticket(&self, who: &Identity, path: &str, port: u16) -> String {
+        let plain = format!("PVEVNC:{:08X}", now());
+        let signature = self.sign(&format!("{plain}:{}:{path}:{port}", who.id()));
+        format!("{plain}::{signature}")
+    }
+
+    /// Whether a console's ticket is this caller's, for this port, and of the last 40 seconds.
+    pub fn is_console_ticket(&self, ticket: &str, who: &str, path: &str, port: u16) -> bool {
+        let Some((plain, signature)) = ticket.split_once("::") else {
+            return false;
+        };
+        let time = plain
+            .strip_prefix("PVEVNC:")
+            .and_then(|time| u64::from_str_radix(time, 16).ok());
+        time.is_some_and(|time| time <= now() + 20 && now() <= time + 40)
+            && self.sign(&format!("{plain}:{who}:{path}:{port}")) == signature
     }
 
     /// Check the CSRF token that came with a ticket.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Context, Reply, snapshot};
+use crate::console;
 use crate::error::{ApiError, ApiResult};
 use crate::vm::config::Config;
 use crate::vm::{self, cloudinit, power};
@@ -36,7 +37,9 @@ pub async fn handle(method: &str, rest: &str, context: Context) -> Result<Reply,
             "snapshot",
             "status",
             "template",
+            "termproxy",
             "unlink",
+            "vncwebsocket",
         ]
         .map(|name| json!({"subdir": name}))
         .into_iter()
@@ -58,6 +61,8 @@ pub async fn handle(method: &str, rest: &str, context: Context) -> Result<Reply,
             let rest = rest.trim_start_matches("/snapshot");
             snapshot::handle(method, rest, context).await
         }
+        ("POST", "/termproxy") => console::termproxy(&context, vmid),
+        ("GET", "/vncwebsocket") => console::websocket(&context, vmid),
         ("GET", "/cloudinit") => cloudinit::pending(&host, vmid),
         ("PUT", "/cloudinit") => cloudinit::regenerate(&host, vmid).await,
         ("GET", "/cloudinit/dump") => cloudinit::dump(&host, vmid, context.need("type")?),

@@ -353,6 +353,16 @@ impl Machines {
             })
     }
 
+    pub(super) async fn serial(
+        &self,
+        vmid: u32,
+        port: &str,
+    ) -> Result<tokio::net::UnixStream, String> {
+        let machine = self.get(vmid).ok_or_else(|| not_running(vmid))?;
+        let connected = connect(&machine.run_dir, &qemu::serial_socket(port)).await;
+        connected.map_err(|error| format!("cannot connect to {port}: {error}"))
+    }
+
     pub(super) fn forget(&self, vmid: u32) {
         if let Err(error) = lock(&self.shared.leases).forget(vmid) {
             eprintln!("VM {vmid}: {error}");

@@ -132,6 +132,14 @@ pub enum AgentError {
     },
 }
 
+/// A connection to a guest's serial port.
+pub enum SerialPort {
+    /// QEMU's socket.
+    Real(tokio::net::UnixStream),
+    /// What follows the file of a simulated guest.
+    Simulated(tokio::io::DuplexStream),
+}
+
 /// All guests of this host. Clones share the same guests.
 #[derive(Clone)]
 pub struct Guests {
@@ -330,6 +338,17 @@ impl Guests {
         match &*self.backend {
             Backend::Simulated(guests) => guests.agent(vmid),
             Backend::Real(guests) => guests.agent(vmid, execute, &arguments).await,
+        }
+    }
+
+    /// Connect to a serial port of a running guest, as `socat` does it: whoever is not the only one waits in silence.
+    ///
+    /// # Errors
+    /// When the VM does not run or has no such port.
+    pub async fn serial(&self, vmid: u32, port: &str) -> Result<SerialPort, String> {
+        match &*self.backend {
+            Backend::Simulated(guests) => guests.serial(vmid, port).map(SerialPort::Simulated),
+            Backend::Real(guests) => guests.serial(vmid, port).await.map(SerialPort::Real),
         }
     }
 

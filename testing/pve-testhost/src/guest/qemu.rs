@@ -294,6 +294,11 @@ fn display(line: &mut CommandLine, vga: Option<&str>) {
     }
 }
 
+/// The socket of a serial port.
+pub(super) fn serial_socket(port: &str) -> String {
+    format!("{port}.sock")
+}
+
 /// `serialN: socket`, whose output is kept in `serialN.log` too (the first: `serial.log`).
 fn serial_ports(line: &mut CommandLine, config: &Config) {
     for (index, key, _) in indexed(config, "serial") {
@@ -305,7 +310,8 @@ fn serial_ports(line: &mut CommandLine, config: &Config) {
         line.add(
             "-chardev",
             &format!(
-                "socket,id={key},path={key}.sock,server=on,wait=off,logfile={log},logappend=on"
+                "socket,id={key},path={},server=on,wait=off,logfile={log},logappend=on",
+                serial_socket(key)
             ),
         );
         line.device(&format!("isa-serial,chardev={key},index={index}"));

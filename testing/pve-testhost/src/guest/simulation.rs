@@ -1,8 +1,11 @@
 //! Power states without guests, for tests of the API alone.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
 use super::{AgentError, Power, VmSpec, not_running};
 
@@ -22,6 +25,9 @@ struct Simulated {
     status: &'static str,
     agent: bool,
     obeys_acpi: bool,
+    run_dir: PathBuf,
+    /// Each serial port serves one at a time.
+    ports: Arc<tokio::sync::Mutex<()>>,
     /// Tells one run of a VM from the next, so that a late power-off ends its own run only.
     run: u64,
 }
@@ -36,6 +42,10 @@ impl Simulation {
         if running.contains_key(&vm.vmid) {
             return Err(format!("VM {} already running", vm.vmid));
         }
+        for port in 0..4 {
+            // What it printed before is not of this run.
+            let _ = std::fs::remove_file(vm.run_dir.join(output_of(&format!("serial{port}"))));
+        }
         let set = |key: &str| vm.config.get(key).map(String::as_str);
         running.insert(
             vm.vmid,
@@ -44,6 +54,8 @@ impl Simulation {
                 status: "running",
                 agent: super::config::agent_enabled(&vm.config),
                 obeys_acpi: set("acpi") != Some("0"),
+                run_dir: vm.run_dir.clone(),
+                ports: Arc::default(),
                 run: next_run(),
             },
         );
@@ -102,6 +114,31 @@ impl Simulation {
         }
     }
 
+    /// A connection to a serial port. What the guest prints is a file that tests write.
+    pub(super) fn serial(&self, vmid: u32, port: &str) -> Result<DuplexStream, String> {
+        let running = self.lock();
+        let guest = running.get(&vmid).ok_or_else(|| not_running(vmid))?;
+        let (file, ports, run) = (
+            guest.run_dir.join(output_of(port)),
+            guest.ports.clone(),
+            guest.run,
+        );
+        let (here, there) = duplex(64 * 1024);
+        let guests = self.clone();
+        tokio::spawn(async move {
+            let runs = || {
+                guests
+                    .lock()
+                    .get(&vmid)
+                    .is_some_and(|guest| guest.run == run)
+            };
+            // Whoever comes second waits in QEMU's backlog.
+            let _one_at_a_time = ports.lock().await;
+            follow(file, there, runs).await;
+        });
+        Ok(here)
+    }
+
     pub(super) fn agent(&self, vmid: u32) -> Result<serde_json::Value, AgentError> {
         match self.lock().get(&vmid) {
             None => Err(AgentError::VmNotRunning(vmid)),
@@ -109,6 +146,39 @@ impl Simulation {
             Some(_) => Err(AgentError::NotRunning),
         }
     }
+}
+
+/// How often the file of a simulated guest's port is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What has been written to `file`, and what is added to it, as long as `runs` says so.
+async fn follow(file: PathBuf, reader: DuplexStream, runs: impl Fn() -> bool) {
+    let (mut input, mut output) = tokio::io::split(reader);
+    let left = async {
+        let _ = tokio::io::copy(&mut input, &mut tokio::io::sink()).await;
+    };
+    let shown = async {
+        let mut shown = 0;
+        while runs() {
+            let content = tokio::fs::read(&file).await.unwrap_or_default();
+            if content.len() > shown {
+                if output.write_all(&content[shown..]).await.is_err() {
+                    return;
+                }
+                shown = content.len();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = left => {}
+        () = shown => {}
+    }
+}
+
+/// The file with what a serial port of a simulated guest prints.
+fn output_of(port: &str) -> String {
+    format!("{port}.out")
 }
 
 fn next_run() -> u64 {

@@ -61,7 +61,8 @@ pub async fn current(host: &Host, vmid: u32) -> Result<Value, ApiError> {
         value["agent"] = json!(1);
     }
     if let Power::Running { qmpstatus, .. } = host.guests.power(vmid) {
-        value["qmpstatus"] = json!(qmpstatus);
+        let said = host.guest_facts(vmid).qmpstatus;
+        value["qmpstatus"] = json!(said.unwrap_or(qmpstatus));
         let nics: serde_json::Map<String, Value> = config
             .current
             .keys()
