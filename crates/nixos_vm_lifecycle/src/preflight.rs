@@ -123,13 +123,6 @@ impl<'a> Mistakes<'a> {
         }
     }
 
-    fn collect_some(&mut self, checked: Result<Option<String>, Failure>) {
-        match checked {
-            Ok(mistake) => self.extend(mistake),
-            Err(failure) => self.add(failure),
-        }
-    }
-
     /// Add what another module refuses, in the words of the variables.
     fn add(&mut self, mut failure: Failure) {
         let object = failure.object.as_deref().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The private directory of one installation: our `ssh`, the key's copy, the extra files.
 
+use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -253,7 +254,7 @@ fn host_name(host: &str) -> Vec<u8> {
     let setting = format!("HostName={}", address.replace('%', "%%"));
     let mut script =
         format!("for word do\n  case $word in\n    {name} | *@{name}) set -- -o ").into_bytes();
-    script.extend_from_slice(shell_word(Path::new(&setting)).as_bytes());
+    script.extend_from_slice(shell_word(OsStr::new(&setting)).as_bytes());
     script.extend_from_slice(b" \"$@\"; break ;;\n  esac\ndone\n");
     script
 }
