@@ -14,11 +14,13 @@
     network.enable = true;
     settings = {
       # There is no ds-identify on NixOS: with cloud-init's own list, a machine without a seed would ask the network for every cloud.
+      # Without "None": a machine whose seed was removed would be set up anew, as another instance.
       datasource_list = [
         "NoCloud"
         "ConfigDrive"
-        "None"
       ];
+      # The host keys of the seed are there before sshd starts, and stay.
+      ssh_deletekeys = false;
       ssh_genkeytypes = [ "ed25519" ];
       # As in NixOS's module, which sets all of system_info or nothing.
       system_info = {

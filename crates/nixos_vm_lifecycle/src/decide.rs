@@ -172,6 +172,10 @@ fn decide_before_install(facts: &Facts, vm: &Vm, record: &Record) -> Result<Deci
 fn decide_by_image(facts: &Facts, vm: &Vm, record: &Record) -> Result<Decision, Refusal> {
     match &facts.answer {
         Answer::NotAsked if vm.running => Ok(Decision::Ask),
+        // Somebody has finished it by hand.
+        Answer::Silent(_) if vm.layout.seed == Seed::None => {
+            Err(Refusal::new(facts, vm, Why::SeedDetached))
+        }
         Answer::Installed => Ok(Decision::Finalize(record.clone())),
         Answer::NotAsked | Answer::Silent(_) | Answer::Installer => {
             Ok(Decision::Install(record.clone()))

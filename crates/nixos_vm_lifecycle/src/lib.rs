@@ -65,7 +65,12 @@ impl Module for NixosVmLifecycle {
         let Some(settings) = arguments.get("settings").and_then(Value::as_object) else {
             return Vec::new();
         };
-        let addresses = ["installer_iso", "installer_checksum"];
+        let addresses = [
+            "installer_iso",
+            "installer_checksum",
+            "disk_image",
+            "disk_image_checksum",
+        ];
         let texts = addresses
             .iter()
             .filter_map(|name| settings.get(*name)?.as_str());

@@ -274,6 +274,9 @@ pub struct Settings {
     /// storage of the boot disk must be able to. The template belongs to the controller that made it; it is never removed by the role.
     #[serde(default)]
     pub disk_image_template: bool,
+    /// The VMIDs from which a template gets its ID.
+    #[serde(default = "defaults::template_vmid_range")]
+    pub disk_image_template_vmid_range: String,
     /// Storage for the disk image, with the content type C(import). Default is O(settings.iso_storage).
     pub disk_image_storage: Option<String>,
 

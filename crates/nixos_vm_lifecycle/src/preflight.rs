@@ -135,6 +135,7 @@ impl<'a> Mistakes<'a> {
                 "nixos_vm_iso_storage: "
             }
             FailureKind::Evaluation => "nixos_vm_flake: ",
+            FailureKind::NotAnImage if self.settings.by_image() => "nixos_vm_disk_image: ",
             _ => "",
         };
         failure.msg.insert_str(0, variable);
@@ -302,6 +303,14 @@ fn variables(settings: &Settings) -> Vec<String> {
     let mut mistakes = missing(given, &needs);
     if settings.by_image() {
         mistakes.extend(settings.not_of_images());
+        if settings.ssh_host_key_types.is_empty()
+            && settings.ssh_host_key.is_none()
+            && settings.host_keys_dir.is_none()
+        {
+            mistakes.push(
+                "nixos_vm_ssh_host_key_types: is empty, and a machine from a disk image is known by a host key; leave it out".into(),
+            );
+        }
     }
     mistakes.extend(address_mistakes::mistakes(settings));
     mistakes.extend(installer_drives(settings));

@@ -228,9 +228,7 @@ impl Kind {
             Self::Disk(_, what) => {
                 let hint = match wanted {
                     Wanted::Iso => DISK,
-                    Wanted::Disk(_) => {
-                        Some("set name: to one that ends in the format of the image")
-                    }
+                    Wanted::Disk(_) => Some("give it a name that ends in the format of the image"),
                 };
                 ((*what).to_owned(), hint)
             }

@@ -423,6 +423,9 @@ impl Error {
             Self::NoSpace { .. } => {
                 "delete old ISOs (proxmox_iso with state: absent takes a pattern as name), or set storage: OTHER"
             }
+            Self::Exists { volid, .. } if volid.contains(":import/") => {
+                "set force: true to replace it, name: OTHER.qcow2 to keep both, or checksum: ALGORITHM:HEX to have its content compared"
+            }
             Self::Exists { .. } => {
                 "set force: true to replace it, name: OTHER.iso to keep both, or checksum: ALGORITHM:HEX to have its content compared"
             }

@@ -80,7 +80,7 @@ fn what_is_not_such_an_image_is_refused_before_anything_is_sent() {
     not_an_image: [dir]/a.qcow2 is not a qcow2 disk image: it is an ISO image
       give the image of a disk, or set content: iso; content_check: false takes the bytes as they are
     not_an_image: [dir]/b.raw is not a raw disk image: it is a qcow2 disk image
-      set name: to one that ends in the format of the image; content_check: false takes the bytes as they are
+      give it a name that ends in the format of the image; content_check: false takes the bytes as they are
     not_an_image: [dir]/c.qcow2 is not a qcow2 disk image: it is a qcow2 disk image that needs a backing file, or that is cut short
       convert it: qemu-img convert -O qcow2 IMAGE NEW.qcow2, and give the new one; content_check: false takes the bytes as they are
     not_an_image: [dir]/d.qcow2 is not a qcow2 disk image: it is an HTML page

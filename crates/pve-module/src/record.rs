@@ -119,6 +119,9 @@ pub struct Record {
     /// The disk image that the boot disk was made from, if the machine is not installed by an installer.
     #[serde(default)]
     pub image: Option<String>,
+    /// The VMID of the template that it is a linked clone of.
+    #[serde(default)]
+    pub template: Option<u32>,
     /// The installer's public host key, `TYPE BASE64`: any controller can check whether the installer of this installation answers.
     pub installer_key: Option<String>,
     /// The public host key of the installed system.
@@ -232,6 +235,7 @@ impl Record {
             drives: get("drives"),
             installer: get("installer"),
             image: get("image"),
+            template: get("template").and_then(|text| text.parse().ok()),
             installer_key: get("installer_key"),
             host_key: get("host_key"),
             reinstall,
@@ -241,7 +245,7 @@ impl Record {
     /// Whether the VM may have another UUID yet: PVE makes up that of a linked clone, whose notes have the record with the VMID from the
     /// beginning. The next write sets the record's own. Nobody but PVE has written to such a VM's disk, and nothing installs onto it.
     fn awaits_uuid(&self) -> bool {
-        self.phase == Phase::Creating && self.image.is_some()
+        self.phase == Phase::Creating && self.template.is_some()
     }
 
     /// What the record is worth on a VM with this number and these values of its configuration.
@@ -294,6 +298,7 @@ impl fmt::Display for Record {
             ("drives", &self.drives),
             ("installer", &self.installer),
             ("image", &self.image),
+            ("template", &self.template.map(|vmid| vmid.to_string())),
             ("installer_key", &self.installer_key),
             ("host_key", &self.host_key),
             ("confirmed", &confirmed),
@@ -373,6 +378,7 @@ mod tests {
             drives: Some("scsi0/ide2/ide0".into()),
             installer: Some("local:iso/nixos.iso".into()),
             image: None,
+            template: None,
             installer_key: Some("ssh-ed25519 AAAA+/=".into()),
             host_key: None,
             reinstall: None,
@@ -437,7 +443,7 @@ mod tests {
         // A linked clone has another UUID until the write after its creation.
         let cloned = |phase| Record {
             phase,
-            image: Some("local:import/nixos.qcow2".into()),
+            template: Some(9000),
             ..record()
         };
         let other = Identity {
@@ -493,8 +499,13 @@ mod tests {
     proptest! {
         #[test]
         fn every_record_survives_the_notes(host in "\\PC{1,40}", notes in "\\PC{0,80}", run in "[0-9a-f]{8}") {
-            let image = Some("local:import/nixos.qcow2".into());
-            let record = Record { host, run, image, ..record() };
+            let record = Record {
+                host,
+                run,
+                image: Some("local:import/nixos.qcow2".into()),
+                template: Some(9000),
+                ..record()
+            };
             let text = record.to_string();
             prop_assert!(!text.contains('\n') && text.matches("-->").count() == 1);
             prop_assume!(!notes.contains("<!-- nixos-proxmox:"));

@@ -11,8 +11,12 @@ def fleet(world):
     return world.from_image()
 
 
+def seeds(world, vm):
+    return list(world.pve.rglob(f"nixos-proxmox-seed-{vm.vmid}-*"))
+
+
 def seeds_with_keys(world):
-    return [path for path in world.pve.rglob("nixos-proxmox-seed-*") if b"PRIVATE KEY" in path.read_bytes()]
+    return [path for path in world.pve.rglob("nixos-proxmox-seed-*") if world.private_keys_in(path)]
 
 
 def test_machines_from_one_image_end_verified_and_know_who_they_are(world, fleet):
@@ -41,6 +45,16 @@ def test_machines_from_one_image_end_verified_and_know_who_they_are(world, fleet
     assert machines[0].vms == [] and len(list(world.pve.rglob("nixos-proxmox-seed-*"))) >= 1
 
 
+@pytest.fixture
+def silent(world, fleet):
+    """A machine whose first run could not reach it: it runs, and has its first seed."""
+    web = world.machine(**fleet)
+    web.behaves(silence="refuse")
+    web.with_variables(nixos_vm_boot_timeout=5).play().refused("connection refused")
+    assert web.vm.record["phase"] == "provisioning" and any(world.private_keys_in(seed) for seed in seeds(world, web.vm))
+    return web
+
+
 def test_another_controller_goes_on_with_keys_of_its_own(world, fleet):
     web = world.machine(**fleet)
     web.behaves(silence="refuse")
@@ -65,6 +79,54 @@ def test_a_machine_that_is_in_use_is_not_stopped_hard(world, fleet):
     web.with_variables(nixos_vm_memory=1024).play().succeeded()
     assert web.vm.disk.data == "weeks of work" and web.vm.config["memory"] == "1024"
     assert len([event for event in world.guests.events if event[1:] == (web.vm.vmid, "power", "stop")]) == stops
+
+
+def test_a_machine_that_does_not_answer_is_not_stopped(world, silent):
+    """Somebody uses it behind a firewall."""
+    quick = {"nixos_vm_boot_timeout": 5}
+    with world.untouched(silent.vm):
+        silent.with_variables(nixos_vm_memory=1024, **quick).play().refused("may be in use", "shut it down")
+        # Without the first one's keys it would get other ones.
+        silent.with_variables(**quick).play(controller=world.controller_named("second")).refused("may be in use")
+    silent.vm.stop()
+    silent.vm.detach("ide0")
+    silent.vm.start()
+    world.wait_until(lambda: silent.vm.disk.boots == 2, "its second boot")
+    with world.untouched(silent.vm):
+        silent.with_variables(**quick).play().refused("its seed ISO was detached")
+
+
+def test_corrected_login_keys_and_addresses_reach_the_machine(world, fleet):
+    web = world.machine(**{**fleet, "nixos_vm_authorized_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBbFFYMTlh1CjaWZBOwLAyLLYySC0hBGQgWJzLBfcFcT x"]})
+    web.with_variables(nixos_vm_boot_timeout=10).play().refused("login")
+    corrected = web.with_variables(**fleet)
+    corrected.play().succeeded()
+    assert web.vm.record["phase"] == "done" and not any(world.private_keys_in(seed) for seed in seeds(world, web.vm))
+    key = web.vm.record["host_key"]
+    # Of a finished machine, at its next start; its host keys stay.
+    more = corrected.with_variables(nixos_vm_searchdomains=["example.org"])
+    assert "applies at the next start" in more.play().succeeded().output
+    assert more.play().succeeded().changed == 0
+    web.vm.stop()
+    assert more.play().succeeded().changed == 1
+    assert web.vm.record["host_key"] == key and web.vm.running
+
+
+def test_a_machine_whose_seed_is_gone_gets_it_again(world, fleet):
+    web = world.machine(**fleet)
+    web.play().succeeded()
+    web.vm.stop()
+    for seed in seeds(world, web.vm):
+        seed.unlink()
+    web.play().succeeded()
+    assert web.vm.running and web.play().succeeded().changed == 0
+
+
+def test_secrets_in_the_address_of_an_image_are_masked(world, fleet):
+    secret = "hunter2hunter2"
+    web = world.machine(**{**fleet, "nixos_vm_disk_image": f"http://me:{secret}@127.0.0.1:9/nixos.qcow2?token={secret}", "nixos_vm_disk_image_source": "url"})
+    played = web.play("-vvvv")
+    assert played.code != 0 and secret not in played.output
 
 
 def test_somebody_elses_host_key_is_refused(world, fleet):
@@ -107,6 +169,7 @@ def test_machines_are_linked_clones_of_one_template(world, fleet):
     machines = [world.machine("linked", **linked) for _ in range(3)]
     world.controller.play(machines).succeeded()
     (template,) = templates(world)
+    assert template.vmid >= 9000
     for machine in machines:
         vm = machine.vm
         assert vm.record["phase"] == "done" and vm.config["scsi0"].startswith(f"local-zfs:base-{template.vmid}-disk-0/vm-{vm.vmid}-disk-")
@@ -184,6 +247,8 @@ def test_mistakes_are_found_beforehand(world, fleet):
         web.with_variables(nixos_vm_disk_image=str(large)).play().refused(f"a disk of {2 << 30} bytes, and scsi0 is to have {1 << 30}")
         web.with_variables(nixos_vm_disk_image=str(world.path / "installer.iso")).play().refused("nixos_vm_disk_image_name", ".qcow2")
         web.with_variables(nixos_vm_disk_image_storage="local-zfs").play().refused("local-zfs does not hold disk images")
+        web.with_variables(nixos_vm_user_data={"ssh_keys": {"ed25519_private": "x"}}).play().refused("nixos_vm_user_data.ssh_keys: is not supported")
+        web.with_variables(nixos_vm_ssh_host_key_types=[]).play().refused("nixos_vm_ssh_host_key_types: is empty")
         several = web.with_variables(nixos_vm_persist="/persist", nixos_vm_extra_files=[{"path": "/a", "content": "x"}], nixos_vm_ip="")
         several.play().refused("nixos_vm_persist: is not supported with", "nixos_vm_extra_files: is not", "nixos_vm_ip: is required")
         web.with_variables(nixos_vm_disk_image_source="build").play().refused("nixos_vm_flake: is required")

@@ -462,18 +462,20 @@ def seed_of(vm, config):
 
 
 def set_up(disk, vm, config, given_by_network):
-    """What cloud-init does at each boot of an installed system: a new instance gets host keys and logins, all get an address."""
+    """What cloud-init does at the boot of an installed system: a new instance gets host keys, logins and addresses."""
     seed = seed_of(vm, config)
     if not seed:
         disk.address = " ".join(given_by_network)  # it asks for one by DHCP
         return
+    instance = yaml.safe_load(seed["meta-data"])["instance-id"]
+    if instance == disk.instance:
+        return
     given = Guest(0, "", None)
     configure_from_seed(given, seed, given_by_network)
-    disk.address = given.address
-    instance = yaml.safe_load(seed["meta-data"])["instance-id"]
-    if instance != disk.instance:
-        own = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
-        disk.instance, disk.host_keys, disk.authorized_keys = instance, given.host_keys or [own], given.authorized_keys
+    disk.instance, disk.address, disk.authorized_keys = instance, given.address, given.authorized_keys
+    kept = disk.host_keys if yaml.safe_load(seed["user-data"]).get("ssh_deletekeys") is False else []
+    own = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+    disk.host_keys = given.host_keys or kept or [own]
 
 
 def configure_from_seed(guest, seed, given_by_network):

@@ -1,6 +1,7 @@
 """The test host with its VMs, the controllers that run plays, and what a person does in between."""
 
 import base64
+import base64
 import contextlib
 import hashlib
 import http.client
@@ -650,6 +651,11 @@ class World:
             "nixos_vm_installer_iso": "",
             "nixos_vm_flake": "",
         }
+
+    def private_keys_in(self, path):
+        """Whether a file, such as a seed ISO, has a private SSH key, as it is or in Base64."""
+        content = path.read_bytes()
+        return any(text in content for text in (b"PRIVATE KEY", base64.b64encode(b"-----BEGIN OPENSSH PRIVATE KEY")[:36]))
 
     def vms(self):
         files = [*self.pve.glob("qemu-server/*.conf"), *self.pve.glob("nodes/*/qemu-server/*.conf")]

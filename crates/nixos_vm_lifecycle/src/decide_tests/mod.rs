@@ -31,6 +31,7 @@ fn record(phase: Phase) -> Record {
         installer_key: Some("ssh-ed25519 I".into()),
         host_key: Some("ssh-ed25519 H".into()),
         image: None,
+        template: None,
         reinstall: None,
     }
 }

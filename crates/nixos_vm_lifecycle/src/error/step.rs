@@ -17,6 +17,11 @@ pub enum StepError {
     #[error("{host}: nothing was done; correct these first:\n- {}", mistakes.join("\n- "))]
     Preflight { host: String, mistakes: Vec<String> },
     #[error(
+        "{object}: its system runs and does not answer, and it would have to be stopped for what its variables say; it was not stopped, since \
+         it may be in use"
+    )]
+    InUse { object: String, vmid: u32 },
+    #[error(
         "VM {vmid} ({name}): is not the template that this controller made of the disk image; nothing was done to it"
     )]
     NotOurTemplate { vmid: u32, name: String },
@@ -236,6 +241,7 @@ impl StepError {
             | Self::IdentityChanged { .. }
             | Self::DiskExists { .. }
             | Self::NotesFull { .. }
+            | Self::InUse { .. }
             | Self::Stopped { .. } => FailureKind::Refused,
             Self::Claimed { .. } => FailureKind::Claimed,
             Self::OutOfTurn { .. } | Self::NotFinished { .. } => FailureKind::OutOfTurn,
@@ -276,6 +282,7 @@ impl StepError {
             | Self::NoLinkedClones { vmid } => Some(format!("VM {vmid}")),
             Self::Occupied { address, .. } => Some(address.clone()),
             Self::NameDiffers { object, .. }
+            | Self::InUse { object, .. }
             | Self::DrivesChanged { object, .. }
             | Self::IdentityChanged { object, .. }
             | Self::OutOfTurn { object, .. }
@@ -308,6 +315,10 @@ impl StepError {
             | Self::NoVm { .. }
             | Self::NotesFull { .. }
             | Self::RolledBack { .. } => return None,
+            Self::InUse { vmid, .. } => format!(
+                "look at it; if it is not in use, shut it down (qm shutdown {vmid}) and run the play again; if it is, manage it as it is: \
+                 nixos_vm_adopt: true, after removing the record from its notes"
+            ),
             Self::NotOurTemplate { .. } => "rename that VM, or remove it".into(),
             Self::NoLinkedClones { .. } => {
                 "put the boot disk on a storage of another kind, such as LVM-thin, ZFS or a directory, or leave \

@@ -112,13 +112,20 @@ impl Settings {
             "root" => {
                 args.insert("ssh_authorized_keys".into(), json!(self.authorized_keys));
             }
-            user => {
-                let user = json!({"name": user, "ssh_authorized_keys": self.authorized_keys});
-                data.entry("users").or_insert_with(|| json!([user]));
-            }
+            user => add_user(&mut data, user, &self.authorized_keys),
         }
-        if !data.is_empty() {
-            args.insert("user_data".into(), Value::Object(data));
+        // A new instance keeps the host keys that there are.
+        data.entry("ssh_deletekeys").or_insert(false.into());
+        args.insert("user_data".into(), Value::Object(data));
+        args.extend(self.addresses());
+        args.extend(self.further().seed);
+        // cloud-init sets up a system once for each ID. The seed that stays has that of the first one, so that nothing is done twice;
+        // another content is another ID, so that it is applied at the next start.
+        let content = format!("{installation} {host_key} {}", Value::Object(args.clone()));
+        let id = format!("nixos-vm-{}", &sha256_bytes(content.as_bytes())[..16]);
+        let meta = args.entry("meta_data").or_insert_with(|| json!({}));
+        if let Some(meta) = meta.as_object_mut() {
+            meta.entry("instance-id").or_insert_with(|| id.into());
         }
         let keys: Map<String, Value> = files
             .iter()
@@ -130,15 +137,6 @@ impl Settings {
             .collect();
         if !keys.is_empty() {
             args.insert("ssh_host_keys".into(), Value::Object(keys));
-        }
-        args.extend(self.addresses());
-        args.extend(self.further().seed);
-        // cloud-init sets up a system once for each ID: the seed that stays has that of the first one, and another host key is another ID.
-        let id = sha256_bytes(format!("{installation} {host_key}").as_bytes());
-        let id = format!("nixos-vm-{}", &id[..16]);
-        let meta = args.entry("meta_data").or_insert_with(|| json!({}));
-        if let Some(meta) = meta.as_object_mut() {
-            meta.entry("instance-id").or_insert_with(|| id.into());
         }
         args
     }
@@ -158,16 +156,66 @@ impl Settings {
             ("extra_files_dir", self.tree().is_some()),
             ("extra_files", !self.extra_files.is_empty()),
             ("persist", !self.persist.is_empty()),
-            ("disk_encryption_keys", !self.disk_encryption_keys.is_empty()),
+            (
+                "disk_encryption_keys",
+                !self.disk_encryption_keys.is_empty(),
+            ),
             ("install_options", has(&self.install_options)),
             ("host_install_options", has(&self.host_install_options)),
+            (
+                "user_data.ssh_keys",
+                self.user_data
+                    .as_ref()
+                    .is_some_and(|data| data.contains_key("ssh_keys")),
+            ),
+            (
+                "seed_options.meta_data",
+                self.further()
+                    .seed
+                    .get("meta_data")
+                    .is_some_and(|data| !data.is_object()),
+            ),
         ]
         .into_iter()
         .filter(|(_, given)| *given)
         .map(|(name, _)| {
-            format!("nixos_vm_{name}: is not supported with nixos_vm_method: image; leave it out, and have the image contain it")
+            let instead = match name {
+                "user_data.ssh_keys" => {
+                    "give host keys as nixos_vm_ssh_host_key, or in nixos_vm_host_keys_dir"
+                }
+                "seed_options.meta_data" => "write it as a dict",
+                _ => "leave it out, and have the image contain it",
+            };
+            format!("nixos_vm_{name}: is not supported with nixos_vm_method: image; {instead}")
         })
         .collect()
+    }
+}
+
+/// Have keys log in as this user, beside the users that there are.
+fn add_user(data: &mut Map<String, Value>, name: &str, keys: &[String]) {
+    let users = data.entry("users").or_insert_with(|| json!([]));
+    let Some(users) = users.as_array_mut() else {
+        return;
+    };
+    let named = |user: &&mut Value| user.get("name").and_then(Value::as_str) == Some(name);
+    let user = match users.iter_mut().find(named) {
+        Some(user) => user,
+        None => {
+            users.push(json!({"name": name}));
+            let last = users.len() - 1;
+            &mut users[last]
+        }
+    };
+    if let Some(user) = user.as_object_mut() {
+        let list = user
+            .entry("ssh_authorized_keys")
+            .or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            let keys = keys.iter().map(|key| json!(key));
+            let new: Vec<Value> = keys.filter(|key| !list.contains(key)).collect();
+            list.extend(new);
+        }
     }
 }
 

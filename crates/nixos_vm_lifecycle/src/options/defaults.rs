@@ -68,6 +68,10 @@ pub fn state_root() -> PathBuf {
     "~/.local/state/nixos-proxmox".into()
 }
 
+pub fn template_vmid_range() -> String {
+    "9000-9999".into()
+}
+
 pub fn deploy_timeout() -> u64 {
     120
 }

@@ -74,6 +74,20 @@ pub async fn volid(context: &Context<'_>, node: &str) -> Result<String, Failure>
     Ok(text(&found, "volid"))
 }
 
+/// What tells the content of the image on the storage from another one of its name, as far as it is known: its size and its checksum.
+///
+/// # Errors
+/// As [`volid`].
+pub async fn content(context: &Context<'_>, node: &str) -> Result<String, Failure> {
+    let found = context.iso(args(context, node).await?, true).await?;
+    let value = |key: &str| found.values.get(key).map(ToString::to_string);
+    Ok([value("size"), value("checksum")]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" "))
+}
+
 /// The options of `proxmox_iso`; builds the image if Nix makes it, which is quick when it is built.
 async fn args(context: &Context<'_>, node: &str) -> Result<Args, Failure> {
     let settings = context.settings();
@@ -132,9 +146,13 @@ fn file(context: &Context<'_>) -> Result<PathBuf, LocalError> {
     }
 }
 
-/// The size in bytes of the disk that an image of the format qcow2 is of: a big-endian number in the bytes 24 to 31
+/// The size in bytes of the disk that an image is of: that of a raw one, or a big-endian number in the bytes 24 to 31 of a qcow2 one
 /// (docs/interop/qcow2.rst of QEMU).
 fn virtual_size(path: &Path) -> Option<u64> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    if matches!(extension, Some("raw" | "img")) {
+        return Some(path.metadata().ok()?.len());
+    }
     let mut header = [0; 32];
     File::open(path).ok()?.read_exact(&mut header).ok()?;
     let size = header[24..].try_into().ok().map(u64::from_be_bytes);

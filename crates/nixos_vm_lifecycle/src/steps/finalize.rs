@@ -119,14 +119,15 @@ impl Finish<'_> {
         let phases = [Phase::Installed];
         let guard = super::expect(super::run(context)?, &phases);
         let layout = &self.vm.layout;
-        let attached = layout.installer.is_some() || layout.seed != Seed::None;
+        let by_image = self.record.image.is_some();
+        // What a seed says is read when the machine starts.
+        let attached = by_image || layout.installer.is_some() || layout.seed != Seed::None;
         let mut outcomes = Vec::new();
         // The installer's root file system is the ISO: it can only be taken from a stopped machine.
         if self.vm.running && attached {
             outcomes.push(stop(context, self.state, &phases).await?);
         }
         let kept = settings.kept_drive(&self.record);
-        let by_image = self.record.image.is_some();
         // The seed of a machine that came from an image is replaced, not removed and made again.
         if kept.is_none() || (attached && !by_image) {
             let none = settings.no_seed();

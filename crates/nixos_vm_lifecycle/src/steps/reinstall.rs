@@ -223,6 +223,7 @@ fn record(
             drives: Some(settings.drives()),
             installer: None,
             image: None,
+            template: None,
             installer_key: None,
             reinstall: Some(Reinstall {
                 confirmed: reinstall::confirmation(&state.facts, found).unwrap_or_default(),

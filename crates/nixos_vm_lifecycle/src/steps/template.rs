@@ -16,6 +16,7 @@ use crate::context::{Context, absolute, text};
 use crate::error::StepError;
 use crate::module_args::Args;
 use crate::state::{State, number};
+use crate::steps::disk_image;
 use crate::store::Store;
 
 /// How long the template may take, or another host of this play that makes it.
@@ -43,9 +44,10 @@ pub async fn ensure(
     node: &str,
     image: &str,
 ) -> Result<u32, Failure> {
+    let content = disk_image::content(context, node).await?;
     let hardware = hardware(context, image);
     let key = format!(
-        "{} {node} {image} {}",
+        "{} {node} {image} {content} {}",
         state.cluster,
         Value::Object(hardware.clone())
     );
@@ -109,7 +111,11 @@ async fn existing(
     let config = |key: &str| found.get("config")?.get(key)?.as_str();
     let identity = Identity::of(config("smbios1"), config("vmgenid"));
     let is_ours = identity.uuid.as_deref() == Some(template.uuid.as_str());
-    if !is_ours || found.get("node").and_then(Value::as_str) != Some(node) {
+    if is_ours && found.get("node").and_then(Value::as_str) != Some(node) {
+        // It was migrated: this node gets another one.
+        return Ok(None);
+    }
+    if !is_ours {
         return Err(StepError::NotOurTemplate {
             vmid,
             name: template.name.clone(),
@@ -136,6 +142,8 @@ async fn make(
     args.insert("name".into(), template.name.clone().into());
     args.insert("node".into(), node.into());
     args.insert("state".into(), "template".into());
+    let range = &context.settings().disk_image_template_vmid_range;
+    args.insert("vmid_range".into(), range.clone().into());
     args.insert("memory".into(), 512.into());
     args.insert("timeout".into(), MAKING.as_secs().into());
     args.insert(

@@ -31,6 +31,7 @@ fn record(lab: &Lab, phase: Phase) {
         installer_key: None,
         host_key: None,
         image: None,
+        template: None,
         reinstall: None,
     };
     lab.configure(101, &[("description", &format!("notes\n\n{record}"))]);

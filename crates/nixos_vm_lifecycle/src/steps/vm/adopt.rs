@@ -41,6 +41,7 @@ pub async fn adopt(context: &Context<'_>, state: &State, check: bool) -> Result<
             _ => None,
         },
         image: None,
+        template: None,
         reinstall: None,
     };
     let mut args = context

@@ -6,6 +6,7 @@ use pve_module::record::{Identity, Phase, Record};
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::error::StepError;
 use crate::host_keys;
 use crate::keys;
 use crate::module_args::Args;
@@ -61,6 +62,21 @@ pub async fn again(
         drives: Some(settings.drives()),
         ..found.clone()
     };
+    let args = match found.reinstall {
+        Some(_) => settings.reinstalled(phase, Some(&source)),
+        None => settings.vm(phase, Some(&source)),
+    };
+    let seed_known = installation.read(keys::CLIENT).is_some() || !check;
+    let running = state.facts.vm.as_ref().is_some_and(|vm| vm.running);
+    // What another run was installing is stopped in any case, lest two of them write to the disk.
+    let stops = running
+        && (phase == Phase::Installing
+            || boots_anew(context, state, &installation, &args, seed_known).await?);
+    if stops && by_image {
+        // Its system runs, and does not answer: somebody may use it by now.
+        let object = state.object().to_owned();
+        return Err(StepError::InUse { object, vmid }.into());
+    }
     let mut first = Args::new();
     let mut record = record;
     if identity.uuid.as_deref() != Some(found.uuid.as_str()) {
@@ -82,22 +98,10 @@ pub async fn again(
             .or(found.host_key.clone()),
         ..record
     };
-    let args = match record.reinstall {
-        Some(_) => settings.reinstalled(phase, Some(&source)),
-        None => settings.vm(phase, Some(&source)),
-    };
-    let seed_known = installation.read(keys::CLIENT).is_some() || !check;
-    let running = state.facts.vm.as_ref().is_some_and(|vm| vm.running);
-    // What another run was installing is stopped in any case, lest two of them write to the disk.
-    if running
-        && (phase == Phase::Installing
-            || boots_anew(context, state, &installation, &args, seed_known).await?)
-    {
+    if stops {
         let mut stop = Args::new();
         stop.insert("state".into(), "stopped".into());
-        // A system from an image may be in use by now.
-        stop.insert("force".into(), (!by_image).into());
-        stop.insert("timeout".into(), settings.boot_timeout.into());
+        stop.insert("force".into(), true.into());
         outcomes.push(change(context, vmid, stop, &phases, None).await?);
     }
     outcomes.push(change(context, vmid, args, &phases, Some(record.clone())).await?);

@@ -54,6 +54,7 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
         drives: Some(settings.drives()),
         installer: (!by_image).then(|| source.clone()),
         image: by_image.then(|| source.clone()),
+        template: None,
         installer_key: keys::public(&installation, keys::INSTALLER).filter(|_| !by_image),
         host_key: keys::installed(&installation).into_iter().next(),
         reinstall: None,
@@ -62,6 +63,7 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
         true => Some(template::ensure(context, state, &node, &source).await?),
         false => None,
     };
+    record.template = template;
     let mut args = match template {
         Some(template) => {
             let mut args = settings.vm(Phase::Provisioning, None);

@@ -47,15 +47,32 @@ pub async fn finished(
         rename: true,
         ..Ownership::default()
     };
-    let mut outcomes = vec![context.vm(args, ownership, check).await?];
-    if record.phase == Phase::Done
-        && let Some(drive) = settings.kept_drive(record)
-    {
-        outcomes.push(
-            context
-                .drive(drive, vmid, &state.node(context), guard.as_ref(), check)
-                .await?,
-        );
+    let kept = settings
+        .kept_drive(record)
+        .filter(|_| record.phase == Phase::Done);
+    let keep = async |drive| {
+        let node = state.node(context);
+        context
+            .drive(drive, vmid, &node, guard.as_ref(), check)
+            .await
+    };
+    let mut outcomes = Vec::new();
+    let mut kept = kept;
+    if let Some(drive) = kept.take_if(|_| record.image.is_some()) {
+        // First of all: without its seed ISO, which a rollback may name and which is gone, the VM does not start.
+        let drive = keep(drive).await?;
+        if drive.changed && state.facts.vm.as_ref().is_some_and(|vm| vm.running) {
+            let object = state.object();
+            context.task.warn(format!(
+                "{object}: its seed changed, which cloud-init applies at the next start of the VM"
+            ));
+        }
+        outcomes.push(drive);
+    }
+    let converged = context.vm(args, ownership, check).await?;
+    outcomes.insert(0, converged);
+    if let Some(drive) = kept {
+        outcomes.push(keep(drive).await?);
     }
     let known = record_host_key(context, state, record, check).await?;
     if !check {
