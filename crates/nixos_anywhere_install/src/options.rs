@@ -38,7 +38,7 @@ pub struct Options {
     /// The private key to log in with on the installed system. Default is O(private_key_file).
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub installed_private_key_file: Option<PathBuf>,
-    /// The jump host that the machine is reached through, C([USER@]HOST[:PORT]), as C(ProxyJump) of OpenSSH takes it: an IPv6 address in
+    /// The jump host that the machine is reached through, V(USER@HOST:PORT) as C(ProxyJump) of OpenSSH takes it; user and port may be left out. An IPv6 address is in
     /// brackets, several jump hosts with commas between, the first one first. Everything goes through it: looking, installing, copying,
     /// waiting. C(ssh) of the controller connects to it, so that a host may be an alias of C(~/.ssh/config). The key that logs in to the
     /// machine is not offered to a jump host, and no agent is forwarded.

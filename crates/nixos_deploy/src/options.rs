@@ -31,7 +31,7 @@ pub struct Options {
     #[schemars(length(min = 1))]
     pub host_keys: Vec<String>,
 
-    /// The jump host that the machine is reached through, C([USER@]HOST[:PORT]), as in M(nixos_anywhere_install). The copy, the activation and
+    /// The jump host that the machine is reached through, V(USER@HOST:PORT) as in M(nixos_anywhere_install). The copy, the activation and
     /// its confirmation go through it.
     pub jump_host: Option<String>,
 

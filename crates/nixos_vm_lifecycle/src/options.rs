@@ -233,7 +233,7 @@ pub struct Settings {
     /// Port of SSH at that address.
     #[serde(default = "defaults::ssh_port")]
     pub ssh_port: u16,
-    /// The jump host that the controller reaches the machine through, C([USER@]HOST[:PORT]), as C(ProxyJump) of OpenSSH takes it: an IPv6 address
+    /// The jump host that the controller reaches the machine through, V(USER@HOST:PORT) as C(ProxyJump) of OpenSSH takes it; user and port may be left out. An IPv6 address is
     /// in brackets, several jump hosts with commas between. O(settings.address) is what the last one connects to.
     pub jump_host: Option<String>,
     /// The public host keys of the jump hosts, as lines of C(known_hosts). Without them, the C(known_hosts) of the user that runs Ansible has to

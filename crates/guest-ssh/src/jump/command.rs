@@ -61,7 +61,7 @@ pub trait Place {
     fn program(&self) -> &OsStr;
     /// The file with [`config`].
     fn config(&self) -> OsString;
-    /// The file with the known keys of the jump hosts. Each has the name [`alias`] there. It is asked for only where there are any.
+    /// The file with the known keys of the jump hosts. Each has the name `alias` there. It is asked for only where there are any.
     fn known_hosts(&self) -> OsString;
     /// The file that gets what `ssh` says of the jump host with this index.
     fn log(&self, hop: usize) -> OsString;

@@ -160,7 +160,7 @@ async fn make(
     };
     let made = context.vm(args, ownership, false).await?;
     let vmid = number(&made.values, "vmid");
-    if let Err(failure) = clonable(context, vmid, &text(&made, "node")).await {
+    if let Err(failure) = can_be_cloned(context, vmid, &text(&made, "node")).await {
         let mut remove = Args::new();
         remove.insert("vmid".into(), vmid.into());
         remove.insert("name".into(), template.name.clone().into());
@@ -173,7 +173,7 @@ async fn make(
 }
 
 /// Refuse a storage that cannot make linked clones (PVE::Storage::volume_has_feature).
-async fn clonable(context: &Context<'_>, vmid: u32, node: &str) -> Result<(), Failure> {
+async fn can_be_cloned(context: &Context<'_>, vmid: u32, node: &str) -> Result<(), Failure> {
     let path = format!("/nodes/{node}/qemu/{vmid}/feature");
     let what = "ask whether the template can be cloned";
     let query = [("feature", "clone".to_owned())];
