@@ -1,12 +1,9 @@
 //! What the first bytes of a file say that it is. An ISO 9660 image has `CD001` in its 17th sector
 //! (ECMA-119, 8.1), a UDF image `NSR02` or `NSR03` in its volume recognition sequence (ECMA-167, 3/9).
 
-use std::fmt;
-
-use pve_client::Content;
-
 use crate::compression::Compression;
 use crate::error::Error;
+use crate::wanted::{DiskFormat, Wanted};
 
 /// So many bytes from the start decide.
 pub const HEAD: usize = 64 * 1024;
@@ -15,46 +12,6 @@ const DESCRIPTORS: usize = 32 * 1024;
 const SECTOR: usize = 2048;
 /// Padding at the end that writers count and downloads may lack.
 const PADDING: u64 = 1 << 20;
-
-/// What a file has to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// An ISO 9660 or UDF image.
-    Iso,
-    /// An image of a disk.
-    Disk(DiskFormat),
-}
-
-impl Wanted {
-    /// What a file of this content type has to be that is called `name` on the storage.
-    pub fn of(content: Content, name: &str) -> Self {
-        match (content, name.rsplit('.').next()) {
-            (Content::Iso, _) => Self::Iso,
-            (Content::Import, Some("qcow2")) => Self::Disk(DiskFormat::Qcow2),
-            (Content::Import, Some("vmdk")) => Self::Disk(DiskFormat::Vmdk),
-            (Content::Import, _) => Self::Disk(DiskFormat::Raw),
-        }
-    }
-}
-
-impl fmt::Display for Wanted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Iso => "an ISO 9660 or UDF image",
-            Self::Disk(DiskFormat::Qcow2) => "a qcow2 disk image",
-            Self::Disk(DiskFormat::Raw) => "a raw disk image",
-            Self::Disk(DiskFormat::Vmdk) => "a VMDK disk image",
-        })
-    }
-}
-
-/// The format of an image of a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskFormat {
-    Qcow2,
-    Raw,
-    Vmdk,
-}
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -302,6 +259,7 @@ pub fn lacks(says: Option<u64>, size: u64) -> Option<u64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use pve_client::Content;
 
     fn at(offset: usize, bytes: &[u8]) -> Vec<u8> {
         let mut head = vec![0; HEAD];

@@ -8,7 +8,7 @@ use pve_client::{Content, Volid};
 use reqwest::StatusCode;
 
 use crate::compression::Compression;
-use crate::content::Wanted;
+use crate::wanted::Wanted;
 
 /// What `content_check: false` is for.
 const WITHOUT_CHECK: &str = "content_check: false takes the bytes as they are";

@@ -30,6 +30,7 @@ mod source;
 mod state;
 mod transfer_progress;
 mod unpack;
+mod wanted;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use pve_module::Connection;

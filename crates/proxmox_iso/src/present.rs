@@ -9,7 +9,6 @@ use crate::address::Address;
 use crate::apply::{Arrived, Transfer};
 use crate::checksum::{Algorithm, Digest, Hasher};
 use crate::compression::Compression;
-use crate::content::Wanted;
 use crate::fetch::Facts;
 use crate::local;
 use crate::options::{DownloadBy, Options};
@@ -19,6 +18,7 @@ use crate::source::{Origin, Source};
 use crate::state;
 use crate::transfer_progress::TransferProgress;
 use crate::unpack::Measured;
+use crate::wanted::Wanted;
 
 /// One task that makes an ISO present.
 pub struct Present<'a> {

@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 
 use crate::checksum::{Algorithm, Digest, Hasher};
 use crate::compression::Compression;
-use crate::content::{self, Kind, Wanted};
+use crate::content::{self, Kind};
 use crate::error::Error;
+use crate::wanted::Wanted;
 
 /// Bytes that are passed on at a time.
 const CHUNK: usize = 128 * 1024;

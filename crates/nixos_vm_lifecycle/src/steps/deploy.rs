@@ -4,6 +4,7 @@ use ansible_module::{Failure, Outcome};
 use pve_module::record::Record;
 use serde_json::{Value, json};
 
+use super::verify::verify;
 use super::{finalize, login_key, out_of_turn};
 use crate::context::{Context, text};
 use crate::error::{LocalError, StepError};
@@ -279,7 +280,7 @@ impl Deployment<'_> {
 
     /// Whether the installed system answers within so many seconds.
     async fn answers(&self, seconds: u64) -> bool {
-        finalize::verify(self.context, None, &self.address, &self.host_keys, seconds)
+        verify(self.context, None, &self.address, &self.host_keys, seconds)
             .await
             .is_ok()
     }
@@ -297,7 +298,7 @@ impl Deployment<'_> {
         self.snapshot(name, json!({"state": "rolled_back", "start": true}))
             .await?;
         let seconds = self.context.settings().boot_timeout;
-        finalize::verify(self.context, None, &self.address, &self.host_keys, seconds).await?;
+        verify(self.context, None, &self.address, &self.host_keys, seconds).await?;
         Ok(())
     }
 }

@@ -18,7 +18,8 @@ use crate::keys;
 use crate::module_args::Args;
 use crate::options::DiskImageSource;
 use crate::state::{State, address, whole_seconds};
-use crate::steps::finalize::verify;
+use crate::steps::nix_build;
+use crate::steps::verify::verify;
 use crate::store::Installation;
 
 /// How long a build of the disk image may take.
@@ -190,11 +191,11 @@ async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
         .await?;
     let output = output.map_err(|error| fail(format!("nix: {error}")))?;
     if !output.status.success() {
-        return Err(fail(super::image::end_of(&output.stderr)).into());
+        return Err(fail(nix_build::end_of(&output.stderr)).into());
     }
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let out = PathBuf::from(printed.lines().last().unwrap_or_default());
-    match super::image::files(&out, &ENDINGS).as_slice() {
+    match nix_build::files(&out, &ENDINGS).as_slice() {
         [image] => Ok(image.clone()),
         images => Err(fail(format!(
             "{} holds {} files that end in .{} instead of one",

@@ -1,6 +1,6 @@
 //! Step 1: the installer ISO is at hand, and its name on the storage is known. Disk images are in `disk_image`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use deadline::Deadline;
 use nixos_anywhere_install::search_path;
 use tokio::process::Command;
 
-use super::disk_image;
+use super::{disk_image, nix_build};
 use crate::context::{Context, absolute, text};
 use crate::error::LocalError;
 use crate::module_args::Args;
@@ -17,23 +17,6 @@ use crate::options::InstallerSource;
 
 /// How long a build of the installer ISO may take.
 const BUILD: Duration = Duration::from_secs(4 * 3600);
-
-/// The last lines of what Nix said.
-pub fn end_of(stderr: &[u8]) -> String {
-    let said = String::from_utf8_lossy(stderr);
-    let lines: Vec<&str> = said.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-/// The files in a directory whose names have one of these endings.
-pub fn files(dir: &Path, endings: &[&str]) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let ends = |path: &PathBuf| {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        extension.is_some_and(|extension| endings.contains(&extension))
-    };
-    entries.map(|entry| entry.path()).filter(ends).collect()
-}
 
 /// Have the ISO at hand, or the disk image.
 ///
@@ -133,11 +116,11 @@ async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
         .await?;
     let output = output.map_err(|error| fail(format!("nix: {error}")))?;
     if !output.status.success() {
-        return Err(fail(end_of(&output.stderr)).into());
+        return Err(fail(nix_build::end_of(&output.stderr)).into());
     }
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let out = PathBuf::from(printed.lines().last().unwrap_or_default());
-    let images = files(&out.join("iso"), &["iso"]);
+    let images = nix_build::files(&out.join("iso"), &["iso"]);
     match images.as_slice() {
         [image] => Ok(image.clone()),
         _ => Err(fail(format!(

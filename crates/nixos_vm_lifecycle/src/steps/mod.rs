@@ -10,12 +10,14 @@ pub mod host_key;
 pub mod image;
 pub mod install;
 pub mod keys;
+pub mod nix_build;
 pub mod provision;
 pub mod published;
 pub mod reinstall;
 pub mod seed;
 pub mod template;
 pub mod upload;
+pub mod verify;
 pub mod vm;
 
 use ansible_module::{Failure, Outcome};

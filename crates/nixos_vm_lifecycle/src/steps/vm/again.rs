@@ -13,7 +13,7 @@ use crate::module_args::Args;
 use crate::state::State;
 use crate::steps::published::unfinished;
 use crate::steps::seed;
-use crate::steps::vm::create::identify;
+use crate::steps::vm::identity::identify;
 use crate::steps::{change, host_key, image, keep, run as this_run, summed};
 use crate::store::Installation;
 

@@ -16,6 +16,7 @@ use crate::state::{State, number};
 use crate::steps::published::unfinished;
 use crate::steps::seed;
 use crate::steps::template;
+use crate::steps::vm::identity::identify;
 use crate::steps::{change, image, keep, run as this_run, summed};
 use crate::vm_layout::volume;
 
@@ -117,32 +118,4 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
     let msg = format!("{}; {}", made.msg, seed.msg);
     let facts = unfinished(context, vmid, &node, &installation);
     Ok(summed(msg, &[made, recorded, seed]).fact("facts", facts))
-}
-
-/// Give a new VM the identity that its record names, beside what the user set there.
-pub fn identify(args: &mut Args, record: &mut Record) {
-    let config = args.entry("config").or_insert_with(|| json!({}));
-    let Some(config) = config.as_object_mut() else {
-        return;
-    };
-    let given = config
-        .get("smbios1")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let own = Identity::of(Some(&given), config.get("vmgenid").and_then(Value::as_str));
-    match own.uuid {
-        Some(uuid) => record.uuid = uuid,
-        None => {
-            let rest = if given.is_empty() {
-                String::new()
-            } else {
-                format!(",{given}")
-            };
-            config.insert(
-                "smbios1".into(),
-                format!("uuid={}{rest}", record.uuid).into(),
-            );
-        }
-    }
 }

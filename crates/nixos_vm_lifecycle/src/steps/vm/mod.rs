@@ -4,6 +4,7 @@ mod adopt;
 mod again;
 mod create;
 mod finished;
+mod identity;
 
 pub use adopt::adopt;
 pub use again::again;
