@@ -177,6 +177,9 @@ class Machine:
         (config,) = self.vm_configs()
         return config.read_text()
 
+    def vm_config(self, vmid):
+        return (self.lab.path / f"pve/qemu-server/{vmid}.conf").read_text()
+
     def record(self):
         """The record in the VM's notes, as the configuration file has it: `#<!-- nixos-proxmox%3A v=1 ... -->`; {} without one."""
         text = unquote("".join(path.read_text() for path in self.vm_configs()))

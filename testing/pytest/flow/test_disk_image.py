@@ -39,12 +39,16 @@ def test_a_machine_from_a_disk_image_is_verified_and_keeps_its_identity(debian):
     fleet = debian.other("fleet1", 35, f"""
       nixos_vm_method: image
       nixos_vm_disk_image: {image}
+      nixos_vm_disk_image_template: true
       nixos_vm_authorized_keys: ["{debian.public_key()}"]
       nixos_vm_extra_files_dir: ""
 """)
     fleet.succeed()
-    config = fleet.config()
+    # A linked clone of the template, which has the image.
+    config = fleet.vm_config(int(fleet.record()["vmid"]))
     assert fleet.phase() == "done" and "import" in fleet.record()["image"]
+    template = int(fleet.record()["template"])
+    assert f"base-{template}-disk-0" in config and "template: 1" in fleet.vm_config(template)
     assert fleet.ssh("hostname").strip() == "fleet1"
     assert "status: done" in fleet.ssh("cloud-init status --wait")
     # Its key is the one that was handed out, before it ran at all, and a restart keeps it.
@@ -53,7 +57,7 @@ def test_a_machine_from_a_disk_image_is_verified_and_keeps_its_identity(debian):
     assert fleet.boot_id() == boot
     fleet.ssh("systemctl reboot", check=False)
     wait_until(lambda: fleet.boot_id(check=False) not in (boot, ""), "the machine to restart", 300)
-    assert fleet.config() == config
+    assert fleet.vm_config(int(fleet.record()["vmid"])) == config
     seeds = list(api.rglob("nixos-proxmox-seed-*"))
     # In Base64 the first line of a private key begins so.
     assert len(seeds) == 1 and b"LS0tLS1CRUdJTiBPUEVOU1NI" not in seeds[0].read_bytes()
