@@ -216,6 +216,9 @@ fn wrapper(
         "UpdateHostKeys=no".into(),
         "VerifyHostKeyDNS=no".into(),
         "BatchMode=yes".into(),
+        // What is to run there is on the command line, and nothing runs here.
+        "RemoteCommand=none".into(),
+        "PermitLocalCommand=no".into(),
         // A machine that dies in the middle of a copy must not hold us until the deadline.
         "ServerAliveInterval=30".into(),
         "ServerAliveCountMax=6".into(),
@@ -239,7 +242,7 @@ fn wrapper(
         script.extend_from_slice(b" \\\n  -o ");
         script.extend_from_slice(shell_word(&option).as_bytes());
     }
-    script.extend_from_slice(b" \\\n  \"$@\"\n");
+    script.extend_from_slice(b" \\\n  $alone \"$@\"\n");
     script
 }
 
@@ -259,9 +262,14 @@ fn host_name(host: &str) -> Vec<u8> {
     script
 }
 
-const PROBE: &str = r#"probe=
+/// A connection that `~/.ssh/config` shares was perhaps made without our checks, and lasts longer than we do. Who shares one on the command
+/// line, as Nix does, shares ours.
+const PROBE: &str = r#"probe= alone='-o ControlMaster=no -o ControlPath=none'
 for word do
-  case $word in ControlPath=none) probe=1 ;; esac
+  case $word in
+    ControlPath=none) probe=1 ;;
+    ControlPath=* | ControlMaster=* | -M* | -S*) alone= ;;
+  esac
 done
 set --"#;
 
@@ -369,6 +377,32 @@ mod tests {
         }
         let known = fs::read_to_string(known).unwrap();
         assert_eq!(known, format!("{ALIAS} {KEY}\n"));
+    }
+
+    #[test]
+    fn no_connection_of_others_is_shared() {
+        let (workspace, directories) = made(json!({}));
+        let own = tempfile::tempdir().unwrap();
+        let config = own.path().join("config");
+        let text = "Host *\nControlMaster auto\nControlPath /tmp/%C\nRemoteCommand id\n";
+        fs::write(&config, text).unwrap();
+        let path = workspace
+            .environment(&directories)
+            .into_iter()
+            .find_map(|(name, value)| value.filter(|_| name == "PATH"));
+        let asked = |more: &[&str]| {
+            let mut command = Command::new("ssh");
+            command.env("PATH", path.as_ref().unwrap());
+            command.args(["-G", "-F"]).arg(&config).args(more);
+            let output = command.args(["root@192.0.2.1", "true"]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let settings = asked(&[]);
+        assert!(settings.contains("controlmaster false\n"), "{settings}");
+        assert!(!settings.contains("controlpath /tmp/"), "{settings}");
+        assert!(!settings.contains("remotecommand"), "{settings}");
+        assert!(asked(&["-S", "/tmp/nix"]).contains("controlpath /tmp/nix\n"));
     }
 
     /// Ours is the only way to the machine, and the user's agent and files are for the jump host.
