@@ -211,8 +211,12 @@ mod tests {
             let settings: Settings = serde_json::from_value(settings).unwrap();
             compared(permissions.as_object().unwrap(), "a@pve!t", &settings)
         };
-        let storage = ["Datastore.Allocate", "Datastore.AllocateTemplate"];
-        let all = [&VM[..], &storage, &["VM.Console"]].concat();
+        let others = [
+            "Datastore.Allocate",
+            "Datastore.AllocateTemplate",
+            "SDN.Use",
+        ];
+        let all = [&VM[..], &others, &["VM.Console"]].concat();
         assert_eq!(compared(&all, json!({})), Missing::default());
         let without = &all[..all.len() - 1];
         let missing = compared(without, json!({"vmid": 101}));
