@@ -8,7 +8,7 @@ import pytest
 import yaml
 from simulation.world import PROJECT
 
-from test_known_hosts import login
+from conftest import login_by_key
 
 
 def keys(world, machines, *flags, **variables):
@@ -44,7 +44,7 @@ def test_keys_are_made_once_and_the_machine_gets_them(world, tmp_path):
     web.play(**place).succeeded()
     assert web.vm.disk.host_keys == [private.read_text()]
     # ssh knew it before it was there.
-    assert login(web, tmp_path / "keys/known_hosts").returncode == 0
+    assert login_by_key(web, tmp_path / "keys/known_hosts").returncode == 0
     assert keys(world, [web], **place).succeeded().changed == 0
 
 
@@ -72,7 +72,7 @@ def test_private_keys_in_a_vault(world, tmp_path):
     public = (private.parent / f"{private.name}.pub").read_text().split()[:2]
     derived = subprocess.run(["ssh-keygen", "-y", "-f", "/dev/stdin"], input=web.vm.disk.host_keys[0], capture_output=True, text=True, check=True)
     assert derived.stdout.split()[:2] == public
-    assert login(web, place / "known_hosts").returncode == 0
+    assert login_by_key(web, place / "known_hosts").returncode == 0
 
 
 def test_what_is_missing_is_said(world, tmp_path):

@@ -2,9 +2,9 @@
 
 import re
 
+from conftest import login_by_key
 from simulation.reinstallation import DATA, cut_off_everywhere, data, hardware, with_data
 from test_build import Nix
-from test_known_hosts import login
 
 STOCK = {"finished": 6}
 
@@ -26,7 +26,7 @@ def test_a_confirmed_machine_is_installed_anew_once(world):
     assert vm.disk.formats == 2 and vm.disk.host_keys == old.host_keys
     assert data(web) == DATA
     assert hardware(web) == before
-    assert login(web, web.state() / "known_hosts").returncode == 0
+    assert login_by_key(web, web.state() / "known_hosts").returncode == 0
     assert [path.name for path in web.state().iterdir() if path.is_dir()] == [vm.record["installation"]]
     # Again, and without the word: it is a finished machine.
     again = web.play(*confirm(web)).succeeded()
