@@ -40,7 +40,7 @@ pub use preflight::{Mistake, preflight, preflight_of_system, refuse};
 pub use system::{Controller, Nix, sizes, store_path};
 pub use values::flake::FlakeParts;
 pub use values::host::problem as host_problem;
-pub use values::jump::JumpOptions;
+pub use values::jump::{JumpOptions, is_proxy_jump};
 
 /// The Ansible module `nixos_anywhere_install`.
 pub struct NixosAnywhereInstall;

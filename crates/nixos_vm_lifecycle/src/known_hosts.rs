@@ -11,6 +11,7 @@ use pve_module::Lock;
 
 use crate::error::LocalError;
 use crate::keys::without_comment;
+use crate::module_args::drop_repetitions;
 use crate::options::Options;
 
 /// The names of the machine in `known_hosts`: its address, and the others under which ssh may look for it. An address that the network
@@ -32,12 +33,7 @@ pub fn names(options: &Options, address: Option<String>) -> Option<Vec<String>> 
     if settings.has_no_fixed_address() {
         names.push(options.host.clone());
     }
-    let mut seen = Vec::new();
-    names.retain(|name| {
-        let new = !seen.contains(name);
-        seen.push(name.clone());
-        new
-    });
+    drop_repetitions(&mut names);
     (!names.is_empty()).then_some(names)
 }
 

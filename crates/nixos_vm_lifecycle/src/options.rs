@@ -453,6 +453,11 @@ pub struct Settings {
     pub facts: Option<Value>,
 }
 
+/// A text that says something, without blanks around it.
+pub fn given(text: Option<&String>) -> Option<&str> {
+    text.map(|text| text.trim()).filter(|text| !text.is_empty())
+}
+
 fn default_key_types() -> Vec<KeyType> {
     vec![KeyType::Ed25519]
 }

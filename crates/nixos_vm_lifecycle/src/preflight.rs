@@ -16,7 +16,7 @@ use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_keys;
 use crate::keys;
-use crate::options::{DiskImageSource, InstallerSource, Needs, Settings, missing};
+use crate::options::{DiskImageSource, InstallerSource, Needs, Settings, given, missing};
 use crate::placement;
 use crate::privileges;
 use crate::probe::Probe;
@@ -50,7 +50,7 @@ pub async fn check(
         Some(record) if record.image.is_some() && record.phase != Phase::Creating => {}
         _ if settings.by_image() => {
             if settings.disk_image_source == DiskImageSource::Build
-                || is_set(settings.disk_image.as_deref())
+                || given(settings.disk_image.as_ref()).is_some()
             {
                 mistakes.collect(disk_image::check(context, &state.node(context)).await);
             }
@@ -201,7 +201,7 @@ fn by_variable(names: &[String], text: &str) -> String {
 /// Evaluate the flake, and check what it is installed with.
 async fn flake(context: &Context<'_>) -> Result<(), Failure> {
     let settings = context.settings();
-    if !is_set(settings.flake.as_deref()) {
+    if given(settings.flake.as_ref()).is_none() {
         return Ok(());
     }
     if system_facts::out_of_date(context) {
@@ -216,7 +216,7 @@ async fn flake(context: &Context<'_>) -> Result<(), Failure> {
 async fn installer_file(context: &Context<'_>, state: &State) -> Result<(), Failure> {
     let settings = context.settings();
     if settings.installer_source != InstallerSource::Path
-        || !is_set(settings.installer_iso.as_deref())
+        || given(settings.installer_iso.as_ref()).is_none()
     {
         return Ok(());
     }
@@ -285,12 +285,12 @@ fn at_jump_host(error: guest_ssh::Error) -> Failure {
 
 /// What is wrong with the variables beyond what their types say.
 fn variables(settings: &Settings) -> Vec<String> {
-    let given = |name: &str| match name {
+    let has = |name: &str| match name {
         "ip" => !settings.first_nic().is_empty(),
-        "flake" => is_set(settings.flake.as_deref()),
-        "disk_image" => is_set(settings.disk_image.as_deref()),
-        "disk_image_flake" => is_set(settings.disk_image_flake.as_deref()),
-        _ => is_set(settings.installer_iso.as_deref()),
+        "flake" => given(settings.flake.as_ref()).is_some(),
+        "disk_image" => given(settings.disk_image.as_ref()).is_some(),
+        "disk_image_flake" => given(settings.disk_image_flake.as_ref()).is_some(),
+        _ => given(settings.installer_iso.as_ref()).is_some(),
     };
     let needs = Needs {
         by_image: settings.by_image(),
@@ -300,7 +300,7 @@ fn variables(settings: &Settings) -> Vec<String> {
         ),
         disk_image: settings.disk_image_source != DiskImageSource::Build,
     };
-    let mut mistakes = missing(given, &needs);
+    let mut mistakes = missing(has, &needs);
     if settings.by_image() {
         mistakes.extend(settings.not_of_images());
         if settings.ssh_host_key_types.is_empty()
@@ -378,8 +378,4 @@ fn login_keys(settings: &Settings) -> Vec<String> {
         }
     }
     mistakes
-}
-
-fn is_set(text: Option<&str>) -> bool {
-    text.is_some_and(|text| !text.trim().is_empty())
 }

@@ -14,7 +14,7 @@ use crate::values::settings::{self, SSH};
 pub(crate) const PROXY_JUMP: &str = "ProxyJump";
 
 /// Whether this is the option of `ssh` that names jump hosts.
-pub(crate) fn is_proxy_jump(name: &str) -> bool {
+pub fn is_proxy_jump(name: &str) -> bool {
     name.eq_ignore_ascii_case(PROXY_JUMP)
 }
 

@@ -1,6 +1,6 @@
 //! The addresses of the machine's NICs, and the one at which the controller reaches it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use nocloud_seed::{IpConfig, Unusable};
@@ -8,7 +8,7 @@ use proxmox_nixos_vm::options::AddressFamily;
 use pve_client::property::PropertyString;
 use serde_json::Value;
 
-use crate::options::{FIRST, Settings};
+use crate::options::{FIRST, Settings, given};
 
 /// Values that are no addresses: the network knows the address.
 const DYNAMIC: [&str; 2] = ["dhcp", "auto"];
@@ -123,6 +123,12 @@ pub fn keyed(word: &str) -> (&str, &str) {
     }
 }
 
+/// Keep the first of texts that are the same.
+pub fn drop_repetitions(texts: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    texts.retain(|text| seen.insert(text.clone()));
+}
+
 /// The words of a list, without empty ones.
 pub fn words_of(list: Option<&Vec<String>>) -> impl Iterator<Item = &str> {
     let words = list.into_iter().flatten().map(|word| word.trim());
@@ -204,8 +210,7 @@ impl Settings {
 
     /// The host at which the user says that the controller reaches it, as it is written.
     pub fn written_address(&self) -> Option<&str> {
-        let address = self.address.as_deref().map(str::trim);
-        address.filter(|text| !text.is_empty())
+        given(self.address.as_ref())
     }
 
     /// The address that is given in its normal form, by itself or as a fixed address of the family that is preferred.
@@ -234,12 +239,7 @@ impl Settings {
         let fixed = self.fixed_addresses();
         if known.first().is_some_and(|given| fixed.contains(given)) {
             known.extend(fixed);
-            let mut seen = Vec::new();
-            known.retain(|address| {
-                let new = !seen.contains(address);
-                seen.push(address.clone());
-                new
-            });
+            drop_repetitions(&mut known);
         }
         known
     }

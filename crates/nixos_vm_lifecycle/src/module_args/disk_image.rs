@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::module_args::further::Args;
 use crate::module_args::vm::bus_of;
-use crate::options::{Cloudinit, DiskImageSource, Method, Settings};
+use crate::options::{Cloudinit, DiskImageSource, Method, Settings, given};
 
 impl Settings {
     /// Whether a new machine gets its system from a disk image.
@@ -18,14 +18,17 @@ impl Settings {
 
     /// The storage of the disk image.
     pub fn disk_image_storage(&self) -> &str {
-        set(self.disk_image_storage.as_ref()).unwrap_or(&self.iso_storage)
+        given(self.disk_image_storage.as_ref()).unwrap_or(&self.iso_storage)
     }
 
     /// What Nix builds: the attribute of the flake that `nixos-rebuild build-image` builds, too (`system.build.images`).
     pub fn disk_image_attribute(&self) -> Option<String> {
-        let flake = set(self.disk_image_flake.as_ref()).or(set(self.flake.as_ref()))?;
+        let flake = given(self.disk_image_flake.as_ref()).or(given(self.flake.as_ref()))?;
         let (uri, name) = flake.split_once('#')?;
-        let variant = match (set(self.disk_image_variant.as_ref()), self.bios.as_deref()) {
+        let variant = match (
+            given(self.disk_image_variant.as_ref()),
+            self.bios.as_deref(),
+        ) {
             (Some(variant), _) => variant,
             (None, Some("ovmf")) => "qemu-efi",
             (None, _) => "qemu",
@@ -60,7 +63,7 @@ impl Settings {
             ("name", &self.disk_image_name),
             ("checksum", &self.disk_image_checksum),
         ] {
-            args.extend(set(value.as_ref()).map(|value| (option.to_owned(), value.into())));
+            args.extend(given(value.as_ref()).map(|value| (option.to_owned(), value.into())));
         }
         args.extend(self.further().iso);
         args
@@ -262,8 +265,4 @@ fn built_name(file: &Path) -> Option<String> {
         other => other,
     };
     Some(format!("{stem}-{hash}.{ending}"))
-}
-
-fn set(text: Option<&String>) -> Option<&str> {
-    text.map(|text| text.trim()).filter(|text| !text.is_empty())
 }

@@ -1,14 +1,11 @@
 //! The jump hosts before the machine.
 
 use guest_ssh::Jump;
-use nixos_anywhere_install::JumpOptions;
+use nixos_anywhere_install::{JumpOptions, is_proxy_jump};
 use serde_json::{Value, json};
 
 use super::further::Args;
-use crate::options::{PREFIX, Settings};
-
-/// The option of `ssh` that names jump hosts.
-const PROXY_JUMP: &str = "ProxyJump";
+use crate::options::{PREFIX, Settings, given};
 
 impl Settings {
     /// The jump hosts; none where the controller reaches the machine itself.
@@ -42,8 +39,7 @@ impl Settings {
     /// The options of the modules that reach the machine.
     pub fn jump_args(&self) -> Args {
         let mut args = Args::new();
-        let given = self.jump_host.as_deref().map(str::trim);
-        let given = given.filter(|text| !text.is_empty()).map(Value::from);
+        let given = given(self.jump_host.as_ref()).map(Value::from);
         // For all that reaches it, not only for the installation.
         let Some(jump_host) = given.or_else(|| self.proxy_jump()) else {
             return args;
@@ -62,7 +58,7 @@ impl Settings {
     fn proxy_jump(&self) -> Option<Value> {
         let install = self.further().install;
         let mut options = install.get("ssh_options")?.as_object()?.iter();
-        let (_, value) = options.find(|(name, _)| name.eq_ignore_ascii_case(PROXY_JUMP))?;
+        let (_, value) = options.find(|(name, _)| is_proxy_jump(name))?;
         let none = value
             .as_str()
             .is_some_and(|text| text.eq_ignore_ascii_case("none"));

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::options::Settings;
 
-pub use addresses::{NicAddresses, keyed, normal, words_of};
+pub use addresses::{NicAddresses, drop_repetitions, keyed, normal, words_of};
 pub use disk_image::disk_image_variable;
 pub use further::Args;
 pub use iso::iso_variable;

@@ -4,13 +4,8 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
 use ansible_module::{Failure, Outcome};
-use deadline::Deadline;
-use nixos_anywhere_install::search_path;
-use tokio::process::Command;
 
 use crate::context::{Context, absolute, text};
 use crate::error::{LocalError, StepError};
@@ -22,8 +17,6 @@ use crate::steps::nix_build;
 use crate::steps::verify::verify;
 use crate::store::Installation;
 
-/// How long a build of the disk image may take.
-const BUILD: Duration = Duration::from_secs(4 * 3600);
 /// The endings of images among what Nix built.
 const ENDINGS: [&str; 4] = ["qcow2", "raw", "img", "vmdk"];
 
@@ -66,27 +59,25 @@ pub async fn upload(context: &Context<'_>, node: &str) -> Result<Outcome, Failur
     Ok(outcome.with("volid", volid))
 }
 
-/// The volume that the image is, or will be, on the storage.
+/// The image on the storage.
+pub struct Stored {
+    /// Its volume.
+    pub volid: String,
+    /// What tells its content from another one of its name, as far as it is known: its size and its checksum.
+    pub content: String,
+}
+
+/// The image as it is, or will be, on the storage.
 ///
 /// # Errors
 /// As [`run`], and those of `proxmox_iso`.
-pub async fn volid(context: &Context<'_>, node: &str) -> Result<String, Failure> {
+pub async fn stored(context: &Context<'_>, node: &str) -> Result<Stored, Failure> {
     let found = context.iso(args(context, node).await?, true).await?;
-    Ok(text(&found, "volid"))
-}
-
-/// What tells the content of the image on the storage from another one of its name, as far as it is known: its size and its checksum.
-///
-/// # Errors
-/// As [`volid`].
-pub async fn content(context: &Context<'_>, node: &str) -> Result<String, Failure> {
-    let found = context.iso(args(context, node).await?, true).await?;
-    let value = |key: &str| found.values.get(key).map(ToString::to_string);
-    Ok([value("size"), value("checksum")]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(" "))
+    let known = ["size", "checksum"].map(|key| found.values.get(key).map(ToString::to_string));
+    Ok(Stored {
+        volid: text(&found, "volid"),
+        content: known.into_iter().flatten().collect::<Vec<_>>().join(" "),
+    })
 }
 
 /// The options of `proxmox_iso`; builds the image if Nix makes it, which is quick when it is built.
@@ -133,7 +124,7 @@ pub async fn check(context: &Context<'_>, node: &str) -> Result<(), Failure> {
     }
     match node {
         "" => Ok(()),
-        node => volid(context, node).await.map(drop),
+        node => stored(context, node).await.map(drop),
     }
 }
 
@@ -166,35 +157,17 @@ fn attribute(context: &Context<'_>) -> Result<String, LocalError> {
 }
 
 async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
-    let settings = context.settings();
     let attribute = attribute(context)?;
     let fail = |why| LocalError::DiskImageNotBuilt {
         attribute: attribute.clone(),
         why,
     };
-    let path = search_path(settings.tools_path.as_deref());
-    let mut command = Command::new("nix");
-    command.env("PATH", path).args([
-        "--extra-experimental-features",
-        "nix-command flakes",
-        "build",
-        "--no-link",
-        "--print-out-paths",
-    ]);
-    command
-        .arg(&attribute)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let deadline = Deadline::after(BUILD);
-    let output = deadline
-        .run("Nix to build the disk image", command.output())
-        .await?;
-    let output = output.map_err(|error| fail(format!("nix: {error}")))?;
-    if !output.status.success() {
-        return Err(fail(nix_build::end_of(&output.stderr)).into());
-    }
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let out = PathBuf::from(printed.lines().last().unwrap_or_default());
+    let build = nix_build::Build {
+        what: "the disk image",
+        installable: &attribute,
+        options: &[],
+    };
+    let out = build.run(context, fail).await?;
     match nix_build::files(&out, &ENDINGS).as_slice() {
         [image] => Ok(image.clone()),
         images => Err(fail(format!(

@@ -1,22 +1,14 @@
 //! Step 1: the installer ISO is at hand, and its name on the storage is known. Disk images are in `disk_image`.
 
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
 use ansible_module::{Failure, Outcome};
-use deadline::Deadline;
-use nixos_anywhere_install::search_path;
-use tokio::process::Command;
 
 use super::{disk_image, nix_build};
 use crate::context::{Context, absolute, text};
 use crate::error::LocalError;
 use crate::module_args::Args;
 use crate::options::InstallerSource;
-
-/// How long a build of the installer ISO may take.
-const BUILD: Duration = Duration::from_secs(4 * 3600);
 
 /// Have the ISO at hand, or the disk image.
 ///
@@ -50,14 +42,11 @@ fn shown(args: &Args, key: &str) -> String {
         .to_owned()
 }
 
-/// The volume that the ISO, or the disk image, is or will be on the storage.
+/// The volume that the ISO is, or will be, on the storage.
 ///
 /// # Errors
 /// As [`run`], and those of `proxmox_iso`.
 pub async fn volid(context: &Context<'_>, node: &str) -> Result<String, Failure> {
-    if context.settings().by_image() {
-        return disk_image::volid(context, node).await;
-    }
     let found = context.iso(args(context, node).await?, true).await?;
     Ok(text(&found, "volid"))
 }
@@ -94,32 +83,16 @@ async fn build(context: &Context<'_>) -> Result<PathBuf, Failure> {
         flake: settings.installer_flake.clone(),
         why,
     };
-    let path = search_path(settings.tools_path.as_deref());
-    let mut command = Command::new("nix");
-    command.env("PATH", path).args([
-        "--extra-experimental-features",
-        "nix-command flakes",
-        "build",
-        "--no-link",
-        "--print-out-paths",
-    ]);
-    if !settings.installer_builders.is_empty() {
-        command.args(["--builders", &settings.installer_builders]);
-    }
-    command
-        .arg(&settings.installer_flake)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let deadline = Deadline::after(BUILD);
-    let output = deadline
-        .run("Nix to build the installer ISO", command.output())
-        .await?;
-    let output = output.map_err(|error| fail(format!("nix: {error}")))?;
-    if !output.status.success() {
-        return Err(fail(nix_build::end_of(&output.stderr)).into());
-    }
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let out = PathBuf::from(printed.lines().last().unwrap_or_default());
+    let builders = ["--builders", &settings.installer_builders];
+    let build = nix_build::Build {
+        what: "the installer ISO",
+        installable: &settings.installer_flake,
+        options: match settings.installer_builders.is_empty() {
+            true => &[],
+            false => &builders,
+        },
+    };
+    let out = build.run(context, fail).await?;
     let images = nix_build::files(&out.join("iso"), &["iso"]);
     match images.as_slice() {
         [image] => Ok(image.clone()),

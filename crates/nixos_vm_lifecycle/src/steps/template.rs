@@ -16,7 +16,7 @@ use crate::context::{Context, absolute, text};
 use crate::error::StepError;
 use crate::module_args::Args;
 use crate::state::{State, number};
-use crate::steps::disk_image;
+use crate::steps::disk_image::Stored;
 use crate::store::Store;
 
 /// How long the template may take, or another host of this play that makes it.
@@ -42,12 +42,12 @@ pub async fn ensure(
     context: &Context<'_>,
     state: &State,
     node: &str,
-    image: &str,
+    image: &Stored,
 ) -> Result<u32, Failure> {
-    let content = disk_image::content(context, node).await?;
-    let hardware = hardware(context, image);
+    let Stored { volid, content } = image;
+    let hardware = hardware(context, volid);
     let key = format!(
-        "{} {node} {image} {content} {}",
+        "{} {node} {volid} {content} {}",
         state.cluster,
         Value::Object(hardware.clone())
     );
@@ -68,7 +68,7 @@ pub async fn ensure(
         uuid: random::uuid()?,
     };
     store.write(&key, &json!(template).to_string())?;
-    make(context, &template, node, image, hardware).await
+    make(context, &template, node, volid, hardware).await
 }
 
 /// What the VMs have that are made of the image, and that belongs to the template.

@@ -11,6 +11,7 @@ use crate::host_keys;
 use crate::keys;
 use crate::module_args::Args;
 use crate::state::State;
+use crate::steps::disk_image;
 use crate::steps::published::unfinished;
 use crate::steps::seed;
 use crate::steps::vm::identity::identify;
@@ -33,7 +34,8 @@ pub async fn again(
     let source = match &found.image {
         // The disk is there, and it does not matter what became of the image.
         Some(image) if found.phase != Phase::Creating => image.clone(),
-        _ => image::volid(context, &node).await?,
+        Some(_) => disk_image::stored(context, &node).await?.volid,
+        None => image::volid(context, &node).await?,
     };
     let installation = context.store.installation(&found.installation);
     if !check {

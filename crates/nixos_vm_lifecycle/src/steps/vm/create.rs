@@ -14,10 +14,9 @@ use crate::module_args::Args;
 use crate::placement;
 use crate::state::{State, number};
 use crate::steps::published::unfinished;
-use crate::steps::seed;
-use crate::steps::template;
 use crate::steps::vm::identity::identify;
 use crate::steps::{change, image, keep, run as this_run, summed};
+use crate::steps::{disk_image, seed, template};
 use crate::vm_layout::volume;
 
 /// A new VM: the controller knows of it before Proxmox VE does, so that nothing is lost whenever this ends. In one piece, since a run
@@ -31,7 +30,11 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
         args.insert("node".into(), node.into());
         return context.vm(args, Ownership::default(), true).await;
     }
-    let source = image::volid(context, &node).await?;
+    let by_image = settings.by_image();
+    let (source, template) = match by_image {
+        true => from_image(context, state, &node).await?,
+        false => (image::volid(context, &node).await?, None),
+    };
     for gone in &state.gone {
         // The VM is gone, and its keys are of no use to anybody.
         if !gone.installation.held() {
@@ -41,7 +44,6 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
     let installation = context.store.installation(&run.installation);
     let _held = installation.hold()?;
     host_keys::make(&installation, &context.options.host, settings)?;
-    let by_image = settings.by_image();
     let mut record = Record {
         installation: run.installation.clone(),
         host: context.options.host.clone(),
@@ -55,24 +57,15 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
         drives: Some(settings.drives()),
         installer: (!by_image).then(|| source.clone()),
         image: by_image.then(|| source.clone()),
-        template: None,
+        template,
         installer_key: keys::public(&installation, keys::INSTALLER).filter(|_| !by_image),
         host_key: keys::installed(&installation).into_iter().next(),
         reinstall: None,
     };
-    let template = match settings.disk_image_template && by_image {
-        true => Some(template::ensure(context, state, &node, &source).await?),
-        false => None,
-    };
-    record.template = template;
-    let mut args = match template {
-        Some(template) => {
-            let mut args = settings.vm(Phase::Provisioning, None);
-            args.insert("clone".into(), json!({"vmid": template}));
-            args
-        }
-        None => settings.vm(Phase::Provisioning, Some(&source)),
-    };
+    // The disk of a clone is there.
+    let brought = template.is_none().then_some(source.as_str());
+    let mut args = settings.vm(Phase::Provisioning, brought);
+    args.extend(template.map(|vmid| ("clone".to_owned(), json!({"vmid": vmid}))));
     identify(&mut args, &mut record);
     keep(state, &installation, &record)?;
     let ownership = Ownership {
@@ -118,4 +111,18 @@ pub async fn create(context: &Context<'_>, state: &State) -> Result<Outcome, Fai
     let msg = format!("{}; {}", made.msg, seed.msg);
     let facts = unfinished(context, vmid, &node, &installation);
     Ok(summed(msg, &[made, recorded, seed]).fact("facts", facts))
+}
+
+/// The volume of the disk image, and the template of it that the VM is to be a clone of.
+async fn from_image(
+    context: &Context<'_>,
+    state: &State,
+    node: &str,
+) -> Result<(String, Option<u32>), Failure> {
+    let image = disk_image::stored(context, node).await?;
+    let template = match context.settings().disk_image_template {
+        true => Some(template::ensure(context, state, node, &image).await?),
+        false => None,
+    };
+    Ok((image.volid, template))
 }
