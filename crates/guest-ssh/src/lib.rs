@@ -32,5 +32,5 @@ pub use jump::{
     known_hosts as jump_known_hosts, proxy_command, shell_word,
 };
 pub use key::{KeyError, PublicKey, fingerprint};
-pub use target::{Label, Login, System, Target};
+pub use target::{Label, Login, System, Target, is_ipv6};
 pub use wait::{Attempt, Patience, wait_for};

@@ -1,6 +1,7 @@
 //! Where a guest is, which systems may answer there, and how to log in to each.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use serde::Serialize;
 
@@ -56,6 +57,13 @@ impl fmt::Display for Label {
             Label::Installed => "installed",
         })
     }
+}
+
+/// Whether this is an IPv6 address, perhaps with a zone (`fe80::1%eth0`).
+pub fn is_ipv6(host: &str) -> bool {
+    let (address, zone) = host.split_once('%').unwrap_or((host, "0"));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.chars().all(plain)
 }
 
 /// A host as it stands before `:PORT`: an IPv6 address in brackets.

@@ -12,14 +12,14 @@ use crate::options::AddressFamily;
 /// What the guest has built upon the NIC, such as a bridge, has the same MAC address; what it has made up (containers' networks,
 /// tunnels) has not.
 pub fn of_nic(interfaces: &Value, mac: &str) -> Vec<IpAddr> {
-    ordered(interfaces, mac, |card| has_mac(card, mac))
+    ordered(interfaces, mac, |nic| has_mac(nic, mac))
 }
 
 /// The addresses of all NICs, those of the NIC with this MAC address first.
 pub fn of_guest(interfaces: &Value, mac: &str) -> Vec<IpAddr> {
     let mut all = of_nic(interfaces, mac);
-    let others = ordered(interfaces, mac, |card| {
-        !has_mac(card, mac) && card["name"].as_str() != Some("lo")
+    let others = ordered(interfaces, mac, |nic| {
+        !has_mac(nic, mac) && nic["name"].as_str() != Some("lo")
     });
     for other in others {
         if !all.contains(&other) {
@@ -39,8 +39,8 @@ pub fn pick(addresses: &[IpAddr], family: AddressFamily) -> Option<IpAddr> {
     addresses.iter().find(fits).copied()
 }
 
-fn has_mac(card: &Value, mac: &str) -> bool {
-    let own = card["hardware-address"].as_str();
+fn has_mac(nic: &Value, mac: &str) -> bool {
+    let own = nic["hardware-address"].as_str();
     own.is_some_and(|own| own.eq_ignore_ascii_case(mac))
 }
 
@@ -49,10 +49,10 @@ fn has_mac(card: &Value, mac: &str) -> bool {
 /// The agent does not say which IPv6 addresses are temporary (RFC 8981). Linux lists the address that it made last first, and makes
 /// temporary addresses after the lasting one, over and over: so the last of a rank is the one that stays.
 fn ordered(interfaces: &Value, mac: &str, which: impl Fn(&Value) -> bool) -> Vec<IpAddr> {
-    let cards = interfaces.as_array().into_iter().flatten();
-    let listed = cards
-        .filter(|card| which(card))
-        .flat_map(|card| card["ip-addresses"].as_array().into_iter().flatten());
+    let nics = interfaces.as_array().into_iter().flatten();
+    let listed = nics
+        .filter(|nic| which(nic))
+        .flat_map(|nic| nic["ip-addresses"].as_array().into_iter().flatten());
     let mut v4 = Vec::new();
     let mut v6 = Vec::new();
     for address in listed {
@@ -113,7 +113,7 @@ mod tests {
     const MAC: &str = "BC:24:11:00:00:01";
     const OTHER: &str = "02:42:ac:00:00:01";
 
-    fn card(name: &str, mac: &str, addresses: &[&str]) -> Value {
+    fn nic(name: &str, mac: &str, addresses: &[&str]) -> Value {
         let addresses: Vec<Value> = addresses
             .iter()
             .map(|cidr| {
@@ -125,13 +125,13 @@ mod tests {
     }
 
     fn own(addresses: &[&str]) -> Vec<String> {
-        let cards = json!([
-            card("lo", "00:00:00:00:00:00", &["127.0.0.1/8", "::1/128"]),
-            card("docker0", OTHER, &["172.17.0.1/16"]),
-            card("ens18", &MAC.to_lowercase(), addresses),
+        let nics = json!([
+            nic("lo", "00:00:00:00:00:00", &["127.0.0.1/8", "::1/128"]),
+            nic("docker0", OTHER, &["172.17.0.1/16"]),
+            nic("ens18", &MAC.to_lowercase(), addresses),
             {"name": "sit0"},
         ]);
-        let found = of_nic(&cards, MAC);
+        let found = of_nic(&nics, MAC);
         found.iter().map(ToString::to_string).collect()
     }
 
@@ -153,10 +153,7 @@ mod tests {
             own(&["fe80::1/64", "192.0.2.11/24", "192.0.2.12/24"]),
             ["192.0.2.11", "192.0.2.12"]
         );
-        let bridged = json!([
-            card("ens18", MAC, &[]),
-            card("br0", MAC, &["192.0.2.11/24"])
-        ]);
+        let bridged = json!([nic("ens18", MAC, &[]), nic("br0", MAC, &["192.0.2.11/24"])]);
         assert_eq!(
             of_nic(&bridged, MAC),
             ["192.0.2.11".parse::<IpAddr>().unwrap()]
@@ -212,12 +209,12 @@ mod tests {
 
     #[test]
     fn the_vms_own_nic_comes_first() {
-        let cards = json!([
-            card("lo", "00:00:00:00:00:00", &["192.0.2.99/32"]),
-            card("docker0", OTHER, &["172.17.0.1/16", "2001:db8:2::1/64"]),
-            card("ens18", MAC, &["2001:db8::11/64"]),
+        let nics = json!([
+            nic("lo", "00:00:00:00:00:00", &["192.0.2.99/32"]),
+            nic("docker0", OTHER, &["172.17.0.1/16", "2001:db8:2::1/64"]),
+            nic("ens18", MAC, &["2001:db8::11/64"]),
         ]);
-        let all: Vec<String> = of_guest(&cards, MAC)
+        let all: Vec<String> = of_guest(&nics, MAC)
             .iter()
             .map(ToString::to_string)
             .collect();

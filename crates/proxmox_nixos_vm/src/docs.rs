@@ -211,7 +211,7 @@ guest_agent:
     address_ipv4: {description: 'The first IPv4 address of V(net0), or null.', type: str}
     address_ipv6: {description: 'The first IPv6 address of V(net0), or null. Addresses of the internet come before those of C(fc00::/7), and those that are known to last (from a DHCPv6 server, or made from the MAC address) before others.', type: str}
     addresses: {description: 'Its addresses beyond loopback and link: those of V(net0) first, IPv4 before IPv6.', type: list, elements: str}
-    interfaces: {description: 'Its network cards, each with C(name), C(mac) and C(addresses).', type: list, elements: dict}
+    interfaces: {description: 'Its NICs, each with C(name), C(mac) and C(addresses).', type: list, elements: dict}
   sample: {hostname: web1, os: {id: nixos}, address: 192.0.2.11, address_ipv4: 192.0.2.11, address_ipv6: '2001:db8::11', addresses: [192.0.2.11, '2001:db8::11'], interfaces: [{name: ens18, mac: 'bc:24:11:00:00:01', addresses: [192.0.2.11/24, '2001:db8::11/64']}]}
 restart_required:
   description: Whether changes are pending.

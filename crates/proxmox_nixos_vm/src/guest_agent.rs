@@ -167,35 +167,35 @@ fn is_enabled(text: &str) -> bool {
 /// The addresses that there are, for the error.
 fn what_it_has(interfaces: &Value) -> String {
     let facts = shaped(interfaces, &Value::Null, &Value::Null, "");
-    let cards: Vec<String> = facts["interfaces"]
+    let nics: Vec<String> = facts["interfaces"]
         .as_array()
         .into_iter()
         .flatten()
-        .map(|card| {
-            let own = card["addresses"].as_array().into_iter().flatten();
+        .map(|nic| {
+            let own = nic["addresses"].as_array().into_iter().flatten();
             let own: Vec<&str> = own.filter_map(Value::as_str).collect();
-            let name = card["name"].as_str().unwrap_or("a card");
+            let name = nic["name"].as_str().unwrap_or("a NIC");
             let none = if own.is_empty() { " none" } else { "" };
             format!("{name}:{none} {}", own.join(" "))
                 .trim_end()
                 .to_owned()
         })
         .collect();
-    if cards.is_empty() {
-        "no cards".into()
+    if nics.is_empty() {
+        "no NICs".into()
     } else {
-        cards.join(", ")
+        nics.join(", ")
     }
 }
 
 fn shaped(interfaces: &Value, os: &Value, host: &Value, mac: &str) -> Value {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    let cards: Vec<Value> = interfaces
+    let nics: Vec<Value> = interfaces
         .as_array()
         .into_iter()
         .flatten()
-        .map(|card| {
-            let all = card.get("ip-addresses").and_then(Value::as_array);
+        .map(|nic| {
+            let all = nic.get("ip-addresses").and_then(Value::as_array);
             let own: Vec<String> = all
                 .into_iter()
                 .flatten()
@@ -205,7 +205,7 @@ fn shaped(interfaces: &Value, os: &Value, host: &Value, mac: &str) -> Value {
                     Some(prefix.map_or_else(|| ip.clone(), |prefix| format!("{ip}/{prefix}")))
                 })
                 .collect();
-            json!({"name": text(card, "name"), "mac": text(card, "hardware-address"), "addresses": own})
+            json!({"name": text(nic, "name"), "mac": text(nic, "hardware-address"), "addresses": own})
         })
         .collect();
     let os: Map<String, Value> = os
@@ -218,7 +218,7 @@ fn shaped(interfaces: &Value, os: &Value, host: &Value, mac: &str) -> Value {
         .iter()
         .map(ToString::to_string)
         .collect();
-    json!({"hostname": text(host, "host-name"), "os": os, "interfaces": cards, "addresses": addresses})
+    json!({"hostname": text(host, "host-name"), "os": os, "interfaces": nics, "addresses": addresses})
 }
 
 /// An address in its normal form, which is the same however the agent writes it.
@@ -277,17 +277,17 @@ mod tests {
 
     #[test]
     fn the_error_lists_what_there_is() {
-        let card = |name: &str, all: Value| json!({"name": name, "ip-addresses": all});
+        let nic = |name: &str, all: Value| json!({"name": name, "ip-addresses": all});
         let address = |ip: &str| json!({"ip-address": ip, "prefix": 64});
-        let cards = json!([
-            card("lo", json!([address("::1")])),
-            card("ens18", json!([address("FE80:0::1"), address("2001:db8::1")])),
+        let nics = json!([
+            nic("lo", json!([address("::1")])),
+            nic("ens18", json!([address("FE80:0::1"), address("2001:db8::1")])),
             {"name": "sit0"},
         ]);
         assert_eq!(
-            what_it_has(&cards),
+            what_it_has(&nics),
             "lo: ::1/64, ens18: fe80::1/64 2001:db8::1/64, sit0: none"
         );
-        assert_eq!(what_it_has(&Value::Null), "no cards");
+        assert_eq!(what_it_has(&Value::Null), "no NICs");
     }
 }

@@ -207,7 +207,7 @@ pub struct Options {
     pub vmid_range: Option<String>,
 
     /// Begin a VM that does not exist as a clone of this template, on the template's node unless O(node) is another one.
-    /// Then it becomes as described: disks that the template has are grown if need be, others are added. Network cards get new
+    /// Then it becomes as described: disks that the template has are grown if need be, others are added. NICs get new
     /// MAC addresses. An existing VM is not cloned again. A text is the template's name, for a linked clone.
     #[serde(skip_serializing)]
     pub clone: Option<Clone>,
@@ -352,9 +352,9 @@ pub struct Options {
     /// IDE drives, V(ide0) to V(ide3), as O(scsi). A V(q35) machine has V(ide0) and V(ide2) only, an V(aarch64) one none.
     pub ide: Option<BTreeMap<String, Value>>,
 
-    /// Network cards, V(net0) to V(net31). Each is PVE's text, such as V(virtio,bridge=vmbr0,firewall=1), or a dict
+    /// NICs, V(net0) to V(net31). Each is PVE's text, such as V(virtio,bridge=vmbr0,firewall=1), or a dict
     /// with C(model) (default V(virtio)), C(bridge), C(macaddr), C(tag), C(firewall), C(mtu), C(queues), C(rate),
-    /// C(link_down), C(trunks) (a list of VLANs, or V(10;20)). A card keeps its MAC address unless another one is given.
+    /// C(link_down), C(trunks) (a list of VLANs, or V(10;20)). A NIC keeps its MAC address unless another one is given.
     pub net: Option<BTreeMap<String, Value>>,
 
     /// The EFI variables' disk, as PVE's text or a dict: V({storage: local-zfs, efitype: 4m, pre_enrolled_keys: false}).
@@ -368,7 +368,7 @@ pub struct Options {
 
     /// The boot order, for example V(order=scsi0;ide2), or a list of devices. PVE's legacy form (V(cdn), and the option C(bootdisk)) is refused. Always set after the drives, because PVE edits it with each
     /// CD-ROM that is added. Without it a new VM boots from its first disk, then its first ISO, then its first network
-    /// card, and an existing VM keeps its order.
+    /// NIC, and an existing VM keeps its order.
     #[schemars(extend("x-ansible" = {"type": "raw"}))]
     pub boot: Option<Value>,
 

@@ -7,7 +7,7 @@ use module_lab::{Host, Lab, shown};
 pub const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPz6nYYnhYSNxX9pOeX5vY5mBxrYQf0Cm6bcHkMcvmq8 me@here";
 
-/// A test host with VM 101: a disk, an installer ISO, one network card; and the module.
+/// A test host with VM 101: a disk, an installer ISO, one NIC; and the module.
 pub fn lab() -> Lab {
     let host = Host::start(|_| ());
     std::fs::write(host.stored("nixos.iso"), vec![0; 65536]).unwrap();

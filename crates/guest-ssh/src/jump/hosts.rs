@@ -1,10 +1,9 @@
 //! Jump hosts, as people write them.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
-use crate::PublicKey;
+use crate::{PublicKey, is_ipv6};
 
 /// The most jump hosts in a row.
 const MOST: usize = 8;
@@ -222,12 +221,7 @@ impl fmt::Display for Hop {
 /// Whether `ssh` takes this for a host: a name, an address, or an alias of `~/.ssh/config`. Nothing in it means anything to a shell.
 fn valid(host: &str) -> bool {
     if host.contains(':') {
-        let (address, zone) = host.split_once('%').unwrap_or((host, "0"));
-        return address.parse::<Ipv6Addr>().is_ok()
-            && !zone.is_empty()
-            && zone
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        return is_ipv6(host);
     }
     !host.is_empty()
         && host.len() <= 253

@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use guest_ssh::is_ipv6;
+
 /// An IPv6 address as ssh's USER@HOST takes it: without brackets.
 pub(crate) fn bracketless(host: &str) -> &str {
     host.strip_prefix('[')
@@ -121,12 +123,7 @@ impl<'a> Parts<'a> {
 /// Whether this is a name or an address that ssh takes.
 fn valid(name: &str) -> bool {
     if name.contains(':') {
-        let (address, zone) = name.split_once('%').unwrap_or((name, "0"));
-        return address.parse::<Ipv6Addr>().is_ok()
-            && !zone.is_empty()
-            && zone
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        return is_ipv6(name);
     }
     let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     if name.split('.').all(number) {

@@ -1,4 +1,4 @@
-//! Network cards.
+//! NICs.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::config::{dict, kind, text, validation};
 
-/// A network card, described or existing.
+/// A NIC, described or existing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nic {
-    /// The card's model; `virtio` if nothing else is said.
+    /// The NIC's model; `virtio` if nothing else is said.
     pub model: String,
     /// The MAC address in capitals. Without one PVE makes one up.
     pub mac: Option<String>,
@@ -19,13 +19,13 @@ pub struct Nic {
     pub options: BTreeMap<String, String>,
 }
 
-/// Whether `key` names a network card.
+/// Whether `key` names a NIC.
 pub fn is_key(key: &str) -> bool {
     key.strip_prefix("net").is_some_and(syntax::is_index)
 }
 
 impl Nic {
-    /// Read what a user or PVE wrote for the card `key`.
+    /// Read what a user or PVE wrote for the NIC `key`.
     pub fn parse(key: &str, value: &Value) -> Result<Self, String> {
         let fields = match value {
             Value::String(text) if text.is_empty() => {
@@ -50,15 +50,13 @@ impl Nic {
                 fields
             }
             other => {
-                return Err(format!(
-                    "{key}: a network card is a text or a dict, not {other}"
-                ));
+                return Err(format!("{key}: a NIC is a text or a dict, not {other}"));
             }
         };
         Self::from_fields(fields).map_err(|problem| format!("{key}: {problem}"))
     }
 
-    /// The card, unless PVE would refuse it.
+    /// The NIC, unless PVE would refuse it.
     pub fn checked(self) -> Result<Self, String> {
         if let Some(mac) = &self.mac {
             validation::mac(mac)?;
@@ -113,7 +111,7 @@ impl Nic {
         self.options.get("bridge").map(String::as_str)
     }
 
-    /// The text that makes this card, for PVE.
+    /// The text that makes this NIC, for PVE.
     pub fn to_text(&self) -> String {
         let mut parts = PropertyString::new(Some("model"));
         match &self.mac {
@@ -126,7 +124,7 @@ impl Nic {
         parts.to_string()
     }
 
-    /// Whether both mean the same card: spelling and the order of VLANs make no difference.
+    /// Whether both mean the same NIC: spelling and the order of VLANs make no difference.
     pub fn same(&self, other: &Nic) -> bool {
         let meant = |nic: &Nic| -> BTreeMap<String, String> {
             let options = nic.options.iter();
@@ -137,7 +135,7 @@ impl Nic {
         self.model == other.model && self.mac == other.mac && meant(self) == meant(other)
     }
 
-    /// This description with the MAC address of the card that is there, unless it names one itself:
+    /// This description with the MAC address of the NIC that is there, unless it names one itself:
     /// PVE makes up a new address for every text without one.
     pub fn keeping_mac(&self, have: &Nic) -> Nic {
         Nic {

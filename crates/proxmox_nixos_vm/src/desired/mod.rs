@@ -24,7 +24,7 @@ pub struct Desired {
     pub plain: BTreeMap<String, Option<String>>,
     /// Drives.
     pub drives: BTreeMap<String, Drive>,
-    /// Network cards; none removes the card.
+    /// NICs; none removes the NIC.
     pub nics: BTreeMap<String, Option<Nic>>,
     /// The boot order, as PVE writes it.
     pub boot: Option<String>,

@@ -65,7 +65,7 @@ pub fn missing_devices(boot: &str, devices: &BTreeSet<&str>) -> Vec<String> {
         .collect()
 }
 
-/// The boot order of a new VM when none is described: first disk, first ISO, first network card.
+/// The boot order of a new VM when none is described: first disk, first ISO, first NIC.
 /// PVE's own choice would take a cloud-init drive for the CD-ROM to boot from.
 pub fn default_boot(desired: &Desired) -> Vec<&str> {
     let first = |is: fn(&Drive) -> bool| {

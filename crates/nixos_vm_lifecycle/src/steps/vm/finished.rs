@@ -47,32 +47,31 @@ pub async fn finished(
         rename: true,
         ..Ownership::default()
     };
-    let kept = settings
-        .kept_drive(record)
-        .filter(|_| record.phase == Phase::Done);
-    let keep = async |drive| {
-        let node = state.node(context);
-        context
-            .drive(drive, vmid, &node, guard.as_ref(), check)
-            .await
-    };
-    let mut outcomes = Vec::new();
-    let mut kept = kept;
-    if let Some(drive) = kept.take_if(|_| record.image.is_some()) {
-        // First of all: without its seed ISO, which a rollback may name and which is gone, the VM does not start.
-        let drive = keep(drive).await?;
-        if drive.changed && state.facts.vm.as_ref().is_some_and(|vm| vm.running) {
-            let object = state.object();
-            context.task.warn(format!(
-                "{object}: its seed changed, which cloud-init applies at the next start of the VM"
-            ));
+    let by_image = record.image.is_some();
+    let keep = async || match settings.kept_drive(record) {
+        Some(drive) if record.phase == Phase::Done => {
+            let node = state.node(context);
+            let kept = context.drive(drive, vmid, &node, guard.as_ref(), check);
+            kept.await.map(Some)
         }
-        outcomes.push(drive);
+        _ => Ok(None),
+    };
+    // A VM does not start without its seed ISO, which a rollback may name although it is gone.
+    let seed = match by_image {
+        true => keep().await?,
+        false => None,
+    };
+    let runs = state.facts.vm.as_ref().is_some_and(|vm| vm.running);
+    if runs && seed.as_ref().is_some_and(|seed| seed.changed) {
+        context.task.warn(format!(
+            "{}: its seed changed, which cloud-init applies at the next start of the VM",
+            state.object()
+        ));
     }
-    let converged = context.vm(args, ownership, check).await?;
-    outcomes.insert(0, converged);
-    if let Some(drive) = kept {
-        outcomes.push(keep(drive).await?);
+    let mut outcomes = vec![context.vm(args, ownership, check).await?];
+    outcomes.extend(seed);
+    if !by_image {
+        outcomes.extend(keep().await?);
     }
     let known = record_host_key(context, state, record, check).await?;
     if !check {
