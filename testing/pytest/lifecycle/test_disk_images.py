@@ -1,5 +1,7 @@
 """Machines whose boot disk is a copy of a disk image, and that get who they are from their seeds."""
 
+import subprocess
+
 import pytest
 
 STOCK = {"finished": 2}
@@ -110,6 +112,21 @@ def test_corrected_login_keys_and_addresses_reach_the_machine(world, fleet):
     web.vm.stop()
     assert more.play().succeeded().changed == 1
     assert web.vm.record["host_key"] == key and web.vm.running
+
+
+def test_a_machine_that_has_its_last_seed_is_not_restarted(world, fleet, tmp_path):
+    """Its verification fails: the operator's key is another one."""
+    web = world.machine(**fleet)
+    other = tmp_path / "other_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    locked_out = web.with_variables(nixos_vm_boot_timeout=10, ansible_ssh_private_key_file=str(other))
+    locked_out.play().refused("login")
+    locked_out.play().refused("login")
+    assert web.vm.record["phase"] == "installed" and web.vm.disk.boots == 2
+    locked_out.play().refused("login")
+    assert web.vm.disk.boots == 2
+    web.play().succeeded()
+    assert web.vm.record["phase"] == "done" and web.vm.disk.boots == 2
 
 
 def test_a_machine_whose_seed_is_gone_gets_it_again(world, fleet):

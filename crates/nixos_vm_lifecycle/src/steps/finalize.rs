@@ -121,14 +121,21 @@ impl Finish<'_> {
         let guard = super::expect(super::run(context)?, &phases);
         let layout = &self.vm.layout;
         let by_image = self.record.image.is_some();
-        // What a seed says is read when the machine starts.
-        let attached = by_image || layout.installer.is_some() || layout.seed != Seed::None;
+        let kept = settings.kept_drive(&self.record);
+        let attached = match &kept {
+            // What a seed says is read when the machine starts. One that is as it shall be is a reason for no restart.
+            Some(seed) if by_image => {
+                let seed = seed.clone();
+                let planned = context.drive(seed, vmid, &node, Some(&guard), true);
+                planned.await?.changed
+            }
+            _ => layout.installer.is_some() || layout.seed != Seed::None,
+        };
         let mut outcomes = Vec::new();
         // The installer's root file system is the ISO: it can only be taken from a stopped machine.
         if self.vm.running && attached {
             outcomes.push(stop(context, self.state, &phases).await?);
         }
-        let kept = settings.kept_drive(&self.record);
         // The seed of a machine that came from an image is replaced, not removed and made again.
         if kept.is_none() || (attached && !by_image) {
             let none = settings.no_seed();
