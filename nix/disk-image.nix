@@ -3,34 +3,19 @@
 { lib, ... }:
 {
   imports = [
+    ./cloud-init.nix
     ./guest/agent.nix
     ./guest/console.nix
     ./guest/disks.nix
     ./installer/network.nix
   ];
 
-  services.cloud-init = {
-    enable = true;
-    network.enable = true;
-    settings = {
-      # There is no ds-identify on NixOS: with cloud-init's own list, a machine without a seed would ask the network for every cloud.
-      # Without "None": a machine whose seed was removed would be set up anew, as another instance.
-      datasource_list = [
-        "NoCloud"
-        "ConfigDrive"
-      ];
-      # The host keys of the seed are there before sshd starts, and stay.
-      ssh_deletekeys = false;
-      ssh_genkeytypes = [ "ed25519" ];
-      # As in NixOS's module, which sets all of system_info or nothing.
-      system_info = {
-        distro = "nixos";
-        network.renderers = [ "networkd" ];
-      };
-    };
-  };
-  # Left to cloud-init, which could not change /etc/hostname otherwise.
-  networking.hostName = lib.mkDefault "";
+  # There is no ds-identify on NixOS: with cloud-init's own list, a machine without a seed would ask the network for every cloud. Without
+  # "None": a machine whose seed was removed would be set up anew, as another instance.
+  services.cloud-init.settings.datasource_list = [
+    "NoCloud"
+    "ConfigDrive"
+  ];
 
   services.openssh = {
     enable = lib.mkDefault true;

@@ -308,11 +308,7 @@ mod tests {
     use super::*;
 
     fn found(more: Value) -> Vec<String> {
-        let mut all = json!({"api_host": ["pve"]});
-        all.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        mistakes(&serde_json::from_value(all).unwrap())
+        mistakes(&Settings::with(more))
     }
 
     #[test]

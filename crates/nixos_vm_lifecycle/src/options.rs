@@ -461,3 +461,14 @@ pub fn given(text: Option<&String>) -> Option<&str> {
 fn default_key_types() -> Vec<KeyType> {
     vec![KeyType::Ed25519]
 }
+
+#[cfg(test)]
+impl Settings {
+    /// These variables, and what is required besides.
+    pub(crate) fn with(variables: Value) -> Self {
+        let mut all = serde_json::json!({"api_host": ["pve"]});
+        let variables = variables.as_object().unwrap().clone();
+        all.as_object_mut().unwrap().extend(variables);
+        serde_json::from_value(all).unwrap()
+    }
+}

@@ -201,15 +201,14 @@ mod tests {
 
     #[test]
     fn a_console_that_cannot_be_read_is_no_mistake() {
-        let compared = |privileges: &[&str], mut settings: Value| {
-            settings["api_host"] = json!(["pve"]);
+        let compared = |privileges: &[&str], settings: Value| {
             let held: Map<String, Value> = privileges
                 .iter()
                 .map(|name| ((*name).to_owned(), 1.into()))
                 .collect();
             let permissions = json!({"/": held});
-            let settings: Settings = serde_json::from_value(settings).unwrap();
-            compared(permissions.as_object().unwrap(), "a@pve!t", &settings)
+            let permissions = permissions.as_object().unwrap();
+            compared(permissions, "a@pve!t", &Settings::with(settings))
         };
         let others = [
             "Datastore.Allocate",
@@ -268,8 +267,7 @@ mod tests {
     #[test]
     fn every_nic_may_use_its_bridge() {
         let lacking = |permissions: Value, net: Value| {
-            let settings =
-                serde_json::from_value(json!({"api_host": ["pve"], "net": net})).unwrap();
+            let settings = Settings::with(json!({"net": net}));
             networks(permissions.as_object().unwrap(), &settings)
         };
         let bridge = json!({"/sdn/zones/localnetwork/vmbr0": {"SDN.Use": 1}});

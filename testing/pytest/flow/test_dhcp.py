@@ -1,12 +1,9 @@
 """A machine whose address nobody knows beforehand: DHCP gives it, and its guest agent reports it."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from conftest import PROJECT
 from machines import Machine
+from networks import run_in_own_network
 
 # The first that the test host's DHCP gives.
 NUMBER = 100
@@ -44,23 +41,11 @@ SITE = """
 
 
 # Where every address of the guests is one of the computer's own, the test host forwards from the very address that a guest reports.
-OWN_NETWORK = 'ip link set lo up && ip route add local 10.77.0.0/16 dev lo src 127.0.0.1 && exec "$@"'
+OWN_NETWORK = 'ip link set lo up && ip route add local 10.77.0.0/16 dev lo src 127.0.0.1'
 
 
 def test_in_a_network_of_its_own():
-    namespace = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
-    test = [sys.executable, "-m", "pytest", "-q", f"{__file__}::an_address_from_dhcp", "-o", "python_functions=an_address_from_dhcp"]
-    done = subprocess.run(
-        [*namespace, "sh", "-c", OWN_NETWORK, "sh", *test],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=2400,
-        check=False,
-    )
-    # pytest ends with 5 if it finds no test.
-    assert done.returncode == 0, done.stdout
+    run_in_own_network(__file__, "an_address_from_dhcp", OWN_NETWORK)
 
 
 @pytest.fixture

@@ -4,11 +4,14 @@ Most tests begin with a machine that has come some way. A file says in `STOCK` h
 tests need, and one play makes them all; the fixtures of the kinds' names hand them out.
 """
 
+import json
+import shutil
 import subprocess
 import threading
 
 import pytest
 from simulation import World
+from simulation.world import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +107,16 @@ def cut_off(stock):
     machine = stock.take("cut_off", "installing")
     assert machine.vm.disk.formats == 1 and machine.vm.disk.system and machine.vm.boots == ["installer"]
     return machine
+
+
+@pytest.fixture
+def flake(tmp_path):
+    """A flake whose system a test can change."""
+    shutil.copytree(PROJECT / "testing/demo/flake", tmp_path / "flake")
+
+    def change(version):
+        (tmp_path / "flake/stand-in.json").write_text(json.dumps({"*": {"version": version}}))
+
+    change(1)
+    change.uri = f"{tmp_path}/flake#web"
+    return change

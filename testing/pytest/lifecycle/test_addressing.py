@@ -4,33 +4,24 @@ What is reached by IPv6 runs in a network namespace of its own, in which every a
 """
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
 from conftest import login_by_key
+from networks import run_in_own_network
 from simulation.guests import seed_of
 from simulation.world import PROJECT
 
 
-OWN_NETWORK = 'ip link set lo up && ip -6 route add local fd77::/16 dev lo && echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind && exec "$@"'
+OWN_NETWORK = 'ip link set lo up && ip -6 route add local fd77::/16 dev lo && echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind'
 
 UP_TO_PROVISION = ("--tags", "image,upload,provision")
 
 
 def test_in_a_network_of_its_own():
-    namespace = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
-    test = [sys.executable, "-m", "pytest", "-q", __file__, "-o", "python_functions=by_ipv6_*"]
-    done = subprocess.run(
-        [*namespace, "sh", "-c", OWN_NETWORK, "sh", *test],
-        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200, check=False,
-    )
-    # pytest ends with 5 if it finds no test.
-    assert done.returncode == 0, done.stdout
+    run_in_own_network(__file__, "by_ipv6_*", OWN_NETWORK, limit=1200)
 
 
 # --- What the installer is told ---------------------------------------------------------------------

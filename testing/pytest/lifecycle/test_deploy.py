@@ -1,29 +1,12 @@
 """Deployments by the role: to finished machines only, with a snapshot if it is wanted, and killed anywhere without one left over."""
 
-import json
-import shutil
 import threading
 import time
 
 import pytest
 
-from simulation.world import PROJECT
-
 # Its disks can have snapshots.
 DISKS = {"nixos_vm_disks_storage": "local-zfs"}
-
-
-@pytest.fixture
-def flake(tmp_path):
-    """A flake whose system a test can change."""
-    shutil.copytree(PROJECT / "testing/demo/flake", tmp_path / "flake")
-
-    def change(version):
-        (tmp_path / "flake/stand-in.json").write_text(json.dumps({"*": {"version": version}}))
-
-    change(1)
-    change.uri = f"{tmp_path}/flake#web"
-    return change
 
 
 def installed(world, flake, **variables):

@@ -1,13 +1,10 @@
 """Machines that the controller reaches only through a jump host: nothing else knows the addresses that the inventory has."""
 
 import itertools
-import json
-import shutil
 
 import pytest
 from hop import JumpHost
 
-from simulation.world import PROJECT
 
 NUMBERS = itertools.count(1)
 
@@ -31,18 +28,6 @@ def behind(world, hop):
         return web
 
     return machine
-
-
-@pytest.fixture
-def flake(tmp_path):
-    shutil.copytree(PROJECT / "testing/demo/flake", tmp_path / "flake")
-
-    def change(version):
-        (tmp_path / "flake/stand-in.json").write_text(json.dumps({"*": {"version": version}}))
-
-    change(1)
-    change.uri = f"{tmp_path}/flake#web"
-    return change
 
 
 def test_the_whole_life_of_a_machine_goes_through_it(world, hop, behind, flake):

@@ -349,19 +349,23 @@ mod tests {
         assert!(!root.exists());
     }
 
-    /// Asks the real ssh what it makes of nixos-anywhere's options through our wrapper.
-    #[test]
-    fn our_ssh_has_the_last_word_on_host_keys() {
-        let (workspace, directories) = made(json!({}));
+    /// Our `ssh`, looked up in the PATH as nixos-anywhere does it.
+    fn our_ssh(workspace: &Workspace, directories: &[PathBuf]) -> Command {
         let mut command = Command::new("ssh");
-        for (name, value) in workspace.environment(&directories) {
+        for (name, value) in workspace.environment(directories) {
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
             };
         }
-        // Looked up in the PATH that is set above, as nixos-anywhere does.
-        let output = command
+        command
+    }
+
+    /// Asks the real ssh what it makes of nixos-anywhere's options through our wrapper.
+    #[test]
+    fn our_ssh_has_the_last_word_on_host_keys() {
+        let (workspace, directories) = made(json!({}));
+        let output = our_ssh(&workspace, &directories)
             .args(["-G", "-o", "UserKnownHostsFile=/dev/null"])
             .args(["-o", "StrictHostKeyChecking=no", "root@192.0.2.1"])
             .output()
@@ -386,13 +390,8 @@ mod tests {
         let config = own.path().join("config");
         let text = "Host *\nControlMaster auto\nControlPath /tmp/%C\nRemoteCommand id\n";
         fs::write(&config, text).unwrap();
-        let path = workspace
-            .environment(&directories)
-            .into_iter()
-            .find_map(|(name, value)| value.filter(|_| name == "PATH"));
         let asked = |more: &[&str]| {
-            let mut command = Command::new("ssh");
-            command.env("PATH", path.as_ref().unwrap());
+            let mut command = our_ssh(&workspace, &directories);
             command.args(["-G", "-F"]).arg(&config).args(more);
             let output = command.args(["root@192.0.2.1", "true"]).output().unwrap();
             assert!(output.status.success(), "{output:?}");
@@ -411,14 +410,7 @@ mod tests {
         let (workspace, directories) = made(json!({
             "jump_host": "me@bastion:2222", "jump_host_keys": [KEY], "ssh_options": {"ProxyJump": "me@bastion:2222"},
         }));
-        let mut command = Command::new("ssh");
-        for (name, value) in workspace.environment(&directories) {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        let output = command
+        let output = our_ssh(&workspace, &directories)
             .args(["-G", "-o", "ProxyJump=other", "-o", "ProxyCommand=other"])
             .args(["-o", "UserKnownHostsFile=/dev/null", "root@192.0.2.1"])
             .output()
@@ -453,14 +445,9 @@ mod tests {
             ("fe80::1%lo", "fe80::1%lo"),
         ] {
             let (workspace, directories) = made(json!({"host": host}));
-            let path = workspace.environment(&directories);
-            let (_, path) = path.into_iter().find(|(name, _)| *name == "PATH").unwrap();
             let asked = |target: String| {
-                let mut command = Command::new("ssh");
-                let output = command
-                    .env("PATH", path.as_ref().unwrap())
-                    .args(["-G", &target])
-                    .output();
+                let mut command = our_ssh(&workspace, &directories);
+                let output = command.args(["-G", &target]).output();
                 String::from_utf8(output.unwrap().stdout).unwrap()
             };
             let settings = asked(format!("root@{}", destination(host)));

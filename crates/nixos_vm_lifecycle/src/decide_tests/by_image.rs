@@ -2,7 +2,7 @@
 
 use pve_module::record::{Phase, Record};
 
-use super::{Change, facts, record, said, vm};
+use super::{Row, facts, follow, record, said, vm};
 use crate::facts::{Answer, Decision, Facts, Recorded, Seed};
 use crate::options::Step;
 
@@ -26,7 +26,7 @@ fn found(phase: Phase) -> Facts {
 #[test]
 fn what_follows_from_what_is_found() {
     use Phase::{Creating, Done, Installed, Provisioning};
-    let table: &[(Phase, &str, Change, &str)] = &[
+    let table: &[Row] = &[
         (Provisioning, "it runs", |_| (), "ask"),
         (
             Provisioning,
@@ -130,11 +130,7 @@ fn what_follows_from_what_is_found() {
             "reinstall",
         ),
     ];
-    for (phase, what, change, expected) in table {
-        let mut facts = found(*phase);
-        change(&mut facts);
-        assert_eq!(said(&facts), *expected, "{phase:?}: {what}");
-    }
+    follow(table, found);
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use pve_module::record::Phase;
 
-use super::{Change, decide, facts, record, said, vm};
+use super::{Row, decide, facts, follow, record, vm};
 use crate::facts::{Answer, Decision, Elsewhere, First, Recorded, Seed};
 use crate::options::Step;
 
 #[test]
 fn what_follows_from_what_is_found() {
     use Phase::{Adopted, Creating, Done, Installed, Installing, Provisioning};
-    let table: &[(Phase, &str, Change, &str)] = &[
+    let table: &[Row] = &[
         (Done, "no VM", |f| f.vm = None, "create"),
         (
             Done,
@@ -353,11 +353,7 @@ fn what_follows_from_what_is_found() {
             "not_as_left",
         ),
     ];
-    for (phase, what, change, expected) in table {
-        let mut found = facts(*phase);
-        change(&mut found);
-        assert_eq!(said(&found), *expected, "{phase}: {what}");
-    }
+    follow(table, facts);
 }
 
 #[test]

@@ -98,3 +98,15 @@ fn said(facts: &Facts) -> String {
 
 /// A change to the facts.
 type Change = fn(&mut Facts);
+
+/// A phase, what is found in it, how the facts say so, and what follows.
+type Row = (Phase, &'static str, Change, &'static str);
+
+/// Assert that what follows is what the table says; `facts` are those of a machine in a phase that is as it was left.
+fn follow(table: &[Row], facts: fn(Phase) -> Facts) {
+    for (phase, what, change, expected) in table {
+        let mut found = facts(*phase);
+        change(&mut found);
+        assert_eq!(said(&found), *expected, "{phase}: {what}");
+    }
+}

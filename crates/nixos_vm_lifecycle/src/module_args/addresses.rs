@@ -251,14 +251,6 @@ mod tests {
 
     use super::*;
 
-    fn settings(more: Value) -> Settings {
-        let mut all = json!({"api_host": ["pve"]});
-        all.as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        serde_json::from_value(all).unwrap()
-    }
-
     #[test]
     fn the_first_nic_has_what_the_variables_say() {
         let both = "ip=192.0.2.11/24,gw=192.0.2.1,ip6=2001:db8::11/64,gw6=fe80::1";
@@ -286,10 +278,10 @@ mod tests {
             ),
             (json!({"ip": [""], "gateway": ["192.0.2.1"]}), ""),
         ] {
-            let settings = settings(variables.clone());
+            let settings = Settings::with(variables.clone());
             assert_eq!(settings.first_nic().to_text(), expected, "{variables}");
         }
-        let several = settings(json!({
+        let several = Settings::with(json!({
             "ip": ["192.0.2.11/24"],
             "ipconfig": {"ipconfig1": {"ip": "198.51.100.11/24"}},
         }));
@@ -303,7 +295,7 @@ mod tests {
     fn the_controller_reaches_one_address() {
         let of = |ip: &[&str], family: &str, address: &str| {
             let settings =
-                settings(json!({"ip": ip, "address_family": family, "address": address}));
+                Settings::with(json!({"ip": ip, "address_family": family, "address": address}));
             let given = settings.given_address();
             match given {
                 Some(given) => given,

@@ -34,18 +34,10 @@ fn options_of_the_iso_have_variables() {
     }
 }
 
-fn settings(more: Value) -> Settings {
-    let mut all = json!({"api_host": ["pve"]});
-    all.as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
-    serde_json::from_value(all).unwrap()
-}
-
 #[test]
 fn ha_sees_to_finished_machines_only() {
     let ha = json!({"rule": "west"});
-    let with = |ha: &Value| settings(json!({"vm_options": {"ha": ha}}));
+    let with = |ha: &Value| Settings::with(json!({"vm_options": {"ha": ha}}));
     let settings = with(&ha);
     assert_eq!(settings.vm(Phase::Done, None)["ha"], ha);
     assert_eq!(settings.finished(Phase::Done, |_| false)["ha"], ha);
