@@ -64,7 +64,12 @@ impl Client {
         let since = Instant::now();
         let mut pause = FIRST_LOOK;
         loop {
-            let status: Status = self.read_as(&path, &[], deadline).await?;
+            let status: Status = match self.read_as(&path, &[], deadline).await {
+                Err(Error::Expired { last, .. }) => {
+                    return Err(unfinished(&upid, last, deadline, since));
+                }
+                answer => answer?,
+            };
             if status.status == "stopped" {
                 let exitstatus = status.exitstatus.unwrap_or_default();
                 return match warnings(&exitstatus) {
@@ -74,15 +79,7 @@ impl Client {
             }
             on_tick(since.elapsed());
             if !deadline.sleep(pause).await {
-                let expired = deadline.expired_error(
-                    format!("the task {} to end ({upid})", describe(&upid)),
-                    since.elapsed(),
-                );
-                return Err(Error::Expired {
-                    expired,
-                    last: None,
-                    may_have_happened: true,
-                });
+                return Err(unfinished(&upid, None, deadline, since));
             }
             pause = pause.mul_f64(1.3).min(LAST_LOOK);
         }
@@ -194,6 +191,18 @@ pub fn task_failure(upid: Upid, exitstatus: &str, lines: &[LogLine]) -> Error {
         exitstatus: shown(exitstatus),
         log,
     }))
+}
+
+/// The error for a task that goes on after the deadline. `last`: why the last look at it had no answer.
+fn unfinished(upid: &Upid, last: Option<String>, deadline: &Deadline, since: Instant) -> Error {
+    Error::Expired {
+        expired: deadline.expired_error(
+            format!("the task {} to end ({upid})", describe(upid)),
+            since.elapsed(),
+        ),
+        last,
+        may_have_happened: true,
+    }
 }
 
 /// `qmstart 101`.

@@ -66,19 +66,21 @@ async fn a_failed_task_tells_why_at_once() {
 
 #[tokio::test]
 async fn a_task_that_does_not_end_is_named() {
-    let server = Server::start([status("running", None)]).await;
-    let error = server
-        .client()
-        .task(UPID, &soon(), |_| ())
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("for the task qmstart 190 to end"),
-        "{error}"
-    );
-    assert!(error.may_have_happened());
+    for looked_at in [status("running", None), Answer::Silence] {
+        let server = Server::start([looked_at]).await;
+        let error = server
+            .client()
+            .task(UPID, &soon(), |_| ())
+            .await
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("for the task qmstart 190 to end"),
+            "{error}"
+        );
+        assert!(error.may_have_happened());
+    }
 }
 
 #[tokio::test]
