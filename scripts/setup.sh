@@ -36,6 +36,15 @@ apt_get() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get "${apt_options[@]}" "$@"
 }
 
+# Install packages, and never remove one for them: on a machine with packages of backports apt may prefer that.
+apt_install() {
+  apt_get install -qq -y --no-remove --no-install-recommends "$@" >/dev/null && return
+  local removed
+  removed=$(apt-get "${apt_options[@]}" install -s -qq --no-install-recommends "$@" 2>/dev/null | awk '$1 == "Remv" { print $2 }')
+  [ -z "$removed" ] || printf 'setup: to install %s, apt would remove: %s\n' "$*" "${removed//$'\n'/ }" >&2
+  return 1
+}
+
 installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 
 packages() {
@@ -43,7 +52,7 @@ packages() {
   for package in "$@"; do installed "$package" || missing+=("$package"); done
   [ ${#missing[@]} = 0 ] || {
     say "apt: ${missing[*]}"
-    apt_get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+    apt_install "${missing[@]}"
   }
 }
 
@@ -75,7 +84,7 @@ unpacked() {
 qemu() {
   if ! command -v qemu-system-x86_64 >/dev/null; then
     say "apt: qemu-system-x86"
-    if ! apt_get install -qq -y --no-install-recommends qemu-system-x86 >/dev/null 2>&1; then
+    if ! apt_install qemu-system-x86 2>/dev/null; then
       qemu_from_backports
     fi
   fi
@@ -99,7 +108,7 @@ SOURCES
   local own=(-o "Dir::State::lists=$lists" -o Dir::Etc::sourcelist=/dev/null
     -o "Dir::Etc::sourceparts=$lists/sources")
   as_root apt-get "${apt_options[@]}" "${own[@]}" update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get "${apt_options[@]}" "${own[@]}" install -qq -y \
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get "${apt_options[@]}" "${own[@]}" install -qq -y --no-remove \
     --no-install-recommends "qemu-system-x86/$codename-backports" "qemu-system-common/$codename-backports" \
     "qemu-system-data/$codename-backports" "seabios/$codename-backports" ipxe-qemu >/dev/null
   as_root rm -rf "$lists"
@@ -116,7 +125,7 @@ rust() {
   local have=
   if rust_is_recent; then return; fi
   say "Rust (found: ${have:-none})"
-  command -v rustup >/dev/null || apt_get install -qq -y --no-install-recommends rustup >/dev/null 2>&1 ||
+  command -v rustup >/dev/null || apt_install rustup 2>/dev/null ||
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none
   # Also brings an older stable up to date.
   rustup toolchain install stable --profile minimal --component rustfmt --component clippy

@@ -1,7 +1,6 @@
 """The test host with its VMs, the controllers that run plays, and what a person does in between."""
 
 import base64
-import base64
 import contextlib
 import hashlib
 import http.client
