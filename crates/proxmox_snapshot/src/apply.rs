@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use ansible_module::Failure;
 use pve_client::{Error as ApiError, Params, TaskResult, Upid};
 use pve_module::{Context, failed};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::desired::{Action, Desired};
 use crate::error::Error;
 use crate::plan::{Step, refuse_installation};
-use crate::state::{Vm, list, lock, path};
+use crate::state::{Listed, Vm, list, lock, path};
 
 /// How often a call is sent whose answer is lost.
 const ATTEMPTS: u32 = 3;
@@ -99,11 +98,6 @@ pub async fn apply(
 enum Call<'a> {
     Post(&'a Params),
     Delete(&'a [(&'a str, String)]),
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    upid: String,
 }
 
 struct Work<'a> {

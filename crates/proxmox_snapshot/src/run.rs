@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::plan::{Plan, plan};
 use crate::report;
-use crate::state::{self, Vm, lock};
+use crate::state::{self, Snapshot, Vm, lock};
 
 /// How often it is planned anew because somebody else was quicker.
 const ATTEMPTS: u32 = 3;
@@ -42,6 +42,13 @@ async fn converge(
         return without_vm(options, desired);
     };
     let mut vm = state::read(context, &seen, desired).await?;
+    if vm
+        .snapshot(&desired.snapname)
+        .is_some_and(Snapshot::is_incomplete)
+    {
+        state::await_task(context, &vm).await?;
+        vm = state::read(context, &seen, desired).await?;
+    }
     let mut plan = plan(desired, &vm)?;
     let mut diff = plan.diff.clone();
     let mut done = Vec::new();

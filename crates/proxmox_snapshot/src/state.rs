@@ -2,6 +2,7 @@
 
 use ansible_module::Failure;
 use pve_client::property::PropertyString;
+use pve_client::{Error as ApiError, Upid};
 use pve_module::record::{Binding, Identity, Phase, Record};
 use pve_module::{Context, Inventory, Seen, check_vms_visible, failed};
 use serde::Deserialize;
@@ -12,6 +13,8 @@ use crate::error::Error;
 
 /// The entry of PVE's list that stands for the VM as it is now.
 const NOW: &str = "current";
+/// The tasks that make and delete snapshots.
+const SNAPSHOTTING: [&str; 2] = ["qmsnapshot", "qmdelsnapshot"];
 
 /// A snapshot as PVE lists it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -41,8 +44,19 @@ impl Snapshot {
     /// Whether it is one of those that are counted and may be deleted. Incomplete ones are not: how they got so is for somebody to
     /// look at. Nor is the entry for the VM as it is now.
     pub fn is_counted_by(&self, retention: &Retention) -> bool {
-        self.name != NOW && self.snapstate.is_none() && self.name.starts_with(&retention.prefix)
+        self.name != NOW && !self.is_incomplete() && self.name.starts_with(&retention.prefix)
     }
+
+    /// Whether it is being made or deleted, or that was cut off.
+    pub fn is_incomplete(&self) -> bool {
+        self.snapstate.is_some()
+    }
+}
+
+/// A task as PVE lists it.
+#[derive(Deserialize)]
+pub struct Listed {
+    pub upid: String,
 }
 
 /// The VM, its snapshots, and what the action needs to know beside them.
@@ -260,6 +274,38 @@ pub async fn list(context: &Context<'_>, node: &str, vmid: u32) -> Result<Vec<Sn
     let path = path(node, vmid, "snapshot");
     let listed = context.client.read_as(&path, &[], context.deadline).await;
     listed.map_err(failed("list the snapshots of", &format!("VM {vmid}")))
+}
+
+/// Wait for the task that makes or deletes a snapshot of the VM, if one is running: a run that was killed leaves it. How it ended is for
+/// the next look at the snapshots to say.
+///
+/// # Errors
+/// The API's, and kind `timeout` when the task outlives the deadline.
+pub async fn await_task(context: &Context<'_>, vm: &Vm) -> Result<(), Failure> {
+    let object = vm.object();
+    let query = [
+        ("source", "active".to_owned()),
+        ("vmid", vm.vmid.to_string()),
+    ];
+    let path = format!("/nodes/{}/tasks", vm.node);
+    let listed = context
+        .client
+        .read_as(&path, &query, context.deadline)
+        .await;
+    let tasks: Vec<Listed> = listed.map_err(failed("list the tasks of", &object))?;
+    let mut running = tasks
+        .iter()
+        .filter_map(|task| task.upid.parse::<Upid>().ok());
+    let snapshotting = running.find(|upid| SNAPSHOTTING.contains(&upid.kind.as_str()));
+    let Some(upid) = snapshotting else {
+        return Ok(());
+    };
+    context.report_step("wait for a snapshot", &object);
+    let watch = context.watcher("snapshot", &object);
+    match context.client.task(&upid, context.deadline, watch).await {
+        Ok(_) | Err(ApiError::Task(_)) => Ok(()),
+        Err(error) => Err(failed("wait for a snapshot of", &object)(error)),
+    }
 }
 
 /// `/nodes/NODE/qemu/VMID/BELOW`.

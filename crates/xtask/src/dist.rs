@@ -153,7 +153,13 @@ fn collection(
     out: &Path,
 ) -> anyhow::Result<()> {
     let top = stage.join("collection");
-    for path in ["galaxy.yml", "meta/runtime.yml", "README.md"] {
+    for path in [
+        "galaxy.yml",
+        "meta/runtime.yml",
+        "meta/execution-environment.yml",
+        "meta/bindep.txt",
+        "README.md",
+    ] {
         copy(&format!("{COLLECTION_FILES}/{path}"), &top.join(path))?;
     }
     for path in ["LICENSES", "CHANGELOG.md"] {

@@ -165,3 +165,47 @@ fn a_module_that_is_killed_leaves_what_the_next_run_completes() {
         }
     }
 }
+
+/// The next run finds the task under way, and the snapshot incomplete.
+#[test]
+fn a_task_of_a_killed_module_is_waited_for() {
+    let calls = [
+        (
+            "POST",
+            "/nodes/pve/qemu/101/snapshot",
+            "present",
+            vec!["s1"],
+        ),
+        (
+            "DELETE",
+            "/nodes/pve/qemu/101/snapshot/s1",
+            "absent",
+            vec![],
+        ),
+    ];
+    for (method, path, state, left) in calls {
+        let lab = lab();
+        if state == "absent" {
+            take(&lab, "s1");
+        }
+        lab.faults(json!([
+            {"method": method, "path": path, "nth": 1, "action": "slow-copy", "seconds": 5},
+        ]));
+        let mut run = lab.start(snapshot("s1", json!({"state": state})));
+        let begun = |lab: &Lab| {
+            lab.config(101)
+                .get("lock")
+                .and_then(Value::as_str)
+                .is_some_and(|lock| lock.starts_with("snapshot"))
+        };
+        while !begun(&lab) {
+            assert!(run.try_wait().unwrap().is_none(), "it has ended");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        run.kill().unwrap();
+        run.wait().unwrap();
+        let next = lab.ok(snapshot("s1", json!({"state": state})));
+        assert_eq!(next["changed"], json!(false), "{next:#}");
+        assert_eq!(snapshots(&lab), left, "{state}");
+    }
+}
