@@ -259,7 +259,7 @@ async fn a_lost_connection_is_no_success() {
 async fn a_command_ends_with_the_deadline() {
     let sshd = Sshd::start(INSTALLER);
     let connection = Connection::open(&right(&sshd), &soon()).await.unwrap();
-    let deadline = Deadline::after(Duration::from_millis(300));
+    let deadline = Deadline::after(Duration::from_secs(2));
     let error = connection
         .exec("the sleep", "sleep 600", b"", &deadline)
         .await
@@ -350,7 +350,7 @@ async fn a_wrong_key_ends_the_wait_unless_it_may_change() {
         key_may_change: true,
         ..Patience::default()
     };
-    let deadline = Deadline::after(Duration::from_millis(300));
+    let deadline = Deadline::after(Duration::from_secs(2));
     let error = wait_for(&target, &deadline, patience, |_| Ok(()), |_| ())
         .await
         .map(|_| ())

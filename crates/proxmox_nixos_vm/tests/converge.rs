@@ -249,7 +249,7 @@ fn a_guest_that_does_not_shut_down_is_stopped_only_by_force() {
         json!({"state": "started", "agent": false, "config": {"acpi": false}}),
     ));
     assert_snapshot!(failure(&lab.fails(json!({"name": "web1", "state": "stopped", "timeout": 6}))), @"
-    timeout: VM 100 (web1) did not shut down within 2 s: VM quit/powerdown failed - got timeout
+    timeout: VM 100 (web1) did not shut down within [seconds] s: VM quit/powerdown failed - got timeout
       look at its console: does the guest react to ACPI, or run the guest agent? force: true stops it hard, a longer timeout gives it more time
     ");
     assert_eq!(

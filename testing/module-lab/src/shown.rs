@@ -33,7 +33,7 @@ static DIFFERENT_IN_EACH_RUN: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             r"\bbroke: (connection closed before message completed|Broken pipe \(os error 32\)|Connection reset by peer \(os error 104\))",
             "broke: [how]",
         ),
-        (r"\bwaited [\d.]+ s\b", "waited [seconds] s"),
+        (r"\b(waited|within) [\d.]+ s\b", "$1 [seconds] s"),
         (r"has room for \d+ bytes", "has room for [free] bytes"),
         (r"/tmp/(\.tmp|sshd\.)\w{6}", "[dir]"),
         (r"\b1[5-9]\d{8}\b", "[time]"),
