@@ -3,7 +3,8 @@
 # toolchain when there is none recent enough, and a Python environment with Ansible in .venv/.
 # Safe to run again; does nothing (and needs no root) when everything is there.
 #
-#   scripts/setup.sh [build] [guest] [ansible] [test]   the parts to set up; default: all
+#   scripts/setup.sh [build] [guest] [ansible] [test]   the parts to set up; default: these four
+#   scripts/setup.sh recording                          for `make recording`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Where rustup puts its toolchains' commands.
@@ -179,6 +180,7 @@ for part in "${parts[@]}"; do
     guest) packages "${guest_packages[@]}"; qemu ;;
     ansible) venv ansible ;;
     test) packages "${test_packages[@]}"; unpacked "${unpacked_packages[@]}"; rust_linters; nix_programs; venv test ;;
-    *) die "unknown part $part: build, guest, ansible or test" ;;
+    recording) venv recording ;;
+    *) die "unknown part $part: build, guest, ansible, test or recording" ;;
   esac
 done
