@@ -51,8 +51,8 @@ struct Graph {
     dot: String,
 }
 
-const STYLE: &str = "graph [bgcolor=transparent fontname=Helvetica fontsize=11 nodesep=0.25 ranksep=0.35]\n\
-    node [shape=box style=rounded fontname=Helvetica fontsize=11 height=0.4 margin=\"0.12,0.06\"]\n\
+const STYLE: &str = "graph [bgcolor=transparent fontname=Helvetica fontsize=11 nodesep=0.25 ranksep=0.25]\n\
+    node [shape=box style=rounded fontname=Helvetica fontsize=11 height=0.4 margin=\"0.08,0.05\"]\n\
     edge [fontname=Helvetica fontsize=10 arrowsize=0.7]\n";
 
 fn translate(mermaid: &str) -> anyhow::Result<Graph> {
