@@ -24,7 +24,10 @@ pub fn build() -> anyhow::Result<()> {
         "{}: does not exist; run `scripts/setup.sh site`",
         mdbook.display()
     );
-    let (book, site) = (root().join("target/site-source"), root().join("target/site"));
+    let (book, site) = (
+        root().join("target/site-source"),
+        root().join("target/site"),
+    );
     for made in [&book, &site] {
         if made.exists() {
             fs::remove_dir_all(made).with_context(|| format!("removing {}", made.display()))?;
@@ -64,12 +67,14 @@ fn stage(docs: &Path, book: &Path) -> anyhow::Result<()> {
             let text = fs::read_to_string(&file).with_context(read)?;
             let directory = name.parent().unwrap_or(Path::new(""));
             let page = page::for_site(&text, directory, diagram::svg);
-            page.with_context(|| file.display().to_string())?.into_bytes()
+            page.with_context(|| file.display().to_string())?
+                .into_bytes()
         } else {
             fs::read(&file).with_context(read)?
         };
         let write = || format!("writing {}", target.display());
-        fs::create_dir_all(target.parent().context("a file in no directory")?).with_context(write)?;
+        fs::create_dir_all(target.parent().context("a file in no directory")?)
+            .with_context(write)?;
         fs::write(&target, content).with_context(write)?;
     }
     Ok(())

@@ -87,11 +87,12 @@ class Browser:
         return value
 
     def type(self, text):
-        self.call("Input.insertText", text=text)
+        for character in text:
+            self.press(character, text=character)
 
-    def press(self, key, code):
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+    def press(self, key, **more):
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **more)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def screenshot(self, file):
         file.parent.mkdir(parents=True, exist_ok=True)

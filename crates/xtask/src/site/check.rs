@@ -28,26 +28,38 @@ pub fn check(site: &Path) -> anyhow::Result<usize> {
     let mut files = BTreeSet::new();
     for file in super::files(site)? {
         let name = file.strip_prefix(site)?.to_owned();
-        if name.extension().is_some_and(|extension| extension == "html") {
-            let html = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        if name
+            .extension()
+            .is_some_and(|extension| extension == "html")
+        {
+            let html =
+                fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             pages.insert(name.clone(), read(&html));
         }
         files.insert(name);
     }
     let mut wrong = Vec::new();
     for (name, page) in &pages {
-        let mut say = |what: &str, why: &str| wrong.push(format!("{}: {what}: {why}", name.display()));
+        let mut say =
+            |what: &str, why: &str| wrong.push(format!("{}: {what}: {why}", name.display()));
         for id in &page.twice {
             say(id, "two elements have this id");
         }
         for part in page.parts.iter().filter(|part| is_elsewhere(part)) {
             say(part, "is loaded from another host");
         }
-        for link in page.links.iter().chain(&page.parts).filter(|link| !is_elsewhere(link)) {
+        for link in page
+            .links
+            .iter()
+            .chain(&page.parts)
+            .filter(|link| !is_elsewhere(link))
+        {
             let (path, fragment) = resolve(name, link);
             match (pages.get(&path), fragment) {
                 _ if !files.contains(&path) => say(link, "does not exist"),
-                (Some(page), Some(id)) if !page.ids.contains(&id) => say(link, "the page does not have this anchor"),
+                (Some(page), Some(id)) if !page.ids.contains(&id) => {
+                    say(link, "the page does not have this anchor")
+                }
                 _ => {}
             }
         }
@@ -58,7 +70,9 @@ pub fn check(site: &Path) -> anyhow::Result<usize> {
 }
 
 fn is_elsewhere(link: &str) -> bool {
-    ["https:", "http:", "//", "mailto:", "data:"].iter().any(|start| link.starts_with(start))
+    ["https:", "http:", "//", "mailto:", "data:"]
+        .iter()
+        .any(|start| link.starts_with(start))
 }
 
 fn read(html: &str) -> Page {
@@ -77,7 +91,11 @@ fn read(html: &str) -> Page {
             page.twice.push(id);
         }
         let is_link = tag.name == b"a";
-        let links = if is_link { &mut page.links } else { &mut page.parts };
+        let links = if is_link {
+            &mut page.links
+        } else {
+            &mut page.parts
+        };
         links.extend(attribute("href"));
         links.extend(attribute("src"));
     }
@@ -87,7 +105,9 @@ fn read(html: &str) -> Page {
 /// The file that a link on the page `name` leads to, and the fragment.
 fn resolve(name: &Path, link: &str) -> (PathBuf, Option<String>) {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let (path, fragment) = link.split_once('#').map_or((link, None), |(path, id)| (path, Some(id)));
+    let (path, fragment) = link
+        .split_once('#')
+        .map_or((link, None), |(path, id)| (path, Some(id)));
     let path = decoded(path.split('?').next().unwrap_or_default());
     let mut file = match path.strip_prefix('/') {
         Some(_) => PathBuf::new(),
@@ -122,7 +142,10 @@ mod tests {
             "index.html",
             r##"<link href="a.css"><a href="sub/b.html#x%20y">b</a> <a href="#here" id="here">c</a> <a href="https://nixos.org/#x">d</a>"##,
         );
-        write("sub/b.html", r#"<p id="x y"><a href="../">up</a><a href="/">top</a></p>"#);
+        write(
+            "sub/b.html",
+            r#"<p id="x y"><a href="../">up</a><a href="/">top</a></p>"#,
+        );
         assert_eq!(check(site.path()).unwrap(), 2);
         write(
             "sub/b.html",

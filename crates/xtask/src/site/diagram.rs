@@ -31,7 +31,10 @@ pub fn svg(mermaid: &str) -> anyhow::Result<String> {
     // What is not shown, or not unique on a page with two diagrams.
     let unused = Regex::new(r#"(?s)<title>.*?</title>|<!--.*?-->| id="[^"]*""#)?;
     let drawn = unused.replace_all(&output[start..], "");
-    let lines: Vec<&str> = drawn.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = drawn
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     Ok(format!(
         "<figure class=\"diagram\" role=\"img\" aria-label=\"{}\">\n{}\n</figure>",
         escaped(&title),
@@ -40,7 +43,9 @@ pub fn svg(mermaid: &str) -> anyhow::Result<String> {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('"', "&quot;")
 }
 
 #[derive(Debug)]
@@ -59,7 +64,11 @@ fn translate(mermaid: &str) -> anyhow::Result<Graph> {
     let (mut title, mut dot) = (None, String::new());
     let mut known = BTreeSet::new();
     let (mut open, mut clusters) = (0, 0);
-    for line in mermaid.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in mermaid
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
         let unknown = || format!("{line}: is not supported in diagrams of the site");
         if let Some(direction) = line.strip_prefix("flowchart ") {
             let _ = write!(dot, "digraph {{\nrankdir={direction}\n{STYLE}");
@@ -68,7 +77,10 @@ fn translate(mermaid: &str) -> anyhow::Result<Graph> {
         } else if let Some(rest) = line.strip_prefix("subgraph ") {
             let group = Node::read(rest).with_context(unknown)?.0;
             let label = quoted(group.text.unwrap_or(group.id));
-            let _ = write!(dot, "subgraph cluster_{clusters} {{\nstyle=rounded\nlabel={label}\n");
+            let _ = write!(
+                dot,
+                "subgraph cluster_{clusters} {{\nstyle=rounded\nlabel={label}\n"
+            );
             open += 1;
             clusters += 1;
         } else if line == "end" {
@@ -78,7 +90,10 @@ fn translate(mermaid: &str) -> anyhow::Result<Graph> {
             chain(line, &mut known, &mut dot).with_context(unknown)?;
         }
     }
-    ensure!(dot.starts_with("digraph") && open == 0, "the diagram is not a whole flowchart");
+    ensure!(
+        dot.starts_with("digraph") && open == 0,
+        "the diagram is not a whole flowchart"
+    );
     Ok(Graph {
         title: title.context("the diagram needs an accTitle, which says what it shows")?,
         dot: dot + "}\n",
@@ -107,7 +122,11 @@ fn chain<'line>(
         declare(&to, dot);
         let label = quoted(text.map_or("", |text| text.as_str()));
         let style = dashed.map_or("solid", |_| "dashed");
-        let _ = writeln!(dot, "{} -> {} [label={label} style={style}]", from.id, to.id);
+        let _ = writeln!(
+            dot,
+            "{} -> {} [label={label} style={style}]",
+            from.id, to.id
+        );
         (from, rest) = (to, after);
     }
     Some(())
@@ -123,11 +142,15 @@ struct Node<'line> {
 impl<'line> Node<'line> {
     /// The node that the line begins with, and what follows it.
     fn read(line: &'line str) -> Option<(Self, &'line str)> {
-        let node = Regex::new(r"^(\w+)(?:\[\((.+?)\)\]|\(\[(.+?)\]\)|\[([^(].*?)\])?(?:\s+|$)").ok()?;
+        let node =
+            Regex::new(r"^(\w+)(?:\[\((.+?)\)\]|\(\[(.+?)\]\)|\[([^(].*?)\])?(?:\s+|$)").ok()?;
         let found = node.captures(line)?;
         let shapes = [(2, "cylinder"), (3, "oval"), (4, "box")];
-        let shaped = shapes.into_iter().find_map(|(group, shape)| Some((found.get(group)?, shape)));
-        let (text, shape) = shaped.map_or((None, "box"), |(text, shape)| (Some(text.as_str()), shape));
+        let shaped = shapes
+            .into_iter()
+            .find_map(|(group, shape)| Some((found.get(group)?, shape)));
+        let (text, shape) =
+            shaped.map_or((None, "box"), |(text, shape)| (Some(text.as_str()), shape));
         let id = found.get(1)?.as_str();
         Some((Self { id, text, shape }, &line[found.get(0)?.end()..]))
     }
@@ -136,7 +159,12 @@ impl<'line> Node<'line> {
 /// A text of Mermaid as a string of Graphviz.
 fn quoted(text: &str) -> String {
     let text = text.trim_matches('"').replace("<br/>", "\n");
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
+    )
 }
 
 #[cfg(test)]
@@ -170,8 +198,14 @@ mod tests {
                 "flowchart LR\naccTitle: x\na{choice} --> b",
                 "a{choice} --> b: is not supported in diagrams of the site",
             ),
-            ("flowchart LR\na --> b", "the diagram needs an accTitle, which says what it shows"),
-            ("flowchart LR\nsubgraph a", "the diagram is not a whole flowchart"),
+            (
+                "flowchart LR\na --> b",
+                "the diagram needs an accTitle, which says what it shows",
+            ),
+            (
+                "flowchart LR\nsubgraph a",
+                "the diagram is not a whole flowchart",
+            ),
             ("sequenceDiagram", "the diagram is not a whole flowchart"),
         ] {
             assert_eq!(translate(mermaid).unwrap_err().to_string(), expected);

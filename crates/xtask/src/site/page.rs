@@ -113,15 +113,31 @@ mod tests {
     fn links_out_of_docs_lead_to_the_repository() {
         let repository = "https://github.com/nixos-proxmox/nixos-proxmox";
         for (directory, text, expected) in [
-            ("", "[a](../crates) b", format!("[a]({repository}/tree/HEAD/crates) b")),
+            (
+                "",
+                "[a](../crates) b",
+                format!("[a]({repository}/tree/HEAD/crates) b"),
+            ),
             (
                 "reference",
                 "[a](../../Cargo.toml#x), [b](https://nixos.org)",
                 format!("[a]({repository}/blob/HEAD/Cargo.toml#x), [b](https://nixos.org)"),
             ),
-            ("", "[a](privileges.md#roles) [b](#b)", "[a](privileges.md#roles) [b](#b)".into()),
-            ("reference", "[a](../privileges.md)", "[a](../privileges.md)".into()),
-            ("", "```\n[a](../crates)\n```", "```\n[a](../crates)\n```".into()),
+            (
+                "",
+                "[a](privileges.md#roles) [b](#b)",
+                "[a](privileges.md#roles) [b](#b)".into(),
+            ),
+            (
+                "reference",
+                "[a](../privileges.md)",
+                "[a](../privileges.md)".into(),
+            ),
+            (
+                "",
+                "```\n[a](../crates)\n```",
+                "```\n[a](../crates)\n```".into(),
+            ),
         ] {
             assert_eq!(site(text, directory).unwrap(), expected + "\n");
         }
