@@ -146,7 +146,7 @@ mdbook() {
   cargo install --quiet --locked mdbook --version "$mdbook_version" --no-default-features --features search --root .programs
 }
 
-# Any Chromium will do. That of Ubuntu is not a package of apt.
+# Any Chromium will do. Ubuntu has it as a snap only, which apt-get does not install here.
 browser() {
   local name
   for name in chromium chromium-browser google-chrome; do
