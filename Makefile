@@ -2,7 +2,7 @@
 # A Rust toolchain that setup.sh installs with rustup is in ~/.cargo/bin.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help build demo demo-down test test-quick test-compat test-faults fuzz lint docs recording bench clean
+.PHONY: help build demo demo-down test test-quick test-compat test-faults fuzz lint docs docs-site recording bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ lint: ## formatting and linters
 
 docs: ## write library/*.yml and docs/reference from the modules' types
 	cargo xtask docs
+
+docs-site: ## build the documentation as a web site, target/site/index.html
+	scripts/setup.sh site
+	cargo xtask site
 
 recording: ## make docs/recording.svg, the picture of the README, from a run of the play
 	scripts/setup.sh build guest ansible recording

@@ -3,8 +3,7 @@
 # toolchain when there is none recent enough, and a Python environment with Ansible in .venv/.
 # Safe to run again; does nothing (and needs no root) when everything is there.
 #
-#   scripts/setup.sh [build] [guest] [ansible] [test]   the parts to set up; default: these four
-#   scripts/setup.sh recording                          for `make recording`
+#   scripts/setup.sh [PART ...]   the parts to set up: build, guest, ansible, test (the default), site, browser, recording
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Where rustup puts its toolchains' commands.
@@ -24,6 +23,8 @@ guest_packages=(qemu-utils ovmf seabios ipxe-qemu xorriso mmdebstrap debian-arch
 test_packages=(procps iproute2 xorriso qemu-utils libwrap0)
 # Unpacked under .cache/packages, never installed: their services have no business on this machine.
 unpacked_packages=(openssh-server cloud-init)
+site_packages=(graphviz)
+mdbook_version=0.5.4
 ansible_packages=(python3 python3-venv openssh-client)
 
 apt_options=(-o DPkg::Lock::Timeout=600 -o Acquire::Retries=3)
@@ -148,6 +149,21 @@ nix_programs() {
   (packages nix-bin) || printf 'setup: nix-bin could not be installed: the flake will not be checked\n' >&2
 }
 
+mdbook() {
+  if [ "$(.programs/bin/mdbook --version 2>/dev/null)" = "mdbook v$mdbook_version" ]; then return; fi
+  say "mdBook $mdbook_version, compiled into .programs"
+  cargo install --quiet --locked mdbook --version "$mdbook_version" --no-default-features --features search --root .programs
+}
+
+# Any Chromium will do. Ubuntu has it as a snap only, which apt-get does not install here.
+browser() {
+  local name
+  for name in chromium chromium-browser google-chrome; do
+    if command -v "$name" >/dev/null; then return; fi
+  done
+  (packages chromium) || die "chromium could not be installed: install Chromium or Google Chrome by hand"
+}
+
 # The newest Python found decides which ansible-core pip can install: 2.21 wants 3.12.
 python() {
   local candidate
@@ -180,7 +196,9 @@ for part in "${parts[@]}"; do
     guest) packages "${guest_packages[@]}"; qemu ;;
     ansible) venv ansible ;;
     test) packages "${test_packages[@]}"; unpacked "${unpacked_packages[@]}"; rust_linters; nix_programs; venv test ;;
+    site) packages "${build_packages[@]}" "${site_packages[@]}"; rust; mdbook ;;
+    browser) browser; venv test ;;
     recording) venv recording ;;
-    *) die "unknown part $part: build, guest, ansible, test or recording" ;;
+    *) die "unknown part $part: build, guest, ansible, test, site, browser or recording" ;;
   esac
 done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# scripts/test.sh [lint|quick|faults]: what CI runs. Without an argument everything; `quick` leaves out
+# scripts/test.sh [lint|quick|faults|site]: what CI runs. Without an argument everything; `quick` leaves out
 # what boots virtual machines; `lint` only checks formatting and the linters; `faults` is the whole kill
-# matrix, of which the others run a sample at most.
+# matrix, of which the others run a sample at most; `site` builds the documentation's site and tests it in a browser.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
@@ -62,8 +62,9 @@ mode=${1:-all}
 case $mode in
   lint) ;;
   quick) step "set up" scripts/setup.sh build ansible test ;;
+  site) step "set up" scripts/setup.sh build site browser ;;
   all | faults) step "set up" scripts/setup.sh ;;
-  *) echo "usage: scripts/test.sh [lint|quick|faults]" >&2; exit 2 ;;
+  *) echo "usage: scripts/test.sh [lint|quick|faults|site]" >&2; exit 2 ;;
 esac
 # A Rust toolchain that setup.sh installs with rustup is in ~/.cargo/bin.
 export PATH=$PWD/.venv/bin:$HOME/.cargo/bin:$PATH
@@ -72,6 +73,12 @@ if [ "$mode" = faults ]; then
   step "build the modules" cargo xtask install
   step "build the test host" cargo build --quiet --release -p pve-testhost
   step "the kill matrix (pytest)" pytest -s testing/pytest/faults
+  exit
+fi
+
+if [ "$mode" = site ]; then
+  step "build the site, and check its links" cargo run --quiet --package xtask -- site
+  step "the site in a browser (pytest)" pytest testing/pytest/site
   exit
 fi
 

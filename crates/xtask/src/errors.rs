@@ -6,6 +6,8 @@ use ansible_module::FailureKind;
 use anyhow::Context;
 use serde_json::Value;
 
+use crate::reference::anchored;
+
 /// The generated file: path below the project's root, and text.
 pub fn file() -> anyhow::Result<(String, String)> {
     let mut text = String::from(
@@ -15,7 +17,7 @@ pub fn file() -> anyhow::Result<(String, String)> {
          | `error.kind` | meaning |\n| --- | --- |\n",
     );
     for (kind, meaning) in kinds()? {
-        let _ = writeln!(text, "| `{kind}` | {meaning} |");
+        let _ = writeln!(text, "| {} | {meaning} |", anchored("error-", &kind));
     }
     Ok(("docs/reference/errors.md".to_owned(), text))
 }

@@ -9,6 +9,7 @@ mod modules;
 mod reference;
 mod results;
 mod role;
+mod site;
 
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,8 @@ enum Chore {
         #[command(subcommand)]
         action: demo::Action,
     },
+    /// Build the documentation as a web site in target/site/.
+    Site,
     /// Make what is shipped: a tarball, and an Ansible collection.
     Dist {
         /// A directory with built modules, once for each architecture; without it they are built for this one.
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Demo { action } => demo::run(action),
         Chore::Dist { library, out } => dist::dist(&library, &out),
         Chore::Docs { check: false } => docs::write(),
+        Chore::Site => site::build(),
         Chore::Docs { check: true } => docs::check(),
     }
 }

@@ -1,4 +1,7 @@
 //! `docs/reference/*.md`: what `library/NAME.yml` and the role's argument specs say, for people.
+//!
+//! Each option and each result has an anchor that stays the same: `#option-NAME`, `#result-NAME`, with dots between a dict and its
+//! keys. On the role's page the options of an entry point other than `main` have it in theirs: `#option-destroy-NAME`.
 
 use std::fmt::Write as _;
 
@@ -32,7 +35,7 @@ fn of_module(name: &str, docs: &Value) -> String {
     );
     paragraphs(&mut text, &head["description"]);
     text += "## Options\n\n";
-    options(&mut text, &head["options"], "");
+    options(&mut text, &head["options"], "option-", "");
     list(&mut text, "Requirements", &head["requirements"]);
     list(&mut text, "Notes", &head["notes"]);
     let examples = docs["EXAMPLES"].as_str().unwrap_or_default();
@@ -51,7 +54,11 @@ fn of_role(specs: &Value) -> String {
             prose(&entry["short_description"])
         );
         paragraphs(&mut text, &entry["description"]);
-        options(&mut text, &entry["options"], "");
+        let anchors = match name.as_str() {
+            "main" => "option-".to_owned(),
+            name => format!("option-{name}-"),
+        };
+        options(&mut text, &entry["options"], &anchors, "");
     }
     text
 }
@@ -61,7 +68,7 @@ pub(crate) fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> 
     value.as_object().into_iter().flat_map(Map::iter)
 }
 
-fn options(text: &mut String, options: &Value, prefix: &str) {
+fn options(text: &mut String, options: &Value, anchors: &str, prefix: &str) {
     if prefix.is_empty() {
         *text += "| option | type | default | what |\n| --- | --- | --- | --- |\n";
     }
@@ -79,9 +86,10 @@ fn options(text: &mut String, options: &Value, prefix: &str) {
             let names: Vec<String> = choices.iter().map(|c| code(plain(c).as_str())).collect();
             let _ = write!(what, " One of {}.", names.join(", "));
         }
-        row(text, &[&code(&name), &kind(option), &default, &what]);
+        let anchored = anchored(anchors, &name);
+        row(text, &[&anchored, &kind(option), &default, &what]);
         for key in ["suboptions", "options"] {
-            self::options(text, &option[key], &format!("{name}."));
+            self::options(text, &option[key], anchors, &format!("{name}."));
         }
     }
     if prefix.is_empty() {
@@ -96,7 +104,7 @@ fn returns(text: &mut String, values: &Value, prefix: &str) {
         row(
             text,
             &[
-                &code(&name),
+                &anchored("result-", &name),
                 &kind(value),
                 &returned,
                 &prose(&value["description"]),
@@ -147,6 +155,11 @@ fn plain(value: &Value) -> String {
 
 fn code(text: &str) -> String {
     format!("`{text}`")
+}
+
+/// A name as code, with the anchor `#PREFIXNAME`.
+pub(crate) fn anchored(prefix: &str, name: &str) -> String {
+    format!("<a id=\"{prefix}{name}\"></a>`{name}`")
 }
 
 /// Ansible's marked-up text as Markdown, on one line: `O(name)` and the like are code, `B(...)` is bold.

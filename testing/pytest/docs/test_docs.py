@@ -130,8 +130,10 @@ def test_the_inventory_and_the_example_describe_one_machine(tmp_path):
     assert '"nixos_vm_authorized_keys": [\n        "ssh-ed25519 AAAA me"\n    ]' in done.stdout, done.stdout + done.stderr
 
 
-def test_every_guide_is_in_the_index():
-    index = (PROJECT / "docs/README.md").read_text()
+@pytest.mark.parametrize("index", ["README.md", "SUMMARY.md"])
+def test_every_guide_is_in_the_index(index):
+    """Of docs/, and of the site."""
+    text = (PROJECT / "docs" / index).read_text()
     for path in Path(PROJECT / "docs").rglob("*.md"):
         name = os.path.relpath(path, PROJECT / "docs")
-        assert name == "README.md" or f"({name})" in index, name
+        assert name in {"README.md", "SUMMARY.md"} or f"({name})" in text, name
