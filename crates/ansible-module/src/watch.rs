@@ -8,6 +8,7 @@ use crate::FailureKind;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 
@@ -34,11 +35,13 @@ pub enum Waiting {
 
 /// Start watching, in a thread of its own so that a busy module is watched too. The receiver
 /// gets the reason when the module must end; [`GRACE`] later the process exits in any case.
+/// When this returns, no signal ends the process without its cleanup any more.
 ///
 /// # Errors
 /// The thread could not be started.
 pub fn start(reply: Arc<Reply>, waiting: Waiting) -> io::Result<oneshot::Receiver<Failure>> {
     let (sender, receiver) = oneshot::channel();
+    let (ready, watching) = std::sync::mpsc::channel();
     let ancestors = match waiting {
         Waiting::Parent => ancestors(),
         Waiting::Nobody => Some(Vec::new()),
@@ -48,7 +51,7 @@ pub fn start(reply: Arc<Reply>, waiting: Waiting) -> io::Result<oneshot::Receive
             .enable_all()
             .build();
         let Ok(runtime) = runtime else { return };
-        let Some(reason) = runtime.block_on(ended(ancestors)) else {
+        let Some(reason) = runtime.block_on(ended(ancestors, ready)) else {
             return;
         };
         let mut failure = Failure::new(
@@ -62,6 +65,8 @@ pub fn start(reply: Arc<Reply>, waiting: Waiting) -> io::Result<oneshot::Receive
         reply.answer(Err(failure));
         std::process::exit(1);
     })?;
+    // An error means that there is nothing to watch.
+    let _ = watching.recv();
     Ok(receiver)
 }
 
@@ -139,8 +144,8 @@ fn parent_of(pid: Pid) -> Option<Pid> {
     Pid::from_raw(parent)
 }
 
-/// Wait for a reason to end, in words. `None` when there is nothing that could be watched.
-async fn ended(ancestors: Option<Vec<Ancestor>>) -> Option<String> {
+/// Wait for a reason to end, in words. `None` when there is nothing that could be watched. Says on `ready` when everything is watched.
+async fn ended(ancestors: Option<Vec<Ancestor>>, ready: Sender<()>) -> Option<String> {
     let Some(ancestors) = ancestors else {
         return Some("the process that started it is gone".into());
     };
@@ -183,6 +188,7 @@ async fn ended(ancestors: Option<Vec<Ancestor>>) -> Option<String> {
         });
     }
     drop(sender);
+    let _ = ready.send(());
     receiver.recv().await
 }
 
