@@ -8,7 +8,7 @@ use crate::details::Config;
 use crate::list::{Vm, text};
 use crate::options::Options;
 
-/// What is no fact of the VM. PVE shows a password as asterisks only.
+/// Left out: what says nothing about the VM. PVE shows a password as asterisks only.
 const LEFT_OUT: [&str; 2] = ["digest", "cipassword"];
 
 /// How the options that are drives begin; a number follows.
