@@ -118,7 +118,7 @@ class Cluster:
 
 
 def shown(value):
-    """A text that Ansible itself made; since 2.19 it is shown in a dict that says that it is no template."""
+    """A text that Ansible itself made; since 2.19 it is in a dict that says that it is not a template."""
     return value["__ansible_unsafe"] if isinstance(value, dict) else value
 
 
