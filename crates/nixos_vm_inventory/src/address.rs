@@ -34,7 +34,7 @@ const MADE_UP: [&str; 17] = [
     "zt",
 ];
 
-/// The address of the host, and where it comes from.
+/// The address of the host: of the first source that has one, and of the preferred family if it has such an address.
 pub fn of(
     options: &Options,
     config: Option<&Config>,

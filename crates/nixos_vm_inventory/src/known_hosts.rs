@@ -16,7 +16,7 @@ pub fn ssh_arguments(options: &Options, host: &str) -> Option<String> {
     if !options.known_hosts || !is_component(host) {
         return None;
     }
-    let path = options.state_root.join(host).join("known_hosts");
+    let path = options.state_root()?.join(host).join("known_hosts");
     let mut text = String::new();
     let file = File::open(&path)
         .ok()

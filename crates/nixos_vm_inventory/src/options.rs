@@ -94,10 +94,10 @@ pub struct Options {
     #[serde(default = "default_true")]
     pub known_hosts: bool,
 
-    /// The directory in which the role keeps what it knows of its hosts, the role's C(nixos_vm_state_root).
-    #[serde(default = "default_state_root")]
+    /// The directory in which the role keeps what it knows of its hosts, the role's C(nixos_vm_state_root). Default is the role's own:
+    /// C($XDG_STATE_HOME/nixos-proxmox), or C(~/.local/state/nixos-proxmox) if that variable is not set.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
-    pub state_root: PathBuf,
+    pub state_root: Option<PathBuf>,
 
     /// Longest time for everything, in seconds.
     #[serde(default = "default_timeout")]
@@ -128,10 +128,6 @@ fn default_true() -> bool {
     true
 }
 
-fn default_state_root() -> PathBuf {
-    "~/.local/state/nixos-proxmox".into()
-}
-
 fn default_timeout() -> u64 {
     90
 }
@@ -140,6 +136,19 @@ impl Options {
     /// Whether the configuration of each VM is needed.
     pub(crate) fn needs_config(&self) -> bool {
         self.want_facts || self.address_sources.contains(&AddressSource::Ipconfig)
+    }
+
+    /// Where the role keeps what it knows of its hosts; none without a home.
+    pub(crate) fn state_root(&self) -> Option<PathBuf> {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let state = || {
+            let of_home = || Some(PathBuf::from(variable("HOME")?).join(".local/state"));
+            let state = variable("XDG_STATE_HOME").map(PathBuf::from);
+            Some(state.or_else(of_home)?.join("nixos-proxmox"))
+        };
+        let root = self.state_root.clone().or_else(state)?;
+        // ssh may be started in another directory.
+        std::path::absolute(root).ok()
     }
 
     /// What is wrong with the values, by the options' names.

@@ -232,9 +232,10 @@ options:
     description:
       - >-
         The directory in which the role keeps what it knows of its hosts, the
-        role's C(nixos_vm_state_root).
+        role's C(nixos_vm_state_root). Default is the role's own:
+        C($XDG_STATE_HOME/nixos-proxmox), or C(~/.local/state/nixos-proxmox) if
+        that variable is not set.
     type: path
-    default: '~/.local/state/nixos-proxmox'
   timeout:
     description:
       - Longest time for everything, in seconds.

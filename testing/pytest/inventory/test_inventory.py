@@ -287,6 +287,12 @@ def test_ssh_checks_the_recorded_host_key(cluster):
     # It is found there: the key of the file is that of the address.
     found = subprocess.run(["ssh-keygen", "-F", "192.0.2.51", "-f", state / "web1/known_hosts"], capture_output=True, text=True, check=False)
     assert found.returncode == 0
+    # Where the role keeps it if nobody says otherwise.
+    for root, variables in [("state-home", {"XDG_STATE_HOME": str(cluster.path / "state-home")}), (".local/state", {"XDG_STATE_HOME": None})]:
+        shutil.copytree(state, cluster.path / root / "nixos-proxmox")
+        hosts, _ = cluster.list({"tags": ["web"]}, **variables)
+        assert f"{cluster.path / root}/nixos-proxmox/web1/known_hosts" in hosts["web1"]["ansible_ssh_common_args"]
+        shutil.rmtree(cluster.path / root)
     hosts, _ = cluster.list({"tags": ["web"], "state_root": str(state), "known_hosts": False})
     assert "ansible_ssh_common_args" not in hosts["web1"]
 
