@@ -1,4 +1,4 @@
-# The seven Ansible modules, each with its documentation beside it.
+# The eight Ansible modules, each with its documentation beside it.
 {
   lib,
   openssl,
@@ -17,6 +17,7 @@ let
     "nixos_anywhere_install"
     "proxmox_snapshot"
     "nixos_deploy"
+    "nixos_vm_inventory"
   ];
 in
 rustPlatform.buildRustPackage {

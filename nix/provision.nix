@@ -21,12 +21,14 @@ let
         "roles_path = roles\n"
         "library = library\n"
         "callback_plugins = roles/"
+        "inventory_plugins = roles/"
       ]
       [
         ""
         "roles_path = ${roles}\n"
         ""
         "callback_plugins = ${roles}/"
+        "inventory_plugins = ${roles}/"
       ]
       (builtins.readFile ../ansible.cfg)
   );

@@ -52,5 +52,5 @@ for version in ${COMPAT:-$oldest newest}; do
   printf '\n== %s, Python %s\n' "$("$path/bin/ansible" --version | head -n 1)" "$("$path/bin/python" -c 'import platform; print(platform.python_version())')"
   "$path/bin/ansible-playbook" --syntax-check -i inventory provision.yml playbooks/destroy.yml
   "$path/bin/ansible-doc" -t role -r roles nixos_vm >/dev/null
-  ANSIBLE_VENV=$path "$path/bin/pytest" -q -p no:cacheprovider testing/pytest/modules testing/pytest/role testing/pytest/callback
+  ANSIBLE_VENV=$path "$path/bin/pytest" -q -p no:cacheprovider testing/pytest/modules testing/pytest/role testing/pytest/callback testing/pytest/inventory
 done

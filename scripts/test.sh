@@ -94,7 +94,7 @@ if [ "$mode" != lint ]; then
   fi
   step "cargo test" cargo test --workspace --quiet --no-fail-fast
   step "the stand-ins keep to the command lines they stand in for (pytest)" pytest testing/stand-in
-  step "the modules and the role under ansible-playbook (pytest)" pytest "${at_once[@]}" testing/pytest/modules testing/pytest/deploy testing/pytest/role testing/pytest/callback testing/pytest/packaging testing/pytest/docs
+  step "the modules and the role under ansible-playbook (pytest)" pytest "${at_once[@]}" testing/pytest/modules testing/pytest/deploy testing/pytest/role testing/pytest/callback testing/pytest/inventory testing/pytest/packaging testing/pytest/docs
   step "the lifecycle of machines, on simulated guests (pytest)" pytest "${at_once[@]}" testing/pytest/simulation testing/pytest/lifecycle
   step "molecule: the modules in every state, without virtual machines" molecule test -s modules
 fi

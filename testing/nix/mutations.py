@@ -74,6 +74,7 @@ MUTATIONS = [
     ("nix/packages.nix", "pkgsCross.musl64", "pkgsCross.musl46"),
     ("nix/provision.nix", "../ansible.cfg", "../ansible.conf"),
     ("nix/provision.nix", "callback_plugins = ${roles}/", "callback_plugins = roles/"),
+    ("nix/provision.nix", "inventory_plugins = ${roles}/", "inventory_plugins = roles/"),
     ("nix/provision.nix", "    git\n", ""),
     ("nix/provision.nix", "-e ansible.cfg ]", "-e ansible.cfg"),
     ("nix/ansible-role.nix", "rm -rf nixos_vm/library", "rm -rf nixos_vm/library; fi"),

@@ -117,6 +117,26 @@ pub fn docs<M: Module>() -> Result<String, DocsError> {
     ))
 }
 
+/// The options of the module `M` as an inventory plugin documents them: Ansible itself reads the environment for it.
+///
+/// # Errors
+/// An option is not documented.
+pub fn plugin_options<M: Module>() -> Result<Value, DocsError> {
+    let spec = Spec::of::<M::Options>();
+    check(M::NAME, &spec, "")?;
+    let mut documented = options(&spec, "");
+    for option in spec.options.iter().filter(|option| !option.env.is_empty()) {
+        let entry = &mut documented[&option.name];
+        if let Some(Value::Array(lines)) = entry.get_mut("description") {
+            // The sentence about the environment.
+            lines.pop();
+        }
+        let names = option.env.iter().map(|name| json!({"name": name}));
+        entry["env"] = names.collect();
+    }
+    Ok(documented)
+}
+
 /// In the form that ansible-test wants: a name, and an account on GitHub.
 const AUTHOR: &str = "The nixos-proxmox authors (@nixos-proxmox)";
 

@@ -56,7 +56,7 @@ mod watch;
 pub mod yaml;
 
 pub use coerce::to_dict;
-pub use docs::{DocsError, docs};
+pub use docs::{DocsError, docs, plugin_options};
 pub use documentation::Documentation;
 pub use failure_kind::FailureKind;
 pub use outcome::{Diff, Failure, Outcome};

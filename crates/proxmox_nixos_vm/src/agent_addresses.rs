@@ -71,7 +71,7 @@ fn ordered(interfaces: &Value, mac: &str, which: impl Fn(&Value) -> bool) -> Vec
 }
 
 /// Whether an address means nothing beyond its link.
-fn is_local(address: IpAddr) -> bool {
+pub fn is_local(address: IpAddr) -> bool {
     let unusable = address.is_loopback() || address.is_unspecified() || address.is_multicast();
     unusable
         || match address {

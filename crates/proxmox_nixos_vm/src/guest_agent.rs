@@ -157,7 +157,7 @@ async fn ask(
 }
 
 /// Whether the option `agent` turns it on: `1`, or `enabled=1` among others.
-fn is_enabled(text: &str) -> bool {
+pub fn is_enabled(text: &str) -> bool {
     pve_client::property::PropertyString::parse(text, Some("enabled"))
         .ok()
         .and_then(|parts| pve_client::property::parse_bool(parts.get("enabled")?))

@@ -3,7 +3,7 @@
 //! `options` are what users write, `desired` is that in PVE's terms, `cluster` and `state` read what there is, `plan` (pure)
 //! compares, `apply` carries out, and `driver` calls these in order.
 
-mod agent_addresses;
+pub mod agent_addresses;
 mod apply;
 mod cluster;
 mod config;
@@ -25,6 +25,7 @@ mod state;
 
 pub use driver::Wish;
 pub use guard::ownership;
+pub use guest_agent::is_enabled as agent_is_enabled;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Rule, Task};
 use pve_module::Connection;

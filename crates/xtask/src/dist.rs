@@ -220,7 +220,7 @@ fn put_modules(built: &BTreeMap<&'static str, PathBuf>, top: &Path) -> anyhow::R
     Ok(())
 }
 
-/// The role, its callback plugin and the playbooks.
+/// The role, its callback plugin, the inventory plugin and the playbooks.
 fn put_role(top: &Path) -> anyhow::Result<()> {
     copy_role(&top.join("roles/nixos_vm"))?;
     for entry in fs::read_dir(top.join("roles/nixos_vm/tasks"))? {
@@ -233,6 +233,7 @@ fn put_role(top: &Path) -> anyhow::Result<()> {
         top.join("plugins/callback/nixos_vm_progress.py"),
     )?;
     fs::remove_dir_all(top.join("roles/nixos_vm/callback_plugins"))?;
+    put_inventory_plugin(top)?;
     for (from, to) in [
         ("provision.yml", "provision.yml"),
         ("playbooks/keys.yml", "keys.yml"),
@@ -250,13 +251,35 @@ fn put_role(top: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The inventory plugin, under the collection's name for it.
+fn put_inventory_plugin(top: &Path) -> anyhow::Result<()> {
+    let plugin = top.join("plugins/inventory/inventory.py");
+    copy_file(&root().join(crate::plugin::PATH), &plugin)?;
+    fs::remove_dir_all(top.join("roles/nixos_vm/inventory_plugins"))?;
+    let name = format!("{COLLECTION}.inventory");
+    edit(&plugin, "\nname: nixos_proxmox\n", "\nname: inventory\n")?;
+    edit(
+        &plugin,
+        "NAME = \"nixos_proxmox\"",
+        &format!("NAME = \"{name}\""),
+    )?;
+    edit(
+        &plugin,
+        "plugin: nixos_proxmox\n",
+        &format!("plugin: {name}\n"),
+    )
+}
+
 /// ansible-test wants plugins to be under the GPL, as ansible-core's own are. What else it finds is to be mended.
 fn ignore_licences(to: &Path) -> anyhow::Result<()> {
     let modules = all()
         .into_iter()
         .map(|module| format!("modules/{}", module.name));
     let lines: Vec<String> = modules
-        .chain(["callback/nixos_vm_progress".to_owned()])
+        .chain([
+            "callback/nixos_vm_progress".to_owned(),
+            "inventory/inventory".to_owned(),
+        ])
         .map(|plugin| format!("plugins/{plugin}.py validate-modules:missing-gplv3-license\n"))
         .collect();
     fs::create_dir_all(to)?;

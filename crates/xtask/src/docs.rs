@@ -1,12 +1,12 @@
 //! What is generated from the modules' types: `library/NAME.yml`, the sidecar that `ansible-doc`
-//! reads beside a module's binary, and `docs/reference/`.
+//! reads beside a module's binary, `docs/reference/`, and the options of the role and of the inventory plugin.
 
 use std::fs;
 
 use anyhow::{Context, bail};
 
 use crate::modules::all;
-use crate::{errors, reference, results, role, root};
+use crate::{errors, plugin, reference, results, role, root};
 
 /// All files: path below the project's root, and text.
 fn files() -> anyhow::Result<Vec<(String, String)>> {
@@ -14,6 +14,7 @@ fn files() -> anyhow::Result<Vec<(String, String)>> {
     files.extend(results::files()?);
     files.push(errors::file()?);
     files.push((role::PATH.to_owned(), role::text()?));
+    files.push((plugin::PATH.to_owned(), plugin::text()?));
     for module in all() {
         files.push((format!("library/{}.yml", module.name), (module.docs)()?));
     }

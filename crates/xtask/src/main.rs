@@ -6,6 +6,7 @@ mod docs;
 mod errors;
 mod install;
 mod modules;
+mod plugin;
 mod reference;
 mod results;
 mod role;

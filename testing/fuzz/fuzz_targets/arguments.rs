@@ -24,4 +24,5 @@ fuzz_target!(|data: &[u8]| {
     check::<proxmox_nixos_vm::ProxmoxNixosVm>(&given);
     check::<proxmox_snapshot::ProxmoxSnapshot>(&given);
     check::<nixos_deploy::NixosDeploy>(&given);
+    check::<nixos_vm_inventory::NixosVmInventory>(&given);
 });

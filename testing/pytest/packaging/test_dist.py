@@ -10,7 +10,7 @@ import tarfile
 import pytest
 from conftest import PROJECT, environment
 
-MODULES = ["nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install", "proxmox_snapshot", "nixos_deploy"]
+MODULES = ["nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install", "proxmox_snapshot", "nixos_deploy", "nixos_vm_inventory"]
 
 
 def run(*command, cwd, **variables):
@@ -72,7 +72,8 @@ def galaxy(path, *command, **variables):
 
 def test_everything_in_the_collection_is_documented(installed):
     names = [("module", f"nixos_proxmox.pve.{name}") for name in MODULES]
-    for kind, name in [*names, ("role", "nixos_proxmox.pve.nixos_vm"), ("callback", "nixos_proxmox.pve.nixos_vm_progress")]:
+    others = [("role", "nixos_vm"), ("callback", "nixos_vm_progress"), ("inventory", "inventory")]
+    for kind, name in [*names, *((kind, f"nixos_proxmox.pve.{name}") for kind, name in others)]:
         code, output = galaxy(installed, "ansible-doc", "-t", kind, "-j", name)
         assert code == 0 and name in json.loads(output), output
 
@@ -145,6 +146,29 @@ def test_the_collections_playbooks_and_role_work(installed, lab):
     assert code == 0 and not list((lab.path / "pve/qemu-server").glob("*.conf")), output
 
 
+def environment_of(lab):
+    names = {"HOST": "api_host", "PORT": "api_port", "USER": "api_user", "TOKEN_ID": "api_token_id", "TOKEN_SECRET": "api_token_secret"}
+    return {f"PROXMOX_{name}": str(lab.endpoint[key]) for name, key in {**names, "TLS_FINGERPRINT": "tls_fingerprint"}.items()}
+
+
+def test_the_collections_inventory_plugin_works(installed, lab):
+    made = lab.module("proxmox_nixos_vm", node="pve", name="listed1", memory=16, tags=["listed"])
+    assert not made.failed, made.output
+    try:
+        (installed / "x.nixos_proxmox.yml").write_text("{plugin: nixos_proxmox.pve.inventory, tags: [listed]}\n")
+        command = ["ansible-inventory", "-i", "x.nixos_proxmox.yml", "--list"]
+        code, output = galaxy(installed, *command, **environment_of(lab))
+        # Its name is known some seconds later.
+        assert code == 0 and '"proxmox_tag_listed"' in output and f'"proxmox_vmid": {made.data["vmid"]}' in output, output
+        site = installed / "other"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text("import platform\nplatform.machine = lambda: 'riscv64'\n")
+        code, output = galaxy(installed, *command, PYTHONPATH=str(site), **environment_of(lab))
+        assert "nixos_vm_inventory is not in this collection for riscv64" in " ".join(output.split()), output
+    finally:
+        lab.module("proxmox_nixos_vm", node="pve", name="listed1", state="absent")
+
+
 def test_each_computer_gets_its_own_program(installed):
     machine = os.uname().machine
     other = "aarch64" if machine == "x86_64" else "x86_64"
@@ -171,6 +195,9 @@ def test_the_tarball_is_complete(shipped, lab, tmp_path):
     assert code == 0, output
     code, output = run("ansible-doc", "-t", "module", "-M", "library", "proxmox_iso", cwd=top)
     assert code == 0 and "checksum" in output, output
+    (top / "x.nixos_proxmox.yml").write_text("plugin: nixos_proxmox\n")
+    code, output = run("ansible-inventory", "-i", "x.nixos_proxmox.yml", "--list", cwd=top, **environment_of(lab))
+    assert code == 0 and '"proxmox_all_qemu"' in output, output
     # ansible-doc reads each file of a library as text, and warns about programs; it skips links.
     for library in ["library", "roles/nixos_vm/library"]:
         code, output = run("ansible-doc", "-t", "module", "-M", library, "-l", cwd=top)
