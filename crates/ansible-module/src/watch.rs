@@ -35,7 +35,8 @@ pub enum Waiting {
 
 /// Start watching, in a thread of its own so that a busy module is watched too. The receiver
 /// gets the reason when the module must end; [`GRACE`] later the process exits in any case.
-/// When this returns, no signal ends the process without its cleanup any more.
+/// Returns when the signals are watched, so that none of them ends the process without its cleanup. If the process that started the
+/// module is gone already, or the runtime cannot be built, it returns without that.
 ///
 /// # Errors
 /// The thread could not be started.
@@ -65,7 +66,7 @@ pub fn start(reply: Arc<Reply>, waiting: Waiting) -> io::Result<oneshot::Receive
         reply.answer(Err(failure));
         std::process::exit(1);
     })?;
-    // An error means that there is nothing to watch.
+    // Fails if the thread dropped `ready` unused: it has a reason to end already, or has no runtime.
     let _ = watching.recv();
     Ok(receiver)
 }

@@ -97,6 +97,17 @@ pub async fn read(context: &Context<'_>, options: &Options, vms: &[&Vm]) -> Vec<
 
 async fn of_vm(context: &Context<'_>, options: &Options, vm: &Vm, all: &Deadline) -> Details {
     let mut details = Details::default();
+    if vm.status == "unknown" {
+        // Its node does not answer: each request would take its whole time, at the cost of the VMs on other nodes.
+        if options.needs_config() || options.qemu_extended_statuses {
+            details.failed.push(Failed {
+                question: Question::Config,
+                expired: false,
+                text: format!("the node {} does not answer", vm.node),
+            });
+        }
+        return details;
+    }
     let runs = vm.status == "running" && !vm.template;
     if options.needs_config() {
         let read = context

@@ -34,13 +34,15 @@ fn is_component(host: &str) -> bool {
     names::is_safe(&host.replace('_', "-"))
 }
 
+/// Whether ssh and Ansible can be told of this path.
+pub fn is_for_ssh(path: &Path) -> bool {
+    let is_plain = |c: char| !c.is_control() && !matches!(c, '"' | '\'' | '\\' | '$');
+    path.to_str().is_some_and(|path| path.chars().all(is_plain))
+}
+
 /// ssh splits the list of files at blanks and replaces `%`; Ansible splits the arguments as a shell does.
 fn arguments(path: &Path, alias: Option<&str>) -> Option<String> {
-    let path = path.to_str()?;
-    let is_plain = |c: char| !c.is_control() && !matches!(c, '"' | '\'' | '\\' | '$');
-    if !path.chars().all(is_plain) {
-        return None;
-    }
+    let path = path.to_str().filter(|_| is_for_ssh(path))?;
     let mut made = format!(
         "-o 'UserKnownHostsFile=\"{}\"' -o StrictHostKeyChecking=yes",
         path.replace('%', "%%")

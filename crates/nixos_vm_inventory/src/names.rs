@@ -56,16 +56,31 @@ pub fn of(vms: &[&Vm]) -> (Vec<String>, Vec<String>) {
 pub fn is_safe(name: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
     let lower = name.to_ascii_lowercase();
-    let is_controller =
-        lower == "localhost" || lower.starts_with("localhost.") || lower.ends_with(".localhost");
+    let is_controller = [
+        "localhost",
+        "localhost4",
+        "localhost6",
+        "ip6-localhost",
+        "ip6-loopback",
+    ]
+    .iter()
+    .any(|own| lower == *own || lower.starts_with(&format!("{own}.")))
+        || lower.ends_with(".localhost");
     name.len() <= LONGEST
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(is_part)
         && !is_controller
         && !matches!(&*lower, "all" | "ungrouped")
-        // `127.1` and `2130706433` are addresses as well, for the resolver.
-        && !name.chars().all(|c| c.is_ascii_digit() || c == '.')
-        && !lower.starts_with("0x")
+        // `127.1`, `127.0x1` and `2130706433` are addresses as well, for the resolver.
+        && !lower.split('.').all(is_number)
+}
+
+/// Whether it is a part of an address, for the resolver: decimal, octal or hexadecimal.
+fn is_number(part: &str) -> bool {
+    match part.strip_prefix("0x") {
+        Some(digits) => digits.chars().all(|c| c.is_ascii_hexdigit()),
+        None => part.chars().all(|c| c.is_ascii_digit()),
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +125,11 @@ mod tests {
             "127.1",
             "2130706433",
             "0x7f000001",
+            "127.0x1",
+            "0177.0x0.1",
+            "127.0.0.1.",
+            "localhost6.localdomain6",
+            "ip6-localhost",
             "a b",
             "a,b",
             "../x",

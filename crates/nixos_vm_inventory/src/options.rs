@@ -169,6 +169,13 @@ impl Options {
                 mistakes.push(format!("{name}: must be at least 1 second (got 0)"));
             }
         }
+        let root = self.state_root.as_ref().filter(|_| self.known_hosts);
+        if let Some(root) = root.filter(|root| !crate::known_hosts::is_for_ssh(root)) {
+            let root = root.display();
+            mistakes.push(format!(
+                "state_root: must have no quotes, \\ and $, which ssh takes for something else (got {root}); or set known_hosts: false"
+            ));
+        }
         for (name, prefix) in [
             ("group_prefix", &self.group_prefix),
             ("facts_prefix", &self.facts_prefix),

@@ -79,9 +79,12 @@ pub fn host(options: &Options, host: &str, vm: &Vm, details: &Details) -> Value 
     if let Some(address) = address::of(options, config, details.interfaces.as_ref()) {
         vars.insert("ansible_host".into(), json!(address.to_string()));
     }
-    // The role's name of the host, which differs from the VM's where nixos_vm_name is set.
-    let recorded = record.as_ref().map_or(host, |record| &record.host);
-    if let Some(arguments) = known_hosts::ssh_arguments(options, recorded) {
+    // By the VM's name, whatever its host is called here: who gives another VM that name does not turn the check off. The record has
+    // the role's name of the host, which differs where nixos_vm_name is set.
+    let recorded = record.as_ref().map(|record| &*record.host);
+    let arguments = known_hosts::ssh_arguments(options, &vm.name)
+        .or_else(|| known_hosts::ssh_arguments(options, recorded?));
+    if let Some(arguments) = arguments {
         vars.insert("ansible_ssh_common_args".into(), json!(arguments));
     }
     json!({"name": host, "vars": vars, "groups": groups(options, vm, details, phase)})

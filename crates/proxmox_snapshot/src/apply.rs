@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::desired::{Action, Desired};
 use crate::error::Error;
 use crate::plan::{Step, refuse_installation};
-use crate::state::{Listed, Vm, list, lock, path};
+use crate::state::{ListedTask, Vm, list, lock, path};
 
 /// How often a call is sent whose answer is lost.
 const ATTEMPTS: u32 = 3;
@@ -389,9 +389,9 @@ impl Work<'_> {
             ("source", "all".to_owned()),
         ];
         let path = format!("/nodes/{}/tasks", self.vm.node);
-        let listed: Vec<Listed> = client.read_as(&path, &query, deadline).await?;
+        let listed: Vec<ListedTask> = client.read_as(&path, &query, deadline).await?;
         let caller = client.caller();
-        let own = |task: &Listed| {
+        let own = |task: &ListedTask| {
             let upid: Result<Upid, _> = task.upid.parse();
             upid.is_ok_and(|upid| upid.user == caller)
         };

@@ -1,7 +1,7 @@
 //! One task from its options to its result: find the VM, plan, stop there in check mode, apply.
 
 use ansible_module::{Failure, Outcome, Task};
-use pve_module::{Context, Session, permission_denied};
+use pve_module::{Context, Seen, Session, permission_denied};
 use serde_json::Value;
 
 use crate::apply::{Applied, apply};
@@ -41,14 +41,7 @@ async fn converge(
     let Some(seen) = state::locate(context, options.vmid, name).await? else {
         return without_vm(options, desired);
     };
-    let mut vm = state::read(context, &seen, desired).await?;
-    if vm
-        .snapshot(&desired.snapname)
-        .is_some_and(Snapshot::is_incomplete)
-    {
-        state::await_task(context, &vm).await?;
-        vm = state::read(context, &seen, desired).await?;
-    }
+    let mut vm = read_settled(context, &seen, desired).await?;
     let mut plan = plan(desired, &vm)?;
     let mut diff = plan.diff.clone();
     let mut done = Vec::new();
@@ -76,7 +69,7 @@ async fn converge(
         let applied = apply(context, &vm, desired, &plan.steps, &mut done).await;
         let applied =
             applied.map_err(|failure| report::with_partial_result(failure, &vm, &done))?;
-        vm = state::read(context, &seen, desired)
+        vm = read_settled(context, &seen, desired)
             .await
             .map_err(|failure| report::with_partial_result(failure, &vm, &done))?;
         match applied {
@@ -88,6 +81,21 @@ async fn converge(
         }
     }
     Ok(report::outcome(&vm, desired, &done, diff))
+}
+
+/// Read the VM. A run that was killed leaves its task running, and the snapshot incomplete until that ends: it is waited for.
+async fn read_settled(
+    context: &Context<'_>,
+    seen: &Seen,
+    desired: &Desired,
+) -> Result<Vm, Failure> {
+    let vm = state::read(context, seen, desired).await?;
+    let named = vm.snapshot(&desired.snapname);
+    if !named.is_some_and(Snapshot::is_incomplete) {
+        return Ok(vm);
+    }
+    state::await_task(context, &vm).await?;
+    state::read(context, seen, desired).await
 }
 
 fn without_vm(options: &Options, desired: &Desired) -> Result<Outcome, Failure> {

@@ -55,7 +55,7 @@ impl Snapshot {
 
 /// A task as PVE lists it.
 #[derive(Deserialize)]
-pub struct Listed {
+pub struct ListedTask {
     pub upid: String,
 }
 
@@ -276,8 +276,8 @@ pub async fn list(context: &Context<'_>, node: &str, vmid: u32) -> Result<Vec<Sn
     listed.map_err(failed("list the snapshots of", &format!("VM {vmid}")))
 }
 
-/// Wait for the task that makes or deletes a snapshot of the VM, if one is running: a run that was killed leaves it. How it ended is for
-/// the next look at the snapshots to say.
+/// Wait for a running task that makes or deletes a snapshot of the VM, such as one that a killed run left. PVE lists the tasks of other
+/// users only to callers with Sys.Audit. The caller reads the snapshots again to learn how the task ended.
 ///
 /// # Errors
 /// The API's, and kind `timeout` when the task outlives the deadline.
@@ -292,7 +292,7 @@ pub async fn await_task(context: &Context<'_>, vm: &Vm) -> Result<(), Failure> {
         .client
         .read_as(&path, &query, context.deadline)
         .await;
-    let tasks: Vec<Listed> = listed.map_err(failed("list the tasks of", &object))?;
+    let tasks: Vec<ListedTask> = listed.map_err(failed("list the tasks of", &object))?;
     let mut running = tasks
         .iter()
         .filter_map(|task| task.upid.parse::<Upid>().ok());

@@ -281,6 +281,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -333,7 +334,10 @@ PASSED_ON = (
 )
 
 PROGRAM = "nixos_vm_inventory"
+SSH_ARGUMENTS = "ansible_ssh_common_args"
 SECRETS = ("api_password", "api_token_secret")
+# A text of these characters is no template and no call.
+HARMLESS = re.compile(r"[A-Za-z0-9_.:/;@+,%-]*")
 # Seconds by which the program may miss its own deadline.
 GRACE = 30
 
@@ -346,23 +350,39 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def parse(self, inventory, loader, path, cache=True):
         super().parse(inventory, loader, path, cache)
-        self._read_config_data(path)
-        listed = self._listed(path, self._arguments(), cache)
+        given = self._read_config_data(path)
+        unknown = sorted(set(given) - set(self._options))
+        if unknown:
+            raise AnsibleParserError(f"{', '.join(unknown)}: not an option of {self.NAME}; see `ansible-doc -t inventory {self.NAME}`")
+        listed = self._listed(path, self._arguments(given), cache)
         for group in listed["groups"]:
             self.inventory.add_group(group)
         for host in listed["hosts"]:
-            variables = never_templates(host["vars"])
-            if self._is_wanted(host["name"], variables):
-                self._add(host["name"], variables, host["groups"])
+            name, variables = self._free_name(host), never_templates(host["vars"])
+            if SSH_ARGUMENTS in variables:
+                # The program's own words, with a path of this controller.
+                variables[SSH_ARGUMENTS] = harmless(host["vars"][SSH_ARGUMENTS])
+            if self._is_wanted(name, variables):
+                self._add(name, variables, host["groups"])
 
-    def _arguments(self):
+    def _free_name(self, host):
+        """The name of the host, unless a group has it: whoever names a VM must not choose what is in that group."""
+        name = host["name"]
+        if name not in self.inventory.groups:
+            return name
+        number = f"vm_{host['vars'][self.get_option('facts_prefix') + 'vmid']}"
+        self.display.warning(f"the inventory has a group '{name}', which is the name of a VM, too; the VM's host is called {number}")
+        return number
+
+    def _arguments(self, given):
         """The options for the program. Those in the file may be templates, as with other inventory plugins."""
         self.templar.available_variables = self._vars
         arguments = {}
         for name in PASSED_ON:
+            # As it is in the file: of a template, Ansible would have made a path or a list already.
+            if self.templar.is_template(given.get(name)):
+                self.set_option(name, self.templar.template(given[name]))
             value = self.get_option(name)
-            if self.templar.is_template(value):
-                value = self.templar.template(value)
             if value is not None:
                 arguments[name] = value
         return arguments
@@ -376,10 +396,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         key = f"{self.get_cache_key(path)}_{fingerprint[:16]}"
         if cache:
             try:
-                return self._cache[key]
+                return json.loads(self._cache[key])
             except KeyError:
                 pass
-        self._cache[key] = listed = self._ask(arguments)
+        listed = self._ask(arguments)
+        # A text: the cache reads dicts with some keys, which a VM's configuration may have, as something else.
+        self._cache[key] = json.dumps(listed)
         return listed
 
     def _ask(self, arguments):
@@ -420,10 +442,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return True
 
     def _add(self, host, variables, groups):
+        # How to connect to a host of another source is for that source to say.
+        if host in self.inventory.hosts:
+            variables = {name: value for name, value in variables.items() if not name.startswith("ansible_")}
         self.inventory.add_host(host)
         for group in groups:
             self.inventory.add_group(group)
-            self.inventory.add_child(group, host)
+            # Not add_child, for which a name is first of all that of a group.
+            self.inventory.add_host(host, group=group)
         for name, value in variables.items():
             self.inventory.set_variable(host, name, value)
         strict = self.get_option("strict")
@@ -441,8 +467,8 @@ def never_templates(value):
         return [never_templates(each) for each in value]
     if not isinstance(value, str):
         return value
-    # `#jinja2:` at the beginning chooses other marks than braces.
-    return harmful(value) if value.startswith("#") or "{" in value or "}" in value else harmless(value)
+    # Tasks such as `debug: {var: ...}` evaluate a text as an expression, without any braces.
+    return harmless(value) if HARMLESS.fullmatch(value) else harmful(value)
 
 
 def find_program():

@@ -249,6 +249,45 @@ def test_notes_are_never_templates(cluster):
     assert "{{ 1 + 1 }}/{{ 1 + 1 }}" in done.stdout, done.stdout + done.stderr
 
 
+def test_notes_are_never_expressions(cluster, tmp_path):
+    """There are tasks that evaluate a text which has no braces."""
+    marker = tmp_path / "ran"
+    cluster.api("PUT", "/nodes/b/qemu/102/config", description=f"lookup('ansible.builtin.pipe', 'touch {marker}') == ''")
+    try:
+        for task in ["debug: {var: '{{ proxmox_description }}'}", "assert: {that: '{{ proxmox_description }}'}", "debug: {msg: x}\n    when: proxmox_description"]:
+            play = tmp_path / "play.yml"
+            play.write_text(f"- hosts: db1\n  gather_facts: false\n  connection: local\n  tasks:\n  - ansible.builtin.{task}\n")
+            done = cluster.run("ansible-playbook", play, config={"tags": ["db"], "want_facts": True})
+            assert "db1" in done.stdout and not marker.exists(), done.stdout + done.stderr
+    finally:
+        cluster.api("PUT", "/nodes/b/qemu/102/config", description="{{ 1 + 1 }}")
+
+
+def beside(cluster, groups, *command, config=None):
+    """What a command says with another source of the inventory, which Ansible reads before the plugin's."""
+    folder = cluster.path / "both"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "a.yml").write_text(yaml.safe_dump(groups))
+    return cluster.run(*command, "-i", folder / "a.yml", config=config)
+
+
+def test_a_vm_with_the_name_of_a_group_does_not_bring_it_along(cluster):
+    groups = {"web1": {"hosts": {"real1": {}}}, "db1": {"children": {"proxmox_tag_db": {}}}}
+    done = beside(cluster, groups, "ansible-inventory", "--list", config={"tags": ["prod"]})
+    listed = json.loads(done.stdout)
+    assert listed["proxmox_tag_web"]["hosts"] == ["vm_101"] and listed["proxmox_tag_db"]["hosts"] == ["vm_102"], done.stdout
+    warnings = " ".join(done.stderr.split())
+    assert "the inventory has a group 'web1', which is the name of a VM, too; the VM's host is called vm_101" in warnings, done.stderr
+
+
+def test_a_host_of_another_source_keeps_its_address(cluster):
+    groups = {"all": {"hosts": {"web1": {"ansible_host": "192.0.2.99"}}}}
+    done = beside(cluster, groups, "ansible-inventory", "--list", config={"tags": ["web"]})
+    variables = json.loads(done.stdout)["_meta"]["hostvars"]["web1"]
+    assert shown(variables["ansible_host"]) == "192.0.2.99" and variables["proxmox_vmid"] == 101, done.stdout
+
+
 def test_the_phase_of_a_machine_of_the_role(cluster):
     config = {"tags": ["web"], "want_facts": True}
     now = cluster.api("GET", "/nodes/b/qemu/103/config")
@@ -295,6 +334,14 @@ def test_ssh_checks_the_recorded_host_key(cluster):
         shutil.rmtree(cluster.path / root)
     hosts, _ = cluster.list({"tags": ["web"], "state_root": str(state), "known_hosts": False})
     assert "ansible_ssh_common_args" not in hosts["web1"]
+    # The path may be a template.
+    hosts, _ = cluster.list({"tags": ["web"], "state_root": "{{ lookup('ansible.builtin.env', 'ROOT') }}"}, ROOT=str(state))
+    assert "ansible_ssh_common_args" in hosts["web1"]
+    # Another VM of its name does not turn the check off.
+    (state / "twin").mkdir()
+    (state / "twin/known_hosts").write_text("192.0.2.55 ssh-ed25519 AAAA\n")
+    hosts, _ = cluster.list({"state_root": str(state)})
+    assert "/twin/known_hosts" in hosts["vm_105"]["ansible_ssh_common_args"]
 
 
 def test_an_agent_that_hangs_holds_up_nobody(cluster):
@@ -321,7 +368,11 @@ def test_what_an_agent_may_not_be_asked_is_one_warning(cluster):
 
 def test_the_cache(cluster):
     config = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(cluster.path / "cache"), "tags": ["web"]}
+    config["want_facts"] = True
+    # A text that the cache could take for something of Ansible's own.
+    cluster.api("PUT", "/nodes/pve/qemu/101/config", ciuser="__ansible_type=x")
     hosts, groups = cluster.list(config)
+    cluster.api("PUT", "/nodes/pve/qemu/101/config", delete="ciuser")
     before = len(cluster.requests())
     assert cluster.list(config) == (hosts, groups)
     assert len(cluster.requests()) == before
@@ -372,6 +423,8 @@ def test_mistakes_in_the_options(cluster):
         ({"facts_concurrency": 0}, "facts_concurrency: must be between 1 and 64 (got 0)"),
         ({"prefer_family": "ipv5"}, "ipv5"),
         ({"group_prefix": "a b"}, "group_prefix: must be letters"),
+        ({"tag": ["web"]}, "tag: not an option of nixos_proxmox"),
+        ({"state_root": "/a'b"}, "state_root: must have no quotes"),
     ]:
         done = cluster.run("ansible-inventory", "--list", config=config)
         assert message in " ".join(done.stderr.split()), done.stderr
