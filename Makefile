@@ -18,7 +18,7 @@ demo: ## provision a machine on an embedded Proxmox VE test host, all six steps
 demo-down: ## stop what `make demo` left running and remove it
 	cargo xtask demo down
 
-test: ## everything that CI runs
+test: ## all tests but those of the site, of the whole kill matrix and of other ansible-cores
 	scripts/test.sh
 
 test-quick: ## the same without virtual machines

@@ -3,7 +3,7 @@
 # toolchain when there is none recent enough, and a Python environment with Ansible in .venv/.
 # Safe to run again; does nothing (and needs no root) when everything is there.
 #
-#   scripts/setup.sh [PART ...]   the parts to set up: build, guest, ansible, test (the default), site, browser, recording
+#   scripts/setup.sh [PART ...]   PART: build, guest, ansible, test (without a PART: these four); site, browser, recording
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Where rustup puts its toolchains' commands.

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Make docs/recording.svg: what a terminal shows while the play installs three machines on the embedded test host, with real QEMU guests.
 
-`make recording` runs it. The picture's time goes faster than the play's; the clock in its title is the play's. The project's path is shortened.
+`make recording` runs it. Time in the picture runs faster; the clock in its first line shows the play's time. The
+path of the project is shown as ~/infra.
 """
 
 import fcntl
@@ -10,6 +11,7 @@ import itertools
 import json
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -27,9 +29,9 @@ PICTURE = PROJECT / "docs/recording.svg"
 
 ROWS, COLUMNS = 18, 118
 # Of the play, in seconds.
-BETWEEN_FRAMES = 1
+SECONDS_BETWEEN_SCREENS = 1
 # Of the picture, in seconds.
-A_FRAME, THE_LAST = 0.12, 6
+FRAME_SECONDS, LAST_FRAME_SECONDS = 0.12, 6
 # Of a character, in the picture's units; the font is 13 of them high.
 WIDTH, HEIGHT = 7.8, 17
 COLOURS = {
@@ -82,7 +84,10 @@ def record(command, environment):
 
     reader = threading.Thread(target=read)
     reader.start()
-    cells = lambda: [[screen.buffer[row][column] for column in range(COLUMNS)] for row in range(ROWS)]  # noqa: E731
+
+    def cells():
+        return [[screen.buffer[row][column] for column in range(COLUMNS)] for row in range(ROWS)]
+
     begin, frames, empty = time.monotonic(), [], cells()
 
     def look():
@@ -92,10 +97,16 @@ def record(command, environment):
         if lines != before:
             frames.append((time.monotonic() - begin, lines))
 
-    while play.poll() is None:
-        look()
-        time.sleep(BETWEEN_FRAMES)
-    reader.join()
+    try:
+        while play.poll() is None:
+            look()
+            time.sleep(SECONDS_BETWEEN_SCREENS)
+    finally:
+        # The terminal's own Ctrl-C does not reach it.
+        if play.poll() is None:
+            os.killpg(play.pid, signal.SIGTERM)
+            play.wait()
+        reader.join()
     look()
     if play.returncode:
         sys.exit("\n".join(screen.display))
@@ -127,8 +138,8 @@ def picture(frames):
             if text := line(of_row):
                 name = lines.setdefault(text, f"l{len(lines)}")
                 shown.append(f'<use href="#{name}" x="12" y="{top + (row + 2) * HEIGHT:g}"/>')
-    total = len(frames) * A_FRAME + THE_LAST
-    steps = [f"{100 * number * A_FRAME / total:.3f}%{{transform:translateY({-number * height}px)}}" for number in range(len(frames))]
+    total = len(frames) * FRAME_SECONDS + LAST_FRAME_SECONDS
+    steps = [f"{100 * number * FRAME_SECONDS / total:.3f}%{{transform:translateY({-number * height}px)}}" for number in range(len(frames))]
     last = f"transform:translateY({-(len(frames) - 1) * height}px)"
     texts = "".join(f'<text id="{name}">{text}</text>' for text, name in lines.items())
     return (

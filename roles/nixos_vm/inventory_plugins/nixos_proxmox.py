@@ -16,10 +16,11 @@ description:
     (O(address_sources)). A host without either has no C(ansible_host), and Ansible connects to its name.
   - For machines that the role C(nixos_vm) created from this controller, C(ssh) checks the host key that the role recorded (O(known_hosts)).
   - A VM's name is the name of its host. A VM whose name another listed VM has, or that is not safe as a host name (such as V(localhost)
-    or an IP address), is called V(vm_VMID), with a warning. No VM can have such a name of its own, so no VM replaces another one.
+    or an IP address), is called V(vm_VMID), with a warning; so is one with the name of a group. No VM can have such a name of its own.
+  - A host of the same name in another source of the inventory keeps its address and SSH arguments.
   - The groups, with O(group_prefix), are C(all_qemu), C(all_running), C(all_stopped), C(all_templates), C(NODE_qemu), C(pool_POOL),
-    C(tag_TAG) and, with O(want_facts), C(phase_PHASE) for machines of the role. Characters other than letters, digits and underscores
-    become underscores.
+    C(tag_TAG) and, with O(want_facts), C(phase_PHASE) for machines of the role. Letters become small, blanks are left out, and other
+    characters than letters, digits and underscores become underscores.
   - Names, tags, notes and what guest agents report prove nothing. Whoever may change a VM, or is root in it, chooses them.
 extends_documentation_fragment:
   - constructed
@@ -262,8 +263,7 @@ compose:
   ansible_user: "'root'"
 keyed_groups:
   - key: proxmox_tags_parsed
-    prefix: ""
-    separator: ""
+    prefix: tag
 
 ---
 # Machines of the role that are finished; the list is kept for five minutes

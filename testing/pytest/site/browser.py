@@ -20,7 +20,7 @@ PATIENCE = 120
 
 def program():
     found = next(filter(None, map(shutil.which, NAMES)), None)
-    assert found, f"no browser: one of {', '.join(NAMES)} is required; run scripts/setup.sh site"
+    assert found, f"no browser: one of {', '.join(NAMES)} is required; run scripts/setup.sh browser"
     return found
 
 
