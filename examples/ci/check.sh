@@ -2,7 +2,8 @@
 # check.sh PROJECT INVENTORY [ARGUMENT ...]: try an inventory on a test host of Proxmox VE with simulated guests.
 #
 # PROJECT is a checkout of nixos-proxmox with `make build` and target/release/pve-testhost. The API, node and storages of the inventory are
-# replaced by the test host's; each ARGUMENT is added to ansible-playbook's, for example `-e @ci.yml` with what else differs there.
+# replaced by the test host's; each ARGUMENT is added to ansible-playbook's, for example `-e @ci.yml` with what else
+# differs there, such as disks that name a storage of their own.
 # Every variable is checked, the flake is evaluated for each machine (by the Nix of this computer), and the VMs are made, but nothing boots.
 set -euo pipefail
 project=$1 inventory=$2

@@ -65,16 +65,13 @@ def test_a_fleet_of_linked_clones(world):
     assert fleet.play().changed == 0
 
 
-@pytest.mark.parametrize("example", ["cluster", "six-hosts"])
-def test_an_inventory_is_tried_in_ci(example, tmp_path):
+def test_an_inventory_is_tried_in_ci(tmp_path):
     """With stand-ins for Nix, and secrets that are not used."""
     (tmp_path / "ci.yml").write_text(
         json.dumps(
             {
                 "nixos_vm_tools_path": str(PROJECT / "testing/stand-in"),
                 "nixos_vm_flake": f"{PROJECT}/testing/demo/flake#web",
-                "vault_age_key": "AGE-SECRET-KEY-1QQEXAMPLE",
-                "vault_installer_password_hash": "$6$exampleSaltHere$" + "9Jw1" * 21 + "./",
                 "vault_pve_token": "not used here",
             }
         )
@@ -82,7 +79,7 @@ def test_an_inventory_is_tried_in_ci(example, tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PROXMOX_"))}
     environment |= {"PVE_TESTHOST": TESTHOST, "TMPDIR": str(tmp_path), "HOME": str(tmp_path), "PATH": f"{PROJECT}/.venv/bin:{os.environ['PATH']}"}
     done = subprocess.run(
-        [EXAMPLES / "ci/check.sh", PROJECT, EXAMPLES / example, "-e", f"@{tmp_path}/ci.yml"],
+        [EXAMPLES / "ci/check.sh", PROJECT, EXAMPLES / "cluster", "-e", f"@{tmp_path}/ci.yml"],
         env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
