@@ -336,7 +336,7 @@ PASSED_ON = (
 PROGRAM = "nixos_vm_inventory"
 SSH_ARGUMENTS = "ansible_ssh_common_args"
 SECRETS = ("api_password", "api_token_secret")
-# A text of these characters is no template and no call.
+# A text of these characters alone cannot be a template or a call.
 HARMLESS = re.compile(r"[A-Za-z0-9_.:/;@+,%-]*")
 # Seconds by which the program may miss its own deadline.
 GRACE = 30
