@@ -60,11 +60,18 @@ pub fn docs<M: Module>() -> Result<String, DocsError> {
     if !examples.is_array() {
         return Err(text("examples", "not a list of tasks".into()));
     }
-    let returns = serde_yaml_ng::from_str::<Value>(documentation.returns)
-        .map_err(|e| text("returns", e.to_string()))?;
-    let Value::Object(own_returns) = returns else {
-        return Err(text("returns", "not a mapping of names".into()));
-    };
+    let mut returns = Map::new();
+    for yaml in [documentation.returns]
+        .iter()
+        .chain(documentation.shared_returns)
+    {
+        let values =
+            serde_yaml_ng::from_str::<Value>(yaml).map_err(|e| text("returns", e.to_string()))?;
+        let Value::Object(values) = values else {
+            return Err(text("returns", "not a mapping of names".into()));
+        };
+        returns.extend(values);
+    }
 
     let mut head = Map::new();
     head.insert("module".into(), M::NAME.into());
@@ -102,7 +109,6 @@ pub fn docs<M: Module>() -> Result<String, DocsError> {
         head.insert("seealso".into(), modules);
     }
 
-    let mut returns = own_returns;
     for (name, value) in common_returns() {
         returns.entry(name).or_insert(value);
     }

@@ -19,4 +19,6 @@ pub struct Documentation {
     /// The returned values, as YAML text in the form of Ansible's RETURN block:
     /// a mapping of names to `{description, returned, type, sample, contains}`.
     pub returns: &'static str,
+    /// Values that other modules return, too, each in the same form.
+    pub shared_returns: &'static [&'static str],
 }

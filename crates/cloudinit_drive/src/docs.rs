@@ -88,6 +88,7 @@ pub fn documentation() -> Documentation {
     storage: local
     state: absent
 "#,
+        shared_returns: &[pve_module::MISSING_PRIVILEGE],
         returns: r#"
 vmid:
   description: The VM's ID.

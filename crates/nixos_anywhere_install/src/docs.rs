@@ -35,6 +35,7 @@ pub(crate) fn documentation() -> Documentation {
         ],
         seealso: &["proxmox_nixos_vm", "cloudinit_drive"],
         examples: EXAMPLES,
+        shared_returns: &[],
         returns: RETURNS,
     }
 }

@@ -50,6 +50,7 @@ pub(crate) fn documentation() -> Documentation {
     action: test
   delegate_to: localhost
 "#,
+        shared_returns: &[],
         returns: r"
 mistakes:
   description: Every mistake that was found in the options, and in the files and programs of the controller.

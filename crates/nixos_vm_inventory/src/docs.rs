@@ -37,6 +37,7 @@ pub(crate) fn documentation() -> Documentation {
     ansible_host: "{{ item.vars.ansible_host | default(item.name) }}"
   loop: "{{ listed.hosts }}"
 "#,
+        shared_returns: &[pve_module::MISSING_PRIVILEGE],
         returns: r"
 hosts:
   description: The hosts, by their VMIDs.
@@ -66,19 +67,6 @@ groups:
   type: list
   elements: str
   sample: [proxmox_all_qemu, proxmox_all_running, proxmox_all_stopped]
-missing_privilege:
-  description: What the caller must be granted.
-  returned: when a privilege is missing
-  type: dict
-  contains:
-    path:
-      description: The path on which Proxmox VE wants it.
-      returned: always
-      type: str
-    privileges:
-      description: Its name; V(|) stands between several of which one is enough.
-      returned: always
-      type: str
 ",
         ..Documentation::default()
     }

@@ -46,6 +46,7 @@ pub fn documentation() -> Documentation {
   delegate_to: localhost
   register: plan
 "#,
+        shared_returns: &[],
         returns: r#"
 phase:
   description: How far the machine has come; V(absent) if there is none.

@@ -128,6 +128,7 @@ pub(crate) fn documentation() -> Documentation {
     state: absent
   delegate_to: localhost
 "#,
+        shared_returns: &[pve_module::MISSING_PRIVILEGE],
         returns: r"
 volid:
   description: The volume identifier, as a VM's drive takes it.

@@ -275,19 +275,7 @@ pub async fn writing_task(context: &Context<'_>, node: &str, volid: &Volid) -> O
     let Context {
         client, deadline, ..
     } = *context;
-    let query = [("source", "active".to_string())];
-    let tasks = client
-        .get(&format!("/nodes/{node}/tasks"), &query, deadline)
-        .await
-        .ok()?;
-    for task in tasks.as_array()? {
-        let Some(Ok(upid)) = task
-            .get("upid")
-            .and_then(Value::as_str)
-            .map(str::parse::<Upid>)
-        else {
-            continue;
-        };
+    for upid in client.running_tasks(node, None, deadline).await.ok()? {
         match upid.kind.as_str() {
             "download" if upid.id == volid.file_name() => return Some(upid),
             // The task of an upload names its target in the log only.

@@ -32,6 +32,7 @@ pub fn documentation() -> Documentation {
         requirements: &["Proxmox VE 8 or newer"],
         seealso: &["proxmox_iso", "cloudinit_drive", "nixos_anywhere_install"],
         examples: EXAMPLES,
+        shared_returns: &[pve_module::MISSING_PRIVILEGE],
         returns: RETURNS,
     }
 }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use ansible_module::Failure;
 use pve_client::{Error as ApiError, Params, TaskResult, Upid};
 use pve_module::{Context, failed};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::desired::{Action, Desired};
 use crate::error::Error;
 use crate::plan::{Step, refuse_installation};
-use crate::state::{ListedTask, Vm, list, lock, path};
+use crate::state::{Vm, list, lock, path};
 
 /// How often a call is sent whose answer is lost.
 const ATTEMPTS: u32 = 3;
@@ -98,6 +99,11 @@ pub async fn apply(
 enum Call<'a> {
     Post(&'a Params),
     Delete(&'a [(&'a str, String)]),
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    upid: String,
 }
 
 struct Work<'a> {
@@ -389,9 +395,9 @@ impl Work<'_> {
             ("source", "all".to_owned()),
         ];
         let path = format!("/nodes/{}/tasks", self.vm.node);
-        let listed: Vec<ListedTask> = client.read_as(&path, &query, deadline).await?;
+        let listed: Vec<Listed> = client.read_as(&path, &query, deadline).await?;
         let caller = client.caller();
-        let own = |task: &ListedTask| {
+        let own = |task: &Listed| {
             let upid: Result<Upid, _> = task.upid.parse();
             upid.is_ok_and(|upid| upid.user == caller)
         };

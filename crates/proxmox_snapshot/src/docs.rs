@@ -61,6 +61,7 @@ pub(crate) fn documentation() -> Documentation {
     state: absent
   delegate_to: localhost
 "#,
+        shared_returns: &[pve_module::MISSING_PRIVILEGE],
         returns: r"
 vmid:
   description: The VM's ID.
@@ -124,19 +125,6 @@ done:
   type: list
   elements: str
   sample: [created daily-20261127, deleted daily-20261120]
-missing_privilege:
-  description: What the caller must be granted.
-  returned: when a privilege is missing
-  type: dict
-  contains:
-    path:
-      description: The path on which Proxmox VE wants it.
-      returned: always
-      type: str
-    privileges:
-      description: Its name; V(|) stands between several of which one is enough.
-      returned: always
-      type: str
 may_have_happened:
   description: Whether a change may have been made although no answer came.
   returned: when an answer was lost

@@ -1,8 +1,8 @@
 //! Which VM is meant, and what it and its snapshots are.
 
 use ansible_module::Failure;
+use pve_client::Error as ApiError;
 use pve_client::property::PropertyString;
-use pve_client::{Error as ApiError, Upid};
 use pve_module::record::{Binding, Identity, Phase, Record};
 use pve_module::{Context, Inventory, Seen, check_vms_visible, failed};
 use serde::Deserialize;
@@ -51,12 +51,6 @@ impl Snapshot {
     pub fn is_incomplete(&self) -> bool {
         self.snapstate.is_some()
     }
-}
-
-/// A task as PVE lists it.
-#[derive(Deserialize)]
-pub struct ListedTask {
-    pub upid: String,
 }
 
 /// The VM, its snapshots, and what the action needs to know beside them.
@@ -283,26 +277,20 @@ pub async fn list(context: &Context<'_>, node: &str, vmid: u32) -> Result<Vec<Sn
 /// The API's, and kind `timeout` when the task outlives the deadline.
 pub async fn await_task(context: &Context<'_>, vm: &Vm) -> Result<(), Failure> {
     let object = vm.object();
-    let query = [
-        ("source", "active".to_owned()),
-        ("vmid", vm.vmid.to_string()),
-    ];
-    let path = format!("/nodes/{}/tasks", vm.node);
-    let listed = context
-        .client
-        .read_as(&path, &query, context.deadline)
+    let (client, deadline) = (context.client, context.deadline);
+    let running = client
+        .running_tasks(&vm.node, Some(vm.vmid), deadline)
         .await;
-    let tasks: Vec<ListedTask> = listed.map_err(failed("list the tasks of", &object))?;
-    let mut running = tasks
-        .iter()
-        .filter_map(|task| task.upid.parse::<Upid>().ok());
+    let mut running = running
+        .map_err(failed("list the tasks of", &object))?
+        .into_iter();
     let snapshotting = running.find(|upid| SNAPSHOTTING.contains(&upid.kind.as_str()));
     let Some(upid) = snapshotting else {
         return Ok(());
     };
     context.report_step("wait for a snapshot", &object);
     let watch = context.watcher("snapshot", &object);
-    match context.client.task(&upid, context.deadline, watch).await {
+    match client.task(&upid, deadline, watch).await {
         Ok(_) | Err(ApiError::Task(_)) => Ok(()),
         Err(error) => Err(failed("wait for a snapshot of", &object)(error)),
     }

@@ -151,6 +151,32 @@ impl Client {
         }
     }
 
+    /// The tasks that run on a node, those of one VM if `vmid` is given. PVE lists the tasks of other users only to callers with
+    /// Sys.Audit.
+    ///
+    /// # Errors
+    /// Those of [`Client::read_as`].
+    pub async fn running_tasks(
+        &self,
+        node: &str,
+        vmid: Option<u32>,
+        deadline: &Deadline,
+    ) -> Result<Vec<Upid>, Error> {
+        #[derive(Deserialize)]
+        struct Listed {
+            upid: String,
+        }
+        let path = format!("/nodes/{}/tasks", encode(node));
+        let mut query = vec![("source", "active".to_owned())];
+        query.extend(vmid.map(|vmid| ("vmid", vmid.to_string())));
+        let listed: Vec<Listed> = self.read_as(&path, &query, deadline).await?;
+        let parsed = listed.iter().map(|task| {
+            let invalid = |e: crate::upid::InvalidUpid| Error::unexpected(format!("GET {path}"), e);
+            task.upid.parse().map_err(invalid)
+        });
+        parsed.collect()
+    }
+
     /// The log of a task from line `start` (0-based), at most `limit` lines (0: all).
     pub async fn task_log(
         &self,

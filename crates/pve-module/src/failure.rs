@@ -137,6 +137,23 @@ fn missing_privilege(error: &Error) -> Option<(String, String)> {
 /// The value of a failure that names the missing privilege and its path.
 const MISSING: &str = "missing_privilege";
 
+/// What the modules' documentation says of that value.
+pub const MISSING_PRIVILEGE: &str = "\
+missing_privilege:
+  description: What the caller must be granted.
+  returned: when a privilege is missing
+  type: dict
+  contains:
+    path:
+      description: The path on which Proxmox VE wants it.
+      returned: always
+      type: str
+    privileges:
+      description: Its name; V(|) stands between several of which one is enough.
+      returned: always
+      type: str
+";
+
 fn missing(path: &str, privileges: &str) -> Value {
     json!({"path": path, "privileges": privileges})
 }

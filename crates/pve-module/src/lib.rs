@@ -15,7 +15,7 @@ pub mod record;
 
 pub use connection::Connection;
 pub use context::{Context, Session, failed};
-pub use failure::{doing, explained, failure, permission_denied};
+pub use failure::{MISSING_PRIVILEGE, doing, explained, failure, permission_denied};
 pub use guard::{Guard, GuardedVm, WriteError};
 pub use inventory::{Inventory, Load, Seen, check_vms_visible, node_of, node_vms, seen_on};
 pub use lock::Lock;

@@ -258,18 +258,12 @@ pub async fn await_task(
     vmid: u32,
     object: &str,
 ) -> Result<bool, Failure> {
-    let query = [
-        ("source", "active".to_owned()),
-        ("vmid", vmid.to_string()),
-        ("typefilter", "qmigrate".to_owned()),
-    ];
-    let path = format!("/nodes/{node}/tasks");
-    let tasks: Vec<Value> = context
+    let running = context
         .client
-        .read_as(&path, &query, context.deadline)
+        .running_tasks(node, Some(vmid), context.deadline)
         .await
         .map_err(failed("list the tasks of", object))?;
-    let upid = tasks.first().and_then(|task| task.get("upid")?.as_str());
+    let upid = running.into_iter().find(|upid| upid.kind == "qmigrate");
     let Some(upid) = upid else {
         return Ok(false);
     };

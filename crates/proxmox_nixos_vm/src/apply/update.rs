@@ -287,16 +287,14 @@ impl<'a> Steps<'a> {
 
 /// Wait until no task of PVE's works on the VM: one of them may be ours, whose answer was lost.
 pub async fn await_tasks(context: &Context<'_>, vm: &State) -> Result<(), Failure> {
-    let path = format!("/nodes/{}/tasks", vm.node);
-    let query = [
-        ("source", "active".to_owned()),
-        ("vmid", vm.vmid.to_string()),
-    ];
+    let (client, deadline) = (context.client, context.deadline);
     loop {
-        let tasks = context.client.get(&path, &query, context.deadline).await;
-        let tasks = tasks.map_err(failed("list the tasks of", &vm.object()))?;
-        let slept = context.deadline.sleep(PAUSE).await;
-        if tasks.as_array().is_none_or(Vec::is_empty) {
+        let running = client
+            .running_tasks(&vm.node, Some(vm.vmid), deadline)
+            .await;
+        let running = running.map_err(failed("list the tasks of", &vm.object()))?;
+        let slept = deadline.sleep(PAUSE).await;
+        if running.is_empty() {
             return Ok(());
         }
         if !slept {
