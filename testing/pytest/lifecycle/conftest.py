@@ -15,8 +15,9 @@ from simulation.world import PROJECT
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    site = World(tmp_path_factory.mktemp("world") / "site")
+def site(tmp_path_factory, request):
+    """A site of one node, or of the nodes in `NODES` of the file."""
+    site = World(tmp_path_factory.mktemp("world") / "site", nodes=getattr(request.module, "NODES", ()))
     yield site
     site.end()
 

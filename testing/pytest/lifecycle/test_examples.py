@@ -4,21 +4,13 @@ import json
 import os
 import subprocess
 
-import pytest
 import yaml
 from conftest import PROJECT
 from project import TESTHOST
-from simulation import World
 from simulation.world import Machine
 
 EXAMPLES = PROJECT / "examples"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    site = World(tmp_path_factory.mktemp("cluster") / "site", nodes=("pve", "b", "c"))
-    yield site
-    site.end()
+NODES = ("pve", "b", "c")
 
 
 def described(example):

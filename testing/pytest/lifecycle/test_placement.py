@@ -3,19 +3,10 @@
 import json
 from collections import Counter
 
-import pytest
-from simulation import World
-
+NODES = ("pve", "b", "c")
 GIB = 1 << 30
 # The group of all machines names a node.
 ANYWHERE = {"nixos_vm_node": ""}
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    site = World(tmp_path_factory.mktemp("cluster") / "site", nodes=("pve", "b", "c"))
-    yield site
-    site.end()
 
 
 def memory(world, **free):

@@ -1,23 +1,12 @@
 """The inventory of six different machines in examples/six-hosts, installed in one play."""
 
-import json
-import subprocess
-
-from simulation.world import PROJECT
-
-EXAMPLE = PROJECT / "examples/six-hosts"
+from test_examples import described
 
 VAULT = {
     "vault_pve_token": "not used here",
     "vault_age_key": "AGE-SECRET-KEY-1QQEXAMPLE",
     "vault_installer_password_hash": "$6$exampleSaltHere$" + "9Jw1" * 21 + "./",
 }
-
-
-def described():
-    """The hosts of the example with their variables, templates as they are."""
-    listed = subprocess.run(["ansible-inventory", "-i", EXAMPLE, "--list"], capture_output=True, text=True, check=True)
-    return json.loads(listed.stdout)["_meta"]["hostvars"]
 
 
 def here(value):
@@ -29,7 +18,7 @@ def here(value):
 
 def test_they_are_installed_and_stay_as_they_are(world):
     hosts = {}
-    for name, variables in described().items():
+    for name, variables in described("six-hosts").items():
         own = {key: here(value) for key, value in variables.items() if key.startswith("nixos_vm_")}
         # Of this test host: where the API is, the network, and what is installed.
         there = ("nixos_vm_api", "nixos_vm_node", "nixos_vm_gateway", "nixos_vm_nameservers", "nixos_vm_ip", "nixos_vm_installer_iso", "nixos_vm_flake")
