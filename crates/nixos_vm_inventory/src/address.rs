@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use proxmox_nixos_vm::agent_addresses::{is_local, of_guest, of_nic};
 use pve_client::property::PropertyString;
+use pve_schema::syntax::is_any_mac;
 use serde_json::{Map, Value, json};
 
 use crate::details::Config;
@@ -74,16 +75,13 @@ fn from_agent(interfaces: &Value, config: Option<&Config>) -> Vec<IpAddr> {
 
 /// `BC:24:11:00:00:01` of `virtio=BC:24:11:00:00:01,bridge=vmbr0`.
 fn mac(nic: &str) -> Option<String> {
-    let is_mac = |text: &&str| {
-        text.len() == 17
-            && text
-                .split(':')
-                .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
-    };
     let values = nic
         .split(',')
         .filter_map(|part| Some(part.split_once('=')?.1));
-    values.map(str::trim).find(is_mac).map(str::to_owned)
+    values
+        .map(str::trim)
+        .find(|text| is_any_mac(text))
+        .map(str::to_owned)
 }
 
 /// The fixed addresses that cloud-init gives the guest.
