@@ -6,11 +6,12 @@
 # differs there, such as disks that name a storage of their own.
 # Every variable is checked, the flake is evaluated for each machine (by the Nix of this computer), and the VMs are made, but nothing boots.
 set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: $0 PROJECT INVENTORY [ARGUMENT ...]" >&2; exit 2; }
 project=$1 inventory=$2
 shift 2
 testhost=${PVE_TESTHOST:-$project/target/release/pve-testhost}
 lab=$(mktemp -d)/lab
-trap '"$testhost" lab down "$lab"; rmdir "$(dirname "$lab")"' EXIT
+trap '"$testhost" lab down "$lab" || true; rmdir "$(dirname "$lab")"' EXIT
 "$testhost" lab up "$lab" none
 
 # Variables of the command line win over those of the inventory. Those of the connection are secrets.

@@ -34,7 +34,7 @@ fn is_component(host: &str) -> bool {
     names::is_safe(&host.replace('_', "-"))
 }
 
-/// Whether ssh and Ansible can be told of this path.
+/// Whether the path can be passed to ssh and Ansible.
 pub fn is_for_ssh(path: &Path) -> bool {
     let is_plain = |c: char| !c.is_control() && !matches!(c, '"' | '\'' | '\\' | '$');
     path.to_str().is_some_and(|path| path.chars().all(is_plain))

@@ -29,7 +29,7 @@ pub fn host(options: &Options, host: &str, vm: &Vm, details: &Details) -> Value 
     if let Some(config) = config.filter(|_| options.want_facts) {
         vars.extend(facts::of_config(options, config));
     }
-    // After the configuration, of which none may stand for them.
+    // After the options of the configuration, which must not replace them.
     let own = [
         ("vmid", Some(json!(vm.vmid))),
         ("name", Some(json!(vm.name))),

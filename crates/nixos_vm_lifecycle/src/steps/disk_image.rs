@@ -63,7 +63,7 @@ pub async fn upload(context: &Context<'_>, node: &str) -> Result<Outcome, Failur
 pub struct Stored {
     /// Its volume.
     pub volid: String,
-    /// What tells its content from another one of its name, as far as it is known: its size and its checksum.
+    /// What distinguishes its content from that of another image of its name, as far as it is known: its size and its checksum.
     pub content: String,
 }
 
