@@ -56,5 +56,5 @@ bench: ## measure uploads against curl and community.proxmox (docs/benchmarks.md
 
 clean: ## remove everything that was built
 	[ ! -e "$${NIXOS_PROXMOX_DEMO_DIR:-.demo}" ] || $(MAKE) demo-down
-	rm -rf target .programs library/proxmox_iso library/proxmox_nixos_vm library/cloudinit_drive library/nixos_anywhere_install \
-	  library/nixos_vm_lifecycle library/proxmox_snapshot library/nixos_deploy library/nixos_vm_inventory
+	rm -rf target .programs
+	find library -type l -delete

@@ -1,4 +1,4 @@
-# The eight Ansible modules, each with its documentation beside it.
+# The Ansible modules, each with its documentation beside it.
 {
   lib,
   openssl,
@@ -9,16 +9,10 @@
   static ? false,
 }:
 let
-  names = [
-    "nixos_vm_lifecycle"
-    "proxmox_iso"
-    "proxmox_nixos_vm"
-    "cloudinit_drive"
-    "nixos_anywhere_install"
-    "proxmox_snapshot"
-    "nixos_deploy"
-    "nixos_vm_inventory"
-  ];
+  # Those with documentation.
+  names = map (lib.removeSuffix ".yml") (
+    lib.filter (lib.hasSuffix ".yml") (lib.attrNames (builtins.readDir ../library))
+  );
 in
 rustPlatform.buildRustPackage {
   pname = "nixos-proxmox-modules";

@@ -66,9 +66,14 @@ impl Outcome {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Diff {
     /// The state before.
+    #[serde(skip_serializing_if = "Value::is_null")]
     pub before: Value,
     /// The state after.
+    #[serde(skip_serializing_if = "Value::is_null")]
     pub after: Value,
+    /// A text that Ansible shows as it is, instead of comparing both states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<String>,
     /// A title for the state before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before_header: Option<String>,
@@ -83,8 +88,15 @@ impl Diff {
         Self {
             before: to_value(before),
             after: to_value(after),
-            before_header: None,
-            after_header: None,
+            ..Self::default()
+        }
+    }
+
+    /// A text that is shown as it is.
+    pub fn prepared(text: impl Into<String>) -> Self {
+        Self {
+            prepared: Some(text.into()),
+            ..Self::default()
         }
     }
 

@@ -67,6 +67,10 @@ pub(crate) async fn built(
     programs.caches(task).await;
     programs.controllers_room(task);
     let result = programs.source().await;
+    let mut size = None;
+    if let Ok(Source::Paths { system, .. }) = &result {
+        size = programs.closure_sizes(&[system]).await.remove(0);
+    }
     programs.watch.end();
     let phases = programs.watch.phases();
     match result {
@@ -74,6 +78,7 @@ pub(crate) async fn built(
             Ok(Outcome::unchanged(format!("{} is built", system.display()))
                 .with("store_paths", json!({"disko": disko, "system": system}))
                 .with("closure", json!(system))
+                .with("closure_size", size)
                 .with("installables", installables)
                 .with("phases", phases)
                 .with("log_path", &options.log_path))

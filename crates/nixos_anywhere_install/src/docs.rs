@@ -135,6 +135,10 @@ closure:
   returned: when known
   type: str
   sample: /nix/store/2f1m...-nixos-system-web1-26.05
+closure_size:
+  description: The size of the system with all that it needs, in bytes. Null if Nix does not report it.
+  returned: with O(state=built), if it was built on the controller
+  type: int
 store_paths:
   description:
     - What was built, as O(store_paths) takes it.

@@ -257,6 +257,21 @@ impl<'a> Context<'a> {
             .map_err(renamed)
     }
 
+    /// Have `nixos_anywhere_install` build what is to be installed, in check mode, too: that changes nothing but the store.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn build(&self, mut args: Args) -> Result<Outcome, Failure> {
+        args.insert("state".into(), "built".into());
+        self.progress(&mut args);
+        let options = self.options_of::<NixosAnywhereInstall>(args)?;
+        let mut task = self.task_of(false);
+        task.check_mode = false;
+        NixosAnywhereInstall::run(options, task)
+            .await
+            .map_err(renamed)
+    }
+
     /// Call `nixos_deploy`.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub fn documentation() -> Documentation {
             "proxmox_nixos_vm",
             "cloudinit_drive",
             "nixos_anywhere_install",
+            "nixos_vm_report",
         ],
         examples: r#"
 - name: Read the machine and decide what it needs
@@ -59,6 +60,15 @@ due:
   type: list
   elements: str
   sample: [image, upload, provision, boot, install, finalize]
+plan:
+  description: What a run would do to the machine, and what that takes, for M(nixos_vm_report).
+  returned: with O(step=plan)
+  type: dict
+commands:
+  description: Commands for a shell of a node that grant privileges which are missing.
+  returned: when an installation is refused for privileges
+  type: list
+  elements: str
 run:
   description: This run, for the other steps of this play.
   returned: with O(step=decide)

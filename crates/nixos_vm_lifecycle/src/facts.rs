@@ -211,6 +211,11 @@ impl Decision {
         }
     }
 
+    /// Whether a system is to be installed.
+    pub fn installs(&self) -> bool {
+        matches!(self, Self::Create | Self::Install(_) | Self::Reinstall(_))
+    }
+
     /// The record that the decision goes by.
     pub fn record(&self) -> Option<&Record> {
         match self {

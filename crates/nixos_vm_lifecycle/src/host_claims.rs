@@ -18,7 +18,7 @@ pub fn check(context: &Context<'_>, cluster: &str) -> Result<(), Error> {
 }
 
 /// What no other host of the play may claim.
-fn claimed(context: &Context<'_>, cluster: &str) -> Vec<Claim> {
+pub fn claimed(context: &Context<'_>, cluster: &str) -> Vec<Claim> {
     let settings = context.settings();
     let mut claims = Vec::new();
     let mut claim = |what: String, key: String, variable: &str| {

@@ -6,6 +6,7 @@
 mod address_mistakes;
 mod boot_watch;
 pub mod build;
+mod capacity;
 mod claims;
 mod cluster;
 mod context;
@@ -40,6 +41,7 @@ use proxmox_iso::ProxmoxIso;
 use serde_json::{Map, Value};
 
 use crate::context::Context;
+use crate::facts::Decision;
 use crate::options::{Options, Step};
 use crate::state::State;
 
@@ -97,9 +99,16 @@ impl Module for NixosVmLifecycle {
         docs::documentation()
     }
 
-    async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
+    async fn run(mut options: Options, mut task: Task) -> Result<Outcome, Failure> {
         if options.step == Step::Keys {
             return steps::keys::run(&options, &task).await;
+        }
+        if options.step == Step::Plan {
+            task.check_mode = true;
+            // A deployment is built only if its differences are asked for.
+            task.diff_mode = options.settings.plan_build;
+            // One that is never written anywhere.
+            options.run = Some(steps::decide::new_run(&Decision::Create)?);
         }
         let context = Context::new(&options, &task)?;
         if options.step == Step::Install {
@@ -115,7 +124,7 @@ impl Module for NixosVmLifecycle {
             placement::forget(&context)?;
         }
         let node = state.node(&context);
-        if !matches!(options.step, Step::Decide | Step::Destroy) {
+        if !matches!(options.step, Step::Decide | Step::Plan | Step::Destroy) {
             // Hosts of this play that began later may claim the same by now.
             host_claims::check(&context, &state.cluster)?;
         }
@@ -123,6 +132,7 @@ impl Module for NixosVmLifecycle {
             state.restore(&context).await?;
         }
         match options.step {
+            Step::Plan => steps::plan::run(&context, state).await,
             Step::Image => steps::image::run(&context, &node).await,
             Step::Upload => steps::upload::run(&context, &node).await,
             Step::Provision => steps::provision::run(&context, state).await,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ansible_module::Secret;
+use nixos_vm_report::FailOn;
 use proxmox_nixos_vm::options::AddressFamily;
 use pve_module::Connection;
 use schemars::JsonSchema;
@@ -27,6 +28,8 @@ pub use required::{FIRST, Needs, PREFIX, missing, not_filled_in};
 pub enum Step {
     /// Read the machine, check the variables and return the steps that are due. Changes nothing.
     Decide,
+    /// As V(decide), and say what a run would do to the machine and to the node and storages that it uses, as check mode does.
+    Plan,
     /// Have the installer ISO at hand: build it, resolve the release, or find the file.
     Image,
     /// Put the installer ISO on the storage.
@@ -62,6 +65,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Decide => "decide",
+            Self::Plan => "plan",
             Self::Image => "image",
             Self::Upload => "upload",
             Self::Provision => "provision",
@@ -396,6 +400,18 @@ pub struct Settings {
     /// B(What was written to its disks since the deployment began is lost.)
     #[serde(default)]
     pub deploy_rollback: bool,
+
+    // --- The plan for all machines ---
+    /// Build the systems for a plan, so that it says how large they are, and which packages a deployment changes.
+    #[serde(default)]
+    pub plan_build: bool,
+    /// A file that the plan is written to: JSON if its name ends in C(.json), a page if it ends in C(.html), text otherwise. That of the
+    /// play's first host counts.
+    #[schemars(extend("x-ansible" = {"type": "path"}))]
+    pub plan_path: Option<PathBuf>,
+    /// For what a plan fails. That of the play's first host counts.
+    #[serde(default)]
+    pub plan_fail_on: FailOn,
 
     // --- Identity ---
     /// An SSH host key of the installed system. Without it, and without O(settings.host_keys_dir), keys of O(settings.ssh_host_key_types)

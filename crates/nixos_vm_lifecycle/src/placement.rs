@@ -88,7 +88,7 @@ pub fn mistakes(context: &Context<'_>) -> Option<String> {
 }
 
 /// The names of the VMs that the new one shall be apart from.
-fn companions(context: &Context<'_>) -> Vec<String> {
+pub fn companions(context: &Context<'_>) -> Vec<String> {
     let options = context.options;
     let others = options
         .companions

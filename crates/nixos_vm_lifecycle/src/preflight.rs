@@ -27,7 +27,7 @@ use crate::system_facts;
 /// How long the questions to Proxmox VE may take that no other module asks.
 const QUESTIONS: Duration = Duration::from_secs(60);
 
-/// Check all that can be known before an installation.
+/// Check what can be known before the steps that are due; returns what `proxmox_nixos_vm` plans for a machine that does not exist.
 ///
 /// # Errors
 /// Kind `preflight` with every mistake, in the words of the role's variables; those of the API.
@@ -35,8 +35,31 @@ pub async fn check(
     context: &Context<'_>,
     state: &mut State,
     decision: &Decision,
-) -> Result<(), Failure> {
+) -> Result<Option<Outcome>, Failure> {
+    if !decision.installs() {
+        let unknown = context.task.unknown.clone();
+        return match unknown.is_empty() {
+            true => Ok(None),
+            false => Err(StepError::preflight(&context.options.host, unknown).into()),
+        };
+    }
+    if !context.task.check_mode {
+        system_facts::write(context.settings())?;
+    }
+    check_installation(context, state, decision).await
+}
+
+/// Check all that can be known before an installation; returns what `proxmox_nixos_vm` plans for a machine that does not exist.
+///
+/// # Errors
+/// Kind `preflight` with every mistake, in the words of the role's variables; those of the API.
+async fn check_installation(
+    context: &Context<'_>,
+    state: &mut State,
+    decision: &Decision,
+) -> Result<Option<Outcome>, Failure> {
     let settings = context.settings();
+    let mut planned = None;
     let mut mistakes = Mistakes::new(settings);
     mistakes.extend(context.task.unknown.clone());
     mistakes.extend(variables(settings));
@@ -70,7 +93,10 @@ pub async fn check(
         mistakes.collect(reinstall::check(context, state, found).await);
     }
     if decision == &Decision::Create {
-        mistakes.collect(new_vm(context).await);
+        match new_vm(context).await {
+            Ok(outcome) => planned = Some(outcome),
+            Err(failure) => mistakes.add(failure),
+        }
         mistakes.extend(free_vmid(context).await?);
         match free_addresses(context).await {
             Ok(taken) => mistakes.extend(taken),
@@ -91,8 +117,13 @@ pub async fn check(
         }
     }
     match mistakes.texts.is_empty() {
-        true => Ok(()),
-        false => Err(StepError::preflight(&context.options.host, mistakes.texts).into()),
+        true => Ok(planned),
+        false => Err(StepError::Preflight {
+            host: context.options.host.clone(),
+            mistakes: mistakes.texts,
+            commands: missing.commands,
+        }
+        .into()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The privileges that later steps need, compared with those that the caller has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deadline::Deadline;
 use pve_client::Client;
@@ -30,6 +30,8 @@ const VM: [&str; 11] = [
 pub struct Missing {
     /// What a later step would fail for.
     pub needed: Option<String>,
+    /// Commands for a node's shell that grant it.
+    pub commands: Vec<String>,
     /// What an error would lack.
     pub useful: Option<String>,
 }
@@ -43,8 +45,29 @@ pub async fn missing(client: &Client, settings: &Settings, deadline: &Deadline) 
     }
 }
 
+/// A privilege that a later step needs.
+struct Need {
+    path: String,
+    /// The privileges of which one is enough; the first is the one of today's Proxmox VE.
+    any_of: Vec<&'static str>,
+    /// For what.
+    what: String,
+    met: bool,
+}
+
+impl Need {
+    fn text(&self) -> String {
+        format!(
+            "{} on {} ({})",
+            self.any_of.join(" or "),
+            self.path,
+            self.what
+        )
+    }
+}
+
 fn compared(permissions: &Map<String, Value>, caller: &str, settings: &Settings) -> Missing {
-    let mut lacking: Vec<String> = Vec::new();
+    let mut needs: Vec<Need> = Vec::new();
     let vms = match (&settings.pool, settings.vmid) {
         (Some(pool), _) => format!("/pool/{pool}"),
         (None, Some(vmid)) => format!("/vms/{vmid}"),
@@ -54,10 +77,13 @@ fn compared(permissions: &Map<String, Value>, caller: &str, settings: &Settings)
         permits(permissions, path, privilege)
             || (path.starts_with("/pool/") && permits(permissions, "/vms", privilege))
     };
-    let mut need = |path: &str, any_of: &[&str], what: &str| {
-        if !any_of.iter().any(|privilege| may(path, privilege)) {
-            lacking.push(format!("{} on {path} ({what})", any_of.join(" or ")));
-        }
+    let mut need = |path: &str, any_of: &[&'static str], what: &str| {
+        needs.push(Need {
+            path: path.to_owned(),
+            any_of: any_of.to_vec(),
+            what: what.to_owned(),
+            met: any_of.iter().any(|privilege| may(path, privilege)),
+        });
     };
     for privilege in VM {
         need(&vms, &[privilege], "to make and start the VM");
@@ -103,7 +129,9 @@ fn compared(permissions: &Map<String, Value>, caller: &str, settings: &Settings)
             "nixos_vm_disks_storage: to make the disk",
         );
     }
-    lacking.extend(networks(permissions, settings));
+    needs.extend(networks(permissions, settings));
+    let lacking = needs.iter().filter(|need| !need.met);
+    let lacking: Vec<String> = lacking.map(Need::text).collect();
     let needed = (!lacking.is_empty()).then(|| {
         format!(
             "{caller} lacks privileges: {}; docs/privileges.md has the roles and the commands that grant them",
@@ -117,12 +145,63 @@ fn compared(permissions: &Map<String, Value>, caller: &str, settings: &Settings)
              nixos_vm_console: false"
         )
     });
-    Missing { needed, useful }
+    Missing {
+        needed,
+        commands: commands(permissions, caller, &needs),
+        useful,
+    }
+}
+
+/// The commands that grant what is missing. An entry on a path replaces what is inherited there, so each grants all that is needed on its
+/// path (PVE::AccessControl).
+fn commands(permissions: &Map<String, Value>, caller: &str, needs: &[Need]) -> Vec<String> {
+    let mut granted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    // All VMs, rather than a VMID that has no entry of its own: one would take the rest away from it.
+    let place = |need: &Need| match need.path.starts_with("/vms/") {
+        true if !permissions.contains_key(&need.path) => "/vms".to_owned(),
+        _ => need.path.clone(),
+    };
+    let places: Vec<String> = needs.iter().map(place).collect();
+    let lacking: BTreeSet<&String> = needs
+        .iter()
+        .zip(&places)
+        .filter_map(|(need, place)| (!need.met).then_some(place))
+        .collect();
+    for (need, place) in needs.iter().zip(&places) {
+        if lacking.contains(place) {
+            granted
+                .entry(place)
+                .or_default()
+                .extend(need.any_of.first());
+        }
+    }
+    let user = caller.split('!').next().unwrap_or_default();
+    let token = match user == caller {
+        true => String::new(),
+        false => format!(" --tokens '{caller}'"),
+    };
+    let grant = |(path, privileges): (&str, BTreeSet<&str>)| {
+        let role = match path {
+            "/" => "Nixos-root".to_owned(),
+            _ => format!("Nixos{}", path.replace('/', "-")),
+        };
+        // Only what HA needs is checked on the root, and nothing below it is meant.
+        let propagate = if path == "/" { " --propagate 0" } else { "" };
+        let privileges: Vec<&str> = privileges.into_iter().collect();
+        let privileges = privileges.join(" ");
+        [
+            format!(
+                "pveum role add {role} --privs '{privileges}' || pveum role modify {role} --append 1 --privs '{privileges}'"
+            ),
+            format!("pveum acl modify {path} --roles {role} --users '{user}'{token}{propagate}"),
+        ]
+    };
+    granted.into_iter().flat_map(grant).collect()
 }
 
 /// The bridges and vnets that the caller may not use, by NIC. Which zone of SDN a vnet belongs to is not asked: the caller may use it in
 /// any zone of which it has permissions. With VLAN tags only these count (`check_vnet_access` in PVE::GuestHelpers).
-fn networks(permissions: &Map<String, Value>, settings: &Settings) -> Vec<String> {
+fn networks(permissions: &Map<String, Value>, settings: &Settings) -> Vec<Need> {
     let vm = settings.vm(Phase::Provisioning, None);
     let nics = vm.get("net").and_then(Value::as_object);
     let zones: BTreeSet<&str> = permissions
@@ -146,9 +225,12 @@ fn networks(permissions: &Map<String, Value>, settings: &Settings) -> Vec<String
             let may =
                 |zone: &&str| permits(permissions, &format!("/sdn/zones/{zone}/{path}"), "SDN.Use");
             if !zones.iter().any(may) {
-                lacking.push(format!(
-                    "SDN.Use on /sdn/zones/localnetwork/{path} (nixos_vm_net.{nic})"
-                ));
+                lacking.push(Need {
+                    path: format!("/sdn/zones/localnetwork/{path}"),
+                    any_of: vec!["SDN.Use"],
+                    what: format!("nixos_vm_net.{nic}"),
+                    met: false,
+                });
             }
         }
     }
@@ -238,6 +320,30 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_needed_on_a_path_is_granted_there() {
+        let permissions = json!({
+            "/": {"Sys.Audit": 1, "VM.Audit": 1}, "/vms": {"VM.Audit": 1},
+            "/storage/local": {"Datastore.AllocateTemplate": 1}, "/storage/local-lvm": {"Datastore.AllocateSpace": 1},
+            "/sdn": {"SDN.Use": 1},
+        });
+        let settings = Settings::with(json!({"vmid": 101, "disks_storage": "local-lvm"}));
+        let missing = compared(permissions.as_object().unwrap(), "a@pve!t", &settings);
+        let vms = VM.join(" ");
+        assert_eq!(
+            missing.commands,
+            [
+                "pveum role add Nixos-storage-local --privs 'Datastore.Allocate Datastore.AllocateTemplate' || pveum role modify \
+                 Nixos-storage-local --append 1 --privs 'Datastore.Allocate Datastore.AllocateTemplate'",
+                "pveum acl modify /storage/local --roles Nixos-storage-local --users 'a@pve' --tokens 'a@pve!t'",
+                &format!(
+                    "pveum role add Nixos-vms --privs '{vms}' || pveum role modify Nixos-vms --append 1 --privs '{vms}'"
+                ),
+                "pveum acl modify /vms --roles Nixos-vms --users 'a@pve' --tokens 'a@pve!t'",
+            ]
+        );
+    }
+
+    #[test]
     fn the_nearest_path_counts() {
         let permissions = json!({
             "/": {"Sys.Audit": 1}, "/vms": {"VM.Audit": 1, "VM.Allocate": 0}, "/vms/100": {"VM.PowerMgmt": 1},
@@ -268,7 +374,8 @@ mod tests {
     fn every_nic_may_use_its_bridge() {
         let lacking = |permissions: Value, net: Value| {
             let settings = Settings::with(json!({"net": net}));
-            networks(permissions.as_object().unwrap(), &settings)
+            let lacking = networks(permissions.as_object().unwrap(), &settings);
+            lacking.iter().map(Need::text).collect::<Vec<_>>()
         };
         let bridge = json!({"/sdn/zones/localnetwork/vmbr0": {"SDN.Use": 1}});
         let vlan = json!({"/sdn/zones/localnetwork/vmbr0/20": {"SDN.Use": 1}});

@@ -237,6 +237,7 @@ fn put_role(top: &Path) -> anyhow::Result<()> {
     for (from, to) in [
         ("provision.yml", "provision.yml"),
         ("playbooks/keys.yml", "keys.yml"),
+        ("playbooks/plan.yml", "plan.yml"),
         ("playbooks/deploy.yml", "deploy.yml"),
         ("playbooks/destroy.yml", "destroy.yml"),
     ] {

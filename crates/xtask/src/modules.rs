@@ -18,7 +18,7 @@ fn entry<M: Module>() -> Entry {
 }
 
 /// All of them, in the order in which a play uses them.
-pub fn all() -> [Entry; 8] {
+pub fn all() -> [Entry; 9] {
     [
         entry::<proxmox_iso::ProxmoxIso>(),
         entry::<proxmox_nixos_vm::ProxmoxNixosVm>(),
@@ -28,5 +28,6 @@ pub fn all() -> [Entry; 8] {
         entry::<proxmox_snapshot::ProxmoxSnapshot>(),
         entry::<nixos_deploy::NixosDeploy>(),
         entry::<nixos_vm_inventory::NixosVmInventory>(),
+        entry::<nixos_vm_report::NixosVmReport>(),
     ]
 }

@@ -25,4 +25,5 @@ fuzz_target!(|data: &[u8]| {
     check::<proxmox_snapshot::ProxmoxSnapshot>(&given);
     check::<nixos_deploy::NixosDeploy>(&given);
     check::<nixos_vm_inventory::NixosVmInventory>(&given);
+    check::<nixos_vm_report::NixosVmReport>(&given);
 });

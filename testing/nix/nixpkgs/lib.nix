@@ -49,6 +49,7 @@ rec {
   concatMapStringsSep =
     separator: f: list:
     concatStringsSep separator (map f list);
+  hasSuffix = suffix: text: removeSuffix suffix text != text;
   removeSuffix =
     suffix: text:
     let

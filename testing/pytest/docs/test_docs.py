@@ -39,7 +39,7 @@ def known_variables():
 
 
 def unknown_variables(text):
-    return set(re.findall(r"\bnixos_vm_[a-z_]+\d*", text)) - known_variables() - {"nixos_vm_progress", "nixos_vm_lifecycle", "nixos_vm_inventory"}
+    return set(re.findall(r"\bnixos_vm_[a-z_]+\d*", text)) - known_variables() - {"nixos_vm_progress", "nixos_vm_lifecycle", "nixos_vm_inventory", "nixos_vm_report"}
 
 
 @pytest.mark.parametrize(("mark", "text"), list(blocks()))

@@ -3,6 +3,8 @@
 import json
 import re
 
+from conftest import token_without
+
 STOCK = {"finished": 1}
 
 BOOT = b"\x1b[2J\x1b[1;1HSeaBIOS\r\nLinux version 6.12.1\r\n\x1b[0;1;31mFailed\x1b[0m to mount /sysroot\r\n"
@@ -15,18 +17,6 @@ def failure(play, host):
     found = re.search(rf"^fatal: \[{host.name}[^\]]*\]: [^\n]*? => (?=\{{)", play.output, re.M)
     assert found, play.output
     return json.JSONDecoder().raw_decode(play.output, found.end())[0]
-
-
-def without_console(world, host):
-    """Have the host's play use a token that may do all that it needs, but not this."""
-    file = world.pve / "access.json"
-    access = json.loads(file.read_text())
-    access["roles"]["Provisioner"] = [name for name in access["roles"]["Provisioner"] if name != "VM.Console"]
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(access))
-    new.rename(file)
-    token = world.endpoint["provisioner"]
-    host.variables.update({f"nixos_vm_{key}": value for key, value in token.items()})
 
 
 def test_an_error_has_the_last_lines_of_the_boot(world):
@@ -123,7 +113,7 @@ def test_a_vm_that_stands_still_is_not_waited_for(world):
 
 def test_a_missing_privilege_is_named_before_and_after(world):
     web = world.machine()
-    without_console(world, web)
+    web.variables.update(token_without(world, "VM.Console"))
     web.behaves(silence="refuse", console=BOOT)
     play = web.play(nixos_vm_boot_timeout=5).refused(web.address)
     warning = "provisioner@pve!ansible lacks VM.Console on /vms, so an error cannot show the VM's serial console"

@@ -10,7 +10,7 @@ import tarfile
 import pytest
 from conftest import PROJECT, environment
 
-MODULES = ["nixos_vm_lifecycle", "proxmox_iso", "proxmox_nixos_vm", "cloudinit_drive", "nixos_anywhere_install", "proxmox_snapshot", "nixos_deploy", "nixos_vm_inventory"]
+MODULES = sorted(path.stem for path in (PROJECT / "library").glob("*.yml"))
 
 
 def run(*command, cwd, **variables):

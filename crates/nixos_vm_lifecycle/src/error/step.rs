@@ -15,7 +15,12 @@ pub enum StepError {
     #[error("run: is required; give what the step 'decide' returned in this play")]
     NoRun,
     #[error("{host}: nothing was done; correct these first:\n- {}", mistakes.join("\n- "))]
-    Preflight { host: String, mistakes: Vec<String> },
+    Preflight {
+        host: String,
+        mistakes: Vec<String>,
+        /// Commands for a node's shell that grant missing privileges.
+        commands: Vec<String>,
+    },
     #[error(
         "{object}: its system runs and does not answer, and it would have to be stopped for what its variables say; it was not stopped, since \
          it may be in use"
@@ -227,6 +232,7 @@ impl StepError {
         Self::Preflight {
             host: host.to_owned(),
             mistakes,
+            commands: Vec::new(),
         }
     }
 
@@ -398,6 +404,11 @@ impl StepError {
     /// What is returned beside.
     pub(super) fn values(&self) -> Map<String, Value> {
         let values = match self {
+            Self::Preflight {
+                mistakes, commands, ..
+            } if !commands.is_empty() => {
+                json!({"mistakes": mistakes, "commands": commands})
+            }
             Self::InvalidOptions(mistakes) | Self::Preflight { mistakes, .. } => {
                 json!({"mistakes": mistakes})
             }

@@ -9,7 +9,6 @@ use super::published::{address_of, published};
 use super::{host_key, install, reinstall, vm};
 use crate::build::Build;
 use crate::context::Context;
-use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_claims;
 use crate::keys;
@@ -29,19 +28,8 @@ const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600)
 pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
     host_claims::check(context, &state.cluster)?;
     let decision = state.decide(context).await?;
-    let installs = matches!(
-        decision,
-        Decision::Create | Decision::Install(_) | Decision::Reinstall(_)
-    );
-    if installs {
-        if !context.task.check_mode {
-            system_facts::write(context.settings())?;
-        }
-        preflight::check(context, &mut state, &decision).await?;
-    } else if !context.task.unknown.is_empty() {
-        let unknown = context.task.unknown.clone();
-        return Err(StepError::preflight(&context.options.host, unknown).into());
-    }
+    preflight::check(context, &mut state, &decision).await?;
+    let installs = decision.installs();
     let run = new_run(&decision)?;
     let mut due: Vec<&str> = decision
         .due(context.settings().by_image())
@@ -85,18 +73,22 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
             start_build(context, &run);
         }
     }
-    let phase = decision
-        .record()
-        .map_or("absent", |record| record.phase.name());
     let installation = context.store.installation(&run.installation);
     let facts = facts(context, &state, &decision, &installation).await?;
     // The tasks that follow work with them: a path or a store path may have the word in it that is somebody's password.
     outcome = outcome
-        .fact("phase", phase)
+        .fact("phase", phase(&decision))
         .fact("due", due)
         .fact("run", run)
         .fact("facts", facts);
     Ok(outcome)
+}
+
+/// How far the machine has come; `absent` if there is none.
+pub fn phase(decision: &Decision) -> &'static str {
+    decision
+        .record()
+        .map_or("absent", |record| record.phase.name())
 }
 
 /// Start to build what is to be installed. If that is not possible, it is built when it is installed.
@@ -117,7 +109,7 @@ fn start_build(context: &Context<'_>, run: &Run) {
 }
 
 /// A run of this play at the machine.
-fn new_run(decision: &Decision) -> Result<Run, Failure> {
+pub fn new_run(decision: &Decision) -> Result<Run, Failure> {
     let record = decision.record();
     Ok(Run {
         installation: match record {

@@ -11,6 +11,7 @@ pub mod image;
 pub mod install;
 pub mod keys;
 pub mod nix_build;
+pub mod plan;
 pub mod provision;
 pub mod published;
 pub mod reinstall;

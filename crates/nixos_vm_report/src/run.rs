@@ -1,0 +1,115 @@
+//! One task from its options to its result.
+
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ansible_module::{Diff, Failure, FailureKind, Outcome, Task};
+
+use crate::options::Options;
+use crate::report::Report;
+use crate::{html, text};
+
+/// The report cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("path: {} cannot be written: {error}", path.display())]
+pub struct Error {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(FailureKind::File, error.to_string()).object(error.path.display().to_string())
+    }
+}
+
+/// Report.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn run(options: &Options, task: &Task) -> Result<Outcome, Error> {
+    let report = Report::of(&options.plans, options.fail_on);
+    if let Some(path) = &options.path
+        && !task.check_mode
+    {
+        let written = write(path, &content(path, &report));
+        written.map_err(|error| Error {
+            path: path.clone(),
+            error,
+        })?;
+    }
+    let msg = report.summary.clone();
+    let outcome = match report.differs() {
+        true => Outcome::changed(msg),
+        false => Outcome::unchanged(msg),
+    };
+    Ok(outcome
+        .diff(Diff::prepared(text::render(&report)))
+        .with("counts", &report.counts)
+        .with("conflicts", &report.conflicts)
+        .with("capacity_warnings", &report.after.warnings)
+        .with("refused", &report.refused))
+}
+
+/// What the file gets, by the end of its name.
+fn content(path: &Path, report: &Report) -> String {
+    let ends = |end: &str| {
+        path.extension()
+            .is_some_and(|found| found.eq_ignore_ascii_case(end))
+    };
+    if ends("json") {
+        let json = serde_json::to_string_pretty(report);
+        // Every key of its maps is a text.
+        return json.unwrap_or_default() + "\n";
+    }
+    match ends("html") {
+        true => html::render(report),
+        false => text::render(report),
+    }
+}
+
+/// Write the whole file, or leave what there was.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        // As a shell's redirection makes it: the umask counts.
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(dir.unwrap_or(Path::new(".")))?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::text::tests::example;
+
+    #[test]
+    fn the_name_of_the_file_says_what_is_in_it() {
+        let report = example();
+        let json: Value = serde_json::from_str(&content(Path::new("a.JSON"), &report)).unwrap();
+        assert_eq!(json["counts"]["create"], 1);
+        assert_eq!(
+            json["hosts"]["web2"]["changes"]["memory"],
+            serde_json::json!([2048, 4096])
+        );
+        assert_eq!(json["nodes"][0]["given_after"], 66i64 << 30);
+        assert!(content(Path::new("a.html"), &report).starts_with("<!doctype html>"));
+        assert!(content(Path::new("plan"), &report).starts_with(&report.summary));
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plan.txt");
+        write(&path, "old").unwrap();
+        write(&path, "new").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(write(&dir.path().join("no/plan.txt"), "x").is_err());
+    }
+}
