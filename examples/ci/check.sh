@@ -30,6 +30,6 @@ variables |= {"nixos_vm_state_root": f"{lab}/state"}
 json.dump(variables, sys.stdout)
 PYTHON
 
-play() { ANSIBLE_CONFIG=$project/ansible.cfg ansible-playbook "$project/provision.yml" -i "$inventory" -e "@$lab/ci.json" "$@"; }
-play "$@" --check --diff
-play "$@" --tags image,upload,provision
+play() { ANSIBLE_CONFIG=$project/ansible.cfg ansible-playbook -i "$inventory" -e "@$lab/ci.json" "$@"; }
+play "$project/playbooks/plan.yml" "$@"
+play "$project/provision.yml" "$@" --tags image,upload,provision

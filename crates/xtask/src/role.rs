@@ -72,6 +72,15 @@ pub fn specs() -> anyhow::Result<Value> {
             "author": "the nixos-proxmox authors",
             "options": options(&|_| true),
         },
+        "plan": {
+            "short_description": "Report what a run would do to all machines",
+            "description": [
+                "Plans every host and reports what differs, why a run would be refused, what several hosts claim, and what nodes and storages \
+                 have left. Changes nothing.",
+            ],
+            "author": "the nixos-proxmox authors",
+            "options": options(&|_| true),
+        },
         "destroy": {
             "short_description": "Destroy a machine with all of its data",
             "description":

@@ -45,7 +45,7 @@ def test_machines_of_every_kind_are_in_one_report(world, finished, stock, provis
     shared = next(storage for storage in report["storages"] if storage["storage"] == "shared")
     assert shared["node"] is None and shared["used_after"] - shared["used"] == 8 * GIB
     written = (tmp_path / "plan.txt").read_text()
-    assert written in text.output and f"{new.name}: would create VM {new.name} and install" in written
+    assert written in text.output and f"{new.name}: would create VM {new.name} on pve and install" in written
     assert f"{bad.name}: refused\n  ! nixos_vm_memmory" in written and f"As described: {same.name}" in written
 
 

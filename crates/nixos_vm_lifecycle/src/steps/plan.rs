@@ -53,7 +53,9 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     (plan.action, plan.msg) = match &decision {
         Decision::Create => {
             let system = settings.flake.as_deref().unwrap_or("its disk image");
-            let msg = format!("would create {} and install {system}", plan.object);
+            let on = plan.node.as_ref();
+            let on = on.map_or_else(String::new, |node| format!(" on {node}"));
+            let msg = format!("would create {}{on} and install {system}", plan.object);
             outcomes.extend(planned);
             (Action::Create, msg)
         }
