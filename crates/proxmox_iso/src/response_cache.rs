@@ -75,8 +75,21 @@ fn read(path: &Path) -> Option<String> {
     None
 }
 
+/// Remove the answers that nobody may use any more.
+fn remove_old(dir: &Path) {
+    let is_old = |entry: &std::fs::DirEntry| {
+        let modified = entry.metadata().and_then(|found| found.modified());
+        modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LONGEST))
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries.filter(is_old) {
+        let _ = std::fs::remove_file(entry.path());
+    }
+}
+
 fn write(dir: &Path, path: &Path, answer: &Answer) -> io::Result<()> {
     paths::make_private_dir(dir)?;
+    remove_old(dir);
     let new = path.with_extension(format!("{}.new", std::process::id()));
     std::fs::write(&new, serde_json::to_vec(answer)?)?;
     std::fs::rename(&new, path)

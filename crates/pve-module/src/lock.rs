@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,12 @@ use ansible_module::{Failure, FailureKind};
 use deadline::Deadline;
 
 use crate::paths;
+
+/// After what time a lock is removed that nobody holds.
+const OLD: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How often old locks are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// A lock that holds among all module processes of this user on this controller, until it is
 /// dropped or the process ends, however that happens. It spares work that parallel hosts would
@@ -34,19 +40,17 @@ impl Lock {
     async fn acquire_in(dir: &Path, name: &str, deadline: &Deadline) -> Result<Self, Failure> {
         paths::make_private_dir(dir).map_err(|e| unusable(dir, &e))?;
         let path = dir.join(format!("{}.lock", paths::file_name(name)));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| unusable(&path, &e))?;
+        if !path.exists() {
+            prune(dir);
+        }
+        let mut file = open(&path)?;
         let since = Instant::now();
         let mut pause = Duration::from_millis(20);
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { file }),
+                Ok(()) if is_at(&file, &path) => return Ok(Self { file }),
+                // It was pruned between being opened and being locked.
+                Ok(()) => file = open(&path)?,
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(unusable(&path, &error)),
             }
@@ -80,6 +84,55 @@ impl Lock {
     }
 }
 
+fn open(path: &Path) -> Result<File, Failure> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| unusable(path, &error))
+}
+
+/// Whether the open file is the one that has this path now.
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(now)) = (file.metadata(), std::fs::metadata(path)) else {
+        return false;
+    };
+    (open.dev(), open.ino()) == (now.dev(), now.ino())
+}
+
+/// Remove the locks that nobody holds and that are older than [`OLD`], once in [`PRUNE_EVERY`]. One with a note stays: it says what the
+/// controller did.
+fn prune(dir: &Path) {
+    let marker = dir.join("pruned");
+    let older = |path: &Path, age: Duration| {
+        let modified = std::fs::metadata(path).and_then(|found| found.modified());
+        modified.is_ok_and(|time| time.elapsed().is_ok_and(|passed| passed > age))
+    };
+    if marker.exists() && !older(&marker, PRUNE_EVERY) {
+        return;
+    }
+    // Without the marker the next task prunes again.
+    let _ = std::fs::write(&marker, "");
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_lock = path.extension().is_some_and(|end| end == "lock");
+        let is_empty = entry.metadata().is_ok_and(|found| found.len() == 0);
+        if !is_lock || !is_empty || !older(&path, OLD) {
+            continue;
+        }
+        let Ok(file) = File::open(&path) else {
+            continue;
+        };
+        // Whoever opened it before this and waits for it finds that it is gone.
+        if file.try_lock().is_ok() && is_at(&file, &path) {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
 fn unusable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(
         FailureKind::File,
@@ -108,6 +161,49 @@ mod tests {
             .unwrap();
         drop(held);
         Lock::acquire_in(dir.path(), "a/b", &soon()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn old_locks_are_removed_unless_they_are_held_or_say_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let soon = Deadline::after(Duration::from_secs(60));
+        for name in ["unused", "held", "noted"] {
+            let mut lock = Lock::acquire_in(dir.path(), name, &soon).await.unwrap();
+            if name == "noted" {
+                lock.leave_note("made VM 101").unwrap();
+            }
+        }
+        let held = Lock::acquire_in(dir.path(), "held", &soon).await.unwrap();
+        for name in ["unused.lock", "held.lock", "noted.lock", "pruned"] {
+            let file = File::options().write(true).open(dir.path().join(name));
+            let long_ago = std::time::SystemTime::now() - OLD - PRUNE_EVERY;
+            file.unwrap().set_modified(long_ago).unwrap();
+        }
+        Lock::acquire_in(dir.path(), "new", &soon).await.unwrap();
+        let left = |name: &str| dir.path().join(name).exists();
+        assert_eq!(
+            ["unused.lock", "held.lock", "noted.lock", "new.lock"].map(left),
+            [false, true, true, true]
+        );
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_removed_while_it_is_waited_for_holds_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let soon = Deadline::after(Duration::from_secs(60));
+        let held = Lock::acquire_in(dir.path(), "a", &soon).await.unwrap();
+        let waits = async {
+            let lock = Lock::acquire_in(dir.path(), "a", &soon).await.unwrap();
+            is_at(&lock.file, &dir.path().join("a.lock"))
+        };
+        let removes = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            std::fs::remove_file(dir.path().join("a.lock")).unwrap();
+            drop(held);
+        };
+        let (is_the_file, ()) = tokio::join!(waits, removes);
+        assert!(is_the_file);
     }
 
     #[tokio::test]
