@@ -11,9 +11,9 @@ from conftest import PROJECT
 
 SITE = PROJECT / "target/site"
 SCREENSHOTS = PROJECT / "target/site-screenshots"
-# A desktop computer and a telephone.
+# Of a desktop computer and of a phone.
 WIDTHS = (1280, 390)
-# The contents, which other pages show in a frame where there are no scripts.
+# The table of contents, which other pages show in a frame if scripts are off.
 FRAME = "toc.html"
 PAGES = sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if path.name != FRAME)
 # What has to be scrolled to the side to be read. Code, tables and diagrams may; the page, its text and what is around them may not: mdBook

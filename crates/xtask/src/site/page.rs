@@ -1,4 +1,4 @@
-//! A page of `docs/` as the site has it: what a git host does with it, done beforehand.
+//! Turn a page of `docs/` into a page of the site: links, anchors and diagrams, which a git host handles by itself.
 
 use std::path::{Component, Path, PathBuf};
 
