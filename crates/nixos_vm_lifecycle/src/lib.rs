@@ -107,7 +107,7 @@ impl Module for NixosVmLifecycle {
             task.check_mode = true;
             // A deployment is built only if its differences are asked for.
             task.diff_mode = options.settings.plan_build;
-            // One that is never written anywhere.
+            // The steps need one; that of a plan is stored nowhere.
             options.run = Some(steps::decide::new_run(&Decision::Create)?);
         }
         let context = Context::new(&options, &task)?;

@@ -28,7 +28,7 @@ pub use required::{FIRST, Needs, PREFIX, missing, not_filled_in};
 pub enum Step {
     /// Read the machine, check the variables and return the steps that are due. Changes nothing.
     Decide,
-    /// As V(decide), and say what a run would do to the machine and to the node and storages that it uses, as check mode does.
+    /// Return what a run would change, and what that takes of the node and the storages. Changes nothing.
     Plan,
     /// Have the installer ISO at hand: build it, resolve the release, or find the file.
     Image,
@@ -402,14 +402,14 @@ pub struct Settings {
     pub deploy_rollback: bool,
 
     // --- The plan for all machines ---
-    /// Build the systems for a plan, so that it says how large they are, and which packages a deployment changes.
+    /// Build the systems for a plan, so that the report shows how large they are.
     #[serde(default)]
     pub plan_build: bool,
     /// A file that the plan is written to: JSON if its name ends in C(.json), a page if it ends in C(.html), text otherwise. That of the
     /// play's first host counts.
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub plan_path: Option<PathBuf>,
-    /// For what a plan fails. That of the play's first host counts.
+    /// Which hosts a plan fails for. That of the play's first host counts.
     #[serde(default)]
     pub plan_fail_on: FailOn,
 

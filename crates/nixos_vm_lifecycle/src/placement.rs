@@ -50,10 +50,21 @@ pub async fn choose(context: &Context<'_>) -> Result<Option<String>, Failure> {
 
 /// The nodes from which one is chosen, as an option of `proxmox_nixos_vm`.
 pub fn nodes(settings: &Settings) -> Option<(String, Value)> {
+    let nodes = Some(allowed(settings)).filter(|nodes| !nodes.is_empty());
+    nodes.map(|nodes| ("nodes".to_owned(), nodes.into()))
+}
+
+/// The nodes from which one is chosen; empty for all.
+pub fn allowed(settings: &Settings) -> Vec<String> {
     let mut nodes = settings.nodes.clone().unwrap_or_default();
     nodes.retain(|node| !node.trim().is_empty());
-    let nodes = Some(nodes).filter(|nodes| !nodes.is_empty());
-    nodes.map(|nodes| ("nodes".to_owned(), nodes.into()))
+    nodes
+}
+
+/// The node that an interrupted run chose.
+pub fn kept(context: &Context<'_>) -> Option<String> {
+    let kept = context.store.read(FILE)?;
+    Some(kept.trim().to_owned()).filter(|node| !node.is_empty())
 }
 
 /// The node that the inventory names.

@@ -27,7 +27,7 @@ use crate::system_facts;
 /// How long the questions to Proxmox VE may take that no other module asks.
 const QUESTIONS: Duration = Duration::from_secs(60);
 
-/// Check what can be known before the steps that are due; returns what `proxmox_nixos_vm` plans for a machine that does not exist.
+/// Check the variables, and for an installation everything that would fail later; returns what `proxmox_nixos_vm` plans for a machine that does not exist.
 ///
 /// # Errors
 /// Kind `preflight` with every mistake, in the words of the role's variables; those of the API.
@@ -42,9 +42,6 @@ pub async fn check(
             true => Ok(None),
             false => Err(StepError::preflight(&context.options.host, unknown).into()),
         };
-    }
-    if !context.task.check_mode {
-        system_facts::write(context.settings())?;
     }
     check_installation(context, state, decision).await
 }

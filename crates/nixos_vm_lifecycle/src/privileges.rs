@@ -32,7 +32,7 @@ pub struct Missing {
     pub needed: Option<String>,
     /// Commands for a node's shell that grant it.
     pub commands: Vec<String>,
-    /// What an error would lack.
+    /// A warning: what errors cannot show without it.
     pub useful: Option<String>,
 }
 
@@ -139,6 +139,15 @@ fn compared(permissions: &Map<String, Value>, caller: &str, settings: &Settings)
         )
     });
     let console = settings.console && !may(&vms, "VM.Console");
+    if settings.console {
+        // Not needed, but lost with what is inherited.
+        needs.push(Need {
+            path: vms.clone(),
+            any_of: vec!["VM.Console"],
+            what: "nixos_vm_console".into(),
+            met: true,
+        });
+    }
     let useful = console.then(|| {
         format!(
             "{caller} lacks VM.Console on {vms}, so an error cannot show the VM's serial console; grant it (docs/privileges.md), or set \
@@ -153,39 +162,38 @@ fn compared(permissions: &Map<String, Value>, caller: &str, settings: &Settings)
 }
 
 /// The commands that grant what is missing. An entry on a path replaces what is inherited there, so each grants all that is needed on its
-/// path (PVE::AccessControl).
+/// path and all that the caller has there (PVE::AccessControl). A token with privilege separation has what both it and its user have.
 fn commands(permissions: &Map<String, Value>, caller: &str, needs: &[Need]) -> Vec<String> {
-    let mut granted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    // All VMs, rather than a VMID that has no entry of its own: one would take the rest away from it.
-    let place = |need: &Need| match need.path.starts_with("/vms/") {
+    // All VMs, rather than a VMID that has no entry of its own.
+    let grant_path = |need: &Need| match need.path.starts_with("/vms/") {
         true if !permissions.contains_key(&need.path) => "/vms".to_owned(),
         _ => need.path.clone(),
     };
-    let places: Vec<String> = needs.iter().map(place).collect();
-    let lacking: BTreeSet<&String> = needs
-        .iter()
-        .zip(&places)
-        .filter_map(|(need, place)| (!need.met).then_some(place))
-        .collect();
-    for (need, place) in needs.iter().zip(&places) {
-        if lacking.contains(place) {
-            granted
-                .entry(place)
-                .or_default()
-                .extend(need.any_of.first());
+    let mut granted: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for need in needs.iter().filter(|need| !need.met) {
+        granted.entry(grant_path(need)).or_default();
+    }
+    for need in needs {
+        if let Some(privileges) = granted.get_mut(&grant_path(need)) {
+            privileges.extend(need.any_of.first());
         }
+    }
+    let known = permissions.values().filter_map(Value::as_object);
+    let known: BTreeSet<&str> = known.flat_map(Map::keys).map(String::as_str).collect();
+    for (path, privileges) in &mut granted {
+        privileges.extend(known.iter().filter(|name| permits(permissions, path, name)));
     }
     let user = caller.split('!').next().unwrap_or_default();
     let token = match user == caller {
         true => String::new(),
         false => format!(" --tokens '{caller}'"),
     };
-    let grant = |(path, privileges): (&str, BTreeSet<&str>)| {
-        let role = match path {
+    let grant = |(path, privileges): (String, BTreeSet<&str>)| {
+        let role = match path.as_str() {
             "/" => "Nixos-root".to_owned(),
             _ => format!("Nixos{}", path.replace('/', "-")),
         };
-        // Only what HA needs is checked on the root, and nothing below it is meant.
+        // Only HA needs privileges on the root; they must not propagate to the nodes.
         let propagate = if path == "/" { " --propagate 0" } else { "" };
         let privileges: Vec<&str> = privileges.into_iter().collect();
         let privileges = privileges.join(" ");
@@ -196,7 +204,16 @@ fn commands(permissions: &Map<String, Value>, caller: &str, needs: &[Need]) -> V
             format!("pveum acl modify {path} --roles {role} --users '{user}'{token}{propagate}"),
         ]
     };
-    granted.into_iter().flat_map(grant).collect()
+    // Somebody may paste them into the shell of root: a name with other characters gets none.
+    let is_plain = |text: &str| {
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/@!._-".contains(c))
+    };
+    granted
+        .into_iter()
+        .filter(|(path, _)| is_plain(path) && is_plain(caller))
+        .flat_map(grant)
+        .collect()
 }
 
 /// The bridges and vnets that the caller may not use, by NIC. Which zone of SDN a vnet belongs to is not asked: the caller may use it in
@@ -322,13 +339,15 @@ mod tests {
     #[test]
     fn all_that_is_needed_on_a_path_is_granted_there() {
         let permissions = json!({
-            "/": {"Sys.Audit": 1, "VM.Audit": 1}, "/vms": {"VM.Audit": 1},
+            "/": {"Sys.Audit": 1, "VM.Audit": 1}, "/vms": {"VM.Audit": 1, "VM.Snapshot": 1},
             "/storage/local": {"Datastore.AllocateTemplate": 1}, "/storage/local-lvm": {"Datastore.AllocateSpace": 1},
             "/sdn": {"SDN.Use": 1},
         });
         let settings = Settings::with(json!({"vmid": 101, "disks_storage": "local-lvm"}));
         let missing = compared(permissions.as_object().unwrap(), "a@pve!t", &settings);
-        let vms = VM.join(" ");
+        let vms = [&VM[..], &["VM.Console", "VM.PowerMgmt", "VM.Snapshot"]].concat();
+        let vms = vms.into_iter().collect::<BTreeSet<_>>();
+        let vms = vms.into_iter().collect::<Vec<_>>().join(" ");
         assert_eq!(
             missing.commands,
             [
@@ -340,6 +359,18 @@ mod tests {
                 ),
                 "pveum acl modify /vms --roles Nixos-vms --users 'a@pve' --tokens 'a@pve!t'",
             ]
+        );
+    }
+
+    #[test]
+    fn nothing_of_the_inventory_is_run_as_a_command() {
+        let settings = Settings::with(json!({"iso_storage": "x; reboot", "pool": "$(reboot)"}));
+        let commands = compared(&Map::new(), "a@pve!t", &settings).commands;
+        assert!(!commands.is_empty());
+        assert!(!commands.join("\n").contains("reboot"), "{commands:?}");
+        assert_eq!(
+            compared(&Map::new(), "a@pve!t'; reboot", &settings).commands,
+            [] as [&str; 0]
         );
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::host_plan::{HostPlan, Node};
+use crate::host_plan::{Action, Demand, HostPlan, Node};
 use crate::text::{bytes, signed};
 
 /// A node before and after a run.
@@ -49,6 +49,7 @@ pub struct After {
     /// The storages.
     pub storages: Vec<StorageAfter>,
     /// What is too little.
+    #[serde(rename = "capacity_warnings")]
     pub warnings: Vec<String>,
     /// The node of each host for which a run chooses one: an estimate, since the run goes by what is free then.
     pub placed: BTreeMap<String, String>,
@@ -56,22 +57,23 @@ pub struct After {
 
 /// Add what the plans take to what there is.
 pub fn after(plans: &BTreeMap<String, HostPlan>) -> After {
-    let mut sums = Sums::default();
-    for plan in plans.values() {
-        sums.note(plan);
-    }
-    let (chosen, named): (Vec<_>, Vec<_>) = plans
+    let counted = plans
         .iter()
-        .partition(|(_, plan)| plan.node.is_none() && !plan.candidates.is_empty());
-    for (_, plan) in named {
-        if let Some(node) = &plan.node {
-            sums.add(plan, node);
-        }
-    }
+        .filter(|(_, plan)| plan.action != Action::Refuse);
+    let mut sums = Sums::default();
     let mut placed = BTreeMap::new();
+    let mut unknown = Vec::new();
+    // The names of the machines on each node of each cluster.
     let mut names: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    for (_, plan) in plans.iter().filter(|(_, plan)| plan.node.is_some()) {
-        let at = (plan.cluster.clone(), plan.node.clone().unwrap_or_default());
+    let mut chosen = Vec::new();
+    for (host, plan) in counted {
+        sums.note(plan);
+        let Some(node) = &plan.node else {
+            chosen.push((host, plan));
+            continue;
+        };
+        sums.add(plan, node);
+        let at = (plan.cluster.clone(), node.clone());
         names.entry(at).or_default().push(plan.name.to_lowercase());
     }
     for (host, plan) in chosen {
@@ -90,13 +92,20 @@ pub fn after(plans: &BTreeMap<String, HostPlan>) -> After {
             .candidates
             .iter()
             .min_by_key(|node| (companions(node), Reverse(free(node))));
-        let Some(best) = best else { continue };
+        let Some(best) = best else {
+            unknown.push(format!(
+                "host {host}: is not counted, since no node is known that has its storages"
+            ));
+            continue;
+        };
         sums.add(plan, best);
         let at = (plan.cluster.clone(), best.clone());
         names.entry(at).or_default().push(plan.name.to_lowercase());
         placed.insert(host.clone(), best.clone());
     }
-    sums.into_after(placed)
+    let mut after = sums.into_after(placed);
+    after.warnings.extend(unknown);
+    after
 }
 
 /// What is added up, by cluster.
@@ -155,7 +164,9 @@ impl Sums {
                 }
             }
         }
-        self.touched.push(at);
+        if plan.demand != Demand::default() {
+            self.touched.push(at);
+        }
     }
 
     /// Bytes of a node that are neither in use nor promised; below zero when more is promised than there is.
@@ -204,7 +215,7 @@ fn warnings(after: &After) -> Vec<String> {
     });
     let nodes = nodes.map(|node| {
         format!(
-            "node {}: its guests may take {} of memory after this, and it has {}",
+            "node {}: guests are configured with {} of memory after the run (the node has {})",
             node.node,
             bytes(node.given_after),
             bytes(signed(node.now.memory))
@@ -217,8 +228,12 @@ fn warnings(after: &After) -> Vec<String> {
     });
     let storages = storages.map(|storage| {
         format!(
-            "storage {}: {} are in use once all new disks are full, and it has {}",
+            "storage {}{}: up to {} are in use after the run (its size is {})",
             storage.storage,
+            storage
+                .node
+                .as_ref()
+                .map_or_else(String::new, |node| format!(" on {node}")),
             bytes(storage.used_after),
             bytes(signed(storage.size))
         )
@@ -229,7 +244,7 @@ fn warnings(after: &After) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host_plan::{Capacity, Demand, Storage};
+    use crate::host_plan::{Capacity, Storage};
 
     const GIB: u64 = 1 << 30;
 
@@ -284,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_said() {
+    fn overcommitment_is_reported() {
         let mut machines: BTreeMap<String, HostPlan> = ["m1", "m2", "m3", "m4"]
             .map(|name| new_machine(name, &["a"], &[]))
             .into();
@@ -292,8 +307,8 @@ mod tests {
         assert_eq!(
             found.warnings,
             [
-                "node a: its guests may take 18.0 GiB of memory after this, and it has 16.0 GiB",
-                "storage local: 122.0 GiB are in use once all new disks are full, and it has 100.0 GiB",
+                "node a: guests are configured with 18.0 GiB of memory after the run (the node has 16.0 GiB)",
+                "storage local on a: up to 122.0 GiB are in use after the run (its size is 100.0 GiB)",
             ]
         );
         // Only what is used is shown.
@@ -302,5 +317,18 @@ mod tests {
         let found = after(&machines);
         assert_eq!(found.warnings, [] as [String; 0]);
         assert_eq!(found.nodes[0].cpus_given_after, 2);
+        // A machine that takes nothing, or that no run makes.
+        let mut idle = new_machine("idle", &["b"], &[]).1;
+        idle.demand = Demand::default();
+        let mut refused = new_machine("refused", &["b"], &[]).1;
+        refused.action = Action::Refuse;
+        machines.extend([("idle".to_owned(), idle), ("refused".to_owned(), refused)]);
+        assert_eq!(after(&machines).nodes.len(), 1);
+        let nowhere = new_machine("nowhere", &[], &[]);
+        let found = after(&BTreeMap::from([nowhere]));
+        assert_eq!(
+            found.warnings,
+            ["host nowhere: is not counted, since no node is known that has its storages"]
+        );
     }
 }

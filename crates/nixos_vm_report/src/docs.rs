@@ -7,8 +7,8 @@ pub fn documentation() -> Documentation {
         short_description: "What a run of the role nixos_vm would do to all machines",
         description: &[
             "Puts what M(nixos_vm_lifecycle) with C(step=plan) returned for each host into one report: what differs, why a run would be \
-             refused, what several hosts claim, and what nodes and storages have left. Asks nobody and changes no machine.",
-            "The text is the difference of the task, which C(diff: true) shows.",
+             refused, what several hosts claim, and what nodes and storages have left. Does not contact Proxmox VE or a machine.",
+            "The difference of the task is the report as text: set C(diff: true) to see it.",
         ],
         notes: &[
             "Runs on the controller: delegate it to V(localhost).",
@@ -43,7 +43,7 @@ capacity_warnings:
   returned: success
   type: list
   elements: str
-refused:
+failed_hosts:
   description: The hosts that the play is to fail for, and why, as O(fail_on) says.
   returned: success
   type: dict

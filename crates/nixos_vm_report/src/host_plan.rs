@@ -33,7 +33,7 @@ pub struct HostPlan {
     pub candidates: Vec<String>,
     /// The names of VMs that the machine shall not share a node with.
     pub apart_from: Vec<String>,
-    /// The options of the VM that change: before and after, null for none.
+    /// What changes, by the options of the VM or the words of the module that plans it: before and after, null for none.
     pub changes: BTreeMap<String, (Value, Value)>,
     /// The system that the machine gets.
     pub system: Option<System>,
@@ -95,7 +95,7 @@ pub struct System {
     pub disk: Option<u64>,
 }
 
-/// What a machine takes beyond what it has. Less than nothing where it shrinks.
+/// What a machine takes beyond what it has. Negative if it shrinks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Demand {
@@ -112,7 +112,7 @@ pub struct Demand {
 pub struct Claim {
     /// For people: `the VM name web1`.
     pub what: String,
-    /// The same so that two that mean one thing are equal.
+    /// Canonical form: two claims with the same key conflict.
     pub key: String,
     /// The variable that distinguishes them.
     pub variable: String,
@@ -150,7 +150,7 @@ pub struct Node {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Storage {
-    /// Its name.
+    /// As in `nixos_vm_disks_storage`.
     pub name: String,
     /// Its node; none if it is shared.
     pub node: Option<String>,

@@ -1,4 +1,4 @@
-//! The report as a page: the text, with its lines marked by what they say.
+//! The report as a page: the text, with its lines coloured by kind.
 
 use std::fmt::Write;
 

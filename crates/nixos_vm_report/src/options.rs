@@ -20,20 +20,20 @@ pub struct Options {
     #[schemars(extend("x-ansible" = {"type": "path"}))]
     pub path: Option<PathBuf>,
 
-    /// For what a host is listed in RV(refused).
+    /// Which hosts are in RV(failed_hosts).
     #[serde(default)]
     pub fail_on: FailOn,
 }
 
-/// For what the play fails.
+/// Which hosts the play fails for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FailOn {
-    /// A run would be refused.
+    /// Those that a run would refuse.
     #[default]
-    Mistakes,
-    /// A run would be refused, or would change something: for drift detection.
+    Refusals,
+    /// Those that a run would refuse or change: for drift detection.
     Changes,
-    /// Nothing.
+    /// None.
     Never,
 }

@@ -26,7 +26,7 @@ pub struct Report {
     #[serde(flatten)]
     pub after: After,
     /// The hosts that the play fails for, and why.
-    pub refused: BTreeMap<String, String>,
+    pub failed_hosts: BTreeMap<String, String>,
 }
 
 impl Report {
@@ -37,7 +37,6 @@ impl Report {
             .map(|(host, result)| (host.clone(), host_plan(result)))
             .collect();
         let conflicts = conflicts::find(&hosts);
-        let after = capacity::after(&hosts);
         for conflict in &conflicts {
             for host in &conflict.hosts {
                 let others = conflict.hosts.iter().filter(|other| *other != host);
@@ -45,7 +44,7 @@ impl Report {
                 if let Some(plan) = hosts.get_mut(host) {
                     plan.action = Action::Refuse;
                     plan.mistakes.push(format!(
-                        "{}: {} is also that of {}",
+                        "{}: {} is also claimed by host {}",
                         conflict.variable,
                         conflict.what,
                         others.join(", ")
@@ -53,6 +52,7 @@ impl Report {
                 }
             }
         }
+        let after = capacity::after(&hosts);
         for plan in hosts.values_mut() {
             // Both are above, for all hosts together.
             plan.claims.clear();
@@ -62,7 +62,7 @@ impl Report {
         for plan in hosts.values() {
             *counts.entry(plan.action).or_insert(0) += 1;
         }
-        let refused = hosts
+        let failed_hosts = hosts
             .iter()
             .filter_map(|(host, plan)| Some((host.clone(), refusal(plan, fail_on)?)))
             .collect();
@@ -72,7 +72,7 @@ impl Report {
             hosts,
             conflicts,
             after,
-            refused,
+            failed_hosts,
         }
     }
 
@@ -84,7 +84,10 @@ impl Report {
 
 /// The plan in what a host's task returned, or what kept it from making one.
 fn host_plan(result: &Value) -> HostPlan {
-    if let Some(plan) = result.get("plan") {
+    if let Some(plan) = result
+        .get("plan")
+        .filter(|plan| plan.get("action").is_some())
+    {
         match serde_json::from_value(plan.clone()) {
             Ok(plan) => return plan,
             Err(error) => return refused(vec![format!("its plan cannot be read: {error}")]),
@@ -100,7 +103,7 @@ fn host_plan(result: &Value) -> HostPlan {
     let mistakes = match (list("mistakes"), result.get("msg").and_then(Value::as_str)) {
         (Some(mistakes), _) if !mistakes.is_empty() => mistakes,
         (_, Some(msg)) => vec![msg.to_owned()],
-        _ => vec!["was not planned: its task failed before the module began".to_owned()],
+        _ => vec!["has no plan: its task returned no result; see its error above".to_owned()],
     };
     HostPlan {
         commands: list("commands").unwrap_or_default(),
@@ -122,7 +125,7 @@ fn refusal(plan: &HostPlan, fail_on: FailOn) -> Option<String> {
         (FailOn::Never, _) | (_, Action::None) => None,
         (_, Action::Refuse) => Some(plan.mistakes.join("\n")),
         (FailOn::Changes, _) => Some(format!("{} (nixos_vm_plan_fail_on: changes)", plan.msg)),
-        (FailOn::Mistakes, _) => None,
+        (FailOn::Refusals, _) => None,
     }
 }
 
@@ -167,20 +170,20 @@ mod tests {
                 json!({"msg": "nixos_vm_ip: x", "mistakes": ["nixos_vm_ip: x", "nixos_vm_net: y"], "commands": ["pveum"]}),
             ),
             ("c", json!({"msg": "MODULE FAILURE", "mistakes": []})),
-            ("d", json!({})),
+            ("d", json!({"plan": {}})),
             ("e", json!({"plan": {"action": "dance"}})),
         ];
-        let report = report(&results, FailOn::Mistakes);
+        let report = report(&results, FailOn::Refusals);
         assert_eq!(
             report.summary,
-            "1 of 5 hosts is as described; 4 are refused"
+            "1 of 5 hosts is unchanged; 4 would be refused"
         );
-        assert_eq!(report.refused["b"], "nixos_vm_ip: x\nnixos_vm_net: y");
+        assert_eq!(report.failed_hosts["b"], "nixos_vm_ip: x\nnixos_vm_net: y");
         assert_eq!(report.hosts["b"].commands, ["pveum"]);
-        assert_eq!(report.refused["c"], "MODULE FAILURE");
-        assert!(report.refused["d"].starts_with("was not planned"));
-        assert!(report.refused["e"].starts_with("its plan cannot be read"));
-        assert!(!report.refused.contains_key("a"));
+        assert_eq!(report.failed_hosts["c"], "MODULE FAILURE");
+        assert!(report.failed_hosts["d"].starts_with("has no plan"));
+        assert!(report.failed_hosts["e"].starts_with("its plan cannot be read"));
+        assert!(!report.failed_hosts.contains_key("a"));
     }
 
     #[test]
@@ -189,14 +192,14 @@ mod tests {
             plan(Action::Create, &["the address x"]),
             plan(Action::None, &["the address x"]),
         );
-        let report = report(&[("a", one), ("b", two)], FailOn::Mistakes);
+        let report = report(&[("a", one), ("b", two)], FailOn::Refusals);
         assert_eq!(
-            report.refused["a"],
-            "nixos_vm_ip: the address x is also that of b"
+            report.failed_hosts["a"],
+            "nixos_vm_ip: the address x is also claimed by host b"
         );
         assert_eq!(
-            report.refused["b"],
-            "nixos_vm_ip: the address x is also that of a"
+            report.failed_hosts["b"],
+            "nixos_vm_ip: the address x is also claimed by host a"
         );
         assert!(report.differs());
     }
@@ -209,11 +212,11 @@ mod tests {
             ("c", json!({"msg": "no"})),
         ];
         let refused = |fail_on| {
-            let refused = report(&results, fail_on).refused;
+            let refused = report(&results, fail_on).failed_hosts;
             refused.into_keys().collect::<Vec<_>>().join(" ")
         };
         assert_eq!(refused(FailOn::Never), "");
-        assert_eq!(refused(FailOn::Mistakes), "c");
+        assert_eq!(refused(FailOn::Refusals), "c");
         assert_eq!(refused(FailOn::Changes), "a c");
     }
 }

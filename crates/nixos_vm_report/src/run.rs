@@ -49,7 +49,7 @@ pub fn run(options: &Options, task: &Task) -> Result<Outcome, Error> {
         .with("counts", &report.counts)
         .with("conflicts", &report.conflicts)
         .with("capacity_warnings", &report.after.warnings)
-        .with("refused", &report.refused))
+        .with("failed_hosts", &report.failed_hosts))
 }
 
 /// What the file gets, by the end of its name.

@@ -20,8 +20,8 @@ const WORDS: [(Action, &str, &str); 6] = [
         "are to be reinstalled",
     ),
     (Action::Change, "is to be changed", "are to be changed"),
-    (Action::None, "is as described", "are as described"),
-    (Action::Refuse, "is refused", "are refused"),
+    (Action::None, "is unchanged", "are unchanged"),
+    (Action::Refuse, "would be refused", "would be refused"),
 ];
 
 /// How far a system may fill its disk before this is pointed out, in percent.
@@ -57,7 +57,7 @@ pub fn render(report: &Report) -> String {
     }
     if !same.is_empty() {
         let hosts: Vec<&str> = same.into_iter().map(|(host, _)| host.as_str()).collect();
-        lines.extend([String::new(), format!("As described: {}", hosts.join(", "))]);
+        lines.extend([String::new(), format!("Unchanged: {}", hosts.join(", "))]);
     }
     let (nodes, storages) = (&report.after.nodes, &report.after.storages);
     let apis = |mut apis: Vec<&String>| {
@@ -105,7 +105,7 @@ fn section(lines: &mut Vec<String>, title: &str, content: impl Iterator<Item = S
 
 fn host_lines(lines: &mut Vec<String>, host: &str, plan: &HostPlan, placed: Option<&String>) {
     match plan.action {
-        Action::Refuse => lines.push(format!("{host}: refused")),
+        Action::Refuse => lines.push(format!("{host}: would be refused")),
         _ => lines.push(format!("{host}: {}", plan.msg)),
     }
     for mistake in &plan.mistakes {
@@ -122,7 +122,7 @@ fn host_lines(lines: &mut Vec<String>, host: &str, plan: &HostPlan, placed: Opti
     }
     if let Some(node) = placed {
         lines.push(format!(
-            "  node: {node} has the most free memory now; the run chooses again"
+            "  node: {node} (an estimate: the run chooses the node when it makes the VM)"
         ));
     }
     if !plan.due.is_empty() {
@@ -222,7 +222,7 @@ pub(crate) mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    /// Three hosts of two clusters, one of which is refused.
+    /// Hosts of each kind.
     pub(crate) fn example() -> Report {
         let plan = HostPlan {
             action: Action::Create,
@@ -291,7 +291,7 @@ pub(crate) mod tests {
             ("db1", refused),
         ];
         let results = results.map(|(host, plan)| (host.to_owned(), json!({"plan": plan})));
-        Report::of(&results.into(), FailOn::Mistakes)
+        Report::of(&results.into(), FailOn::Refusals)
     }
 
     #[test]

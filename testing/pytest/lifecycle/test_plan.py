@@ -46,19 +46,19 @@ def test_machines_of_every_kind_are_in_one_report(world, finished, stock, provis
     assert shared["node"] is None and shared["used_after"] - shared["used"] == 8 * GIB
     written = (tmp_path / "plan.txt").read_text()
     assert written in text.output and f"{new.name}: would create VM {new.name} on pve and install" in written
-    assert f"{bad.name}: refused\n  ! nixos_vm_memmory" in written and f"As described: {same.name}" in written
+    assert f"{bad.name}: would be refused\n  ! nixos_vm_memmory" in written and f"Unchanged: {same.name}" in written
 
 
 def test_hosts_that_claim_the_same_are_both_refused(world):
     one = world.machine("one")
     two = world.machine("two", nixos_vm_name=one.name)
-    play = plan(world, [one, two]).refused(f"nixos_vm_name: the VM name {one.name} is also that of")
+    play = plan(world, [one, two]).refused(f"nixos_vm_name: the VM name {one.name} is also claimed by host")
     assert {host for host, recap in play.recap.items() if recap.failed} == {one.name, two.name}
 
 
 def test_nothing_to_do_is_said_in_a_line(world, finished):
     play = plan(world, [finished]).succeeded()
-    assert play.changed == 0 and '"msg": "1 of 1 host is as described"' in play.output, play.output
+    assert play.changed == 0 and '"msg": "1 of 1 host is unchanged"' in play.output, play.output
 
 
 def test_drift_fails_a_plan_that_is_asked_to(world, finished):

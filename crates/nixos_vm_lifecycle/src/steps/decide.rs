@@ -28,8 +28,11 @@ const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600)
 pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
     host_claims::check(context, &state.cluster)?;
     let decision = state.decide(context).await?;
-    preflight::check(context, &mut state, &decision).await?;
     let installs = decision.installs();
+    if installs && !context.task.check_mode {
+        system_facts::write(context.settings())?;
+    }
+    preflight::check(context, &mut state, &decision).await?;
     let run = new_run(&decision)?;
     let mut due: Vec<&str> = decision
         .due(context.settings().by_image())

@@ -8,12 +8,13 @@ use deadline::Deadline;
 use nixos_vm_report::host_plan::{Action, Claim, HostPlan, System};
 use serde_json::{Map, Value};
 
-use super::{deploy, host_key, install, provision, vm};
+use super::{deploy, host_key, install, out_of_turn, provision, vm};
 use crate::capacity;
 use crate::context::Context;
+use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_claims;
-use crate::options::Step;
+use crate::options::{Power, Step};
 use crate::placement;
 use crate::preflight;
 use crate::state::State;
@@ -50,6 +51,7 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     };
     let config = config(&state);
     let mut outcomes = Vec::new();
+    let mut deployed = None;
     (plan.action, plan.msg) = match &decision {
         Decision::Create => {
             let system = settings.flake.as_deref().unwrap_or("its disk image");
@@ -87,15 +89,18 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
             (Action::Change, msg)
         }
         Decision::Converge(record) => {
-            outcomes.push(vm::finished(context, &state, record, true).await?);
+            let vm = vm::finished(context, &state, record, true).await?;
             if settings.deploy {
-                outcomes.push(deploy::run(context, state).await?);
+                deployable(context, &state)?;
+                deployed = Some(deploy::run(context, state).await?);
             }
-            converged(&mut plan, &outcomes)
+            let decided = converged(&mut plan, &vm, deployed.as_ref());
+            outcomes.push(vm);
+            decided
         }
-        Decision::Ask => (Action::None, "undecided".to_owned()),
+        Decision::Ask => return Err(out_of_turn(&state, &decision, "it was to be planned")),
     };
-    for outcome in &outcomes {
+    for outcome in outcomes.iter().chain(&deployed) {
         plan.changes.extend(changes(outcome));
     }
     if plan.action == Action::Create {
@@ -105,19 +110,19 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         plan.changes.remove("status");
     }
     let after = after(&config, &plan);
-    plan.system = system(context, &plan, &decision, &outcomes, &after).await?;
+    plan.system = system(context, &decision, deployed.as_ref(), &after).await?;
     plan.demand = capacity::demand(&config, &after);
     read_capacity(context, &mut plan).await?;
     Ok(Outcome::unchanged(plan.msg.clone()).with("plan", plan))
 }
 
-/// The node that the machine is on, or that the inventory names.
+/// The present node of the machine, or the one that the inventory names, or that an interrupted run chose.
 fn node(context: &Context<'_>, state: &State) -> Option<String> {
-    let named = placement::named(context.settings()).map(str::to_owned);
-    match state.vm {
-        Some(_) => Some(state.node(context)),
-        None => named,
+    if state.vm.is_some() {
+        return Some(state.node(context));
     }
+    let named = placement::named(context.settings()).map(str::to_owned);
+    named.or_else(|| placement::kept(context).filter(|kept| state.placed.as_ref() == Some(kept)))
 }
 
 fn due(context: &Context<'_>, decision: &Decision) -> Vec<String> {
@@ -145,22 +150,32 @@ fn config(state: &State) -> Map<String, Value> {
         .unwrap_or_default()
 }
 
+/// Refuse a deployment to a machine that is stopped, and stays so.
+fn deployable(context: &Context<'_>, state: &State) -> Result<(), StepError> {
+    let stays = context.settings().state == Some(Power::Stopped);
+    match &state.facts.vm {
+        Some(vm) if !vm.running && stays => Err(StepError::Stopped {
+            object: vm.object.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// What would be done to a finished machine: its VM is converged, and a system deployed.
-fn converged(plan: &mut HostPlan, outcomes: &[Outcome]) -> (Action, String) {
-    let steps = [Step::Provision, Step::Deploy];
-    let due = outcomes
+fn converged(plan: &mut HostPlan, vm: &Outcome, deployed: Option<&Outcome>) -> (Action, String) {
+    let steps = [(Step::Provision, Some(vm)), (Step::Deploy, deployed)];
+    let steps = steps
+        .into_iter()
+        .filter_map(|(step, outcome)| Some((step, outcome?)));
+    let due: Vec<(Step, &Outcome)> = steps.filter(|(_, outcome)| outcome.changed).collect();
+    plan.due = due.iter().map(|(step, _)| step.name().to_owned()).collect();
+    let msgs: Vec<&str> = due
         .iter()
-        .zip(steps)
-        .filter(|(outcome, _)| outcome.changed);
-    let (changed, due): (Vec<&Outcome>, Vec<Step>) = due.unzip();
-    plan.due = due.into_iter().map(|step| step.name().to_owned()).collect();
-    let msgs = |outcomes: &mut dyn Iterator<Item = &Outcome>| {
-        let msgs: Vec<&str> = outcomes.map(|outcome| outcome.msg.as_str()).collect();
-        msgs.join("; ")
-    };
-    match changed.is_empty() {
-        true => (Action::None, msgs(&mut outcomes.iter())),
-        false => (Action::Change, msgs(&mut changed.into_iter())),
+        .map(|(_, outcome)| outcome.msg.as_str())
+        .collect();
+    match due.is_empty() {
+        true => (Action::None, vm.msg.clone()),
+        false => (Action::Change, msgs.join("; ")),
     }
 }
 
@@ -189,38 +204,30 @@ fn after(config: &Map<String, Value>, plan: &HostPlan) -> Map<String, Value> {
 /// The system that the machine gets, and how large it is.
 async fn system(
     context: &Context<'_>,
-    plan: &HostPlan,
     decision: &Decision,
-    outcomes: &[Outcome],
+    deployed: Option<&Outcome>,
     after: &Map<String, Value>,
 ) -> Result<Option<System>, Failure> {
     let settings = context.settings();
-    let mut system = System {
-        disk: capacity::disk_size(after, &settings.boot_disk()),
-        ..System::default()
+    let disk = capacity::disk_size(after, &settings.boot_disk());
+    let system = |values: &Map<String, Value>, path: &str, bytes: &str| System {
+        path: values.get(path).and_then(Value::as_str).map(str::to_owned),
+        bytes: values.get(bytes).and_then(Value::as_u64),
+        disk,
     };
-    if decision.installs() && !settings.by_image() {
-        if settings.plan_build {
-            let facts = system_facts::temporary_dir()?;
-            let args = install::built_args(settings, &facts.path().join(system_facts::DIR))?;
-            let built = context.build(args).await?.values;
-            system.path = built
-                .get("closure")
-                .and_then(Value::as_str)
-                .map(str::to_owned);
-            system.bytes = built.get("closure_size").and_then(Value::as_u64);
-        }
-        return Ok(Some(system));
+    if let Some(deployed) = deployed.filter(|deployed| deployed.changed) {
+        return Ok(Some(system(&deployed.values, "system", "size_after")));
     }
-    let deployed = outcomes
-        .get(1)
-        .filter(|_| plan.due.contains(&Step::Deploy.name().to_owned()));
-    Ok(deployed.map(|deployed| {
-        let value = |key: &str| deployed.values.get(key);
-        system.path = value("system").and_then(Value::as_str).map(str::to_owned);
-        system.bytes = value("size_after").and_then(Value::as_u64);
-        system
-    }))
+    if !decision.installs() || settings.by_image() {
+        return Ok(None);
+    }
+    if !settings.plan_build {
+        return Ok(Some(system(&Map::new(), "", "")));
+    }
+    let facts = system_facts::temporary_dir()?;
+    let args = install::built_args(settings, &facts.path().join(system_facts::DIR))?;
+    let built = context.build(args).await?.values;
+    Ok(Some(system(&built, "closure", "closure_size")))
 }
 
 /// Read what the nodes and storages have that the machine takes something of.
@@ -237,7 +244,7 @@ async fn read_capacity(context: &Context<'_>, plan: &mut HostPlan) -> Result<(),
         None => {
             let mut needed: Vec<&str> = storages.iter().copied().collect();
             needed.push(&settings.iso_storage);
-            let allowed = settings.nodes.clone().unwrap_or_default();
+            let allowed = placement::allowed(settings);
             plan.candidates = capacity::candidates(&entries, &allowed, &needed);
             plan.apart_from = placement::companions(context);
             plan.candidates.clone()
