@@ -12,11 +12,15 @@ import time
 import results
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "testing/pytest"))
+
+from images import iso_image  # noqa: E402
+
 MODULE = ROOT / "target/dist/proxmox_iso"
 VM_MODULE = ROOT / "target/dist/proxmox_nixos_vm"
 TESTHOST = ROOT / "target/release/pve-testhost"
 SINK = ROOT / "target/release/examples/sink"
-PEER = ROOT / ".cache/bench-venv/bin/python"
+PEER = results.PEER / "bin/python"
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 MIB = 1 << 20
 
@@ -211,12 +215,14 @@ def tables(title, candidates, runs):
 
 
 def image(folder, mib):
-    """A file without holes, of data that does not repeat at once; and its checksum by sha256sum."""
+    """An ISO image without holes, of data that does not repeat at once; and its checksum by sha256sum."""
     path = pathlib.Path(folder) / f"image-{mib}.iso"
     block = os.urandom(8 * MIB)
     with open(path, "wb") as file:
         for _ in range(mib // 8):
             file.write(block)
+        file.seek(0)
+        file.write(iso_image(b""))
     digest = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
     return path, f"sha256:{digest}"
 
