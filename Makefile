@@ -50,7 +50,7 @@ recording: ## make docs/recording.svg, the picture of the README, from a run of 
 	cargo build --quiet --release --package pve-testhost
 	.venv/bin/python testing/recording/record.py
 
-bench: ## measure against community.proxmox and curl, the role first (half an hour; docs/benchmarks.md)
+bench: ## measure against community.proxmox and curl, the role first (a quarter of an hour; docs/benchmarks.md)
 	testing/bench/bench-role.sh
 	testing/bench/bench-scale.sh
 	testing/bench/bench-inventory.sh
