@@ -50,9 +50,11 @@ recording: ## make docs/recording.svg, the picture of the README, from a run of 
 	cargo build --quiet --release --package pve-testhost
 	.venv/bin/python testing/recording/record.py
 
-bench: ## measure uploads against curl and community.proxmox (docs/benchmarks.md)
+bench: ## measure against community.proxmox and curl, the role first (a quarter of an hour; docs/benchmarks.md)
+	testing/bench/bench-role.sh
+	testing/bench/bench-scale.sh
+	testing/bench/bench-inventory.sh
 	testing/bench/bench.sh
-	[ "$${BENCH_SCALE:-0}" != 1 ] || testing/bench/bench-scale.sh
 
 clean: ## remove everything that was built
 	[ ! -e "$${NIXOS_PROXMOX_DEMO_DIR:-.demo}" ] || $(MAKE) demo-down

@@ -13,50 +13,15 @@ import sys
 import tempfile
 import time
 
+import results
+from cluster import NODES, Cluster
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOST = ROOT / os.environ["BENCH_HOST"] / "pve-testhost"
 MODULE = ROOT / os.environ["BENCH_BIN"] / "proxmox_nixos_vm"
 PEER = ROOT / ".cache/bench-venv/bin"
-COUNT = int(os.environ.get("BENCH_HOSTS", "200"))
+COUNT = int(os.environ.get("BENCH_SCALE_HOSTS", "200"))
 FORKS = 50
-NODES = [f"pve{number}" for number in range(1, 11)]
-DOWN = NODES[-1]
-GIB = 1 << 30
-
-
-class Cluster:
-    """A test host with a hundred VMs on each node, one of which is down."""
-
-    def __init__(self, folder):
-        self.data = folder / "pve"
-        for n, node in enumerate(NODES):
-            configs = (self.data if n == 0 else self.data / "nodes" / node) / "qemu-server"
-            configs.mkdir(parents=True)
-            for vmid in range(1000 + 100 * n, 1100 + 100 * n):
-                text = f"cores: 2\nmemory: 2048\nname: old{vmid}\nnet0: virtio=BC:24:11:00:{vmid >> 8:02X}:{vmid & 255:02X},bridge=vmbr0\n"
-                (configs / f"{vmid}.conf").write_text(text)
-        facts = {node: {"maxmem": 64 * GIB, "mem": (20 + 2 * n) * GIB} for n, node in enumerate(NODES)}
-        facts[DOWN]["offline"] = True
-        (self.data / "nodes.json").write_text(json.dumps(facts))
-        command = [HOST, "serve", "--data", self.data, "--nodes", ",".join(NODES), "--accel", "none"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        file = self.data / "endpoint.json"
-        while not file.exists():
-            if self.process.poll() is not None:
-                sys.exit("bench: the test host ended")
-            time.sleep(0.05)
-        self.endpoint = json.loads(file.read_text())
-        time.sleep(11)  # pvestatd's round: until then no VM has a name in the list of the whole cluster
-
-    def requests(self):
-        """Every request since the last call."""
-        lines = (self.data / "requests.jsonl").read_text().splitlines()
-        (self.data / "requests.jsonl").write_text("")
-        return [json.loads(line) for line in lines]
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait(timeout=60)
 
 
 def play(folder, bin_dir, task, library=None):
@@ -87,6 +52,7 @@ def play(folder, bin_dir, task, library=None):
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by a signal"))
+    results.header()
     print("| play of", COUNT, "hosts, forks", FORKS, "| wall s | CPU s | changed | failed | requests a host | of them reads |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     local = {"delegate_to": "localhost", "name": "The VM"}
@@ -95,7 +61,7 @@ def main():
             continue
         with tempfile.TemporaryDirectory(prefix="bench-scale.") as name:
             folder = pathlib.Path(name)
-            cluster = Cluster(folder)
+            cluster = Cluster(HOST, folder, down=NODES[-1])
             try:
                 token = {key: cluster.endpoint[key] for key in ("api_host", "api_port", "api_user", "api_token_id", "api_token_secret")}
                 vm = {
@@ -114,12 +80,14 @@ def main():
                     own = {"node": "pve{{ number % 9 + 1 }}", "vmid": "{{ 5000 + number }}", "validate_certs": False}
                     task, library, where = local | {who: token | vm | own}, None, PEER
                 cluster.requests()
-                for title in ("from empty", "again, a broadcast later"):
+                for title in ("from empty", "again"):
                     wall, cpu, changed, failed = play(folder, where, task, library)
                     asked = cluster.requests()
                     reads = sum(one["method"] == "GET" for one in asked)
                     row = f"{wall:.1f} | {cpu:.1f} | {changed} | {failed} | {len(asked) / COUNT:.1f} | {reads / COUNT:.1f}"
                     print(f"| {who}, {title} | {row} |", flush=True)
+                    figures = {"changed": changed, "failed": failed, "requests": len(asked) / COUNT, "reads": reads / COUNT}
+                    results.add("scale", f"{COUNT} hosts, {title}", who, wall=wall, cpu=cpu, **figures)
                     nodes = collections.Counter(one["path"].split("/")[2] for one in asked if one["method"] == "POST" and one["path"].endswith("/qemu"))
                     if nodes:
                         print("made on:", dict(nodes), file=sys.stderr)

@@ -3,19 +3,24 @@
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import results
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "testing/pytest"))
+
+from images import iso_image  # noqa: E402
+
 MODULE = ROOT / "target/dist/proxmox_iso"
 VM_MODULE = ROOT / "target/dist/proxmox_nixos_vm"
 TESTHOST = ROOT / "target/release/pve-testhost"
 SINK = ROOT / "target/release/examples/sink"
-PEER = ROOT / ".cache/bench-venv/bin/python"
+PEER = results.PEER / "bin/python"
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 MIB = 1 << 20
 
@@ -180,40 +185,44 @@ def compare_vms(folder):
         tables(title, {name: lambda which=which: measured(which) for name, which in names.items()}, RUNS)
 
     table("Nothing to do: the VM is there", lambda which: nothing_to_do(folder, which))
-    for count in (20, 100):
-        table(f"{count} VMs made, one process after the other (sums; the largest peak)", lambda which: creates(folder, which, count))
+    table("20 VMs made, one process after the other (sums; the largest peak)", lambda which: creates(folder, which, 20))
 
 
 def tables(title, candidates, runs):
     """The candidates in turn, `runs` times; medians, and ratios to the first from the pairs, as Markdown."""
-    results = {name: [] for name in candidates}
+    runs_of = {name: [] for name in candidates}
     for _ in range(runs):
         for name, once in candidates.items():
-            results[name].append(once())
+            runs_of[name].append(once())
     print(f"\n### {title}\n")
     print("| process | wall s | user s | sys s | CPU s | peak MiB | wall ratio | CPU ratio | memory ratio |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    base = results[next(iter(results))]
-    for name, rows in results.items():
+    base = runs_of[next(iter(runs_of))]
+    for name, rows in runs_of.items():
         middle = [statistics.median(column) for column in zip(*rows)]
         cpu = statistics.median(row[1] + row[2] for row in rows)
         pairs = [
             (row[0] / one[0], (row[1] + row[2]) / (one[1] + one[2]), row[3] / one[3])
             for row, one in zip(rows, base)
         ]
-        ratios = " | ".join(f"{statistics.median(column):.3f}" for column in zip(*pairs))
+        ratios = [statistics.median(column) for column in zip(*pairs)]
         wall, user, system, peak = middle
+        figures = dict(zip(("wall_ratio", "cpu_ratio", "peak_ratio"), ratios))
+        results.add("process", title, name, wall=wall, user=user, sys=system, cpu=cpu, peak=peak, **figures)
+        ratios = " | ".join(f"{ratio:.3f}" for ratio in ratios)
         print(f"| {name} | {wall:.3f} | {user:.3f} | {system:.3f} | {cpu:.3f} | {peak:.1f} | {ratios} |")
     sys.stdout.flush()
 
 
 def image(folder, mib):
-    """A file without holes, of data that does not repeat at once; and its checksum by sha256sum."""
+    """An ISO image without holes, of data that does not repeat at once; and its checksum by sha256sum."""
     path = pathlib.Path(folder) / f"image-{mib}.iso"
     block = os.urandom(8 * MIB)
     with open(path, "wb") as file:
         for _ in range(mib // 8):
             file.write(block)
+        file.seek(0)
+        file.write(iso_image(b""))
     digest = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
     return path, f"sha256:{digest}"
 
@@ -221,7 +230,8 @@ def image(folder, mib):
 def main():
     with_peer = os.environ.get("BENCH_PEER", "1") == "1"
     sizes = [int(os.environ.get("BENCH_SIZE", "1024"))] + ([8192] if os.environ.get("BENCH_FULL") == "1" else [])
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, {RUNS} runs in turn, medians; ratios are medians of pairs")
+    results.header()
+    print(f"{RUNS} runs in turn, medians; ratios are medians of pairs")
     with tempfile.TemporaryDirectory(dir=ROOT / ".cache") as folder:
         bench = Bench(folder)
         try:
