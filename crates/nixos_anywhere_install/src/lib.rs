@@ -41,6 +41,7 @@ pub use system::{Controller, Nix, sizes, store_path};
 pub use values::flake::FlakeParts;
 pub use values::host::problem as host_problem;
 pub use values::jump::{JumpOptions, is_proxy_jump};
+pub use values::nix_options::secrets_in_uri;
 
 /// The Ansible module `nixos_anywhere_install`.
 pub struct NixosAnywhereInstall;
@@ -67,7 +68,9 @@ impl Module for NixosAnywhereInstall {
     }
 
     fn secrets(params: &Map<String, Value>) -> Vec<String> {
-        values::nix_options::secrets(params)
+        let mut found = values::nix_options::secrets(params);
+        found.extend(secrets_in_flakes(params));
+        found
     }
 
     async fn run(options: Options, task: Task) -> Result<Outcome, Failure> {
@@ -78,6 +81,18 @@ impl Module for NixosAnywhereInstall {
             State::Verified => verified(&options, &task).await,
         }
     }
+}
+
+/// The passwords and tokens in the places of flakes: in those that options name, and in those that replace inputs.
+pub fn secrets_in_flakes(params: &Map<String, Value>) -> Vec<String> {
+    let named = ["flake", "nixos_anywhere_flake"].into_iter();
+    let named = named.filter_map(|name| params.get(name)?.as_str());
+    let inputs = params.get("override_inputs").and_then(Value::as_object);
+    let inputs = inputs
+        .into_iter()
+        .flat_map(Map::values)
+        .filter_map(Value::as_str);
+    named.chain(inputs).flat_map(secrets_in_uri).collect()
 }
 
 /// Reach the machine and report what it runs; with `expect`, wait until it is that.

@@ -69,6 +69,11 @@ commands:
   returned: when an installation is refused for privileges
   type: list
   elements: str
+claims:
+  description: What the host claims for its machine, such as an address, for M(nixos_vm_report).
+  returned: with O(step=plan), if a run would be refused
+  type: list
+  elements: dict
 run:
   description: This run, for the other steps of this play.
   returned: with O(step=decide)

@@ -36,7 +36,7 @@ mod system_facts;
 mod vm_layout;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Task, to_dict};
-use nixos_anywhere_install::NixosAnywhereInstall;
+use nixos_anywhere_install::{NixosAnywhereInstall, secrets_in_uri};
 use proxmox_iso::ProxmoxIso;
 use serde_json::{Map, Value};
 
@@ -77,6 +77,9 @@ impl Module for NixosVmLifecycle {
             .iter()
             .filter_map(|name| settings.get(*name)?.as_str());
         let mut found: Vec<String> = texts.flat_map(proxmox_iso::secrets_in_address).collect();
+        let flakes = ["flake", "disk_image_flake", "installer_flake"].into_iter();
+        let flakes = flakes.filter_map(|name| settings.get(name)?.as_str());
+        found.extend(flakes.flat_map(secrets_in_uri));
         let options = |name: &str| to_dict(settings.get(name)?).ok();
         for passed in ["iso_options", "host_iso_options"]
             .map(options)
@@ -155,13 +158,14 @@ mod tests {
     fn secrets_are_known_before_the_variables_are_checked() {
         let arguments = json!({"settings": {
             "installer_iso": "https://user:hunter22@example.org/a.iso",
+            "flake": "git+https://user:hunter44@example.org/infra#web",
             "host_iso_options": {"checksum": "https://user:hunter33@example.org/sums"},
             "install_options": {"nix_options": {"access-tokens": "github.com=ghp_1"}},
             "host_install_options": {"nix_options": "{\"access-tokens\": \"github.com=ghp_2\"}"},
             "vm_options": "not a dict",
         }});
         let secrets = NixosVmLifecycle::secrets(arguments.as_object().unwrap());
-        for secret in ["hunter22", "hunter33", "ghp_1", "ghp_2"] {
+        for secret in ["hunter22", "hunter33", "hunter44", "ghp_1", "ghp_2"] {
             assert!(secrets.iter().any(|one| one == secret), "{secrets:?}");
         }
     }

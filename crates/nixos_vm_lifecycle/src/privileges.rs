@@ -103,6 +103,11 @@ fn compared(permissions: &Map<String, Value>, caller: &str, settings: &Settings)
     let iso = format!("/storage/{}", settings.iso_storage);
     need(
         &iso,
+        &["Datastore.Audit", "Datastore.AllocateSpace"],
+        "nixos_vm_iso_storage: to see it",
+    );
+    need(
+        &iso,
         &["Datastore.AllocateTemplate"],
         "nixos_vm_iso_storage: to upload the installer and the seed",
     );
@@ -184,10 +189,6 @@ fn commands(permissions: &Map<String, Value>, caller: &str, needs: &[Need]) -> V
         privileges.extend(known.iter().filter(|name| permits(permissions, path, name)));
     }
     let user = caller.split('!').next().unwrap_or_default();
-    let token = match user == caller {
-        true => String::new(),
-        false => format!(" --tokens '{caller}'"),
-    };
     let grant = |(path, privileges): (String, BTreeSet<&str>)| {
         let role = match path.as_str() {
             "/" => "Nixos-root".to_owned(),
@@ -197,12 +198,22 @@ fn commands(permissions: &Map<String, Value>, caller: &str, needs: &[Need]) -> V
         let propagate = if path == "/" { " --propagate 0" } else { "" };
         let privileges: Vec<&str> = privileges.into_iter().collect();
         let privileges = privileges.join(" ");
-        [
-            format!(
-                "pveum role add {role} --privs '{privileges}' || pveum role modify {role} --append 1 --privs '{privileges}'"
-            ),
-            format!("pveum acl modify {path} --roles {role} --users '{user}'{token}{propagate}"),
-        ]
+        let acl = |whom: &str| format!("pveum acl modify {path} --roles {role} {whom}{propagate}");
+        let role = format!(
+            "pveum role add {role} --privs '{privileges}' || pveum role modify {role} --append 1 --privs '{privileges}'"
+        );
+        match user == caller {
+            true => vec![role, acl(&format!("--users '{user}'"))],
+            // An entry would take from the user what it inherits, which may be more.
+            false => vec![
+                role,
+                acl(&format!("--tokens '{caller}'")),
+                format!(
+                    "# only if {user} lacks them, too: {}",
+                    acl(&format!("--users '{user}'"))
+                ),
+            ],
+        }
     };
     // Somebody may paste them into the shell of root: a name with other characters gets none.
     let is_plain = |text: &str| {
@@ -312,6 +323,7 @@ mod tests {
         let others = [
             "Datastore.Allocate",
             "Datastore.AllocateTemplate",
+            "Datastore.Audit",
             "SDN.Use",
         ];
         let all = [&VM[..], &others, &["VM.Console"]].concat();
@@ -351,13 +363,15 @@ mod tests {
         assert_eq!(
             missing.commands,
             [
-                "pveum role add Nixos-storage-local --privs 'Datastore.Allocate Datastore.AllocateTemplate' || pveum role modify \
-                 Nixos-storage-local --append 1 --privs 'Datastore.Allocate Datastore.AllocateTemplate'",
-                "pveum acl modify /storage/local --roles Nixos-storage-local --users 'a@pve' --tokens 'a@pve!t'",
+                "pveum role add Nixos-storage-local --privs 'Datastore.Allocate Datastore.AllocateTemplate Datastore.Audit' || pveum role modify \
+                 Nixos-storage-local --append 1 --privs 'Datastore.Allocate Datastore.AllocateTemplate Datastore.Audit'",
+                "pveum acl modify /storage/local --roles Nixos-storage-local --tokens 'a@pve!t'",
+                "# only if a@pve lacks them, too: pveum acl modify /storage/local --roles Nixos-storage-local --users 'a@pve'",
                 &format!(
                     "pveum role add Nixos-vms --privs '{vms}' || pveum role modify Nixos-vms --append 1 --privs '{vms}'"
                 ),
-                "pveum acl modify /vms --roles Nixos-vms --users 'a@pve' --tokens 'a@pve!t'",
+                "pveum acl modify /vms --roles Nixos-vms --tokens 'a@pve!t'",
+                "# only if a@pve lacks them, too: pveum acl modify /vms --roles Nixos-vms --users 'a@pve'",
             ]
         );
     }

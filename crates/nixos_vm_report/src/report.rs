@@ -105,7 +105,11 @@ fn host_plan(result: &Value) -> HostPlan {
         (_, Some(msg)) => vec![msg.to_owned()],
         _ => vec!["has no plan: its task returned no result; see its error above".to_owned()],
     };
+    let claims = result.get("claims").cloned();
     HostPlan {
+        claims: claims
+            .and_then(|claims| serde_json::from_value(claims).ok())
+            .unwrap_or_default(),
         commands: list("commands").unwrap_or_default(),
         ..refused(mistakes)
     }

@@ -69,14 +69,23 @@ fn content(path: &Path, report: &Report) -> String {
     }
 }
 
-/// Write the whole file, or leave what there was.
+/// Write the whole file, or leave what there was. What is not a plain file, such as a link or a device, is written to.
 fn write(path: &Path, text: &str) -> io::Result<()> {
+    let before = std::fs::symlink_metadata(path).ok();
+    if before.as_ref().is_some_and(|before| !before.is_file()) {
+        return std::fs::write(path, text);
+    }
+    // That of the file which is replaced, or else as a shell's redirection makes it: the umask counts.
+    let mode = before.as_ref().map(|before| before.permissions());
+    let new = std::fs::Permissions::from_mode(0o666);
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     let mut file = tempfile::Builder::new()
-        // As a shell's redirection makes it: the umask counts.
-        .permissions(std::fs::Permissions::from_mode(0o666))
+        .permissions(new)
         .tempfile_in(dir.unwrap_or(Path::new(".")))?;
     file.write_all(text.as_bytes())?;
+    if let Some(mode) = mode {
+        file.as_file().set_permissions(mode)?;
+    }
     file.persist(path)?;
     Ok(())
 }
@@ -107,9 +116,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plan.txt");
         write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         write(&path, "new").unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(write(&dir.path().join("no/plan.txt"), "x").is_err());
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write(&link, "through").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "through");
+        assert!(link.is_symlink());
+        write(Path::new("/dev/null"), "nothing").unwrap();
     }
 }

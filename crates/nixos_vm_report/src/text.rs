@@ -112,7 +112,10 @@ fn host_lines(lines: &mut Vec<String>, host: &str, plan: &HostPlan, placed: Opti
         // A text of several lines stays together.
         lines.push(format!("  ! {}", mistake.replace('\n', "\n    ")));
     }
-    lines.extend(plan.commands.iter().map(|command| format!("  $ {command}")));
+    // What begins with `#` is a comment of the shell.
+    let prompt = |command: &str| if command.starts_with('#') { "" } else { "$ " };
+    let commands = plan.commands.iter();
+    lines.extend(commands.map(|command| format!("  {}{command}", prompt(command))));
     for (key, (before, after)) in &plan.changes {
         lines.push(match (before, after) {
             (Value::Null, after) => format!("  + {key}: {}", value(after)),

@@ -6,7 +6,7 @@ import re
 from conftest import token_without
 from test_placement import memory
 
-STOCK = {"finished": 4, "provisioned": 1}
+STOCK = {"finished": 7, "provisioned": 1}
 NODES = ("pve", "b", "c")
 PLAN = "playbooks/plan.yml"
 GIB = 1 << 30
@@ -56,6 +56,13 @@ def test_hosts_that_claim_the_same_are_both_refused(world):
     assert {host for host, recap in play.recap.items() if recap.failed} == {one.name, two.name}
 
 
+def test_a_refused_host_has_its_claims(world):
+    good = world.machine("good")
+    bad = world.machine("bad", nixos_vm_ip=good.host_variables["nixos_vm_ip"], nixos_vm_disks_storage="nowhere")
+    play = plan(world, [good, bad]).refused("is also claimed by host", "nowhere")
+    assert {host for host, recap in play.recap.items() if recap.failed} == {good.name, bad.name}
+
+
 def test_nothing_to_do_is_said_in_a_line(world, finished):
     play = plan(world, [finished]).succeeded()
     assert play.changed == 0 and '"msg": "1 of 1 host is unchanged"' in play.output, play.output
@@ -88,4 +95,47 @@ def test_missing_privileges_come_with_the_commands_that_grant_them(world):
     (add,) = re.findall(r"^  \$ pveum role add Nixos-vms --privs '(.*?)' \|\| pveum role modify Nixos-vms --append 1 --privs '\1'$", play.output, re.M)
     # An entry for /vms replaces what is inherited there.
     assert {"VM.Config.Memory", "VM.Allocate"} <= set(add.split())
-    assert "  $ pveum acl modify /vms --roles Nixos-vms --users 'provisioner@pve' --tokens 'provisioner@pve!ansible'" in play.output
+    assert "  $ pveum acl modify /vms --roles Nixos-vms --tokens 'provisioner@pve!ansible'" in play.output
+
+
+def test_the_commands_grant_what_was_missing(world):
+    """Done as a shell of root would do them."""
+    web = world.machine("granted")
+    token = token_without(world, "VM.Config.Memory", "Datastore.Allocate")
+    output = plan(world, [web], **token).refused("VM.Config.Memory", "Datastore.Allocate").output
+    file = world.pve / "access.json"
+    access = json.loads(file.read_text())
+    for role, privileges in re.findall(r"^  \$ pveum role add (\S+) --privs '(.*?)'", output, re.M):
+        access["roles"][role] = privileges.split()
+    for path, role, whom in re.findall(r"pveum acl modify (\S+) --roles (\S+) --(?:users|tokens) '(.*?)'$", output, re.M):
+        access["acl"].append({"path": path, "ugid": whom, "role": role})
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(access))
+    new.rename(file)
+    plan(world, [web], **token).succeeded()
+
+
+def test_a_deployment_is_planned(world, finished, flake):
+    finished.variables.update(nixos_vm_deploy=True, nixos_vm_flake=flake.uri)
+    flake(2)
+    with world.unchanged():
+        play = plan(world, [finished], nixos_vm_plan_build=True).succeeded()
+    assert "\n  steps: deploy\n" in play.output and re.search(r"^  ~ system: \S+ -> \S+$", play.output, re.M), play.output
+    # A run would start the first one; the other one stays stopped.
+    finished.vm.stop()
+    play = plan(world, [finished]).succeeded()
+    assert "would start" in play.output and "check mode cannot read which system it runs" in play.output, play.output
+    plan(world, [finished], nixos_vm_state="stopped").refused("is stopped")
+
+
+def test_a_reinstallation_is_planned(world, finished):
+    with world.unchanged():
+        play = plan(world, [finished], nixos_vm_confirm_reinstall=finished.name).succeeded()
+    assert "1 of 1 host is to be reinstalled" in play.output, play.output
+
+
+def test_a_report_that_cannot_be_written_fails(world, finished, tmp_path):
+    play = plan(world, [finished], nixos_vm_plan_path=str(tmp_path / "no/plan.txt"))
+    play.refused("path", str(tmp_path / "no/plan.txt"), "cannot be written")
+    plan(world, [finished], "--check", nixos_vm_plan_path=str(tmp_path / "plan.txt")).succeeded()
+    assert (tmp_path / "plan.txt").exists()

@@ -70,7 +70,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// The password of a URI, and its parameters that are secrets.
-fn secrets_in_uri(word: &str) -> Vec<String> {
+pub fn secrets_in_uri(word: &str) -> Vec<String> {
     let Some((_, rest)) = word.split_once("://") else {
         return Vec::new();
     };

@@ -6,6 +6,8 @@ use std::time::Duration;
 use ansible_module::{Failure, Outcome};
 use deadline::Deadline;
 use nixos_vm_report::host_plan::{Action, Claim, HostPlan, System};
+use proxmox_nixos_vm::ownership::Ownership;
+use pve_module::record::{Phase, Record};
 use serde_json::{Map, Value};
 
 use super::{deploy, host_key, install, out_of_turn, provision, vm};
@@ -14,7 +16,7 @@ use crate::context::Context;
 use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_claims;
-use crate::options::{Power, Step};
+use crate::options::{Power, Step, given};
 use crate::placement;
 use crate::preflight;
 use crate::state::State;
@@ -28,7 +30,19 @@ const READ: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// Whatever a run would be refused for.
-pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Failure> {
+pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure> {
+    let claims = claims(context, &state);
+    match plan(context, state).await {
+        Ok(plan) => {
+            let plan = HostPlan { claims, ..plan };
+            Ok(Outcome::unchanged(plan.msg.clone()).with("plan", plan))
+        }
+        // Others may claim the same, whatever is wrong here.
+        Err(failure) => Err(failure.with("claims", claims)),
+    }
+}
+
+async fn plan(context: &Context<'_>, mut state: State) -> Result<HostPlan, Failure> {
     let settings = context.settings();
     let decision = state.decide(context).await?;
     let planned = preflight::check(context, &mut state, &decision).await?;
@@ -46,7 +60,6 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
             .unwrap_or_default(),
         vmid: state.vm.as_ref().map(|_| state.vmid()),
         node: node(context, &state),
-        claims: claims(context, &state),
         ..HostPlan::default()
     };
     let config = config(&state);
@@ -54,14 +67,19 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     let mut deployed = None;
     (plan.action, plan.msg) = match &decision {
         Decision::Create => {
-            let system = settings.flake.as_deref().unwrap_or("its disk image");
+            let flake = given(settings.flake.as_ref());
+            let system = match settings.by_image() {
+                true => "make its boot disk of the disk image".to_owned(),
+                false => format!("install {}", flake.unwrap_or_default()),
+            };
             let on = plan.node.as_ref();
             let on = on.map_or_else(String::new, |node| format!(" on {node}"));
-            let msg = format!("would create {}{on} and install {system}", plan.object);
+            let msg = format!("would create {}{on} and {system}", plan.object);
             outcomes.extend(planned);
             (Action::Create, msg)
         }
         Decision::Install(record) => {
+            outcomes.extend(resumed(context, &state, record).await?);
             let msg = format!(
                 "would resume the installation of {}, whose phase is '{}'",
                 plan.object, record.phase
@@ -89,21 +107,25 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
             (Action::Change, msg)
         }
         Decision::Converge(record) => {
+            let runs = state.facts.vm.as_ref().is_some_and(|vm| vm.running);
             let vm = vm::finished(context, &state, record, true).await?;
             if settings.deploy {
                 deployable(context, &state)?;
                 deployed = Some(deploy::run(context, state).await?);
             }
-            let decided = converged(&mut plan, &vm, deployed.as_ref());
+            let (action, mut msg) = converged(&mut plan, &vm, deployed.as_ref());
+            if let Some(deployed) = deployed.as_ref().filter(|_| !runs) {
+                msg = format!("{msg}; {}", deployed.msg);
+            }
             outcomes.push(vm);
-            decided
+            (action, msg)
         }
         Decision::Ask => return Err(out_of_turn(&state, &decision, "it was to be planned")),
     };
     for outcome in outcomes.iter().chain(&deployed) {
         plan.changes.extend(changes(outcome));
     }
-    if plan.action == Action::Create {
+    if decision.installs() && plan.changes.contains_key("memory") {
         // What it has in the end, rather than what the installer is lent; and it is started.
         let memory = plan.changes.entry("memory".into()).or_default();
         memory.1 = settings.memory().to_string().into();
@@ -113,7 +135,30 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
     plan.system = system(context, &decision, deployed.as_ref(), &after).await?;
     plan.demand = capacity::demand(&config, &after);
     read_capacity(context, &mut plan).await?;
-    Ok(Outcome::unchanged(plan.msg.clone()).with("plan", plan))
+    Ok(plan)
+}
+
+/// What differs of a VM whose installation is resumed. That of a VM that is not complete yet, or is installed anew, is not known.
+async fn resumed(
+    context: &Context<'_>,
+    state: &State,
+    record: &Record,
+) -> Result<Option<Outcome>, Failure> {
+    if record.phase == Phase::Creating || record.reinstall.is_some() {
+        return Ok(None);
+    }
+    let mut args = context.settings().vm_without_installer();
+    // Both change with the phase.
+    args.shift_remove("boot");
+    args.shift_remove("ha");
+    args.insert("vmid".into(), state.vmid().into());
+    args.insert("state".into(), "present".into());
+    let ownership = Ownership {
+        add_tags: true,
+        rename: true,
+        ..Ownership::default()
+    };
+    context.vm(args, ownership, true).await.map(Some)
 }
 
 /// The present node of the machine, or the one that the inventory names, or that an interrupted run chose.
