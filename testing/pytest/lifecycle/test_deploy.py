@@ -79,7 +79,7 @@ def test_a_machine_that_does_not_come_back_is_rolled_back_if_that_is_asked_for(w
     def lost():
         web.behaves(silence="refuse")
         # The rollback stops the VM.
-        threading.Thread(target=lambda: (world.wait_until(lambda: not web.vm.running, "the rollback", 100), web.behaves())).start()
+        threading.Thread(target=lambda: (world.wait_until(lambda: not web.vm.running, "the rollback", 290), web.behaves())).start()
         time.sleep(1)
 
     web.behaves(before={"deploy": lost})
