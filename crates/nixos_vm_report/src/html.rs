@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use html_escape::encode_text;
+
 use crate::report::Report;
 use crate::text;
 
@@ -17,7 +19,7 @@ const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\"
 pub fn render(report: &Report) -> String {
     let mut page = HEAD.to_owned();
     for line in text::render(report).lines() {
-        let escaped = escape(line);
+        let escaped = encode_text(line);
         let element = match line.trim_start().as_bytes() {
             [b'+', b' ', ..] => "ins",
             [b'-' | b'!', b' ', ..] => "del",
@@ -30,19 +32,15 @@ pub fn render(report: &Report) -> String {
     page + "</pre>\n</html>\n"
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn nothing_of_a_report_is_markup() {
-        assert_eq!(escape("<b>&amp;"), "&lt;b&gt;&amp;amp;");
+        let mut hostile = text::tests::example();
+        hostile.summary = "<b>&amp;".into();
+        assert!(render(&hostile).contains("<b>&lt;b&gt;&amp;amp;</b>\n"));
         let page = render(&text::tests::example());
         assert!(page.contains("<ins>  + cores: 2</ins>\n"), "{page}");
         assert!(page.contains("<mark>  ~ memory: 2048 -&gt; 4096</mark>\n"));

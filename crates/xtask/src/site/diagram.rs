@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
+use html_escape::encode_double_quoted_attribute;
 use regex_lite::Regex;
 
 /// The diagram as HTML, without an empty line, which would end it within Markdown.
@@ -37,15 +38,9 @@ pub fn svg(mermaid: &str) -> anyhow::Result<String> {
         .collect();
     Ok(format!(
         "<figure class=\"diagram\" role=\"img\" aria-label=\"{}\">\n{}\n</figure>",
-        escaped(&title),
+        encode_double_quoted_attribute(&title),
         lines.join("\n")
     ))
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('"', "&quot;")
 }
 
 #[derive(Debug)]
