@@ -19,7 +19,7 @@ from cluster import NODES, Cluster
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOST = ROOT / os.environ["BENCH_HOST"] / "pve-testhost"
 MODULE = ROOT / os.environ["BENCH_BIN"] / "proxmox_nixos_vm"
-PEER = ROOT / ".cache/bench-venv/bin"
+PEER = results.PEER / "bin"
 COUNT = int(os.environ.get("BENCH_SCALE_HOSTS", "200"))
 FORKS = 50
 

@@ -6,6 +6,7 @@ use ansible_module::Failure;
 use deadline::Deadline;
 use nixos_vm_report::host_plan::{Capacity, Demand, Node, Storage};
 use pve_client::property::parse_size;
+use pve_module::Inventory;
 use pve_schema::{is_drive, is_state_disk};
 use serde_json::{Map, Value};
 
@@ -81,88 +82,108 @@ pub fn disk_size(config: &Map<String, Value>, key: &str) -> Option<u64> {
     bytes.try_into().ok()
 }
 
-/// The list of nodes, guests and storages of the cluster.
-///
-/// # Errors
-/// Those of the API.
-pub async fn list(context: &Context<'_>, deadline: &Deadline) -> Result<Vec<Value>, Failure> {
-    let what = "list the nodes and storages of the cluster";
-    let entries = context
-        .get(what, "/cluster/resources", &[], deadline)
-        .await?;
-    Ok(entries.as_array().cloned().unwrap_or_default())
+/// The nodes, guests and storages of a cluster.
+pub struct Cluster {
+    inventory: Inventory,
+    entries: Vec<Value>,
 }
 
-/// The nodes that are up and have these storages, as far as the caller may see that; of `allowed`, if that is not empty.
-pub fn candidates(entries: &[Value], allowed: &[String], storages: &[&str]) -> Vec<String> {
-    let has = |node: &str, storage: &&str| {
-        of_type(entries, "storage")
-            .any(|entry| text(entry, "storage") == *storage && text(entry, "node") == node)
-    };
-    of_type(entries, "node")
-        .filter(|entry| text(entry, "status") != "offline")
-        .map(|entry| text(entry, "node"))
-        .filter(|node| allowed.is_empty() || allowed.iter().any(|allowed| allowed == node))
-        .filter(|node| storages.iter().all(|storage| has(node, storage)))
-        .map(str::to_owned)
-        .collect()
-}
+impl Cluster {
+    /// Read PVE's list of all of them.
+    ///
+    /// # Errors
+    /// Those of the API.
+    pub async fn read(context: &Context<'_>, deadline: &Deadline) -> Result<Self, Failure> {
+        let what = "list the nodes and storages of the cluster";
+        let entries = context
+            .get(what, "/cluster/resources", &[], deadline)
+            .await?;
+        Self::of(entries.as_array().cloned().unwrap_or_default())
+    }
 
-/// What these nodes have, and these storages on them.
-pub fn of(entries: &[Value], nodes: &[String], storages: &BTreeSet<&str>) -> Capacity {
-    let wanted = |entry: &&Value| nodes.iter().any(|node| node == text(entry, "node"));
-    let of_nodes = of_type(entries, "node").filter(wanted);
-    let of_storages = of_type(entries, "storage")
-        .filter(wanted)
-        .filter(|entry| storages.contains(text(entry, "storage")))
-        .map(|entry| {
-            let shared = bytes(entry, "shared") == 1;
-            Storage {
+    fn of(entries: Vec<Value>) -> Result<Self, Failure> {
+        Ok(Self {
+            inventory: Inventory::of(entries.clone())?,
+            entries,
+        })
+    }
+
+    /// The nodes that are up and have these storages, as far as the caller may see that; of `allowed`, if that is not empty. With each
+    /// comes how many VMs with the names `apart_from` it has.
+    pub fn candidates(
+        &self,
+        allowed: &[String],
+        storages: &[&str],
+        apart_from: &[String],
+    ) -> BTreeMap<String, usize> {
+        let has = |node: &str, storage: &&str| {
+            self.of_type("storage")
+                .any(|entry| text(entry, "storage") == *storage && text(entry, "node") == node)
+        };
+        let names = || apart_from.iter().map(String::as_str);
+        let online = self.inventory.online.iter();
+        online
+            .filter(|node| allowed.is_empty() || allowed.contains(node))
+            .filter(|node| storages.iter().all(|storage| has(node, storage)))
+            .map(|node| (node.clone(), self.inventory.named_on(node, names())))
+            .collect()
+    }
+
+    /// What these nodes have, and these storages on them.
+    pub fn capacity(&self, nodes: &[&str], storages: &BTreeSet<&str>) -> Capacity {
+        let on_them = |entry: &&Value| nodes.contains(&text(entry, "node"));
+        let of_storages = self
+            .of_type("storage")
+            .filter(on_them)
+            .filter(|entry| storages.contains(text(entry, "storage")));
+        let mut found: Vec<Storage> = Vec::new();
+        for entry in of_storages {
+            let shared = number_of(entry, "shared") == 1;
+            let storage = Storage {
                 name: text(entry, "storage").to_owned(),
                 node: (!shared).then(|| text(entry, "node").to_owned()),
-                size: bytes(entry, "maxdisk"),
-                used: bytes(entry, "disk"),
+                size: number_of(entry, "maxdisk"),
+                used: number_of(entry, "disk"),
+            };
+            let is_it =
+                |other: &Storage| (&other.name, &other.node) == (&storage.name, &storage.node);
+            if !found.iter().any(is_it) {
+                found.push(storage);
             }
-        });
-    let mut found: Vec<Storage> = Vec::new();
-    for storage in of_storages {
-        let known = |other: &Storage| (&other.name, &other.node) == (&storage.name, &storage.node);
-        if !found.iter().any(known) {
-            found.push(storage);
+        }
+        Capacity {
+            nodes: self
+                .of_type("node")
+                .filter(on_them)
+                .map(|entry| (text(entry, "node").to_owned(), self.node(entry)))
+                .collect(),
+            storages: found,
         }
     }
-    Capacity {
-        nodes: of_nodes
-            .map(|entry| (text(entry, "node").to_owned(), node(entries, entry)))
-            .collect(),
-        storages: found,
-    }
-}
 
-fn node(entries: &[Value], entry: &Value) -> Node {
-    let mut node = Node {
-        memory: bytes(entry, "maxmem"),
-        used: bytes(entry, "mem"),
-        cpus: bytes(entry, "maxcpu"),
-        ..Node::default()
-    };
-    let guests = of_type(entries, "qemu").chain(of_type(entries, "lxc"));
-    let here = guests.filter(|guest| {
-        text(guest, "node") == text(entry, "node") && bytes(guest, "template") == 0
-    });
-    for guest in here {
-        let most = bytes(guest, "maxmem");
-        node.given += most;
-        node.promised += most.saturating_sub(bytes(guest, "mem"));
-        node.cpus_given += bytes(guest, "maxcpu");
+    fn node(&self, entry: &Value) -> Node {
+        let name = text(entry, "node");
+        let mut node = Node {
+            memory: number_of(entry, "maxmem"),
+            used: number_of(entry, "mem"),
+            promised: self.inventory.promised(name),
+            cpus: number_of(entry, "maxcpu"),
+            ..Node::default()
+        };
+        let guests = self.of_type("qemu").chain(self.of_type("lxc"));
+        let is_here =
+            |guest: &&Value| text(guest, "node") == name && number_of(guest, "template") == 0;
+        for guest in guests.filter(is_here) {
+            node.given += number_of(guest, "maxmem");
+            node.cpus_given += number_of(guest, "maxcpu");
+        }
+        node
     }
-    node
-}
 
-fn of_type<'a>(entries: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
-    entries
-        .iter()
-        .filter(move |entry| text(entry, "type") == kind)
+    fn of_type<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        let entries = self.entries.iter();
+        entries.filter(move |entry| text(entry, "type") == kind)
+    }
 }
 
 fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
@@ -170,7 +191,7 @@ fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
 }
 
 /// A number of an entry; zero where the caller may not see it.
-fn bytes(entry: &Value, key: &str) -> u64 {
+fn number_of(entry: &Value, key: &str) -> u64 {
     entry.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
 
@@ -221,18 +242,21 @@ mod tests {
             json!({"type": "storage", "storage": "nfs", "node": "a", "shared": 1, "maxdisk": 100, "disk": 40}),
             json!({"type": "storage", "storage": "nfs", "node": "c", "shared": 1, "maxdisk": 100, "disk": 40}),
             json!({"type": "storage", "storage": "lvm", "node": "c", "maxdisk": 50, "disk": 10}),
-            json!({"type": "qemu", "node": "a", "maxmem": 4, "mem": 1, "maxcpu": 2}),
-            json!({"type": "qemu", "node": "a", "maxmem": 40, "maxcpu": 20, "template": 1}),
-            json!({"type": "lxc", "node": "a", "maxmem": 2, "mem": 2, "maxcpu": 1}),
+            json!({"type": "qemu", "vmid": 101, "name": "db1", "node": "a", "maxmem": 4, "mem": 1, "maxcpu": 2}),
+            json!({"type": "qemu", "vmid": 102, "name": "t", "node": "a", "maxmem": 40, "maxcpu": 20, "template": 1}),
+            json!({"type": "lxc", "vmid": 103, "node": "a", "maxmem": 2, "mem": 2, "maxcpu": 1}),
         ];
-        assert_eq!(candidates(&entries, &[], &["nfs"]), ["a", "c"]);
-        assert_eq!(
-            candidates(&entries, &["a".into(), "b".into()], &["nfs"]),
-            ["a"]
-        );
-        assert_eq!(candidates(&entries, &[], &["nfs", "lvm"]), ["c"]);
-        let nodes = ["a".to_owned(), "c".to_owned()];
-        let capacity = of(&entries, &nodes, &BTreeSet::from(["nfs", "lvm"]));
+        let cluster = Cluster::of(entries.to_vec()).unwrap();
+        let candidates = |allowed: &[&str], storages: &[&str]| {
+            let allowed: Vec<String> = allowed.iter().map(|&node| node.into()).collect();
+            let found = cluster.candidates(&allowed, storages, &["DB1".into(), "db2".into()]);
+            found.into_iter().collect::<Vec<_>>()
+        };
+        let (a, c) = (("a".to_owned(), 1), ("c".to_owned(), 0));
+        assert_eq!(candidates(&[], &["nfs"]), [a.clone(), c.clone()]);
+        assert_eq!(candidates(&["a", "b"], &["nfs"]), [a]);
+        assert_eq!(candidates(&[], &["nfs", "lvm"]), [c]);
+        let capacity = cluster.capacity(&["a", "c"], &BTreeSet::from(["nfs", "lvm"]));
         let names: Vec<_> = capacity
             .storages
             .iter()

@@ -8,23 +8,10 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nixos_vm_report::host_plan::Claim;
 use pve_module::paths;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, LocalError, StepError};
-
-/// What a host claims.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    /// The host.
-    pub host: String,
-    /// What is claimed, for people: `the VM name web1`.
-    pub what: String,
-    /// The same so that two that mean one thing are equal, with the cluster where that matters.
-    pub key: String,
-    /// The variable that distinguishes them.
-    pub variable: String,
-}
 
 /// Write down the claims of `host` and compare them with those of the play's other hosts.
 ///

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use nixos_vm_report::host_plan::Claim;
 use pve_schema::syntax::is_any_mac;
 use serde_json::Value;
 
-use crate::claims::{self, Claim};
+use crate::claims;
 use crate::context::Context;
 use crate::error::Error;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::host_plan::{Action, Demand, HostPlan, Node};
-use crate::text::{bytes, signed};
+use crate::size::{bytes, signed};
 
 /// A node before and after a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,48 +60,26 @@ pub fn after(plans: &BTreeMap<String, HostPlan>) -> After {
     let counted = plans
         .iter()
         .filter(|(_, plan)| plan.action != Action::Refuse);
+    let (named, chosen): (Vec<_>, Vec<_>) = counted.partition(|(_, plan)| plan.node.is_some());
     let mut sums = Sums::default();
+    for (_, plan) in named.iter().chain(&chosen) {
+        sums.note(plan);
+    }
+    for (_, plan) in named {
+        sums.add(plan, plan.node.as_deref().unwrap_or_default());
+    }
     let mut placed = BTreeMap::new();
     let mut unknown = Vec::new();
-    // The names of the machines on each node of each cluster.
-    let mut names: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    let mut chosen = Vec::new();
-    for (host, plan) in counted {
-        sums.note(plan);
-        let Some(node) = &plan.node else {
-            chosen.push((host, plan));
-            continue;
-        };
-        sums.add(plan, node);
-        let at = (plan.cluster.clone(), node.clone());
-        names.entry(at).or_default().push(plan.name.to_lowercase());
-    }
     for (host, plan) in chosen {
-        // As a run does: the fewest VMs that it shall be apart from, then the most free memory.
-        let companions = |node: &String| {
-            let at = (plan.cluster.clone(), node.clone());
-            let there = names.get(&at).into_iter().flatten();
-            let apart = |name: &&String| {
-                let mut apart = plan.apart_from.iter();
-                apart.any(|other| other.eq_ignore_ascii_case(name))
-            };
-            there.filter(apart).count()
-        };
-        let free = |node: &String| sums.free(&plan.cluster, node);
-        let best = plan
-            .candidates
-            .iter()
-            .min_by_key(|node| (companions(node), Reverse(free(node))));
-        let Some(best) = best else {
-            unknown.push(format!(
+        match sums.best(plan) {
+            Some(node) => {
+                sums.add(plan, node);
+                placed.insert(host.clone(), node.clone());
+            }
+            None => unknown.push(format!(
                 "host {host}: is not counted, since no node is known that has its storages"
-            ));
-            continue;
-        };
-        sums.add(plan, best);
-        let at = (plan.cluster.clone(), best.clone());
-        names.entry(at).or_default().push(plan.name.to_lowercase());
-        placed.insert(host.clone(), best.clone());
+            )),
+        }
     }
     let mut after = sums.into_after(placed);
     after.warnings.extend(unknown);
@@ -114,8 +92,10 @@ struct Sums {
     nodes: BTreeMap<(String, String), NodeAfter>,
     /// By cluster, storage and node, which is empty for a shared storage.
     storages: BTreeMap<(String, String, String), StorageAfter>,
-    /// What was added.
+    /// Where something was added.
     touched: Vec<(String, String)>,
+    /// By cluster and node, the names of the VMs that are new there.
+    new: BTreeMap<(String, String), Vec<String>>,
 }
 
 impl Sums {
@@ -164,9 +144,31 @@ impl Sums {
                 }
             }
         }
+        if plan.vmid.is_none() {
+            self.new
+                .entry(at.clone())
+                .or_default()
+                .push(plan.name.clone());
+        }
         if plan.demand != Demand::default() {
             self.touched.push(at);
         }
+    }
+
+    /// The node for a new machine, as a run chooses it: the fewest VMs that it shall be apart from, then the most free memory.
+    fn best<'a>(&self, plan: &'a HostPlan) -> Option<&'a String> {
+        let is_apart = |name: &&String| {
+            let mut names = plan.apart_from.iter();
+            names.any(|other| other.eq_ignore_ascii_case(name))
+        };
+        let key = |(node, there): &(&String, &usize)| {
+            let at = (plan.cluster.clone(), (*node).clone());
+            let new = self.new.get(&at).into_iter().flatten();
+            let companions = **there + new.filter(is_apart).count();
+            (companions, Reverse(self.free(&plan.cluster, node)))
+        };
+        let best = plan.candidates.iter().min_by_key(key)?;
+        Some(best.0)
     }
 
     /// Bytes of a node that are neither in use nor promised; below zero when more is promised than there is.
@@ -185,6 +187,7 @@ impl Sums {
             nodes,
             storages,
             touched,
+            new: _,
         } = self;
         let nodes = nodes
             .into_iter()
@@ -270,11 +273,10 @@ mod tests {
             cpus: 2,
             storages: BTreeMap::from([("local".into(), signed(8 * GIB))]),
         };
-        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
         let plan = HostPlan {
             name: name.into(),
-            candidates: texts(candidates),
-            apart_from: texts(apart_from),
+            candidates: candidates.iter().map(|&node| (node.into(), 0)).collect(),
+            apart_from: apart_from.iter().map(|&name| name.into()).collect(),
             demand,
             capacity,
             ..HostPlan::default()
@@ -294,6 +296,9 @@ mod tests {
         assert_eq!(nodes.collect::<Vec<_>>(), ["a", "b", "a"]);
         let apart = ["m1", "m2"].map(|name| new_machine(name, &["a", "b"], &["m1", "m2"]));
         assert_eq!(placed(&apart)[1].1, "b");
+        let mut beside = new_machine("m1", &["a", "b"], &["other"]);
+        beside.1.candidates.insert("a".into(), 1);
+        assert_eq!(placed(&[beside])[0].1, "b");
         let one = [new_machine("m1", &["b"], &[])];
         assert_eq!(placed(&one)[0].1, "b");
     }

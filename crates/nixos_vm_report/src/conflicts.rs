@@ -48,6 +48,7 @@ mod tests {
     #[test]
     fn only_what_two_hosts_claim_is_a_conflict() {
         let claim = |key: &str| Claim {
+            host: String::new(),
             what: format!("the {key}"),
             key: key.into(),
             variable: "nixos_vm_ip".into(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// What a run would do to one machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +29,8 @@ pub struct HostPlan {
     pub vmid: Option<u32>,
     /// The node that the machine is on, or that the inventory names.
     pub node: Option<String>,
-    /// The nodes of which a run chooses one.
-    pub candidates: Vec<String>,
+    /// The nodes of which a run chooses one, each with how many VMs it has that the machine shall be apart from.
+    pub candidates: BTreeMap<String, usize>,
     /// The names of VMs that the machine shall not share a node with.
     pub apart_from: Vec<String>,
     /// What changes, by the options of the VM or the words of the module that plans it: before and after, null for none.
@@ -47,21 +47,6 @@ pub struct HostPlan {
     pub commands: Vec<String>,
     /// What the nodes and storages that matter to it have.
     pub capacity: Capacity,
-}
-
-impl HostPlan {
-    /// Compare two configurations of a VM.
-    pub fn compare(
-        before: &Map<String, Value>,
-        after: &Map<String, Value>,
-    ) -> BTreeMap<String, (Value, Value)> {
-        let keys = before.keys().chain(after.keys());
-        let side =
-            |map: &Map<String, Value>, key: &String| map.get(key).cloned().unwrap_or_default();
-        keys.map(|key| (key.clone(), (side(before, key), side(after, key))))
-            .filter(|(_, (before, after))| before != after)
-            .collect()
-    }
 }
 
 /// What would be done to a machine.
@@ -110,6 +95,8 @@ pub struct Demand {
 /// Something that only one host may have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
+    /// The inventory host.
+    pub host: String,
     /// For people: `the VM name web1`.
     pub what: String,
     /// Canonical form: two claims with the same key conflict.

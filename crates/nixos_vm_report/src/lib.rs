@@ -6,11 +6,13 @@
 mod capacity;
 mod conflicts;
 mod docs;
+mod error;
 pub mod host_plan;
 mod html;
 mod options;
 mod report;
 mod run;
+mod size;
 mod text;
 
 use ansible_module::{Documentation, Failure, Module, Outcome, Task};

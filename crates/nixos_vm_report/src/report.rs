@@ -142,6 +142,7 @@ mod tests {
 
     fn plan(action: Action, claims: &[&str]) -> Value {
         let claim = |what: &&str| Claim {
+            host: String::new(),
             what: (*what).to_owned(),
             key: (*what).to_owned(),
             variable: "nixos_vm_ip".into(),

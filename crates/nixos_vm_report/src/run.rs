@@ -2,27 +2,14 @@
 
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ansible_module::{Diff, Failure, FailureKind, Outcome, Task};
+use ansible_module::{Diff, Outcome, Task};
 
+use crate::error::Error;
 use crate::options::Options;
 use crate::report::Report;
 use crate::{html, text};
-
-/// The report cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[error("path: {} cannot be written: {error}", path.display())]
-pub struct Error {
-    path: PathBuf,
-    error: io::Error,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::new(FailureKind::File, error.to_string()).object(error.path.display().to_string())
-    }
-}
 
 /// Report.
 ///

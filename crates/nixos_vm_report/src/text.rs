@@ -1,6 +1,6 @@
 //! The report as text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use ansible_module::printable;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::capacity::{NodeAfter, StorageAfter};
 use crate::host_plan::{Action, HostPlan, System};
 use crate::report::Report;
+use crate::size::{bytes, signed};
 
 /// The words for hosts with each action, for one and for several.
 const WORDS: [(Action, &str, &str); 6] = [
@@ -60,18 +61,14 @@ pub fn render(report: &Report) -> String {
         lines.extend([String::new(), format!("Unchanged: {}", hosts.join(", "))]);
     }
     let (nodes, storages) = (&report.after.nodes, &report.after.storages);
-    let apis = |mut apis: Vec<&String>| {
-        apis.sort();
-        apis.dedup();
-        apis.len() > 1
-    };
-    let several = apis(nodes.iter().map(|node| &node.api).collect());
+    let apis = nodes.iter().map(|node| &node.api);
+    let apis = apis.chain(storages.iter().map(|storage| &storage.api));
+    let several = apis.collect::<BTreeSet<_>>().len() > 1;
     section(
         &mut lines,
         "Nodes after the run",
         nodes.iter().map(|node| node_line(node, several)),
     );
-    let several = apis(storages.iter().map(|storage| &storage.api).collect());
     section(
         &mut lines,
         "Storages after the run, with new disks full",
@@ -195,26 +192,6 @@ fn storage_line(storage: &StorageAfter, several: bool) -> String {
     )
 }
 
-/// A number of bytes for people: `1.5 GiB`.
-pub fn bytes(count: i64) -> String {
-    let mut number = count as f64;
-    for unit in ["B", "KiB", "MiB"] {
-        if number.abs() < 1024.0 {
-            return match unit {
-                "B" => format!("{count} B"),
-                _ => format!("{number:.1} {unit}"),
-            };
-        }
-        number /= 1024.0;
-    }
-    format!("{number:.1} GiB")
-}
-
-/// A number of bytes that may be added to and taken from.
-pub fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use serde_json::json;
@@ -231,7 +208,7 @@ pub(crate) mod tests {
             action: Action::Create,
             msg: "would create VM web1 and install it".into(),
             due: ["image", "upload"].map(str::to_owned).into(),
-            candidates: vec!["pve1".into()],
+            candidates: BTreeMap::from([("pve1".into(), 0)]),
             changes: BTreeMap::from([
                 ("cores".into(), (Value::Null, json!(2))),
                 ("scsi0".into(), (Value::Null, json!("local-zfs:32"))),
@@ -300,20 +277,6 @@ pub(crate) mod tests {
     #[test]
     fn a_report_is_readable() {
         insta::assert_snapshot!(render(&example()));
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        for (count, expected) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (5 << 20, "5.0 MiB"),
-            (3 << 40, "3072.0 GiB"),
-            (-(2 << 30), "-2.0 GiB"),
-        ] {
-            assert_eq!(bytes(count), expected);
-        }
     }
 
     #[test]

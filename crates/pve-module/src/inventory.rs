@@ -143,6 +143,25 @@ impl Inventory {
         }));
     }
 
+    /// Bytes of memory that the VMs on a node may take beyond what they use now. A VM that does not run counts too: otherwise all new
+    /// VMs, which are made before they are started, would go to one node.
+    pub fn promised(&self, node: &str) -> u64 {
+        let here = self.vms.iter();
+        let here = here.filter(|seen| seen.node == node && !seen.vm.template);
+        here.map(|seen| {
+            let (most, now) = (seen.vm.maxmem, seen.vm.mem);
+            most.unwrap_or_default()
+                .saturating_sub(now.unwrap_or_default())
+        })
+        .sum()
+    }
+
+    /// How many of the names are those of VMs on a node.
+    pub fn named_on<'a>(&self, node: &str, names: impl Iterator<Item = &'a str>) -> usize {
+        let there = |name: &&str| self.by_name(name).iter().any(|seen| seen.node == node);
+        names.filter(there).count()
+    }
+
     /// The VM with this number.
     pub fn by_vmid(&self, vmid: u32) -> Option<&Seen> {
         self.vms.iter().find(|seen| seen.vm.vmid == vmid)

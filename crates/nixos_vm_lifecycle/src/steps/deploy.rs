@@ -10,6 +10,7 @@ use crate::context::{Context, text};
 use crate::error::{LocalError, StepError};
 use crate::facts::Decision;
 use crate::module_args::Args;
+use crate::options::Power;
 use crate::state::{State, address};
 use crate::store::Installation;
 use crate::system_facts;
@@ -68,7 +69,9 @@ pub async fn run(context: &Context<'_>, mut state: State) -> Result<Outcome, Fai
         .into());
     };
     if !vm.running {
-        if context.task.check_mode {
+        // The step 'provision' of the run would start it, unless it is to be stopped.
+        let stays = context.settings().state == Some(Power::Stopped);
+        if context.task.check_mode && !stays {
             return Ok(Outcome::unchanged(format!(
                 "{}: is stopped; check mode cannot read which system it runs",
                 vm.object

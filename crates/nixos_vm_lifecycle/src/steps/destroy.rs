@@ -2,6 +2,7 @@
 
 use ansible_module::{Failure, Outcome};
 use deadline::Deadline;
+use nixos_vm_report::host_plan::Claim;
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_client::property::parse_bool;
 use pve_module::Inventory;
@@ -9,7 +10,7 @@ use pve_module::record::Record;
 
 use super::summed;
 use crate::build;
-use crate::claims::{self, Claim};
+use crate::claims;
 use crate::context::Context;
 use crate::error::{Error, StepError};
 use crate::facts::Recorded;

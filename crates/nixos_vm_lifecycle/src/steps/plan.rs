@@ -1,22 +1,21 @@
 //! What a run would do to the machine, and what that takes: for a report of all machines. Nothing is changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ansible_module::{Failure, Outcome};
 use deadline::Deadline;
-use nixos_vm_report::host_plan::{Action, Claim, HostPlan, System};
+use nixos_vm_report::host_plan::{Action, HostPlan, System};
 use proxmox_nixos_vm::ownership::Ownership;
 use pve_module::record::{Phase, Record};
 use serde_json::{Map, Value};
 
 use super::{deploy, host_key, install, out_of_turn, provision, vm};
-use crate::capacity;
+use crate::capacity::{self, Cluster};
 use crate::context::Context;
-use crate::error::StepError;
 use crate::facts::Decision;
 use crate::host_claims;
-use crate::options::{Power, Step, given};
+use crate::options::{Step, given};
 use crate::placement;
 use crate::preflight;
 use crate::state::State;
@@ -31,7 +30,7 @@ const READ: Duration = Duration::from_secs(60);
 /// # Errors
 /// Whatever a run would be refused for.
 pub async fn run(context: &Context<'_>, state: State) -> Result<Outcome, Failure> {
-    let claims = claims(context, &state);
+    let claims = host_claims::claimed(context, &state.cluster);
     match plan(context, state).await {
         Ok(plan) => {
             let plan = HostPlan { claims, ..plan };
@@ -110,7 +109,6 @@ async fn plan(context: &Context<'_>, mut state: State) -> Result<HostPlan, Failu
             let runs = state.facts.vm.as_ref().is_some_and(|vm| vm.running);
             let vm = vm::finished(context, &state, record, true).await?;
             if settings.deploy {
-                deployable(context, &state)?;
                 deployed = Some(deploy::run(context, state).await?);
             }
             let (action, mut msg) = converged(&mut plan, &vm, deployed.as_ref());
@@ -175,17 +173,6 @@ fn due(context: &Context<'_>, decision: &Decision) -> Vec<String> {
     due.map(|step| step.name().to_owned()).collect()
 }
 
-fn claims(context: &Context<'_>, state: &State) -> Vec<Claim> {
-    let claims = host_claims::claimed(context, &state.cluster).into_iter();
-    claims
-        .map(|claim| Claim {
-            what: claim.what,
-            key: claim.key,
-            variable: claim.variable,
-        })
-        .collect()
-}
-
 /// The configuration of the VM; empty if there is none.
 fn config(state: &State) -> Map<String, Value> {
     let config = state.vm.as_ref().and_then(|vm| vm.get("config"));
@@ -193,17 +180,6 @@ fn config(state: &State) -> Map<String, Value> {
         .and_then(Value::as_object)
         .cloned()
         .unwrap_or_default()
-}
-
-/// Refuse a deployment to a machine that is stopped, and stays so.
-fn deployable(context: &Context<'_>, state: &State) -> Result<(), StepError> {
-    let stays = context.settings().state == Some(Power::Stopped);
-    match &state.facts.vm {
-        Some(vm) if !vm.running && stays => Err(StepError::Stopped {
-            object: vm.object.clone(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// What would be done to a finished machine: its VM is converged, and a system deployed.
@@ -224,14 +200,18 @@ fn converged(plan: &mut HostPlan, vm: &Outcome, deployed: Option<&Outcome>) -> (
     }
 }
 
-/// What differs by a module's own words.
-fn changes(outcome: &Outcome) -> impl Iterator<Item = (String, (Value, Value))> {
+/// What differs by a module's own words: before and after, null for none.
+fn changes(outcome: &Outcome) -> BTreeMap<String, (Value, Value)> {
     let diff = outcome.diff.as_ref();
     let sides = diff.and_then(|diff| Some((diff.before.as_object()?, diff.after.as_object()?)));
-    sides
-        .map(|(before, after)| HostPlan::compare(before, after))
-        .into_iter()
-        .flatten()
+    let Some((before, after)) = sides else {
+        return BTreeMap::new();
+    };
+    let side = |map: &Map<String, Value>, key: &String| map.get(key).cloned().unwrap_or_default();
+    let keys = before.keys().chain(after.keys());
+    keys.map(|key| (key.clone(), (side(before, key), side(after, key))))
+        .filter(|(_, (before, after))| before != after)
+        .collect()
 }
 
 /// The configuration with the changes of the plan.
@@ -254,25 +234,26 @@ async fn system(
     after: &Map<String, Value>,
 ) -> Result<Option<System>, Failure> {
     let settings = context.settings();
-    let disk = capacity::disk_size(after, &settings.boot_disk());
-    let system = |values: &Map<String, Value>, path: &str, bytes: &str| System {
-        path: values.get(path).and_then(Value::as_str).map(str::to_owned),
-        bytes: values.get(bytes).and_then(Value::as_u64),
-        disk,
+    let mut system = System {
+        disk: capacity::disk_size(after, &settings.boot_disk()),
+        ..System::default()
     };
-    if let Some(deployed) = deployed.filter(|deployed| deployed.changed) {
-        return Ok(Some(system(&deployed.values, "system", "size_after")));
+    let mut read = |values: &Map<String, Value>, path: &str, bytes: &str| {
+        system.path = values.get(path).and_then(Value::as_str).map(str::to_owned);
+        system.bytes = values.get(bytes).and_then(Value::as_u64);
+    };
+    match deployed.filter(|deployed| deployed.changed) {
+        Some(deployed) => read(&deployed.values, "system", "size_after"),
+        None if !decision.installs() || settings.by_image() => return Ok(None),
+        None if settings.plan_build => {
+            let facts = system_facts::temporary_dir()?;
+            let args = install::built_args(settings, &facts.path().join(system_facts::DIR))?;
+            let built = context.build(args).await?.values;
+            read(&built, "closure", "closure_size");
+        }
+        None => {}
     }
-    if !decision.installs() || settings.by_image() {
-        return Ok(None);
-    }
-    if !settings.plan_build {
-        return Ok(Some(system(&Map::new(), "", "")));
-    }
-    let facts = system_facts::temporary_dir()?;
-    let args = install::built_args(settings, &facts.path().join(system_facts::DIR))?;
-    let built = context.build(args).await?.values;
-    Ok(Some(system(&built, "closure", "closure_size")))
+    Ok(Some(system))
 }
 
 /// Read what the nodes and storages have that the machine takes something of.
@@ -282,19 +263,17 @@ async fn read_capacity(context: &Context<'_>, plan: &mut HostPlan) -> Result<(),
         return Ok(());
     }
     let settings = context.settings();
-    let entries = capacity::list(context, &Deadline::after(READ)).await?;
+    let cluster = Cluster::read(context, &Deadline::after(READ)).await?;
     let storages: BTreeSet<&str> = demand.storages.keys().map(String::as_str).collect();
-    let nodes = match &plan.node {
-        Some(node) => vec![node.clone()],
-        None => {
-            let mut needed: Vec<&str> = storages.iter().copied().collect();
-            needed.push(&settings.iso_storage);
-            let allowed = placement::allowed(settings);
-            plan.candidates = capacity::candidates(&entries, &allowed, &needed);
-            plan.apart_from = placement::companions(context);
-            plan.candidates.clone()
-        }
-    };
-    plan.capacity = capacity::of(&entries, &nodes, &storages);
+    if plan.node.is_none() {
+        let mut needed: Vec<&str> = storages.iter().copied().collect();
+        needed.push(&settings.iso_storage);
+        plan.apart_from = placement::companions(context);
+        plan.candidates =
+            cluster.candidates(&placement::allowed(settings), &needed, &plan.apart_from);
+    }
+    let nodes = plan.candidates.keys().chain(&plan.node);
+    let nodes: Vec<&str> = nodes.map(String::as_str).collect();
+    plan.capacity = cluster.capacity(&nodes, &storages);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ansible_module::Failure;
-use pve_module::{Inventory, Load, Lock, Seen};
+use pve_module::{Inventory, Load, Lock};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::locks;
@@ -50,17 +50,8 @@ struct Chosen {
 }
 
 /// Bytes that are neither in use nor promised to a VM that does not take them yet; below zero when more is promised than there
-/// is. A VM that does not run counts too: otherwise all new VMs, which are made before they are started, would go to one node.
+/// is.
 fn free(load: &Load, inventory: &Inventory, chosen: &[Chosen]) -> i128 {
-    let promised = |seen: &&Seen| {
-        let (most, now) = (seen.vm.maxmem, seen.vm.mem);
-        i128::from(
-            most.unwrap_or_default()
-                .saturating_sub(now.unwrap_or_default()),
-        )
-    };
-    let here = inventory.vms.iter();
-    let here = here.filter(|seen| seen.node == load.node && !seen.vm.template);
     // Which others see is for each to say: their inventories are of other moments. A VM that is very new has no memory in them.
     let counts = |name: &str| {
         let there = inventory.by_name(name);
@@ -70,7 +61,7 @@ fn free(load: &Load, inventory: &Inventory, chosen: &[Chosen]) -> i128 {
     let chosen = chosen.filter(|chosen| chosen.node == load.node && !counts(&chosen.name));
     i128::from(load.maxmem)
         - i128::from(load.mem)
-        - here.map(|seen| promised(&seen)).sum::<i128>()
+        - i128::from(inventory.promised(&load.node))
         - chosen.map(|chosen| i128::from(chosen.memory)).sum::<i128>()
 }
 
@@ -190,6 +181,7 @@ pub fn known(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pve_module::Seen;
     use serde_json::json;
 
     #[test]
