@@ -59,7 +59,7 @@ pub struct After {
 pub fn after(plans: &BTreeMap<String, HostPlan>) -> After {
     let counted = plans
         .iter()
-        .filter(|(_, plan)| plan.action != Action::Refuse);
+        .filter(|(_, plan)| plan.action != Action::Refuse && plan.demand != Demand::default());
     let (named, chosen): (Vec<_>, Vec<_>) = counted.partition(|(_, plan)| plan.node.is_some());
     let mut sums = Sums::default();
     for (_, plan) in named.iter().chain(&chosen) {
@@ -77,7 +77,7 @@ pub fn after(plans: &BTreeMap<String, HostPlan>) -> After {
                 placed.insert(host.clone(), node.clone());
             }
             None => unknown.push(format!(
-                "host {host}: is not counted, since no node is known that has its storages"
+                "host {host}: is not counted, since no node is known that has its storages; set nixos_vm_node"
             )),
         }
     }
@@ -150,9 +150,7 @@ impl Sums {
                 .or_default()
                 .push(plan.name.clone());
         }
-        if plan.demand != Demand::default() {
-            self.touched.push(at);
-        }
+        self.touched.push(at);
     }
 
     /// The node for a new machine, as a run chooses it: the fewest VMs that it shall be apart from, then the most free memory.
@@ -333,7 +331,9 @@ mod tests {
         let found = after(&BTreeMap::from([nowhere]));
         assert_eq!(
             found.warnings,
-            ["host nowhere: is not counted, since no node is known that has its storages"]
+            [
+                "host nowhere: is not counted, since no node is known that has its storages; set nixos_vm_node"
+            ]
         );
     }
 }

@@ -44,7 +44,7 @@ capacity_warnings:
   type: list
   elements: str
 failed_hosts:
-  description: The hosts that the play is to fail for, and why, as O(fail_on) says.
+  description: The hosts that the play is to fail for, and why, by O(fail_on).
   returned: success
   type: dict
 ",

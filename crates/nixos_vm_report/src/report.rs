@@ -90,7 +90,11 @@ fn host_plan(result: &Value) -> HostPlan {
     {
         match serde_json::from_value(plan.clone()) {
             Ok(plan) => return plan,
-            Err(error) => return refused(vec![format!("its plan cannot be read: {error}")]),
+            Err(error) => {
+                return refused(vec![format!(
+                    "its plan cannot be read: {error}; install all modules from one release"
+                )]);
+            }
         }
     }
     let texts = |list: &Vec<Value>| {

@@ -103,7 +103,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     (open.dev(), open.ino()) == (now.dev(), now.ino())
 }
 
-/// Remove the locks that nobody holds and that are older than [`OLD`], once in [`PRUNE_EVERY`]. One with a note stays: it says what the
+/// Remove the locks that nobody holds and that are older than [`OLD`], once in [`PRUNE_EVERY`]. One with a note stays: it records what the
 /// controller did.
 fn prune(dir: &Path) {
     let marker = dir.join("pruned");
