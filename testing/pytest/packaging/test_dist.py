@@ -137,6 +137,8 @@ def test_the_collections_playbooks_and_role_work(installed, lab):
         "ANSIBLE_CALLBACKS_ENABLED": "nixos_proxmox.pve.nixos_vm_progress",
     }
     play = ["-i", inventory(installed), "-vvv"]
+    code, output = galaxy(installed, "ansible-playbook", "nixos_proxmox.pve.plan", *play, **variables)
+    assert code == 0 and "1 of 1 host is to be created" in output, output
     code, output = galaxy(installed, "ansible-playbook", "nixos_proxmox.pve.provision", *play, "--tags", "upload,provision", **variables)
     assert code == 0 and "unable to load" not in output, output
     assert re.search(r'"progress_path": "\S+/nixos-vm-progress/web1"', output), output
